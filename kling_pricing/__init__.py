@@ -1,0 +1,47 @@
+"""Know what a Kling video job will cost before it is submitted."""
+
+from typing import TYPE_CHECKING, Any
+
+from kling_pricing.capabilities import Violation
+from kling_pricing.errors import (
+    CapabilityError,
+    KlingPricingError,
+    PriceNotFoundError,
+    TableError,
+    WireFormatError,
+)
+from kling_pricing.media import MediaFacts
+from kling_pricing.notes import Note
+from kling_pricing.price_table import PriceBook
+from kling_pricing.quoting import LineItem, Quote, check, quote
+
+if TYPE_CHECKING:
+    from kling_pricing.tables import load_price_book
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CapabilityError",
+    "KlingPricingError",
+    "LineItem",
+    "MediaFacts",
+    "Note",
+    "PriceBook",
+    "PriceNotFoundError",
+    "Quote",
+    "TableError",
+    "Violation",
+    "WireFormatError",
+    "check",
+    "load_price_book",
+    "quote",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the table loader when it is first asked for: it needs YAML and pydantic, quoting types do not."""
+    if name == "load_price_book":
+        from kling_pricing.tables import load_price_book  # noqa: PLC0415
+
+        return load_price_book
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,267 @@
+"""What an API accepts: the capability matrix of a wire format, and every way a request breaks it.
+
+A matrix is data (`pricing_tables/capabilities/`).
+Its limits, actions, rules and warnings all become `Rule`s of one shape, compiled once when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+from kling_pricing.media import MediaFacts, Medium
+from kling_pricing.notes import Note
+from kling_pricing.request import UNSAID, Facts, VideoRequest
+from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold, written
+
+class Violation(NamedTuple):
+    """One reason why the API would refuse a request.
+
+    Attributes:
+        code: stable name of the rule, such as `audio_resolution` or `duration_s_limit`.
+        field: the wire field at fault, such as `resolution` or `image_urls[1]`.
+        value: the offending value, as the rule sees it; None when the field is missing.
+        allowed: what would do: a list of values, a map with `min` and `max`, or None when nothing would.
+        message: one sentence with the remedy.
+        source: where the rule was published.
+    """
+
+    code: str
+    field: str
+    value: Any
+    allowed: Any
+    message: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When all of `when` hold, all of `need` must.
+
+    Attributes:
+        code: stable name, unique within a model.
+        when: facts that make the rule apply; empty: it always does.
+        need: facts it then demands.
+        source: where the rule was published.
+        message: the sentence for a person; empty: made from the conditions.
+        warning: whether breaking it is only a note.
+    """
+
+    code: str
+    when: Conditions
+    need: Conditions
+    source: str
+    message: str = ""
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimit:
+    """What a file of one kind must be; `limits` is keyed by the attributes of `MediaFacts`."""
+
+    kind: str
+    limits: Conditions
+    source: str
+
+
+class ImpliedAction(NamedTuple):
+    """What an input makes of the general action.
+
+    Attributes:
+        action: the action the API then takes.
+        fact: the fact that decides it.
+    """
+
+    action: str
+    fact: str
+
+
+@dataclass(frozen=True)
+class ModelCapabilities:
+    """What a wire format accepts for one model.
+
+    Attributes:
+        model: canonical name.
+        names: the model's names on this wire.
+        fields: inputs it takes; any other that is said is refused.
+        required: inputs that must be said.
+        defaults: fact -> the API's default.
+        rules: limits, rules and warnings.
+        implied_actions: what the inputs make of the general action; first match wins.
+        media: limits of the files.
+        source: where the model's limits were published.
+        general_action: the action that the inputs may turn into another.
+        assumable: the facts that are assumed when the payload does not give them.
+    """
+
+    model: str
+    names: tuple[str, ...]
+    fields: frozenset[str]
+    required: frozenset[str]
+    defaults: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    implied_actions: tuple[Choice[ImpliedAction], ...]
+    media: tuple[MediaLimit, ...]
+    source: str
+    general_action: str | None = field(init=False, repr=False, compare=False)
+    assumable: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    unsure: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
+    imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(init=False, repr=False, compare=False)
+    _unsaid: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "general_action", self.defaults.get("action"))
+        object.__setattr__(self, "assumable", tuple(fact for fact in self.defaults if fact in self.fields))
+        object.__setattr__(self, "_unsaid", {**UNSAID, **self.defaults})
+        object.__setattr__(self, "unsure", compile_filter(self.rules))
+        object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
+
+    def with_defaults(self, said: Mapping[str, Any]) -> Facts:
+        """The facts of a payload: what it says of them, and the API's defaults for the rest."""
+        return cast("Facts", {**self._unsaid, **said, "model": self.model})
+
+    def limit(self, fact: str) -> Condition | None:
+        """The condition a fact must meet whatever the rest of the request says; None when there is none."""
+        limits = (rule.need[fact] for rule in self.rules if not rule.when and not rule.warning and fact in rule.need)
+        return next(limits, None)
+
+
+@dataclass(frozen=True)
+class CapabilityMatrix:
+    """What one wire format accepts.
+
+    Attributes:
+        wire_format: its name, which is also the file's.
+        models: canonical name -> what is accepted for it.
+        names: every model name of this wire -> canonical name.
+        sources: where the matrix was published, for people.
+    """
+
+    wire_format: str
+    models: Mapping[str, ModelCapabilities]
+    names: Mapping[str, str]
+    sources: tuple[str, ...]
+
+
+def violations(matrix: CapabilityMatrix, request: VideoRequest) -> list[Violation]:
+    """Every reason why the API would refuse the request; empty when it would accept it."""
+    return examine(matrix, request)[0]
+
+
+def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Violation], list[Note]]:
+    """Holds a request against every rule of its model.
+
+    Returns:
+        All violations; and notes for warnings and for limits that could not be checked because a fact (a
+        reference video's length, say) is not known.
+    """
+    capabilities = matrix.models[request.facts["model"]]
+    broken: list[Violation] = []
+    notes: list[Note] = []
+    if not capabilities.required <= request.said.keys() <= capabilities.fields:
+        broken.extend(_missing(capabilities, request))
+        broken.extend(_untaken(capabilities, request))
+    for rule in capabilities.unsure(request.facts):
+        verdict = _judge(rule, request)
+        if isinstance(verdict, Violation):
+            broken.append(verdict)
+        elif verdict is not None:
+            notes.append(verdict)
+    if request.media:
+        for limit in capabilities.media:
+            _hold_media(limit, request, broken, notes)
+    return broken, notes
+
+
+def _untaken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:
+    taken = [request.field(name) for name in sorted(capabilities.fields)]
+    for name, wire_field in request.said.items():
+        if name not in capabilities.fields:
+            yield Violation(
+                code="field_not_taken",
+                field=wire_field,
+                value=request.facts.get(name),
+                allowed=taken,
+                message=f"{request.model} does not take {wire_field}; leave it out",
+                source=capabilities.source,
+            )
+
+
+def _missing(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:
+    for name in sorted(capabilities.required - request.said.keys()):
+        yield Violation(
+            code=f"{name}_required",
+            field=request.field(name),
+            value=None,
+            allowed=None,
+            message=f"{request.field(name)} is required; add it",
+            source=capabilities.source,
+        )
+
+
+def _judge(rule: Rule, request: VideoRequest) -> Violation | Note | None:
+    """What comes of a rule that is not surely kept."""
+    facts: Mapping[str, Any] = request.facts
+    applies = hold(rule.when, facts)
+    broken = [fact for fact, condition in rule.need.items() if condition.holds(facts[fact]) is False]
+    if rule.warning:
+        return Note(rule.code, rule.message) if applies and broken else None
+    if applies and broken:
+        return _violation(rule, request, broken[0])
+    return Note("not_checked", f"{_sentence(rule, request)}: not checked, because a fact it needs is not known")
+
+
+def _violation(rule: Rule, request: VideoRequest, fact: str) -> Violation:
+    facts: Mapping[str, Any] = request.facts
+    value, wire_field = facts[fact], request.field(fact)
+    message = rule.message or f"{_sentence(rule, request)}, not {written(value)}"
+    if fact == "action" and request.implied_by is not None:
+        wire_field = request.field(request.implied_by)
+        message = f"{wire_field} makes this a {value} request; {message}"
+    return Violation(rule.code, wire_field, value, rule.need[fact].allowed(), message, rule.source)
+
+
+def _sentence(rule: Rule, request: VideoRequest) -> str:
+    if rule.message:
+        return rule.message
+    needed = " and ".join(
+        f"{request.field(fact)} must be {condition.describe()}" for fact, condition in rule.need.items()
+    )
+    given = " and ".join(
+        f"{request.field(fact)} is {condition.describe()}" for fact, condition in rule.when.items()
+    )
+    return f"{needed} for {request.model}" + (f" when {given}" if given else "")
+
+
+def _hold_media(
+    limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]
+) -> None:
+    files = [(medium, facts) for medium, facts in request.media if medium.kind == limit.kind]
+    for name, condition in limit.limits.items():
+        unknown: list[str] = []
+        for medium, facts in files:
+            value = getattr(facts, name)
+            if value is None:
+                unknown.append(medium.field)
+            elif not condition.holds(value):
+                broken.append(_media_violation(limit, name, medium, facts))
+        if unknown:
+            notes.append(
+                Note(
+                    f"{limit.kind}_{name}_unknown",
+                    f"{name} of {', '.join(unknown)} is not known and was not checked ({condition.describe()})",
+                )
+            )
+
+
+def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
+    value, condition = getattr(facts, name), limit.limits[name]
+    return Violation(
+        code=f"{limit.kind}_{name}_limit",
+        field=medium.field,
+        value=value,
+        allowed=condition.allowed(),
+        message=f"{name} of {medium.field} must be {condition.describe()}, not {value}",
+        source=limit.source,
+    )

@@ -1,0 +1,56 @@
+"""Which cells of a price table its APIs can reach: every one must be priced, or refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
+from kling_pricing.price_table import Cell
+from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID
+from kling_pricing.rules import Choice, Conditions, OneOf, hold, possible
+
+
+def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) -> Iterator[Cell]:
+    """Every model x resolution x tier for which the matrix allows at least one request; may repeat itself.
+
+    The facts that tiers speak of are tried at all their turning points; every other fact is left unknown, so
+    that a rule excludes a cell only if it does so whatever the rest of the request says.
+    """
+    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution"})
+    unknown = dict.fromkeys(FACT_TYPES)
+    for capabilities in matrix.models.values():
+        domains = [_domain(fact, capabilities, tiers) for fact in tier_facts]
+        for resolution in _resolutions(capabilities):
+            for values in product(*domains):
+                known = dict(zip(tier_facts, values, strict=True))
+                facts = {**unknown, **known, "model": capabilities.model, "resolution": resolution}
+                if _allowed(capabilities, facts):
+                    for tier in possible(tiers, facts):
+                        yield Cell(capabilities.model, resolution, tier)
+
+
+def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:
+    limit = capabilities.limit("resolution")
+    return limit.values if isinstance(limit, OneOf) else ()
+
+
+def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str], ...]) -> list[Any]:
+    """The values of a fact that can make a difference; one, if the model does not take the input."""
+    if INPUT_OF.get(fact, fact) not in capabilities.fields:
+        return [capabilities.defaults.get(fact, UNSAID[fact])]
+    if FACT_TYPES[fact] is bool:
+        return [False, True]
+    conditions: list[Conditions] = [choice.when for choice in tiers]
+    conditions += [rule.need for rule in capabilities.rules]
+    edges = [edge for each in conditions if fact in each for edge in each[fact].edges()]
+    return list(dict.fromkeys(edges))
+
+
+def _allowed(capabilities: ModelCapabilities, facts: Mapping[str, Any]) -> bool:
+    return not any(
+        hold(rule.when, facts) and hold(rule.need, facts) is False
+        for rule in capabilities.unsure(facts)
+        if not rule.warning
+    )

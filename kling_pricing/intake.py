@@ -1,0 +1,161 @@
+"""The one door: from any payload to a request, the matrix it is held against and the table it is priced by.
+
+Quoting, checking, guarding and the command line all come through here, so they all read a payload the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from kling_pricing.capabilities import CapabilityMatrix, Violation
+from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
+from kling_pricing.media import MediaLike, facts_of
+from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.request import Said, VideoRequest
+from kling_pricing.wire import wire_format as wire_format_named
+
+RequestLike: TypeAlias = Mapping[str, Any] | str | bytes | bytearray
+"""A payload: a mapping, or JSON as text or bytes."""
+
+DEFAULT_WIRE_FORMAT = "tasks"
+
+
+def read_payload(request: RequestLike) -> Mapping[str, Any]:
+    """The payload as a mapping.
+
+    Raises:
+        WireFormatError: not JSON, not an object, or a key given twice (the API might read the other one).
+    """
+    if isinstance(request, dict) or isinstance(request, Mapping):  # noqa: SIM101 (the first is the faster question)
+        return request
+    if not isinstance(request, str | bytes | bytearray):
+        raise WireFormatError(f"a request is a mapping or JSON text, got {type(request).__name__}")
+    try:
+        text = request if isinstance(request, str) else request.decode("utf-8")
+        payload = _JSON.decode(text)
+    except RecursionError:
+        raise WireFormatError("the JSON is nested too deeply to be a request") from None
+    except ValueError as error:
+        raise WireFormatError(f"not JSON: {error}") from None
+    if not isinstance(payload, dict):
+        raise WireFormatError(f"a request is a JSON object, got {type(payload).__name__}")
+    return payload
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise WireFormatError(f"{twice!r} is given twice; keep one of them", field=twice)
+    return entries
+
+
+def _refuse_constant(name: str) -> Any:
+    raise WireFormatError(f"{name} is not JSON; write a number or null")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+
+
+def read_request(
+    request: RequestLike,
+    book: PriceBook,
+    *,
+    wire_format: str | None = None,
+    media: MediaLike | None = None,
+    allow_unknown: bool = False,
+) -> tuple[VideoRequest, CapabilityMatrix]:
+    """Reads a payload: finds the model, applies its API's defaults and lets the inputs decide the action.
+
+    Returns:
+        The request, and the matrix it is to be held against.
+
+    Raises:
+        WireFormatError: the payload does not have the wire format's shape.
+        CapabilityError: the model is missing or not one the wire format knows.
+    """
+    name = wire_format or DEFAULT_WIRE_FORMAT
+    wire = wire_format_named(name)
+    matrix = book.matrices[name]
+    said = wire.parse(read_payload(request), allow_unknown=allow_unknown)
+    model = _canonical_model(said, matrix)
+    capabilities = matrix.models[model]
+    facts = capabilities.with_defaults(said.facts)
+    implied_by = None
+    if facts["action"] == capabilities.general_action and (implied := capabilities.imply_action(facts)):
+        facts["action"], implied_by = implied[0]
+    read = VideoRequest(
+        name,
+        said.facts["model"],
+        facts,
+        said.fields,
+        wire.FIELD_NAMES,
+        tuple([fact for fact in capabilities.assumable if fact not in said.facts]),
+        implied_by,
+        tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media]) if said.media else (),
+    )
+    return read, matrix
+
+
+def _canonical_model(said: Said, matrix: CapabilityMatrix) -> str:
+    written = said.facts.get("model")
+    if written in matrix.names:
+        return matrix.names[written]
+    known = list(matrix.names)
+    field = said.fields.get("model", "model")
+    if written is None:
+        message = f"{field} is required; known models: {', '.join(known)}"
+        code = "model_required"
+    else:
+        message = f"unknown model {written!r}; known: {', '.join(known)}"
+        code = "unknown_model"
+    close = get_close_matches(str(written).lower(), known, n=1)
+    source = "; ".join(matrix.sources)
+    raise CapabilityError(
+        message,
+        violations=[Violation(code, field, written, known, message, source)],
+        suggestions=[{field: name} for name in close],
+    )
+
+
+def choose_table(
+    request: VideoRequest, book: PriceBook, *, provider: str | None = None, at: datetime
+) -> PriceTable:
+    """The price table of the provider in force at an instant.
+
+    The provider is the one given, else the one whose API speaks the request's wire format, if there is just one.
+
+    Raises:
+        PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
+    """
+    if provider is None:
+        providers = book.providers.get(request.wire_format, ())
+        if len(providers) != 1:
+            model = request.facts["model"]
+            pricing = [name for name, tables in book.tables.items() if any(model in table.models for table in tables)]
+            raise PriceNotFoundError(
+                f"more than one provider, or none, speaks {request.wire_format}; say which one bills you. "
+                f"{model} is priced by: {', '.join(pricing) or 'nobody'}",
+                model=model,
+                priced_instead=pricing,
+            )
+        provider = providers[0]
+    return book.table(provider, at)
+
+
+def instant(at: datetime | None) -> datetime:
+    """The instant to price at; now when none is given.
+
+    Raises:
+        KlingPricingError: it has no time zone.
+    """
+    if at is None:
+        return datetime.now(UTC)
+    if at.utcoffset() is None:
+        raise KlingPricingError(f"at: {at.isoformat()} has no time zone; pass an aware datetime")
+    return at

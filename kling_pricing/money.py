@@ -1,0 +1,71 @@
+"""Exact amounts: decimals that are never rounded behind anybody's back.
+
+All arithmetic on money goes through this module's own decimal context.
+It does not depend on the caller's `decimal.getcontext()`, and it raises instead of rounding.
+Floats are refused everywhere: a float is already rounded when it arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+
+MAX_DECIMALS = 9
+"""Digits after the point that a published price may have: the ledger counts in billionths."""
+
+MAX_WHOLE_DIGITS = 12
+"""Digits before the point that a published price may have."""
+
+_EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
+_PLAIN_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
+
+
+def price_from_text(text: str) -> Decimal:
+    """Reads a published price exactly.
+
+    Args:
+        text: plain decimal notation, such as `0.0714`: no sign, exponent, underscore or leading zero.
+
+    Returns:
+        The exact number, with the digits that were written.
+
+    Raises:
+        ValueError: the text is not such a number, or has more than `MAX_DECIMALS` decimals; the message says
+            which.
+    """
+    match = _PLAIN_NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError(_why_not_a_price(text))
+    whole, fraction = match.groups()
+    if fraction is not None and len(fraction) - 1 > MAX_DECIMALS:
+        raise ValueError(
+            f"{text} has {len(fraction) - 1} decimals, at most {MAX_DECIMALS} are kept; "
+            "write the price as it was published"
+        )
+    if len(whole) > MAX_WHOLE_DIGITS:
+        raise ValueError(f"a price of {len(whole)} digits before the point is not believable; check the number")
+    return Decimal(text)
+
+
+def _why_not_a_price(text: str) -> str:
+    if text.strip().lower().lstrip("+-.") in {"nan", "snan", "inf", "infinity"}:
+        return f"{text!r} is not a finite number; write the published price, such as 0.0714"
+    if text.startswith("-"):
+        return f"{text!r} is negative; a price is zero or more"
+    return f"{text!r} is not a plain decimal number; write the price as published, such as 0.0714"
+
+
+def multiply(price: Decimal, quantity: Decimal | int) -> Decimal:
+    """The exact product; raises `decimal.Inexact` rather than round."""
+    return _EXACT.multiply(price, quantity)
+
+
+def add(left: Decimal, right: Decimal) -> Decimal:
+    """The exact sum; raises `decimal.Inexact` rather than round."""
+    return _EXACT.add(left, right)
+
+
+def plain(number: Decimal) -> str:
+    """The number in plain decimal notation without needless zeros: `0.714`, `10`, never `1E+1`."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,194 @@
+"""What one provider charges: price tables, and the book that holds all of them. Frozen, without any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from kling_pricing.capabilities import CapabilityMatrix
+from kling_pricing.errors import PriceNotFoundError
+from kling_pricing.notes import Note
+from kling_pricing.rules import Choice, compile_choice
+
+
+class Cell(NamedTuple):
+    """One place in a price table."""
+
+    model: str
+    resolution: str
+    tier: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.resolution} {self.tier}"
+
+
+class Rate(NamedTuple):
+    """The price of one cell.
+
+    Attributes:
+        cell: model, resolution and tier.
+        unit_price: exact, in the table's currency.
+        unit: what one unit is: `second` of output.
+        description: the cell in words.
+    """
+
+    cell: Cell
+    unit_price: Decimal
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a table was published.
+
+    Attributes:
+        ref: seed or page.
+        checked: UTC midnight of the day on which somebody last compared the table with it.
+        authority: `official` (the provider's own words) or `secondary` (somebody else's copy).
+    """
+
+    ref: str
+    checked: datetime
+    authority: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatementUnit:
+    """The unit the provider bills in.
+
+    Attributes:
+        name: what the provider calls it.
+        per_currency_unit: how many make one unit of the table's currency.
+        rounding: how a fraction of one is rounded, or `unconfirmed`.
+    """
+
+    name: str
+    per_currency_unit: int
+    rounding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """How the provider bills.
+
+    Attributes:
+        failed_tasks: `refunded`, `charged` or `unconfirmed`.
+        statement_unit: None when it bills in the currency itself.
+    """
+
+    failed_tasks: str
+    statement_unit: StatementUnit | None
+
+
+@dataclass(frozen=True)
+class PriceTable:
+    """One provider's rates over one period.
+
+    Attributes:
+        provider: the API that bills, such as the name of its folder in `pricing_tables/prices/`.
+        id: provider and file: `<provider>/<date>`.
+        digest: SHA-256 of the file's bytes, in hexadecimal.
+        hosts: where the provider's API is reached.
+        wire_formats: the formats it speaks, its main one first.
+        currency: ISO 4217 code of every amount.
+        valid_from: first instant it is in force, UTC; None: since the provider's beginning.
+        valid_until: first instant it no longer is, UTC; None: until further notice.
+        sources: where the rates were published; never empty.
+        billing: how the provider bills.
+        tiers: which tier a request is billed in; first match wins.
+        quantity: the fact that counts the units; first match wins.
+        rates: cell -> rate.
+        unpriced: cell the API allows but nobody published a price for -> why.
+        notes: notes of every quote from this table.
+        checked: when the table was last compared with a source.
+        models: canonical names of the models it prices.
+        priced_facts: the facts that can change what a request costs.
+    """
+
+    provider: str
+    id: str
+    digest: str
+    hosts: tuple[str, ...]
+    wire_formats: tuple[str, ...]
+    currency: str
+    valid_from: datetime | None
+    valid_until: datetime | None
+    sources: tuple[Source, ...]
+    billing: Billing
+    tiers: tuple[Choice[str], ...]
+    quantity: tuple[Choice[str], ...]
+    rates: Mapping[Cell, Rate]
+    unpriced: Mapping[Cell, str]
+    notes: tuple[Note, ...]
+    choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    choose_quantity: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    checked: datetime = field(init=False)
+    models: frozenset[str] = field(init=False)
+    priced_facts: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tier_facts = {fact for choice in self.tiers for fact in choice.when}
+        quantity_facts = {fact for choice in self.quantity for fact in (choice.result, *choice.when)}
+        object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
+        object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
+        object.__setattr__(self, "checked", max(source.checked for source in self.sources))
+        object.__setattr__(self, "models", frozenset(cell.model for cell in self.rates))
+        object.__setattr__(self, "priced_facts", frozenset({"resolution"} | tier_facts | quantity_facts))
+
+    def in_force(self, at: datetime) -> bool:
+        """Whether `at` lies in the table's half-open period."""
+        began = self.valid_from is None or self.valid_from <= at
+        return began and (self.valid_until is None or at < self.valid_until)
+
+
+@dataclass(frozen=True)
+class PriceBook:
+    """Everything that is known: all price tables and all capability matrices.
+
+    Attributes:
+        tables: provider -> its tables, oldest first.
+        matrices: wire format -> what it accepts.
+        providers: wire format -> the providers whose API speaks it.
+    """
+
+    tables: Mapping[str, tuple[PriceTable, ...]]
+    matrices: Mapping[str, CapabilityMatrix]
+    providers: Mapping[str, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        providers: dict[str, list[str]] = {}
+        for provider, tables in self.tables.items():
+            for wire_format in dict.fromkeys(name for table in tables for name in table.wire_formats):
+                providers.setdefault(wire_format, []).append(provider)
+        object.__setattr__(self, "providers", {name: tuple(each) for name, each in providers.items()})
+
+    def table(self, provider: str, at: datetime) -> PriceTable:
+        """The provider's table in force at an instant.
+
+        Raises:
+            PriceNotFoundError: no such provider, or no table of it in force then.
+        """
+        tables = self.tables.get(provider)
+        if tables is None:
+            known = ", ".join(sorted(self.tables))
+            raise PriceNotFoundError(
+                f"no price table of provider {provider!r}; known providers: {known}", provider=provider
+            )
+        for table in reversed(tables):
+            if table.in_force(at):
+                return table
+        periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
+        raise PriceNotFoundError(
+            f"no table of {provider} is in force at {at.isoformat()}; there are {periods}", provider=provider
+        )
+
+
+def period(table: PriceTable) -> str:
+    """A table's period in words, for messages and lists."""
+    since = "the beginning" if table.valid_from is None else table.valid_from.isoformat()
+    until = "further notice" if table.valid_until is None else table.valid_until.isoformat()
+    return f"{since} to {until}"

@@ -1,0 +1,321 @@
+"""The engine: what a request costs, exactly and with the reason; and whether the API would accept it at all.
+
+Pure: it reads no clock when `at` is given, opens no connection, and changes nothing it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any, NamedTuple
+
+from kling_pricing.capabilities import Violation, examine, violations
+from kling_pricing.errors import CapabilityError, PriceNotFoundError
+from kling_pricing.intake import RequestLike, choose_table, instant, read_request
+from kling_pricing.media import MediaLike
+from kling_pricing.money import multiply, plain
+from kling_pricing.notes import Note
+from kling_pricing.price_table import Cell, PriceBook, PriceTable, Rate
+from kling_pricing.request import VideoRequest
+from kling_pricing.rules import written
+from kling_pricing.suggestions import nearest_valid
+
+STALE_AFTER = timedelta(days=90)
+"""How long after its last check against the source a table's quotes go without a note about it."""
+
+
+class LineItem(NamedTuple):
+    """One part of a quote's total.
+
+    Attributes:
+        description: what is paid for.
+        quantity: how many units.
+        unit: what one unit is: `second`.
+        unit_price: of one unit, in the quote's currency.
+        amount: `unit_price` x `quantity`, exactly.
+    """
+
+    description: str
+    quantity: Decimal
+    unit: str
+    unit_price: Decimal
+    amount: Decimal
+
+
+class Quote(NamedTuple):
+    """What a request will cost, exactly, and why.
+
+    Attributes:
+        request: the request as it was understood.
+        table: the price table it was priced by.
+        rate: the rate that applies.
+        lines: the parts of the total.
+        total: their exact sum, in `currency`; never rounded.
+        notes: what was assumed or noticed.
+    """
+
+    request: VideoRequest
+    table: PriceTable
+    rate: Rate
+    lines: tuple[LineItem, ...]
+    total: Decimal
+    notes: tuple[Note, ...]
+
+    @property
+    def provider(self) -> str:
+        """Who bills."""
+        return self.table.provider
+
+    @property
+    def model(self) -> str:
+        """The model as the caller wrote it."""
+        return self.request.model
+
+    @property
+    def canonical_model(self) -> str:
+        """The model's name in price tables."""
+        return self.rate.cell.model
+
+    @property
+    def wire_format(self) -> str:
+        """The API shape the request was read as."""
+        return self.request.wire_format
+
+    @property
+    def action(self) -> str | None:
+        """What the API will do; follows the inputs when the payload does not say."""
+        return self.request.facts["action"]
+
+    @property
+    def resolution(self) -> str:
+        """The resolution that is billed."""
+        return self.rate.cell.resolution
+
+    @property
+    def tier(self) -> str:
+        """The billing lane: `silent`, `audio`, `video_reference`."""
+        return self.rate.cell.tier
+
+    @property
+    def unit(self) -> str:
+        """What one unit is: `second`."""
+        return self.rate.unit
+
+    @property
+    def unit_price(self) -> Decimal:
+        """The price of one unit, in `currency`."""
+        return self.rate.unit_price
+
+    @property
+    def quantity(self) -> Decimal:
+        """How many units are billed."""
+        return self.lines[0].quantity
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217 code of every amount here."""
+        return self.table.currency
+
+    def as_dict(self) -> dict[str, Any]:
+        """The quote as JSON-ready data; every amount is text in plain decimal notation."""
+        line = self.lines[0]
+        cell = self.rate.cell
+        return {
+            "provider": self.table.provider,
+            "model": self.request.model,
+            "canonical_model": cell.model,
+            "table": self.table.id,
+            "table_digest": self.table.digest,
+            "wire_format": self.request.wire_format,
+            "action": self.request.facts["action"],
+            "resolution": cell.resolution,
+            "tier": cell.tier,
+            "unit": line.unit,
+            "unit_price": plain(line.unit_price),
+            "quantity": plain(line.quantity),
+            "total": plain(self.total),
+            "currency": self.table.currency,
+            "lines": [
+                {
+                    "description": each.description,
+                    "quantity": plain(each.quantity),
+                    "unit": each.unit,
+                    "unit_price": plain(each.unit_price),
+                    "amount": plain(each.amount),
+                }
+                for each in self.lines
+            ],
+            "notes": [note._asdict() for note in self.notes],
+        }
+
+    def explain(self) -> str:
+        """The whole reasoning as text for a person, some lines long."""
+        facts = self.request.facts
+        shown = [
+            f"{plain(self.total)} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
+            *(
+                f"  {line.description}: {plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
+                f" x {plain(line.unit_price)} = {plain(line.amount)} {self.currency}"
+                for line in self.lines
+            ),
+            f"  priced by {self.table.id}, from {'; '.join(source.ref for source in self.table.sources)}",
+            *(f"  note: {note.message}" for note in self.notes),
+        ]
+        return "\n".join(shown)
+
+
+def quote(
+    request: RequestLike,
+    *,
+    provider: str | None = None,
+    wire_format: str | None = None,
+    at: datetime | None = None,
+    book: PriceBook | None = None,
+    media: MediaLike | None = None,
+    allow_unknown: bool = False,
+) -> Quote:
+    """Says what a request will cost, exactly, before it is submitted.
+
+    Args:
+        request: the payload, as a mapping or as JSON text or bytes; it is not changed.
+        provider: who bills; by default the provider whose API the wire format is.
+        wire_format: the API the payload is written for; by default found from the payload.
+        at: the instant to price at, with a time zone; by default now.
+        book: the tables to use; by default the bundled ones and those of `KLING_PRICING_TABLES`.
+        media: URL -> facts of the file there (`size_bytes`, `type`, `length_s`), checked against the API's
+            limits; nothing is downloaded, and what is not known becomes a note.
+        allow_unknown: ignore fields the API does not document, instead of refusing them.
+
+    Raises:
+        WireFormatError: the payload cannot be read.
+        CapabilityError: the API would refuse the request; it has every violation, and suggestions.
+        PriceNotFoundError: the request is valid, but nobody published its price.
+        TableError: a table cannot be loaded.
+        KlingPricingError: `at` or `media` cannot be used.
+    """
+    book = book or _default_book()
+    when = instant(at)
+    resolved, matrix = read_request(
+        request, book, wire_format=wire_format, media=media, allow_unknown=allow_unknown
+    )
+    broken, found = examine(matrix, resolved)
+    if broken:
+        raise CapabilityError(
+            "; ".join(violation.message for violation in broken),
+            violations=broken,
+            suggestions=nearest_valid(request, resolved, book, media=media, allow_unknown=allow_unknown),
+        )
+    table = choose_table(resolved, book, provider=provider, at=when)
+    return price(table, resolved, notes=_notes(resolved, table, found, when))
+
+
+def check(
+    request: RequestLike,
+    *,
+    provider: str | None = None,
+    wire_format: str | None = None,
+    at: datetime | None = None,
+    book: PriceBook | None = None,
+    media: MediaLike | None = None,
+    allow_unknown: bool = False,
+) -> list[Violation]:
+    """Says every reason why the API would refuse a request; an empty list when it would accept it.
+
+    Takes the same arguments as `quote`.
+    A request can be valid and yet have no published price: that is for `quote` to say.
+
+    Raises:
+        PriceNotFoundError: the provider named is unknown or has no table in force.
+        TableError: a table cannot be loaded.
+        KlingPricingError: `at` or `media` cannot be used, or the payload is not a JSON object.
+    """
+    book = book or _default_book()
+    when = instant(at)
+    if provider is not None:
+        book.table(provider, when)
+    try:
+        resolved, matrix = read_request(
+            request, book, wire_format=wire_format, media=media, allow_unknown=allow_unknown
+        )
+    except (CapabilityError, WireFormatError) as error:
+        if not error.violations:
+            raise
+        return list(error.violations)
+    return violations(matrix, resolved)
+
+
+def price(table: PriceTable, request: VideoRequest, *, notes: tuple[Note, ...] = ()) -> Quote:
+    """Prices a valid request by one table: unit price x quantity, exactly.
+
+    Raises:
+        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; a neighbour's
+            rate is never used.
+    """
+    facts: Mapping[str, Any] = request.facts
+    tiers = table.choose_tier(facts)
+    quantities = table.choose_quantity(facts)
+    if len(tiers) != 1 or len(quantities) != 1:
+        raise _not_priced(table, request, "which tier it is billed in cannot be told")
+    rate = table.rates.get((facts["model"], facts["resolution"], tiers[0]))  # type: ignore[call-overload]
+    if rate is None:
+        cell = Cell(facts["model"], facts["resolution"], tiers[0])
+        raise _not_priced(table, request, table.unpriced.get(cell, f"it lists no rate for {cell}"))
+    quantity = Decimal(facts[quantities[0]])
+    line = LineItem(rate.description, quantity, rate.unit, rate.unit_price, multiply(rate.unit_price, quantity))
+    return Quote(request, table, rate, (line,), line.amount, notes)
+
+
+def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
+    facts = request.facts
+    alike = sorted(
+        (cell for cell in table.rates if cell.model == facts["model"]),
+        key=lambda cell: cell.resolution != facts["resolution"],
+    )
+    priced = [f"{cell} at {plain(table.rates[cell].unit_price)} {table.currency} a second" for cell in alike]
+    models = ", ".join(sorted(table.models))
+    instead = f"priced instead: {'; '.join(priced)}" if priced else f"it prices: {models}"
+    return PriceNotFoundError(
+        f"{table.id} publishes no price for this request: {why}; {instead}",
+        provider=table.provider,
+        model=facts["model"],
+        priced_instead=priced,
+    )
+
+
+def _notes(
+    request: VideoRequest, table: PriceTable, found: list[Note], when: datetime
+) -> tuple[Note, ...]:
+    facts: Mapping[str, Any] = request.facts
+    notes = [
+        Note(
+            f"assumed_{fact}",
+            f"{request.field(fact)} is not given: the API's default {written(facts[fact])} is assumed",
+        )
+        for fact in request.assumed
+        if fact in table.priced_facts
+    ]
+    if request.implied_by is not None:
+        decisive = request.field(request.implied_by)
+        notes.append(Note("implied_action", f"{decisive} makes this a {facts['action']} request"))
+    notes += found
+    notes += table.notes
+    if when > table.checked + STALE_AFTER:
+        days = (when - table.checked).days
+        notes.append(
+            Note(
+                "stale_table",
+                f"{table.id} was last compared with its source {days} days before, on {table.checked:%Y-%m-%d}; "
+                "check that its prices still hold",
+            )
+        )
+    return tuple(notes)
+
+
+@cache
+def _default_book() -> PriceBook:
+    """Imports the loader only where it is needed: reading YAML costs more than all the rest of the library."""
+    from kling_pricing.tables import default_price_book  # noqa: PLC0415
+
+    return default_price_book()

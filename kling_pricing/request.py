@@ -1,0 +1,126 @@
+"""One video request, whatever API it was written for, and the facts that rules may speak of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict, get_args, get_type_hints
+
+from kling_pricing.media import MediaFacts, Medium
+
+_IMAGE_MARKER = re.compile(r"<<<image_([0-9]+)>>>")
+
+
+class Facts(TypedDict):
+    """What is known of a request, in words that do not depend on the API.
+
+    These names are the vocabulary of every `when`, `need` and `limits` in `pricing_tables/`.
+    None is "not known", which is neither true nor false: a rule that would need it gives a note.
+    (A dict, because one is made for every request and rules look into it some twenty times.)
+    """
+
+    model: str
+    """Canonical model name."""
+    action: str | None
+    """What the API will do, after the inputs had their say."""
+    resolution: str | None
+    """`720p`, `1080p`, `4k`."""
+    duration_s: int | None
+    """Seconds of video asked for."""
+    audio: bool | None
+    """Whether a soundtrack is generated."""
+    watermark: bool | None
+    """Whether the output is marked."""
+    aspect_ratio: str | None
+    """`16:9` and so on."""
+    aspect_ratio_stated: bool
+    """Whether the payload itself gives an aspect ratio."""
+    prompt_chars: int
+    """Length of the prompt in characters (Unicode code points)."""
+    image_markers: int
+    """How many `<<<image_N>>>` stand in the prompt."""
+    dangling_image_markers: int
+    """How many of them name an image that is not there."""
+    images: int
+    """How many reference images."""
+    first_frame: bool
+    """Whether a first frame is given."""
+    last_frame: bool
+    """Whether a last frame is given."""
+    start_images: int
+    """Images that could be the first frame: `images`, plus one for `first_frame`."""
+    videos: int
+    """How many reference videos."""
+
+
+FACT_TYPES: Mapping[str, type] = {
+    name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Facts).items()
+}
+"""The type of each fact's values, which rules are checked against when they are loaded."""
+
+UNSAID: Mapping[str, Any] = {
+    name: None if get_args(hint) else hint() for name, hint in get_type_hints(Facts).items()
+}
+"""The facts of a payload that says nothing, before the API's defaults: no images, no prompt; the rest unknown."""
+
+INPUT_OF: Mapping[str, str] = {
+    "aspect_ratio_stated": "aspect_ratio",
+    "prompt_chars": "prompt",
+    "image_markers": "prompt",
+    "dangling_image_markers": "prompt",
+    "start_images": "images",
+}
+"""Fact -> the input it is derived from, where the two differ in name."""
+
+
+class Said(NamedTuple):
+    """What a payload says, and nothing more: a field it leaves out (or sets to null) is not here.
+
+    Attributes:
+        facts: fact -> value, for every fact the payload determines; `model` is as the caller wrote it.
+        fields: input -> the wire field that says it, such as `images` -> `image_urls`.
+        media: the files it names.
+    """
+
+    facts: dict[str, Any]
+    fields: dict[str, str]
+    media: tuple[Medium, ...] = ()
+
+
+class VideoRequest(NamedTuple):
+    """A request as it will be checked and priced.
+
+    Attributes:
+        wire_format: the API shape it was written in.
+        model: the model as the caller wrote it; the canonical name is `facts.model`.
+        facts: everything rules and prices depend on, defaults included.
+        said: input -> wire field, for what the payload itself says.
+        field_names: input -> wire field, for everything the wire format can say.
+        assumed: facts that the payload does not give and the API's defaults do.
+        implied_by: the input that decided the action, when the payload's own action is the general one.
+        media: each file it names, with what the caller knows of it.
+    """
+
+    wire_format: str
+    model: str
+    facts: Facts
+    said: Mapping[str, str]
+    field_names: Mapping[str, str]
+    assumed: tuple[str, ...] = ()
+    implied_by: str | None = None
+    media: tuple[tuple[Medium, MediaFacts], ...] = ()
+
+    def field(self, fact: str) -> str:
+        """The wire field to change for another value of `fact`."""
+        source = INPUT_OF.get(fact, fact)
+        return self.said.get(source) or self.field_names.get(source, source)
+
+
+def add_prompt_facts(facts: dict[str, Any], prompt: str) -> None:
+    """Adds the facts that a prompt determines, beside the number of images its markers can name."""
+    facts["prompt_chars"] = len(prompt)
+    if "<<<" in prompt:
+        images = facts.get("images", 0)
+        named = [int(number[:9]) for number in _IMAGE_MARKER.findall(prompt)]
+        facts["image_markers"] = len(named)
+        facts["dangling_image_markers"] = sum(not 1 <= number <= images for number in named)

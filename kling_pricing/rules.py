@@ -1,0 +1,216 @@
+"""Conditions over facts: the `when` and `need` of every file in `pricing_tables/`.
+
+A condition is about one fact and allows either some values (`[5, 10]`, or one: `true`) or a range
+(`{min: 3, max: 15}`).
+Conditions stand together: all of them must hold.
+Logic is three-valued: a fact that is not known makes a condition neither true nor false.
+
+Rules are data, but each request pays for evaluating them.
+So, once, when a table is loaded, they are turned into one Python function, the way `dataclasses` makes an
+`__init__`.
+Only names of facts and of numbered constants appear in its text; values from a file never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from kling_pricing.request import FACT_TYPES
+
+T = TypeVar("T")
+
+
+class Condition(Protocol):
+    """What one fact must be."""
+
+    def holds(self, value: Any) -> bool | None:
+        """Whether the value is allowed; None when it is not known."""
+
+    def describe(self) -> str:
+        """The allowed values, for a sentence: `5 or 10`, `3 to 15`."""
+
+    def allowed(self) -> Any:
+        """The allowed values as data: a list, or a map with `min` and `max`."""
+
+    def edges(self) -> tuple[Any, ...]:
+        """Values at which the answer can change: those on either side of each boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The fact is one of some values."""
+
+    values: tuple[Any, ...]
+
+    def holds(self, value: Any) -> bool | None:
+        return None if value is None else value in self.values
+
+    def describe(self) -> str:
+        shown = [written(value) for value in self.values]
+        return " or ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+    def allowed(self) -> Any:
+        return list(self.values)
+
+    def edges(self) -> tuple[Any, ...]:
+        return (False, True) if isinstance(self.values[0], bool) else self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The fact is a number within a closed range, open on a side that is None."""
+
+    minimum: Any = None
+    maximum: Any = None
+
+    def holds(self, value: Any) -> bool | None:
+        if value is None:
+            return None
+        above = self.minimum is None or value >= self.minimum
+        return above and (self.maximum is None or value <= self.maximum)
+
+    def describe(self) -> str:
+        if self.maximum is None:
+            return f"at least {self.minimum}"
+        return f"at most {self.maximum}" if self.minimum is None else f"{self.minimum} to {self.maximum}"
+
+    def allowed(self) -> Any:
+        bounds = {"min": self.minimum, "max": self.maximum}
+        return {side: bound for side, bound in bounds.items() if bound is not None}
+
+    def edges(self) -> tuple[Any, ...]:
+        inside = [bound for bound in (self.minimum, self.maximum) if bound is not None]
+        below = [] if self.minimum is None else [max(self.minimum - 1, 0)]
+        above = [] if self.maximum is None else [self.maximum + 1]
+        return (*below, *inside, *above)
+
+
+Conditions: TypeAlias = Mapping[str, Condition]
+"""Fact -> what it must be; all must hold."""
+
+
+def written(value: Any) -> str:
+    """A fact's value as the YAML and JSON of this field write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def hold(conditions: Conditions, facts: Mapping[str, Any]) -> bool | None:
+    """Whether all conditions hold; None when that hangs on a fact that is not known."""
+    known = True
+    for fact, condition in conditions.items():
+        answer = condition.holds(facts[fact])
+        if answer is False:
+            return False
+        known = known and answer is not None
+    return True if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[T]):
+    """One line of a list in which the first match wins."""
+
+    result: T
+    when: Conditions
+
+
+def possible(choices: Iterable[Choice[T]], facts: Mapping[str, Any]) -> tuple[T, ...]:
+    """The results that may be chosen: one when every fact that matters is known, none when nothing matches."""
+    results = []
+    for choice in choices:
+        answer = hold(choice.when, facts)
+        if answer is not False:
+            results.append(choice.result)
+        if answer is True:
+            break
+    return tuple(dict.fromkeys(results))
+
+
+class WhenNeed(Protocol):
+    """A rule: when all of `when` hold, all of `need` must."""
+
+    @property
+    def when(self) -> Conditions: ...
+    @property
+    def need(self) -> Conditions: ...
+
+
+R = TypeVar("R", bound=WhenNeed)
+
+
+def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]:
+    """Makes a function that returns the rules which are not surely kept: broken, or hanging on an unknown fact.
+
+    The function is for a first pass that is cheap for a good request; `hold` then tells the two kinds apart.
+    For `{when: {audio: true}, need: {resolution: [1080p]}}` the function's text is::
+
+        def unsure(facts):
+            found = []
+            if facts["audio"] in c0 and not (facts["resolution"] in c1): found.append(rules[0])
+            return found
+    """
+    constants: dict[str, Any] = {}
+    lines = ["def unsure(facts):", "    found = []"]
+    for index, rule in enumerate(rules):
+        tests = [_may_hold(fact, condition, constants) for fact, condition in rule.when.items()]
+        needed = [_surely_holds(fact, condition, constants) for fact, condition in rule.need.items()]
+        tests.append(f"not ({' and '.join(needed)})")
+        lines.append(f"    if {' and '.join(tests)}: found.append(rules[{index}])")
+    lines.append("    return found")
+    return _function("unsure", lines, {"rules": rules, **constants})
+
+
+def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]], tuple[T, ...]]:
+    """Makes a function equal to `possible` for these choices, fast when the facts that matter are known."""
+    constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
+    lines = ["def choose(facts):"]
+    facts = sorted({fact for choice in choices for fact in choice.when})
+    unknown = " or ".join(f"{_fact(fact)} is None" for fact in facts)
+    if unknown:
+        lines.append(f"    if {unknown}: return possible(choices, facts)")
+    for index, choice in enumerate(choices):
+        constants[f"r{index}"] = (choice.result,)
+        tests = [_surely_holds(fact, condition, constants) for fact, condition in choice.when.items()]
+        lines.append(f"    if {' and '.join(tests) or 'True'}: return r{index}")
+    lines.append("    return ()")
+    return _function("choose", lines, constants)
+
+
+def _surely_holds(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
+    name = _fact(fact)
+    if isinstance(condition, OneOf):
+        return f"{name} in {_constant(constants, frozenset(condition.values))}"
+    return f"({name} is not None and {_within(name, condition, constants)})"
+
+
+def _may_hold(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
+    name = _fact(fact)
+    if isinstance(condition, OneOf):
+        return f"{name} in {_constant(constants, frozenset((*condition.values, None)))}"
+    return f"({name} is None or {_within(name, condition, constants)})"
+
+
+def _within(name: str, condition: Condition, constants: dict[str, Any]) -> str:
+    bounds = condition.allowed()
+    lower = f"{_constant(constants, bounds['min'])} <= " if "min" in bounds else ""
+    upper = f" <= {_constant(constants, bounds['max'])}" if "max" in bounds else ""
+    return f"{lower}{name}{upper}"
+
+
+def _fact(name: str) -> str:
+    if name not in FACT_TYPES:
+        raise ValueError(f"{name!r} is not a fact")
+    return f'facts["{name}"]'
+
+
+def _constant(constants: dict[str, Any], value: Any) -> str:
+    name = f"c{len(constants)}"
+    constants[name] = value
+    return name
+
+
+def _function(name: str, lines: list[str], constants: dict[str, Any]) -> Any:
+    namespace = {**constants, "__builtins__": {}}
+    exec(compile("\n".join(lines), f"<rules: {name}>", "exec"), namespace)  # noqa: S102 (see the module's text)
+    return namespace[name]

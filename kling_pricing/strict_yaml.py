@@ -1,0 +1,234 @@
+"""YAML that means what it looks like: text -> checked tree, every error with its file, line and key path.
+
+A file of prices is reviewed by people and read by a machine; both must see the same.
+So only the plain part of YAML is read: maps, lists, text, whole numbers, decimals, true, false and null.
+Refused: duplicate keys, anchors, aliases, tags, directives, several documents, keys that are not text, bytes
+that are not UTF-8, nesting deeper than `MAX_DEPTH` and files larger than `MAX_BYTES`.
+Numbers are exact: `0.0714` becomes a `Decimal`, never a float.
+What YAML 1.1 would turn into something else stays text (`010`, `1:30`, `no`, `1e3`, `2026-04-29`), and a model
+that expects a number or a boolean there says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from kling_pricing.errors import TableError
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+
+Path = tuple[str | int, ...]
+_Model = TypeVar("_Model", bound="FileModel")
+
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
+_CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+class FileModel(BaseModel):
+    """Base of what may stand in a file: frozen, strictly typed, unknown keys refused with a did-you-mean."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            known = [info.alias or name for name, info in cls.model_fields.items()]
+            for key in value:
+                if key not in known:
+                    raise PydanticCustomError(
+                        "unknown_key",
+                        "unknown key; {remedy}",
+                        {"key": key, "remedy": did_you_mean(key, known)},
+                    )
+        return value
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Says which known word was probably meant, else lists them all."""
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file's tree and where each part of it stands.
+
+    Attributes:
+        name: the file's name, for messages.
+        tree: maps, lists, text, int, Decimal, bool and None.
+        lines: path of a node -> its line, from 1; a map's entry stands where its key does.
+    """
+
+    name: str
+    tree: Any
+    lines: dict[Path, int] = field(repr=False)
+
+    def error(self, path: Path, problem: str) -> TableError:
+        """Makes the error that points at `path`, or at its nearest parent that stands in the file."""
+        known = path
+        while known not in self.lines:
+            known = known[:-1]
+        return TableError(problem, file=self.name, line=self.lines[known], key_path=key_path(path))
+
+
+def key_path(path: Path) -> str:
+    """Writes a path as people do: `models.kling-v3.rules[2].need`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def load(data: bytes, *, name: str) -> Document:
+    """Reads one document.
+
+    Args:
+        data: the file's bytes.
+        name: the file's name, for messages.
+
+    Raises:
+        TableError: anything this module's description refuses, or text that is not YAML.
+    """
+    if len(data) > MAX_BYTES:
+        raise TableError(
+            f"the file is larger than {MAX_BYTES} bytes; split it into one file a table", file=name
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TableError("not UTF-8 text; save the file as UTF-8", file=name, line=line) from None
+    lines: dict[Path, int] = {}
+    try:
+        return Document(name, _Builder(name, text, lines).document(), lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = f"not YAML: {error.problem or error.context}"
+        raise TableError(problem, file=name, line=mark.line + 1 if mark else None) from None
+    except yaml.YAMLError as error:
+        problem = str(error).partition("\n")[0]
+        raise TableError(f"not YAML: {problem}; remove the character", file=name) from None
+
+
+def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, Document]:
+    """Reads one document and checks it against its model.
+
+    Raises:
+        TableError: as for `load`, and for the first thing in the file that the model refuses.
+    """
+    document = load(data, name=name)
+    if document.tree is None:
+        raise TableError(f"the file is empty; it needs {', '.join(model.model_fields)}", file=name)
+    try:
+        return model.model_validate(document.tree), document
+    except ValidationError as error:
+        problems = [_explained(details) for details in error.errors(include_url=False)]
+        found = [(document.error(path, problem), path) for path, problem in problems]
+        first, _ = min(found, key=lambda item: item[0].line or 0)
+        raise first from None
+
+
+def _explained(details: ErrorDetails) -> tuple[Path, str]:
+    """Turns one of pydantic's findings into a path and a sentence with a remedy."""
+    path: Path = details["loc"]
+    kind, value = details["type"], details["input"]
+    if kind == "unknown_key":
+        return (*path, details["ctx"]["key"]), details["msg"]
+    if kind == "missing":
+        return path, "this key is required; add it"
+    message = details["msg"].removeprefix("Value error, ")
+    if kind.endswith(("_type", "_parsing")):
+        shown = "nothing" if value is None else f"{value!r}"[:60]
+        quoted = " (quote it, or remove the quotes, so that it is of that kind)" if value is not None else ""
+        return path, f"{message.replace('Input should be', 'must be')}, got {shown}{quoted}"
+    return path, message.replace("Input should be", "must be")
+
+
+class _Builder:
+    """Builds the tree from parser events, so that nothing is constructed before it has been allowed."""
+
+    def __init__(self, name: str, text: str, lines: dict[Path, int]) -> None:
+        self._name = name
+        self._lines = lines
+        self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_PARSER)
+
+    def document(self) -> Any:
+        next(self._events)
+        event = next(self._events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        if event.version or event.tags:
+            raise self._error(event, (), "directives (%YAML, %TAG) are not read; remove the line")
+        tree = self._node(next(self._events), ())
+        next(self._events)
+        event = next(self._events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise self._error(event, (), "a second document begins here; write one file each")
+        return tree
+
+    def _node(self, event: yaml.Event, path: Path) -> Any:
+        self._lines.setdefault(path, event.start_mark.line + 1)
+        if isinstance(event, yaml.AliasEvent):
+            raise self._error(event, path, "aliases (*name) are not read; write the value out")
+        if event.anchor is not None:
+            raise self._error(event, path, "anchors (&name) are not read; write the value out where it is used")
+        if event.tag is not None:
+            raise self._error(event, path, f"tags ({event.tag}) are not read; remove it")
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event)
+        if len(path) >= MAX_DEPTH:
+            raise self._error(event, path[:3], f"nested deeper than {MAX_DEPTH} levels; flatten it")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path)
+        return self._mapping(path)
+
+    def _sequence(self, path: Path) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            items.append(self._node(event, (*path, len(items))))
+        return items
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event, path)
+            here = (*path, key)
+            if key in entries:
+                first = self._lines[here]
+                raise self._error(event, here, f"duplicate key, first on line {first}; keep one of them")
+            self._lines[here] = event.start_mark.line + 1
+            entries[key] = self._node(next(self._events), here)
+        return entries
+
+    def _key(self, event: yaml.Event, path: Path) -> str:
+        plain = isinstance(event, yaml.ScalarEvent) and event.tag is None and event.anchor is None
+        key = _scalar(event) if plain else None
+        if not isinstance(key, str):
+            raise self._error(event, path, "a key must be text without anchor or tag; quote it, as in \"720\":")
+        return key
+
+    def _error(self, event: yaml.Event, path: Path, problem: str) -> TableError:
+        line = event.start_mark.line + 1
+        return TableError(problem, file=self._name, line=line, key_path=key_path(path))
+
+
+def _scalar(event: yaml.ScalarEvent) -> Any:
+    text = event.value
+    if not event.implicit[0]:  # quoted, or a block of text
+        return text
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return Decimal(text) if _DECIMAL.fullmatch(text) else text

@@ -1,0 +1,161 @@
+"""The two kinds of files in `pricing_tables/`, as pydantic models: what may stand in them, and their JSON Schemas.
+
+`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`.
+The models know the shape of one file; `tables.py` turns them into the frozen `PriceTable` and
+`CapabilityMatrix` that the library works with, and holds the files against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kling_pricing.strict_yaml import FileModel
+from kling_pricing.yaml_types import Code, Currency, FactConditions, FactValues, Instant, MediaConditions, Name, Price, Text
+
+
+class SourceEntry(FileModel):
+    """Where the file's content was published."""
+
+    ref: Text = Field(description="Seed, page or document.")
+    checked: Instant = Field(description="The day somebody last compared the file with it.")
+    authority: Literal["official", "secondary"]
+
+
+class StatementUnitEntry(FileModel):
+    """The unit a provider bills in, where it is not the currency."""
+
+    name: Name
+    per_currency_unit: Annotated[int, Field(gt=0)]
+    rounding: Literal["up", "down", "half_up", "unconfirmed"]
+
+
+class BillingEntry(FileModel):
+    """How the provider bills."""
+
+    failed_tasks: Literal["refunded", "charged", "unconfirmed"]
+    statement_unit: StatementUnitEntry | None = None
+
+
+class TierEntry(FileModel):
+    """A billing lane and the requests in it; the first entry that matches wins."""
+
+    tier: Code
+    when: FactConditions = {}
+
+
+class QuantityEntry(FileModel):
+    """The fact that counts the units; the first entry that matches wins."""
+
+    fact: Literal["duration_s"]
+    when: FactConditions = {}
+
+
+class UnpricedEntry(FileModel):
+    """A combination that the API allows and nobody published a price for."""
+
+    model: Name
+    resolution: Name
+    tier: Code
+    why: Text
+
+
+class NoteEntry(FileModel):
+    """A note that every quote from this table carries."""
+
+    code: Code
+    message: Text
+
+
+class PriceFile(FileModel):
+    """One provider's rates over one period: `prices/<provider>/<date>.yaml`."""
+
+    provider: Name
+    hosts: list[Name] = []
+    wire_formats: Annotated[list[Name], Field(min_length=1)]
+    currency: Currency
+    valid_from: Instant | None
+    valid_until: Instant | None = None
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+    billing: BillingEntry
+    tiers: Annotated[list[TierEntry], Field(min_length=1)]
+    quantity: Annotated[list[QuantityEntry], Field(min_length=1)]
+    rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
+        description="model -> resolution -> tier -> price per second of output"
+    )
+    unpriced: list[UnpricedEntry] = []
+    notes: list[NoteEntry] = []
+
+
+class RuleEntry(FileModel):
+    """When all of `when` hold, all of `need` must; otherwise the API refuses the request."""
+
+    code: Code
+    when: FactConditions = {}
+    need: FactConditions
+    message: Text | None = Field(None, description="The sentence for a person; made from the rule when absent.")
+    source: Text
+
+
+class WarningEntry(FileModel):
+    """Like a rule, but breaking it is only a note."""
+
+    code: Code
+    when: FactConditions = {}
+    need: FactConditions
+    message: Text
+    source: Text
+
+
+class ImpliedActionEntry(FileModel):
+    """What the inputs make of the default action; the first entry that matches wins."""
+
+    action: Code
+    when: FactConditions
+    source: Text
+
+
+class MediaEntry(FileModel):
+    """Limits of the files a request names, checked when the caller knows their facts."""
+
+    kind: Literal["image", "video"]
+    limits: MediaConditions
+    source: Text
+
+
+class ModelEntry(FileModel):
+    """What the API accepts for one model."""
+
+    names: Annotated[list[Text], Field(min_length=1, description="As written on this wire.")]
+    actions: Annotated[list[Code], Field(min_length=1)]
+    fields: Annotated[list[Code], Field(min_length=1, description="Inputs it takes; anything else is refused.")]
+    limits: FactConditions
+    rules: list[RuleEntry] = []
+    warnings: list[WarningEntry] = []
+    media: list[MediaEntry] = []
+    source: Text
+
+
+class CapabilityFile(FileModel):
+    """What one API accepts: `capabilities/<wire format>.yaml`."""
+
+    wire_format: Name
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+    required: list[Code]
+    defaults: FactValues = Field(description="fact -> what the API takes when the payload does not say")
+    implied_actions: list[ImpliedActionEntry] = []
+    rules: list[RuleEntry] = []
+    warnings: list[WarningEntry] = []
+    media: list[MediaEntry] = []
+    models: Annotated[dict[Name, ModelEntry], Field(min_length=1)]
+
+
+def price_file_schema() -> dict[str, Any]:
+    """The JSON Schema of `prices/<provider>/<date>.yaml`."""
+    return PriceFile.model_json_schema()
+
+
+def capability_file_schema() -> dict[str, Any]:
+    """The JSON Schema of `capabilities/<wire format>.yaml`."""
+    return CapabilityFile.model_json_schema()
