@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.capabilities import Violation
 from kling_pricing.errors import (
     CapabilityError,
     KlingPricingError,
@@ -10,8 +9,8 @@ from kling_pricing.errors import (
     TableError,
     WireFormatError,
 )
+from kling_pricing.findings import Note, Violation
 from kling_pricing.media import MediaFacts
-from kling_pricing.notes import Note
 from kling_pricing.price_table import PriceBook
 from kling_pricing.quoting import LineItem, Quote, check, quote
 

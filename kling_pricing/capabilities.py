@@ -10,29 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from kling_pricing.findings import Note, Violation
 from kling_pricing.media import MediaFacts, Medium
-from kling_pricing.notes import Note
 from kling_pricing.request import UNSAID, Facts, VideoRequest
 from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold, written
-
-class Violation(NamedTuple):
-    """One reason why the API would refuse a request.
-
-    Attributes:
-        code: stable name of the rule, such as `audio_resolution` or `duration_s_limit`.
-        field: the wire field at fault, such as `resolution` or `image_urls[1]`.
-        value: the offending value, as the rule sees it; None when the field is missing.
-        allowed: what would do: a list of values, a map with `min` and `max`, or None when nothing would.
-        message: one sentence with the remedy.
-        source: where the rule was published.
-    """
-
-    code: str
-    field: str
-    value: Any
-    allowed: Any
-    message: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +73,45 @@ class ModelCapabilities:
         media: limits of the files.
         source: where the model's limits were published.
         general_action: the action that the inputs may turn into another.
-        assumable: the facts that are assumed when the payload does not give them.
+        assumable: the defaults of facts that the model takes.
     """
 
     model: str
     names: tuple[str, ...]
     fields: frozenset[str]
-    required: frozenset[str]
+    required: tuple[str, ...]
     defaults: Mapping[str, Any]
     rules: tuple[Rule, ...]
     implied_actions: tuple[Choice[ImpliedAction], ...]
     media: tuple[MediaLimit, ...]
     source: str
     general_action: str | None = field(init=False, repr=False, compare=False)
-    assumable: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    assumable: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     unsure: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
-    imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(init=False, repr=False, compare=False)
-    _unsaid: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(
+        init=False, repr=False, compare=False
+    )
+    _unsaid: dict[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "general_action", self.defaults.get("action"))
-        object.__setattr__(self, "assumable", tuple(fact for fact in self.defaults if fact in self.fields))
+        taken = {fact: value for fact, value in self.defaults.items() if fact in self.fields}
+        object.__setattr__(self, "assumable", taken)
         object.__setattr__(self, "_unsaid", {**UNSAID, **self.defaults})
         object.__setattr__(self, "unsure", compile_filter(self.rules))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
-    def with_defaults(self, said: Mapping[str, Any]) -> Facts:
+    def with_defaults(self, said: dict[str, Any]) -> Facts:
         """The facts of a payload: what it says of them, and the API's defaults for the rest."""
-        return cast("Facts", {**self._unsaid, **said, "model": self.model})
+        facts = self._unsaid | said
+        facts["model"] = self.model
+        return cast("Facts", facts)
 
     def limit(self, fact: str) -> Condition | None:
         """The condition a fact must meet whatever the rest of the request says; None when there is none."""
-        limits = (rule.need[fact] for rule in self.rules if not rule.when and not rule.warning and fact in rule.need)
+        limits = (
+            rule.need[fact] for rule in self.rules if not rule.when and not rule.warning and fact in rule.need
+        )
         return next(limits, None)
 
 
@@ -157,10 +145,10 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
         reference video's length, say) is not known.
     """
     capabilities = matrix.models[request.facts["model"]]
-    broken: list[Violation] = []
     notes: list[Note] = []
-    if not capabilities.required <= request.said.keys() <= capabilities.fields:
-        broken.extend(_missing(capabilities, request))
+    said = request.said
+    broken = [_missing(capabilities, request, name) for name in capabilities.required if name not in said]
+    if not capabilities.fields.issuperset(said):
         broken.extend(_untaken(capabilities, request))
     for rule in capabilities.unsure(request.facts):
         verdict = _judge(rule, request)
@@ -188,16 +176,15 @@ def _untaken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator
             )
 
 
-def _missing(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:
-    for name in sorted(capabilities.required - request.said.keys()):
-        yield Violation(
-            code=f"{name}_required",
-            field=request.field(name),
-            value=None,
-            allowed=None,
-            message=f"{request.field(name)} is required; add it",
-            source=capabilities.source,
-        )
+def _missing(capabilities: ModelCapabilities, request: VideoRequest, name: str) -> Violation:
+    return Violation(
+        code=f"{name}_required",
+        field=request.field(name),
+        value=None,
+        allowed=None,
+        message=f"{request.field(name)} is required; add it",
+        source=capabilities.source,
+    )
 
 
 def _judge(rule: Rule, request: VideoRequest) -> Violation | Note | None:
@@ -234,25 +221,21 @@ def _sentence(rule: Rule, request: VideoRequest) -> str:
     return f"{needed} for {request.model}" + (f" when {given}" if given else "")
 
 
-def _hold_media(
-    limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]
-) -> None:
-    files = [(medium, facts) for medium, facts in request.media if medium.kind == limit.kind]
-    for name, condition in limit.limits.items():
-        unknown: list[str] = []
-        for medium, facts in files:
-            value = getattr(facts, name)
-            if value is None:
-                unknown.append(medium.field)
-            elif not condition.holds(value):
-                broken.append(_media_violation(limit, name, medium, facts))
-        if unknown:
-            notes.append(
-                Note(
-                    f"{limit.kind}_{name}_unknown",
-                    f"{name} of {', '.join(unknown)} is not known and was not checked ({condition.describe()})",
-                )
-            )
+def _hold_media(limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]) -> None:
+    unknown: dict[str, str] = {}
+    fields: dict[str, None] = {}
+    for medium, facts in request.media:
+        if medium.kind == limit.kind:
+            for name, condition in limit.limits.items():
+                value = getattr(facts, name)
+                if value is None:
+                    unknown[name] = f"{name} ({condition.describe()})"
+                    fields[medium.field] = None
+                elif not condition.holds(value):
+                    broken.append(_media_violation(limit, name, medium, facts))
+    if unknown:
+        what, where = ", ".join(unknown.values()), ", ".join(fields)
+        notes.append(Note(f"{limit.kind}_not_checked", f"not known and so not checked of {where}: {what}"))
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:

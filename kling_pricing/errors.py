@@ -15,12 +15,10 @@ Every error survives pickling, so it can cross a process pool.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from kling_pricing.capabilities import Violation
+from kling_pricing.findings import Violation
 
 
 class KlingPricingError(Exception):
@@ -37,9 +35,7 @@ class TableError(KlingPricingError):
         problem: what is wrong and how to mend it, without the place.
     """
 
-    def __init__(
-        self, problem: str, *, file: str = "", line: int | None = None, key_path: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
         place = f"{file}:{line}" if line is not None else file
         super().__init__(": ".join(part for part in (place, key_path, problem) if part))
         self.file = file

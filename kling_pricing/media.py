@@ -42,7 +42,7 @@ class Medium(NamedTuple):
 
 
 MediaLike: TypeAlias = Mapping[str, "MediaFacts | Mapping[str, Any]"]
-"""URL -> its facts, as `MediaFacts` or as a mapping with the same keys (text is read: `"5.04"`, `"video/mp4"`)."""
+"""URL -> its facts: `MediaFacts`, or a mapping with the same keys (text is read: `"5.04"`, `"video/mp4"`)."""
 
 UNKNOWN = MediaFacts()
 
@@ -61,7 +61,7 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
         raise KlingPricingError(f"{place}: must be a mapping with {_KNOWN}, got {given!r}")
     if unknown := sorted(str(key) for key in given.keys() - _READERS.keys()):
         raise KlingPricingError(f"{place}: unknown key {unknown[0]!r}; known here: {_KNOWN}")
-    read = {
+    read: dict[str, Any] = {
         key: _READERS[key](value, f"{place}: {key}") for key, value in given.items() if value is not None
     }
     return MediaFacts(**read)

@@ -8,6 +8,7 @@ Floats are refused everywhere: a float is already rounded when it arrives.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 
 MAX_DECIMALS = 9
@@ -55,17 +56,16 @@ def _why_not_a_price(text: str) -> str:
     return f"{text!r} is not a plain decimal number; write the price as published, such as 0.0714"
 
 
-def multiply(price: Decimal, quantity: Decimal | int) -> Decimal:
-    """The exact product; raises `decimal.Inexact` rather than round."""
-    return _EXACT.multiply(price, quantity)
+multiply: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.multiply
+"""The exact product; raises `decimal.Inexact` rather than round."""
 
-
-def add(left: Decimal, right: Decimal) -> Decimal:
-    """The exact sum; raises `decimal.Inexact` rather than round."""
-    return _EXACT.add(left, right)
+add: Callable[[Decimal, Decimal], Decimal] = _EXACT.add
+"""The exact sum; raises `decimal.Inexact` rather than round."""
 
 
 def plain(number: Decimal) -> str:
     """The number in plain decimal notation without needless zeros: `0.714`, `10`, never `1E+1`."""
-    text = format(number, "f")
+    text = str(number)
+    if "E" in text:
+        text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.capabilities import CapabilityMatrix
 from kling_pricing.errors import PriceNotFoundError
-from kling_pricing.notes import Note
+from kling_pricing.findings import Note
 from kling_pricing.rules import Choice, compile_choice
+
+STALE_AFTER = timedelta(days=90)
+"""How long a table that was compared with its source counts as fresh."""
 
 
 class Cell(NamedTuple):
@@ -105,6 +108,7 @@ class PriceTable:
         unpriced: cell the API allows but nobody published a price for -> why.
         notes: notes of every quote from this table.
         checked: when the table was last compared with a source.
+        fresh_until: until when its quotes go without a note that the table is stale.
         models: canonical names of the models it prices.
         priced_facts: the facts that can change what a request costs.
     """
@@ -125,10 +129,13 @@ class PriceTable:
     unpriced: Mapping[Cell, str]
     notes: tuple[Note, ...]
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    choose_quantity: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    choose_quantity: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(
+        init=False, repr=False, compare=False
+    )
     checked: datetime = field(init=False)
+    fresh_until: datetime = field(init=False)
     models: frozenset[str] = field(init=False)
-    priced_facts: frozenset[str] = field(init=False)
+    priced_facts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
@@ -136,13 +143,9 @@ class PriceTable:
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
         object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
         object.__setattr__(self, "checked", max(source.checked for source in self.sources))
+        object.__setattr__(self, "fresh_until", self.checked + STALE_AFTER)
         object.__setattr__(self, "models", frozenset(cell.model for cell in self.rates))
-        object.__setattr__(self, "priced_facts", frozenset({"resolution"} | tier_facts | quantity_facts))
-
-    def in_force(self, at: datetime) -> bool:
-        """Whether `at` lies in the table's half-open period."""
-        began = self.valid_from is None or self.valid_from <= at
-        return began and (self.valid_until is None or at < self.valid_until)
+        object.__setattr__(self, "priced_facts", ("resolution", *sorted(tier_facts | quantity_facts)))
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,9 @@ class PriceBook:
                 f"no price table of provider {provider!r}; known providers: {known}", provider=provider
             )
         for table in reversed(tables):
-            if table.in_force(at):
+            if (table.valid_from is None or table.valid_from <= at) and (
+                table.valid_until is None or at < table.valid_until
+            ):
                 return table
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
@@ -189,6 +194,14 @@ class PriceBook:
 
 def period(table: PriceTable) -> str:
     """A table's period in words, for messages and lists."""
-    since = "the beginning" if table.valid_from is None else table.valid_from.isoformat()
-    until = "further notice" if table.valid_until is None else table.valid_until.isoformat()
-    return f"{since} to {until}"
+    if table.valid_from is None and table.valid_until is None:
+        return "always"
+    since = "" if table.valid_from is None else f"from {_written(table.valid_from)}"
+    until = "" if table.valid_until is None else f"until {_written(table.valid_until)}"
+    return f"{since} {until}".strip()
+
+
+def _written(instant: datetime) -> str:
+    return (
+        f"{instant:%Y-%m-%d}" if not (instant.hour or instant.minute or instant.second) else instant.isoformat()
+    )

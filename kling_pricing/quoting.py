@@ -6,24 +6,21 @@ Pure: it reads no clock when `at` is given, opens no connection, and changes not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
 
-from kling_pricing.capabilities import Violation, examine, violations
-from kling_pricing.errors import CapabilityError, PriceNotFoundError
+from kling_pricing.capabilities import examine, violations
+from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
+from kling_pricing.findings import Note, Violation
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.money import multiply, plain
-from kling_pricing.notes import Note
 from kling_pricing.price_table import Cell, PriceBook, PriceTable, Rate
 from kling_pricing.request import VideoRequest
 from kling_pricing.rules import written
 from kling_pricing.suggestions import nearest_valid
-
-STALE_AFTER = timedelta(days=90)
-"""How long after its last check against the source a table's quotes go without a note about it."""
 
 
 class LineItem(NamedTuple):
@@ -147,7 +144,7 @@ class Quote(NamedTuple):
                 }
                 for each in self.lines
             ],
-            "notes": [note._asdict() for note in self.notes],
+            "notes": [{"code": note.code, "message": note.message} for note in self.notes],
         }
 
     def explain(self) -> str:
@@ -197,9 +194,7 @@ def quote(
     """
     book = book or _default_book()
     when = instant(at)
-    resolved, matrix = read_request(
-        request, book, wire_format=wire_format, media=media, allow_unknown=allow_unknown
-    )
+    resolved, matrix = read_request(request, book, wire_format, media, allow_unknown=allow_unknown)
     broken, found = examine(matrix, resolved)
     if broken:
         raise CapabilityError(
@@ -207,8 +202,8 @@ def quote(
             violations=broken,
             suggestions=nearest_valid(request, resolved, book, media=media, allow_unknown=allow_unknown),
         )
-    table = choose_table(resolved, book, provider=provider, at=when)
-    return price(table, resolved, notes=_notes(resolved, table, found, when))
+    table = choose_table(resolved, book, provider, when)
+    return price(table, resolved, _notes(resolved, table, found, when))
 
 
 def check(
@@ -236,9 +231,7 @@ def check(
     if provider is not None:
         book.table(provider, when)
     try:
-        resolved, matrix = read_request(
-            request, book, wire_format=wire_format, media=media, allow_unknown=allow_unknown
-        )
+        resolved, matrix = read_request(request, book, wire_format, media, allow_unknown=allow_unknown)
     except (CapabilityError, WireFormatError) as error:
         if not error.violations:
             raise
@@ -246,7 +239,7 @@ def check(
     return violations(matrix, resolved)
 
 
-def price(table: PriceTable, request: VideoRequest, *, notes: tuple[Note, ...] = ()) -> Quote:
+def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
     """Prices a valid request by one table: unit price x quantity, exactly.
 
     Raises:
@@ -284,30 +277,27 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     )
 
 
-def _notes(
-    request: VideoRequest, table: PriceTable, found: list[Note], when: datetime
-) -> tuple[Note, ...]:
-    facts: Mapping[str, Any] = request.facts
+def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
     notes = [
         Note(
             f"assumed_{fact}",
-            f"{request.field(fact)} is not given: the API's default {written(facts[fact])} is assumed",
+            f"{request.field(fact)} is not given; the API's default assumed: {written(request.defaults[fact])}",
         )
-        for fact in request.assumed
-        if fact in table.priced_facts
+        for fact in table.priced_facts
+        if fact not in request.said and fact in request.defaults
     ]
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
-        notes.append(Note("implied_action", f"{decisive} makes this a {facts['action']} request"))
+        notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
     notes += found
     notes += table.notes
-    if when > table.checked + STALE_AFTER:
+    if when > table.fresh_until:
         days = (when - table.checked).days
         notes.append(
             Note(
                 "stale_table",
-                f"{table.id} was last compared with its source {days} days before, on {table.checked:%Y-%m-%d}; "
-                "check that its prices still hold",
+                f"{table.id} was last compared with its source {days} days before, "
+                f"on {table.checked:%Y-%m-%d}; check that its prices still hold",
             )
         )
     return tuple(notes)

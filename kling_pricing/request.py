@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, get_args, get_type_hints
 
 from kling_pricing.media import MediaFacts, Medium
@@ -61,7 +62,7 @@ FACT_TYPES: Mapping[str, type] = {
 UNSAID: Mapping[str, Any] = {
     name: None if get_args(hint) else hint() for name, hint in get_type_hints(Facts).items()
 }
-"""The facts of a payload that says nothing, before the API's defaults: no images, no prompt; the rest unknown."""
+"""The facts of a payload that says nothing, before any default: no images, no prompt; the rest unknown."""
 
 INPUT_OF: Mapping[str, str] = {
     "aspect_ratio_stated": "aspect_ratio",
@@ -73,7 +74,8 @@ INPUT_OF: Mapping[str, str] = {
 """Fact -> the input it is derived from, where the two differ in name."""
 
 
-class Said(NamedTuple):
+@dataclass(slots=True)
+class Said:
     """What a payload says, and nothing more: a field it leaves out (or sets to null) is not here.
 
     Attributes:
@@ -96,7 +98,7 @@ class VideoRequest(NamedTuple):
         facts: everything rules and prices depend on, defaults included.
         said: input -> wire field, for what the payload itself says.
         field_names: input -> wire field, for everything the wire format can say.
-        assumed: facts that the payload does not give and the API's defaults do.
+        defaults: the API's defaults for what the model takes.
         implied_by: the input that decided the action, when the payload's own action is the general one.
         media: each file it names, with what the caller knows of it.
     """
@@ -106,7 +108,7 @@ class VideoRequest(NamedTuple):
     facts: Facts
     said: Mapping[str, str]
     field_names: Mapping[str, str]
-    assumed: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = {}
     implied_by: str | None = None
     media: tuple[tuple[Medium, MediaFacts], ...] = ()
 

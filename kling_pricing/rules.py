@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
-from kling_pricing.request import FACT_TYPES
+from kling_pricing.request import FACT_TYPES, UNSAID
 
 T = TypeVar("T")
 
@@ -145,63 +145,63 @@ def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]
     The function is for a first pass that is cheap for a good request; `hold` then tells the two kinds apart.
     For `{when: {audio: true}, need: {resolution: [1080p]}}` the function's text is::
 
-        def unsure(facts):
+        def chosen(facts):
+            audio = facts["audio"]; resolution = facts["resolution"]
             found = []
-            if facts["audio"] in c0 and not (facts["resolution"] in c1): found.append(rules[0])
+            if audio in c0 and not (resolution in c1): found.append(rules[0])
             return found
     """
-    constants: dict[str, Any] = {}
-    lines = ["def unsure(facts):", "    found = []"]
+    constants: dict[str, Any] = {"rules": rules}
+    lines = []
     for index, rule in enumerate(rules):
         tests = [_may_hold(fact, condition, constants) for fact, condition in rule.when.items()]
         needed = [_surely_holds(fact, condition, constants) for fact, condition in rule.need.items()]
         tests.append(f"not ({' and '.join(needed)})")
-        lines.append(f"    if {' and '.join(tests)}: found.append(rules[{index}])")
-    lines.append("    return found")
-    return _function("unsure", lines, {"rules": rules, **constants})
+        lines.append(f"if {' and '.join(tests)}: found.append(rules[{index}])")
+    facts = {fact for rule in rules for fact in (*rule.when, *rule.need)}
+    return _function(facts, ["found = []", *lines, "return found"], constants)
 
 
 def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]], tuple[T, ...]]:
     """Makes a function equal to `possible` for these choices, fast when the facts that matter are known."""
     constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
-    lines = ["def choose(facts):"]
-    facts = sorted({fact for choice in choices for fact in choice.when})
-    unknown = " or ".join(f"{_fact(fact)} is None" for fact in facts)
-    if unknown:
-        lines.append(f"    if {unknown}: return possible(choices, facts)")
+    lines = []
+    facts = {fact for choice in choices for fact in choice.when}
+    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if UNSAID[fact] is None):
+        lines.append(f"if {unknown}: return possible(choices, facts)")
     for index, choice in enumerate(choices):
         constants[f"r{index}"] = (choice.result,)
-        tests = [_surely_holds(fact, condition, constants) for fact, condition in choice.when.items()]
-        lines.append(f"    if {' and '.join(tests) or 'True'}: return r{index}")
-    lines.append("    return ()")
-    return _function("choose", lines, constants)
+        tests = [_holds(fact, condition, constants) for fact, condition in choice.when.items()]
+        lines.append(f"if {' and '.join(tests) or 'True'}: return r{index}")
+    return _function(facts, [*lines, "return ()"], constants)
+
+
+def _holds(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
+    """The text of a test for a fact that is known."""
+    if isinstance(condition, OneOf):
+        if len(condition.values) == 1 and isinstance(condition.values[0], bool):
+            return f"{fact} is {condition.values[0]}"
+        return f"{fact} in {_constant(constants, frozenset(condition.values))}"
+    return _within(fact, condition, constants)
 
 
 def _surely_holds(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
-    name = _fact(fact)
     if isinstance(condition, OneOf):
-        return f"{name} in {_constant(constants, frozenset(condition.values))}"
-    return f"({name} is not None and {_within(name, condition, constants)})"
+        return _holds(fact, condition, constants)
+    return f"({fact} is not None and {_within(fact, condition, constants)})"
 
 
 def _may_hold(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
-    name = _fact(fact)
     if isinstance(condition, OneOf):
-        return f"{name} in {_constant(constants, frozenset((*condition.values, None)))}"
-    return f"({name} is None or {_within(name, condition, constants)})"
+        return f"{fact} in {_constant(constants, frozenset((*condition.values, None)))}"
+    return f"({fact} is None or {_within(fact, condition, constants)})"
 
 
-def _within(name: str, condition: Condition, constants: dict[str, Any]) -> str:
+def _within(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
     bounds = condition.allowed()
     lower = f"{_constant(constants, bounds['min'])} <= " if "min" in bounds else ""
     upper = f" <= {_constant(constants, bounds['max'])}" if "max" in bounds else ""
-    return f"{lower}{name}{upper}"
-
-
-def _fact(name: str) -> str:
-    if name not in FACT_TYPES:
-        raise ValueError(f"{name!r} is not a fact")
-    return f'facts["{name}"]'
+    return f"{lower}{fact}{upper}"
 
 
 def _constant(constants: dict[str, Any], value: Any) -> str:
@@ -210,7 +210,13 @@ def _constant(constants: dict[str, Any], value: Any) -> str:
     return name
 
 
-def _function(name: str, lines: list[str], constants: dict[str, Any]) -> Any:
+def _function(
+    facts: set[str], lines: Sequence[str], constants: dict[str, Any]
+) -> Callable[[Mapping[str, Any]], Any]:
+    if strangers := facts - FACT_TYPES.keys():
+        raise ValueError(f"not a fact: {min(strangers)!r}")
+    known = [f'{fact} = facts["{fact}"]' for fact in sorted(facts)]
+    text = "\n    ".join(["def chosen(facts):", *known, *lines])
     namespace = {**constants, "__builtins__": {}}
-    exec(compile("\n".join(lines), f"<rules: {name}>", "exec"), namespace)  # noqa: S102 (see the module's text)
-    return namespace[name]
+    exec(compile(text, "<rules>", "exec"), namespace)  # noqa: S102 (the module's docstring says why)
+    return cast("Callable[[Mapping[str, Any]], Any]", namespace["chosen"])

@@ -156,12 +156,15 @@ def _explained(details: ErrorDetails) -> tuple[Path, str]:
 
 
 class _Builder:
-    """Builds the tree from parser events, so that nothing is constructed before it has been allowed."""
+    """Builds the tree from parser events, so that nothing is constructed before it has been allowed.
+
+    (The events are `Any`: which attributes one has depends on its class, and the stubs know only the base.)
+    """
 
     def __init__(self, name: str, text: str, lines: dict[Path, int]) -> None:
         self._name = name
         self._lines = lines
-        self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_PARSER)
+        self._events: Iterator[Any] = yaml.parse(text, Loader=_PARSER)
 
     def document(self) -> Any:
         next(self._events)
@@ -177,7 +180,7 @@ class _Builder:
             raise self._error(event, (), "a second document begins here; write one file each")
         return tree
 
-    def _node(self, event: yaml.Event, path: Path) -> Any:
+    def _node(self, event: Any, path: Path) -> Any:
         self._lines.setdefault(path, event.start_mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             raise self._error(event, path, "aliases (*name) are not read; write the value out")
@@ -211,19 +214,19 @@ class _Builder:
             entries[key] = self._node(next(self._events), here)
         return entries
 
-    def _key(self, event: yaml.Event, path: Path) -> str:
+    def _key(self, event: Any, path: Path) -> str:
         plain = isinstance(event, yaml.ScalarEvent) and event.tag is None and event.anchor is None
         key = _scalar(event) if plain else None
         if not isinstance(key, str):
-            raise self._error(event, path, "a key must be text without anchor or tag; quote it, as in \"720\":")
+            raise self._error(event, path, 'a key must be text without anchor or tag; quote it, as in "720":')
         return key
 
-    def _error(self, event: yaml.Event, path: Path, problem: str) -> TableError:
+    def _error(self, event: Any, path: Path, problem: str) -> TableError:
         line = event.start_mark.line + 1
         return TableError(problem, file=self._name, line=line, key_path=key_path(path))
 
 
-def _scalar(event: yaml.ScalarEvent) -> Any:
+def _scalar(event: Any) -> Any:
     text = event.value
     if not event.implicit[0]:  # quoted, or a block of text
         return text

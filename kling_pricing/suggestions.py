@@ -47,18 +47,23 @@ def nearest_valid(
         if found and (len(found) == MAX_SUGGESTIONS or len(change) > len(found[0]) - len(left_out)):
             break
         changed = left_out | change
-        if changed and _is_valid({**body, **changed}, request.wire_format, book, media, allow_unknown):
+        if changed and _is_valid(
+            {**body, **changed}, request.wire_format, book, media, allow_unknown=allow_unknown
+        ):
             found.append(changed)
     return found
 
 
 def _is_valid(
-    body: Mapping[str, Any], wire_format: str, book: PriceBook, media: MediaLike | None, allow_unknown: bool
+    body: Mapping[str, Any],
+    wire_format: str,
+    book: PriceBook,
+    media: MediaLike | None,
+    *,
+    allow_unknown: bool,
 ) -> bool:
     try:
-        request, matrix = read_request(
-            body, book, wire_format=wire_format, media=media, allow_unknown=allow_unknown
-        )
+        request, matrix = read_request(body, book, wire_format, media, allow_unknown=allow_unknown)
     except (CapabilityError, WireFormatError):
         return False
     return not violations(matrix, request)
@@ -73,8 +78,8 @@ def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator
     }
     for count in (0, 1, 2):
         for fields in combinations(options, count):
-            for values in product(*(options[field] for field in fields)):
-                yield dict(zip(fields, values, strict=True))
+            for chosen in product(*(options[field] for field in fields)):
+                yield dict(zip(fields, chosen, strict=True))
 
 
 def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoRequest) -> list[Any]:
@@ -85,7 +90,7 @@ def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoReques
     limit = capabilities.limit(fact)
     if limit is None:
         return []
-    values = [value for value in limit.edges() if limit.holds(value) and value != current]
+    values: list[Any] = [value for value in limit.edges() if limit.holds(value) and value != current]
     if isinstance(current, int):
         values.sort(key=lambda value: (abs(value - current), value))
     elif isinstance(limit, OneOf) and current in limit.values:

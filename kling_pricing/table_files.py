@@ -1,4 +1,4 @@
-"""The two kinds of files in `pricing_tables/`, as pydantic models: what may stand in them, and their JSON Schemas.
+"""The two kinds of files in `pricing_tables/`, as pydantic models, and their JSON Schemas.
 
 `PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`.
 The models know the shape of one file; `tables.py` turns them into the frozen `PriceTable` and
@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kling_pricing.strict_yaml import FileModel
-from kling_pricing.yaml_types import Code, Currency, FactConditions, FactValues, Instant, MediaConditions, Name, Price, Text
+from kling_pricing.yaml_types import (
+    Code,
+    Currency,
+    FactConditions,
+    FactValues,
+    Instant,
+    MediaConditions,
+    Name,
+    Price,
+    Text,
+)
 
 
 class SourceEntry(FileModel):

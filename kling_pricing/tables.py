@@ -12,7 +12,7 @@ A folder of the user's is read over it: a file of the same path replaces the bun
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -30,7 +30,7 @@ from kling_pricing.capabilities import (
 )
 from kling_pricing.coverage import reachable_cells
 from kling_pricing.errors import TableError
-from kling_pricing.notes import Note
+from kling_pricing.findings import Note
 from kling_pricing.price_table import Billing, Cell, PriceBook, PriceTable, Rate, Source, StatementUnit
 from kling_pricing.rules import Choice, OneOf
 from kling_pricing.strict_yaml import MAX_BYTES, Document, read
@@ -47,7 +47,9 @@ from kling_pricing.table_files import (
 TABLES_VARIABLE = "KLING_PRICING_TABLES"
 """Environment variable that names the user's folder of tables."""
 
-_CODES_OF_OUR_OWN = frozenset({"field_not_taken", "unknown_field", "wrong_type", "unknown_model", "not_checked"})
+_CODES_OF_OUR_OWN = frozenset(
+    {"field_not_taken", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
+)
 T = TypeVar("T")
 
 
@@ -69,7 +71,9 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     found = _yaml_files(_bundled(), "pricing_tables")
     if directory is not None:
         if not Path(directory).is_dir():
-            raise TableError("no such folder; give one with prices/ or capabilities/ in it", file=str(directory))
+            raise TableError(
+                "no such folder; give one with prices/ or capabilities/ in it", file=str(directory)
+            )
         found |= _yaml_files(Path(directory), str(directory))
     matrices = {}
     for (kind, *_), (name, file) in found.items():
@@ -142,7 +146,9 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
         for place, written in enumerate(model_entry.names):
             if written in names:
                 path = ("models", model, "names", place)
-                raise document.error(path, f"{written!r} already names {names[written]}; a name means one model")
+                raise document.error(
+                    path, f"{written!r} already names {names[written]}; a name means one model"
+                )
             names[written] = model
         models[model] = _model_capabilities(model, model_entry, entry, document)
     return CapabilityMatrix(entry.wire_format, models, names, tuple(source.ref for source in entry.sources))
@@ -153,11 +159,15 @@ def _model_capabilities(
 ) -> ModelCapabilities:
     limits = {"action": OneOf(tuple(entry.actions))} | entry.limits
     rules = [Rule(f"{fact}_limit", {}, {fact: limit}, entry.source) for fact, limit in limits.items()]
-    rules += [_rule(rule) for rule in (*file.rules, *entry.rules, *file.warnings, *entry.warnings)]
+    for level in (file, entry):
+        rules += [_rule(rule) for rule in level.rules]
+        rules += [_rule(warning) for warning in level.warnings]
     seen: set[str] = set(_CODES_OF_OUR_OWN)
     for rule in rules:
         if rule.code in seen:
-            raise document.error(("models", model), f"the code {rule.code!r} is used twice for this model; rename one")
+            raise document.error(
+                ("models", model), f"the code {rule.code!r} is used twice for this model; rename one"
+            )
         seen.add(rule.code)
     implied = [
         Choice(ImpliedAction(each.action, next(iter(each.when), "action")), each.when)
@@ -167,7 +177,7 @@ def _model_capabilities(
         model=model,
         names=tuple(entry.names),
         fields=frozenset(entry.fields),
-        required=frozenset(file.required),
+        required=tuple(file.required),
         defaults=file.defaults,
         rules=tuple(rules),
         implied_actions=tuple(implied),
@@ -234,12 +244,14 @@ def _rates(entry: PriceFile) -> dict[Cell, Rate]:
 
 
 def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:
-    """Holds a table against the matrices of its wire formats: every allowed cell has one answer, and no other has."""
+    """Holds a table against its wire formats: every allowed cell has one answer, and no other cell has any."""
     reachable: dict[Cell, str] = {}
     for place, wire_format in enumerate(table.wire_formats):
         if wire_format not in matrices:
             known = ", ".join(sorted(matrices))
-            raise document.error(("wire_formats", place), f"no capabilities/{wire_format}.yaml; there are: {known}")
+            raise document.error(
+                ("wire_formats", place), f"no capabilities/{wire_format}.yaml; there are: {known}"
+            )
         for cell in reachable_cells(matrices[wire_format], table.tiers):
             reachable.setdefault(cell, wire_format)
     for cell in table.rates:
@@ -271,7 +283,8 @@ def _in_order(loaded: list[tuple[PriceTable, Document]]) -> tuple[PriceTable, ..
     """
     beginning = [entry for entry in loaded if entry[0].valid_from is None]
     dated = sorted(
-        (entry for entry in loaded if entry[0].valid_from is not None), key=lambda entry: str(entry[0].valid_from)
+        (entry for entry in loaded if entry[0].valid_from is not None),
+        key=lambda entry: str(entry[0].valid_from),
     )
     ordered = [*beginning, *dated]
     for (earlier, _), (later, document) in pairwise(ordered):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.capabilities import Violation
 from kling_pricing.errors import WireFormatError
+from kling_pricing.findings import Violation
 
 Problems: TypeAlias = list[Violation]
 Check: TypeAlias = Callable[[Any, str, Problems], None]
@@ -140,7 +140,9 @@ def _unknown(name: Any, value: Any, fields: Mapping[str, Field], path: str | Non
     close = get_close_matches(str(name).lower(), known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     field = str(name) if path is None else path
-    return Violation("unknown_field", field, _shown(value), known, f"unknown field {field!r}; {remedy}", _SOURCE)
+    return Violation(
+        "unknown_field", field, _shown(value), known, f"unknown field {field!r}; {remedy}", _SOURCE
+    )
 
 
 def _is_kind(value: Any, kind: type) -> bool:

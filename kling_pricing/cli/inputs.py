@@ -1,0 +1,123 @@
+"""Requests from files: one JSON object, a JSON array, or JSON Lines, which are read one line at a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
+
+from kling_pricing.errors import KlingPricingError, WireFormatError
+from kling_pricing.intake import RequestLike, json_value
+
+_LINES = (".jsonl", ".ndjson")
+
+
+class UnreadableInputError(KlingPricingError):
+    """A file that cannot be opened or is not JSON at all."""
+
+
+class Item(NamedTuple):
+    """One request of an input.
+
+    Attributes:
+        place: where it stands: `requests.jsonl:3`; only the file's name when the file is one request.
+        request: the payload, or JSON text that is still to be read.
+    """
+
+    place: str
+    request: RequestLike
+
+
+class Source(NamedTuple):
+    """An opened input and its name."""
+
+    name: str
+    stream: IO[bytes]
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Source]:
+    """Opens a file, or standard input for `-`; shows a progress bar when that disturbs no other output.
+
+    Raises:
+        UnreadableInputError: it cannot be opened.
+    """
+    with ExitStack() as closing:
+        if path == "-":
+            name, stream, size_bytes = "standard input", sys.stdin.buffer, None
+        else:
+            try:
+                stream = closing.enter_context(Path(path).open("rb"))
+            except OSError as error:
+                raise UnreadableInputError(f"{path}: {error.strerror}") from None
+            name, size_bytes = path, Path(path).stat().st_size
+        console = Console(stderr=True)
+        if console.is_terminal and not sys.stdout.isatty():
+            bar = closing.enter_context(Progress(console=console, transient=True, redirect_stdout=False))
+            task = bar.add_task(name, total=size_bytes)
+            stream = closing.enter_context(bar.wrap_file(stream, task_id=task))
+        yield Source(name, stream)
+
+
+def items(source: Source) -> Iterator[Item]:
+    """The requests of one input, in order.
+
+    Raises:
+        UnreadableInputError: the input is neither JSON nor JSON Lines.
+    """
+    number, first = _first_line(source.stream)
+    if not first:
+        raise UnreadableInputError(f"{source.name}: is empty; give a JSON object, an array or JSON Lines")
+    if source.name.endswith(_LINES) or _is_whole_object(first):
+        yield from _lines(source, number, first)
+        return
+    rest = source.stream.read()
+    try:
+        value = json_value(first + rest)
+    except WireFormatError as error:
+        if first.lstrip().startswith(b"{") and first.rstrip().endswith(b"}"):
+            yield from _split_lines(source.name, number, first + rest)
+            return
+        raise UnreadableInputError(f"{source.name}: {error}") from None
+    if isinstance(value, list):
+        for place, element in enumerate(value, start=1):
+            yield Item(f"{source.name}[{place}]", element)
+    else:
+        yield Item(source.name, value)
+
+
+def _first_line(stream: IO[bytes]) -> tuple[int, bytes]:
+    """The first line that is not blank, and its number."""
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            return number, line.removeprefix(b"\xef\xbb\xbf")
+    return 0, b""
+
+
+def _is_whole_object(line: bytes) -> bool:
+    try:
+        return isinstance(json_value(line), dict)
+    except WireFormatError:
+        return False
+
+
+def _lines(source: Source, number: int, first: bytes) -> Iterator[Item]:
+    """One request a line; a file of a single line is simply one request."""
+    place, line = source.name, first
+    for here, following in enumerate(source.stream, start=number + 1):
+        if not following.isspace():
+            yield Item(f"{source.name}:{number}", line)
+            number, line = here, following
+            place = f"{source.name}:{number}"
+    yield Item(place, line)
+
+
+def _split_lines(name: str, number: int, data: bytes) -> Iterator[Item]:
+    for here, line in enumerate(data.splitlines(), start=number):
+        if line.strip():
+            yield Item(f"{name}:{here}", line)

@@ -1,0 +1,94 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kling_pricing.errors import TableError
+from kling_pricing.price_table import PriceBook
+from kling_pricing.tables import TABLES_VARIABLE, load_price_book
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
+    """Reads an ISO 8601 instant with its zone, or a day, which is its UTC midnight."""
+    if value is None:
+        return None
+    try:
+        if len(value) == len("2026-11-21"):
+            return datetime.combine(date.fromisoformat(value), time(), UTC)
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not ISO 8601, such as 2026-11-21 or 2026-11-21T08:00:00Z"
+        ) from None
+    if at.tzinfo is None:
+        raise click.BadParameter(f"{value!r} has no time zone; write {value}Z for UTC")
+    return at
+
+
+def _price_book(_ctx: click.Context, _option: click.Parameter, value: str | None) -> PriceBook:
+    try:
+        return load_price_book(value)
+    except TableError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _media(_ctx: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        media = json.loads(Path(value).read_bytes(), parse_float=str)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value}: {error}") from None
+    if not isinstance(media, dict):
+        raise click.BadParameter(
+            f'{value}: must be an object such as {{"https://...": {{"length_s": "5.04"}}}}'
+        )
+    return media
+
+
+tables_option = click.option(
+    "--tables",
+    "book",
+    callback=_price_book,
+    metavar="FOLDER",
+    envvar=TABLES_VARIABLE,
+    show_envvar=True,
+    help="Folder of your own tables, read over the bundled ones.",
+)
+
+_REQUEST_OPTIONS = [
+    click.option(
+        "--provider", help="Who bills you; by default the provider whose API the request is written for."
+    ),
+    click.option(
+        "--wire-format", help="The API the request is written for; by default found from the request."
+    ),
+    click.option(
+        "--at", callback=_instant, metavar="TIME", help="Price at this instant (ISO 8601) instead of now."
+    ),
+    tables_option,
+    click.option(
+        "--media",
+        callback=_media,
+        metavar="FILE",
+        help="JSON file: URL -> size_bytes, type, length_s of the file there.",
+    ),
+    click.option("--allow-unknown", is_flag=True, help="Ignore fields the API does not document."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object a request."),
+]
+
+
+def request_options(command: F) -> F:
+    """Adds the options of every command that reads requests."""
+    for option in reversed(_REQUEST_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,66 @@
+"""How answers look: JSON for programs, text for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.findings import Violation
+from kling_pricing.money import plain
+from kling_pricing.quoting import Quote
+
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=str).encode
+
+
+def violation_dict(violation: Violation) -> dict[str, Any]:
+    """A violation as JSON-ready data."""
+    return violation._asdict()
+
+
+def error_dict(error: KlingPricingError, place: str | None = None) -> dict[str, Any]:
+    """A refusal as JSON-ready data: `{"error": {"type", "message", "violations", "suggestions", ...}}`."""
+    found: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    if place is not None:
+        found["place"] = place
+    found["violations"] = [violation_dict(each) for each in getattr(error, "violations", ())]
+    found["suggestions"] = list(getattr(error, "suggestions", ()))
+    if priced_instead := getattr(error, "priced_instead", ()):
+        found["priced_instead"] = list(priced_instead)
+    return {"error": found}
+
+
+def error_text(error: KlingPricingError, place: str) -> str:
+    """A refusal for a person: every violation on a line of its own, then what would do."""
+    violations: Sequence[Violation] = getattr(error, "violations", ())
+    lines = [f"{place}: {type(error).__name__}"]
+    lines += [f"  {each.message} [{each.code}, {each.source}]" for each in violations] or [f"  {error}"]
+    for suggestion in getattr(error, "suggestions", ()):
+        changes = ", ".join(
+            f"leave out {field}" if value is None else f"{field} = {json.dumps(value)}"
+            for field, value in suggestion.items()
+        )
+        lines.append(f"  valid instead: {changes}")
+    return "\n".join(lines)
+
+
+HEADINGS = (
+    f"{'total':>12}      {'model':<16} {'action':<16} {'resolution, tier, quantity x unit price':<44} request"
+)
+
+
+def quote_row(quote: Quote, place: str) -> str:
+    """One quote as one line, under `HEADINGS`."""
+    priced = f"{quote.resolution} {quote.tier}, {plain(quote.quantity)} x {plain(quote.unit_price)}"
+    return (
+        f"{plain(quote.total):>12} {quote.currency}  {quote.model:<16} {quote.action:<16} {priced:<44} {place}"
+    )
+
+
+def totals_text(totals: dict[str, Decimal], counts: dict[str, int]) -> str:
+    """The closing lines of many requests: how many, and what they cost together, per currency."""
+    counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing read"
+    lines = [counted, *(f"total {plain(total)} {currency}" for currency, total in sorted(totals.items()))]
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""`kling-pricing quote` and `kling-pricing check`: the commands that read requests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import click
+
+from kling_pricing.cli.inputs import Item, UnreadableInputError, items, opened
+from kling_pricing.cli.options import request_options
+from kling_pricing.cli.output import (
+    HEADINGS,
+    error_dict,
+    error_text,
+    quote_row,
+    to_json,
+    totals_text,
+    violation_dict,
+)
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.intake import read_payload
+from kling_pricing.money import add
+from kling_pricing.quoting import Quote, check, quote
+
+REFUSED, UNREADABLE, INTERRUPTED = 1, 2, 130
+
+
+@dataclass
+class Tally:
+    """What became of the requests so far."""
+
+    totals: dict[str, Decimal] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0, "unreadable": 0})
+    exit_code: int = 0
+
+    def done(self) -> None:
+        self.counts["done"] += 1
+
+    def add(self, quoted: Quote) -> None:
+        self.done()
+        currency = quoted.currency
+        self.totals[currency] = add(self.totals.get(currency, Decimal(0)), quoted.total)
+
+    def failed(self, what: str, exit_code: int) -> None:
+        self.counts[what] += 1
+        self.exit_code = max(self.exit_code, exit_code)
+
+
+Answer = Callable[[Item, Tally, bool], str]
+"""Answers one request; the last argument says whether it is the only one. May raise `KlingPricingError`."""
+
+
+@click.command("quote")
+@click.argument("files", nargs=-1, metavar="FILE...|-")
+@click.option("--model", help="Without a FILE: the model, as the API names it.")
+@click.option("--duration", type=int, help="Without a FILE: seconds of video.")
+@click.option("--resolution", help="Without a FILE: 720p, 1080p, 4k.")
+@click.option("--audio/--no-audio", default=None, help="Without a FILE: whether audio is generated.")
+@request_options
+def quote_command(
+    files: tuple[str, ...],
+    model: str | None,
+    duration: int | None,
+    resolution: str | None,
+    audio: bool | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Say what a request will cost, exactly, and why.
+
+    A FILE holds one JSON request, a JSON array of them, or JSON Lines; - is standard input.
+    A quick answer needs no file:
+
+    \b
+    kling-pricing quote --model kling-v3 --duration 5 --resolution 1080p --audio
+    """
+    said = {"model": model, "duration": duration, "resolution": resolution, "audio": audio}
+    if files and any(value is not None for value in said.values()):
+        raise click.UsageError("give either FILEs or --model and its companions, not both")
+    if not files and model is None:
+        raise click.UsageError("give a FILE (- for standard input), or --model for a quick answer")
+    quick = None if files else Item("request", {**said, "prompt": "a prompt"})
+
+    def answer(item: Item, tally: Tally, alone: bool) -> str:
+        quoted = quote(item.request, **settings)
+        tally.add(quoted)
+        if as_json:
+            return to_json(quoted.as_dict())
+        return quoted.explain() if alone else quote_row(quoted, item.place)
+
+    _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
+@request_options
+def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> None:
+    """Say whether the API would accept a request, and if not, every reason.
+
+    A FILE holds one JSON request, a JSON array of them, or JSON Lines; - is standard input.
+    """
+
+    def answer(item: Item, tally: Tally, _alone: bool) -> str:
+        violations = check(item.request, **settings)
+        if violations:
+            tally.failed("refused", REFUSED)
+        else:
+            tally.done()
+        if as_json:
+            return to_json(
+                {"valid": not violations, "violations": [violation_dict(each) for each in violations]}
+            )
+        reasons = [f"  {each.message} [{each.code}, {each.source}]" for each in violations]
+        return "\n".join([f"{item.place}: {'refused' if violations else 'valid'}", *reasons])
+
+    _answer_all(files, None, answer, as_json=as_json, headings="")
+
+
+def _answer_all(
+    files: tuple[str, ...], quick: Item | None, answer: Answer, *, as_json: bool, headings: str
+) -> None:
+    """Answers every request in order, one at a time; a bad one is reported and the next is read."""
+    tally = Tally()
+    show = partial(_show, answer=answer, tally=tally, as_json=as_json)
+    requests = iter([quick]) if quick is not None else _items(files, tally, as_json=as_json)
+    first, second = next(requests, None), next(requests, None)
+    many = second is not None or len(files) > 1
+    try:
+        if many and headings and not as_json:
+            click.echo(headings)
+        for item in chain(filter(None, (first, second)), requests):
+            show(item, alone=not many)
+    except KeyboardInterrupt:
+        tally.exit_code = INTERRUPTED
+        many = True
+        click.echo("interrupted; what was printed stands", err=True)
+    if many:
+        click.echo(totals_text(tally.totals, tally.counts), err=as_json)
+    sys.exit(tally.exit_code)
+
+
+def _items(files: tuple[str, ...], tally: Tally, *, as_json: bool) -> Iterator[Item]:
+    """The requests of all files; a file that cannot be read is reported and the next is opened."""
+    for path in files:
+        try:
+            with opened(path) as source:
+                yield from items(source)
+        except UnreadableInputError as error:
+            tally.failed("unreadable", UNREADABLE)
+            click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
+
+
+def _show(item: Item, *, alone: bool, answer: Answer, tally: Tally, as_json: bool) -> None:
+    what, exit_code = "unreadable", UNREADABLE
+    try:
+        payload = read_payload(item.request)
+        what, exit_code = "refused", REFUSED
+        text = answer(Item(item.place, payload), tally, alone)
+    except KlingPricingError as error:
+        tally.failed(what, exit_code)
+        if as_json:
+            text = to_json(error_dict(error, None if alone else item.place))
+        else:
+            text = error_text(error, item.place)
+    sys.stdout.write(text + "\n")
