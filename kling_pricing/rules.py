@@ -167,7 +167,7 @@ def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]]
     constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
     lines = []
     facts = {fact for choice in choices for fact in choice.when}
-    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if UNSAID[fact] is None):
+    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if UNSAID.get(fact) is None):
         lines.append(f"if {unknown}: return possible(choices, facts)")
     for index, choice in enumerate(choices):
         constants[f"r{index}"] = (choice.result,)

@@ -103,7 +103,7 @@ class RuleEntry(FileModel):
 
     code: Code
     when: FactConditions = {}
-    need: FactConditions
+    need: Annotated[FactConditions, Field(min_length=1)]
     message: Text | None = Field(None, description="The sentence for a person; made from the rule when absent.")
     source: Text
 
@@ -113,7 +113,7 @@ class WarningEntry(FileModel):
 
     code: Code
     when: FactConditions = {}
-    need: FactConditions
+    need: Annotated[FactConditions, Field(min_length=1)]
     message: Text
     source: Text
 

@@ -1,0 +1,69 @@
+"""What several tests share."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kling_pricing import PriceBook, load_price_book
+
+AT = datetime(2026, 11, 21, tzinfo=UTC)
+"""The instant at which tests price, so that no table is stale."""
+
+PRICES = """\
+provider: acme
+wire_formats: [tasks]
+currency: EUR
+valid_from: null
+sources:
+  - {ref: price page, checked: 2026-11-01, authority: official}
+billing: {failed_tasks: refunded}
+tiers:
+  - {tier: silent}
+quantity:
+  - {fact: duration_s}
+rates:
+  kling-v2-6:
+    720p: {silent: 0.05}
+    1080p: {silent: 0.07}
+  kling-v3:
+    720p: {silent: 0.1}
+    1080p: {silent: 0.2}
+    4k: {silent: 0.3}
+  kling-v3-omni:
+    720p: {silent: 0.1}
+    1080p: {silent: 0.2}
+    4k: {silent: 0.3}
+  kling-video-o1:
+    720p: {silent: 0.1}
+    1080p: {silent: 0.2}
+"""
+"""A sound price file of a provider of the tests' own: one tier, so ten cells, all priced."""
+
+
+@pytest.fixture(scope="session")
+def book() -> PriceBook:
+    """The bundled tables."""
+    return load_price_book()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes files below a folder of tables and returns the folder."""
+
+    def write(files: dict[str, str | bytes]) -> Path:
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path
+
+    return write
+
+
+def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
+    """A payload of wire format `tasks`; a field that is None is left out."""
+    payload = {"model": model, "prompt": "a paper boat in the rain", **fields}
+    return {name: value for name, value in payload.items() if value is not None}

@@ -1,0 +1,306 @@
+"""The command line, run as a command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PRICES, video
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
+AT = ["--at", "2026-11-21"]
+
+
+def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs `kling-pricing` and returns its output and exit code."""
+    command = [sys.executable, "-m", "kling_pricing", *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False, encoding="utf-8", env=environment
+    )
+
+
+def lines(payloads: list[Any]) -> str:
+    """JSON Lines."""
+    return "".join(json.dumps(payload) + "\n" for payload in payloads)
+
+
+def test_a_file_with_one_request_is_quoted_with_its_explanation() -> None:
+    """The answer is the explanation, and the exit code 0."""
+    result = run("quote", EXAMPLES / "text_to_video.json", *AT)
+    assert result.stdout.startswith("0.714 USD for kling-v3 (generate) at qingbo\n")
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_a_quick_answer_needs_no_file() -> None:
+    """Model, duration, resolution and audio can be given as options."""
+    result = run(
+        "quote", "--model", "kling-v3", "--duration", "5", "--resolution", "1080p", "--audio", "--json", *AT
+    )
+    assert json.loads(result.stdout)["total"] == "0.714"
+    assert result.returncode == 0
+
+
+def test_json_prints_one_object_with_amounts_as_text() -> None:
+    """The documented keys are there, in order."""
+    result = run("quote", "--json", EXAMPLES / "reference.json", *AT)
+    data = json.loads(result.stdout)
+    assert list(data) == [
+        *(
+            "provider",
+            "model",
+            "canonical_model",
+            "table",
+            "table_digest",
+            "wire_format",
+            "action",
+            "resolution",
+        ),
+        *("tier", "unit", "unit_price", "quantity", "total", "currency", "lines", "notes"),
+    ]
+    assert (data["total"], data["quantity"], data["unit_price"]) == ("0.5712", "6", "0.0952")
+
+
+def test_a_refused_request_prints_its_error_and_exits_1() -> None:
+    """As JSON it has type, message, violations and suggestions."""
+    result = run("quote", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
+    error = json.loads(result.stdout)["error"]
+    assert error["type"] == "CapabilityError"
+    assert error["violations"] == [
+        {
+            "code": "audio_resolution",
+            "field": "resolution",
+            "value": "720p",
+            "allowed": ["1080p"],
+            "message": error["message"],
+            "source": "Kling series page, model list: 720P silent, 1080P with optional audio",
+        }
+    ]
+    assert error["suggestions"] == [{"resolution": "1080p"}, {"audio": False}]
+    assert result.returncode == 1
+
+
+def test_a_refused_request_is_explained_to_a_person() -> None:
+    """Each violation stands on its line with code and source, then what would be valid."""
+    result = run("quote", "-", *AT, stdin=json.dumps(video("kling-video-o1", audio=True, duration=4)))
+    assert result.stdout == (
+        "standard input: CapabilityError\n"
+        "  kling-video-o1 does not take audio; leave it out "
+        "[field_not_taken, Kling series page, Available Models and Common Parameters]\n"
+        "  duration must be 5 or 10 for kling-video-o1, not 4 "
+        "[duration_s_limit, Kling series page, Available Models and Common Parameters]\n"
+        "  valid instead: leave out audio, duration = 5\n"
+        "  valid instead: leave out audio, duration = 10\n"
+    )
+    assert result.returncode == 1
+
+
+def test_an_unpriced_request_says_what_is_priced_instead() -> None:
+    """The nearest published prices are in the JSON."""
+    payload = video("kling-v3-omni", resolution="4k", audio=True)
+    result = run("quote", "--json", "-", *AT, stdin=json.dumps(payload))
+    error = json.loads(result.stdout)["error"]
+    assert (error["type"], error["violations"], result.returncode) == ("PriceNotFoundError", [], 1)
+    assert error["priced_instead"][0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
+
+
+MANY = [video(), video(duration=10), video("kling-v2.6", audio=True), video("kling-v3-omni")]
+
+
+@pytest.mark.parametrize("form", [lines, json.dumps, lambda payloads: json.dumps(payloads, indent=2)])
+def test_many_requests_are_quoted_in_order_with_totals(form: Callable[[list[Any]], str]) -> None:
+    """JSON Lines and arrays give one object a request; what is refused does not stop the rest."""
+    result = run("quote", "--json", "-", *AT, stdin=form(MANY))
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer.get("total", "refused") for answer in answers] == ["0.357", "0.714", "refused", "0.357"]
+    assert result.stderr == "3 done, 1 refused\ntotal 1.428 USD\n"
+    assert result.returncode == 1
+
+
+def test_many_requests_are_shown_as_a_table_with_totals() -> None:
+    """One line a request, then how many there were and what they cost together."""
+    result = run("quote", EXAMPLES / "text_to_video.json", EXAMPLES / "reference.json", *AT)
+    heading, first, second, done, total = result.stdout.splitlines()
+    assert heading.split()[:2] == ["total", "model"]
+    assert first.split()[:4] == ["0.714", "USD", "kling-v3", "generate"]
+    assert second.split()[:4] == ["0.5712", "USD", "kling-v3-omni", "reference"]
+    assert (done, total) == ("2 done", "total 1.2852 USD")
+
+
+def test_bad_lines_are_reported_by_number_without_stopping(tmp_path: Path) -> None:
+    """A line that is not JSON makes the exit code 2; the others are quoted."""
+    path = tmp_path / "requests.jsonl"
+    path.write_text(
+        '{"model": \n\n' + lines([video()]) + "[1]\n" + lines([video(duration=99)]) + lines([video()])
+    )
+    result = run("quote", "--json", path, *AT)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    places = [answer.get("error", {}).get("place") for answer in answers]
+    assert places == [f"{path}:1", None, f"{path}:4", f"{path}:5", None]
+    assert result.stderr == "2 done, 1 refused, 2 unreadable\ntotal 0.714 USD\n"
+    assert result.returncode == 2
+
+
+def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> None:
+    """A file of JSON Lines is recognised by its content too."""
+    path = tmp_path / "requests.txt"
+    path.write_text('{"model": oops}\n' + lines([video()]))
+    result = run("quote", "--json", path, *AT)
+    assert [list(json.loads(line))[0] for line in result.stdout.splitlines()] == ["error", "provider"]
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [(None, "No such file"), ("", "is empty"), ("\n\n", "is empty"), ("model: kling-v3\n", "not JSON")],
+)
+def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None, remedy: str) -> None:
+    """The message names the file."""
+    path = tmp_path / "request.json"
+    if content is not None:
+        path.write_text(content)
+    result = run("quote", path, *AT)
+    assert str(path) in result.stderr
+    assert remedy in result.stderr
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ([], "give a FILE"),
+        (["x.json", "--model", "kling-v3"], "not both"),
+        (["--model", "kling-v3", "--at", "yesterday"], "is not ISO 8601"),
+        (["--model", "kling-v3", "--at", "2026-11-21T10:00:00"], "has no time zone"),
+        (["--model", "kling-v3", "--tables", "nowhere"], "no such folder"),
+        (["--model", "kling-v3", "--media", "nowhere.json"], "nowhere.json"),
+        (["--model", "kling-v3", "--duration", "5.5"], "not a valid integer"),
+    ],
+)
+def test_bad_usage_exits_2_and_says_what_to_do(arguments: list[str], remedy: str) -> None:
+    """The message is on standard error."""
+    result = run("quote", *arguments)
+    assert remedy in result.stderr
+    assert (result.stdout, result.returncode) == ("", 2)
+
+
+def test_check_says_whether_the_api_would_accept_a_request() -> None:
+    """Valid requests exit 0, refused ones 1; every reason is listed."""
+    good = run("check", EXAMPLES / "first_frame.json")
+    assert (good.stdout, good.returncode) == (f"{EXAMPLES / 'first_frame.json'}: valid\n", 0)
+    bad = run("check", "--json", "-", stdin=json.dumps(video("kling-v2.6", audio=True, duration=7)))
+    answer = json.loads(bad.stdout)
+    assert (answer["valid"], bad.returncode) == (False, 1)
+    assert [each["code"] for each in answer["violations"]] == ["duration_s_limit", "audio_resolution"]
+
+
+def test_media_facts_come_from_a_file(tmp_path: Path) -> None:
+    """A number with decimals in it stays exact."""
+    media = tmp_path / "media.json"
+    media.write_text('{"https://media.example.com/movement.mp4": {"length_s": 30.01}}')
+    result = run("check", "--json", "--media", media, EXAMPLES / "video_reference.json")
+    (violation,) = json.loads(result.stdout)["violations"]
+    assert (violation["code"], violation["value"]) == ("video_length_s_limit", "30.01")
+
+
+def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None:
+    """A provider of the user's own can be listed, shown and quoted."""
+    path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PRICES)
+    quoted = run("quote", "--model", "kling-v3", "--provider", "acme", "--tables", tmp_path, "--json", *AT)
+    assert json.loads(quoted.stdout)["total"] == "0.5"
+    listed = run("tables", "list", "--tables", tmp_path, "--json")
+    assert [json.loads(line)["table"] for line in listed.stdout.splitlines()] == [
+        "acme/2026-11-01",
+        "qingbo/2026-04-29",
+    ]
+    shown = run("tables", "show", "acme/2026-11-01", "--tables", tmp_path, "--json")
+    rates = json.loads(shown.stdout)["rates"]
+    assert sum((Decimal(rate["unit_price"]) for rate in rates), Decimal(0)) == Decimal("1.62")
+
+
+def test_tables_are_listed_and_shown_for_people() -> None:
+    """Nothing is cut off in a pipe."""
+    assert "qingbo/2026-04-29" in run("tables", "list").stdout
+    shown = run("tables", "show", "qingbo/2026-04-29").stdout
+    assert "video_reference" in shown
+    assert "the page prices this model's audio at 720p and 1080p only" in shown
+    missing = run("tables", "show", "qingbo/2020-01-01")
+    assert ("there are: qingbo/2026-04-29" in missing.stderr, missing.returncode) == (True, 2)
+
+
+def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
+    """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
+    good = run("tables", "check")
+    assert good.stdout == "1 price tables with 20 rates, 1 capability matrices: sound\n"
+    path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PRICES.replace("0.05", "-0.05"))
+    bad = run("tables", "check", tmp_path)
+    assert (
+        bad.stderr == f"{path}:14: rates.kling-v2-6.720p.silent: '-0.05' is negative; a price is zero or more\n"
+    )
+    assert bad.returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["prices", "capabilities"])
+def test_the_schemas_come_from_the_models(kind: str) -> None:
+    """An editor gets a JSON Schema that knows every key and allows no other."""
+    schema = json.loads(run("tables", "schema", kind).stdout)
+    assert schema["additionalProperties"] is False
+    assert "sources" in schema["required"]
+
+
+def test_bulk_input_is_streamed() -> None:
+    """The first answers come before the input ends, so memory does not grow with it."""
+    command = [sys.executable, "-m", "kling_pricing", "quote", "--json", "-", *AT]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        line = lines([video()]).encode()
+        process.stdin.write(line * 200)
+        process.stdin.flush()
+        first = process.stdout.readline()
+        assert json.loads(first)["total"] == "0.357"
+        process.stdin.close()
+        rest = process.stdout.readlines()
+        assert len(rest) == 199
+
+
+def test_ctrl_c_keeps_what_was_answered() -> None:
+    """An interrupted run prints its totals so far and exits 130."""
+    command = [sys.executable, "-m", "kling_pricing", "quote", "--json", "-", *AT]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(lines([video()] * 200))
+        process.stdin.flush()
+        answers = [process.stdout.readline()]
+        process.send_signal(signal.SIGINT)
+        answers += process.stdout.readlines()
+        errors = process.stderr.read()
+        assert process.wait() == 130
+    assert [json.loads(line)["total"] for line in answers] == ["0.357"] * len(answers)
+    assert errors.startswith("interrupted; what was printed stands\n")
+    assert "total " in errors
+
+
+@pytest.mark.parametrize("command", [[], ["quote"], ["check"], ["tables"], ["tables", "show"]])
+def test_help_teaches(command: list[str]) -> None:
+    """Every command explains itself and exits 0."""
+    result = run(*command, "--help")
+    assert "Usage:" in result.stdout
+    assert result.returncode == 0

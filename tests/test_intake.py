@@ -1,0 +1,149 @@
+"""The one door: from any payload to a request, its matrix and its table."""
+
+import json
+from collections import UserDict
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kling_pricing import (
+    CapabilityError,
+    KlingPricingError,
+    PriceBook,
+    PriceNotFoundError,
+    WireFormatError,
+    load_price_book,
+    quote,
+)
+from kling_pricing.intake import read_request
+from tests.conftest import AT, PRICES, video
+
+
+@pytest.mark.parametrize("form", [dict, UserDict, json.dumps, lambda payload: json.dumps(payload).encode()])
+def test_a_request_may_be_a_mapping_or_json(form: Callable[[dict[str, Any]], Any]) -> None:
+    """Dict, other mapping, text and bytes read the same."""
+    assert quote(form(video()), at=AT) == quote(video(), at=AT)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "remedy"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("5", "a request is a JSON object, got int"),
+        ("null", "a request is a JSON object, got NoneType"),
+        ("[{}]", "a request is a JSON object, got list"),
+        ('{"model": "kling-v3", "duration": NaN}', "NaN is not JSON"),
+        ('{"model": "kling-v3", "duration": 5, "duration": 10}', "'duration' is given twice"),
+        (b'{"model": "\xff"}', "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"duration": ' + "9" * 5000 + "}", "not JSON"),
+        (5, "a request is a JSON object, got int"),
+        (None, "a request is a JSON object, got NoneType"),
+    ],
+)
+def test_what_is_no_json_object_is_no_request(request_text: Any, remedy: str) -> None:
+    """A key given twice is refused too: the API might read the other one."""
+    with pytest.raises(WireFormatError, match=remedy):
+        quote(request_text, at=AT)
+
+
+def test_defaults_are_applied_and_remembered(book: PriceBook) -> None:
+    """What the payload leaves out is the API's default, and the quote says so for what changes the price."""
+    quoted = quote(video(), at=AT)
+    facts = quoted.request.facts
+    assert (facts["duration_s"], facts["resolution"], facts["audio"], facts["aspect_ratio"]) == (
+        5,
+        "720p",
+        False,
+        "16:9",
+    )
+    assert {note.code for note in quoted.notes} >= {"assumed_duration_s", "assumed_resolution", "assumed_audio"}
+    full = quote(video(duration=5, resolution="720p", audio=False), at=AT)
+    assert not any(note.code.startswith("assumed") for note in full.notes)
+    request, _ = read_request(video("kling-video-o1"), book)
+    assert "audio" not in request.defaults
+
+
+def test_an_alias_is_resolved_and_the_callers_name_kept() -> None:
+    """The quote has the name on the wire and the canonical one."""
+    quoted = quote(video("kling-v2.6"), at=AT)
+    assert (quoted.model, quoted.canonical_model) == ("kling-v2.6", "kling-v2-6")
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "suggestions"),
+    [
+        ("kling-v2-6", "unknown_model", ({"model": "kling-v2.6"},)),
+        ("Kling-V3", "unknown_model", ({"model": "kling-v3"},)),
+        ("sora", "unknown_model", ()),
+        (None, "model_required", ()),
+    ],
+)
+def test_an_unknown_model_is_never_replaced(
+    model: str | None, code: str, suggestions: tuple[dict[str, str], ...]
+) -> None:
+    """It is an error that lists the known names and suggests the nearest."""
+    with pytest.raises(CapabilityError) as caught:
+        quote({"model": model, "prompt": "x"}, at=AT)
+    (violation,) = caught.value.violations
+    assert (violation.code, violation.field, violation.value) == (code, "model", model)
+    assert violation.allowed == ["kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6"]
+    assert caught.value.suggestions == suggestions
+
+
+@pytest.mark.parametrize(
+    ("inputs", "action"),
+    [
+        ({}, "generate"),
+        ({"image_urls": ["a"]}, "image2video"),
+        ({"first_frame_image": "a"}, "image2video"),
+        ({"first_frame_image": "a", "last_frame_image": "b"}, "first_last_frame"),
+        ({"image_urls": ["a", "b"]}, "reference"),
+        ({"video_urls": ["v"]}, "reference_video"),
+        ({"video_list": [{"video_url": "v"}], "image_urls": ["a"]}, "reference_video"),
+        ({"image_urls": ["a"], "action": "reference"}, "reference"),
+        ({"image_urls": []}, "generate"),
+    ],
+)
+@pytest.mark.parametrize("stated", [False, True])
+def test_the_effective_action_follows_the_inputs(inputs: dict[str, Any], action: str, stated: bool) -> None:  # noqa: FBT001
+    """Under the default action, given or not, the inputs decide; a note says which one did."""
+    payload = video("kling-video-o1", **({"action": "generate"} if stated else {}) | inputs)
+    quoted = quote(payload, at=AT)
+    assert quoted.action == action
+    implied = action != "generate" and inputs.get("action") is None
+    assert any(note.code == "implied_action" for note in quoted.notes) is implied
+
+
+def test_a_provider_that_does_not_exist_is_an_error_with_the_known_ones() -> None:
+    """Nobody is billed by a misspelt provider."""
+    with pytest.raises(PriceNotFoundError, match="known providers: qingbo"):
+        quote(video(), provider="qing-bo", at=AT)
+
+
+def test_an_unknown_wire_format_is_an_error_with_the_known_ones() -> None:
+    """The caller's word for the format is not replaced by the default."""
+    with pytest.raises(WireFormatError, match="known: tasks"):
+        quote(video(), wire_format="task", at=AT)
+
+
+def test_a_second_provider_of_the_same_format_must_be_chosen(tmp_path: Path) -> None:
+    """Where two providers speak the format, the quote asks who bills, and names who prices the model."""
+    path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PRICES)
+    both = load_price_book(tmp_path)
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(video(), book=both, at=AT)
+    assert caught.value.priced_instead == ("acme", "qingbo")
+    assert quote(video(), provider="qingbo", book=both, at=AT).currency == "USD"
+
+
+def test_an_instant_without_a_zone_is_refused() -> None:
+    """A naive time would be read differently on different machines."""
+    with pytest.raises(KlingPricingError, match="no time zone"):
+        quote(video(), at=datetime(2026, 11, 21))  # noqa: DTZ001

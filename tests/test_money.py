@@ -1,0 +1,86 @@
+"""Exact amounts."""
+
+import decimal
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kling_pricing.money import add, multiply, plain, price_from_text
+
+prices = st.decimals(min_value=0, max_value=10**12 - 1, places=9)
+
+
+@pytest.mark.parametrize("text", ["0", "0.0714", "12", "0.455345", "999999999999.123456789"])
+def test_a_plain_decimal_is_read_with_the_digits_that_were_written(text: str) -> None:
+    """A price keeps every digit of its text."""
+    assert str(price_from_text(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("nan", "not a finite number"),
+        ("NaN", "not a finite number"),
+        ("-inf", "not a finite number"),
+        (".inf", "not a finite number"),
+        ("Infinity", "not a finite number"),
+        ("-0.1", "negative"),
+        ("0.0000000001", "at most 9"),
+        ("1e-3", "plain decimal"),
+        ("010", "plain decimal"),
+        ("1_000", "plain decimal"),
+        ("+1", "plain decimal"),
+        (".5", "plain decimal"),
+        ("5.", "plain decimal"),
+        ("", "plain decimal"),
+        ("0,5", "plain decimal"),
+        ("٣", "plain decimal"),
+        ("1000000000000", "not believable"),
+    ],
+)
+def test_anything_else_is_no_price(text: str, remedy: str) -> None:
+    """What is not a plain, finite, believable number of at most nine decimals is refused with the reason."""
+    with pytest.raises(ValueError, match=remedy):
+        price_from_text(text)
+
+
+@given(prices, st.integers(0, 10**6))
+def test_a_product_is_exact_whatever_the_callers_decimal_context(price: Decimal, quantity: int) -> None:
+    """Multiplication agrees with integers, even when the program around it works with two digits."""
+    with decimal.localcontext() as context:
+        context.prec = 2
+        product = multiply(price, quantity)
+        total = add(product, price)
+    nanos = int(price.scaleb(9)) * quantity
+    assert int(product.scaleb(9)) == nanos
+    assert total == product + price
+
+
+def test_what_cannot_be_exact_raises() -> None:
+    """A product with more digits than the context holds is an error, not a rounded number."""
+    with pytest.raises(decimal.Inexact):
+        multiply(Decimal("1." + "1" * 40), Decimal("1." + "1" * 40))
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("0.7140", "0.714"),
+        ("1E+1", "10"),
+        ("10", "10"),
+        ("100.00", "100"),
+        ("0E-9", "0"),
+        ("1E-9", "0.000000001"),
+    ],
+)
+def test_plain_notation_has_no_exponent_and_no_needless_zero(number: str, text: str) -> None:
+    """Amounts are written the way people write them."""
+    assert plain(Decimal(number)) == text
+
+
+@given(prices)
+def test_plain_notation_loses_nothing(price: Decimal) -> None:
+    """Reading back what was written gives the same number."""
+    assert Decimal(plain(price)) == price

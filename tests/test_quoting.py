@@ -1,0 +1,230 @@
+"""What a request costs, exactly and with the reason."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kling_pricing
+from kling_pricing import (
+    CapabilityError,
+    KlingPricingError,
+    PriceBook,
+    PriceNotFoundError,
+    TableError,
+    WireFormatError,
+    check,
+    quote,
+)
+from tests.conftest import AT, video
+
+VIDEO = [{"video_url": "https://example.com/v.mp4"}]
+EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
+
+# Typed from the page of 2026-04-29 (seed 000), section Pricing: USD per second.
+# model as written, resolution, what switches the tier, tier, price
+QINGBO_2026_04_29 = [
+    ("kling-v2.6", "720p", {}, "silent", "0.0391"),
+    ("kling-v2.6", "1080p", {}, "silent", "0.06641"),
+    ("kling-v2.6", "1080p", {"audio": True}, "audio", "0.159375"),
+    ("kling-v3", "720p", {}, "silent", "0.0714"),
+    ("kling-v3", "720p", {"audio": True}, "audio", "0.1071"),
+    ("kling-v3", "1080p", {}, "silent", "0.0952"),
+    ("kling-v3", "1080p", {"audio": True}, "audio", "0.1428"),
+    ("kling-v3", "4k", {}, "silent", "0.455345"),
+    ("kling-v3", "4k", {"audio": True}, "audio", "0.455345"),
+    ("kling-v3-omni", "720p", {}, "silent", "0.0714"),
+    ("kling-v3-omni", "720p", {"audio": True}, "audio", "0.0952"),
+    ("kling-v3-omni", "720p", {"video_list": VIDEO}, "video_reference", "0.1071"),
+    ("kling-v3-omni", "1080p", {}, "silent", "0.0952"),
+    ("kling-v3-omni", "1080p", {"audio": True}, "audio", "0.119"),
+    ("kling-v3-omni", "1080p", {"video_urls": ["v"]}, "video_reference", "0.1428"),
+    ("kling-v3-omni", "4k", {}, "silent", "0.455345"),
+    ("kling-video-o1", "720p", {}, "silent", "0.0714"),
+    ("kling-video-o1", "720p", {"video_list": VIDEO}, "video_reference", "0.1071"),
+    ("kling-video-o1", "1080p", {}, "silent", "0.0952"),
+    ("kling-video-o1", "1080p", {"video_urls": ["v"]}, "video_reference", "0.1428"),
+]
+
+
+@pytest.mark.parametrize(("model", "resolution", "switch", "tier", "unit_price"), QINGBO_2026_04_29)
+def test_every_published_price_comes_out_exactly(
+    model: str, resolution: str, switch: dict[str, Any], tier: str, unit_price: str
+) -> None:
+    """Each printed price gives unit price x duration for every duration the model takes."""
+    durations = range(3, 16) if model.startswith("kling-v3") else (5, 10)
+    for duration in durations:
+        quoted = quote(video(model, resolution=resolution, duration=duration, **switch), at=AT)
+        assert quoted.total == Decimal(unit_price) * duration
+        assert (quoted.unit_price, quoted.quantity) == (Decimal(unit_price), Decimal(duration))
+        assert (quoted.tier, quoted.resolution, quoted.currency) == (tier, resolution, "USD")
+        assert (quoted.provider, quoted.unit, quoted.table.id) == ("qingbo", "second", "qingbo/2026-04-29")
+
+
+def test_the_table_holds_the_published_prices_and_no_other(book: PriceBook) -> None:
+    """The page prints twenty prices; the table has those twenty."""
+    (table,) = book.tables["qingbo"]
+    assert len(table.rates) == len(QINGBO_2026_04_29) == 20
+    written = {
+        (model.replace("v2.6", "v2-6"), resolution, tier): Decimal(price)
+        for model, resolution, _, tier, price in QINGBO_2026_04_29
+    }
+    assert {tuple(cell): rate.unit_price for cell, rate in table.rates.items()} == written
+
+
+@pytest.mark.parametrize(
+    ("payload", "total"),
+    [
+        (video("kling-v3", duration=5, resolution="1080p", audio=True), "0.714"),
+        (video("kling-v3", duration=5, resolution="4K"), "2.276725"),
+        (video("kling-v2.6", duration=10, resolution="1080p", audio=True), "1.59375"),
+    ],
+)
+def test_worked_examples(payload: dict[str, Any], total: str) -> None:
+    """Totals worked out by hand from the page's unit prices."""
+    assert quote(payload, at=AT).total == Decimal(total)
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "tier", "total"),
+    [
+        ("text_to_video", "generate", "audio", "0.7140"),  # 5 s x 0.1428
+        ("first_frame", "image2video", "silent", "0.33205"),  # 5 s x 0.06641
+        ("reference", "reference", "silent", "0.5712"),  # 6 s x 0.0952
+        ("video_reference", "reference_video", "video_reference", "1.428"),  # 10 s x 0.1428
+    ],
+)
+def test_the_four_requests_that_the_page_shows(name: str, action: str, tier: str, total: str) -> None:
+    """The shipped examples quote as the page prices them."""
+    quoted = quote((EXAMPLES / f"{name}.json").read_bytes(), at=AT)
+    assert (quoted.action, quoted.tier, quoted.total) == (action, tier, Decimal(total))
+
+
+@pytest.mark.parametrize("switch", [{"audio": True}, {"video_list": VIDEO}])
+def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch: dict[str, Any]) -> None:
+    """Omni at 4k with audio or a video reference is never priced at its neighbour's rate."""
+    payload = video("kling-v3-omni", resolution="4k", **switch)
+    assert check(payload, at=AT) == []
+    with pytest.raises(PriceNotFoundError, match="prices this model's .* at 720p and 1080p only") as caught:
+        quote(payload, at=AT)
+    assert (caught.value.provider, caught.value.model) == ("qingbo", "kling-v3-omni")
+    assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
+
+
+def test_a_quote_explains_itself() -> None:
+    """Its text has the total, each line, the table, its source and every note."""
+    payload = video("kling-v3", duration=5, resolution="1080p", audio=True)
+    assert quote(payload, at=AT).explain().splitlines() == [
+        "0.714 USD for kling-v3 (generate) at qingbo",
+        "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
+        "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing (seed 000)",
+        "  note: The same company publishes other, newer prices for its host api.qingbo.ai; "
+        "this quote is for qingbo.dev.",
+    ]
+
+
+def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
+    """The documented keys are there, and no amount is a JSON number."""
+    data = quote(video("kling-v3", duration=5, resolution="1080p", audio=True), at=AT).as_dict()
+    assert json.loads(json.dumps(data)) == data
+    digest, notes = data.pop("table_digest"), data.pop("notes")
+    assert len(digest) == 64
+    assert [note["code"] for note in notes] == ["newer_list_elsewhere"]
+    assert data == {
+        "provider": "qingbo",
+        "model": "kling-v3",
+        "canonical_model": "kling-v3",
+        "table": "qingbo/2026-04-29",
+        "wire_format": "tasks",
+        "action": "generate",
+        "resolution": "1080p",
+        "tier": "audio",
+        "unit": "second",
+        "unit_price": "0.1428",
+        "quantity": "5",
+        "total": "0.714",
+        "currency": "USD",
+        "lines": [
+            {
+                "description": "kling-v3 1080p audio",
+                "quantity": "5",
+                "unit": "second",
+                "unit_price": "0.1428",
+                "amount": "0.714",
+            }
+        ],
+    }
+
+
+def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
+    """Ninety days after the last comparison there is none, a second later there is."""
+    checked = datetime(2026, 11, 19, tzinfo=UTC)
+    fresh = quote(video(), at=checked + timedelta(days=90))
+    stale = quote(video(), at=checked + timedelta(days=90, seconds=1))
+    assert "stale_table" not in [note.code for note in fresh.notes]
+    assert "stale_table" in [note.code for note in stale.notes]
+    assert fresh.total == stale.total
+
+
+def test_a_quote_cannot_be_changed() -> None:
+    """What was quoted stays what was quoted."""
+    quoted = quote(video(), at=AT)
+    with pytest.raises(AttributeError):
+        quoted.total = Decimal(0)  # type: ignore[misc]
+
+
+def test_the_default_book_is_used_when_none_is_given(book: PriceBook) -> None:
+    """Quoting with and without naming the bundled tables is the same."""
+    assert quote(video(), at=AT) == quote(video(), at=AT, book=book)
+    assert quote(video()).total == quote(video(), at=AT).total
+
+
+def test_check_reads_what_quote_reads() -> None:
+    """Shape, model and rules are all violations; an unknown provider and what is no object are errors."""
+    assert [each.code for each in check(video(resoluton="4k"))] == ["unknown_field"]
+    assert [each.code for each in check(video("kling-v9"))] == ["unknown_model"]
+    assert check(video(seed=1), allow_unknown=True) == []
+    with pytest.raises(PriceNotFoundError):
+        check(video(), provider="nobody")
+    with pytest.raises(WireFormatError):
+        check("[]")
+
+
+def test_every_public_name_is_there() -> None:
+    """`__all__` is complete: every error of the tree, and the functions of the contract."""
+    assert all(hasattr(kling_pricing, name) for name in kling_pricing.__all__)
+    tree = {error.__name__ for error in (KlingPricingError, *KlingPricingError.__subclasses__())}
+    own = {name for name in tree if name in vars(kling_pricing)}
+    assert own >= {
+        "KlingPricingError",
+        "TableError",
+        "WireFormatError",
+        "CapabilityError",
+        "PriceNotFoundError",
+    }
+    assert own <= set(kling_pricing.__all__)
+    assert {"quote", "check", "load_price_book"} <= set(kling_pricing.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        kling_pricing.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: quote(video(resoluton="4k")),
+        lambda: quote(video(duration=99)),
+        lambda: quote(video("kling-v3-omni", resolution="4k", audio=True)),
+        lambda: kling_pricing.load_price_book("/nonexistent"),
+    ],
+)
+def test_errors_survive_pickling(make: Any) -> None:
+    """An error that crosses a process pool keeps its message and its data."""
+    import pickle  # noqa: PLC0415, S403
+
+    with pytest.raises((WireFormatError, CapabilityError, PriceNotFoundError, TableError)) as caught:
+        make()
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert (type(copy), str(copy), vars(copy)) == (type(caught.value), str(caught.value), vars(caught.value))

@@ -1,0 +1,169 @@
+"""YAML that means what it looks like."""
+
+import string
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kling_pricing.errors import TableError
+from kling_pricing.strict_yaml import MAX_BYTES, FileModel, load, read
+
+
+class Shelf(FileModel):
+    """A model of the tests' own."""
+
+    name: str
+    width: int = 1
+    sound: bool = False
+
+
+def tree(text: str) -> Any:
+    """The tree of one document."""
+    return load(text.encode(), name="f.yaml").tree
+
+
+def refusal(data: str | bytes) -> TableError:
+    """The error that a document ends in."""
+    with pytest.raises(TableError) as caught:
+        load(data if isinstance(data, bytes) else data.encode(), name="f.yaml")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.0714", Decimal("0.0714")),
+        ("0.10", Decimal("0.10")),
+        ("-1.5", Decimal("-1.5")),
+        ("5", 5),
+        ("true", True),
+        ("false", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+    ],
+)
+def test_plain_values_are_what_they_look_like(text: str, value: Any) -> None:
+    """Numbers are exact, and true, false and null are the only words with a meaning."""
+    got = tree(f"key: {text}")["key"]
+    assert (got, type(got), str(got)) == (value, type(value), str(value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["010", "1:30", "no", "yes", "on", "Off", "1e3", "0x1f", "1_000", ".5", ".inf", ".nan", "2026-04-29", "<<"],
+)
+def test_what_yaml_would_reinterpret_stays_text(text: str) -> None:
+    """Nothing turns into a number, a boolean, a date or a merge behind the reader's back."""
+    assert tree(f"key: {text}") == {"key": text}
+
+
+@pytest.mark.parametrize("text", ['"5"', "'true'", '"0.5"', "'null'"])
+def test_quoted_is_text(text: str) -> None:
+    """Quotes make text of anything."""
+    assert tree(f"key: {text}") == {"key": text[1:-1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key_path", "remedy"),
+    [
+        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key, first on line 1"),
+        ("top:\n  x: {k: 1, k: 2}", 2, "top.x.k", "duplicate key"),
+        ("a: &one 1", 1, "a", "anchors"),
+        ("a: 1\nb: *one", 2, "b", "aliases"),
+        ("a: [1, !!int 2]", 1, "a[1]", "tags"),
+        ("a: !thing {}", 1, "a", "tags"),
+        ("%YAML 1.1\n---\na: 1", 1, "", "directives"),
+        ("a: 1\n---\nb: 2", 2, "", "second document"),
+        ("720: 1", 1, "", "a key must be text"),
+        ("true: 1", 1, "", "a key must be text"),
+        ("? [a]\n: 1", 1, "", "a key must be text"),
+        ("&k a: 1", 1, "", "a key must be text"),
+        ("a: [1", 2, "", "not YAML"),
+        ("a: 1\n\tb: 2", 2, "", "not YAML"),
+        ("a: \x07", None, "", "remove the character"),
+    ],
+)
+def test_each_refusal_names_the_place_and_the_remedy(
+    text: str, line: int | None, key_path: str, remedy: str
+) -> None:
+    """File, line, key path and what to do stand in the error's attributes and its message."""
+    error = refusal(text)
+    assert (error.file, error.line, error.key_path) == ("f.yaml", line, key_path)
+    assert remedy in error.problem
+    assert str(error).startswith("f.yaml" if line is None else f"f.yaml:{line}: ")
+
+
+def test_bytes_that_are_not_utf8_are_located() -> None:
+    """A byte of another encoding is reported on its own line."""
+    error = refusal(b"a: 1\nb: caf\xe9\n")
+    assert (error.line, error.problem) == (2, "not UTF-8 text; save the file as UTF-8")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+    """Files from editors that write one are read like any other."""
+    assert load(b"\xef\xbb\xbfa: 1", name="f.yaml").tree == {"a": 1}
+
+
+@pytest.mark.parametrize("bracket", ["[", "{a: "])
+def test_deep_nesting_is_refused_before_anything_is_built(bracket: str) -> None:
+    """A hundred thousand levels, which crash YAML's C constructor, end in an error like any other."""
+    assert "nested deeper than 32" in refusal(bracket * 100_000).problem
+
+
+def test_nesting_is_allowed_up_to_its_limit() -> None:
+    """Thirty-two levels are read, thirty-three are not."""
+    assert tree("[" * 32 + "]" * 32) is not None
+    assert "nested deeper" in refusal("[" * 33 + "]" * 33).problem
+
+
+def test_a_file_larger_than_its_limit_is_refused_unread() -> None:
+    """The limit is exact: one byte more is too many."""
+    comment = b"#" * (MAX_BYTES - 4)
+    assert load(b"a: 1" + comment, name="f.yaml").tree == {"a": "1" + comment.decode()}
+    assert "larger than" in refusal(b"a: 11" + comment).problem
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key_path", "remedy"),
+    [
+        ("", None, "", "the file is empty"),
+        ("name: a\nwidht: 2", 2, "widht", "did you mean 'width'?"),
+        ("name: a\nzzz: 2", 2, "zzz", "known here: name, width, sound"),
+        ("width: 2", 1, "name", "required"),
+        ("name: a\nwidth: 010", 2, "width", "valid integer, got '010'"),
+        ("name: a\nwidth: true", 2, "width", "valid integer, got True"),
+        ("name: a\nsound: no", 2, "sound", "valid boolean, got 'no'"),
+        ("name: 5", 1, "name", "valid string, got 5"),
+        ("- a", 1, "", "must be"),
+        ("zzz: 1\nwidth: x", 1, "zzz", "unknown key"),
+    ],
+)
+def test_a_model_points_at_the_first_thing_it_refuses(
+    text: str, line: int | None, key_path: str, remedy: str
+) -> None:
+    """A file that is YAML but not what its model expects is refused just as precisely."""
+    with pytest.raises(TableError) as caught:
+        read(text.encode(), Shelf, name="f.yaml")
+    error = caught.value
+    assert (error.line, error.key_path) == (line, key_path)
+    assert remedy in error.problem
+
+
+def test_a_sound_file_is_read_into_its_model() -> None:
+    """The model's fields hold what the file says, its defaults the rest."""
+    shelf, document = read(b"name: a\nwidth: 2\n", Shelf, name="f.yaml")
+    assert shelf == Shelf(name="a", width=2)
+    assert document.error(("width", "x"), "p").line == 2
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(alphabet=string.printable, max_size=200).map(str.encode)))
+def test_any_bytes_end_in_a_tree_or_a_table_error(data: bytes) -> None:
+    """No input makes the reader fail in any other way."""
+    try:
+        load(data, name="f.yaml")
+    except TableError as error:
+        assert error.file == "f.yaml"

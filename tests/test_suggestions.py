@@ -1,0 +1,69 @@
+"""The nearest valid requests to one that the API would refuse."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from kling_pricing import CapabilityError, PriceNotFoundError, check, quote
+from tests.conftest import AT, video
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (video("kling-v2.6", duration=7), [{"duration": 5}, {"duration": 10}]),
+        (video("kling-v2.6", duration=8), [{"duration": 10}, {"duration": 5}]),
+        (video("kling-v3", duration=2), [{"duration": 3}, {"duration": 15}]),
+        (video("kling-v3", duration=40), [{"duration": 15}, {"duration": 3}]),
+        (video("kling-v2.6", audio=True), [{"resolution": "1080p"}, {"audio": False}]),
+        (
+            video("kling-v2.6", audio=True, duration=9),
+            [
+                {"duration": 10, "resolution": "1080p"},
+                {"duration": 5, "resolution": "1080p"},
+                {"duration": 10, "audio": False},
+            ],
+        ),
+        (video("kling-video-o1", audio=True), [{"audio": None}]),
+        (
+            video("kling-video-o1", audio=True, duration=4),
+            [{"audio": None, "duration": 5}, {"audio": None, "duration": 10}],
+        ),
+        (video("kling-v3-omni", audio=True, video_urls=["v"]), [{"audio": False}]),
+        (
+            video("kling-video-o1", action="reference", video_urls=["v"], image_urls=["a"]),
+            [
+                {"action": "reference_video"},
+                {"action": "generate"},
+            ],
+        ),
+        (video("kling-v3", prompt="x" * 2501), []),
+        (video("kling-v3", prompt=None), []),
+    ],
+)
+def test_the_smallest_changes_come_first(payload: dict[str, Any], expected: list[dict[str, Any]]) -> None:
+    """One field before two, near values before far ones; nothing where new material would be needed."""
+    with pytest.raises(CapabilityError) as caught:
+        quote(payload, at=AT)
+    assert list(caught.value.suggestions) == expected
+
+
+def test_every_suggestion_is_valid() -> None:
+    """Following a suggestion gives a request that the API accepts, for each refused one of a grid."""
+    models = ("kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6")
+    followed = 0
+    for model, duration, resolution, audio in product(
+        models, (0, 4, 7, 16), ("720p", "4k", "8k"), (None, False, True)
+    ):
+        payload = video(model, duration=duration, resolution=resolution, audio=audio)
+        try:
+            quote(payload, at=AT)
+        except CapabilityError as error:
+            assert error.suggestions
+            for suggestion in error.suggestions:
+                assert check(payload | suggestion, at=AT) == []
+                followed += 1
+        except PriceNotFoundError:
+            assert check(payload, at=AT) == []
+    assert followed > 100

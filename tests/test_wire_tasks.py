@@ -1,0 +1,150 @@
+"""Wire format `tasks`: what a payload says, and nothing more."""
+
+from typing import Any
+
+import pytest
+
+from kling_pricing import WireFormatError
+from kling_pricing.wire.tasks import FIELD_NAMES, parse
+from tests.conftest import video
+
+
+def test_only_what_was_said_is_kept() -> None:
+    """A field left out and a field set to null are the same, and neither becomes a default."""
+    bare = parse({"model": "kling-v3", "prompt": "boat"})
+    assert bare == parse({"model": "kling-v3", "prompt": "boat", "duration": None, "image_urls": None})
+    assert bare.facts == {"model": "kling-v3", "prompt_chars": 4}
+    assert bare.fields == {"model": "model", "prompt": "prompt"}
+
+
+def test_every_field_of_the_page_is_read() -> None:
+    """Each documented field is taken, under the word that does not depend on the API."""
+    said = parse(
+        {
+            "model": "kling-video-o1",
+            "action": "reference_video",
+            "prompt": "like <<<image_1>>> and <<<image_3>>>",
+            "aspect_ratio": "1:1",
+            "resolution": "1080P",
+            "duration": 10,
+            "audio": False,
+            "watermark": True,
+            "image_urls": ["https://example.com/a.png", "https://example.com/b.png"],
+            "first_frame_image": "https://example.com/c.png",
+            "last_frame_image": "https://example.com/d.png",
+            "video_urls": ["https://example.com/e.mp4"],
+            "video_list": [
+                {"video_url": "https://example.com/f.mp4", "refer_type": "base", "keep_original_sound": "yes"}
+            ],
+            "callback_url": "https://example.com/hook",
+            "callback_events": ["completed"],
+        }
+    )
+    assert said.facts == {
+        "model": "kling-video-o1",
+        "action": "reference_video",
+        "aspect_ratio": "1:1",
+        "aspect_ratio_stated": True,
+        "resolution": "1080p",
+        "duration_s": 10,
+        "audio": False,
+        "watermark": True,
+        "images": 2,
+        "first_frame": True,
+        "last_frame": True,
+        "start_images": 3,
+        "videos": 2,
+        "prompt_chars": 36,
+        "image_markers": 2,
+        "dangling_image_markers": 1,
+    }
+    assert set(said.fields) == set(FIELD_NAMES) - {"video_list"}
+    assert [medium.field for medium in said.media] == [
+        "image_urls[0]",
+        "image_urls[1]",
+        "first_frame_image",
+        "last_frame_image",
+        "video_urls[0]",
+        "video_list[0].video_url",
+    ]
+
+
+@pytest.mark.parametrize("resolution", ["4K", "4k", "720P", "1080p"])
+def test_the_case_of_a_resolution_does_not_matter(resolution: str) -> None:
+    """The page writes both `720P` and `720p`."""
+    assert parse(video(resolution=resolution)).facts["resolution"] == resolution.lower()
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field", "remedy"),
+    [
+        ({"resoluton": "4k"}, "unknown_field", "resoluton", "did you mean 'resolution'?"),
+        ({"Duration": 5}, "unknown_field", "Duration", "did you mean 'duration'?"),
+        ({"zzzzzz": 5}, "unknown_field", "zzzzzz", "known here: model, action"),
+        ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
+        ({"duration": 5.0}, "wrong_type", "duration", "must be a whole number, got 5.0"),
+        ({"duration": 5.5}, "wrong_type", "duration", "must be a whole number, got 5.5"),
+        ({"duration": True}, "wrong_type", "duration", "must be a whole number, got True"),
+        ({"audio": 1}, "wrong_type", "audio", "must be true or false, got 1"),
+        ({"audio": "true"}, "wrong_type", "audio", "must be true or false, got 'true'"),
+        ({"prompt": ["x"]}, "wrong_type", "prompt", "must be text, got 'list'"),
+        ({"image_urls": "u"}, "wrong_type", "image_urls", "must be a list, got 'u'"),
+        ({"image_urls": ["u", 5]}, "wrong_type", "image_urls[1]", "must be text, got 5"),
+        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "text that is not empty"),
+        ({"first_frame_image": ""}, "wrong_type", "first_frame_image", "text that is not empty"),
+        ({"video_list": ["u"]}, "wrong_type", "video_list[0]", "must be an object"),
+        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "must be present"),
+        (
+            {"video_list": [{"video_url": "u", "refer_type": "style"}]},
+            "wrong_type",
+            "video_list[0].refer_type",
+            "must be base or feature, got 'style'",
+        ),
+        (
+            {"video_list": [{"video_url": "u", "keep_original_sound": True}]},
+            "wrong_type",
+            "video_list[0].keep_original_sound",
+            "must be text, got True",
+        ),
+        (
+            {"video_list": [{"video_url": "u", "refer_typ": "base"}]},
+            "unknown_field",
+            "video_list[0].refer_typ",
+            "did you mean 'refer_type'?",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(
+    fields: dict[str, Any], code: str, field: str, remedy: str
+) -> None:
+    """A misspelt field or a value of another type never turns into a default."""
+    with pytest.raises(WireFormatError) as caught:
+        parse(video(**fields))
+    error = caught.value
+    (violation,) = error.violations
+    assert (error.wire_format, error.field) == ("tasks", field)
+    assert (violation.code, violation.field) == (code, field)
+    assert remedy in violation.message
+    assert violation.message == str(error)
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    """The caller does not have to find them one by one."""
+    with pytest.raises(WireFormatError) as caught:
+        parse({"model": 5, "duraton": 5, "audio": "no"})
+    assert [violation.field for violation in caught.value.violations] == ["model", "duraton", "audio"]
+
+
+def test_unknown_fields_can_be_allowed() -> None:
+    """Then they are ignored, but a known field of the wrong type still is not."""
+    assert parse(video(seed=7), allow_unknown=True) == parse(video())
+    with pytest.raises(WireFormatError):
+        parse(video(seed=7, duration="5"), allow_unknown=True)
+
+
+def test_the_payload_is_left_as_it_is() -> None:
+    """Reading changes nothing in what it reads."""
+    payload = video(video_list=[{"video_url": "u"}], image_urls=["a"], resolution="4K")
+    before = repr(payload)
+    parse(payload)
+    assert repr(payload) == before
