@@ -46,7 +46,7 @@ def json_value(text: str | bytes | bytearray) -> Any:
         WireFormatError: it is not such JSON.
     """
     try:
-        return _JSON.decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
+        return _JSON.decode(text if isinstance(text, str) else text.decode().removeprefix("\ufeff"))
     except RecursionError:
         raise WireFormatError("the JSON is nested too deeply to be a request") from None
     except ValueError as error:

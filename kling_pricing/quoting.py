@@ -119,12 +119,13 @@ class Quote(NamedTuple):
         """The quote as JSON-ready data; every amount is text in plain decimal notation."""
         line = self.lines[0]
         cell = self.rate.cell
+        table = self.table
         return {
-            "provider": self.table.provider,
+            "provider": table.provider,
             "model": self.request.model,
             "canonical_model": cell.model,
-            "table": self.table.id,
-            "table_digest": self.table.digest,
+            "table": table.id,
+            "table_digest": table.digest,
             "wire_format": self.request.wire_format,
             "action": self.request.facts["action"],
             "resolution": cell.resolution,
@@ -133,7 +134,7 @@ class Quote(NamedTuple):
             "unit_price": plain(line.unit_price),
             "quantity": plain(line.quantity),
             "total": plain(self.total),
-            "currency": self.table.currency,
+            "currency": table.currency,
             "lines": [
                 {
                     "description": each.description,

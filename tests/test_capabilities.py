@@ -192,7 +192,8 @@ def test_what_is_not_known_of_a_file_becomes_one_note() -> None:
     quoted = quote(video("kling-v3-omni", video_list=VIDEO), media={URL: {"type": "mp4"}}, at=AT)
     (note,) = [note for note in quoted.notes if note.code == "video_not_checked"]
     assert note.message == (
-        "not known and so not checked of video_list[0].video_url: size_bytes (at most 104857600), length_s (2 to 30)"
+        "not known and so not checked of video_list[0].video_url: "
+        "size_bytes (at most 104857600), length_s (2 to 30)"
     )
 
 

@@ -153,7 +153,7 @@ def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> 
     path = tmp_path / "requests.txt"
     path.write_text('{"model": oops}\n' + lines([video()]))
     result = run("quote", "--json", path, *AT)
-    assert [list(json.loads(line))[0] for line in result.stdout.splitlines()] == ["error", "provider"]
+    assert [next(iter(json.loads(line))) for line in result.stdout.splitlines()] == ["error", "provider"]
     assert result.returncode == 2
 
 

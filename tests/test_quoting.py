@@ -21,6 +21,9 @@ from kling_pricing import (
 )
 from tests.conftest import AT, video
 
+NEWER_LIST = (
+    "The same company publishes other, newer prices for its host api.qingbo.ai; this quote is for qingbo.dev."
+)
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 
@@ -108,7 +111,7 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
     """Omni at 4k with audio or a video reference is never priced at its neighbour's rate."""
     payload = video("kling-v3-omni", resolution="4k", **switch)
     assert check(payload, at=AT) == []
-    with pytest.raises(PriceNotFoundError, match="prices this model's .* at 720p and 1080p only") as caught:
+    with pytest.raises(PriceNotFoundError, match=r"prices this model's .* at 720p and 1080p only") as caught:
         quote(payload, at=AT)
     assert (caught.value.provider, caught.value.model) == ("qingbo", "kling-v3-omni")
     assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
@@ -121,8 +124,7 @@ def test_a_quote_explains_itself() -> None:
         "0.714 USD for kling-v3 (generate) at qingbo",
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
         "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing (seed 000)",
-        "  note: The same company publishes other, newer prices for its host api.qingbo.ai; "
-        "this quote is for qingbo.dev.",
+        f"  note: {NEWER_LIST}",
     ]
 
 
@@ -196,7 +198,8 @@ def test_check_reads_what_quote_reads() -> None:
 def test_every_public_name_is_there() -> None:
     """`__all__` is complete: every error of the tree, and the functions of the contract."""
     assert all(hasattr(kling_pricing, name) for name in kling_pricing.__all__)
-    tree = {error.__name__ for error in (KlingPricingError, *KlingPricingError.__subclasses__())}
+    errors: list[type[KlingPricingError]] = [KlingPricingError, *KlingPricingError.__subclasses__()]
+    tree = {error.__name__ for error in errors}
     own = {name for name in tree if name in vars(kling_pricing)}
     assert own >= {
         "KlingPricingError",
@@ -222,7 +225,7 @@ def test_every_public_name_is_there() -> None:
 )
 def test_errors_survive_pickling(make: Any) -> None:
     """An error that crosses a process pool keeps its message and its data."""
-    import pickle  # noqa: PLC0415, S403
+    import pickle  # noqa: PLC0415
 
     with pytest.raises((WireFormatError, CapabilityError, PriceNotFoundError, TableError)) as caught:
         make()

@@ -62,7 +62,7 @@ def test_every_suggestion_is_valid() -> None:
         except CapabilityError as error:
             assert error.suggestions
             for suggestion in error.suggestions:
-                assert check(payload | suggestion, at=AT) == []
+                assert check({**payload, **suggestion}, at=AT) == []
                 followed += 1
         except PriceNotFoundError:
             assert check(payload, at=AT) == []

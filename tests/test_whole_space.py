@@ -65,13 +65,13 @@ def test_model_x_action_x_inputs() -> None:
       reference_video: (0,0,0,1), (1,0,0,1), (2,0,0,1)
 
       o1   takes all of it:                  8 + 8 + 2 + 1 + 2 + 3 = 24
-      omni has no frames:                    6 + 6 + 1 + 0 + 2 + 3 = 18   (6: nothing, 1 image, 2 images, 3 with video)
-      v3   has neither reference nor video:  4 + 4 + 2 + 1 + 0 + 0 = 11   (4: nothing, image, first frame, both frames)
+      omni has no frames:                    6 + 6 + 1 + 0 + 2 + 3 = 18   (6: nothing, 1, 2 images; 3 videos)
+      v3   has neither reference nor video:  4 + 4 + 2 + 1 + 0 + 0 = 11   (4: nothing, image, frame, frames)
       v2.6 the same:                                                 11
                                                      together        64
     """
     actions = (None, "generate", "image2video", "first_last_frame", "reference", "reference_video")
-    seen = Counter[str]()
+    seen = Counter[tuple[str, str]]()
     for model, action, images, first, last, reference in product(
         MODELS, actions, range(3), (False, True), (False, True), (False, True)
     ):

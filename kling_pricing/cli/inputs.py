@@ -25,12 +25,19 @@ class Item(NamedTuple):
     """One request of an input.
 
     Attributes:
-        place: where it stands: `requests.jsonl:3`; only the file's name when the file is one request.
+        source: the input's name.
+        number: its line, or its place in an array, from 1; None when the input is one request.
         request: the payload, or JSON text that is still to be read.
     """
 
-    place: str
+    source: str
+    number: int | None
     request: RequestLike
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for messages: `requests.jsonl:3`."""
+        return self.source if self.number is None else f"{self.source}:{self.number}"
 
 
 class Source(NamedTuple):
@@ -86,9 +93,9 @@ def items(source: Source) -> Iterator[Item]:
         raise UnreadableInputError(f"{source.name}: {error}") from None
     if isinstance(value, list):
         for place, element in enumerate(value, start=1):
-            yield Item(f"{source.name}[{place}]", element)
+            yield Item(source.name, place, element)
     else:
-        yield Item(source.name, value)
+        yield Item(source.name, None, value)
 
 
 def _first_line(stream: IO[bytes]) -> tuple[int, bytes]:
@@ -108,16 +115,15 @@ def _is_whole_object(line: bytes) -> bool:
 
 def _lines(source: Source, number: int, first: bytes) -> Iterator[Item]:
     """One request a line; a file of a single line is simply one request."""
-    place, line = source.name, first
+    name, line, alone = source.name, first, True
     for here, following in enumerate(source.stream, start=number + 1):
         if not following.isspace():
-            yield Item(f"{source.name}:{number}", line)
-            number, line = here, following
-            place = f"{source.name}:{number}"
-    yield Item(place, line)
+            yield Item(name, number, line)
+            number, line, alone = here, following, False
+    yield Item(name, None if alone else number, line)
 
 
 def _split_lines(name: str, number: int, data: bytes) -> Iterator[Item]:
     for here, line in enumerate(data.splitlines(), start=number):
         if line.strip():
-            yield Item(f"{name}:{here}", line)
+            yield Item(name, here, line)

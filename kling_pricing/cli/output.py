@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import pydantic_core
+
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
 from kling_pricing.money import plain
 from kling_pricing.quoting import Quote
 
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=str).encode
+to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 def violation_dict(violation: Violation) -> dict[str, Any]:
@@ -53,10 +55,16 @@ HEADINGS = (
 
 def quote_row(quote: Quote, place: str) -> str:
     """One quote as one line, under `HEADINGS`."""
-    priced = f"{quote.resolution} {quote.tier}, {plain(quote.quantity)} x {plain(quote.unit_price)}"
-    return (
-        f"{plain(quote.total):>12} {quote.currency}  {quote.model:<16} {quote.action:<16} {priced:<44} {place}"
-    )
+    request, line = quote.request, quote.lines[0]
+    _, resolution, tier = quote.rate.cell
+    priced = f"{resolution} {tier}, {plain(line.quantity)} x {plain(line.unit_price)}"
+    total = f"{plain(quote.total):>12} {quote.table.currency}"
+    return f"{total}  {request.model:<16} {request.facts['action']:<16} {priced:<44} {place}"
+
+
+def quote_json(quote: Quote) -> str:
+    """One quote as one line of JSON."""
+    return pydantic_core.to_json(quote.as_dict()).decode()
 
 
 def totals_text(totals: dict[str, Decimal], counts: dict[str, int]) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,6 +17,7 @@ from kling_pricing.cli.output import (
     HEADINGS,
     error_dict,
     error_text,
+    quote_json,
     quote_row,
     to_json,
     totals_text,
@@ -43,8 +43,8 @@ class Tally:
         self.counts["done"] += 1
 
     def add(self, quoted: Quote) -> None:
-        self.done()
-        currency = quoted.currency
+        self.counts["done"] += 1
+        currency = quoted.table.currency
         self.totals[currency] = add(self.totals.get(currency, Decimal(0)), quoted.total)
 
     def failed(self, what: str, exit_code: int) -> None:
@@ -52,8 +52,11 @@ class Tally:
         self.exit_code = max(self.exit_code, exit_code)
 
 
-Answer = Callable[[Item, Tally, bool], str]
-"""Answers one request; the last argument says whether it is the only one. May raise `KlingPricingError`."""
+Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
+"""Answers one request, given its payload; the last argument says whether it is the only one.
+
+May raise `KlingPricingError`.
+"""
 
 
 @click.command("quote")
@@ -85,13 +88,13 @@ def quote_command(
         raise click.UsageError("give either FILEs or --model and its companions, not both")
     if not files and model is None:
         raise click.UsageError("give a FILE (- for standard input), or --model for a quick answer")
-    quick = None if files else Item("request", {**said, "prompt": "a prompt"})
+    quick = None if files else Item("request", None, {**said, "prompt": "a prompt"})
 
-    def answer(item: Item, tally: Tally, alone: bool) -> str:
-        quoted = quote(item.request, **settings)
+    def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
+        quoted = quote(payload, **settings)
         tally.add(quoted)
         if as_json:
-            return to_json(quoted.as_dict())
+            return quote_json(quoted)
         return quoted.explain() if alone else quote_row(quoted, item.place)
 
     _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
@@ -106,8 +109,8 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
     A FILE holds one JSON request, a JSON array of them, or JSON Lines; - is standard input.
     """
 
-    def answer(item: Item, tally: Tally, _alone: bool) -> str:
-        violations = check(item.request, **settings)
+    def answer(item: Item, payload: Mapping[str, Any], tally: Tally, _alone: bool) -> str:
+        violations = check(payload, **settings)
         if violations:
             tally.failed("refused", REFUSED)
         else:
@@ -127,7 +130,6 @@ def _answer_all(
 ) -> None:
     """Answers every request in order, one at a time; a bad one is reported and the next is read."""
     tally = Tally()
-    show = partial(_show, answer=answer, tally=tally, as_json=as_json)
     requests = iter([quick]) if quick is not None else _items(files, tally, as_json=as_json)
     first, second = next(requests, None), next(requests, None)
     many = second is not None or len(files) > 1
@@ -135,7 +137,7 @@ def _answer_all(
         if many and headings and not as_json:
             click.echo(headings)
         for item in chain(filter(None, (first, second)), requests):
-            show(item, alone=not many)
+            _show(item, answer, tally, as_json=as_json, alone=not many)
     except KeyboardInterrupt:
         tally.exit_code = INTERRUPTED
         many = True
@@ -156,12 +158,12 @@ def _items(files: tuple[str, ...], tally: Tally, *, as_json: bool) -> Iterator[I
             click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
 
 
-def _show(item: Item, *, alone: bool, answer: Answer, tally: Tally, as_json: bool) -> None:
+def _show(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: bool) -> None:
     what, exit_code = "unreadable", UNREADABLE
     try:
         payload = read_payload(item.request)
         what, exit_code = "refused", REFUSED
-        text = answer(Item(item.place, payload), tally, alone)
+        text = answer(item, payload, tally, alone)
     except KlingPricingError as error:
         tally.failed(what, exit_code)
         if as_json:

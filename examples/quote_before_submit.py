@@ -1,0 +1,21 @@
+"""Ask what a request costs before sending it, and mend it when the API would refuse it.
+
+Run it with::
+
+    .venv/bin/python examples/quote_before_submit.py
+"""
+
+from kling_pricing import CapabilityError, quote
+
+request = {"model": "kling-v2.6", "prompt": "The lighthouse lamp turns slowly", "duration": 5, "audio": True}
+
+try:
+    answer = quote(request)
+except CapabilityError as error:
+    for violation in error.violations:
+        print(f"refused: {violation.message}")
+    request |= error.suggestions[0]
+    print(f"instead: {dict(error.suggestions[0])}")
+    answer = quote(request)
+
+print(f"{answer.total} {answer.currency}")

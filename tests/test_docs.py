@@ -1,0 +1,73 @@
+"""Every command, output and piece of Python in the README, `docs/` and `examples/` is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+INSTALL = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install .*? && \.venv/bin/(?=kling-pricing)")
+COMMAND = f"{sys.executable} -m kling_pricing"
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    """Page and text of every fenced block of a kind."""
+    return [
+        (page.name, text)
+        for page in PAGES
+        for language, text in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if language == kind
+    ]
+
+
+def commands() -> list[tuple[str, str, str]]:
+    """Page, command and shown output of every command that calls the library's command line."""
+    found = []
+    for page, text in blocks("console"):
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            command = INSTALL.sub("", command)
+            if "kling-pricing" in command:
+                found.append((page, command, output))
+    return found
+
+
+@pytest.mark.parametrize(("page", "command", "output"), commands())
+def test_each_command_prints_what_the_page_shows(page: str, command: str, output: str) -> None:
+    """The output is compared whole."""
+    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
+    result = subprocess.run(
+        ["bash", "-c", command.replace("kling-pricing", COMMAND)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert (page, result.stdout) == (page, output), result.stderr
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_each_piece_of_python_runs(page: str, text: str) -> None:
+    """What it asserts holds."""
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (page, result.returncode, result.stderr) == (page, 0, "")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_each_example_runs(path: Path) -> None:
+    """It exits 0 and prints its answer."""
+    result = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout
+
+
+def test_there_are_commands_and_code_to_check() -> None:
+    """The pages are found and not empty, so the tests above ran on something."""
+    assert len(commands()) >= 6
+    assert len(blocks("python")) >= 4
