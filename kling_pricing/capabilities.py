@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, product
 from typing import Any, NamedTuple, cast
 
 from kling_pricing.findings import Note, Violation
 from kling_pricing.media import MediaFacts, Medium
-from kling_pricing.request import UNSAID, Facts, VideoRequest
+from kling_pricing.request import FACT_TYPES, UNSAID, Facts, VideoRequest
 from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold, written
 
 
@@ -74,6 +75,7 @@ class ModelCapabilities:
         source: where the model's limits were published.
         general_action: the action that the inputs may turn into another.
         assumable: the defaults of facts that the model takes.
+        open_facts: the facts that have no default and are not known unless the payload says so.
     """
 
     model: str
@@ -86,6 +88,7 @@ class ModelCapabilities:
     media: tuple[MediaLimit, ...]
     source: str
     general_action: str | None = field(init=False, repr=False, compare=False)
+    open_facts: tuple[str, ...] = field(init=False, repr=False, compare=False)
     assumable: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     unsure: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
     imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(
@@ -97,6 +100,9 @@ class ModelCapabilities:
         object.__setattr__(self, "general_action", self.defaults.get("action"))
         taken = {fact: value for fact, value in self.defaults.items() if fact in self.fields}
         object.__setattr__(self, "assumable", taken)
+        spoken_of = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
+        unknown = [fact for fact in spoken_of if UNSAID[fact] is None and fact not in self.defaults]
+        object.__setattr__(self, "open_facts", tuple(sorted(unknown)))
         object.__setattr__(self, "_unsaid", {**UNSAID, **self.defaults})
         object.__setattr__(self, "unsure", compile_filter(self.rules))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
@@ -106,6 +112,36 @@ class ModelCapabilities:
         facts = self._unsaid | said
         facts["model"] = self.model
         return cast("Facts", facts)
+
+    def unknown(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """The open facts that are not known."""
+        return tuple([fact for fact in self.open_facts if facts[fact] is None])
+
+    def completions(
+        self, facts: Mapping[str, Any], unknown: tuple[str, ...], possible: Mapping[str, tuple[Any, ...]]
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Fills in unknown facts, in each way that the API could accept.
+
+        A fact is tried at the values it is known to be one of (`possible`), else at the turning points of
+        every rule that speaks of it; between two of them the price does not turn.
+        """
+        values = [possible.get(fact) or self._turning_points(fact) for fact in unknown]
+        filled = ({**facts, **dict(zip(unknown, each, strict=True))} for each in product(*values))
+        return tuple(each for each in filled if self.allows(each))
+
+    def _turning_points(self, fact: str) -> tuple[Any, ...]:
+        if FACT_TYPES[fact] is bool:
+            return (False, True)
+        edges = (rule.need[fact].edges() for rule in self.rules if fact in rule.need)
+        return tuple(dict.fromkeys(chain.from_iterable(edges)))
+
+    def allows(self, facts: Mapping[str, Any]) -> bool:
+        """Whether no rule is surely broken."""
+        return not any(
+            hold(rule.when, facts) and hold(rule.need, facts) is False
+            for rule in self.unsure(facts)
+            if not rule.warning
+        )
 
     def limit(self, fact: str) -> Condition | None:
         """The condition a fact must meet whatever the rest of the request says; None when there is none."""
@@ -122,13 +158,13 @@ class CapabilityMatrix:
     Attributes:
         wire_format: its name, which is also the file's.
         models: canonical name -> what is accepted for it.
-        names: every model name of this wire -> canonical name.
+        names: every model name of this wire -> canonical name, and the facts that the name implies.
         sources: where the matrix was published, for people.
     """
 
     wire_format: str
     models: Mapping[str, ModelCapabilities]
-    names: Mapping[str, str]
+    names: Mapping[str, tuple[str, Mapping[str, Any]]]
     sources: tuple[str, ...]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
-from kling_pricing.price_table import Cell
+from kling_pricing.price_table import ANY, Cell
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID
-from kling_pricing.rules import Choice, Conditions, OneOf, hold, possible
+from kling_pricing.rules import Choice, Conditions, OneOf, possible
 
 
 def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) -> Iterator[Cell]:
@@ -25,15 +25,20 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
         for resolution in _resolutions(capabilities):
             for values in product(*domains):
                 known = dict(zip(tier_facts, values, strict=True))
-                facts = {**unknown, **known, "model": capabilities.model, "resolution": resolution}
-                if _allowed(capabilities, facts):
+                facts = {
+                    **unknown,
+                    **known,
+                    "model": capabilities.model,
+                    "resolution": None if resolution == ANY else resolution,
+                }
+                if capabilities.allows(facts):
                     for tier in possible(tiers, facts):
                         yield Cell(capabilities.model, resolution, tier)
 
 
 def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:
     limit = capabilities.limit("resolution")
-    return limit.values if isinstance(limit, OneOf) else ()
+    return limit.values if isinstance(limit, OneOf) else (ANY,)
 
 
 def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str], ...]) -> list[Any]:
@@ -46,11 +51,3 @@ def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str]
     conditions += [rule.need for rule in capabilities.rules]
     edges = [edge for each in conditions if fact in each for edge in each[fact].edges()]
     return list(dict.fromkeys(edges))
-
-
-def _allowed(capabilities: ModelCapabilities, facts: Mapping[str, Any]) -> bool:
-    return not any(
-        hold(rule.when, facts) and hold(rule.need, facts) is False
-        for rule in capabilities.unsure(facts)
-        if not rule.warning
-    )

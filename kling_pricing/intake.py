@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from kling_pricing.capabilities import CapabilityMatrix
+from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
 from kling_pricing.media import MediaLike, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.request import Said, VideoRequest
+from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
 
 RequestLike: TypeAlias = Mapping[str, Any] | str | bytes | bytearray
@@ -73,6 +74,7 @@ def read_request(
     request: RequestLike,
     book: PriceBook,
     wire_format: str | None = None,
+    provider: str | None = None,
     media: MediaLike | None = None,
     *,
     allow_unknown: bool = False,
@@ -86,16 +88,24 @@ def read_request(
         WireFormatError: the payload does not have the wire format's shape.
         CapabilityError: the model is missing or not one the wire format knows.
     """
-    name = wire_format or DEFAULT_WIRE_FORMAT
+    payload = read_payload(request)
+    name, assumed = (wire_format, False) if wire_format else choose_format(payload, book, provider)
     wire = wire_format_named(name)
     matrix = book.matrices[name]
-    said = wire.parse(read_payload(request), allow_unknown=allow_unknown)
-    model = _canonical_model(said, matrix)
-    capabilities = matrix.models[model]
-    facts = capabilities.with_defaults(said.facts)
+    said = wire.parse(payload, allow_unknown=allow_unknown)
+    capabilities, implied_facts = _model(said, matrix)
+    facts = capabilities.with_defaults({**said.facts, **implied_facts} if implied_facts else said.facts)
+    known_media = (
+        tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media]) if said.media else ()
+    )
+    for medium, known in known_media:
+        if medium.kind == "video" and known.length_s is not None:
+            facts["video_length_s"] = known.length_s
     implied_by = None
     if facts["action"] == capabilities.general_action and (implied := capabilities.imply_action(facts)):
         facts["action"], implied_by = implied[0]
+    unknown = capabilities.unknown(facts) if capabilities.open_facts else ()
+    completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
     read = VideoRequest(
         name,
         said.facts["model"],
@@ -104,15 +114,47 @@ def read_request(
         wire.FIELD_NAMES,
         capabilities.assumable,
         implied_by,
-        tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media]) if said.media else (),
+        known_media,
+        completions,
+        unknown,
+        assumed,
     )
     return read, matrix
 
 
-def _canonical_model(said: Said, matrix: CapabilityMatrix) -> str:
+def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
+    """The wire format a payload is written in.
+
+    Fields and model names that only one format knows decide; else the provider's own format; else the default.
+
+    Returns:
+        The format, and whether nothing in the payload or the arguments decided it.
+
+    Raises:
+        WireFormatError: the payload has marks of two formats; the message names both.
+    """
+    marks = marked_formats(payload)
+    model = payload.get("model")
+    if isinstance(model, str) and model in book.marking_models:
+        marks.setdefault(book.marking_models[model], f"model {model!r}")
+    if len(marks) > 1:
+        (one, because), (other, because_too), *_ = marks.items()
+        raise WireFormatError(
+            f"{because} is of wire format {one}, but {because_too} is of {other}; "
+            "write the request for one of them, or name the format"
+        )
+    if marks:
+        return next(iter(marks)), False
+    own = book.formats.get(provider or "", ())
+    return (own[0], False) if own else (DEFAULT_WIRE_FORMAT, True)
+
+
+def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Mapping[str, Any]]:
+    """What the model is accepted with, and the facts that its name implies."""
     written: Any = said.facts.get("model")
     if written in matrix.names:
-        return matrix.names[written]
+        model, implied = matrix.names[written]
+        return matrix.models[model], implied
     known = list(matrix.names)
     field = said.fields.get("model", "model")
     if written is None:

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import (
+    ROUND_CEILING,
+    ROUND_DOWN,
+    ROUND_HALF_UP,
+    Context,
+    Decimal,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+)
 
 MAX_DECIMALS = 9
 """Digits after the point that a published price may have: the ledger counts in billionths."""
@@ -18,6 +27,7 @@ MAX_WHOLE_DIGITS = 12
 """Digits before the point that a published price may have."""
 
 _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
+_WIDE = Context(prec=60, traps=[InvalidOperation, Overflow])
 _PLAIN_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
@@ -61,6 +71,17 @@ multiply: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.multiply
 
 add: Callable[[Decimal, Decimal], Decimal] = _EXACT.add
 """The exact sum; raises `decimal.Inexact` rather than round."""
+
+divide: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.divide
+"""The exact quotient; raises `decimal.Inexact` rather than round."""
+
+_ROUNDINGS = {"truncate": ROUND_DOWN, "nearest": ROUND_HALF_UP, "ceil": ROUND_CEILING}
+
+
+def round_to(number: Decimal, step: int, rounding: str) -> Decimal:
+    """A number that is not negative, made a whole multiple of `step`: `truncate`, `nearest` (half up) or `ceil`."""
+    steps = _WIDE.divide(number, Decimal(step)).quantize(Decimal(1), _ROUNDINGS[rounding], _WIDE)
+    return _EXACT.multiply(steps, step)
 
 
 def plain(number: Decimal) -> str:

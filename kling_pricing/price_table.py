@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 from kling_pricing.capabilities import CapabilityMatrix
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
+from kling_pricing.money import divide, round_to
 from kling_pricing.rules import Choice, compile_choice
 
 STALE_AFTER = timedelta(days=90)
 """How long a table that was compared with its source counts as fresh."""
+
+
+ANY = "any"
+"""The resolution of a price that does not depend on one."""
 
 
 class Cell(NamedTuple):
@@ -28,20 +33,65 @@ class Cell(NamedTuple):
         return f"{self.model} {self.resolution} {self.tier}"
 
 
+class Quantity(NamedTuple):
+    """How the billed units are counted.
+
+    Attributes:
+        fact: the fact that counts them.
+        unit: what one unit is: `second`, `call`, `5 seconds`.
+        per: how much of the fact makes one unit, after rounding.
+        rounding: `exact`, or how a length is made a whole multiple of `step`: `truncate`, `nearest`, `ceil`.
+        step: what it is made a multiple of.
+        minimum: the least that is billed, in the fact's own measure.
+    """
+
+    fact: str
+    unit: str = "second"
+    per: int = 1
+    rounding: str = "exact"
+    step: int = 1
+    minimum: int = 0
+
+    def of(self, facts: Mapping[str, Any]) -> Decimal:
+        """The billed units of a request."""
+        amount = Decimal(facts[self.fact])
+        if self.rounding != "exact":
+            amount = max(round_to(amount, self.step, self.rounding), Decimal(self.minimum))
+        return amount if self.per == 1 else divide(amount, self.per)
+
+
 class Rate(NamedTuple):
     """The price of one cell.
 
     Attributes:
         cell: model, resolution and tier.
         unit_price: exact, in the table's currency.
-        unit: what one unit is: `second` of output.
-        description: the cell in words.
+        description: the cell in words, and the price in the provider's own unit where it has one.
     """
 
     cell: Cell
     unit_price: Decimal
-    unit: str
     description: str
+
+
+class Unpriced(NamedTuple):
+    """Cells that the API allows and nobody published a price for; None is every resolution, every tier."""
+
+    model: str
+    resolution: str | None
+    tier: str | None
+    why: str
+
+    def covers(self, cell: Cell) -> bool:
+        """Whether the entry speaks of this cell."""
+        return (
+            cell.model == self.model
+            and self.resolution in {None, cell.resolution}
+            and self.tier in {None, cell.tier}
+        )
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.model, self.resolution, self.tier) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +146,18 @@ class PriceTable:
         id: provider and file: `<provider>/<date>`.
         digest: SHA-256 of the file's bytes, in hexadecimal.
         hosts: where the provider's API is reached.
-        wire_formats: the formats it speaks, its main one first.
+        wire_formats: the formats its API speaks, its main one first.
+        also_prices: other formats whose requests its rates can be asked for.
         currency: ISO 4217 code of every amount.
         valid_from: first instant it is in force, UTC; None: since the provider's beginning.
         valid_until: first instant it no longer is, UTC; None: until further notice.
         sources: where the rates were published; never empty.
         billing: how the provider bills.
         tiers: which tier a request is billed in; first match wins.
-        quantity: the fact that counts the units; first match wins.
+        quantity: how the units are counted; first match wins.
         rates: cell -> rate.
-        unpriced: cell the API allows but nobody published a price for -> why.
-        notes: notes of every quote from this table.
+        unpriced: what the API allows but nobody published a price for.
+        notes: notes of the quotes from this table, each with the instant from which it applies.
         checked: when the table was last compared with a source.
         fresh_until: until when its quotes go without a note that the table is stale.
         models: canonical names of the models it prices.
@@ -118,18 +169,19 @@ class PriceTable:
     digest: str
     hosts: tuple[str, ...]
     wire_formats: tuple[str, ...]
+    also_prices: tuple[str, ...]
     currency: str
     valid_from: datetime | None
     valid_until: datetime | None
     sources: tuple[Source, ...]
     billing: Billing
     tiers: tuple[Choice[str], ...]
-    quantity: tuple[Choice[str], ...]
+    quantity: tuple[Choice[Quantity], ...]
     rates: Mapping[Cell, Rate]
-    unpriced: Mapping[Cell, str]
-    notes: tuple[Note, ...]
+    unpriced: tuple[Unpriced, ...]
+    notes: tuple[tuple[datetime | None, Note], ...]
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    choose_quantity: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(
+    choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False
     )
     checked: datetime = field(init=False)
@@ -139,13 +191,17 @@ class PriceTable:
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
-        quantity_facts = {fact for choice in self.quantity for fact in (choice.result, *choice.when)}
+        quantity_facts = {fact for choice in self.quantity for fact in (choice.result.fact, *choice.when)}
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
         object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
         object.__setattr__(self, "checked", max(source.checked for source in self.sources))
         object.__setattr__(self, "fresh_until", self.checked + STALE_AFTER)
         object.__setattr__(self, "models", frozenset(cell.model for cell in self.rates))
         object.__setattr__(self, "priced_facts", ("resolution", *sorted(tier_facts | quantity_facts)))
+
+    def why_unpriced(self, cell: Cell) -> str | None:
+        """Why there is no price for a cell; None when the table does not say."""
+        return next((entry.why for entry in self.unpriced if entry.covers(cell)), None)
 
 
 @dataclass(frozen=True)
@@ -156,18 +212,33 @@ class PriceBook:
         tables: provider -> its tables, oldest first.
         matrices: wire format -> what it accepts.
         providers: wire format -> the providers whose API speaks it.
+        formats: provider -> the wire formats its API speaks, the main one first.
+        marking_models: model name as written -> the one wire format that knows it.
     """
 
     tables: Mapping[str, tuple[PriceTable, ...]]
     matrices: Mapping[str, CapabilityMatrix]
     providers: Mapping[str, tuple[str, ...]] = field(init=False)
+    formats: Mapping[str, tuple[str, ...]] = field(init=False)
+    marking_models: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        providers: dict[str, list[str]] = {}
-        for provider, tables in self.tables.items():
-            for wire_format in dict.fromkeys(name for table in tables for name in table.wire_formats):
-                providers.setdefault(wire_format, []).append(provider)
-        object.__setattr__(self, "providers", {name: tuple(each) for name, each in providers.items()})
+        formats = {
+            provider: tuple(dict.fromkeys(name for table in tables for name in table.wire_formats))
+            for provider, tables in self.tables.items()
+        }
+        providers = {
+            name: tuple(provider for provider, spoken in formats.items() if name in spoken)
+            for name in self.matrices
+        }
+        known_to: dict[str, list[str]] = {}
+        for matrix in self.matrices.values():
+            for written in matrix.names:
+                known_to.setdefault(written, []).append(matrix.wire_format)
+        marking = {written: names[0] for written, names in known_to.items() if len(names) == 1}
+        object.__setattr__(self, "formats", formats)
+        object.__setattr__(self, "providers", providers)
+        object.__setattr__(self, "marking_models", marking)
 
     def table(self, provider: str, at: datetime) -> PriceTable:
         """The provider's table in force at an instant.

@@ -17,7 +17,7 @@ from kling_pricing.findings import Note, Violation
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.money import multiply, plain
-from kling_pricing.price_table import Cell, PriceBook, PriceTable, Rate
+from kling_pricing.price_table import ANY, Cell, PriceBook, PriceTable, Rate
 from kling_pricing.request import VideoRequest
 from kling_pricing.rules import written
 from kling_pricing.suggestions import nearest_valid
@@ -48,8 +48,9 @@ class Quote(NamedTuple):
         request: the request as it was understood.
         table: the price table it was priced by.
         rate: the rate that applies.
-        lines: the parts of the total.
-        total: their exact sum, in `currency`; never rounded.
+        lines: the parts of the total; of a range, those of its maximum.
+        minimum: the least that the request can cost, in `currency`.
+        maximum: the most that it can cost; equal to `minimum` unless something is not known.
         notes: what was assumed or noticed.
     """
 
@@ -57,8 +58,26 @@ class Quote(NamedTuple):
     table: PriceTable
     rate: Rate
     lines: tuple[LineItem, ...]
-    total: Decimal
+    minimum: Decimal
+    maximum: Decimal
     notes: tuple[Note, ...]
+
+    @property
+    def total(self) -> Decimal:
+        """The exact sum of the lines, in `currency`; never rounded.
+
+        Raises:
+            PriceNotFoundError: the quote is a range, because something that decides the price is not known.
+        """
+        if self.minimum != self.maximum:
+            raise PriceNotFoundError(
+                f"the quote is a range, {plain(self.minimum)} to {plain(self.maximum)} {self.currency}: "
+                f"{', '.join(map(self.request.field, self.request.open_facts))} decides and is not known; "
+                "use minimum and maximum, or say what is missing",
+                provider=self.provider,
+                model=self.canonical_model,
+            )
+        return self.maximum
 
     @property
     def provider(self) -> str:
@@ -98,7 +117,7 @@ class Quote(NamedTuple):
     @property
     def unit(self) -> str:
         """What one unit is: `second`."""
-        return self.rate.unit
+        return self.lines[0].unit
 
     @property
     def unit_price(self) -> Decimal:
@@ -133,7 +152,7 @@ class Quote(NamedTuple):
             "unit": line.unit,
             "unit_price": plain(line.unit_price),
             "quantity": plain(line.quantity),
-            "total": plain(self.total),
+            **self._amounts(),
             "currency": table.currency,
             "lines": [
                 {
@@ -148,11 +167,21 @@ class Quote(NamedTuple):
             "notes": [{"code": note.code, "message": note.message} for note in self.notes],
         }
 
+    def _amounts(self) -> dict[str, str | None]:
+        if self.minimum == self.maximum:
+            return {"total": plain(self.maximum)}
+        return {"total": None, "minimum": plain(self.minimum), "maximum": plain(self.maximum)}
+
+    def shown_total(self) -> str:
+        """The total, or both ends of the range, for a person."""
+        lowest, highest = plain(self.minimum), plain(self.maximum)
+        return highest if lowest == highest else f"{lowest} to {highest}"
+
     def explain(self) -> str:
         """The whole reasoning as text for a person, some lines long."""
         facts = self.request.facts
         shown = [
-            f"{plain(self.total)} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
+            f"{self.shown_total()} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
             *(
                 f"  {line.description}: {plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
                 f" x {plain(line.unit_price)} = {plain(line.amount)} {self.currency}"
@@ -195,7 +224,7 @@ def quote(
     """
     book = book or _default_book()
     when = instant(at)
-    resolved, matrix = read_request(request, book, wire_format, media, allow_unknown=allow_unknown)
+    resolved, matrix = read_request(request, book, wire_format, provider, media, allow_unknown=allow_unknown)
     broken, found = examine(matrix, resolved)
     if broken:
         raise CapabilityError(
@@ -232,7 +261,9 @@ def check(
     if provider is not None:
         book.table(provider, when)
     try:
-        resolved, matrix = read_request(request, book, wire_format, media, allow_unknown=allow_unknown)
+        resolved, matrix = read_request(
+            request, book, wire_format, provider, media, allow_unknown=allow_unknown
+        )
     except (CapabilityError, WireFormatError) as error:
         if not error.violations:
             raise
@@ -247,18 +278,35 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
         PriceNotFoundError: the table has no rate for the request's model, resolution and tier; a neighbour's
             rate is never used.
     """
-    facts: Mapping[str, Any] = request.facts
-    tiers = table.choose_tier(facts)
-    quantities = table.choose_quantity(facts)
-    if len(tiers) != 1 or len(quantities) != 1:
-        raise _not_priced(table, request, "which tier it is billed in cannot be told")
-    rate = table.rates.get((facts["model"], facts["resolution"], tiers[0]))  # type: ignore[call-overload]
+    if not request.open_facts:
+        rate, line = _priced(table, request, request.facts)
+        return Quote(request, table, rate, (line,), line.amount, line.amount, notes)
+    found = [_priced(table, request, facts) for facts in request.completions]
+    if not found:
+        raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told")
+    rate, highest = max(found, key=lambda priced: priced[1].amount)
+    lowest = min(line.amount for _, line in found)
+    if lowest != highest.amount:
+        unknown = ", ".join(request.field(fact) for fact in request.open_facts)
+        notes = (
+            *notes,
+            Note("range", f"{unknown} decides the price and is not known; the lines show the maximum"),
+        )
+    return Quote(request, table, rate, (highest,), lowest, highest.amount, notes)
+
+
+def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> tuple[Rate, LineItem]:
+    """The rate and the line for facts of which everything that matters is known."""
+    (tier,) = table.choose_tier(facts) or ("",)
+    (quantity,) = table.choose_quantity(facts)
+    rate = table.rates.get((facts["model"], facts["resolution"] or ANY, tier))  # type: ignore[call-overload]
     if rate is None:
-        cell = Cell(facts["model"], facts["resolution"], tiers[0])
-        raise _not_priced(table, request, table.unpriced.get(cell, f"it lists no rate for {cell}"))
-    quantity = Decimal(facts[quantities[0]])
-    line = LineItem(rate.description, quantity, rate.unit, rate.unit_price, multiply(rate.unit_price, quantity))
-    return Quote(request, table, rate, (line,), line.amount, notes)
+        cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
+        raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
+    units = quantity.of(facts)
+    return rate, LineItem(
+        rate.description, units, quantity.unit, rate.unit_price, multiply(rate.unit_price, units)
+    )
 
 
 def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
@@ -291,7 +339,7 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
         decisive = request.field(request.implied_by)
         notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
     notes += found
-    notes += table.notes
+    notes += [note for since, note in table.notes if since is None or since <= when]
     if when > table.fresh_until:
         days = (when - table.checked).days
         notes.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple, TypedDict, get_args, get_type_hints
 
 from kling_pricing.media import MediaFacts, Medium
@@ -36,6 +37,8 @@ class Facts(TypedDict):
     """`16:9` and so on."""
     aspect_ratio_stated: bool
     """Whether the payload itself gives an aspect ratio."""
+    negative_prompt_chars: int
+    """Length of the negative prompt in characters."""
     prompt_chars: int
     """Length of the prompt in characters (Unicode code points)."""
     image_markers: int
@@ -52,6 +55,48 @@ class Facts(TypedDict):
     """Images that could be the first frame: `images`, plus one for `first_frame`."""
     videos: int
     """How many reference videos."""
+    video_length_s: Decimal | None
+    """Length of the reference video, if the caller knows it."""
+    orientation: str
+    """Whose facing a motion-control character keeps: `image` or `video`; empty: not given."""
+    elements: int
+    """How many elements (subjects made of several pictures) are referred to."""
+    fewest_element_images: int | None
+    """Pictures of the element that has the fewest."""
+    most_element_images: int | None
+    """Pictures of the element that has the most."""
+    calls: int
+    """How many calls are billed: always 1."""
+    shots: int
+    """How many shots a multi-shot request lists."""
+    multi_shot: bool
+    """Whether the request says that it has several shots."""
+    shot_type: str
+    """How the shots are made; empty: not given."""
+    shots_excess_s: int
+    """Seconds by which the shots together are longer (or, below zero, shorter) than the video."""
+    misnumbered_shots: int
+    """How many shots do not have the number that their place demands."""
+    shortest_shot_s: int | None
+    """Length of the shortest shot."""
+    longest_shot_chars: int
+    """Length of the longest prompt of a shot, in characters."""
+    cfg_scale: Decimal | None
+    """How closely the prompt is followed."""
+    camera: str
+    """Kind of camera control; empty: none."""
+    camera_config_size: int
+    """How many settings a camera control gives."""
+    camera_extreme: Decimal | None
+    """The largest of them, regardless of its sign."""
+    masks: int
+    """How many dynamic masks."""
+    fewest_mask_points: int | None
+    """Points of the shortest trajectory of a mask."""
+    most_mask_points: int | None
+    """Points of the longest trajectory of a mask."""
+    static_mask: bool
+    """Whether a static mask is given."""
 
 
 FACT_TYPES: Mapping[str, type] = {
@@ -61,7 +106,7 @@ FACT_TYPES: Mapping[str, type] = {
 
 UNSAID: Mapping[str, Any] = {
     name: None if get_args(hint) else hint() for name, hint in get_type_hints(Facts).items()
-}
+} | {"calls": 1}
 """The facts of a payload that says nothing, before any default: no images, no prompt; the rest unknown."""
 
 INPUT_OF: Mapping[str, str] = {
@@ -70,6 +115,18 @@ INPUT_OF: Mapping[str, str] = {
     "image_markers": "prompt",
     "dangling_image_markers": "prompt",
     "start_images": "images",
+    "negative_prompt_chars": "negative_prompt",
+    "video_length_s": "videos",
+    "fewest_element_images": "elements",
+    "most_element_images": "elements",
+    "shots_excess_s": "shots",
+    "misnumbered_shots": "shots",
+    "shortest_shot_s": "shots",
+    "longest_shot_chars": "shots",
+    "camera_config_size": "camera",
+    "camera_extreme": "camera",
+    "fewest_mask_points": "masks",
+    "most_mask_points": "masks",
 }
 """Fact -> the input it is derived from, where the two differ in name."""
 
@@ -82,11 +139,13 @@ class Said:
         facts: fact -> value, for every fact the payload determines; `model` is as the caller wrote it.
         fields: input -> the wire field that says it, such as `images` -> `image_urls`.
         media: the files it names.
+        open: fact -> the values it may have, where the payload contradicts itself or leaves it to the API.
     """
 
     facts: dict[str, Any]
     fields: dict[str, str]
     media: tuple[Medium, ...] = ()
+    open: Mapping[str, tuple[Any, ...]] | None = None
 
 
 class VideoRequest(NamedTuple):
@@ -101,6 +160,10 @@ class VideoRequest(NamedTuple):
         defaults: the API's defaults for what the model takes.
         implied_by: the input that decided the action, when the payload's own action is the general one.
         media: each file it names, with what the caller knows of it.
+        completions: the facts with every unknown one filled in, in each way that the API could accept and
+            that can be dearest or cheapest; empty when all that matters is known.
+        open_facts: the facts that the completions fill in.
+        format_assumed: whether nothing decided the wire format, so that the default was taken.
     """
 
     wire_format: str
@@ -111,6 +174,9 @@ class VideoRequest(NamedTuple):
     defaults: Mapping[str, Any] = {}
     implied_by: str | None = None
     media: tuple[tuple[Medium, MediaFacts], ...] = ()
+    completions: tuple[Mapping[str, Any], ...] = ()
+    open_facts: tuple[str, ...] = ()
+    format_assumed: bool = False
 
     def field(self, fact: str) -> str:
         """The wire field to change for another value of `fact`."""

@@ -63,7 +63,7 @@ def _is_valid(
     allow_unknown: bool,
 ) -> bool:
     try:
-        request, matrix = read_request(body, book, wire_format, media, allow_unknown=allow_unknown)
+        request, matrix = read_request(body, book, wire_format, None, media, allow_unknown=allow_unknown)
     except (CapabilityError, WireFormatError):
         return False
     return not violations(matrix, request)

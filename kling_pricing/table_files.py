@@ -58,16 +58,28 @@ class TierEntry(FileModel):
 class QuantityEntry(FileModel):
     """The fact that counts the units; the first entry that matches wins."""
 
-    fact: Literal["duration_s"]
+    fact: Literal["duration_s", "video_length_s", "calls"]
+    unit: Text = "second"
+    per: Annotated[int, Field(gt=0)] = 1
+    rounding: Literal["exact", "truncate", "nearest", "ceil"] = "exact"
+    step: Annotated[int, Field(gt=0)] = 1
+    minimum: Annotated[int, Field(ge=0)] = 0
     when: FactConditions = {}
+
+
+class UnitEntry(FileModel):
+    """A unit of the provider's own, in which its rates are given."""
+
+    name: Name
+    value: Price = Field(description="What one unit costs, in the table's currency.")
 
 
 class UnpricedEntry(FileModel):
     """A combination that the API allows and nobody published a price for."""
 
     model: Name
-    resolution: Name
-    tier: Code
+    resolution: Name | None = Field(None, description="None: every resolution.")
+    tier: Code | None = Field(None, description="None: every tier.")
     why: Text
 
 
@@ -76,6 +88,7 @@ class NoteEntry(FileModel):
 
     code: Code
     message: Text
+    since: Instant | None = Field(None, description="Only quotes from this instant on carry it.")
 
 
 class PriceFile(FileModel):
@@ -83,7 +96,8 @@ class PriceFile(FileModel):
 
     provider: Name
     hosts: list[Name] = []
-    wire_formats: Annotated[list[Name], Field(min_length=1)]
+    wire_formats: list[Name] = Field(description="The APIs the provider speaks, its main one first.")
+    also_prices: list[Name] = Field([], description="Other APIs whose requests its rates can be asked for.")
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
@@ -92,8 +106,9 @@ class PriceFile(FileModel):
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
     quantity: Annotated[list[QuantityEntry], Field(min_length=1)]
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
-        description="model -> resolution -> tier -> price per second of output"
+        description="model -> resolution (any: it has none) -> tier -> price per unit of the quantity"
     )
+    unit: UnitEntry | None = Field(None, description="Given when the rates are not in the currency itself.")
     unpriced: list[UnpricedEntry] = []
     notes: list[NoteEntry] = []
 
@@ -137,7 +152,10 @@ class MediaEntry(FileModel):
 class ModelEntry(FileModel):
     """What the API accepts for one model."""
 
-    names: Annotated[list[Text], Field(min_length=1, description="As written on this wire.")]
+    names: list[Text] | dict[Text, FactValues] = Field(
+        min_length=1,
+        description="As written on this wire; a name may imply facts: {some-name-720p: {resolution: 720p}}.",
+    )
     actions: Annotated[list[Code], Field(min_length=1)]
     fields: Annotated[list[Code], Field(min_length=1, description="Inputs it takes; anything else is refused.")]
     limits: FactConditions

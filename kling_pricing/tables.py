@@ -19,7 +19,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from kling_pricing.capabilities import (
     CapabilityMatrix,
@@ -31,7 +31,18 @@ from kling_pricing.capabilities import (
 from kling_pricing.coverage import reachable_cells
 from kling_pricing.errors import TableError
 from kling_pricing.findings import Note
-from kling_pricing.price_table import Billing, Cell, PriceBook, PriceTable, Rate, Source, StatementUnit
+from kling_pricing.money import multiply, plain
+from kling_pricing.price_table import (
+    Billing,
+    Cell,
+    PriceBook,
+    PriceTable,
+    Quantity,
+    Rate,
+    Source,
+    StatementUnit,
+    Unpriced,
+)
 from kling_pricing.rules import Choice, OneOf
 from kling_pricing.strict_yaml import MAX_BYTES, Document, read
 from kling_pricing.table_files import (
@@ -39,6 +50,7 @@ from kling_pricing.table_files import (
     MediaEntry,
     ModelEntry,
     PriceFile,
+    QuantityEntry,
     RuleEntry,
     SourceEntry,
     WarningEntry,
@@ -50,7 +62,6 @@ TABLES_VARIABLE = "KLING_PRICING_TABLES"
 _CODES_OF_OUR_OWN = frozenset(
     {"field_not_taken", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
 )
-T = TypeVar("T")
 
 
 @cache
@@ -140,16 +151,20 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
     entry, document = read(_bytes(file, name), CapabilityFile, name=name)
     if entry.wire_format != _stem(file):
         raise document.error(("wire_format",), f"the file's name says {_stem(file)!r}; make them the same")
-    names: dict[str, str] = {}
+    names: dict[str, tuple[str, Mapping[str, Any]]] = {}
     models = {}
     for model, model_entry in entry.models.items():
-        for place, written in enumerate(model_entry.names):
+        implied = (
+            model_entry.names
+            if isinstance(model_entry.names, dict)
+            else {written: {} for written in model_entry.names}
+        )
+        for place, written in enumerate(implied):
             if written in names:
-                path = ("models", model, "names", place)
-                raise document.error(
-                    path, f"{written!r} already names {names[written]}; a name means one model"
-                )
-            names[written] = model
+                path = ("models", model, "names", place if isinstance(model_entry.names, list) else written)
+                problem = f"{written!r} already names {names[written][0]}; a name means one model"
+                raise document.error(path, problem)
+            names[written] = (model, implied[written])
         models[model] = _model_capabilities(model, model_entry, entry, document)
     return CapabilityMatrix(entry.wire_format, models, names, tuple(source.ref for source in entry.sources))
 
@@ -209,16 +224,17 @@ def _load_table(file: Traversable, name: str) -> tuple[PriceTable, Document]:
         digest=sha256(data).hexdigest(),
         hosts=tuple(entry.hosts),
         wire_formats=tuple(entry.wire_formats),
+        also_prices=tuple(entry.also_prices),
         currency=entry.currency,
         valid_from=entry.valid_from,
         valid_until=entry.valid_until,
         sources=tuple(_source(each) for each in entry.sources),
         billing=_billing(entry),
         tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
-        quantity=tuple(Choice(each.fact, each.when) for each in entry.quantity),
+        quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
         rates=_rates(entry),
-        unpriced={Cell(each.model, each.resolution, each.tier): each.why for each in entry.unpriced},
-        notes=tuple(Note(each.code, each.message) for each in entry.notes),
+        unpriced=tuple(Unpriced(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
+        notes=tuple((each.since, Note(each.code, each.message)) for each in entry.notes),
     )
     return table, document
 
@@ -233,41 +249,53 @@ def _billing(entry: PriceFile) -> Billing:
     return Billing(entry.billing.failed_tasks, statement_unit)
 
 
+def _quantity(entry: QuantityEntry) -> Quantity:
+    return Quantity(entry.fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum)
+
+
 def _rates(entry: PriceFile) -> dict[Cell, Rate]:
     rates = {}
     for model, resolutions in entry.rates.items():
         for resolution, tiers in resolutions.items():
-            for tier, unit_price in tiers.items():
+            for tier, price in tiers.items():
                 cell = Cell(model, resolution, tier)
-                rates[cell] = Rate(cell, unit_price, "second", str(cell))
+                if entry.unit is None:
+                    rates[cell] = Rate(cell, price, str(cell))
+                else:
+                    unit_price = multiply(price, entry.unit.value)
+                    worth = f"{plain(entry.unit.value)} {entry.currency}"
+                    rates[cell] = Rate(
+                        cell, unit_price, f"{cell}, {plain(price)} {entry.unit.name}s at {worth}"
+                    )
     return rates
 
 
 def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:
     """Holds a table against its wire formats: every allowed cell has one answer, and no other cell has any."""
+    formats = [("wire_formats", place, name) for place, name in enumerate(table.wire_formats)]
+    formats += [("also_prices", place, name) for place, name in enumerate(table.also_prices)]
     reachable: dict[Cell, str] = {}
-    for place, wire_format in enumerate(table.wire_formats):
+    for key, place, wire_format in formats:
         if wire_format not in matrices:
             known = ", ".join(sorted(matrices))
-            raise document.error(
-                ("wire_formats", place), f"no capabilities/{wire_format}.yaml; there are: {known}"
-            )
+            raise document.error((key, place), f"no capabilities/{wire_format}.yaml; there are: {known}")
         for cell in reachable_cells(matrices[wire_format], table.tiers):
             reachable.setdefault(cell, wire_format)
+    names = ", ".join((*table.wire_formats, *table.also_prices))
     for cell in table.rates:
         if cell not in reachable:
             raise document.error(
                 ("rates", *cell),
-                f"no request can reach this rate: {', '.join(table.wire_formats)} allows no {cell}; "
+                f"no request can reach this rate: {names} allows no {cell}; "
                 "remove the rate or correct the capabilities",
             )
-    for place, cell in enumerate(table.unpriced):
-        if cell in table.rates:
-            raise document.error(("unpriced", place), f"{cell} has a rate; remove one of the two")
-        if cell not in reachable:
-            raise document.error(("unpriced", place), f"no request can reach {cell}; remove the entry")
+    for place, unpriced in enumerate(table.unpriced):
+        if both := [cell for cell in table.rates if unpriced.covers(cell)]:
+            raise document.error(("unpriced", place), f"{both[0]} has a rate; remove one of the two")
+        if not any(unpriced.covers(cell) for cell in reachable):
+            raise document.error(("unpriced", place), f"no request can reach {unpriced}; remove the entry")
     for cell, wire_format in reachable.items():
-        if cell not in table.rates and cell not in table.unpriced:
+        if wire_format in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
             raise document.error(
                 ("rates", *cell),
                 f"{wire_format} allows {cell}, which is neither priced nor listed under unpriced; "

@@ -1,11 +1,14 @@
 """Wire format `tasks`: what a payload says, and nothing more."""
 
+import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from kling_pricing import WireFormatError
-from kling_pricing.wire.tasks import FIELD_NAMES, parse
+from kling_pricing.wire.task import Task
+from kling_pricing.wire.tasks import FIELD_NAMES, amend, parse, read_task
 from tests.conftest import video
 
 
@@ -148,3 +151,30 @@ def test_the_payload_is_left_as_it_is() -> None:
     before = repr(payload)
     parse(payload)
     assert repr(payload) == before
+
+
+def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
+    """Order, spelling and every other field are the caller's."""
+    payload = {"prompt": "紙の船", "model": "kling-v3", "resolution": "4K", "watermark": None, "seed": 7}
+    assert json.dumps(amend(payload, {})) == json.dumps(payload)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"duration_s": 10}, {"resolution": "1080p"}, {"audio": True}, {"model": "kling-v3-omni"}]
+)
+def test_an_amended_payload_reads_as_the_payload_with_the_change(changes: dict[str, Any]) -> None:
+    """Only what says the setting differs, and a setting that was not said is added last."""
+    payload = video(resolution="720P", image_urls=["a"])
+    assert parse(amend(payload, changes)).facts == parse(payload).facts | changes
+    assert list(amend(payload, {"audio": True})) == [*payload, "audio"]
+
+
+def test_responses_are_read() -> None:
+    """Task, state and charge of a submit and of a status response."""
+    submitted = read_task({"task_id": "t1", "model": "kling-v3", "status": "queued", "progress": ""})
+    assert submitted == Task("t1", "queued", None, "quota", None, "kling-v3")
+    done = read_task({"task_id": "t1", "status": "completed", "cost": 357000})
+    assert (done.state, done.amount) == ("succeeded", Decimal(357000))
+    assert read_task({"task_id": "t1", "status": "new"}).state is None
+    with pytest.raises(WireFormatError, match="cost must be"):
+        read_task({"task_id": "t1", "cost": 0.5})

@@ -58,7 +58,7 @@ def quote_row(quote: Quote, place: str) -> str:
     request, line = quote.request, quote.lines[0]
     _, resolution, tier = quote.rate.cell
     priced = f"{resolution} {tier}, {plain(line.quantity)} x {plain(line.unit_price)}"
-    total = f"{plain(quote.total):>12} {quote.table.currency}"
+    total = f"{quote.shown_total():>12} {quote.table.currency}"
     return f"{total}  {request.model:<16} {request.facts['action']:<16} {priced:<44} {place}"
 
 

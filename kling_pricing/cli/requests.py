@@ -45,7 +45,7 @@ class Tally:
     def add(self, quoted: Quote) -> None:
         self.counts["done"] += 1
         currency = quoted.table.currency
-        self.totals[currency] = add(self.totals.get(currency, Decimal(0)), quoted.total)
+        self.totals[currency] = add(self.totals.get(currency, Decimal(0)), quoted.maximum)
 
     def failed(self, what: str, exit_code: int) -> None:
         self.counts[what] += 1

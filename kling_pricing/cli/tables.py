@@ -57,22 +57,22 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
         raise click.UsageError(f"no table {table_id!r}; there are: {', '.join(found)}")
     table = found[table_id]
     rates = [
-        {**rate.cell._asdict(), "unit": rate.unit, "unit_price": plain(rate.unit_price)}
+        {**rate.cell._asdict(), "unit_price": plain(rate.unit_price), "description": rate.description}
         for rate in table.rates.values()
     ]
-    unpriced = [{**cell._asdict(), "why": why} for cell, why in table.unpriced.items()]
+    unpriced = [entry._asdict() for entry in table.unpriced]
     if as_json:
         click.echo(to_json({**_summary(table), "rates": rates, "unpriced": unpriced}))
         return
     grid = Table(
         *(Column(name, no_wrap=True) for name in ("model", "resolution", "tier", f"{table.currency} per unit")),
-        "unit",
+        "what one unit costs",
         title=table.id,
     )
     for rate in rates:
-        grid.add_row(rate["model"], rate["resolution"], rate["tier"], rate["unit_price"], rate["unit"])
+        grid.add_row(rate["model"], rate["resolution"], rate["tier"], rate["unit_price"], rate["description"])
     for entry in unpriced:
-        grid.add_row(entry["model"], entry["resolution"], entry["tier"], "-", entry["why"])
+        grid.add_row(entry["model"], entry["resolution"] or "all", entry["tier"] or "all", "-", entry["why"])
     console = _console()
     console.print(grid)
     for source in table.sources:

@@ -8,6 +8,7 @@ from typing import Any
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
 from kling_pricing.wire.shape import Field, each, not_empty, object_with, one_of, read_fields
+from kling_pricing.wire.task import Task, exact, text
 
 _REFERENCE_VIDEO = object_with(
     {
@@ -84,3 +85,28 @@ def _take_material(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium,
         for place, video in enumerate(video_list)
     ]
     return tuple(media)
+
+
+def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the payload with other settings; see `WireFormat.amend`."""
+    return {**payload, **{FIELD_NAMES[name]: value for name, value in changes.items()}}
+
+
+_STATES = {
+    "queued": "queued",
+    "processing": "processing",
+    "completed": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def read_task(body: Mapping[str, Any]) -> Task:
+    """Reads a response; `cost` is an integer quota, and 0 for a failed task (seed 000's task system)."""
+    return Task(
+        task_id=text(body.get("task_id"), "task_id", "tasks"),
+        state=_STATES.get(body.get("status", "")),
+        amount=exact(body.get("cost"), "cost", "tasks"),
+        amount_unit="quota",
+        model=text(body.get("model"), "model", "tasks"),
+    )

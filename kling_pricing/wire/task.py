@@ -1,0 +1,69 @@
+"""What a submit or status response says of a task, in words that do not depend on the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from kling_pricing.errors import WireFormatError
+
+STATES = ("queued", "processing", "succeeded", "failed", "cancelled")
+
+
+class Task(NamedTuple):
+    """What one response says.
+
+    Attributes:
+        task_id: the provider's name for the task.
+        state: one of `STATES`; None when the response says none or one that is not documented.
+        amount: what was charged, exactly, in `amount_unit`; None when the response does not say.
+        amount_unit: the statement unit (`quota`, `unit`) or a currency's ISO 4217 code.
+        duration_s: the length that was billed or made, if the response says it.
+        model: the model as the response names it.
+        facts: further facts that the response's model name or its fields tell (`resolution`, `audio`).
+    """
+
+    task_id: str | None
+    state: str | None
+    amount: Decimal | None = None
+    amount_unit: str | None = None
+    duration_s: Decimal | None = None
+    model: str | None = None
+    facts: Mapping[str, Any] = {}
+
+
+def exact(value: Any, field: str, wire_format: str) -> Decimal | None:
+    """A number of a response: an int or plain text, never a float.
+
+    Raises:
+        WireFormatError: it is something else; the field is named.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) or type(value) is int:
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            pass
+        else:
+            if number.is_finite():
+                return number
+    raise WireFormatError(
+        f"{field} must be a whole number or a decimal as text, got {value!r}",
+        wire_format=wire_format,
+        field=field,
+    )
+
+
+def text(value: Any, field: str, wire_format: str) -> str | None:
+    """A text of a response; None when it is absent or empty.
+
+    Raises:
+        WireFormatError: it is something else; the field is named.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return value
+    raise WireFormatError(f"{field} must be text, got {value!r}", wire_format=wire_format, field=field)
