@@ -7,14 +7,14 @@ Its limits, actions, rules and warnings all become `Rule`s of one shape, compile
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple, cast
 
-from kling_pricing.findings import Note, Violation
+from kling_pricing.findings import Note, Violation, reportable, shown
 from kling_pricing.media import MediaFacts, Medium
 from kling_pricing.request import FACT_TYPES, UNSAID, Facts, VideoRequest
-from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold, written
+from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,9 @@ class ModelCapabilities:
         object.__setattr__(self, "unsure", compile_filter(self.rules))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self) if each.init)
+
     def with_defaults(self, said: dict[str, Any]) -> Facts:
         """The facts of a payload: what it says of them, and the API's defaults for the rest."""
         facts = self._unsaid | said
@@ -186,10 +189,12 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     broken = [_missing(capabilities, request, name) for name in capabilities.required if name not in said]
     if not capabilities.fields.issuperset(said):
         broken.extend(_untaken(capabilities, request))
+    blamed = {violation.field for violation in broken}
     for rule in capabilities.unsure(request.facts):
         verdict = _judge(rule, request)
         if isinstance(verdict, Violation):
-            broken.append(verdict)
+            if verdict.field not in blamed:
+                broken.append(verdict)
         elif verdict is not None:
             notes.append(verdict)
     if request.media:
@@ -238,23 +243,29 @@ def _judge(rule: Rule, request: VideoRequest) -> Violation | Note | None:
 def _violation(rule: Rule, request: VideoRequest, fact: str) -> Violation:
     facts: Mapping[str, Any] = request.facts
     value, wire_field = facts[fact], request.field(fact)
-    message = rule.message or f"{_sentence(rule, request)}, not {written(value)}"
+    message = rule.message or f"{_sentence(rule, request)}, not {shown(value)}"
     if fact == "action" and request.implied_by is not None:
         wire_field = request.field(request.implied_by)
-        message = f"{wire_field} makes this a {value} request; {message}"
-    return Violation(rule.code, wire_field, value, rule.need[fact].allowed(), message, rule.source)
+        message = f"{wire_field} makes this a {shown(value)} request; {message}"
+    return Violation(rule.code, wire_field, reportable(value), rule.need[fact].allowed(), message, rule.source)
 
 
 def _sentence(rule: Rule, request: VideoRequest) -> str:
     if rule.message:
         return rule.message
     needed = " and ".join(
-        f"{request.field(fact)} must be {condition.describe()}" for fact, condition in rule.need.items()
+        f"{request.field(fact)} must be {condition.describe()}{_measure(fact)}"
+        for fact, condition in rule.need.items()
     )
     given = " and ".join(
         f"{request.field(fact)} is {condition.describe()}" for fact, condition in rule.when.items()
     )
     return f"{needed} for {request.model}" + (f" when {given}" if given else "")
+
+
+def _measure(fact: str) -> str:
+    """What a fact counts, where its field does not say so."""
+    return " characters long" if fact.endswith("_chars") else ""
 
 
 def _hold_media(limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]) -> None:

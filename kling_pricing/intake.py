@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
-from kling_pricing.findings import Violation
+from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaLike, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.request import Said, VideoRequest
@@ -34,24 +35,38 @@ def read_payload(request: RequestLike) -> Mapping[str, Any]:
     """
     if type(request) is dict:  # the usual case, and a much faster question than the next
         return request
-    payload: Any = json_value(request) if isinstance(request, str | bytes | bytearray) else request
-    if not isinstance(payload, Mapping):
-        raise WireFormatError(f"a request is a JSON object, got {type(payload).__name__}")
-    return payload
+    return as_object(json_value(request) if isinstance(request, str | bytes | bytearray) else request)
 
 
-def json_value(text: str | bytes | bytearray) -> Any:
+def as_object(value: Any) -> Mapping[str, Any]:
+    """A value that was read from JSON, if it is an object.
+
+    Raises:
+        WireFormatError: it is of another kind.
+    """
+    if not isinstance(value, Mapping):
+        raise WireFormatError(f"a request is a JSON object, got {json_kind(value)}")
+    return value
+
+
+def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | None = None) -> Any:
     """Reads JSON strictly: UTF-8, no key twice in an object, no NaN or Infinity.
 
     Raises:
         WireFormatError: it is not such JSON.
     """
     try:
-        return _JSON.decode(text if isinstance(text, str) else text.decode().removeprefix("\ufeff"))
+        return (decoder or _JSON).decode(
+            text if isinstance(text, str) else text.decode().removeprefix("\ufeff")
+        )
     except RecursionError:
         raise WireFormatError("the JSON is nested too deeply to be a request") from None
-    except ValueError as error:
+    except UnicodeDecodeError as error:
+        raise WireFormatError(f"not JSON: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except json.JSONDecodeError as error:
         raise WireFormatError(f"not JSON: {error}") from None
+    except ValueError:
+        raise WireFormatError("not JSON: a number has too many digits") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -68,6 +83,10 @@ def _refuse_constant(name: str) -> Any:
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+EXACT_JSON = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=Decimal
+)
+"""Reads numbers with a point as `Decimal`s."""
 
 
 def read_request(
@@ -89,7 +108,13 @@ def read_request(
         CapabilityError: the model is missing or not one the wire format knows.
     """
     payload = read_payload(request)
-    name, assumed = (wire_format, False) if wire_format else choose_format(payload, book, provider)
+    if not isinstance(book, PriceBook):
+        raise KlingPricingError(
+            f"book must be a PriceBook, such as load_price_book() makes, got {type(book).__name__}"
+        )
+    if media is not None and not isinstance(media, Mapping):
+        raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
+    name, assumed = (wire_format, False) if wire_format is not None else choose_format(payload, book, provider)
     wire = wire_format_named(name)
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
@@ -161,13 +186,13 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
         message = f"{field} is required; known models: {', '.join(known)}"
         code = "model_required"
     else:
-        message = f"unknown model {written!r}; known: {', '.join(known)}"
+        message = f"unknown model {shown(written)}; known: {', '.join(known)}"
         code = "unknown_model"
-    close = get_close_matches(str(written).lower(), known, n=1)
+    close = get_close_matches(str(written)[:80].lower(), known, n=1)
     source = "; ".join(matrix.sources)
     raise CapabilityError(
         message,
-        violations=[Violation(code, field, written, known, message, source)],
+        violations=[Violation(code, field, reportable(written), known, message, source)],
         suggestions=[{field: name} for name in close],
     )
 
@@ -180,6 +205,8 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
     Raises:
         PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
     """
+    if provider is not None and not isinstance(provider, str):
+        raise PriceNotFoundError(f"provider must be text, got {type(provider).__name__}")
     if provider is None:
         providers = book.providers.get(request.wire_format, ())
         if len(providers) != 1:
@@ -205,6 +232,8 @@ def instant(at: datetime | None) -> datetime:
     """
     if at is None:
         return datetime.now(UTC)
+    if not isinstance(at, datetime):
+        raise KlingPricingError(f"at must be a datetime with a time zone, got {type(at).__name__}")
     if at.utcoffset() is None:
         raise KlingPricingError(f"at: {at.isoformat()} has no time zone; pass an aware datetime")
     return at

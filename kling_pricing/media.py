@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.findings import json_kind, shown
 
+_LARGEST = 10**15
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TYPE_SPELLINGS = {"jpg": "jpeg", "quicktime": "mov"}
 
 
@@ -18,13 +22,22 @@ class MediaFacts:
 
     Attributes:
         size_bytes: the file's size.
-        type: file type in lower case without `image/` or `video/`: `jpeg`, `png`, `webp`, `mp4`, `mov`.
-        length_s: a video's length in seconds.
+        type: file type, as `image/png`, `.PNG` or `png`; kept as `jpeg`, `png`, `webp`, `mp4`, `mov`.
+        length_s: a video's length in seconds, as a whole number, a `Decimal` or text such as `"5.04"`.
+
+    Raises:
+        KlingPricingError: a fact is of another kind; a float, for one, is already rounded.
     """
 
     size_bytes: int | None = None
     type: str | None = None
     length_s: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        for name, read in _READERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, read(value))
 
 
 class Medium(NamedTuple):
@@ -44,8 +57,6 @@ class Medium(NamedTuple):
 MediaLike: TypeAlias = Mapping[str, "MediaFacts | Mapping[str, Any]"]
 """URL -> its facts: `MediaFacts`, or a mapping with the same keys (text is read: `"5.04"`, `"video/mp4"`)."""
 
-UNKNOWN = MediaFacts()
-
 
 def facts_of(url: str, media: MediaLike) -> MediaFacts:
     """The facts given for one URL; all unknown when there are none.
@@ -56,44 +67,44 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
     given = media.get(url, UNKNOWN)
     if isinstance(given, MediaFacts):
         return given
-    place = f"media facts of {url!r}"
+    place = f"media facts of {shown(url)}"
     if not isinstance(given, Mapping):
-        raise KlingPricingError(f"{place}: must be a mapping with {_KNOWN}, got {given!r}")
-    if unknown := sorted(str(key) for key in given.keys() - _READERS.keys()):
-        raise KlingPricingError(f"{place}: unknown key {unknown[0]!r}; known here: {_KNOWN}")
-    read: dict[str, Any] = {
-        key: _READERS[key](value, f"{place}: {key}") for key, value in given.items() if value is not None
-    }
-    return MediaFacts(**read)
+        raise KlingPricingError(
+            f"{place}: must be a mapping with {', '.join(_READERS)}, got {json_kind(given)}"
+        )
+    if unknown := [key for key in given if key not in _READERS]:
+        raise KlingPricingError(f"{place}: unknown key {shown(unknown[0])}; known here: {', '.join(_READERS)}")
+    try:
+        return MediaFacts(**given)
+    except KlingPricingError as error:
+        raise KlingPricingError(f"{place}: {error}") from None
 
 
-def _size_bytes(value: Any, place: str) -> int:
-    if type(value) is not int or value < 0:
-        raise KlingPricingError(f"{place}: must be a whole number of bytes, got {value!r}")
+def _size_bytes(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise KlingPricingError(f"size_bytes must be a whole number of bytes, got {shown(value)}")
     return value
 
 
-def _type(value: Any, place: str) -> str:
+def _type(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise KlingPricingError(f"{place}: must be a file type such as 'image/png' or 'mp4', got {value!r}")
+        raise KlingPricingError(f"type must be a file type such as 'image/png' or 'mp4', got {shown(value)}")
     short = value.lower().rpartition("/")[2].lstrip(".")
     return _TYPE_SPELLINGS.get(short, short)
 
 
-def _length_s(value: Any, place: str) -> Decimal:
-    if isinstance(value, int | str | Decimal) and not isinstance(value, bool):
-        try:
-            length_s = Decimal(value)
-        except InvalidOperation:
-            pass
-        else:
-            if length_s.is_finite() and length_s >= 0:
-                return length_s
+def _length_s(value: Any) -> Decimal:
+    if (isinstance(value, str) and _SECONDS.fullmatch(value)) or (
+        type(value) is int and 0 <= value <= _LARGEST
+    ):
+        return Decimal(value)
+    if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= _LARGEST:
+        return value
     raise KlingPricingError(
-        f"{place}: must be seconds as an int, a Decimal or text such as '5.04', got {value!r}"
+        f"length_s must be seconds as a whole number, a Decimal or text such as '5.04', got {shown(value)}"
         " (a float is already rounded)"
     )
 
 
 _READERS = {"size_bytes": _size_bytes, "type": _type, "length_s": _length_s}
-_KNOWN = ", ".join(item.name for item in fields(MediaFacts))
+UNKNOWN = MediaFacts()

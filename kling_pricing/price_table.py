@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -198,6 +198,9 @@ class PriceTable:
         object.__setattr__(self, "fresh_until", self.checked + STALE_AFTER)
         object.__setattr__(self, "models", frozenset(cell.model for cell in self.rates))
         object.__setattr__(self, "priced_facts", ("resolution", *sorted(tier_facts | quantity_facts)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Why there is no price for a cell; None when the table does not say."""

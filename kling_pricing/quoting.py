@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 from kling_pricing.capabilities import examine, violations
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
-from kling_pricing.findings import Note, Violation
+from kling_pricing.findings import Note, Violation, shown
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.money import multiply, plain
 from kling_pricing.price_table import ANY, Cell, PriceBook, PriceTable, Rate
 from kling_pricing.request import VideoRequest
-from kling_pricing.rules import written
 from kling_pricing.suggestions import nearest_valid
 
 
@@ -180,7 +179,7 @@ class Quote(NamedTuple):
     def explain(self) -> str:
         """The whole reasoning as text for a person, some lines long."""
         facts = self.request.facts
-        shown = [
+        lines = [
             f"{self.shown_total()} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
             *(
                 f"  {line.description}: {plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
@@ -190,7 +189,7 @@ class Quote(NamedTuple):
             f"  priced by {self.table.id}, from {'; '.join(source.ref for source in self.table.sources)}",
             *(f"  note: {note.message}" for note in self.notes),
         ]
-        return "\n".join(shown)
+        return "\n".join(lines)
 
 
 def quote(
@@ -222,7 +221,7 @@ def quote(
         TableError: a table cannot be loaded.
         KlingPricingError: `at` or `media` cannot be used.
     """
-    book = book or _default_book()
+    book = _default_book() if book is None else book
     when = instant(at)
     resolved, matrix = read_request(request, book, wire_format, provider, media, allow_unknown=allow_unknown)
     broken, found = examine(matrix, resolved)
@@ -256,7 +255,7 @@ def check(
         TableError: a table cannot be loaded.
         KlingPricingError: `at` or `media` cannot be used, or the payload is not a JSON object.
     """
-    book = book or _default_book()
+    book = _default_book() if book is None else book
     when = instant(at)
     if provider is not None:
         book.table(provider, when)
@@ -330,7 +329,7 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
     notes = [
         Note(
             f"assumed_{fact}",
-            f"{request.field(fact)} is not given; the API's default assumed: {written(request.defaults[fact])}",
+            f"{request.field(fact)} is not given; the API's default assumed: {shown(request.defaults[fact])}",
         )
         for fact in table.priced_facts
         if fact not in request.said and fact in request.defaults

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from kling_pricing.findings import shown
 from kling_pricing.request import FACT_TYPES, UNSAID
 
 T = TypeVar("T")
@@ -48,8 +49,8 @@ class OneOf:
         return None if value is None else value in self.values
 
     def describe(self) -> str:
-        shown = [written(value) for value in self.values]
-        return " or ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+        *others, last = [shown(value) for value in self.values]
+        return f"{', '.join(others)} or {last}" if others else last
 
     def allowed(self) -> Any:
         return list(self.values)
@@ -89,11 +90,6 @@ class Between:
 
 Conditions: TypeAlias = Mapping[str, Condition]
 """Fact -> what it must be; all must hold."""
-
-
-def written(value: Any) -> str:
-    """A fact's value as the YAML and JSON of this field write it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def hold(conditions: Conditions, facts: Mapping[str, Any]) -> bool | None:

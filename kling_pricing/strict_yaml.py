@@ -147,6 +147,11 @@ def _explained(details: ErrorDetails) -> tuple[Path, str]:
         return (*path, details["ctx"]["key"]), details["msg"]
     if kind == "missing":
         return path, "this key is required; add it"
+    path = path[:-1] if path and path[-1] == "[key]" else path
+    if kind == "too_short":
+        return path, "must not be empty; add at least one"
+    if kind == "model_type":
+        return path, "must be a map of keys and values"
     message = details["msg"].removeprefix("Value error, ")
     if kind.endswith(("_type", "_parsing")):
         shown = "nothing" if value is None else f"{value!r}"[:60]

@@ -12,7 +12,8 @@ A folder of the user's is read over it: a file of the same path replaces the bun
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -59,6 +60,8 @@ from kling_pricing.table_files import (
 TABLES_VARIABLE = "KLING_PRICING_TABLES"
 """Environment variable that names the user's folder of tables."""
 
+_DEPTHS = {"prices": 3, "capabilities": 2}
+_PLACES = "the places are prices/<provider>/<date>.yaml and capabilities/<wire format>.yaml"
 _CODES_OF_OUR_OWN = frozenset(
     {"field_not_taken", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
 )
@@ -111,27 +114,28 @@ def _yaml_files(root: Traversable, shown: str) -> dict[tuple[str, ...], tuple[st
     """Path below the root -> (name for messages, file), in a fixed order.
 
     Raises:
-        TableError: a YAML file that stands where it would not be read.
+        TableError: there is no table at all, or a file stands where it would not be read.
     """
     found: dict[tuple[str, ...], tuple[str, Traversable]] = {}
 
     def walk(folder: Traversable, path: tuple[str, ...]) -> None:
         for entry in sorted(folder.iterdir(), key=lambda item: item.name):
             here = (*path, entry.name)
-            if entry.is_dir():
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir() and (path or entry.name in _DEPTHS):
                 walk(entry, here)
-            elif entry.name.endswith((".yaml", ".yml")):
-                name = "/".join((shown, *here))
-                shape = (here[0], len(here), entry.name.endswith(".yaml"))
-                if shape not in {("prices", 3, True), ("capabilities", 2, True)}:
-                    raise TableError(
-                        "would not be read here; the places are prices/<provider>/<date>.yaml "
-                        "and capabilities/<wire format>.yaml",
-                        file=name,
-                    )
-                found[here] = (name, entry)
+            elif len(here) == _DEPTHS.get(here[0]) and entry.name.endswith(".yaml") and entry.is_file():
+                found[here] = ("/".join((shown, *here)), entry)
+            elif path or entry.name.lower().endswith((".yaml", ".yml")):
+                raise TableError(f"would not be read here; {_PLACES}", file="/".join((shown, *here)))
 
-    walk(root, ())
+    try:
+        walk(root, ())
+    except OSError as error:
+        raise TableError(f"cannot be read: {error.strerror}", file=shown) from None
+    if not found:
+        raise TableError(f"holds no tables; {_PLACES}", file=shown)
     return found
 
 
@@ -286,8 +290,8 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
         if cell not in reachable:
             raise document.error(
                 ("rates", *cell),
-                f"no request can reach this rate: {names} allows no {cell}; "
-                "remove the rate or correct the capabilities",
+                f"no request can reach this rate: {names} allows no {cell}"
+                f"{_misspelt(cell, reachable)}; remove the rate, or correct the tiers or the capabilities",
             )
     for place, unpriced in enumerate(table.unpriced):
         if both := [cell for cell in table.rates if unpriced.covers(cell)]:
@@ -301,6 +305,15 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
                 f"{wire_format} allows {cell}, which is neither priced nor listed under unpriced; "
                 "add its published rate, or an unpriced entry that says why there is none",
             )
+
+
+def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:
+    """A hint, where one part of an unreachable cell is no model, resolution or tier at all."""
+    for part, known in zip(cell, zip(*reachable, strict=True), strict=False):
+        if part not in known:
+            close = get_close_matches(part, sorted(set(known)), n=1)
+            return f" ({part!r} is unknown{f', did you mean {close[0]!r}?' if close else ''})"
+    return ""
 
 
 def _in_order(loaded: list[tuple[PriceTable, Document]]) -> tuple[PriceTable, ...]:

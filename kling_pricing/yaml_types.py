@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
+from kling_pricing.findings import shown
 from kling_pricing.money import price_from_text
 from kling_pricing.request import FACT_TYPES
 from kling_pricing.rules import Between, Condition, OneOf
 from kling_pricing.strict_yaml import did_you_mean
 
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", Decimal: "a number"}
 _MEDIA_TYPES: Mapping[str, type] = {"size_bytes": int, "type": str, "length_s": Decimal}
 
@@ -30,11 +33,11 @@ def _instant(value: Any) -> datetime:
     problem = f"{value!r} is neither a day (2026-04-29) nor an instant with its zone (2026-04-29T08:00:00Z)"
     try:
         if len(value) == len("2026-04-29"):
-            return datetime.combine(date.fromisoformat(value), time(), UTC)
+            value += "T00:00:00Z"
         instant = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError(problem) from None
-    if instant.tzinfo is None:
+    if instant.tzinfo is None or not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
         raise ValueError(problem)
     return instant.astimezone(UTC)
 
@@ -93,6 +96,17 @@ def _fact_values(value: Any) -> dict[str, Any]:
     return value
 
 
+def _matching(pattern: str, words: str) -> Callable[[Any], str]:
+    compiled = re.compile(pattern)
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError(f"must be {words}, got {shown(value)}")
+        return value
+
+    return read
+
+
 def _conditions_schema(vocabulary: Mapping[str, type]) -> dict[str, Any]:
     value = {"type": ["string", "number", "boolean"]}
     bounds = {"min": {"type": "number"}, "max": {"type": "number"}}
@@ -112,9 +126,23 @@ def _conditions_schema(vocabulary: Mapping[str, type]) -> dict[str, Any]:
 
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
-Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-Code: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Currency: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Name: TypeAlias = Annotated[
+    str,
+    BeforeValidator(
+        _matching(r"[a-z0-9][a-z0-9._-]*", "small letters, digits, points and hyphens, such as 720p")
+    ),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]*$"}),
+]
+Code: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_matching(r"[a-z][a-z0-9_]*", "small letters, digits and underscores, such as silent")),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}),
+]
+Currency: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_matching(r"[A-Z]{3}", "three capital letters, as ISO 4217 has them, such as USD")),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"}),
+]
 Price: TypeAlias = Annotated[
     Decimal,
     BeforeValidator(_price),

@@ -36,7 +36,7 @@ def found(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any
         (video("kling-v3", prompt=""), [("prompt_chars_limit", "prompt", 0)]),
         (
             video("kling-v3", prompt=None),
-            [("prompt_required", "prompt", None), ("prompt_chars_limit", "prompt", 0)],
+            [("prompt_required", "prompt", None)],
         ),
         (video("kling-v3", action="dance"), [("action_limit", "action", "dance")]),
         (video("kling-v3", action="reference", image_urls=["a"]), [("action_limit", "action", "reference")]),
@@ -57,7 +57,7 @@ def found(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any
         (video("kling-v3-omni", first_frame_image="a"), [("field_not_taken", "first_frame_image", True)]),
         (
             video("kling-v3", video_list=VIDEO),
-            [("field_not_taken", "video_list", 1), ("action_limit", "video_list", "reference_video")],
+            [("field_not_taken", "video_list", 1)],
         ),
         (video("kling-v3", action="image2video"), [("image2video_image", "image_urls", 0)]),
         (
@@ -223,3 +223,10 @@ def test_violations_of_a_request_that_was_read_are_those_of_check(book: PriceBoo
     payload = video("kling-v2.6", audio=True, duration=7)
     request, matrix = read_request(payload, book)
     assert violations(matrix, request) == check(payload, at=AT)
+
+
+def test_media_facts_are_read_the_same_as_an_object_and_as_a_mapping() -> None:
+    """`MediaFacts` spells types the one way, and refuses what a mapping would be refused for."""
+    assert MediaFacts(type="video/quicktime") == MediaFacts(type="MOV")
+    with pytest.raises(KlingPricingError, match="already rounded"):
+        MediaFacts(length_s=31.5)  # type: ignore[arg-type]

@@ -142,8 +142,8 @@ def test_bad_lines_are_reported_by_number_without_stopping(tmp_path: Path) -> No
     )
     result = run("quote", "--json", path, *AT)
     answers = [json.loads(line) for line in result.stdout.splitlines()]
-    places = [answer.get("error", {}).get("place") for answer in answers]
-    assert places == [f"{path}:1", None, f"{path}:4", f"{path}:5", None]
+    assert [answer["place"] for answer in answers] == [f"{path}:{line}" for line in (1, 3, 4, 5, 6)]
+    assert ["error" in answer for answer in answers] == [True, False, True, True, False]
     assert result.stderr == "2 done, 1 refused, 2 unreadable\ntotal 0.714 USD\n"
     assert result.returncode == 2
 
@@ -153,7 +153,7 @@ def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> 
     path = tmp_path / "requests.txt"
     path.write_text('{"model": oops}\n' + lines([video()]))
     result = run("quote", "--json", path, *AT)
-    assert [next(iter(json.loads(line))) for line in result.stdout.splitlines()] == ["error", "provider"]
+    assert ["error" in json.loads(line) for line in result.stdout.splitlines()] == [True, False]
     assert result.returncode == 2
 
 
@@ -240,7 +240,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "1 price tables with 20 rates, 1 capability matrices: sound\n"
+    assert good.stdout == "sound; price tables: 1, their rates: 20, capability matrices: 1\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))
@@ -304,3 +304,57 @@ def test_help_teaches(command: list[str]) -> None:
     result = run(*command, "--help")
     assert "Usage:" in result.stdout
     assert result.returncode == 0
+
+
+def test_unprintable_text_does_not_stop_the_rest() -> None:
+    """A lone surrogate in one request is shown escaped, and the next request is answered."""
+    result = run("quote", "-", *AT, stdin=lines([video(action="\ud800"), video()]))
+    assert "\\ud800" in result.stdout
+    assert "1 done, 1 refused" in result.stdout
+    assert result.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 200_000, '{"u": {"length_s": 5, "length_s": 6}}', '{"u": {"lenth_s": 5}}', "[]"]
+)
+def test_media_facts_that_cannot_be_read_exit_2(tmp_path: Path, content: str) -> None:
+    """They are bad usage, found before any request is answered."""
+    media = tmp_path / "media.json"
+    media.write_text(content)
+    result = run("quote", "--model", "kling-v3", "--media", media)
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert "media.json" in result.stderr
+
+
+def test_files_are_answered_in_order(tmp_path: Path) -> None:
+    """A file that cannot be read keeps its place among the answers."""
+    result = run(
+        "quote", "--json", tmp_path / "no.json", EXAMPLES / "reference.json", tmp_path / "nor.json", *AT
+    )
+    places = [json.loads(line)["place"] for line in result.stdout.splitlines()]
+    assert places == [str(tmp_path / "no.json"), str(EXAMPLES / "reference.json"), str(tmp_path / "nor.json")]
+    assert result.returncode == 2
+
+
+def test_an_empty_array_says_that_nothing_was_read() -> None:
+    """It is no error, but it is not silent."""
+    result = run("quote", "-", stdin="[]")
+    assert (result.stdout.splitlines()[-1], result.returncode) == ("nothing read", 0)
+
+
+def test_json_text_inside_json_is_no_request() -> None:
+    """Text is not read a second time."""
+    result = run("quote", "--json", "-", stdin=json.dumps([json.dumps(video())]))
+    assert "got text" in json.loads(result.stdout)["error"]["message"]
+    assert result.returncode == 2
+
+
+def test_a_full_disk_is_reported() -> None:
+    """An answer that could not be written is not taken for a success."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "kling_pricing", "quote", "--model", "kling-v3"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert "No space left" in result.stderr

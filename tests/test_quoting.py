@@ -231,3 +231,49 @@ def test_errors_survive_pickling(make: Any) -> None:
         make()
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert (type(copy), str(copy), vars(copy)) == (type(caught.value), str(caught.value), vars(caught.value))
+
+
+def test_a_quote_crosses_a_process_pool(book: PriceBook) -> None:
+    """A quote and a book come out of a pickle as they went in, and the book still quotes."""
+    import pickle  # noqa: PLC0415
+
+    quoted = quote(video(), at=AT, book=book)
+    assert pickle.loads(pickle.dumps(quoted)) == quoted  # noqa: S301
+    copy = pickle.loads(pickle.dumps(book))  # noqa: S301
+    assert quote(video(), at=AT, book=copy) == quoted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ({"at": "2026-11-21"}, "at must be a datetime"),
+        ({"at": 0}, "at must be a datetime"),
+        ({"media": 5}, "media must be a mapping"),
+        ({"media": []}, "media must be a mapping"),
+        ({"book": {}}, "book must be a PriceBook"),
+        ({"provider": []}, "provider must be text"),
+        ({"wire_format": ""}, "unknown wire format"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments: dict[str, Any], remedy: str) -> None:
+    """Nothing that was given is silently taken for a default."""
+    with pytest.raises(KlingPricingError, match=remedy):
+        quote(video(), **arguments)
+
+
+@pytest.mark.parametrize("field", ["duration", "audio", "resolution", "prompt", "foo"])
+def test_a_number_of_a_million_digits_is_refused_like_any_other(field: str) -> None:
+    """Numbers too long for Python to print do not break the message."""
+    with pytest.raises(KlingPricingError) as caught:
+        quote({**video(), field: 10**10_000}, at=AT)
+    assert len(str(caught.value)) < 500
+    assert len(repr(getattr(caught.value, "violations", ()))) < 2000
+
+
+@pytest.mark.parametrize("action", ["\x1b[31mred", "\ud800", "line\nbreak", "x" * 10_000])
+def test_a_message_is_one_printable_line(action: str) -> None:
+    """What a caller sends cannot colour a terminal, forge a line or flood a log."""
+    with pytest.raises(CapabilityError) as caught:
+        quote(video(action=action), at=AT)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000

@@ -83,7 +83,7 @@ RATE = "rates.kling-v2-6.720p.silent"
         ("  kling-v2-6:", "  kling-v9:", 14, "rates.kling-v9.720p.silent", "no request can reach this rate"),
         ("    1080p: {silent: 0.07}\n", "", 13, "rates.kling-v2-6.1080p.silent", "neither priced nor listed"),
         ("quantity:", "quantitee:", 10, "quantitee", "did you mean 'quantity'?"),
-        ("currency: EUR", "currency: euro", 3, "currency", "match pattern"),
+        ("currency: EUR", "currency: euro", 3, "currency", "three capital letters"),
         ("currency: EUR\n", "", 1, "currency", "required"),
         ("provider: acme", "provider: other", 1, "provider", "the folder's name says 'acme'"),
         ("[tasks]", "[tusks]", 2, "wire_formats[0]", "no capabilities/tusks.yaml"),
@@ -102,7 +102,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "sources: []",
             5,
             "sources",
-            "at least 1",
+            "add at least one",
         ),
         ("authority: official", "authority: hearsay", 6, "sources[0].authority", "'official' or 'secondary'"),
         (
@@ -188,7 +188,7 @@ def test_a_price_file_that_cannot_be_trusted_is_refused(
             "did you mean 'need'?",
         ),
         ("duration_s: 5,", "duration_s: '5',", "defaults", "duration_s must be a whole number"),
-        ("need: {audio: false}", "need: {}", "models.kling-v3-omni.rules[0].need", "at least 1"),
+        ("need: {audio: false}", "need: {}", "models.kling-v3-omni.rules[0].need", "add at least one"),
         (
             "size_bytes: {max: 31457280}",
             "size_byte: {max: 31457280}",
@@ -257,3 +257,35 @@ def test_the_bundled_tables_are_sound_and_carry_their_sources(book: PriceBook) -
     for matrix in book.matrices.values():
         for capabilities in matrix.models.values():
             assert all(rule.source for rule in capabilities.rules)
+
+
+@pytest.mark.parametrize(
+    "name", ["prices/acme/a.YAML", "prices/acme/a.json", "prices/acme/a.yaml/b.yaml", "a.yml"]
+)
+def test_a_misnamed_file_is_an_error(folder: Folder, name: str) -> None:
+    """A user's prices are never silently left out."""
+    assert "would not be read here" in refusal(folder({name: PRICES})).problem
+
+
+def test_a_folder_without_tables_is_an_error(folder: Folder) -> None:
+    """An empty folder, or one of something else, is a mistake; hidden files are not looked at."""
+    assert "holds no tables" in refusal(folder({".git/config.yaml": "x", "notes.txt": "y"})).problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("720p: {silent: 0.05}", "720p: {silnt: 0.05}", "'silnt' is unknown, did you mean 'silent'?"),
+        ("  kling-v2-6:", "  kling-v2.6:", "'kling-v2.6' is unknown, did you mean 'kling-v2-6'?"),
+    ],
+)
+def test_a_misspelt_cell_is_pointed_out(folder: Folder, old: str, new: str, hint: str) -> None:
+    """The error says which part of an unreachable rate is not known at all."""
+    assert hint in refusal(folder({"prices/acme/a.yaml": PRICES.replace(old, new)})).problem
+
+
+@pytest.mark.parametrize("value", ["9999-12-31", "0001-01-01", "9999-12-31T23:59:59-14:00"])
+def test_a_date_that_is_not_believable_is_refused(folder: Folder, value: str) -> None:
+    """It would overflow, or never come."""
+    text = PRICES.replace("checked: 2026-11-01", f"checked: {value}")
+    assert "neither a day" in refusal(folder({"prices/acme/a.yaml": text})).problem

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+_FAILED, _INTERRUPTED = 2, 130
 
 
 def main() -> None:
     """Runs `kling-pricing`; says what to install when the extra is missing."""
     try:
         from kling_pricing.cli.app import app  # noqa: PLC0415 (the extra may be missing)
+
+        if sys.stdout is None:
+            sys.exit(_FAILED)
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        app(prog_name="kling-pricing")
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
         sys.stderr.write("The command line needs an extra: pip install 'kling-pricing[cli]'\n")
-        sys.exit(2)
-    app(prog_name="kling-pricing")
+        sys.exit(_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        sys.stderr.write(f"The answer could not be written: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(_FAILED)  # the output's buffer cannot be flushed, and an ordinary exit would try

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress
 
 from kling_pricing.errors import KlingPricingError, WireFormatError
-from kling_pricing.intake import RequestLike, json_value
+from kling_pricing.intake import json_value
 
 _LINES = (".jsonl", ".ndjson")
 
@@ -27,12 +27,12 @@ class Item(NamedTuple):
     Attributes:
         source: the input's name.
         number: its line, or its place in an array, from 1; None when the input is one request.
-        request: the payload, or JSON text that is still to be read.
+        request: the payload, its line of JSON that is still to be read, or why the input cannot be read.
     """
 
     source: str
     number: int | None
-    request: RequestLike
+    request: Any
 
     @property
     def place(self) -> str:
@@ -55,6 +55,8 @@ def opened(path: str) -> Iterator[Source]:
         UnreadableInputError: it cannot be opened.
     """
     with ExitStack() as closing:
+        if path == "-" and sys.stdin is None:
+            raise UnreadableInputError("standard input: is closed")
         if path == "-":
             name, stream, size_bytes = "standard input", sys.stdin.buffer, None
         else:
@@ -77,6 +79,13 @@ def items(source: Source) -> Iterator[Item]:
     Raises:
         UnreadableInputError: the input is neither JSON nor JSON Lines.
     """
+    try:
+        yield from _items(source)
+    except OSError as error:
+        raise UnreadableInputError(f"{source.name}: {error.strerror}") from None
+
+
+def _items(source: Source) -> Iterator[Item]:
     number, first = _first_line(source.stream)
     if not first:
         raise UnreadableInputError(f"{source.name}: is empty; give a JSON object, an array or JSON Lines")
@@ -87,7 +96,8 @@ def items(source: Source) -> Iterator[Item]:
     try:
         value = json_value(first + rest)
     except WireFormatError as error:
-        if first.lstrip().startswith(b"{") and first.rstrip().endswith(b"}"):
+        second = next(filter(bytes.strip, rest.splitlines()), b"")
+        if (first.lstrip().startswith(b"{") and first.rstrip().endswith(b"}")) or _is_whole_object(second):
             yield from _split_lines(source.name, number, first + rest)
             return
         raise UnreadableInputError(f"{source.name}: {error}") from None

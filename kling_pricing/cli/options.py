@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from kling_pricing.errors import TableError
+from kling_pricing.errors import KlingPricingError, TableError, WireFormatError
+from kling_pricing.intake import EXACT_JSON, json_value
+from kling_pricing.media import MediaFacts, facts_of
 from kling_pricing.price_table import PriceBook
 from kling_pricing.tables import TABLES_VARIABLE, load_price_book
 
@@ -22,15 +23,15 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     if value is None:
         return None
     try:
-        if len(value) == len("2026-11-21"):
-            return datetime.combine(date.fromisoformat(value), time(), UTC)
-        at = datetime.fromisoformat(value)
+        at = datetime.fromisoformat(f"{value}T00:00:00Z" if len(value) == len("2026-11-21") else value)
     except ValueError:
         raise click.BadParameter(
             f"{value!r} is not ISO 8601, such as 2026-11-21 or 2026-11-21T08:00:00Z"
         ) from None
     if at.tzinfo is None:
-        raise click.BadParameter(f"{value!r} has no time zone; write {value}Z for UTC")
+        raise click.BadParameter(
+            f"{value!r} has no time zone; write 2026-11-21, or 2026-11-21T08:00:00Z for UTC"
+        )
     return at
 
 
@@ -41,18 +42,23 @@ def _price_book(_ctx: click.Context, _option: click.Parameter, value: str | None
         raise click.BadParameter(str(error)) from None
 
 
-def _media(_ctx: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+def _media(_ctx: click.Context, _option: click.Parameter, value: str | None) -> dict[str, MediaFacts] | None:
     if value is None:
         return None
     try:
-        media = json.loads(Path(value).read_bytes(), parse_float=str)
-    except (OSError, ValueError) as error:
+        media = json_value(Path(value).read_bytes(), decoder=EXACT_JSON)
+    except OSError as error:
+        raise click.BadParameter(f"{value}: {error.strerror}") from None
+    except WireFormatError as error:
         raise click.BadParameter(f"{value}: {error}") from None
     if not isinstance(media, dict):
         raise click.BadParameter(
             f'{value}: must be an object such as {{"https://...": {{"length_s": "5.04"}}}}'
         )
-    return media
+    try:
+        return {url: facts_of(url, media) for url in media}
+    except KlingPricingError as error:
+        raise click.BadParameter(f"{value}: {error}") from None
 
 
 tables_option = click.option(

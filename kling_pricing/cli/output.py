@@ -22,11 +22,9 @@ def violation_dict(violation: Violation) -> dict[str, Any]:
     return violation._asdict()
 
 
-def error_dict(error: KlingPricingError, place: str | None = None) -> dict[str, Any]:
+def error_dict(error: KlingPricingError) -> dict[str, Any]:
     """A refusal as JSON-ready data: `{"error": {"type", "message", "violations", "suggestions", ...}}`."""
     found: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    if place is not None:
-        found["place"] = place
     found["violations"] = [violation_dict(each) for each in getattr(error, "violations", ())]
     found["suggestions"] = list(getattr(error, "suggestions", ()))
     if priced_instead := getattr(error, "priced_instead", ()):
@@ -62,9 +60,9 @@ def quote_row(quote: Quote, place: str) -> str:
     return f"{total}  {request.model:<16} {request.facts['action']:<16} {priced:<44} {place}"
 
 
-def quote_json(quote: Quote) -> str:
-    """One quote as one line of JSON."""
-    return pydantic_core.to_json(quote.as_dict()).decode()
+def quote_json(quoted: dict[str, Any]) -> str:
+    """One quote as one line of JSON; much faster than `to_json`, and good for data without surprises."""
+    return pydantic_core.to_json(quoted).decode()
 
 
 def totals_text(totals: dict[str, Decimal], counts: dict[str, int]) -> str:

@@ -24,7 +24,7 @@ from kling_pricing.cli.output import (
     violation_dict,
 )
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.intake import read_payload
+from kling_pricing.intake import as_object, json_value
 from kling_pricing.money import add
 from kling_pricing.quoting import Quote, check, quote
 
@@ -94,7 +94,7 @@ def quote_command(
         quoted = quote(payload, **settings)
         tally.add(quoted)
         if as_json:
-            return quote_json(quoted)
+            return quote_json(_placed(quoted.as_dict(), item, alone=alone))
         return quoted.explain() if alone else quote_row(quoted, item.place)
 
     _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
@@ -109,16 +109,15 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
     A FILE holds one JSON request, a JSON array of them, or JSON Lines; - is standard input.
     """
 
-    def answer(item: Item, payload: Mapping[str, Any], tally: Tally, _alone: bool) -> str:
+    def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
         violations = check(payload, **settings)
         if violations:
             tally.failed("refused", REFUSED)
         else:
             tally.done()
         if as_json:
-            return to_json(
-                {"valid": not violations, "violations": [violation_dict(each) for each in violations]}
-            )
+            found = {"valid": not violations, "violations": [violation_dict(each) for each in violations]}
+            return to_json(_placed(found, item, alone=alone))
         reasons = [f"  {each.message} [{each.code}, {each.source}]" for each in violations]
         return "\n".join([f"{item.place}: {'refused' if violations else 'valid'}", *reasons])
 
@@ -130,10 +129,11 @@ def _answer_all(
 ) -> None:
     """Answers every request in order, one at a time; a bad one is reported and the next is read."""
     tally = Tally()
-    requests = iter([quick]) if quick is not None else _items(files, tally, as_json=as_json)
-    first, second = next(requests, None), next(requests, None)
-    many = second is not None or len(files) > 1
+    requests = iter([quick]) if quick is not None else _items(files)
+    many = len(files) > 1
     try:
+        first, second = next(requests, None), next(requests, None)
+        many = many or first is None or second is not None
         if many and headings and not as_json:
             click.echo(headings)
         for item in chain(filter(None, (first, second)), requests):
@@ -147,27 +147,36 @@ def _answer_all(
     sys.exit(tally.exit_code)
 
 
-def _items(files: tuple[str, ...], tally: Tally, *, as_json: bool) -> Iterator[Item]:
-    """The requests of all files; a file that cannot be read is reported and the next is opened."""
+def _items(files: tuple[str, ...]) -> Iterator[Item]:
+    """The requests of all files; a file that cannot be read is an item too, and the next is opened."""
     for path in files:
         try:
             with opened(path) as source:
                 yield from items(source)
         except UnreadableInputError as error:
-            tally.failed("unreadable", UNREADABLE)
-            click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
+            yield Item(path, None, error)
 
 
 def _show(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: bool) -> None:
     what, exit_code = "unreadable", UNREADABLE
     try:
-        payload = read_payload(item.request)
+        if isinstance(item.request, UnreadableInputError):
+            raise item.request
+        payload = as_object(json_value(item.request) if isinstance(item.request, bytes) else item.request)
         what, exit_code = "refused", REFUSED
         text = answer(item, payload, tally, alone)
     except KlingPricingError as error:
         tally.failed(what, exit_code)
         if as_json:
-            text = to_json(error_dict(error, None if alone else item.place))
+            text = to_json(_placed(error_dict(error), item, alone=alone))
+        elif isinstance(error, UnreadableInputError):
+            click.echo(str(error), err=True)
+            return
         else:
             text = error_text(error, item.place)
     sys.stdout.write(text + "\n")
+
+
+def _placed(found: dict[str, Any], item: Item, *, alone: bool) -> dict[str, Any]:
+    """An answer with its place in the input in front, where there are several."""
+    return found if alone else {"place": item.place, **found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,7 +14,7 @@ from kling_pricing.errors import TableError
 from kling_pricing.money import plain
 from kling_pricing.price_table import PriceBook, PriceTable, period
 from kling_pricing.table_files import capability_file_schema, price_file_schema
-from kling_pricing.tables import load_price_book
+from kling_pricing.tables import TABLES_VARIABLE, load_price_book
 
 
 @click.group()
@@ -65,7 +64,10 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
         click.echo(to_json({**_summary(table), "rates": rates, "unpriced": unpriced}))
         return
     grid = Table(
-        *(Column(name, no_wrap=True) for name in ("model", "resolution", "tier", f"{table.currency} per unit")),
+        *(
+            Column(name, no_wrap=True, overflow="fold")
+            for name in ("model", "resolution", "tier", f"{table.currency} per unit")
+        ),
         "what one unit costs",
         title=table.id,
     )
@@ -81,8 +83,8 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
 
 
 @tables.command("check")
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
-def check_command(folder: Path | None) -> None:
+@click.argument("folder", required=False, envvar=TABLES_VARIABLE)
+def check_command(folder: str | None) -> None:
     """Check the bundled tables and, over them, those in FOLDER."""
     try:
         book = load_price_book(folder)
@@ -91,7 +93,9 @@ def check_command(folder: Path | None) -> None:
         sys.exit(1)
     found = [table for each in book.tables.values() for table in each]
     rates = sum(len(table.rates) for table in found)
-    click.echo(f"{len(found)} price tables with {rates} rates, {len(book.matrices)} capability matrices: sound")
+    click.echo(
+        f"sound; price tables: {len(found)}, their rates: {rates}, capability matrices: {len(book.matrices)}"
+    )
 
 
 @tables.command("schema")

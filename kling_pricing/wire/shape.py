@@ -13,12 +13,10 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.findings import Violation
+from kling_pricing.findings import Violation, json_kind, reportable, shown
 
 Problems: TypeAlias = list[Violation]
 Check: TypeAlias = Callable[[Any, str, Problems], None]
-
-MAX_SHOWN_CHARS = 80
 
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
 _SOURCE = "the API's parameter list"
@@ -130,9 +128,10 @@ def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) ->
 
 def wrong(path: str, expected: str, value: Any) -> Violation:
     """The violation for a value of another kind than the API reads."""
-    shown = _shown(value)
-    got = "" if value is None else f", got {shown!r}"
-    return Violation("wrong_type", path, shown, expected, f"{path} must be {expected}{got}", _SOURCE)
+    got = "" if value is None else f", got {_got(value)}"
+    return Violation(
+        "wrong_type", path, reportable(value), expected, f"{path} must be {expected}{got}", _SOURCE
+    )
 
 
 def _unknown(name: Any, value: Any, fields: Mapping[str, Field], path: str | None = None) -> Violation:
@@ -141,7 +140,7 @@ def _unknown(name: Any, value: Any, fields: Mapping[str, Field], path: str | Non
     remedy = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     field = str(name) if path is None else path
     return Violation(
-        "unknown_field", field, _shown(value), known, f"unknown field {field!r}; {remedy}", _SOURCE
+        "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {remedy}", _SOURCE
     )
 
 
@@ -153,8 +152,8 @@ def _is_kind(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
-def _shown(value: Any) -> Any:
-    """The offending value: text cut short, objects and lists by their kind alone."""
+def _got(value: Any) -> str:
+    """A value of the wrong kind for a message: quoted if it is text, else plain; objects and lists by name."""
     if isinstance(value, str):
-        return value if len(value) <= MAX_SHOWN_CHARS else f"{value[:MAX_SHOWN_CHARS]}..."
-    return value if value is None or isinstance(value, bool | int | float) else type(value).__name__
+        return ascii(reportable(value))
+    return shown(value) if isinstance(value, bool | int | float) else json_kind(value)
