@@ -269,19 +269,21 @@ def _measure(fact: str) -> str:
 
 
 def _hold_media(limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]) -> None:
-    unknown: dict[str, str] = {}
-    fields: dict[str, None] = {}
+    unknown: dict[str, list[str]] = {}
     for medium, facts in request.media:
-        if medium.kind == limit.kind:
-            for name, condition in limit.limits.items():
-                value = getattr(facts, name)
-                if value is None:
-                    unknown[name] = f"{name} ({condition.describe()})"
-                    fields[medium.field] = None
-                elif not condition.holds(value):
-                    broken.append(_media_violation(limit, name, medium, facts))
-    if unknown:
-        what, where = ", ".join(unknown.values()), ", ".join(fields)
+        if medium.kind != limit.kind:
+            continue
+        missing = []
+        for name, condition in limit.limits.items():
+            value = getattr(facts, name)
+            if value is None:
+                missing.append(f"{name} ({condition.describe()})")
+            elif not condition.holds(value):
+                broken.append(_media_violation(limit, name, medium, facts))
+        if missing:
+            unknown.setdefault(", ".join(missing), []).append(medium.field)
+    for what, places in unknown.items():
+        where = ", ".join(places)
         notes.append(Note(f"{limit.kind}_not_checked", f"not known and so not checked of {where}: {what}"))
 
 

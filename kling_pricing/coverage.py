@@ -15,16 +15,18 @@ from kling_pricing.rules import Choice, Conditions, OneOf, possible
 def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) -> Iterator[Cell]:
     """Every model x resolution x tier for which the matrix allows at least one request; may repeat itself.
 
-    The facts that tiers speak of are tried at all their turning points; every other fact is left unknown, so
-    that a rule excludes a cell only if it does so whatever the rest of the request says.
+    Every action is tried, and the facts that tiers speak of at all their turning points; every other fact is
+    left unknown, so that a rule excludes a cell only if it does so whatever the rest of the request says.
     """
-    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution"})
+    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution", "action"})
     unknown = dict.fromkeys(FACT_TYPES)
     for capabilities in matrix.models.values():
         domains = [_domain(fact, capabilities, tiers) for fact in tier_facts]
+        actions = capabilities.limit("action")
+        domains.append(list(actions.values) if isinstance(actions, OneOf) else [None])
         for resolution in _resolutions(capabilities):
             for values in product(*domains):
-                known = dict(zip(tier_facts, values, strict=True))
+                known = dict(zip((*tier_facts, "action"), values, strict=True))
                 facts = {
                     **unknown,
                     **known,
@@ -48,6 +50,7 @@ def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str]
     if FACT_TYPES[fact] is bool:
         return [False, True]
     conditions: list[Conditions] = [choice.when for choice in tiers]
-    conditions += [rule.need for rule in capabilities.rules]
+    for rule in capabilities.rules:
+        conditions += [rule.when, rule.need]
     edges = [edge for each in conditions if fact in each for edge in each[fact].edges()]
     return list(dict.fromkeys(edges))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from typing import Any, NamedTuple
 
 
@@ -49,6 +50,8 @@ def reportable(value: Any) -> Any:
         return value if len(value) <= MAX_SHOWN_CHARS else f"{value[:MAX_SHOWN_CHARS]}..."
     if isinstance(value, int) and not -_MAX_SHOWN_NUMBER < value < _MAX_SHOWN_NUMBER:
         return "a very large number"
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     if value is None or isinstance(value, bool | int | float | Decimal):
         return value
     return json_kind(value)

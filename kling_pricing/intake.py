@@ -127,7 +127,7 @@ def read_request(
         if medium.kind == "video" and known.length_s is not None:
             facts["video_length_s"] = known.length_s
     implied_by = None
-    if facts["action"] == capabilities.general_action and (implied := capabilities.imply_action(facts)):
+    if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
     unknown = capabilities.unknown(facts) if capabilities.open_facts else ()
     completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()

@@ -84,9 +84,14 @@ def round_to(number: Decimal, step: int, rounding: str) -> Decimal:
     return _EXACT.multiply(steps, step)
 
 
+def round_money(amount: Decimal) -> Decimal:
+    """An amount with at most `MAX_DECIMALS` decimals, half up: the only rounding of money there is."""
+    return amount.quantize(Decimal(1).scaleb(-MAX_DECIMALS), ROUND_HALF_UP, _WIDE)
+
+
 def plain(number: Decimal) -> str:
     """The number in plain decimal notation without needless zeros: `0.714`, `10`, never `1E+1`."""
     text = str(number)
-    if "E" in text:
+    if "E" in text or "e" in text:
         text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kling_pricing.capabilities import CapabilityMatrix
@@ -67,11 +68,27 @@ class Rate(NamedTuple):
         cell: model, resolution and tier.
         unit_price: exact, in the table's currency.
         description: the cell in words, and the price in the provider's own unit where it has one.
+        own_units: the price in the provider's own unit, where it has one.
     """
 
     cell: Cell
     unit_price: Decimal
     description: str
+    own_units: Decimal | None = None
+
+
+class Contract(NamedTuple):
+    """What a customer pays instead of the published prices.
+
+    Attributes:
+        list_rates: the published rates.
+        discount: what is taken off the list total, as a part of one.
+        own_cells: the cells that have a price of the contract's own, off which no discount is taken.
+    """
+
+    list_rates: Mapping[Cell, Rate]
+    discount: Decimal
+    own_cells: frozenset[Cell]
 
 
 class Unpriced(NamedTuple):
@@ -157,6 +174,9 @@ class PriceTable:
         quantity: how the units are counted; first match wins.
         rates: cell -> rate.
         unpriced: what the API allows but nobody published a price for.
+        own_unit: the provider's own unit, in which the rates were published; None: the currency.
+        contract: what a customer pays instead, if this is a contract's table; its `rates` are then the
+            contract's.
         notes: notes of the quotes from this table, each with the instant from which it applies.
         checked: when the table was last compared with a source.
         fresh_until: until when its quotes go without a note that the table is stale.
@@ -180,6 +200,8 @@ class PriceTable:
     rates: Mapping[Cell, Rate]
     unpriced: tuple[Unpriced, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
+    own_unit: str | None = None
+    contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False
@@ -192,19 +214,27 @@ class PriceTable:
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
         quantity_facts = {fact for choice in self.quantity for fact in (choice.result.fact, *choice.when)}
+        object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
         object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
         object.__setattr__(self, "checked", max(source.checked for source in self.sources))
         object.__setattr__(self, "fresh_until", self.checked + STALE_AFTER)
         object.__setattr__(self, "models", frozenset(cell.model for cell in self.rates))
-        object.__setattr__(self, "priced_facts", ("resolution", *sorted(tier_facts | quantity_facts)))
+        object.__setattr__(
+            self, "priced_facts", ("resolution", *sorted((tier_facts | quantity_facts) - {"resolution"}))
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(getattr(self, each.name) for each in fields(self) if each.init)
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return _rebuilt_table, (given | {"rates": dict(self.rates)},)
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Why there is no price for a cell; None when the table does not say."""
         return next((entry.why for entry in self.unpriced if entry.covers(cell)), None)
+
+
+def _rebuilt_table(given: dict[str, Any]) -> PriceTable:
+    return PriceTable(**given)
 
 
 @dataclass(frozen=True)
@@ -214,6 +244,7 @@ class PriceBook:
     Attributes:
         tables: provider -> its tables, oldest first.
         matrices: wire format -> what it accepts.
+        contracts: provider -> the customer's own tables, which come before the published ones.
         providers: wire format -> the providers whose API speaks it.
         formats: provider -> the wire formats its API speaks, the main one first.
         marking_models: model name as written -> the one wire format that knows it.
@@ -221,6 +252,7 @@ class PriceBook:
 
     tables: Mapping[str, tuple[PriceTable, ...]]
     matrices: Mapping[str, CapabilityMatrix]
+    contracts: Mapping[str, tuple[PriceTable, ...]] = field(default_factory=dict)
     providers: Mapping[str, tuple[str, ...]] = field(init=False)
     formats: Mapping[str, tuple[str, ...]] = field(init=False)
     marking_models: Mapping[str, str] = field(init=False)
@@ -239,9 +271,14 @@ class PriceBook:
             for written in matrix.names:
                 known_to.setdefault(written, []).append(matrix.wire_format)
         marking = {written: names[0] for written, names in known_to.items() if len(names) == 1}
+        for name in ("tables", "matrices", "contracts"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "formats", formats)
         object.__setattr__(self, "providers", providers)
         object.__setattr__(self, "marking_models", marking)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))
 
     def table(self, provider: str, at: datetime) -> PriceTable:
         """The provider's table in force at an instant.
@@ -255,6 +292,8 @@ class PriceBook:
             raise PriceNotFoundError(
                 f"no price table of provider {provider!r}; known providers: {known}", provider=provider
             )
+        if self.contracts:
+            tables = (*tables, *self.contracts.get(provider, ()))
         for table in reversed(tables):
             if (table.valid_from is None or table.valid_from <= at) and (
                 table.valid_until is None or at < table.valid_until

@@ -16,10 +16,13 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.findings import Note, Violation, shown
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
-from kling_pricing.money import multiply, plain
-from kling_pricing.price_table import ANY, Cell, PriceBook, PriceTable, Rate
+from kling_pricing.money import add, multiply, plain, round_money
+from kling_pricing.price_table import ANY, Cell, Contract, PriceBook, PriceTable, Rate
 from kling_pricing.request import VideoRequest
 from kling_pricing.suggestions import nearest_valid
+
+MOST_UNITS = 10**6
+"""More units than this are a mistake, whatever a table's limits say."""
 
 
 class LineItem(NamedTuple):
@@ -50,6 +53,7 @@ class Quote(NamedTuple):
         lines: the parts of the total; of a range, those of its maximum.
         minimum: the least that the request can cost, in `currency`.
         maximum: the most that it can cost; equal to `minimum` unless something is not known.
+        list_total: under a contract, what the maximum would be at the published prices; else None.
         notes: what was assumed or noticed.
     """
 
@@ -59,6 +63,7 @@ class Quote(NamedTuple):
     lines: tuple[LineItem, ...]
     minimum: Decimal
     maximum: Decimal
+    list_total: Decimal | None
     notes: tuple[Note, ...]
 
     @property
@@ -168,7 +173,8 @@ class Quote(NamedTuple):
 
     def _amounts(self) -> dict[str, str | None]:
         if self.minimum == self.maximum:
-            return {"total": plain(self.maximum)}
+            total: dict[str, str | None] = {"total": plain(self.maximum)}
+            return total if self.list_total is None else total | {"list_total": plain(self.list_total)}
         return {"total": None, "minimum": plain(self.minimum), "maximum": plain(self.maximum)}
 
     def shown_total(self) -> str:
@@ -185,6 +191,11 @@ class Quote(NamedTuple):
                 f"  {line.description}: {plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
                 f" x {plain(line.unit_price)} = {plain(line.amount)} {self.currency}"
                 for line in self.lines
+            ),
+            *(
+                [f"  at list prices: {plain(self.list_total)} {self.currency}"]
+                if self.list_total is not None
+                else []
             ),
             f"  priced by {self.table.id}, from {'; '.join(source.ref for source in self.table.sources)}",
             *(f"  note: {note.message}" for note in self.notes),
@@ -278,34 +289,57 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
             rate is never used.
     """
     if not request.open_facts:
-        rate, line = _priced(table, request, request.facts)
-        return Quote(request, table, rate, (line,), line.amount, line.amount, notes)
+        rate, lines, total, list_total = _priced(table, request, request.facts)
+        return Quote(request, table, rate, lines, total, total, list_total, notes)
     found = [_priced(table, request, facts) for facts in request.completions]
     if not found:
         raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told")
-    rate, highest = max(found, key=lambda priced: priced[1].amount)
-    lowest = min(line.amount for _, line in found)
-    if lowest != highest.amount:
+    rate, lines, highest, list_total = max(found, key=lambda priced: priced.total)
+    lowest = min(priced.total for priced in found)
+    if lowest != highest:
         unknown = ", ".join(request.field(fact) for fact in request.open_facts)
-        notes = (
-            *notes,
-            Note("range", f"{unknown} decides the price and is not known; the lines show the maximum"),
-        )
-    return Quote(request, table, rate, (highest,), lowest, highest.amount, notes)
+        note = Note("range", f"{unknown} decides the price and is not known; the lines show the maximum")
+        notes = (*notes, note)
+    return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
 
 
-def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> tuple[Rate, LineItem]:
-    """The rate and the line for facts of which everything that matters is known."""
-    (tier,) = table.choose_tier(facts) or ("",)
+class _Priced(NamedTuple):
+    """What facts cost of which everything that matters is known."""
+
+    rate: Rate
+    lines: tuple[LineItem, ...]
+    total: Decimal
+    list_total: Decimal | None
+
+
+def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> _Priced:
+    (tier,) = table.choose_tier(facts)
     (quantity,) = table.choose_quantity(facts)
+    if facts[quantity.fact] is None:
+        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known")
     rate = table.rates.get((facts["model"], facts["resolution"] or ANY, tier))  # type: ignore[call-overload]
     if rate is None:
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
     units = quantity.of(facts)
-    return rate, LineItem(
-        rate.description, units, quantity.unit, rate.unit_price, multiply(rate.unit_price, units)
-    )
+    if not 0 < units <= MOST_UNITS:
+        raise _not_priced(table, request, f"{plain(units)} is no number of {quantity.unit}s that can be billed")
+    amount = multiply(rate.unit_price, units)
+    line = LineItem(rate.description, units, quantity.unit, rate.unit_price, amount)
+    if table.contract is None:
+        return _Priced(rate, (line,), amount, None)
+    return _contract_priced(table.contract, rate, line)
+
+
+def _contract_priced(contract: Contract, rate: Rate, line: LineItem) -> _Priced:
+    """The discount is a line of its own, rounded once, half up, to the last digit that the ledger keeps."""
+    list_total = multiply(contract.list_rates[rate.cell].unit_price, line.quantity)
+    if not contract.discount or rate.cell in contract.own_cells:
+        return _Priced(rate, (line,), line.amount, list_total)
+    off = -round_money(multiply(line.amount, contract.discount))
+    percent = plain(multiply(contract.discount, 100))
+    discount = LineItem(f"contract discount of {percent} %", Decimal(1), "discount", off, off)
+    return _Priced(rate, (line, discount), add(line.amount, off), list_total)
 
 
 def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
@@ -332,7 +366,7 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
             f"{request.field(fact)} is not given; the API's default assumed: {shown(request.defaults[fact])}",
         )
         for fact in table.priced_facts
-        if fact not in request.said and fact in request.defaults
+        if fact not in request.said and fact in request.defaults and fact != "action"
     ]
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)

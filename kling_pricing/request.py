@@ -189,6 +189,7 @@ def add_prompt_facts(facts: dict[str, Any], prompt: str) -> None:
     facts["prompt_chars"] = len(prompt)
     if "<<<" in prompt:
         images = facts.get("images", 0)
-        named = [int(number[:9]) for number in _IMAGE_MARKER.findall(prompt)]
+        named = _IMAGE_MARKER.findall(prompt)
+        there = {str(number) for number in range(1, images + 1)}
         facts["image_markers"] = len(named)
-        facts["dangling_image_markers"] = sum(not 1 <= number <= images for number in named)
+        facts["dangling_image_markers"] = sum(number not in there for number in named)

@@ -22,6 +22,9 @@ from kling_pricing.request import FACT_TYPES, UNSAID
 
 T = TypeVar("T")
 
+_SMALL_RANGE = 64
+"""A range of fewer whole numbers is tried at each of them, not only at its ends."""
+
 
 class Condition(Protocol):
     """What one fact must be."""
@@ -36,7 +39,7 @@ class Condition(Protocol):
         """The allowed values as data: a list, or a map with `min` and `max`."""
 
     def edges(self) -> tuple[Any, ...]:
-        """Values at which the answer can change: those on either side of each boundary."""
+        """Values to try: every allowed one where they are few, and those on either side of each boundary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,10 @@ class OneOf:
         return list(self.values)
 
     def edges(self) -> tuple[Any, ...]:
-        return (False, True) if isinstance(self.values[0], bool) else self.values
+        if isinstance(self.values[0], bool):
+            return (False, True)
+        beyond = [value + 1 for value in self.values if isinstance(value, int)]
+        return tuple(dict.fromkeys((*self.values, *beyond)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Between:
         return {side: bound for side, bound in bounds.items() if bound is not None}
 
     def edges(self) -> tuple[Any, ...]:
+        if self.minimum is not None and self.maximum is not None and self.maximum - self.minimum < _SMALL_RANGE:
+            return tuple(range(max(int(self.minimum) - 1, 0), int(self.maximum) + 2))
         inside = [bound for bound in (self.minimum, self.maximum) if bound is not None]
         below = [] if self.minimum is None else [max(self.minimum - 1, 0)]
         above = [] if self.maximum is None else [self.maximum + 1]

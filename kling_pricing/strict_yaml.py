@@ -3,7 +3,8 @@
 A file of prices is reviewed by people and read by a machine; both must see the same.
 So only the plain part of YAML is read: maps, lists, text, whole numbers, decimals, true, false and null.
 Refused: duplicate keys, anchors, aliases, tags, directives, several documents, keys that are not text, bytes
-that are not UTF-8, nesting deeper than `MAX_DEPTH` and files larger than `MAX_BYTES`.
+that are not UTF-8, characters that cannot be seen, nesting deeper than `MAX_DEPTH`, and files larger than
+`MAX_BYTES`.
 Numbers are exact: `0.0714` becomes a `Decimal`, never a float.
 What YAML 1.1 would turn into something else stays text (`010`, `1:30`, `no`, `1e3`, `2026-04-29`), and a model
 that expects a number or a boolean there says so.
@@ -31,7 +32,11 @@ Path = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound="FileModel")
 
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]|\r(?!\n)"
+)
+"""Control characters, line ends that only YAML sees, and marks that turn the direction of writing."""
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 _CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
@@ -109,6 +114,10 @@ def load(data: bytes, *, name: str) -> Document:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise TableError("not UTF-8 text; save the file as UTF-8", file=name, line=line) from None
+    if hidden := _HIDDEN.search(text):
+        line = text.count("\n", 0, hidden.start()) + 1
+        problem = f"the character U+{ord(hidden[0]):04X} is read and not seen; remove it"
+        raise TableError(problem, file=name, line=line)
     lines: dict[Path, int] = {}
     try:
         return Document(name, _Builder(name, text, lines).document(), lines)
@@ -117,8 +126,7 @@ def load(data: bytes, *, name: str) -> Document:
         problem = f"not YAML: {error.problem or error.context}"
         raise TableError(problem, file=name, line=mark.line + 1 if mark else None) from None
     except yaml.YAMLError as error:
-        problem = str(error).partition("\n")[0]
-        raise TableError(f"not YAML: {problem}; remove the character", file=name) from None
+        raise TableError(f"not YAML: {str(error).splitlines()[0]}", file=name) from None
 
 
 def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, Document]:
@@ -128,10 +136,20 @@ def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, Docume
         TableError: as for `load`, and for the first thing in the file that the model refuses.
     """
     document = load(data, name=name)
+    return checked(document, model), document
+
+
+def checked(document: Document, model: type[_Model]) -> _Model:
+    """Checks a document against its model.
+
+    Raises:
+        TableError: for the first thing in the file that the model refuses.
+    """
     if document.tree is None:
-        raise TableError(f"the file is empty; it needs {', '.join(model.model_fields)}", file=name)
+        needed = [name for name, info in model.model_fields.items() if info.is_required()]
+        raise TableError(f"the file is empty; it needs {', '.join(needed)}", file=document.name)
     try:
-        return model.model_validate(document.tree), document
+        return model.model_validate(document.tree)
     except ValidationError as error:
         problems = [_explained(details) for details in error.errors(include_url=False)]
         found = [(document.error(path, problem), path) for path, problem in problems]

@@ -113,6 +113,21 @@ class PriceFile(FileModel):
     notes: list[NoteEntry] = []
 
 
+class ContractFile(FileModel):
+    """A customer's own prices over a published table: also `prices/<provider>/<name>.yaml`."""
+
+    extends: Text = Field(description="The published table: its folder and file, as acme/2026-11-01.")
+    valid_from: Instant | None = Field(None, description="None: as long as the published table.")
+    valid_until: Instant | None = None
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+    discount: Price | None = Field(None, description="Taken off the list total; 0.1 is ten percent.")
+    unit_value: Price | None = Field(None, description="What one of the provider's units costs this customer.")
+    rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
+        {}, description="Prices that replace the published ones."
+    )
+    notes: list[NoteEntry] = []
+
+
 class RuleEntry(FileModel):
     """When all of `when` hold, all of `need` must; otherwise the API refuses the request."""
 

@@ -19,7 +19,7 @@ from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 from kling_pricing.capabilities import (
@@ -29,10 +29,9 @@ from kling_pricing.capabilities import (
     ModelCapabilities,
     Rule,
 )
+from kling_pricing.contracts import load_contracts
 from kling_pricing.coverage import reachable_cells
 from kling_pricing.errors import TableError
-from kling_pricing.findings import Note
-from kling_pricing.money import multiply, plain
 from kling_pricing.price_table import (
     Billing,
     Cell,
@@ -40,12 +39,11 @@ from kling_pricing.price_table import (
     PriceTable,
     Quantity,
     Rate,
-    Source,
     StatementUnit,
     Unpriced,
 )
 from kling_pricing.rules import Choice, OneOf
-from kling_pricing.strict_yaml import MAX_BYTES, Document, read
+from kling_pricing.strict_yaml import MAX_BYTES, Document, Path, checked, did_you_mean, load, read
 from kling_pricing.table_files import (
     CapabilityFile,
     MediaEntry,
@@ -53,9 +51,11 @@ from kling_pricing.table_files import (
     PriceFile,
     QuantityEntry,
     RuleEntry,
-    SourceEntry,
     WarningEntry,
 )
+from kling_pricing.table_parts import cells, check_period, make_rate, table_id, table_notes, table_sources
+from kling_pricing.wire import NAMES as WIRE_FORMATS
+from kling_pricing.wire import wire_format
 
 TABLES_VARIABLE = "KLING_PRICING_TABLES"
 """Environment variable that names the user's folder of tables."""
@@ -84,30 +84,37 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     """
     found = _yaml_files(_bundled(), "pricing_tables")
     if directory is not None:
-        if not Path(directory).is_dir():
+        if not FilePath(directory).is_dir():
             raise TableError(
                 "no such folder; give one with prices/ or capabilities/ in it", file=str(directory)
             )
-        found |= _yaml_files(Path(directory), str(directory))
+        found |= _yaml_files(FilePath(directory), str(directory))
     matrices = {}
     for (kind, *_), (name, file) in found.items():
         if kind == "capabilities":
             matrix = _load_matrix(file, name)
             matrices[matrix.wire_format] = matrix
     tables: dict[str, list[tuple[PriceTable, Document]]] = {}
-    for (kind, *_), (name, file) in found.items():
-        if kind == "prices":
-            table, document = _load_table(file, name)
+    overlays: list[tuple[str, Document, bytes]] = []
+    for path, (name, file) in found.items():
+        if path[0] == "prices":
+            data = _bytes(file, name)
+            document = load(data, name=name)
+            if isinstance(document.tree, dict) and "extends" in document.tree:
+                overlays.append((path[1], document, data))
+                continue
+            table = _table(document, data, folder=path[1])
             _check_coverage(table, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
-    return PriceBook({provider: _in_order(tables[provider]) for provider in sorted(tables)}, matrices)
+    published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
+    return PriceBook(published, matrices, load_contracts(overlays, published))
 
 
 def _bundled() -> Traversable:
     """The tables of an installed package, else those beside the package in a checkout."""
     package = files("kling_pricing")
     installed = package / "pricing_tables"
-    return installed if installed.is_dir() else Path(str(package)).parent / "pricing_tables"
+    return installed if installed.is_dir() else FilePath(str(package)).parent / "pricing_tables"
 
 
 def _yaml_files(root: Traversable, shown: str) -> dict[tuple[str, ...], tuple[str, Traversable]]:
@@ -155,6 +162,7 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
     entry, document = read(_bytes(file, name), CapabilityFile, name=name)
     if entry.wire_format != _stem(file):
         raise document.error(("wire_format",), f"the file's name says {_stem(file)!r}; make them the same")
+    _check_vocabulary(entry, document)
     names: dict[str, tuple[str, Mapping[str, Any]]] = {}
     models = {}
     for model, model_entry in entry.models.items():
@@ -171,6 +179,32 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
             names[written] = (model, implied[written])
         models[model] = _model_capabilities(model, model_entry, entry, document)
     return CapabilityMatrix(entry.wire_format, models, names, tuple(source.ref for source in entry.sources))
+
+
+def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
+    """Holds a matrix's words against those that its wire format can say, and its parts against each other."""
+    if entry.wire_format not in WIRE_FORMATS:
+        problem = f"no wire format of that name is known; known: {', '.join(WIRE_FORMATS)}"
+        raise document.error(("wire_format",), problem)
+    inputs = wire_format(entry.wire_format).FIELD_NAMES
+    actions = {action for model in entry.models.values() for action in model.actions}
+
+    def known(word: str, words: Iterable[str], path: Path) -> None:
+        if word not in words:
+            raise document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(words))}")
+
+    for place, name in enumerate(entry.required):
+        known(name, inputs, ("required", place))
+    for place, implied in enumerate(entry.implied_actions):
+        known(implied.action, actions, ("implied_actions", place, "action"))
+    for model, each in entry.models.items():
+        for place, name in enumerate(each.fields):
+            known(name, inputs, ("models", model, "fields", place))
+        if "action" in each.limits:
+            raise document.error(("models", model, "limits", "action"), "is said by `actions`; remove it")
+        if "resolution" in each.fields and not isinstance(each.limits.get("resolution"), OneOf):
+            problem = "the model takes a resolution; list those it takes, as resolution: [720p]"
+            raise document.error(("models", model, "limits"), problem)
 
 
 def _model_capabilities(
@@ -214,17 +248,15 @@ def _media_limit(entry: MediaEntry) -> MediaLimit:
     return MediaLimit(entry.kind, entry.limits, entry.source)
 
 
-def _load_table(file: Traversable, name: str) -> tuple[PriceTable, Document]:
-    data = _bytes(file, name)
-    entry, document = read(data, PriceFile, name=name)
-    folder = name.split("/")[-2]
+def _table(document: Document, data: bytes, *, folder: str) -> PriceTable:
+    entry = checked(document, PriceFile)
     if entry.provider != folder:
         raise document.error(("provider",), f"the folder's name says {folder!r}; make them the same")
-    if entry.valid_from and entry.valid_until and entry.valid_from >= entry.valid_until:
-        raise document.error(("valid_until",), "ends before it begins; valid_until must be after valid_from")
-    table = PriceTable(
+    check_period(entry.valid_from, entry.valid_until, document)
+    _check_choices(entry, document)
+    return PriceTable(
         provider=entry.provider,
-        id=f"{entry.provider}/{_stem(file)}",
+        id=table_id(document),
         digest=sha256(data).hexdigest(),
         hosts=tuple(entry.hosts),
         wire_formats=tuple(entry.wire_formats),
@@ -232,19 +264,36 @@ def _load_table(file: Traversable, name: str) -> tuple[PriceTable, Document]:
         currency=entry.currency,
         valid_from=entry.valid_from,
         valid_until=entry.valid_until,
-        sources=tuple(_source(each) for each in entry.sources),
+        sources=table_sources(entry.sources),
         billing=_billing(entry),
         tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
         quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
         rates=_rates(entry),
         unpriced=tuple(Unpriced(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
-        notes=tuple((each.since, Note(each.code, each.message)) for each in entry.notes),
+        notes=table_notes(entry.notes),
+        own_unit=entry.unit.name if entry.unit else None,
     )
-    return table, document
 
 
-def _source(entry: SourceEntry) -> Source:
-    return Source(entry.ref, entry.checked, entry.authority)
+def _check_choices(entry: PriceFile, document: Document) -> None:
+    """Lists of which the first match wins must end in one that always matches, and have it nowhere else."""
+    for key, whens in (
+        ("tiers", [each.when for each in entry.tiers]),
+        ("quantity", [each.when for each in entry.quantity]),
+    ):
+        always = [place for place, when in enumerate(whens) if not when]
+        if not always:
+            raise document.error(
+                (key, len(whens) - 1), "the last entry must have no `when`, so that one always matches"
+            )
+        if always[0] != len(whens) - 1:
+            raise document.error((key, always[0] + 1), "is never reached: the entry before it always matches")
+    seen: set[tuple[str, str | None, str | None]] = set()
+    for place, each in enumerate(entry.unpriced):
+        cell = (each.model, each.resolution, each.tier)
+        if cell in seen:
+            raise document.error(("unpriced", place), "is listed twice; keep one entry")
+        seen.add(cell)
 
 
 def _billing(entry: PriceFile) -> Billing:
@@ -258,20 +307,7 @@ def _quantity(entry: QuantityEntry) -> Quantity:
 
 
 def _rates(entry: PriceFile) -> dict[Cell, Rate]:
-    rates = {}
-    for model, resolutions in entry.rates.items():
-        for resolution, tiers in resolutions.items():
-            for tier, price in tiers.items():
-                cell = Cell(model, resolution, tier)
-                if entry.unit is None:
-                    rates[cell] = Rate(cell, price, str(cell))
-                else:
-                    unit_price = multiply(price, entry.unit.value)
-                    worth = f"{plain(entry.unit.value)} {entry.currency}"
-                    rates[cell] = Rate(
-                        cell, unit_price, f"{cell}, {plain(price)} {entry.unit.name}s at {worth}"
-                    )
-    return rates
+    return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
 
 
 def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:
@@ -279,12 +315,12 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
     formats = [("wire_formats", place, name) for place, name in enumerate(table.wire_formats)]
     formats += [("also_prices", place, name) for place, name in enumerate(table.also_prices)]
     reachable: dict[Cell, str] = {}
-    for key, place, wire_format in formats:
-        if wire_format not in matrices:
+    for key, place, spoken in formats:
+        if spoken not in matrices:
             known = ", ".join(sorted(matrices))
-            raise document.error((key, place), f"no capabilities/{wire_format}.yaml; there are: {known}")
-        for cell in reachable_cells(matrices[wire_format], table.tiers):
-            reachable.setdefault(cell, wire_format)
+            raise document.error((key, place), f"no capabilities/{spoken}.yaml; there are: {known}")
+        for cell in reachable_cells(matrices[spoken], table.tiers):
+            reachable.setdefault(cell, spoken)
     names = ", ".join((*table.wire_formats, *table.also_prices))
     for cell in table.rates:
         if cell not in reachable:
@@ -298,11 +334,11 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
             raise document.error(("unpriced", place), f"{both[0]} has a rate; remove one of the two")
         if not any(unpriced.covers(cell) for cell in reachable):
             raise document.error(("unpriced", place), f"no request can reach {unpriced}; remove the entry")
-    for cell, wire_format in reachable.items():
-        if wire_format in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
+    for cell, spoken in reachable.items():
+        if spoken in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
             raise document.error(
                 ("rates", *cell),
-                f"{wire_format} allows {cell}, which is neither priced nor listed under unpriced; "
+                f"{spoken} allows {cell}, which is neither priced nor listed under unpriced; "
                 "add its published rate, or an unpriced entry that says why there is none",
             )
 

@@ -16,6 +16,7 @@ from kling_pricing.request import FACT_TYPES
 from kling_pricing.rules import Between, Condition, OneOf
 from kling_pricing.strict_yaml import did_you_mean
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", Decimal: "a number"}
 _MEDIA_TYPES: Mapping[str, type] = {"size_bytes": int, "type": str, "length_s": Decimal}
@@ -32,12 +33,12 @@ def _price(value: Any) -> Decimal:
 def _instant(value: Any) -> datetime:
     problem = f"{value!r} is neither a day (2026-04-29) nor an instant with its zone (2026-04-29T08:00:00Z)"
     try:
-        if len(value) == len("2026-04-29"):
+        if _DAY.fullmatch(value):
             value += "T00:00:00Z"
         instant = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError(problem) from None
-    if instant.tzinfo is None or not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+    if "W" in value or instant.tzinfo is None or not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
         raise ValueError(problem)
     return instant.astimezone(UTC)
 

@@ -89,12 +89,12 @@ def found(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any
         ),
         (
             video("kling-v3-omni", prompt="<<<image_2>>>", image_urls=["a"]),
-            [("dangling_image_markers_limit", "prompt", 1)],
+            [("dangling_image_marker", "prompt", 1)],
         ),
         (video("kling-v3-omni", prompt="<<<image_1>>><<<image_2>>>", image_urls=["a", "b"]), []),
         (
             video("kling-video-o1", prompt="<<<image_0>>>", image_urls=["a"]),
-            [("dangling_image_markers_limit", "prompt", 1)],
+            [("dangling_image_marker", "prompt", 1)],
         ),
         (video("kling-v3", prompt="<<<image_1>>>"), []),
         (

@@ -84,7 +84,10 @@ def test_quoted_is_text(text: str) -> None:
         ("&k a: 1", 1, "", "a key must be text"),
         ("a: [1", 2, "", "not YAML"),
         ("a: 1\n\tb: 2", 2, "", "not YAML"),
-        ("a: \x07", None, "", "remove the character"),
+        ("a: 1\nb: \x07", 2, "", "U+0007"),
+        ("a: 1 # x\u2028b: 2", 1, "", "U+2028"),
+        ("a: 1 # x\rb: 2", 1, "", "U+000D"),
+        ("a: \u202e1", 1, "", "U+202E"),
     ],
 )
 def test_each_refusal_names_the_place_and_the_remedy(

@@ -14,8 +14,8 @@ from tests.conftest import AT, video
     [
         (video("kling-v2.6", duration=7), [{"duration": 5}, {"duration": 10}]),
         (video("kling-v2.6", duration=8), [{"duration": 10}, {"duration": 5}]),
-        (video("kling-v3", duration=2), [{"duration": 3}, {"duration": 15}]),
-        (video("kling-v3", duration=40), [{"duration": 15}, {"duration": 3}]),
+        (video("kling-v3", duration=2), [{"duration": 3}, {"duration": 4}, {"duration": 5}]),
+        (video("kling-v3", duration=40), [{"duration": 15}, {"duration": 14}, {"duration": 13}]),
         (video("kling-v2.6", audio=True), [{"resolution": "1080p"}, {"audio": False}]),
         (
             video("kling-v2.6", audio=True, duration=9),

@@ -149,6 +149,14 @@ RATE = "rates.kling-v2-6.720p.silent"
             "allows nothing",
         ),
         (
+            "  - {tier: silent}",
+            "  - {tier: silent, when: {audio: false}}",
+            9,
+            "tiers[0]",
+            "must have no `when`",
+        ),
+        ("  - {tier: silent}", "  - {tier: silent}\n  - {tier: audio}", 10, "tiers[1]", "is never reached"),
+        (
             "rates:",
             "unpriced:\n  - {model: kling-v3, resolution: 4k, tier: silent, why: x}\nrates:",
             13,
@@ -188,6 +196,21 @@ def test_a_price_file_that_cannot_be_trusted_is_refused(
             "did you mean 'need'?",
         ),
         ("duration_s: 5,", "duration_s: '5',", "defaults", "duration_s must be a whole number"),
+        ("required: [model, prompt]", "required: [model, promt]", "required[1]", "did you mean 'prompt'?"),
+        (
+            "watermark, images",
+            "watermarc, images",
+            "models.kling-v3-omni.fields[7]",
+            "did you mean 'watermark'?",
+        ),
+        ("action: first_last_frame,", "action: first_last,", "implied_actions[1].action", "did you mean"),
+        ("      resolution: [720p, 1080p]\n", "", "models.kling-video-o1.limits", "list those it takes"),
+        (
+            "      resolution: [720p, 1080p]\n",
+            "      action: [x]\n",
+            "models.kling-video-o1.limits.action",
+            "is said by",
+        ),
         ("need: {audio: false}", "need: {}", "models.kling-v3-omni.rules[0].need", "add at least one"),
         (
             "size_bytes: {max: 31457280}",
@@ -289,3 +312,116 @@ def test_a_date_that_is_not_believable_is_refused(folder: Folder, value: str) ->
     """It would overflow, or never come."""
     text = PRICES.replace("checked: 2026-11-01", f"checked: {value}")
     assert "neither a day" in refusal(folder({"prices/acme/a.yaml": text})).problem
+
+
+TWO_TIERS = PRICES.replace(
+    "  - {tier: silent}", "  - {tier: long, when: {duration_s: {min: 10}}}\n  - {tier: silent}"
+)
+
+
+def test_a_tier_that_only_some_durations_reach_must_be_priced(folder: Folder) -> None:
+    """Completeness looks at every turning point, not only at the ends."""
+    error = refusal(folder({"prices/acme/a.yaml": TWO_TIERS}))
+    assert error.key_path == "rates.kling-video-o1.720p.long"
+    assert "neither priced nor listed" in error.problem
+
+
+def test_a_rate_whose_action_is_not_allowed_cannot_be_reached(folder: Folder) -> None:
+    """A video-reference rate needs the action that takes a reference video."""
+    text = bundled_capabilities().replace(
+        "actions: [generate, image2video, reference, reference_video]",
+        "actions: [generate, image2video, reference]",
+    )
+    error = refusal(folder({"capabilities/tasks.yaml": text}))
+    assert error.key_path == "rates.kling-v3-omni.720p.video_reference"
+
+
+CONTRACT = """\
+extends: acme/a
+sources: [{ref: our contract, checked: 2026-11-01, authority: official}]
+discount: 0.1
+"""
+
+
+def test_a_contract_shows_list_and_contract_totals(folder: Folder) -> None:
+    """The discount is a line of its own, and the lines sum to what the customer pays."""
+    book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": CONTRACT}))
+    quoted = quote(video(duration=7), provider="acme", book=book, at=AT)
+    assert (quoted.total, quoted.list_total, quoted.table.id) == (Decimal("0.63"), Decimal("0.7"), "acme/ours")
+    assert [(line.description, line.amount) for line in quoted.lines] == [
+        ("kling-v3 720p silent", Decimal("0.7")),
+        ("contract discount of 10 %", Decimal("-0.07")),
+    ]
+    assert "at list prices: 0.7 EUR" in quoted.explain()
+    assert quoted.as_dict()["list_total"] == "0.7"
+
+
+def test_a_discount_is_rounded_once_half_up(folder: Folder) -> None:
+    """Nine decimals are kept: 0.05 x 5 s x 0.0000000333 is 0.0000000083 and becomes 0.000000008."""
+    contract = CONTRACT.replace("0.1", "0.000000033")
+    book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
+    quoted = quote(video("kling-v2.6", duration=5), provider="acme", book=book, at=AT)
+    assert quoted.total == Decimal("0.25") - Decimal("0.000000008")
+
+
+def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:
+    """No discount is taken off it; other cells get theirs."""
+    contract = CONTRACT + "rates: {kling-v3: {720p: {silent: 0.08}}}\n"
+    book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
+    own = quote(video(duration=5), provider="acme", book=book, at=AT)
+    assert (own.total, own.list_total) == (Decimal("0.4"), Decimal("0.5"))
+    other = quote(video(duration=5, resolution="1080p"), provider="acme", book=book, at=AT)
+    assert (other.total, other.list_total) == (Decimal("0.9"), Decimal(1))
+
+
+def test_a_contract_holds_for_its_period_only(folder: Folder) -> None:
+    """Before and after it, the published prices are quoted."""
+    contract = CONTRACT + "valid_from: 2026-12-01\nvalid_until: 2027-01-01\n"
+    book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
+    ids = [
+        book.table("acme", datetime(year, month, day, tzinfo=UTC)).id
+        for year, month, day in ((2026, 11, 30), (2026, 12, 1), (2026, 12, 31), (2027, 1, 1))
+    ]
+    assert ids == ["acme/a", "acme/ours", "acme/ours", "acme/a"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key_path", "remedy"),
+    [
+        ("acme/a", "acme/b", 1, "extends", "did you mean 'acme/a'?"),
+        ("acme/a", "qingbo/2026-04-29", 1, "extends", "put this file into prices/qingbo/"),
+        ("discount: 0.1", "discount: 10", 3, "discount", "ten percent is 0.1"),
+        ("discount: 0.1", "dicount: 0.1", 3, "dicount", "did you mean 'discount'?"),
+        ("discount: 0.1", "", 1, "", "changes nothing"),
+        ("discount: 0.1", "unit_value: 0.1", 3, "unit_value", "is not priced in units"),
+        (
+            "discount: 0.1",
+            "rates: {kling-v3: {8k: {silent: 1}}}",
+            3,
+            "rates.kling-v3.8k.silent",
+            "publishes no price",
+        ),
+    ],
+)
+def test_a_bad_contract_names_its_file_and_line(
+    folder: Folder, old: str, new: str, line: int, key_path: str, remedy: str
+) -> None:
+    """A contract is read as strictly as a published table."""
+    error = refusal(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": CONTRACT.replace(old, new)}))
+    assert error.file.endswith("prices/acme/ours.yaml")
+    assert (error.line, error.key_path) == (line, key_path)
+    assert remedy in error.problem
+
+
+def test_two_contracts_in_force_at_once_are_an_error(folder: Folder) -> None:
+    """Which of them applies is not for the library to guess."""
+    files = {"prices/acme/a.yaml": PRICES, "prices/acme/b.yaml": CONTRACT, "prices/acme/c.yaml": CONTRACT}
+    assert "is in force together with acme/b" in refusal(folder(files)).problem
+
+
+def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
+    """Nobody can change a later quote's price by accident."""
+    with pytest.raises(TypeError):
+        book.tables["qingbo"] = ()  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        book.tables["qingbo"][0].rates.clear()  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from kling_pricing.media import MediaFacts, facts_of
 from kling_pricing.price_table import PriceBook
 from kling_pricing.tables import TABLES_VARIABLE, load_price_book
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -23,7 +25,7 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     if value is None:
         return None
     try:
-        at = datetime.fromisoformat(f"{value}T00:00:00Z" if len(value) == len("2026-11-21") else value)
+        at = datetime.fromisoformat(f"{value}T00:00:00Z" if _DAY.fullmatch(value) else value)
     except ValueError:
         raise click.BadParameter(
             f"{value!r} is not ISO 8601, such as 2026-11-21 or 2026-11-21T08:00:00Z"

@@ -15,7 +15,15 @@ from typing import Any, NamedTuple, TypeAlias
 from kling_pricing.errors import WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 
-Problems: TypeAlias = list[Violation]
+
+class Problems(list[Violation]):
+    """What is wrong with a payload so far, and whether unknown fields are."""
+
+    def __init__(self, *, allow_unknown: bool) -> None:
+        super().__init__()
+        self.allow_unknown = allow_unknown
+
+
 Check: TypeAlias = Callable[[Any, str, Problems], None]
 
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
@@ -48,7 +56,7 @@ def read_fields(
         WireFormatError: with one violation for every field that is unknown or of another type.
     """
     values, said = {}, {}
-    problems: Problems = []
+    problems = Problems(allow_unknown=allow_unknown)
     for name, value in payload.items():
         if value is None:
             continue
@@ -105,7 +113,7 @@ def one_of(*values: str) -> Check:
 
 
 def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) -> Check:
-    """Checks an object inside the payload; unknown fields in it are always refused."""
+    """Checks an object inside the payload, whose unknown fields are treated like the payload's own."""
 
     def check(value: Mapping[str, Any], path: str, problems: Problems) -> None:
         for name in required:
@@ -117,13 +125,19 @@ def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) ->
             if inner is None:
                 continue
             if field is None:
-                problems.append(_unknown(name, inner, fields, path=here))
+                if not problems.allow_unknown:
+                    problems.append(_unknown(name, inner, fields, path=here))
             elif not _is_kind(inner, field.kind):
                 problems.append(wrong(here, _KINDS[field.kind], inner))
             elif field.check is not None:
                 field.check(inner, here, problems)
 
     return check
+
+
+def folded(text: str) -> str:
+    """Text in lower case, as far as it is ASCII: `4K` is 4k, and a letter that only looks like K is not."""
+    return text.lower() if text.isascii() else text
 
 
 def wrong(path: str, expected: str, value: Any) -> Violation:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, each, not_empty, object_with, one_of, read_fields
+from kling_pricing.wire.shape import Field, each, folded, not_empty, object_with, one_of, read_fields
 from kling_pricing.wire.task import Task, exact, text
 
 _REFERENCE_VIDEO = object_with(
@@ -48,7 +48,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     facts, said = read_fields(FIELDS, payload, wire_format="tasks", allow_unknown=allow_unknown)
     if "resolution" in facts:
-        facts["resolution"] = facts["resolution"].lower()
+        facts["resolution"] = folded(facts["resolution"])
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
     prompt = facts.pop("prompt", None)

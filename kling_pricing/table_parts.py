@@ -1,0 +1,60 @@
+"""What published tables and contracts are both made of: from the parts of a file to the parts of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from kling_pricing.findings import Note
+from kling_pricing.money import multiply, plain
+from kling_pricing.price_table import Cell, Rate, Source
+from kling_pricing.strict_yaml import Document
+from kling_pricing.table_files import NoteEntry, SourceEntry, UnitEntry
+
+
+def table_id(document: Document) -> str:
+    """Folder and file name without its ending: `<provider>/<date>`."""
+    folder, name = document.name.split("/")[-2:]
+    return f"{folder}/{name.removesuffix('.yaml')}"
+
+
+def table_sources(entries: Iterable[SourceEntry]) -> tuple[Source, ...]:
+    """Where a table was published."""
+    return tuple(Source(each.ref, each.checked, each.authority) for each in entries)
+
+
+def table_notes(entries: Iterable[NoteEntry]) -> tuple[tuple[datetime | None, Note], ...]:
+    """The notes of its quotes, each with the instant from which it applies."""
+    return tuple((each.since, Note(each.code, each.message)) for each in entries)
+
+
+def cells(rates: Mapping[str, Mapping[str, Mapping[str, Decimal]]]) -> Iterator[tuple[Cell, Decimal]]:
+    """Every cell of a file's rates with its price."""
+    for model, resolutions in rates.items():
+        for resolution, tiers in resolutions.items():
+            for tier, price in tiers.items():
+                yield Cell(model, resolution, tier), price
+
+
+def make_rate(cell: Cell, price: Decimal, unit: UnitEntry | None, currency: str) -> Rate:
+    """The rate of a cell; a price in the provider's own unit becomes money, exactly."""
+    if unit is None:
+        return Rate(cell, price, str(cell))
+    return own_unit_rate(cell, price, unit.name, unit.value, currency)
+
+
+def own_unit_rate(cell: Cell, price: Decimal, name: str, value: Decimal, currency: str) -> Rate:
+    """The rate of a cell that costs `price` units, each worth `value`."""
+    description = f"{cell}, {plain(price)} {name}s at {plain(value)} {currency}"
+    return Rate(cell, multiply(price, value), description, price)
+
+
+def check_period(valid_from: datetime | None, valid_until: datetime | None, document: Document) -> None:
+    """Refuses a period that ends before it begins.
+
+    Raises:
+        TableError: it does.
+    """
+    if valid_from and valid_until and valid_from >= valid_until:
+        raise document.error(("valid_until",), "ends before it begins; valid_until must be after valid_from")
