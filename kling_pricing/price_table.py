@@ -74,8 +74,8 @@ class Rate(NamedTuple):
     description: str
 
 
-class Unpriced(NamedTuple):
-    """Cells that the API allows and nobody published a price for; None is every resolution, every tier."""
+class Cells(NamedTuple):
+    """Some cells of a table, and what is to be said of them; None is every resolution, every tier."""
 
     model: str
     resolution: str | None
@@ -157,6 +157,7 @@ class PriceTable:
         quantity: how the units are counted; first match wins.
         rates: cell -> rate.
         unpriced: what the API allows but nobody published a price for.
+        past_only: rates that the API's rules of today cannot reach, kept for re-pricing the past.
         notes: notes of the quotes from this table, each with the instant from which it applies.
         checked: when the table was last compared with a source.
         fresh_until: until when its quotes go without a note that the table is stale.
@@ -178,7 +179,8 @@ class PriceTable:
     tiers: tuple[Choice[str], ...]
     quantity: tuple[Choice[Quantity], ...]
     rates: Mapping[Cell, Rate]
-    unpriced: tuple[Unpriced, ...]
+    unpriced: tuple[Cells, ...]
+    past_only: tuple[Cells, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(

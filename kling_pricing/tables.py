@@ -35,13 +35,13 @@ from kling_pricing.money import multiply, plain
 from kling_pricing.price_table import (
     Billing,
     Cell,
+    Cells,
     PriceBook,
     PriceTable,
     Quantity,
     Rate,
     Source,
     StatementUnit,
-    Unpriced,
 )
 from kling_pricing.rules import Choice, OneOf
 from kling_pricing.strict_yaml import MAX_BYTES, Document, read
@@ -233,7 +233,8 @@ def _load_table(file: Traversable, name: str) -> tuple[PriceTable, Document]:
         tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
         quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
         rates=_rates(entry),
-        unpriced=tuple(Unpriced(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
+        unpriced=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
+        past_only=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.past_only),
         notes=tuple((each.since, Note(each.code, each.message)) for each in entry.notes),
     )
     return table, document
@@ -282,8 +283,17 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
         for cell in reachable_cells(matrices[wire_format], table.tiers):
             reachable.setdefault(cell, wire_format)
     names = ", ".join((*table.wire_formats, *table.also_prices))
+    for place, past in enumerate(table.past_only):
+        covered = [cell for cell in table.rates if past.covers(cell)]
+        if not covered:
+            raise document.error(("past_only", place), f"{past} has no rate; remove the entry")
+        if now := [cell for cell in covered if cell in reachable]:
+            raise document.error(
+                ("past_only", place),
+                f"{reachable[now[0]]} allows {now[0]}; name only what requests cannot reach",
+            )
     for cell in table.rates:
-        if cell not in reachable:
+        if cell not in reachable and not any(past.covers(cell) for past in table.past_only):
             raise document.error(
                 ("rates", *cell),
                 f"no request can reach this rate: {names} allows no {cell}; "
