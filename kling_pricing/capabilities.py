@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from kling_pricing.findings import Note, Violation, reportable, shown
 from kling_pricing.media import MediaFacts, Medium
-from kling_pricing.request import FACT_TYPES, UNSAID, Facts, VideoRequest
+from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID, Facts, VideoRequest
 from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold
 
 
@@ -116,9 +116,15 @@ class ModelCapabilities:
         facts["model"] = self.model
         return cast("Facts", facts)
 
-    def unknown(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
-        """The open facts that are not known."""
-        return tuple([fact for fact in self.open_facts if facts[fact] is None])
+    def unknown(self, facts: Mapping[str, Any], said: Mapping[str, str]) -> tuple[str, ...]:
+        """The open facts that are not known; of an input that is not said there is nothing to know."""
+        return tuple(
+            [
+                fact
+                for fact in self.open_facts
+                if facts[fact] is None and (fact not in INPUT_OF or INPUT_OF[fact] in said)
+            ]
+        )
 
     def completions(
         self, facts: Mapping[str, Any], unknown: tuple[str, ...], possible: Mapping[str, tuple[Any, ...]]
@@ -146,10 +152,18 @@ class ModelCapabilities:
             if not rule.warning
         )
 
-    def limit(self, fact: str) -> Condition | None:
-        """The condition a fact must meet whatever the rest of the request says; None when there is none."""
+    def limit(self, fact: str, facts: Mapping[str, Any] | None = None) -> Condition | None:
+        """The condition a fact must meet; None when there is none.
+
+        Without `facts` it is one that holds whatever the rest of the request says, with them also one that
+        holds for these.
+        """
         limits = (
-            rule.need[fact] for rule in self.rules if not rule.when and not rule.warning and fact in rule.need
+            rule.need[fact]
+            for rule in self.rules
+            if fact in rule.need
+            and not rule.warning
+            and (not rule.when or (facts is not None and hold(rule.when, facts)))
         )
         return next(limits, None)
 

@@ -129,7 +129,7 @@ def read_request(
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
-    unknown = capabilities.unknown(facts) if capabilities.open_facts else ()
+    unknown = capabilities.unknown(facts, said.fields) if capabilities.open_facts else ()
     completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
     read = VideoRequest(
         name,

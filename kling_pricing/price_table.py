@@ -91,8 +91,8 @@ class Contract(NamedTuple):
     own_cells: frozenset[Cell]
 
 
-class Unpriced(NamedTuple):
-    """Cells that the API allows and nobody published a price for; None is every resolution, every tier."""
+class Cells(NamedTuple):
+    """Some cells of a table, and what is to be said of them; None is every resolution, every tier."""
 
     model: str
     resolution: str | None
@@ -177,6 +177,7 @@ class PriceTable:
         own_unit: the provider's own unit, in which the rates were published; None: the currency.
         contract: what a customer pays instead, if this is a contract's table; its `rates` are then the
             contract's.
+        unreached: rates that the API's rules of today cannot reach, kept for re-pricing the past.
         notes: notes of the quotes from this table, each with the instant from which it applies.
         checked: when the table was last compared with a source.
         fresh_until: until when its quotes go without a note that the table is stale.
@@ -198,7 +199,8 @@ class PriceTable:
     tiers: tuple[Choice[str], ...]
     quantity: tuple[Choice[Quantity], ...]
     rates: Mapping[Cell, Rate]
-    unpriced: tuple[Unpriced, ...]
+    unpriced: tuple[Cells, ...]
+    unreached: tuple[Cells, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
     contract: Contract | None = None

@@ -87,7 +87,7 @@ def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoReques
     current = facts[fact]
     if FACT_TYPES[fact] is bool:
         return [not current]
-    limit = capabilities.limit(fact)
+    limit = capabilities.limit(fact, facts)
     if limit is None:
         return []
     values: list[Any] = [value for value in limit.edges() if limit.holds(value) and value != current]

@@ -83,6 +83,18 @@ class UnpricedEntry(FileModel):
     why: Text
 
 
+class UnreachedEntry(FileModel):
+    """Rates kept for re-pricing the past: the API of that time could reach them, its rules of today cannot.
+
+    They are exempt from the check that some request can reach each rate, and from nothing else.
+    """
+
+    model: Name
+    resolution: Name | None = Field(None, description="None: every resolution.")
+    tier: Code | None = Field(None, description="None: every tier.")
+    why: Text
+
+
 class NoteEntry(FileModel):
     """A note that every quote from this table carries."""
 
@@ -110,6 +122,7 @@ class PriceFile(FileModel):
     )
     unit: UnitEntry | None = Field(None, description="Given when the rates are not in the currency itself.")
     unpriced: list[UnpricedEntry] = []
+    unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
 
 

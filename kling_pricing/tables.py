@@ -35,12 +35,12 @@ from kling_pricing.errors import TableError
 from kling_pricing.price_table import (
     Billing,
     Cell,
+    Cells,
     PriceBook,
     PriceTable,
     Quantity,
     Rate,
     StatementUnit,
-    Unpriced,
 )
 from kling_pricing.rules import Choice, OneOf
 from kling_pricing.strict_yaml import MAX_BYTES, Document, Path, checked, did_you_mean, load, read
@@ -269,7 +269,8 @@ def _table(document: Document, data: bytes, *, folder: str) -> PriceTable:
         tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
         quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
         rates=_rates(entry),
-        unpriced=tuple(Unpriced(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
+        unpriced=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
+        unreached=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
     )
@@ -322,8 +323,17 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
         for cell in reachable_cells(matrices[spoken], table.tiers):
             reachable.setdefault(cell, spoken)
     names = ", ".join((*table.wire_formats, *table.also_prices))
+    for place, past in enumerate(table.unreached):
+        covered = [cell for cell in table.rates if past.covers(cell)]
+        if not covered:
+            raise document.error(("unreached", place), f"{past} has no rate; remove the entry")
+        if now := [cell for cell in covered if cell in reachable]:
+            raise document.error(
+                ("unreached", place),
+                f"{reachable[now[0]]} allows {now[0]}; name only what requests cannot reach",
+            )
     for cell in table.rates:
-        if cell not in reachable:
+        if cell not in reachable and not any(past.covers(cell) for past in table.unreached):
             raise document.error(
                 ("rates", *cell),
                 f"no request can reach this rate: {names} allows no {cell}"

@@ -88,7 +88,7 @@ def test_an_unknown_model_is_never_replaced(
 ) -> None:
     """It is an error that lists the known names and suggests the nearest."""
     with pytest.raises(CapabilityError) as caught:
-        quote({"model": model, "prompt": "x"}, at=AT)
+        quote({"model": model, "prompt": "x"}, wire_format="tasks", at=AT)
     (violation,) = caught.value.violations
     assert (violation.code, violation.field, violation.value) == (code, "model", model)
     assert violation.allowed == ["kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6"]
@@ -139,7 +139,7 @@ def test_a_second_provider_of_the_same_format_must_be_chosen(tmp_path: Path) -> 
     both = load_price_book(tmp_path)
     with pytest.raises(PriceNotFoundError) as caught:
         quote(video(), book=both, at=AT)
-    assert caught.value.priced_instead == ("acme", "qingbo")
+    assert caught.value.priced_instead == ("acme", "qingbo", "qingbo-ai")
     assert quote(video(), provider="qingbo", book=both, at=AT).currency == "USD"
 
 
