@@ -130,6 +130,8 @@ def read_request(
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
     unknown = capabilities.unknown(facts, said.fields) if capabilities.open_facts else ()
+    if unknown:  # only what can change a price is worth trying out
+        unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
     completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
     read = VideoRequest(
         name,
@@ -153,7 +155,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     Fields and model names that only one format knows decide; else the provider's own format; else the default.
 
     Returns:
-        The format, and whether nothing in the payload or the arguments decided it.
+        The format, and whether nothing decided it: neither the payload nor a provider that speaks only one.
 
     Raises:
         WireFormatError: the payload has marks of two formats; the message names both.
@@ -171,7 +173,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     if marks:
         return next(iter(marks)), False
     own = book.formats.get(provider or "", ())
-    return (own[0], False) if own else (DEFAULT_WIRE_FORMAT, True)
+    return (own[0], len(own) > 1) if own else (DEFAULT_WIRE_FORMAT, True)
 
 
 def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Mapping[str, Any]]:
@@ -214,9 +216,18 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             pricing = [
                 name for name, tables in book.tables.items() if any(model in table.models for table in tables)
             ]
+            if providers:
+                problem = f"several providers speak {request.wire_format} ({', '.join(providers)})"
+            else:
+                problem = f"no provider with known prices speaks {request.wire_format}"
+            if pricing:
+                remedy = (
+                    f"choose whose prices apply with provider=...; {model} is priced by: {', '.join(pricing)}"
+                )
+            else:
+                remedy = f"nobody prices {model}: add a table of your own"
             raise PriceNotFoundError(
-                f"more than one provider, or none, speaks {request.wire_format}; say which one bills you. "
-                f"{model} is priced by: {', '.join(pricing) or 'nobody'}",
+                f"{problem}; {remedy}",
                 model=model,
                 priced_instead=pricing,
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -239,6 +240,14 @@ def _rebuilt_table(given: dict[str, Any]) -> PriceTable:
     return PriceTable(**given)
 
 
+class OtherDefault(NamedTuple):
+    """What another wire format takes when the payload does not say."""
+
+    wire_format: str
+    fact: str
+    default: Any
+
+
 @dataclass(frozen=True)
 class PriceBook:
     """Everything that is known: all price tables and all capability matrices.
@@ -250,6 +259,9 @@ class PriceBook:
         providers: wire format -> the providers whose API speaks it.
         formats: provider -> the wire formats its API speaks, the main one first.
         marking_models: model name as written -> the one wire format that knows it.
+        priced_facts: the facts that can change a price in any of the tables.
+        other_defaults: (provider, wire format, model name as written) -> the defaults that differ where the
+            same name is read as another format of the provider, each with that format.
     """
 
     tables: Mapping[str, tuple[PriceTable, ...]]
@@ -258,6 +270,8 @@ class PriceBook:
     providers: Mapping[str, tuple[str, ...]] = field(init=False)
     formats: Mapping[str, tuple[str, ...]] = field(init=False)
     marking_models: Mapping[str, str] = field(init=False)
+    priced_facts: frozenset[str] = field(init=False)
+    other_defaults: Mapping[tuple[str, str, str], tuple[OtherDefault, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         formats = {
@@ -277,7 +291,26 @@ class PriceBook:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "formats", formats)
         object.__setattr__(self, "providers", providers)
+        priced = (fact for tables in self.tables.values() for table in tables for fact in table.priced_facts)
         object.__setattr__(self, "marking_models", marking)
+        object.__setattr__(self, "priced_facts", frozenset(priced))
+        object.__setattr__(self, "other_defaults", self._other_defaults())
+
+    def _other_defaults(self) -> dict[tuple[str, str, str], tuple[OtherDefault, ...]]:
+        found: dict[tuple[str, str, str], tuple[OtherDefault, ...]] = {}
+        for provider, spoken in self.formats.items():
+            for one, other in permutations(spoken, 2):
+                ours, theirs = self.matrices[one], self.matrices[other]
+                for written in ours.names.keys() & theirs.names.keys():
+                    here = ours.models[ours.names[written][0]].assumable
+                    there = theirs.models[theirs.names[written][0]].assumable
+                    key = (provider, one, written)
+                    found[key] = found.get(key, ()) + tuple(
+                        OtherDefault(other, fact, there[fact])
+                        for fact, value in here.items()
+                        if fact in there and there[fact] != value
+                    )
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))

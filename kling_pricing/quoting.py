@@ -20,6 +20,7 @@ from kling_pricing.money import add, multiply, plain, round_money
 from kling_pricing.price_table import ANY, Cell, Contract, PriceBook, PriceTable, Rate
 from kling_pricing.request import VideoRequest
 from kling_pricing.suggestions import nearest_valid
+from kling_pricing.wire import wire_format as wire_format_named
 
 MOST_UNITS = 10**6
 """More units than this are a mistake, whatever a table's limits say."""
@@ -243,6 +244,8 @@ def quote(
             suggestions=nearest_valid(request, resolved, book, media=media, allow_unknown=allow_unknown),
         )
     table = choose_table(resolved, book, provider, when)
+    if resolved.format_assumed:
+        found += _other_readings(resolved, table, book)
     return price(table, resolved, _notes(resolved, table, found, when))
 
 
@@ -383,6 +386,30 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
             )
         )
     return tuple(notes)
+
+
+def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -> list[Note]:
+    """Notes for what the same payload would mean, and perhaps cost, in another format of the provider."""
+    notes = []
+    for other, fact, default in book.other_defaults.get(
+        (table.provider, request.wire_format, request.model), ()
+    ):
+        wire = wire_format_named(other)
+        if (
+            fact in table.priced_facts
+            and fact not in request.said
+            and wire.FIELDS.keys() >= {*request.said.values()}
+        ):
+            ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
+            notes.append(
+                Note(
+                    "other_reading",
+                    f"read as wire format {request.wire_format}; as {other}, {theirs} would be "
+                    f"{shown(default)} by default, which may cost differently: "
+                    f"name the wire format, or give {ours}",
+                )
+            )
+    return notes
 
 
 @cache

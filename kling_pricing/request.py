@@ -29,6 +29,8 @@ class Facts(TypedDict):
     """`720p`, `1080p`, `4k`."""
     duration_s: int | None
     """Seconds of video asked for."""
+    duration_beside_shots: bool
+    """Whether the payload gives the video a length of its own beside those of its shots."""
     audio: bool | None
     """Whether a soundtrack is generated."""
     watermark: bool | None
@@ -117,6 +119,7 @@ INPUT_OF: Mapping[str, str] = {
     "start_images": "images",
     "negative_prompt_chars": "negative_prompt",
     "video_length_s": "videos",
+    "duration_beside_shots": "duration_s",
     "fewest_element_images": "elements",
     "most_element_images": "elements",
     "shots_excess_s": "shots",

@@ -187,6 +187,7 @@ class ModelEntry(FileModel):
     actions: Annotated[list[Code], Field(min_length=1)]
     fields: Annotated[list[Code], Field(min_length=1, description="Inputs it takes; anything else is refused.")]
     limits: FactConditions
+    defaults: FactValues = Field({}, description="The file's defaults, where this model's differ.")
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []

@@ -231,7 +231,7 @@ def _model_capabilities(
         names=tuple(entry.names),
         fields=frozenset(entry.fields),
         required=tuple(file.required),
-        defaults=file.defaults,
+        defaults=file.defaults | entry.defaults,
         rules=tuple(rules),
         implied_actions=tuple(implied),
         media=tuple(_media_limit(each) for each in (*file.media, *entry.media)),

@@ -242,7 +242,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "sound; price tables: 3, their rates: 70, capability matrices: 2\n"
+    assert good.stdout == "sound; price tables: 3, their rates: 70, capability matrices: 4\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))

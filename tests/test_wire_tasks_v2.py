@@ -351,7 +351,7 @@ DURATION_LIMIT = "duration_s_limit"
     ("payload", "expected"),
     [
         (v2(duration=None), [("duration_s_required", "duration", None)]),
-        (v2(prompt=None), [("prompt_required", "prompt", None), ("prompt_chars_limit", "prompt", 0)]),
+        (v2(prompt=None), [("prompt_required", "prompt", None)]),
         (v2(prompt=""), [("prompt_chars_limit", "prompt", 0)]),
         (v2(n=1), []),
         (v2(n=2), [("calls_limit", "n", 2)]),
@@ -540,7 +540,7 @@ def test_the_length_of_the_video_is_held_against_its_limits(
 @pytest.mark.parametrize(
     ("payload", "suggestions"),
     [
-        (v2("kling-v3-omni", duration=2), [{"duration": 3}, {"duration": 15}]),
+        (v2("kling-v3-omni", duration=2), [{"duration": 3}, {"duration": 4}, {"duration": 5}]),
         (v2("kling-video-o1", duration=9), [{"duration": 10}, {"duration": 5}]),
         (edit(duration=5), [{"duration": 0}, {"action": "generate"}]),
         (motion(duration=5), [{"duration": 0}]),

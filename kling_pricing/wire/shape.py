@@ -9,6 +9,7 @@ messages need no translation.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,7 +36,7 @@ class Field(NamedTuple):
 
     Attributes:
         name: the input it says, in words that do not depend on the API.
-        kind: its JSON type: str, int, bool, list or dict.
+        kind: its JSON type: str, int, bool, list or dict; object where the check decides.
         check: looks further into the value, and adds what is wrong to the problems.
     """
 
@@ -86,6 +87,18 @@ def not_empty(value: str, path: str, problems: Problems) -> None:
     """Checks a URL: any text, but there must be one."""
     if not value:
         problems.append(wrong(path, "text that is not empty", value))
+
+
+def number(value: Any, path: str, problems: Problems) -> None:
+    """Checks a number, whole or not; its field's kind is object, because JSON has two types for it."""
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if not is_number or not decimal(value).is_finite():
+        problems.append(wrong(path, "a number", value))
+
+
+def decimal(value: Any) -> Decimal:
+    """A number of a payload, as its JSON writes it: 0.1 is one tenth."""
+    return Decimal(str(value)) if isinstance(value, float) else Decimal(value)
 
 
 def each(kind: type, check: Check | None = None) -> Check:

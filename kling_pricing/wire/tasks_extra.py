@@ -1,0 +1,233 @@
+"""Wire format `tasks_extra`: `POST /v1/tasks` with the model's own parameters in `extra` (seed 001)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kling_pricing.errors import WireFormatError
+from kling_pricing.media import Medium
+from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.shape import (
+    Field,
+    Problems,
+    decimal,
+    each,
+    not_empty,
+    number,
+    object_with,
+    one_of,
+    read_fields,
+    wrong,
+)
+from kling_pricing.wire.task import Task, exact, text
+
+_RESOLUTIONS = {"std": "720p", "pro": "1080p"}
+_MODES = {resolution: mode for mode, resolution in _RESOLUTIONS.items()}
+
+_CAMERA_CONTROL = object_with(
+    {
+        "type": Field("type", str, not_empty),
+        "config": Field(
+            "config",
+            dict,
+            object_with(
+                {
+                    name: Field(name, object, number)
+                    for name in ("horizontal", "vertical", "pan", "tilt", "roll", "zoom")
+                }
+            ),
+        ),
+    },
+    required=["type"],
+)
+_POINT = object_with({"x": Field("x", object, number), "y": Field("y", object, number)}, required=["x", "y"])
+_MASK = object_with(
+    {
+        "mask_url": Field("mask_url", str, not_empty),
+        "trajectories": Field("trajectories", list, each(dict, _POINT)),
+    },
+    required=["mask_url", "trajectories"],
+)
+_SHOT = re.compile(r"shot_(0|[1-9][0-9]{0,5})_(prompt|duration)")
+_SHOT_FIELDS = {"prompt": Field("shots", str, not_empty), "duration": Field("shots", int)}
+_EXTRA: Mapping[str, Field] = {
+    "mode": Field("resolution", str, one_of(*_RESOLUTIONS)),
+    "enable_audio": Field("audio", bool),
+    "cfg_scale": Field("cfg_scale", object, number),
+    "camera_control": Field("camera", dict, _CAMERA_CONTROL),
+    "static_mask": Field("static_mask", str, not_empty),
+    "dynamic_masks": Field("masks", list, each(dict, _MASK)),
+    "shot_1_prompt": _SHOT_FIELDS["prompt"],
+    "shot_1_duration": _SHOT_FIELDS["duration"],
+}
+
+
+def _check_extra(value: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """Checks `extra`; each shot that it begins, it must give whole."""
+    named = [match for name in value if (match := _SHOT.fullmatch(str(name)))]
+    shots = {match[0]: _SHOT_FIELDS[match[2]] for match in named}
+    object_with({**_EXTRA, **shots})(value, path, problems)
+    said = {match[0] for match in named if value.get(match[0]) is not None}
+    for shot in dict.fromkeys(match[1] for match in named if match[0] in said):
+        for part in _SHOT_FIELDS:
+            if f"shot_{shot}_{part}" not in said:
+                problems.append(wrong(f"{path}.shot_{shot}_{part}", "present", None))
+
+
+FIELDS: Mapping[str, Field] = {
+    "model": Field("model", str),
+    "action": Field("action", str),
+    "prompt": Field("prompt", str),
+    "aspect_ratio": Field("aspect_ratio", str),
+    "duration": Field("duration_s", int),
+    "negative_prompt": Field("negative_prompt", str),
+    "image_urls": Field("images", list, each(str, not_empty)),
+    "last_frame": Field("last_frame", str, not_empty),
+    "callback_url": Field("callback_url", str, not_empty),
+    "extra": Field("extra", dict, _check_extra),
+}
+
+FIELD_NAMES: Mapping[str, str] = {
+    **{field.name: name for name, field in FIELDS.items() if name != "extra"},
+    **{field.name: f"extra.{name}" for name, field in _EXTRA.items() if not name.startswith("shot_")},
+    "shots": "extra.shot_1_prompt",
+}
+
+
+def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
+    """Reads what a payload says; see `WireFormat.parse`."""
+    facts, said = read_fields(FIELDS, payload, wire_format="tasks_extra", allow_unknown=allow_unknown)
+    prompt, negative_prompt = facts.pop("prompt", None), facts.pop("negative_prompt", None)
+    facts.pop("callback_url", None)
+    if "aspect_ratio" in facts:
+        facts["aspect_ratio_stated"] = True
+    if negative_prompt is not None:
+        facts["negative_prompt_chars"] = len(negative_prompt)
+    media = _take_images(facts)
+    if "extra" in facts:
+        del said["extra"]
+        _take_extra(facts.pop("extra"), facts, said)
+    if prompt is not None:
+        add_prompt_facts(facts, prompt)
+    return Said(facts, said, media)
+
+
+def _take_images(facts: dict[str, Any]) -> tuple[Medium, ...]:
+    """Puts the facts of pictures in the place of their addresses, which it returns."""
+    media = []
+    if "images" in facts:
+        media = [Medium("image", f"image_urls[{place}]", url) for place, url in enumerate(facts["images"])]
+        facts["images"] = facts["start_images"] = len(media)
+    if "last_frame" in facts:
+        media.append(Medium("image", "last_frame", facts["last_frame"]))
+        facts["last_frame"] = True
+    return tuple(media)
+
+
+def _take_extra(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]) -> None:
+    """Adds what `extra` says."""
+    for name, value in extra.items():
+        if value is not None and name in _EXTRA and not name.startswith("shot_"):
+            fact = _EXTRA[name].name
+            facts[fact] = value
+            said[fact] = f"extra.{name}"
+    if "resolution" in facts:
+        facts["resolution"] = _RESOLUTIONS[facts["resolution"]]
+    if "cfg_scale" in facts:
+        facts["cfg_scale"] = decimal(facts["cfg_scale"])
+    if "static_mask" in facts:
+        facts["static_mask"] = True
+    if "camera" in facts:
+        _take_camera(facts.pop("camera"), facts)
+    if "masks" in facts:
+        points = [len(mask["trajectories"]) for mask in facts["masks"]]
+        facts["masks"] = len(points)
+        if points:
+            facts["fewest_mask_points"], facts["most_mask_points"] = min(points), max(points)
+    if shots := _shots(extra):
+        _take_shots(shots, facts, said)
+
+
+def _take_camera(camera: Mapping[str, Any], facts: dict[str, Any]) -> None:
+    facts["camera"] = camera["type"]
+    config = [abs(decimal(value)) for value in (camera.get("config") or {}).values() if value is not None]
+    facts["camera_config_size"] = len(config)
+    if config:
+        facts["camera_extreme"] = max(config)
+
+
+def _take_shots(shots: Mapping[int, tuple[str, int]], facts: dict[str, Any], said: dict[str, str]) -> None:
+    """Adds the shots, whose lengths together are the video's unless the payload gives it another."""
+    first = next(iter(shots))
+    said["shots"] = f"extra.shot_{first}_prompt"
+    facts["shots"] = len(shots)
+    facts["misnumbered_shots"] = sum(not 1 <= shot <= len(shots) for shot in shots)
+    facts["shortest_shot_s"] = min(duration for _, duration in shots.values())
+    facts["longest_shot_chars"] = max(len(prompt) for prompt, _ in shots.values())
+    if "duration_s" in facts:
+        facts["duration_beside_shots"] = True
+    else:
+        facts["duration_s"] = sum(duration for _, duration in shots.values())
+        said["duration_s"] = f"extra.shot_{first}_duration"
+
+
+def _shots(extra: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
+    """Number -> prompt and length of every shot of an `extra` that was checked."""
+    return {
+        int(match[1]): (value, extra[f"shot_{match[1]}_duration"])
+        for name, value in extra.items()
+        if value is not None and (match := _SHOT.fullmatch(str(name))) and match[2] == "prompt"
+    }
+
+
+def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the payload with other settings; see `WireFormat.amend`.
+
+    Raises:
+        WireFormatError: a resolution that no mode makes, or another length for a video whose shots make it.
+    """
+    amended = dict(payload)
+    extra = dict(payload.get("extra") or {})
+    for name, value in changes.items():
+        if name == "resolution":
+            if value not in _MODES:
+                raise _unsayable("extra.mode", f"makes {' or '.join(_MODES)}, not {value}; ask for one of them")
+            extra["mode"] = _MODES[value]
+        elif name == "audio":
+            extra["enable_audio"] = value
+        elif name != "duration_s" or payload.get("duration") is not None or not (shots := _shots(extra)):
+            amended[FIELD_NAMES[name]] = value
+        elif value != sum(duration for _, duration in shots.values()):
+            field = f"extra.shot_{next(iter(shots))}_duration"
+            raise _unsayable(
+                field, f"and those of the other shots make the length, not {value}; change them one by one"
+            )
+    if extra or payload.get("extra") is not None:
+        amended["extra"] = extra
+    return amended
+
+
+def _unsayable(field: str, why: str) -> WireFormatError:
+    return WireFormatError(f"{field} {why}", wire_format="tasks_extra", field=field)
+
+
+_STATES = {
+    "queued": "queued",
+    "processing": "processing",
+    "completed": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def read_task(body: Mapping[str, Any]) -> Task:
+    """Reads a response; `cost` is an integer quota, and 0 for a failed task (seed 000's task system)."""
+    return Task(
+        task_id=text(body.get("task_id"), "task_id", "tasks_extra"),
+        state=_STATES.get(body.get("status", "")),
+        amount=exact(body.get("cost"), "cost", "tasks_extra"),
+        amount_unit="quota",
+        model=text(body.get("model"), "model", "tasks_extra"),
+    )

@@ -1,0 +1,120 @@
+"""Wire format `video_generations`: `POST /v1/video/generations` (seed 004).
+
+The model's name says resolution and audio, so no field does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kling_pricing.errors import WireFormatError
+from kling_pricing.media import Medium
+from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.shape import Field, decimal, each, not_empty, number, object_with, read_fields
+from kling_pricing.wire.task import Task, text
+
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+
+_SHOT = object_with({"prompt": Field("prompt", str, not_empty)}, required=["prompt"])
+_EXTRA_BODY: Mapping[str, Field] = {
+    "cfg_scale": Field("cfg_scale", object, number),
+    "shot_type": Field("shot_type", str, not_empty),
+    "negative_prompt": Field("negative_prompt", str),
+    "multi_prompt": Field("shots", list, each(dict, _SHOT)),
+}
+
+FIELDS: Mapping[str, Field] = {
+    "model": Field("model", str),
+    "prompt": Field("prompt", str),
+    "image": Field("first_frame", str, not_empty),
+    "last_image": Field("last_frame", str, not_empty),
+    "aspect_ratio": Field("aspect_ratio", str),
+    "duration": Field("duration_s", int),
+    "extra_body": Field("extra_body", dict, object_with(_EXTRA_BODY)),
+}
+
+FIELD_NAMES: Mapping[str, str] = {
+    **{field.name: name for name, field in FIELDS.items() if name != "extra_body"},
+    **{field.name: f"extra_body.{name}" for name, field in _EXTRA_BODY.items()},
+    "resolution": "model",
+    "audio": "model",
+}
+
+
+def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
+    """Reads what a payload says; see `WireFormat.parse`."""
+    duration = payload.get("duration")
+    if isinstance(duration, str) and _WHOLE_NUMBER.fullmatch(duration):
+        payload = {**payload, "duration": int(duration)}
+    facts, said = read_fields(FIELDS, payload, wire_format="video_generations", allow_unknown=allow_unknown)
+    prompt = facts.pop("prompt", None)
+    if "aspect_ratio" in facts:
+        facts["aspect_ratio_stated"] = True
+    media = []
+    for name in ("first_frame", "last_frame"):
+        if name in facts:
+            media.append(Medium("image", said[name], facts[name]))
+            facts[name] = True
+    if "first_frame" in facts:
+        facts["start_images"] = 1
+    if "extra_body" in facts:
+        del said["extra_body"]
+        _take_extra_body(facts.pop("extra_body"), facts, said)
+    if prompt is not None:
+        add_prompt_facts(facts, prompt)
+    return Said(facts, said, tuple(media))
+
+
+def _take_extra_body(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]) -> None:
+    """Adds what `extra_body` says."""
+    for name, value in extra.items():
+        if value is not None and name in _EXTRA_BODY:
+            fact = _EXTRA_BODY[name].name
+            facts[fact] = value
+            said[fact] = f"extra_body.{name}"
+    if "cfg_scale" in facts:
+        facts["cfg_scale"] = decimal(facts["cfg_scale"])
+    if "negative_prompt" in facts:
+        facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
+    if "shots" in facts:
+        lengths = [len(shot["prompt"]) for shot in facts["shots"]]
+        facts["shots"] = len(lengths)
+        facts["longest_shot_chars"] = max(lengths, default=0)
+
+
+def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the payload with other settings; see `WireFormat.amend`.
+
+    With another model, resolution and audio may be among the changes: the new name says them.
+
+    Raises:
+        WireFormatError: another resolution or audio without another model.
+    """
+    amended = dict(payload)
+    if payload.get("extra_body") is not None:
+        amended["extra_body"] = dict(payload["extra_body"])
+    for name, value in changes.items():
+        if name in {"resolution", "audio"}:
+            if "model" not in changes:
+                raise WireFormatError(
+                    f"only the model's name says {name} here; change model to a name that says it",
+                    wire_format="video_generations",
+                    field="model",
+                )
+        elif name == "duration_s" and isinstance(payload.get("duration"), str):
+            amended["duration"] = str(value)
+        else:
+            amended[FIELD_NAMES[name]] = value
+    return amended
+
+
+def read_task(body: Mapping[str, Any]) -> Task:
+    """Reads a response, of which no field is documented: no state and no charge is ever taken for granted."""
+    field = "id" if body.get("task_id") is None else "task_id"
+    return Task(
+        task_id=text(body.get(field), field, "video_generations"),
+        state=None,
+        model=text(body.get("model"), "model", "video_generations"),
+    )

@@ -1,0 +1,319 @@
+"""Wire format `video_generations`: what a payload says, what the API accepts, and whose prices apply."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kling_pricing import CapabilityError, PriceNotFoundError, WireFormatError, check, load_price_book, quote
+from kling_pricing.wire.task import Task
+from kling_pricing.wire.video_generations import FIELD_NAMES, amend, parse, read_task
+from tests.conftest import AT
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "video_generations"
+
+# A gateway of the tests' own; its prices are made up.
+PRICES = """\
+provider: gate
+wire_formats: [video_generations]
+currency: USD
+valid_from: null
+sources:
+  - {ref: price page, checked: 2026-11-19, authority: official}
+billing: {failed_tasks: unconfirmed}
+tiers:
+  - {tier: audio, when: {audio: true}}
+  - {tier: silent}
+quantity:
+  - {fact: duration_s}
+rates:
+  kling-v3:
+    720p: {silent: 0.01, audio: 0.02}
+    1080p: {silent: 0.03, audio: 0.04}
+"""
+
+
+def video(model: str = "kling-v3-std-silent", **fields: Any) -> dict[str, Any]:
+    """A payload; a field that is None is left out."""
+    payload = {"model": model, "prompt": "a paper boat", "duration": 5, **fields}
+    return {name: value for name, value in payload.items() if value is not None}
+
+
+def test_every_field_of_the_page_is_read() -> None:
+    """Each documented field is taken, under the word that does not depend on the API."""
+    said = parse(
+        {
+            "model": "kling-v3-pro-audio",
+            "prompt": "船",
+            "image": "https://example.com/a.png",
+            "last_image": "https://example.com/b.png",
+            "aspect_ratio": "16:9",
+            "duration": "6",
+            "extra_body": {
+                "cfg_scale": 0.6,
+                "shot_type": "intelligent",
+                "negative_prompt": "blur, ",
+                "multi_prompt": [{"prompt": "far"}, {"prompt": "near"}],
+            },
+        }
+    )
+    assert said.facts == {
+        "model": "kling-v3-pro-audio",
+        "prompt_chars": 1,
+        "first_frame": True,
+        "start_images": 1,
+        "last_frame": True,
+        "aspect_ratio": "16:9",
+        "aspect_ratio_stated": True,
+        "duration_s": 6,
+        "cfg_scale": Decimal("0.6"),
+        "shot_type": "intelligent",
+        "negative_prompt_chars": 6,
+        "shots": 2,
+        "longest_shot_chars": 4,
+    }
+    assert said.fields == {fact: field for fact, field in FIELD_NAMES.items() if field != "model"} | {
+        "model": "model"
+    }
+    assert [medium.field for medium in said.media] == ["image", "last_image"]
+
+
+def test_null_is_absent() -> None:
+    """A field left out and a field set to null are the same, in `extra_body` too."""
+    nulls = {"image": None, "duration": None, "extra_body": {"cfg_scale": None, "multi_prompt": None}}
+    assert parse({"model": "m", "extra_body": None}) == parse({"model": "m"}) == parse({"model": "m", **nulls})
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field", "remedy"),
+    [
+        ({"resolution": "720p"}, "unknown_field", "resolution", "known here: model, prompt"),
+        ({"last_imag": "u"}, "unknown_field", "last_imag", "did you mean 'last_image'?"),
+        ({"duration": "5.0"}, "wrong_type", "duration", "must be a whole number, got '5.0'"),
+        ({"duration": "05"}, "wrong_type", "duration", "must be a whole number, got '05'"),
+        ({"duration": "５"}, "wrong_type", "duration", "must be a whole number"),  # noqa: RUF001
+        ({"duration": ""}, "wrong_type", "duration", "must be a whole number"),
+        ({"duration": 5.0}, "wrong_type", "duration", "must be a whole number, got 5.0"),
+        ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
+        ({"image": ""}, "wrong_type", "image", "text that is not empty"),
+        ({"image": ["u"]}, "wrong_type", "image", "must be text"),
+        ({"extra_body": []}, "wrong_type", "extra_body", "must be an object"),
+        ({"extra_body": {"cfg_scal": 1}}, "unknown_field", "extra_body.cfg_scal", "did you mean 'cfg_scale'?"),
+        ({"extra_body": {"cfg_scale": "1"}}, "wrong_type", "extra_body.cfg_scale", "must be a number, got '1'"),
+        ({"extra_body": {"shot_type": 1}}, "wrong_type", "extra_body.shot_type", "must be text, got 1"),
+        ({"extra_body": {"multi_prompt": ["x"]}}, "wrong_type", "extra_body.multi_prompt[0]", "an object"),
+        ({"extra_body": {"multi_prompt": [{}]}}, "wrong_type", "extra_body.multi_prompt[0].prompt", "present"),
+        (
+            {"extra_body": {"multi_prompt": [{"prompt": "x", "duration": 5}]}},
+            "unknown_field",
+            "extra_body.multi_prompt[0].duration",
+            "known here: prompt",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(
+    fields: dict[str, Any], code: str, field: str, remedy: str
+) -> None:
+    """A misspelt field or a value of another type never turns into a default."""
+    with pytest.raises(WireFormatError) as caught:
+        parse(video(**fields))
+    (violation,) = caught.value.violations
+    assert (caught.value.wire_format, caught.value.field) == ("video_generations", field)
+    assert (violation.code, violation.field) == (code, field)
+    assert remedy in violation.message
+
+
+def test_the_payload_is_left_as_it_is() -> None:
+    """Neither reading nor amending changes anything in what it is given."""
+    payload = video(duration="5", extra_body={"cfg_scale": 0.5})
+    before = repr(payload)
+    parse(payload)
+    amend(payload, {"duration_s": 10})["extra_body"]["cfg_scale"] = 1
+    assert repr(payload) == before
+
+
+def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
+    """Order, spelling and every other field are the caller's."""
+    payload = {"prompt": "紙の船", "duration": "7", "extra_body": {"cfg_scale": None}, "model": "m", "seed": 7}
+    assert json.dumps(amend(payload, {})) == json.dumps(payload)
+
+
+def test_a_duration_written_as_text_stays_text() -> None:
+    """The caller's JSON type is kept, and a duration that was not said is added last as a number."""
+    assert amend(video(duration="5"), {"duration_s": 10})["duration"] == "10"
+    assert amend(video(duration=5), {"duration_s": 10})["duration"] == 10
+    assert list(amend(video(duration=None), {"duration_s": 10})) == ["model", "prompt", "duration"]
+
+
+@pytest.mark.parametrize("change", [{"resolution": "720p"}, {"audio": True}])
+def test_only_another_model_changes_resolution_and_audio(change: dict[str, Any]) -> None:
+    """The name says both, and this wire knows no names."""
+    with pytest.raises(WireFormatError, match="change model to a name that says it") as caught:
+        amend(video(), change)
+    assert (caught.value.wire_format, caught.value.field) == ("video_generations", "model")
+    assert amend(video(), {**change, "model": "kling-v3-pro-audio"}) == video("kling-v3-pro-audio")
+
+
+payloads = st.fixed_dictionaries(
+    {"model": st.sampled_from(["kling-v3-std-silent", "kling-v3-pro-audio"])},
+    optional={
+        "prompt": st.none() | st.text(max_size=5),
+        "duration": st.none() | st.integers(0, 16) | st.integers(0, 16).map(str),
+        "image": st.just("u"),
+        "aspect_ratio": st.sampled_from(["16:9", None]),
+        "extra_body": st.none() | st.fixed_dictionaries({}, optional={"cfg_scale": st.floats(0, 1)}),
+    },
+)
+changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from(["kling-v3-std-audio", "kling-v3-pro-silent"]),
+        "duration_s": st.integers(3, 15),
+    },
+)
+
+
+@given(payloads, changes)
+def test_an_amended_payload_reads_as_the_payload_with_the_change(
+    payload: dict[str, Any], change: dict[str, Any]
+) -> None:
+    """Whatever the payload, only the settings that were changed read differently."""
+    assert parse(amend(payload, change)).facts == parse(payload).facts | change
+
+
+def test_a_response_is_trusted_for_its_task_alone() -> None:
+    """The page documents no field of a response, so no state and no charge is read."""
+    body = {"id": "t1", "model": "m", "status": "completed"}
+    assert read_task(body) == Task("t1", None, None, None, None, "m")
+    assert read_task({"task_id": "t2", "id": "t1"}).task_id == "t2"
+    assert read_task({}) == Task(None, None)
+    with pytest.raises(WireFormatError, match="id must be text"):
+        read_task({"id": 5})
+
+
+SHOTS = {"multi_prompt": [{"prompt": "a"}, {"prompt": "b"}]}
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (video(), []),
+        (video(duration="5"), []),
+        (video(duration=None), [("duration_s_required", "duration")]),
+        (video(duration=2), [("duration_s_limit", "duration")]),
+        (video(duration=3), []),
+        (video(duration="15"), []),
+        (video(duration="16"), [("duration_s_limit", "duration")]),
+        (video(prompt=None), [("prompt_required", "prompt")]),
+        (video(prompt=""), [("prompt_required", "prompt")]),
+        (video(prompt=None, extra_body=SHOTS), []),
+        (video(prompt=None, extra_body={"multi_prompt": []}), [("prompt_required", "prompt")]),
+        (video(extra_body=SHOTS), [("prompt_or_shots", "prompt")]),
+        (video(last_image="b"), [("last_image_image", "image")]),
+        (video(image="a", last_image="b"), []),
+        (video(aspect_ratio="1:1"), []),
+        (video(aspect_ratio="4:3"), [("aspect_ratio_limit", "aspect_ratio")]),
+        (video("kling-v3"), [("unknown_model", "model")]),
+    ],
+)
+def test_every_violation_is_found_and_nothing_else(
+    payload: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    """A request is held against each rule, below and above its edge, with the wire's own field."""
+    found = check(payload, wire_format="video_generations", at=AT)
+    assert [(each.code, each.field) for each in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes"),
+    [
+        ({}, []),
+        ({"aspect_ratio": "16:9"}, []),
+        ({"aspect_ratio": "16:9", "image": "a"}, ["aspect_ratio_ignored"]),
+        ({"extra_body": {"cfg_scale": 0.5, "shot_type": "customize"}}, []),
+        ({"extra_body": {"cfg_scale": 0.6, "shot_type": "intelligent"}}, []),
+        ({"extra_body": {"cfg_scale": 0.7}}, ["cfg_scale_unusual"]),
+        ({"extra_body": {"cfg_scale": 0.55, "shot_type": "auto"}}, ["cfg_scale_unusual", "shot_type_unusual"]),
+    ],
+)
+def test_what_the_examples_do_not_show_is_a_note(fields: dict[str, Any], codes: list[str]) -> None:
+    """It stops nothing, and the quote says so."""
+    quoted = quote(video(**fields), provider="qingbo", at=AT)
+    codes_found = [note.code for note in quoted.notes]
+    assert [code for code in codes_found if code.endswith(("_ignored", "_unusual"))] == codes
+    assert not any(code == "not_checked" or code.startswith("assumed") for code in codes_found)
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "tier", "unit_price", "list_price"),
+    [
+        ("kling-v3-std-silent", "720p", "silent", "0.01", "0.0714"),
+        ("kling-v3-std-audio", "720p", "audio", "0.02", "0.1071"),
+        ("kling-v3-pro-silent", "1080p", "silent", "0.03", "0.0952"),
+        ("kling-v3-pro-audio", "1080p", "audio", "0.04", "0.1428"),
+    ],
+)
+def test_the_name_says_what_is_billed(
+    folder: Callable[..., Path], name: str, resolution: str, tier: str, unit_price: str, list_price: str
+) -> None:
+    """Resolution and audio come from it, by the caller's own table or another provider's list."""
+    book = load_price_book(folder({"prices/gate/2026-11-01.yaml": PRICES}))
+    for duration in range(3, 16):
+        quoted = quote(video(name, duration=str(duration)), book=book, at=AT)
+        assert (quoted.provider, quoted.canonical_model) == ("gate", "kling-v3")
+        assert (quoted.wire_format, quoted.resolution, quoted.tier) == ("video_generations", resolution, tier)
+        assert quoted.total == Decimal(unit_price) * duration
+        assert quote(video(name, duration=duration), provider="qingbo", at=AT).total == (
+            Decimal(list_price) * duration
+        )
+
+
+def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
+    """No provider with known prices speaks this API, so nobody's prices are taken unasked."""
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(video(), at=AT)
+    assert "no provider with known prices speaks video_generations; " in str(caught.value)
+    assert "provider=..." in str(caught.value)
+    assert "qingbo" in caught.value.priced_instead
+    assert caught.value.model == "kling-v3"
+    assert check(video(), at=AT) == []
+
+
+def test_of_several_providers_one_must_be_chosen(folder: Callable[..., Path]) -> None:
+    """Where two speak this API, both are named and neither is preferred."""
+    other = PRICES.replace("provider: gate", "provider: port")
+    book = load_price_book(
+        folder({"prices/gate/2026-11-01.yaml": PRICES, "prices/port/2026-11-01.yaml": other})
+    )
+    with pytest.raises(PriceNotFoundError, match=r"several providers speak video_generations \(gate, port\)"):
+        quote(video(), book=book, at=AT)
+    assert quote(video(), provider="port", book=book, at=AT).total == Decimal("0.05")
+
+
+def test_a_refused_request_comes_with_the_nearest_valid_one() -> None:
+    """The suggestion is in this wire's fields."""
+    with pytest.raises(CapabilityError) as caught:
+        quote(video(duration=20), at=AT)
+    assert caught.value.suggestions[0] == {"duration": 15}
+
+
+@pytest.mark.parametrize(
+    ("example", "action", "total"),
+    [
+        ("text_to_video", "generate", "0.357"),  # 5 s x 0.0714
+        ("image_to_video", "image2video", "0.8568"),  # 6 s x 0.1428
+        ("first_last_frame", "first_last_frame", "0.7616"),  # 8 s x 0.0952
+        ("multi_prompt", "image2video", "1.071"),  # 10 s x 0.1071
+    ],
+)
+def test_the_four_requests_that_the_page_shows(example: str, action: str, total: str) -> None:
+    """The shipped examples are valid, and quote by the list that is named."""
+    payload = (EXAMPLES / f"{example}.json").read_bytes()
+    assert check(payload, at=AT) == []
+    quoted = quote(payload, provider="qingbo", at=AT)
+    assert (quoted.action, quoted.total) == (action, Decimal(total))
