@@ -95,6 +95,9 @@ def read_request(
     said = wire.parse(payload, allow_unknown=allow_unknown)
     capabilities, implied_facts = _model(said, matrix)
     facts = capabilities.with_defaults({**said.facts, **implied_facts} if implied_facts else said.facts)
+    facts["duration_stated"] = "duration_s" in said.fields
+    if facts["shots_length_s"]:
+        facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
     known_media = (
         tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media]) if said.media else ()
     )
@@ -135,7 +138,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     """
     marks = marked_formats(payload)
     model = payload.get("model")
-    if isinstance(model, str) and model in book.marking_models:
+    if isinstance(model, str) and (known := book.marking_models.get(model)) and "model" in _fields(known):
         marks.setdefault(book.marking_models[model], f"model {model!r}")
     if len(marks) > 1:
         (one, because), (other, because_too), *_ = marks.items()
@@ -147,6 +150,11 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
         return next(iter(marks)), False
     own = book.formats.get(provider or "", ())
     return (own[0], False) if own else (DEFAULT_WIRE_FORMAT, True)
+
+
+def _fields(name: str) -> Mapping[str, Any]:
+    """The fields of a wire format; a model's name marks it only in a field that it reads."""
+    return wire_format_named(name).FIELDS
 
 
 def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Mapping[str, Any]]:

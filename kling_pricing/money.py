@@ -79,7 +79,7 @@ _ROUNDINGS = {"truncate": ROUND_DOWN, "nearest": ROUND_HALF_UP, "ceil": ROUND_CE
 
 
 def round_to(number: Decimal, step: int, rounding: str) -> Decimal:
-    """A number that is not negative, made a whole multiple of `step`: `truncate`, `nearest` (half up) or `ceil`."""
+    """A number >= 0, made a whole multiple of `step`: `truncate`, `nearest` (half up) or `ceil`."""
     steps = _WIDE.divide(number, Decimal(step)).quantize(Decimal(1), _ROUNDINGS[rounding], _WIDE)
     return _EXACT.multiply(steps, step)
 

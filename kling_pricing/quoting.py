@@ -183,7 +183,7 @@ class Quote(NamedTuple):
         shown = [
             f"{self.shown_total()} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
             *(
-                f"  {line.description}: {plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
+                f"  {line.description}: {_counted(line)}"
                 f" x {plain(line.unit_price)} = {plain(line.amount)} {self.currency}"
                 for line in self.lines
             ),
@@ -283,7 +283,8 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
         return Quote(request, table, rate, (line,), line.amount, line.amount, notes)
     found = [_priced(table, request, facts) for facts in request.completions]
     if not found:
-        raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told")
+        remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
+        raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told{remedy}")
     rate, highest = max(found, key=lambda priced: priced[1].amount)
     lowest = min(line.amount for _, line in found)
     if lowest != highest.amount:
@@ -311,11 +312,14 @@ def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) 
 
 def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
     facts = request.facts
+    units = table.choose_quantity(facts)
+    unit = units[0].unit if units else "unit"
+    each = f"per {unit}" if unit[0].isdigit() else f"a {unit}"
     alike = sorted(
         (cell for cell in table.rates if cell.model == facts["model"]),
         key=lambda cell: cell.resolution != facts["resolution"],
     )
-    priced = [f"{cell} at {plain(table.rates[cell].unit_price)} {table.currency} a second" for cell in alike]
+    priced = [f"{cell} at {plain(table.rates[cell].unit_price)} {table.currency} {each}" for cell in alike]
     models = ", ".join(sorted(table.models))
     instead = f"priced instead: {'; '.join(priced)}" if priced else f"it prices: {models}"
     return PriceNotFoundError(
@@ -326,14 +330,23 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     )
 
 
+def _counted(line: LineItem) -> str:
+    """The quantity in words: `5 seconds`, `1 call`, `2 x 5 seconds`."""
+    if line.unit[0].isdigit():
+        return f"{plain(line.quantity)} x {line.unit}"
+    return f"{plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
+
+
 def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
+    counted = {each.fact for each in table.choose_quantity(request.facts)}
+    uncounted = {choice.result.fact for choice in table.quantity} - counted
     notes = [
         Note(
             f"assumed_{fact}",
             f"{request.field(fact)} is not given; the API's default assumed: {written(request.defaults[fact])}",
         )
         for fact in table.priced_facts
-        if fact not in request.said and fact in request.defaults
+        if fact not in request.said and fact in request.defaults and fact not in uncounted
     ]
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
