@@ -6,7 +6,7 @@ Its limits, actions, rules and warnings all become `Rule`s of one shape, compile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple, cast
@@ -116,15 +116,13 @@ class ModelCapabilities:
         facts["model"] = self.model
         return cast("Facts", facts)
 
-    def unknown(self, facts: Mapping[str, Any], said: Mapping[str, str]) -> tuple[str, ...]:
+    def unknown(
+        self, facts: Mapping[str, Any], said: Mapping[str, str], media: Iterable[tuple[Medium, MediaFacts]]
+    ) -> tuple[str, ...]:
         """The open facts that are not known; of an input that is not said there is nothing to know."""
-        return tuple(
-            [
-                fact
-                for fact in self.open_facts
-                if facts[fact] is None and (fact not in INPUT_OF or INPUT_OF[fact] in said)
-            ]
-        )
+        names = {*said, *(f"{medium.kind}s" for medium, _ in media)}
+        unknown = [fact for fact in self.open_facts if facts[fact] is None]
+        return tuple([fact for fact in unknown if fact not in INPUT_OF or INPUT_OF[fact] in names])
 
     def completions(
         self, facts: Mapping[str, Any], unknown: tuple[str, ...], possible: Mapping[str, tuple[Any, ...]]

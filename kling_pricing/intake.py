@@ -120,6 +120,9 @@ def read_request(
     said = wire.parse(payload, allow_unknown=allow_unknown)
     capabilities, implied_facts = _model(said, matrix)
     facts = capabilities.with_defaults({**said.facts, **implied_facts} if implied_facts else said.facts)
+    facts["duration_stated"] = "duration_s" in said.fields
+    if facts["shots_length_s"]:
+        facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
     known_media = (
         tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media]) if said.media else ()
     )
@@ -129,7 +132,7 @@ def read_request(
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
-    unknown = capabilities.unknown(facts, said.fields) if capabilities.open_facts else ()
+    unknown = capabilities.unknown(facts, said.fields, known_media) if capabilities.open_facts else ()
     if unknown:  # only what can change a price is worth trying out
         unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
     completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()

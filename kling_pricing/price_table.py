@@ -15,6 +15,7 @@ from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, round_to
 from kling_pricing.rules import Choice, compile_choice
+from kling_pricing.wire import wire_format
 
 STALE_AFTER = timedelta(days=90)
 """How long a table that was compared with its source counts as fresh."""
@@ -284,6 +285,8 @@ class PriceBook:
         }
         known_to: dict[str, list[str]] = {}
         for matrix in self.matrices.values():
+            if "model" not in wire_format(matrix.wire_format).FIELDS:
+                continue  # its models stand in a field that is a mark by itself
             for written in matrix.names:
                 known_to.setdefault(written, []).append(matrix.wire_format)
         marking = {written: names[0] for written, names in known_to.items() if len(names) == 1}

@@ -189,7 +189,7 @@ class Quote(NamedTuple):
         lines = [
             f"{self.shown_total()} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
             *(
-                f"  {line.description}: {plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
+                f"  {line.description}: {_counted(line)}"
                 f" x {plain(line.unit_price)} = {plain(line.amount)} {self.currency}"
                 for line in self.lines
             ),
@@ -296,7 +296,8 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
         return Quote(request, table, rate, lines, total, total, list_total, notes)
     found = [_priced(table, request, facts) for facts in request.completions]
     if not found:
-        raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told")
+        remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
+        raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told{remedy}")
     rate, lines, highest, list_total = max(found, key=lambda priced: priced.total)
     lowest = min(priced.total for priced in found)
     if lowest != highest:
@@ -319,7 +320,8 @@ def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) 
     (tier,) = table.choose_tier(facts)
     (quantity,) = table.choose_quantity(facts)
     if facts[quantity.fact] is None:
-        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known")
+        remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
+        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known{remedy}")
     rate = table.rates.get((facts["model"], facts["resolution"] or ANY, tier))  # type: ignore[call-overload]
     if rate is None:
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
@@ -347,11 +349,14 @@ def _contract_priced(contract: Contract, rate: Rate, line: LineItem) -> _Priced:
 
 def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
     facts = request.facts
+    units = table.choose_quantity(facts)
+    unit = units[0].unit if units else "unit"
+    each = f"per {unit}" if unit[0].isdigit() else f"a {unit}"
     alike = sorted(
         (cell for cell in table.rates if cell.model == facts["model"]),
         key=lambda cell: cell.resolution != facts["resolution"],
     )
-    priced = [f"{cell} at {plain(table.rates[cell].unit_price)} {table.currency} a second" for cell in alike]
+    priced = [f"{cell} at {plain(table.rates[cell].unit_price)} {table.currency} {each}" for cell in alike]
     models = ", ".join(sorted(table.models))
     instead = f"priced instead: {'; '.join(priced)}" if priced else f"it prices: {models}"
     return PriceNotFoundError(
@@ -362,14 +367,23 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     )
 
 
+def _counted(line: LineItem) -> str:
+    """The quantity in words: `5 seconds`, `1 call`, `2 x 5 seconds`."""
+    if line.unit[0].isdigit():
+        return f"{plain(line.quantity)} x {line.unit}"
+    return f"{plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
+
+
 def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
+    counted = {each.fact for each in table.choose_quantity(request.facts)}
+    uncounted = {choice.result.fact for choice in table.quantity} - counted
     notes = [
         Note(
             f"assumed_{fact}",
             f"{request.field(fact)} is not given; the API's default assumed: {shown(request.defaults[fact])}",
         )
         for fact in table.priced_facts
-        if fact not in request.said and fact in request.defaults and fact != "action"
+        if fact not in request.said and fact in request.defaults and fact not in uncounted
     ]
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)

@@ -31,6 +31,8 @@ class Facts(TypedDict):
     """Seconds of video asked for."""
     duration_beside_shots: bool
     """Whether the payload gives the video a length of its own beside those of its shots."""
+    duration_stated: bool
+    """Whether the payload itself gives a duration."""
     audio: bool | None
     """Whether a soundtrack is generated."""
     watermark: bool | None
@@ -57,10 +59,20 @@ class Facts(TypedDict):
     """Images that could be the first frame: `images`, plus one for `first_frame`."""
     videos: int
     """How many reference videos."""
+    video_use: str
+    """What the reference videos are for: `base` (edited), `feature`; empty: none, or not said."""
+    references: int
+    """How many reference images, frames among them, and elements together."""
     video_length_s: Decimal | None
     """Length of the reference video, if the caller knows it."""
     orientation: str
     """Whose facing a motion-control character keeps: `image` or `video`; empty: not given."""
+    motion_image: bool
+    """Whether a picture of the character to move is given."""
+    motion_video: bool
+    """Whether a video to take the movement from is given."""
+    voice_control: bool
+    """Whether the voices of the soundtrack are chosen."""
     elements: int
     """How many elements (subjects made of several pictures) are referred to."""
     fewest_element_images: int | None
@@ -71,6 +83,8 @@ class Facts(TypedDict):
     """How many calls are billed: always 1."""
     shots: int
     """How many shots a multi-shot request lists."""
+    shots_length_s: int
+    """Seconds of all of them together; 0: not known from the payload alone."""
     multi_shot: bool
     """Whether the request says that it has several shots."""
     shot_type: str
@@ -113,6 +127,10 @@ UNSAID: Mapping[str, Any] = {
 
 INPUT_OF: Mapping[str, str] = {
     "aspect_ratio_stated": "aspect_ratio",
+    "duration_stated": "duration_s",
+    "video_use": "videos",
+    "references": "images",
+    "shots_length_s": "shots",
     "prompt_chars": "prompt",
     "image_markers": "prompt",
     "dangling_image_markers": "prompt",
@@ -184,6 +202,9 @@ class VideoRequest(NamedTuple):
     def field(self, fact: str) -> str:
         """The wire field to change for another value of `fact`."""
         source = INPUT_OF.get(fact, fact)
+        if fact == "video_length_s":
+            named = next((medium.field for medium, _ in self.media if medium.kind == "video"), None)
+            return named or self.field_names.get(source, source)
         return self.said.get(source) or self.field_names.get(source, source)
 
 

@@ -13,11 +13,15 @@ from kling_pricing.media import MediaLike
 from kling_pricing.price_table import PriceBook
 from kling_pricing.request import FACT_TYPES, VideoRequest
 from kling_pricing.rules import OneOf
+from kling_pricing.wire import wire_format
 
 MAX_SUGGESTIONS = 3
 
 _FREE_TO_CHANGE = ("duration_s", "resolution", "audio", "aspect_ratio", "action")
 """What a caller can change without another picture, video or idea."""
+
+_AMENDED = frozenset({"duration_s", "resolution", "audio"})
+"""Those of them that each wire format writes in its own words."""
 
 
 def nearest_valid(
@@ -43,7 +47,7 @@ def nearest_valid(
     capabilities = matrix.models[request.facts["model"]]
     left_out = {field: None for name, field in request.said.items() if name not in capabilities.fields}
     found: list[dict[str, Any]] = []
-    for change in _changes(capabilities, request):
+    for change in _changes(capabilities, request, body):
         if found and (len(found) == MAX_SUGGESTIONS or len(change) > len(found[0]) - len(left_out)):
             break
         changed = left_out | change
@@ -69,17 +73,34 @@ def _is_valid(
     return not violations(matrix, request)
 
 
-def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:
-    """No change, then every change of one field, then of two; the nearest values first."""
+def _changes(
+    capabilities: ModelCapabilities, request: VideoRequest, body: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """No change, then every change of one setting, then of two; the nearest values first."""
     options = {
-        request.field(fact): values
+        fact: values
         for fact in _FREE_TO_CHANGE
         if fact in capabilities.fields and (values := _neighbours(fact, capabilities, request))
     }
     for count in (0, 1, 2):
-        for fields in combinations(options, count):
-            for chosen in product(*(options[field] for field in fields)):
-                yield dict(zip(fields, chosen, strict=True))
+        for facts in combinations(options, count):
+            for chosen in product(*(options[fact] for fact in facts)):
+                try:
+                    yield _in_wire_words(dict(zip(facts, chosen, strict=True)), request, body)
+                except WireFormatError:  # this wire has no word for the value
+                    continue
+
+
+def _in_wire_words(
+    changes: Mapping[str, Any], request: VideoRequest, body: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields that say the changes, with their new values."""
+    settings = {fact: value for fact, value in changes.items() if fact in _AMENDED}
+    amended = wire_format(request.wire_format).amend(body, settings) if settings else {}
+    rest = {request.field(fact): value for fact, value in changes.items() if fact not in _AMENDED}
+    return {
+        field: value for field, value in amended.items() if field not in body or body[field] != value
+    } | rest
 
 
 def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoRequest) -> list[Any]:

@@ -187,6 +187,7 @@ class ModelEntry(FileModel):
     actions: Annotated[list[Code], Field(min_length=1)]
     fields: Annotated[list[Code], Field(min_length=1, description="Inputs it takes; anything else is refused.")]
     limits: FactConditions
+    required: list[Code] | None = Field(None, description="Inputs that must be said; None: the file's.")
     defaults: FactValues = Field({}, description="The file's defaults, where this model's differ.")
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []

@@ -230,7 +230,7 @@ def _model_capabilities(
         model=model,
         names=tuple(entry.names),
         fields=frozenset(entry.fields),
-        required=tuple(file.required),
+        required=tuple(file.required if entry.required is None else entry.required),
         defaults=file.defaults | entry.defaults,
         rules=tuple(rules),
         implied_actions=tuple(implied),

@@ -220,6 +220,7 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
     listed = run("tables", "list", "--tables", tmp_path, "--json")
     assert [json.loads(line)["table"] for line in listed.stdout.splitlines()] == [
         "acme/2026-11-01",
+        "kling/2026-09-20",
         "qingbo/2026-04-29",
         "qingbo-ai/2026-06-19",
         "qingbo-ai/2026-09-19",
@@ -236,13 +237,13 @@ def test_tables_are_listed_and_shown_for_people() -> None:
     assert "video_reference" in shown
     assert "the page prices this model's audio at 720p and 1080p only" in shown
     missing = run("tables", "show", "qingbo/2020-01-01")
-    assert ("there are: qingbo/2026-04-29" in missing.stderr, missing.returncode) == (True, 2)
+    assert ("there are: kling/2026-09-20, qingbo/2026-04-29" in missing.stderr, missing.returncode) == (True, 2)
 
 
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "sound; price tables: 3, their rates: 70, capability matrices: 4\n"
+    assert good.stdout == "sound; price tables: 4, their rates: 110, capability matrices: 5\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))

@@ -121,7 +121,7 @@ def test_the_effective_action_follows_the_inputs(inputs: dict[str, Any], action:
 
 def test_a_provider_that_does_not_exist_is_an_error_with_the_known_ones() -> None:
     """Nobody is billed by a misspelt provider."""
-    with pytest.raises(PriceNotFoundError, match="known providers: qingbo"):
+    with pytest.raises(PriceNotFoundError, match="known providers: kling, qingbo"):
         quote(video(), provider="qing-bo", at=AT)
 
 
@@ -139,7 +139,7 @@ def test_a_second_provider_of_the_same_format_must_be_chosen(tmp_path: Path) -> 
     both = load_price_book(tmp_path)
     with pytest.raises(PriceNotFoundError) as caught:
         quote(video(), book=both, at=AT)
-    assert caught.value.priced_instead == ("acme", "qingbo", "qingbo-ai")
+    assert caught.value.priced_instead == ("acme", "kling", "qingbo", "qingbo-ai")
     assert quote(video(), provider="qingbo", book=both, at=AT).currency == "USD"
 
 

@@ -533,7 +533,7 @@ def test_the_length_of_the_video_is_held_against_its_limits(
     for length in (Decimal(shortest), Decimal(longest)):
         assert found(payload, media={URL: {"length_s": length}}) == []
     for length in (Decimal(shortest) - hundredth, Decimal(longest) + hundredth):
-        assert found(payload, media={URL: {"length_s": length}}) == [(code, "video_urls", length)]
+        assert found(payload, media={URL: {"length_s": length}}) == [(code, "video_urls[0]", length)]
     assert "not_checked" in [note.code for note in quote(payload, wire_format="tasks_v2", at=AT).notes]
 
 
@@ -690,8 +690,8 @@ def test_without_the_length_of_the_video_the_quote_is_a_range(
     quoted = quote(payload, wire_format="tasks_v2", at=AT)
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     (note,) = [note for note in quoted.notes if note.code == "range"]
-    assert note.message.startswith("video_urls decides the price")
-    with pytest.raises(PriceNotFoundError, match="video_urls decides and is not known"):
+    assert note.message.startswith("video_urls[0] decides the price")
+    with pytest.raises(PriceNotFoundError, match=r"video_urls\[0\] decides and is not known"):
         _ = quoted.total
 
 

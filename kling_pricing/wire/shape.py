@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.errors import WireFormatError
@@ -27,7 +28,14 @@ class Problems(list[Violation]):
 
 Check: TypeAlias = Callable[[Any, str, Problems], None]
 
-_KINDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
+_KINDS = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    Decimal: "a number",
+}
 _SOURCE = "the API's parameter list"
 
 
@@ -36,7 +44,7 @@ class Field(NamedTuple):
 
     Attributes:
         name: the input it says, in words that do not depend on the API.
-        kind: its JSON type: str, int, bool, list or dict; object where the check decides.
+        kind: its JSON type: str, int, bool, list or dict; Decimal for any number; object where `check` decides.
         check: looks further into the value, and adds what is wrong to the problems.
     """
 
@@ -176,6 +184,10 @@ def _is_kind(value: Any, kind: type) -> bool:
         return isinstance(value, list | tuple)
     if kind is dict:
         return isinstance(value, Mapping)
+    if kind is Decimal:
+        return not isinstance(value, bool) and (
+            isinstance(value, int) or (isinstance(value, float | Decimal) and isfinite(value))
+        )
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
