@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
+from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities, fillings
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
 from kling_pricing.media import MediaLike, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
-from kling_pricing.request import Said, VideoRequest
+from kling_pricing.request import Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
 
@@ -101,10 +101,17 @@ def read_request(
     for medium, known in known_media:
         if medium.kind == "video" and known.length_s is not None:
             facts["video_length_s"] = known.length_s
+    if facts["reference"] is None and "reference" not in said.facts:
+        facts["reference"] = counts_as_reference(facts)
     implied_by = None
     if facts["action"] == capabilities.general_action and (implied := capabilities.imply_action(facts)):
         facts["action"], implied_by = implied[0]
     unknown = capabilities.unknown(facts) if capabilities.open_facts else ()
+    readings: tuple[Mapping[str, Any], ...] = ()
+    if said.open:  # these are open even where the API has a default
+        contested = tuple([fact for fact in said.open if said.facts.get(fact) is None])
+        unknown = tuple(dict.fromkeys((*contested, *unknown)))
+        readings = fillings(facts, contested, [said.open[fact] for fact in contested])
     completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
     read = VideoRequest(
         name,
@@ -118,6 +125,7 @@ def read_request(
         completions,
         unknown,
         assumed,
+        readings,
     )
     return read, matrix
 
@@ -188,7 +196,8 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
                 name for name, tables in book.tables.items() if any(model in table.models for table in tables)
             ]
             raise PriceNotFoundError(
-                f"more than one provider, or none, speaks {request.wire_format}; say which one bills you. "
+                f"more than one provider, or none, speaks {request.wire_format}; "
+                "say which one bills you with provider=NAME. "
                 f"{model} is priced by: {', '.join(pricing) or 'nobody'}",
                 model=model,
                 priced_instead=pricing,

@@ -13,11 +13,16 @@ from kling_pricing.media import MediaLike
 from kling_pricing.price_table import PriceBook
 from kling_pricing.request import FACT_TYPES, VideoRequest
 from kling_pricing.rules import OneOf
+from kling_pricing.wire import wire_format
 
 MAX_SUGGESTIONS = 3
 
 _FREE_TO_CHANGE = ("duration_s", "resolution", "audio", "aspect_ratio", "action")
 """What a caller can change without another picture, video or idea."""
+
+
+_AMENDED = frozenset({"duration_s", "resolution", "audio"})
+"""Of these, what a wire format itself knows how to change."""
 
 
 def nearest_valid(
@@ -46,12 +51,31 @@ def nearest_valid(
     for change in _changes(capabilities, request):
         if found and (len(found) == MAX_SUGGESTIONS or len(change) > len(found[0]) - len(left_out)):
             break
-        changed = left_out | change
-        if changed and _is_valid(
-            {**body, **changed}, request.wire_format, book, media, allow_unknown=allow_unknown
+        amended = _amended({**body, **left_out}, request, change)
+        if (change or left_out) and _is_valid(
+            amended, request.wire_format, book, media, allow_unknown=allow_unknown
         ):
-            found.append(changed)
+            stated = {request.field(fact): value for fact, value in change.items()}
+            found.append(left_out | {field: _at(amended, field, stated[field]) for field in stated})
     return found
+
+
+def _amended(body: Mapping[str, Any], request: VideoRequest, change: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The payload with the change, each setting said the way its wire says it."""
+    settings = {fact: value for fact, value in change.items() if fact in _AMENDED}
+    others = {request.field(fact): value for fact, value in change.items() if fact not in _AMENDED}
+    try:
+        return wire_format(request.wire_format).amend({**body, **others}, settings)
+    except WireFormatError:  # then the change is none for this wire
+        return {}
+
+
+def _at(body: Mapping[str, Any], field: str, value: Any) -> Any:
+    """What stands in a field, which may be inside another (`metadata.output_config.duration`)."""
+    node: Any = body
+    for name in [field] if field in body else field.split("."):
+        node = node.get(name, value) if isinstance(node, Mapping) else value
+    return node
 
 
 def _is_valid(
@@ -70,16 +94,16 @@ def _is_valid(
 
 
 def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:
-    """No change, then every change of one field, then of two; the nearest values first."""
+    """No change, then every change of one fact, then of two; the nearest values first."""
     options = {
-        request.field(fact): values
+        fact: values
         for fact in _FREE_TO_CHANGE
         if fact in capabilities.fields and (values := _neighbours(fact, capabilities, request))
     }
     for count in (0, 1, 2):
-        for fields in combinations(options, count):
-            for chosen in product(*(options[field] for field in fields)):
-                yield dict(zip(fields, chosen, strict=True))
+        for facts in combinations(options, count):
+            for chosen in product(*(options[fact] for fact in facts)):
+                yield dict(zip(facts, chosen, strict=True))
 
 
 def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoRequest) -> list[Any]:

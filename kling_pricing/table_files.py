@@ -83,6 +83,15 @@ class UnpricedEntry(FileModel):
     why: Text
 
 
+class KeptEntry(FileModel):
+    """Rates that were published and stay in the table although no bundled API can ask for them."""
+
+    model: Name
+    resolution: Name | None = Field(None, description="None: every resolution.")
+    tier: Code | None = Field(None, description="None: every tier.")
+    why: Text
+
+
 class NoteEntry(FileModel):
     """A note that every quote from this table carries."""
 
@@ -110,6 +119,10 @@ class PriceFile(FileModel):
     )
     unit: UnitEntry | None = Field(None, description="Given when the rates are not in the currency itself.")
     unpriced: list[UnpricedEntry] = []
+    kept: list[KeptEntry] = Field(
+        [],
+        description="Rates that no request of the named wire formats can reach, each with the reason it stays.",
+    )
     notes: list[NoteEntry] = []
 
 

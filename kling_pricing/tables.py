@@ -94,8 +94,8 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     tables: dict[str, list[tuple[PriceTable, Document]]] = {}
     for (kind, *_), (name, file) in found.items():
         if kind == "prices":
-            table, document = _load_table(file, name)
-            _check_coverage(table, document, matrices)
+            table, entry, document = _load_table(file, name)
+            _check_coverage(table, entry, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
     return PriceBook({provider: _in_order(tables[provider]) for provider in sorted(tables)}, matrices)
 
@@ -210,7 +210,7 @@ def _media_limit(entry: MediaEntry) -> MediaLimit:
     return MediaLimit(entry.kind, entry.limits, entry.source)
 
 
-def _load_table(file: Traversable, name: str) -> tuple[PriceTable, Document]:
+def _load_table(file: Traversable, name: str) -> tuple[PriceTable, PriceFile, Document]:
     data = _bytes(file, name)
     entry, document = read(data, PriceFile, name=name)
     folder = name.split("/")[-2]
@@ -236,7 +236,7 @@ def _load_table(file: Traversable, name: str) -> tuple[PriceTable, Document]:
         unpriced=tuple(Unpriced(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
         notes=tuple((each.since, Note(each.code, each.message)) for each in entry.notes),
     )
-    return table, document
+    return table, entry, document
 
 
 def _source(entry: SourceEntry) -> Source:
@@ -270,7 +270,9 @@ def _rates(entry: PriceFile) -> dict[Cell, Rate]:
     return rates
 
 
-def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:
+def _check_coverage(
+    table: PriceTable, entry: PriceFile, document: Document, matrices: Mapping[str, CapabilityMatrix]
+) -> None:
     """Holds a table against its wire formats: every allowed cell has one answer, and no other cell has any."""
     formats = [("wire_formats", place, name) for place, name in enumerate(table.wire_formats)]
     formats += [("also_prices", place, name) for place, name in enumerate(table.also_prices)]
@@ -282,12 +284,19 @@ def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str
         for cell in reachable_cells(matrices[wire_format], table.tiers):
             reachable.setdefault(cell, wire_format)
     names = ", ".join((*table.wire_formats, *table.also_prices))
+    kept = [Unpriced(each.model, each.resolution, each.tier, each.why) for each in entry.kept]
+    for place, kept_entry in enumerate(kept):
+        covered = [cell for cell in table.rates if kept_entry.covers(cell)]
+        if not covered:
+            raise document.error(("kept", place), f"there is no rate for {kept_entry}; remove the entry")
+        if found := [cell for cell in covered if cell in reachable]:
+            raise document.error(("kept", place), f"{reachable[found[0]]} reaches {found[0]}; remove the entry")
     for cell in table.rates:
-        if cell not in reachable:
+        if cell not in reachable and not any(kept_entry.covers(cell) for kept_entry in kept):
             raise document.error(
                 ("rates", *cell),
                 f"no request can reach this rate: {names} allows no {cell}; "
-                "remove the rate or correct the capabilities",
+                "remove the rate, correct the capabilities, or say under kept why it stays",
             )
     for place, unpriced in enumerate(table.unpriced):
         if both := [cell for cell in table.rates if unpriced.covers(cell)]:

@@ -221,6 +221,7 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
     assert [json.loads(line)["table"] for line in listed.stdout.splitlines()] == [
         "acme/2026-11-01",
         "qingbo/2026-04-29",
+        "tencent-vod/2026",
     ]
     shown = run("tables", "show", "acme/2026-11-01", "--tables", tmp_path, "--json")
     rates = json.loads(shown.stdout)["rates"]
@@ -240,7 +241,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "1 price tables with 20 rates, 1 capability matrices: sound\n"
+    assert good.stdout == "2 price tables with 55 rates, 2 capability matrices: sound\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))

@@ -16,7 +16,7 @@ from kling_pricing.request import Said
 from kling_pricing.wire.shape import Field
 from kling_pricing.wire.task import Task
 
-NAMES = ("tasks",)
+NAMES = ("tasks", "openai_videos")
 """Every wire format, by the name of its file here."""
 
 
