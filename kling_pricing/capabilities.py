@@ -6,7 +6,7 @@ Its limits, actions, rules and warnings all become `Rule`s of one shape, compile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple, cast
@@ -133,8 +133,7 @@ class ModelCapabilities:
         every rule that speaks of it; between two of them the price does not turn.
         """
         values = [possible.get(fact) or self._turning_points(fact) for fact in unknown]
-        filled = ({**facts, **dict(zip(unknown, each, strict=True))} for each in product(*values))
-        return tuple(each for each in filled if self.allows(each))
+        return tuple(each for each in fillings(facts, unknown, values) if self.allows(each))
 
     def _turning_points(self, fact: str) -> tuple[Any, ...]:
         if FACT_TYPES[fact] is bool:
@@ -181,6 +180,13 @@ class CapabilityMatrix:
     models: Mapping[str, ModelCapabilities]
     names: Mapping[str, tuple[str, Mapping[str, Any]]]
     sources: tuple[str, ...]
+
+
+def fillings(
+    facts: Mapping[str, Any], names: Sequence[str], values: Sequence[tuple[Any, ...]]
+) -> tuple[Mapping[str, Any], ...]:
+    """The facts with some of them filled in, in every combination of their values."""
+    return tuple({**facts, **dict(zip(names, each, strict=True))} for each in product(*values))
 
 
 def violations(matrix: CapabilityMatrix, request: VideoRequest) -> list[Violation]:
@@ -241,19 +247,42 @@ def _missing(capabilities: ModelCapabilities, request: VideoRequest, name: str) 
 
 
 def _judge(rule: Rule, request: VideoRequest) -> Violation | Note | None:
-    """What comes of a rule that is not surely kept."""
-    facts: Mapping[str, Any] = request.facts
+    """What comes of a rule that is not surely kept; every reading of a payload must keep it."""
+    found = None
+    for facts in request.readings or (request.facts,):
+        verdict = _verdict(rule, request, facts)
+        if isinstance(verdict, Violation):
+            return verdict
+        found = found or verdict
+    return found
+
+
+def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Violation | Note | None:
+    if hold(rule.need, facts):  # a reading can settle what was open
+        return None
     applies = hold(rule.when, facts)
     broken = [fact for fact, condition in rule.need.items() if condition.holds(facts[fact]) is False]
     if rule.warning:
         return Note(rule.code, rule.message) if applies and broken else None
     if applies and broken:
-        return _violation(rule, request, broken[0])
+        return _violation(rule, request, broken[0], facts)
+    if applies is False or _is_the_apis_choice(rule, request, facts, surely=applies is True):
+        return None
     return Note("not_checked", f"{_sentence(rule, request)}: not checked, because a fact it needs is not known")
 
 
-def _violation(rule: Rule, request: VideoRequest, fact: str) -> Violation:
-    facts: Mapping[str, Any] = request.facts
+def _is_the_apis_choice(rule: Rule, request: VideoRequest, facts: Mapping[str, Any], *, surely: bool) -> bool:
+    """Whether a rule hangs on nothing but inputs that the caller leaves to the API, which will keep it.
+
+    What the caller did say can make a choice impossible; where that is sure, it deserves a note.
+    """
+    if surely and rule.when:
+        return False
+    unknown = [fact for fact in (*rule.when, *rule.need) if facts[fact] is None]
+    return not any(INPUT_OF.get(fact, fact) in request.said for fact in unknown)
+
+
+def _violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:
     value, wire_field = facts[fact], request.field(fact)
     message = rule.message or f"{_sentence(rule, request)}, not {shown(value)}"
     if fact == "action" and request.implied_by is not None:

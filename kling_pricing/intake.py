@@ -12,12 +12,12 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
+from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities, fillings
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaLike, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
-from kling_pricing.request import Said, VideoRequest
+from kling_pricing.request import Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
 
@@ -129,12 +129,19 @@ def read_request(
     for medium, known in known_media:
         if medium.kind == "video" and known.length_s is not None:
             facts["video_length_s"] = known.length_s
+    if facts["reference"] is None and "reference" not in said.facts:
+        facts["reference"] = counts_as_reference(facts)
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
     unknown = capabilities.unknown(facts, said.fields, known_media) if capabilities.open_facts else ()
     if unknown:  # only what can change a price is worth trying out
         unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
+    readings: tuple[Mapping[str, Any], ...] = ()
+    if said.open:  # these are open even where the API has a default
+        contested = tuple([fact for fact in said.open if said.facts.get(fact) is None])
+        unknown = tuple(dict.fromkeys((*contested, *unknown)))
+        readings = fillings(facts, contested, [said.open[fact] for fact in contested])
     completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
     read = VideoRequest(
         name,
@@ -148,6 +155,7 @@ def read_request(
         completions,
         unknown,
         assumed,
+        readings,
     )
     return read, matrix
 

@@ -77,7 +77,7 @@ class Quote(NamedTuple):
         if self.minimum != self.maximum:
             raise PriceNotFoundError(
                 f"the quote is a range, {plain(self.minimum)} to {plain(self.maximum)} {self.currency}: "
-                f"{', '.join(map(self.request.field, self.request.open_facts))} decides and is not known; "
+                f"{_undecided(self.table, self.request)} decides and is not known; "
                 "use minimum and maximum, or say what is missing",
                 provider=self.provider,
                 model=self.canonical_model,
@@ -291,17 +291,17 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
         PriceNotFoundError: the table has no rate for the request's model, resolution and tier; a neighbour's
             rate is never used.
     """
-    if not request.open_facts:
-        rate, lines, total, list_total = _priced(table, request, request.facts)
+    if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
+        rate, lines, total, list_total = _priced(table, request, request.facts, tiers[0])
         return Quote(request, table, rate, lines, total, total, list_total, notes)
-    found = [_priced(table, request, facts) for facts in request.completions]
+    found = [priced for facts in _completions(request) for priced in _each_priced(table, request, facts)]
     if not found:
         remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
         raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told{remedy}")
     rate, lines, highest, list_total = max(found, key=lambda priced: priced.total)
     lowest = min(priced.total for priced in found)
     if lowest != highest:
-        unknown = ", ".join(request.field(fact) for fact in request.open_facts)
+        unknown = _undecided(table, request)
         note = Note("range", f"{unknown} decides the price and is not known; the lines show the maximum")
         notes = (*notes, note)
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
@@ -316,8 +316,42 @@ class _Priced(NamedTuple):
     list_total: Decimal | None
 
 
-def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> _Priced:
-    (tier,) = table.choose_tier(facts)
+def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
+    return request.completions if request.open_facts else (request.facts,)
+
+
+def _each_priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> list[_Priced]:
+    """The price in each tier that the facts allow: several only if the API cannot say what decides."""
+    return [_priced(table, request, facts, tier) for tier in table.choose_tier(facts)]
+
+
+def _undecided(table: PriceTable, request: VideoRequest) -> str:
+    """What makes a quote a range: the fields whose values, all else equal, change the price."""
+    amounts = [
+        (facts, {priced.total for priced in _each_priced(table, request, facts)})
+        for facts in _completions(request)
+    ]
+    deciding = []
+    for fact in request.open_facts:
+        alike: dict[tuple[Any, ...], set[Decimal]] = {}
+        for facts, found in amounts:
+            others = tuple([facts[other] for other in request.open_facts if other != fact])
+            alike.setdefault(others, set()).update(found)
+        if any(len(found) > 1 for found in alike.values()):
+            deciding.append(fact)
+    if not deciding:
+        tiers = dict.fromkeys(tier for facts, _ in amounts for tier in table.choose_tier(facts))
+        return ", ".join(map(request.field, request.open_facts)) or f"the tier ({' or '.join(tiers)})"
+    return ", ".join(_open_field(request, fact) for fact in deciding)
+
+
+def _open_field(request: VideoRequest, fact: str) -> str:
+    values = dict.fromkeys(reading[fact] for reading in request.readings)
+    readings = " or ".join(shown(value) for value in values)
+    return f"{request.field(fact)} (given as {readings})" if len(values) > 1 else request.field(fact)
+
+
+def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> _Priced:
     (quantity,) = table.choose_quantity(facts)
     if facts[quantity.fact] is None:
         remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
@@ -383,7 +417,10 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
             f"{request.field(fact)} is not given; the API's default assumed: {shown(request.defaults[fact])}",
         )
         for fact in table.priced_facts
-        if fact not in request.said and fact in request.defaults and fact not in uncounted
+        if fact not in request.said
+        and fact in request.defaults
+        and fact not in uncounted
+        and not (fact == "action" and request.implied_by is not None)
     ]
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)

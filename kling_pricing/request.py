@@ -65,6 +65,16 @@ class Facts(TypedDict):
     """How many reference images, frames among them, and elements together."""
     video_length_s: Decimal | None
     """Length of the reference video, if the caller knows it."""
+    reference: bool | None
+    """Whether it counts as made after a reference; None: pictures alone, of which nobody says."""
+    motion_level: str
+    """Level of motion control: `std` or `pro`; empty: not given."""
+    off_peak: bool
+    """Whether the caller leaves the API to choose a quiet hour."""
+    passthrough: bool
+    """Whether parameters for the API behind the API are passed on unread."""
+    duration_nested: bool
+    """Whether the duration is given only where a known implementation does not look when it bills."""
     orientation: str
     """Whose facing a motion-control character keeps: `image` or `video`; empty: not given."""
     motion_image: bool
@@ -138,6 +148,7 @@ INPUT_OF: Mapping[str, str] = {
     "negative_prompt_chars": "negative_prompt",
     "video_length_s": "videos",
     "duration_beside_shots": "duration_s",
+    "duration_nested": "duration_s",
     "fewest_element_images": "elements",
     "most_element_images": "elements",
     "shots_excess_s": "shots",
@@ -185,6 +196,7 @@ class VideoRequest(NamedTuple):
             that can be dearest or cheapest; empty when all that matters is known.
         open_facts: the facts that the completions fill in.
         format_assumed: whether nothing decided the wire format, so that the default was taken.
+        readings: the facts with every value that a payload which contradicts itself gives them; else empty.
     """
 
     wire_format: str
@@ -198,6 +210,7 @@ class VideoRequest(NamedTuple):
     completions: tuple[Mapping[str, Any], ...] = ()
     open_facts: tuple[str, ...] = ()
     format_assumed: bool = False
+    readings: tuple[Mapping[str, Any], ...] = ()
 
     def field(self, fact: str) -> str:
         """The wire field to change for another value of `fact`."""
@@ -206,6 +219,13 @@ class VideoRequest(NamedTuple):
             named = next((medium.field for medium, _ in self.media if medium.kind == "video"), None)
             return named or self.field_names.get(source, source)
         return self.said.get(source) or self.field_names.get(source, source)
+
+
+def counts_as_reference(facts: Facts) -> bool | None:
+    """The fact `reference` where the wire format does not tell it: of pictures alone nobody says."""
+    if facts["videos"]:
+        return True
+    return None if facts["start_images"] or facts["last_frame"] or facts["elements"] else False
 
 
 def add_prompt_facts(facts: dict[str, Any], prompt: str) -> None:

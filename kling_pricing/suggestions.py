@@ -20,8 +20,9 @@ MAX_SUGGESTIONS = 3
 _FREE_TO_CHANGE = ("duration_s", "resolution", "audio", "aspect_ratio", "action")
 """What a caller can change without another picture, video or idea."""
 
+
 _AMENDED = frozenset({"duration_s", "resolution", "audio"})
-"""Those of them that each wire format writes in its own words."""
+"""Of these, what a wire format itself knows how to change."""
 
 
 def nearest_valid(
@@ -47,15 +48,34 @@ def nearest_valid(
     capabilities = matrix.models[request.facts["model"]]
     left_out = {field: None for name, field in request.said.items() if name not in capabilities.fields}
     found: list[dict[str, Any]] = []
-    for change in _changes(capabilities, request, body):
+    for change in _changes(capabilities, request):
         if found and (len(found) == MAX_SUGGESTIONS or len(change) > len(found[0]) - len(left_out)):
             break
-        changed = left_out | change
-        if changed and _is_valid(
-            {**body, **changed}, request.wire_format, book, media, allow_unknown=allow_unknown
+        amended = _amended({**body, **left_out}, request, change)
+        if (change or left_out) and _is_valid(
+            amended, request.wire_format, book, media, allow_unknown=allow_unknown
         ):
-            found.append(changed)
+            stated = {request.field(fact): value for fact, value in change.items()}
+            found.append(left_out | {field: _at(amended, field, stated[field]) for field in stated})
     return found
+
+
+def _amended(body: Mapping[str, Any], request: VideoRequest, change: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The payload with the change, each setting said the way its wire says it."""
+    settings = {fact: value for fact, value in change.items() if fact in _AMENDED}
+    others = {request.field(fact): value for fact, value in change.items() if fact not in _AMENDED}
+    try:
+        return wire_format(request.wire_format).amend({**body, **others}, settings)
+    except WireFormatError:  # then the change is none for this wire
+        return {}
+
+
+def _at(body: Mapping[str, Any], field: str, value: Any) -> Any:
+    """What stands in a field, which may be inside another (`metadata.output_config.duration`)."""
+    node: Any = body
+    for name in [field] if field in body else field.split("."):
+        node = node.get(name, value) if isinstance(node, Mapping) else value
+    return node
 
 
 def _is_valid(
@@ -73,10 +93,8 @@ def _is_valid(
     return not violations(matrix, request)
 
 
-def _changes(
-    capabilities: ModelCapabilities, request: VideoRequest, body: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """No change, then every change of one setting, then of two; the nearest values first."""
+def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:
+    """No change, then every change of one fact, then of two; the nearest values first."""
     options = {
         fact: values
         for fact in _FREE_TO_CHANGE
@@ -85,22 +103,7 @@ def _changes(
     for count in (0, 1, 2):
         for facts in combinations(options, count):
             for chosen in product(*(options[fact] for fact in facts)):
-                try:
-                    yield _in_wire_words(dict(zip(facts, chosen, strict=True)), request, body)
-                except WireFormatError:  # this wire has no word for the value
-                    continue
-
-
-def _in_wire_words(
-    changes: Mapping[str, Any], request: VideoRequest, body: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The fields that say the changes, with their new values."""
-    settings = {fact: value for fact, value in changes.items() if fact in _AMENDED}
-    amended = wire_format(request.wire_format).amend(body, settings) if settings else {}
-    rest = {request.field(fact): value for fact, value in changes.items() if fact not in _AMENDED}
-    return {
-        field: value for field, value in amended.items() if field not in body or body[field] != value
-    } | rest
+                yield dict(zip(facts, chosen, strict=True))
 
 
 def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoRequest) -> list[Any]:

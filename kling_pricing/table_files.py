@@ -84,9 +84,9 @@ class UnpricedEntry(FileModel):
 
 
 class UnreachedEntry(FileModel):
-    """Rates kept for re-pricing the past: the API of that time could reach them, its rules of today cannot.
+    """Published rates that stay in the table although no request of the named APIs can ask for them.
 
-    They are exempt from the check that some request can reach each rate, and from nothing else.
+    Rates of the past, for one. They are exempt from the check that some request can reach each rate.
     """
 
     model: Name

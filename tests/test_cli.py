@@ -224,6 +224,7 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
         "qingbo/2026-04-29",
         "qingbo-ai/2026-06-19",
         "qingbo-ai/2026-09-19",
+        "tencent-vod/2026",
     ]
     shown = run("tables", "show", "acme/2026-11-01", "--tables", tmp_path, "--json")
     rates = json.loads(shown.stdout)["rates"]
@@ -243,7 +244,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "sound; price tables: 4, their rates: 110, capability matrices: 5\n"
+    assert good.stdout == "sound; price tables: 5, their rates: 145, capability matrices: 6\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))

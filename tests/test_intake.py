@@ -139,7 +139,7 @@ def test_a_second_provider_of_the_same_format_must_be_chosen(tmp_path: Path) -> 
     both = load_price_book(tmp_path)
     with pytest.raises(PriceNotFoundError) as caught:
         quote(video(), book=both, at=AT)
-    assert caught.value.priced_instead == ("acme", "kling", "qingbo", "qingbo-ai")
+    assert caught.value.priced_instead == ("acme", "kling", "qingbo", "qingbo-ai", "tencent-vod")
     assert quote(video(), provider="qingbo", book=both, at=AT).currency == "USD"
 
 

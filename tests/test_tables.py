@@ -34,7 +34,7 @@ def bundled_capabilities() -> str:
 def test_a_folder_is_read_over_the_bundled_tables(folder: Folder) -> None:
     """The user's provider stands beside the bundled ones, and quotes by its own prices."""
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": PRICES}))
-    assert set(book.tables) == {"acme", "kling", "qingbo", "qingbo-ai"}
+    assert set(book.tables) == {"acme", "kling", "qingbo", "qingbo-ai", "tencent-vod"}
     quoted = quote(video(), provider="acme", book=book, at=AT)
     assert (quoted.total, quoted.currency, quoted.table.id) == (Decimal("0.5"), "EUR", "acme/2026-11-01")
 

@@ -16,7 +16,7 @@ from kling_pricing.request import Said
 from kling_pricing.wire.shape import Field
 from kling_pricing.wire.task import Task
 
-NAMES = ("tasks", "tasks_extra", "tasks_v2", "video_generations", "kling")
+NAMES = ("tasks", "tasks_extra", "tasks_v2", "openai_videos", "video_generations", "kling")
 """Every wire format, by the name of its file here."""
 
 

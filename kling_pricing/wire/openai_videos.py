@@ -1,0 +1,388 @@
+"""Wire format `openai_videos`: `POST /v1/videos` as JSON or as the form that OpenAI's SDK sends (seed 003).
+
+A form is a flat mapping of text: `metadata[output_config][duration]` in the place of nested objects.
+The seed does not name the keys of the last frame and of the reference video: the obvious ones are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import HTTP
+from math import gcd
+from typing import Any, TypeAlias, cast
+
+from kling_pricing.errors import WireFormatError
+from kling_pricing.media import Medium
+from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.shape import Field, Problems, not_empty, one_of, read_fields, wrong
+from kling_pricing.wire.task import Task, text
+
+_NAME = "openai_videos"
+
+Path: TypeAlias = tuple[str, ...]
+
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_SIZE = re.compile(r"([1-9][0-9]{0,5})([xX])([1-9][0-9]{0,5})")
+_HEIGHT = re.compile(r"([1-9][0-9]{0,5})p")
+_FORM_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_PART = re.compile(r"\[([^\[\]]*)\]")
+_BILLING_SPEC = re.compile(
+    r"(?:-motion-(?P<motion_level>std|pro))?(?:-(?P<resolution>[0-9]+[pk]))?"
+    r"(?:-(?P<reference>ref|noref))?(?:-(?P<audio>audio|mute))?$"
+)
+
+
+def _seconds(value: Any, path: str, problems: Problems) -> None:
+    """Checks a length: a whole number, or one as text, which is how OpenAI's SDK writes it."""
+    if type(value) is not int and not (isinstance(value, str) and _WHOLE.fullmatch(value)):
+        problems.append(wrong(path, "a whole number, or one as text", value))
+
+
+def _size(value: str, path: str, problems: Problems) -> None:
+    if not _SIZE.fullmatch(value):
+        problems.append(wrong(path, "width x height such as 720x1280", value))
+
+
+def _enabled(value: str, path: str, problems: Problems) -> None:
+    if value.lower() not in _AUDIO:
+        problems.append(wrong(path, "Enabled or Disabled", value))
+
+
+def _address(picture: Mapping[str, Any]) -> str:
+    stated = (picture.get(name) for name in ("image_url", "file_id"))
+    return next((each for each in stated if isinstance(each, str) and each), "")
+
+
+def _picture(value: Any, path: str, problems: Problems) -> None:
+    """Checks a picture: its address or file name, or an object that has the address or a file's ID."""
+    if isinstance(value, Mapping):
+        if not _address(value):
+            problems.append(wrong(f"{path}.image_url", "present", None))
+    elif not isinstance(value, str) or not value:
+        problems.append(wrong(path, "text that is not empty", value))
+
+
+def _file_infos(value: Any, path: str, problems: Problems) -> None:
+    if not isinstance(value, list | tuple | Mapping):
+        problems.append(wrong(path, "a list", value))
+
+
+_METADATA = ("metadata",)
+_OUTPUT_CONFIG = ("metadata", "output_config")
+_GROUPS = {_METADATA, _OUTPUT_CONFIG}
+
+_AUDIO = {"enabled": True, "disabled": False}
+
+_LEAVES: Mapping[Path, Field] = {
+    ("model",): Field("model", str),
+    ("prompt",): Field("prompt", str),
+    ("seconds",): Field("seconds", object, _seconds),
+    ("duration",): Field("duration", object, _seconds),
+    ("size",): Field("size", str, _size),
+    ("image",): Field("image", str, not_empty),
+    ("input_reference",): Field("input_reference", object, _picture),
+    _METADATA: Field("metadata", dict),
+    (*_METADATA, "seconds"): Field("metadata_seconds", object, _seconds),
+    (*_METADATA, "duration"): Field("metadata_duration", object, _seconds),
+    (*_METADATA, "video_duration"): Field("video_duration", object, _seconds),
+    _OUTPUT_CONFIG: Field("output_config", dict),
+    (*_OUTPUT_CONFIG, "duration"): Field("nested_duration", object, _seconds),
+    (*_OUTPUT_CONFIG, "resolution"): Field("resolution", str),
+    (*_OUTPUT_CONFIG, "aspect_ratio"): Field("aspect_ratio", str),
+    (*_OUTPUT_CONFIG, "audio_generation"): Field("audio", str, _enabled),
+    (*_METADATA, "scene_type"): Field("action", str),
+    (*_METADATA, "motion_level"): Field("motion_level", str, one_of("std", "pro")),
+    (*_METADATA, "off_peak"): Field("off_peak", bool),
+    (*_METADATA, "last_image_url"): Field("last_image_url", str, not_empty),
+    (*_METADATA, "last_frame"): Field("last_frame", str, not_empty),
+    (*_METADATA, "last_frame_url"): Field("last_frame_url", str, not_empty),
+    (*_METADATA, "video_url"): Field("video_url", str, not_empty),
+    (*_METADATA, "reference_video"): Field("reference_video", str, not_empty),
+    (*_METADATA, "reference_video_url"): Field("reference_video_url", str, not_empty),
+    (*_METADATA, "FileInfos"): Field("file_infos", object, _file_infos),
+    (*_METADATA, "ExtInfo"): Field("ext_info", str),
+}
+
+FIELDS: Mapping[str, Field] = {path[0]: field for path, field in _LEAVES.items() if len(path) == 1}
+
+_PATH_OF = {field.name: path for path, field in _LEAVES.items()}
+
+_BILLED_DURATIONS = ("seconds", "duration", "metadata_seconds", "metadata_duration", "video_duration")
+"""Places of the duration, the one that counts first."""
+
+_DURATIONS = (*_BILLED_DURATIONS, "nested_duration")
+_IMAGES = ("image", "input_reference")
+_LAST_FRAMES = ("last_image_url", "last_frame", "last_frame_url")
+_VIDEOS = ("video_url", "reference_video", "reference_video_url")
+_PASSED_THROUGH = ("file_infos", "ext_info")
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(path)
+
+
+def _bracketed(path: Path) -> str:
+    return path[0] + "".join(f"[{part}]" for part in path[1:])
+
+
+_JSON_FIELDS = {_dotted(path): field for path, field in _LEAVES.items()}
+_FORM_FIELDS = {_bracketed(path): field for path, field in _LEAVES.items()}
+
+FIELD_NAMES: Mapping[str, str] = {
+    "model": "model",
+    "prompt": "prompt",
+    "duration_s": "duration",
+    "images": "image",
+    **{
+        name: _dotted(_PATH_OF[name])
+        for name in ("resolution", "aspect_ratio", "audio", "action", "motion_level", "off_peak")
+    },
+    "last_frame": _dotted(_PATH_OF["last_image_url"]),
+    "videos": _dotted(_PATH_OF["video_url"]),
+    "passthrough": _dotted(_PATH_OF["file_infos"]),
+}
+
+
+def form_fields(body: bytes, content_type: str) -> dict[str, str]:
+    """The fields of a multipart/form-data body, as `parse` reads them; of a file, its name.
+
+    Args:
+        body: the body of the HTTP request.
+        content_type: the value of its Content-Type header, which names the boundary.
+
+    Raises:
+        WireFormatError: it is not such a form, a field is given twice, or a text is not UTF-8.
+    """
+    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
+    message = BytesParser(policy=HTTP).parsebytes(head + body)
+    if message.get_content_type() != "multipart/form-data" or not message.is_multipart():
+        raise WireFormatError(
+            f"not a multipart/form-data body with Content-Type {content_type!r}", wire_format=_NAME
+        )
+    fields: dict[str, str] = {}
+    for part in cast("list[Message]", message.get_payload()):
+        name = part.get_param("name", header="content-disposition")
+        if not isinstance(name, str):
+            raise WireFormatError("a part of the form has no name", wire_format=_NAME)
+        if name in fields:
+            raise WireFormatError(
+                f"{name!r} is given twice; keep one of them, or send JSON", wire_format=_NAME, field=name
+            )
+        file_name = part.get_filename()
+        fields[name] = _part_text(part, name) if file_name is None else file_name
+    return fields
+
+
+def _part_text(part: Message, name: str) -> str:
+    content = part.get_payload(decode=True)
+    try:
+        return content.decode() if isinstance(content, bytes) else ""
+    except UnicodeDecodeError:
+        raise WireFormatError(f"{name!r} is not UTF-8 text", wire_format=_NAME, field=name) from None
+
+
+def _is_form(payload: Mapping[str, Any]) -> bool:
+    return any("[" in str(name) for name in payload) and all(isinstance(each, str) for each in payload.values())
+
+
+def _unflattened(form: Mapping[str, str]) -> dict[str, Any]:
+    """The nested payload that a form writes out flat."""
+    tree: dict[str, Any] = {}
+    for key, value in form.items():
+        match = _FORM_KEY.fullmatch(key)
+        *groups, last = (match[1], *_PART.findall(match[2])) if match else (key,)
+        node: Any = tree
+        for group in groups:
+            node = node.setdefault(group, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last in node:
+            raise WireFormatError(f"{key!r} is given twice; keep one of them", wire_format=_NAME, field=key)
+        node[last] = value
+    metadata = tree.get("metadata")
+    if isinstance(metadata, dict):
+        off_peak = metadata.get("off_peak")
+        metadata["off_peak"] = off_peak == "true" if off_peak in ("true", "false") else off_peak
+    return tree
+
+
+def _leaves(tree: Mapping[Any, Any], group: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every value with its path; what a field holds that is no group of fields is one value."""
+    for name, value in tree.items():
+        path = (*group, name)
+        if path in _GROUPS and isinstance(value, Mapping):
+            yield from _leaves(value, path)
+        elif isinstance(name, str) and name.isidentifier():
+            yield path, value
+        else:  # quoted, so that no name can pass for the path of another
+            yield (*group, repr(name)), value
+
+
+def _said_in(payload: Mapping[str, Any]) -> Mapping[Path, Any]:
+    return dict(_leaves(_unflattened(payload) if _is_form(payload) else payload))
+
+
+def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
+    """Reads what a payload says, JSON or form; see `WireFormat.parse`."""
+    form = _is_form(payload)
+    spell, fields = (_bracketed, _FORM_FIELDS) if form else (_dotted, _JSON_FIELDS)
+    flat = {spell(path): value for path, value in _said_in(payload).items()}
+    values, places = read_fields(fields, flat, wire_format=_NAME, allow_unknown=allow_unknown)
+    facts: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    open_: dict[str, tuple[Any, ...]] = {}
+
+    def settle(fact: str, stated: Mapping[str, Any]) -> None:
+        """Takes a fact from the places that state it; several values leave it open."""
+        if stated:
+            first, *others = dict.fromkeys(stated.values())
+            facts[fact] = None if others else first
+            said[fact] = places[next(iter(stated))]
+            if others:
+                open_[fact] = (first, *others)
+
+    for name in ("model", "action", "motion_level", "off_peak"):
+        if name in values:
+            facts[name], said[name] = values[name], places[name]
+    settle("duration_s", {name: int(values[name]) for name in _DURATIONS if name in values})
+    if "nested_duration" in values and values.keys().isdisjoint(_BILLED_DURATIONS):
+        facts["duration_nested"] = True
+    resolutions, ratios = {}, {}
+    if "resolution" in values:
+        resolutions["resolution"] = values["resolution"].lower()
+    if "aspect_ratio" in values:
+        ratios["aspect_ratio"] = values["aspect_ratio"]
+    if match := _SIZE.fullmatch(values.get("size", "")):
+        width, height = int(match[1]), int(match[3])
+        shared = gcd(width, height)
+        resolutions["size"] = f"{min(width, height)}p"
+        ratios["size"] = f"{width // shared}:{height // shared}"
+    settle("resolution", resolutions)
+    settle("aspect_ratio", ratios)
+    if ratios:
+        facts["aspect_ratio_stated"] = True
+    if "audio" in values:
+        facts["audio"], said["audio"] = _AUDIO[values["audio"].lower()], places["audio"]
+    media = _take_material(values, places, facts, said)
+    if "prompt" in values:
+        said["prompt"] = places["prompt"]
+        add_prompt_facts(facts, values["prompt"])
+    return Said(facts, said, media, open_ or None)
+
+
+def _take_material(
+    values: Mapping[str, Any], places: Mapping[str, str], facts: dict[str, Any], said: dict[str, str]
+) -> tuple[Medium, ...]:
+    """Adds the facts of pictures, videos and what is passed through unread; returns the files."""
+    images, last_frames, videos, passed = (
+        [name for name in names if name in values]
+        for names in (_IMAGES, _LAST_FRAMES, _VIDEOS, _PASSED_THROUGH)
+    )
+    if images:
+        facts["images"] = facts["start_images"] = len(images)
+        said["images"] = places[images[0]]
+    if last_frames:
+        facts["last_frame"] = True
+        said["last_frame"] = places[last_frames[0]]
+    if videos:
+        facts["videos"] = len(dict.fromkeys(values[name] for name in videos))
+        said["videos"] = places[videos[0]]
+    if passed:
+        facts["passthrough"] = True
+        said["passthrough"] = places[passed[0]]
+    # Files that are passed through unread may be a reference, too.
+    facts["reference"] = True if videos else None if images or last_frames or passed else False
+    named = [("image", name) for name in (*images, *last_frames)] + [("video", name) for name in videos]
+    return tuple(
+        Medium(kind, places[name], values[name] if isinstance(values[name], str) else _address(values[name]))
+        for kind, name in named
+    )
+
+
+def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the payload with other settings, in every place that states them; see `WireFormat.amend`."""
+    form = _is_form(payload)
+    stated = {path: value for path, value in _said_in(payload).items() if value is not None}
+    amended = dict(payload)
+    for fact, value in changes.items():
+        for path, written in _rewritten(fact, value, stated, form=form):
+            _put(amended, path, written, form=form)
+    return amended
+
+
+def _rewritten(fact: str, value: Any, stated: Mapping[Path, Any], *, form: bool) -> Iterator[tuple[Path, Any]]:
+    """Each place to change, and what to write there; one place when none states the fact."""
+    if fact == "model":
+        yield ("model",), value
+    elif fact == "duration_s":
+        for path in [_PATH_OF[name] for name in _DURATIONS if _PATH_OF[name] in stated] or [("duration",)]:
+            as_text = isinstance(stated[path], str) if path in stated else form
+            yield path, str(value) if as_text else value
+    elif fact == "resolution":
+        size, place = _PATH_OF["size"], _PATH_OF["resolution"]
+        if size in stated:
+            yield size, _resized(stated[size], value)
+        if place in stated or size not in stated:
+            yield place, value.upper() if stated.get(place, "P").isupper() else value
+    elif fact == "audio":
+        place = _PATH_OF["audio"]
+        written = "Enabled" if value else "Disabled"
+        old = stated.get(place, written)
+        yield place, written.lower() if old.islower() else written.upper() if old.isupper() else written
+    else:
+        raise WireFormatError(f"{fact} is no setting that can be changed", wire_format=_NAME, field=fact)
+
+
+def _resized(size: str, resolution: str) -> str:
+    """The size with another short side and the same ratio."""
+    match, height = _SIZE.fullmatch(size), _HEIGHT.fullmatch(resolution)
+    if match and height:
+        sides, short = (int(match[1]), int(match[3])), int(height[1])
+        if all(side * short % min(sides) == 0 for side in sides):
+            width, high = (side * short // min(sides) for side in sides)
+            return f"{width}{match[2]}{high}"
+    raise WireFormatError(
+        f"size {size!r} has no whole-numbered counterpart at {resolution}; change size yourself",
+        wire_format=_NAME,
+        field="size",
+    )
+
+
+def _put(amended: dict[str, Any], path: Path, value: Any, *, form: bool) -> None:
+    if form:
+        amended[_bracketed(path)] = value
+        return
+    node = amended
+    for group in path[:-1]:
+        node[group] = dict(node.get(group) or {})
+        node = node[group]
+    node[path[-1]] = value
+
+
+_STATES = {
+    "queued": "queued",
+    "pending": "queued",
+    "processing": "processing",
+    "in_progress": "processing",
+    "completed": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+_SPEC_WORDS: Mapping[str, Any] = {"ref": True, "noref": False, "audio": True, "mute": False}
+
+
+def read_task(body: Mapping[str, Any]) -> Task:
+    """Reads a response; a billing spec at the end of `model` (`720p-ref-audio`) becomes facts."""
+    model = text(body.get("model"), "model", _NAME)
+    task_id = text(body.get("id"), "id", _NAME) or text(body.get("task_id"), "task_id", _NAME)
+    state = _STATES.get(text(body.get("status"), "status", _NAME) or "")
+    spec = _BILLING_SPEC.search((model or "").lower())
+    told = {fact: word for fact, word in spec.groupdict().items() if word} if spec else {}
+    return Task(
+        task_id=task_id,
+        state=state,
+        model=model,
+        facts={fact: _SPEC_WORDS.get(word, word) for fact, word in told.items()},
+    )

@@ -1,0 +1,822 @@
+"""Wire format `openai_videos`: JSON and form, what they say, what the API accepts, and what it costs."""
+
+import copy
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kling_pricing import (
+    CapabilityError,
+    KlingPricingError,
+    PriceBook,
+    PriceNotFoundError,
+    TableError,
+    WireFormatError,
+    check,
+    load_price_book,
+    quote,
+)
+from kling_pricing.quoting import Quote
+from kling_pricing.wire.openai_videos import FIELD_NAMES, FIELDS, amend, form_fields, parse, read_task
+from tests.conftest import AT
+from tests.test_properties import json_values
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "openai_videos"
+OMNI, V26, V25 = "Kling-3.0-Omni", "Kling-2.6", "Kling-2.5"
+
+
+def job(model: str = V26, *, output: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """A JSON payload; `output` is `metadata.output_config`, `meta` the rest of `metadata`."""
+    metadata = dict(fields.pop("meta", {}))
+    if output is not None:
+        metadata["output_config"] = output
+    return {"model": model, "prompt": "x", **fields, **({"metadata": metadata} if metadata else {})}
+
+
+def form_of(payload: dict[str, Any]) -> dict[str, str]:
+    """The same request as the flat form that OpenAI's SDK sends."""
+    flat: dict[str, str] = {}
+
+    def walk(value: Any, key: str) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(inner, f"{key}[{name}]" if key else name)
+        elif value is not None:
+            flat[key] = str(value).lower() if isinstance(value, bool) else str(value)
+
+    walk(payload, "")
+    return flat
+
+
+def priced(payload: dict[str, Any]) -> Quote:
+    """The quote by the bundled rates that have to be asked for."""
+    return quote(payload, provider="tencent-vod", at=AT)
+
+
+def codes(payload: dict[str, Any]) -> list[str]:
+    """Codes of every violation."""
+    return [each.code for each in check(payload, wire_format="openai_videos", at=AT)]
+
+
+def test_only_what_was_said_is_kept() -> None:
+    """A field left out and a field set to null are the same, and neither becomes a default."""
+    bare = parse({"model": V26, "prompt": "boat"})
+    assert bare == parse(
+        {"model": V26, "prompt": "boat", "seconds": None, "metadata": {"output_config": {"duration": None}}}
+    )
+    assert bare == parse({"model": V26, "prompt": "boat", "metadata": None})
+    assert bare.facts == {"model": V26, "prompt_chars": 4, "reference": False}
+    assert bare.fields == {"model": "model", "prompt": "prompt"}
+    assert bare.open is None
+
+
+FULL = {
+    "model": V26,
+    "prompt": "紙の船",
+    "seconds": "10",
+    "duration": 10,
+    "size": "1080x1920",
+    "image": "https://example.com/a.png",
+    "input_reference": {"image_url": "https://example.com/b.png"},
+    "metadata": {
+        "seconds": 10,
+        "duration": "10",
+        "video_duration": 10,
+        "output_config": {
+            "duration": 10,
+            "resolution": "1080P",
+            "aspect_ratio": "9:16",
+            "audio_generation": "Disabled",
+        },
+        "scene_type": "motion_control",
+        "motion_level": "pro",
+        "off_peak": True,
+        "last_image_url": "https://example.com/c.png",
+        "video_url": "https://example.com/d.mp4",
+        "FileInfos": [{"Url": "https://example.com/e.png"}],
+        "ExtInfo": "{}",
+    },
+}
+FULL_FACTS = {
+    "model": V26,
+    "prompt_chars": 3,
+    "duration_s": 10,
+    "resolution": "1080p",
+    "aspect_ratio": "9:16",
+    "aspect_ratio_stated": True,
+    "audio": False,
+    "action": "motion_control",
+    "motion_level": "pro",
+    "off_peak": True,
+    "images": 2,
+    "start_images": 2,
+    "last_frame": True,
+    "videos": 1,
+    "passthrough": True,
+    "reference": True,
+}
+
+
+def test_every_field_is_read() -> None:
+    """Each field of the page is taken, under the word that does not depend on the API."""
+    said = parse(FULL)
+    assert said.facts == FULL_FACTS
+    assert set(said.fields) == set(FIELD_NAMES)
+    assert [(medium.kind, medium.field, medium.url[-5:]) for medium in said.media] == [
+        ("image", "image", "a.png"),
+        ("image", "input_reference", "b.png"),
+        ("image", "metadata.last_image_url", "c.png"),
+        ("video", "metadata.video_url", "d.mp4"),
+    ]
+
+
+def test_a_form_says_the_same_as_json() -> None:
+    """Text stands for numbers and true, brackets for nesting, and the fields keep the form's spelling."""
+    form = form_of(FULL)
+    form["metadata[FileInfos][][Url]"] = form.pop("metadata[FileInfos]")
+    said = parse(form)
+    assert said.facts == FULL_FACTS
+    assert said.fields["resolution"] == "metadata[output_config][resolution]"
+    assert said.fields["videos"] == "metadata[video_url]"
+
+
+@pytest.mark.parametrize("name", ["last_image_url", "last_frame", "last_frame_url"])
+def test_the_last_frame_has_several_spellings(name: str) -> None:
+    """The page does not name the key."""
+    assert parse(job(meta={name: "u"})).facts["last_frame"] is True
+
+
+@pytest.mark.parametrize("name", ["video_url", "reference_video", "reference_video_url"])
+def test_the_reference_video_has_several_spellings(name: str) -> None:
+    """The page does not name the key; the same address twice is one video."""
+    facts = parse(job(meta={name: "u", "video_url": "u"})).facts
+    assert (facts["videos"], facts["reference"]) == (1, True)
+
+
+def test_whether_pictures_are_a_reference_stays_open() -> None:
+    """A video surely is one, nothing surely is none, and of pictures alone nobody says."""
+    assert parse(job()).facts["reference"] is False
+    assert parse(job(image="u")).facts["reference"] is None
+    assert parse(job(meta={"last_frame": "u"})).facts["reference"] is None
+    assert parse(job(meta={"FileInfos": [{}]})).facts["reference"] is None
+    assert parse(job(image="u", meta={"video_url": "v"})).facts["reference"] is True
+
+
+PLACES: list[Callable[[int], dict[str, Any]]] = [
+    lambda seconds: {"seconds": str(seconds)},
+    lambda seconds: {"duration": seconds},
+    lambda seconds: {"metadata": {"seconds": seconds}},
+    lambda seconds: {"metadata": {"duration": str(seconds)}},
+    lambda seconds: {"metadata": {"video_duration": seconds}},
+    lambda seconds: {"metadata": {"output_config": {"duration": seconds}}},
+]
+
+
+@pytest.mark.parametrize("first", range(6))
+@pytest.mark.parametrize("second", range(6))
+def test_durations_count_in_their_order(first: int, second: int) -> None:
+    """Places that agree are one value; places that disagree leave it open, the one that counts first ahead."""
+    one, other = PLACES[first](5), PLACES[second](10)
+    payload = {**other, **one}
+    if "metadata" in one and "metadata" in other:
+        payload["metadata"] = {**other["metadata"], **one["metadata"]}
+    said = parse(payload)
+    if first == second:
+        assert (said.facts["duration_s"], said.open) == (5, None)
+    else:
+        assert said.facts["duration_s"] is None
+        assert said.open == {"duration_s": (5, 10) if first < second else (10, 5)}
+        assert said.fields["duration_s"].endswith(("seconds", "duration"))
+
+
+@pytest.mark.parametrize(
+    ("size", "resolution", "ratio"),
+    [
+        ("720x1280", "720p", "9:16"),
+        ("1280x720", "720p", "16:9"),
+        ("1920X1080", "1080p", "16:9"),
+        ("1080x1080", "1080p", "1:1"),
+        ("1024x1792", "1024p", "4:7"),
+    ],
+)
+def test_a_size_is_a_resolution_and_a_ratio(size: str, resolution: str, ratio: str) -> None:
+    """The short side is the resolution."""
+    facts = parse(job(size=size)).facts
+    assert (facts["resolution"], facts["aspect_ratio"]) == (resolution, ratio)
+
+
+def test_a_size_that_contradicts_the_output_config_leaves_both_open() -> None:
+    """Neither is preferred."""
+    said = parse(job(size="720x1280", output={"resolution": "1080P", "aspect_ratio": "16:9"}))
+    assert said.open == {"resolution": ("1080p", "720p"), "aspect_ratio": ("16:9", "9:16")}
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "field"),
+    [
+        (job(resoluton="4k"), "unknown_field", "resoluton"),
+        (job(meta={"scene": "x"}), "unknown_field", "metadata.scene"),
+        (job(output={"audio": "Enabled"}), "unknown_field", "metadata.output_config.audio"),
+        ({**job(), "metadata.seconds": 5}, "unknown_field", "'metadata.seconds'"),
+        (job(duration=5.0), "wrong_type", "duration"),
+        (job(duration=True), "wrong_type", "duration"),
+        (job(seconds="5s"), "wrong_type", "seconds"),
+        (job(seconds=" 5"), "wrong_type", "seconds"),
+        (job(seconds="5.0"), "wrong_type", "seconds"),
+        (job(seconds="\u0665"), "wrong_type", "seconds"),
+        (job(size="720"), "wrong_type", "size"),
+        (job(size="0x0"), "wrong_type", "size"),
+        (job(size=720), "wrong_type", "size"),
+        (job(image=""), "wrong_type", "image"),
+        (job(image=["u"]), "wrong_type", "image"),
+        (job(input_reference={}), "wrong_type", "input_reference.image_url"),
+        (job(input_reference=5), "wrong_type", "input_reference"),
+        ({**job(), "metadata": "x"}, "wrong_type", "metadata"),
+        (job(meta={"output_config": []}), "wrong_type", "metadata.output_config"),
+        (job(output={"audio_generation": True}), "wrong_type", "metadata.output_config.audio_generation"),
+        (job(output={"audio_generation": "on"}), "wrong_type", "metadata.output_config.audio_generation"),
+        (job(output={"resolution": 720}), "wrong_type", "metadata.output_config.resolution"),
+        (job(meta={"off_peak": "true"}), "wrong_type", "metadata.off_peak"),
+        (job(meta={"motion_level": "max"}), "wrong_type", "metadata.motion_level"),
+        (job(meta={"FileInfos": "x"}), "wrong_type", "metadata.FileInfos"),
+        (form_of(job(meta={"off_peak": "yes"})), "wrong_type", "metadata[off_peak]"),
+        (form_of(job(output={"duration": "5.5"})), "wrong_type", "metadata[output_config][duration]"),
+        (form_of(job(meta={"scene": "x"})), "unknown_field", "metadata[scene]"),
+        (form_of(job(meta={"off_peak": True})) | {"a]b": "x"}, "unknown_field", "'a]b'"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(payload: dict[str, Any], code: str, field: str) -> None:
+    """A misspelt field or a value of another type never turns into a default, at any depth."""
+    with pytest.raises(WireFormatError) as caught:
+        parse(payload)
+    assert [(each.code, each.field) for each in caught.value.violations] == [(code, field)]
+
+
+def test_unknown_fields_can_be_allowed_at_any_depth() -> None:
+    """Then they are ignored, in `metadata` too."""
+    payload = job(seed=7, meta={"seed": 7}, output={"fps": 24})
+    assert parse(payload, allow_unknown=True) == parse(job())
+
+
+def test_a_form_key_that_is_both_a_value_and_a_group_is_refused() -> None:
+    """The two cannot both be meant."""
+    with pytest.raises(WireFormatError, match="given twice"):
+        parse({"metadata": "x", "metadata[seconds]": "5"})
+    with pytest.raises(WireFormatError, match="given twice"):
+        parse({"metadata[seconds]": "5", "metadata": "x"})
+
+
+def test_amend_writes_in_every_place_and_in_the_callers_own_way() -> None:
+    """Text stays text, upper case upper case, and the rest is left alone."""
+    payload = job(
+        seconds="5",
+        size="720x1280",
+        meta={"duration": 5, "scene_type": "lip_sync"},
+        output={"resolution": "720P", "audio_generation": "disabled"},
+    )
+    before = copy.deepcopy(payload)
+    amended = amend(payload, {"duration_s": 10, "resolution": "1080p", "audio": True, "model": OMNI})
+    assert amended == job(
+        OMNI,
+        seconds="10",
+        size="1080x1920",
+        meta={"duration": 10, "scene_type": "lip_sync"},
+        output={"resolution": "1080P", "audio_generation": "enabled"},
+    )
+    assert payload == before
+    form = amend(form_of(payload), {"duration_s": 10, "resolution": "1080p", "audio": True, "model": OMNI})
+    assert form == form_of(amended)
+    assert amend(job(output={"resolution": "720p"}), {"resolution": "1080p"}) == job(
+        output={"resolution": "1080p"}
+    )
+
+
+def test_amend_adds_what_was_not_said() -> None:
+    """A new setting comes last, where the page puts it."""
+    changes = {"duration_s": 10, "resolution": "720p", "audio": False}
+    added = {"resolution": "720P", "audio_generation": "Disabled"}
+    assert amend(job(), changes) == job(duration=10, output=added)
+    form = form_of(job(meta={"scene_type": "lip_sync"}))
+    assert amend(form, changes) == {
+        **form,
+        "duration": "10",
+        "metadata[output_config][resolution]": "720P",
+        "metadata[output_config][audio_generation]": "Disabled",
+    }
+
+
+def test_amend_refuses_what_this_wire_cannot_say() -> None:
+    """A size without a whole-numbered counterpart is not bent, and only four settings can change."""
+    with pytest.raises(WireFormatError, match="change size yourself"):
+        amend(job(size="1000x1333"), {"resolution": "720p"})
+    with pytest.raises(WireFormatError, match="change size yourself"):
+        amend(job(size="720x1280"), {"resolution": "4k"})
+    with pytest.raises(WireFormatError, match="no setting"):
+        amend(job(), {"prompt": "y"})
+
+
+seconds_values = st.sampled_from([3, 5, "5", "10", None])
+payloads = st.fixed_dictionaries(
+    {"model": st.sampled_from([OMNI, V26, V25]), "prompt": st.sampled_from(["boat", "紙船"])},
+    optional={
+        "seconds": seconds_values,
+        "duration": seconds_values,
+        "size": st.sampled_from(["720x1280", "1920x1080", "1080X1080"]),
+        "image": st.just("https://example.com/a"),
+        "input_reference": st.just("boat.png"),
+        "metadata": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "video_duration": seconds_values,
+                "scene_type": st.sampled_from(["lip_sync", "motion_control"]),
+                "off_peak": st.booleans(),
+                "video_url": st.just("https://example.com/v"),
+                "output_config": st.none()
+                | st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "duration": seconds_values,
+                        "resolution": st.sampled_from(["720P", "1080p", None]),
+                        "audio_generation": st.sampled_from(["Enabled", "disabled", None]),
+                    },
+                ),
+            },
+        ),
+    },
+)
+PLACES_OF_ANYTHING = [*FIELDS, *FIELD_NAMES.values(), "metadata.output_config", "metadata.ExtInfo"]
+changes_of = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from([OMNI, V26, V25]),
+        "duration_s": st.integers(3, 15),
+        "resolution": st.sampled_from(["720p", "1080p"]),
+        "audio": st.booleans(),
+    },
+)
+
+
+@given(payloads, changes_of, st.booleans())
+@settings(max_examples=400)
+def test_an_amended_payload_reads_as_the_payload_with_the_change(
+    payload: dict[str, Any],
+    changes: dict[str, Any],
+    as_form: bool,  # noqa: FBT001
+) -> None:
+    """For JSON and forms alike; nothing changes without a change, and the payload is left alone."""
+    body = form_of(payload) if as_form else payload
+    before = json.dumps(body)
+    assert parse(amend(body, changes)).facts == parse(body).facts | changes
+    assert json.dumps(amend(body, {})) == before == json.dumps(body)
+
+
+@given(payloads, st.sampled_from(PLACES_OF_ANYTHING), json_values, st.booleans())
+@settings(max_examples=400)
+def test_any_value_in_any_place_gives_a_quote_or_an_error_of_ours(
+    payload: dict[str, Any],
+    place: str,
+    value: Any,
+    as_form: bool,  # noqa: FBT001
+) -> None:
+    """However wrong it is, and in a form too."""
+    *groups, name = place.split(".")
+    body = node = {**payload}
+    for group in groups:
+        node[group] = dict(node.get(group) or {})
+        node = node[group]
+    node[name] = value
+    try:
+        priced(form_of(body) if as_form else body)
+    except KlingPricingError as error:
+        assert str(error)
+
+
+def test_responses_are_read() -> None:
+    """Task and state, and the billing spec that the model's name may carry."""
+    submitted = read_task({"id": "v1", "task_id": "v1", "object": "video", "model": V26, "status": "queued"})
+    assert (submitted.task_id, submitted.state, submitted.model, submitted.facts) == ("v1", "queued", V26, {})
+    assert read_task({"task_id": "v2"}).task_id == "v2"
+    assert read_task({"id": "v", "status": "new"}).state is None
+    with pytest.raises(WireFormatError, match="id must be text"):
+        read_task({"id": 5})
+    with pytest.raises(WireFormatError, match="status must be text"):
+        read_task({"id": "v", "status": ["queued"]})
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("pending", "queued"),
+        ("processing", "processing"),
+        ("in_progress", "processing"),
+        ("completed", "succeeded"),
+        ("failed", "failed"),
+        ("cancelled", "cancelled"),
+    ],
+)
+def test_each_status_is_known(status: str, state: str) -> None:
+    """Both the page's words and OpenAI's."""
+    assert read_task({"id": "v", "status": status}).state == state
+
+
+@pytest.mark.parametrize(
+    ("model", "facts"),
+    [
+        ("kling-3.0-omni-720p-ref-audio", {"resolution": "720p", "reference": True, "audio": True}),
+        ("kling-3.0-omni-1080p-noref-mute", {"resolution": "1080p", "reference": False, "audio": False}),
+        ("Kling-3.0-Omni-720P-Ref-Mute", {"resolution": "720p", "reference": True, "audio": False}),
+        ("kling-2.6-motion-pro-1080p", {"motion_level": "pro", "resolution": "1080p"}),
+        ("kling-2.6-motion-std-720p", {"motion_level": "std", "resolution": "720p"}),
+        ("kling-avatar-720p", {"resolution": "720p"}),
+        ("kling-identify-face", {}),
+        ("kling-720p-max", {}),
+        ("some-pro", {}),
+    ],
+)
+def test_the_billing_spec_of_a_response_becomes_facts(model: str, facts: dict[str, Any]) -> None:
+    """Read from the end of the name, whatever the model is called."""
+    assert read_task({"id": "v", "model": model}).facts == facts
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (job(OMNI, duration=2), ["duration_s_limit"]),
+        (job(OMNI, duration=3), []),
+        (job(OMNI, duration=15), []),
+        (job(OMNI, duration=16), ["duration_s_limit"]),
+        (job(OMNI, duration=10, meta={"video_url": "v"}), []),
+        (job(OMNI, duration=11, meta={"video_url": "v"}), ["duration_video_reference"]),
+        (job(OMNI, meta={"video_url": "v", "reference_video": "w"}), ["videos_limit"]),
+        (job(V26, duration=5), []),
+        (job(V26, duration=6), ["duration_s_limit"]),
+        (job(V25, seconds="10"), []),
+        (job(V25, seconds="11"), ["duration_s_limit"]),
+        (job(V26, duration=5, output={"duration": 7}), ["duration_s_limit"]),
+        (job(V26, duration=5, output={"duration": 10}), []),
+        (job(V26, output={"resolution": "4K"}), ["resolution_limit"]),
+        (job(V26, size="1024x1792"), ["resolution_limit", "aspect_ratio_limit"]),
+        (job(V26, output={"aspect_ratio": "4:3"}), ["aspect_ratio_limit"]),
+        (job(V26, output={"aspect_ratio": "1:1"}), []),
+        (job(V26, output={"resolution": "720P", "audio_generation": "Enabled"}), ["audio_resolution"]),
+        (job(V26, output={"resolution": "1080P", "audio_generation": "Enabled"}), []),
+        (job(V25, output={"audio_generation": "Enabled"}), ["audio_limit"]),
+        (job(V25, output={"audio_generation": "Disabled"}), []),
+        (
+            job(OMNI, output={"audio_generation": "Enabled"}, meta={"video_url": "v"}),
+            ["audio_video_reference"],
+        ),
+        (job(OMNI, output={"audio_generation": "Disabled"}, meta={"video_url": "v"}), []),
+        (job(OMNI, output={"audio_generation": "Enabled"}, image="a"), []),
+        (job(V26, meta={"scene_type": "dance"}), ["action_limit"]),
+        (job("Kling-9"), ["unknown_model"]),
+        ({"prompt": "x", "seconds": "5"}, ["model_required"]),
+    ],
+)
+def test_each_rule_at_its_edge(payload: dict[str, Any], expected: list[str]) -> None:
+    """JSON and form are held against the same rules."""
+    assert codes(payload) == expected
+    assert codes(form_of(payload)) == expected
+
+
+# Typed from the price rows: CNY per second. Row, request, 720p, 1080p
+MUTE, AUDIO = {"audio_generation": "Disabled"}, {"audio_generation": "Enabled"}
+ROWS: list[tuple[str, dict[str, Any], str | None, str]] = [
+    ("kling-3.0-omni noref-mute", job(OMNI, output=MUTE), "0.6", "0.8"),
+    ("kling-3.0-omni noref-audio", job(OMNI, output=AUDIO), "0.8", "1.0"),
+    ("kling-3.0-omni ref-mute", job(OMNI, output=MUTE, meta={"video_url": "v"}), "0.9", "1.2"),
+    ("kling-2.6 silent", job(V26, output=MUTE), "0.3", "0.5"),
+    ("kling-2.6 audio", job(V26, output=AUDIO), None, "1.0"),
+    ("kling-2.5", job(V25, output=MUTE), "0.3", "0.5"),
+    ("kling-2.6 motion control", job(V26, output=MUTE, meta={"scene_type": "motion_control"}), "0.5", "0.8"),
+    ("avatar", job(V26, output=MUTE, meta={"scene_type": "avatar_i2v"}), "0.4", "0.8"),
+]
+UNREACHED = {
+    ("kling-v3-omni", "720p", "reference_audio"): "1.1",
+    ("kling-v3-omni", "1080p", "reference_audio"): "1.4",
+    ("kling-v3", "720p", "silent"): "0.6",
+    ("kling-v3", "1080p", "silent"): "0.8",
+    ("kling-v3", "720p", "audio"): "0.9",
+    ("kling-v3", "1080p", "audio"): "1.2",
+    ("kling-v3", "720p", "audio_voice_control"): "1.1",
+    ("kling-v3", "1080p", "audio_voice_control"): "1.4",
+    ("kling-v3-motion-control", "720p", "motion_control"): "0.9",
+    ("kling-v3-motion-control", "1080p", "motion_control"): "1.2",
+}
+"""Rows of which no request is sure: pictures may count as a reference, and kling-3.0 is not on this API."""
+
+
+@pytest.mark.parametrize(("row", "payload", "at_720p", "at_1080p"), ROWS)
+def test_every_reachable_row_is_quoted(
+    row: str, payload: dict[str, Any], at_720p: str | None, at_1080p: str
+) -> None:
+    """Ten and five seconds of it cost exactly its price times the seconds."""
+    for resolution, price in (("720p", at_720p), ("1080p", at_1080p)):
+        if price is not None:
+            for seconds in (5, 10):
+                body = amend(payload, {"resolution": resolution, "duration_s": seconds})
+                assert priced(body).total == Decimal(price) * seconds, row
+                assert priced(form_of(body)).total == Decimal(price) * seconds, row
+
+
+def test_the_rows_are_twenty_five_and_lip_sync(book: PriceBook) -> None:
+    """15 reachable, 10 others and lip sync are the published 26; some of them stand at several models."""
+    (table,) = book.tables["tencent-vod"]
+    reachable = [price for _, _, *prices in ROWS for price in prices if price is not None]
+    assert len(reachable) + len(UNREACHED) + 1 == 26
+    for cell, price in UNREACHED.items():
+        assert table.rates[cell].unit_price == Decimal(price)  # type: ignore[index]
+    shared = {
+        (cell.model, cell.resolution, cell.tier): rate.unit_price
+        for cell, rate in table.rates.items()
+        if cell.tier in {"avatar", "lip_sync"}
+    }
+    models = ("kling-v3-omni", "kling-v2-6", "kling-v2-5-turbo")
+    rows = {("720p", "avatar"): "0.4", ("1080p", "avatar"): "0.8"}
+    rows |= {("720p", "lip_sync"): "0.1", ("1080p", "lip_sync"): "0.1"}
+    assert shared == {(model, *place): Decimal(price) for model in models for place, price in rows.items()}
+    assert len(table.rates) == 26 + len(shared) - 3
+    assert (table.currency, {source.authority for source in table.sources}) == ("CNY", {"secondary"})
+
+
+@pytest.mark.parametrize(("seconds", "billed"), [(3, 5), (5, 5), (6, 10), (10, 10), (11, 15), (15, 15)])
+def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int) -> None:
+    """At least one block, and every block that is begun."""
+    quoted = priced(job(OMNI, duration=seconds, output={"resolution": "720P"}, meta={"scene_type": "lip_sync"}))
+    assert (quoted.quantity, quoted.total) == (Decimal(billed), Decimal("0.1") * billed)
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (job(V26, size="720x1280", meta={"scene_type": "template_effect"}), "no price of template effects"),
+        (job(OMNI, size="720x1280", meta={"scene_type": "motion_control"}), "not for kling-3.0-omni"),
+        (job(V25, size="720x1280", meta={"scene_type": "motion_control"}), "not for kling-2.5"),
+        (job(V26, size="720x1280", meta={"video_url": "v"}), "for motion control only"),
+        (job(V25, size="720x1280", meta={"video_url": "v"}), "for motion control only"),
+    ],
+)
+def test_what_has_no_published_price_is_refused_with_the_reason(payload: dict[str, Any], why: str) -> None:
+    """The API takes it, but nobody says what it costs."""
+    assert codes(payload) == []
+    with pytest.raises(PriceNotFoundError, match=why):
+        priced(payload)
+
+
+def range_of(payload: dict[str, Any]) -> tuple[str, str, str]:
+    """Both ends of a quote that is a range, and its one note about that."""
+    quoted = priced(payload)
+    (note,) = [note.message for note in quoted.notes if note.code == "range"]
+    with pytest.raises(PriceNotFoundError, match="the quote is a range") as caught:
+        _ = quoted.total
+    unknown = note.removesuffix(" decides the price and is not known; the lines show the maximum")
+    assert unknown in str(caught.value)
+    assert not [each for each in quoted.notes if each.code == "not_checked"]
+    return str(quoted.minimum), str(quoted.maximum), unknown
+
+
+RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (job(OMNI, output=MUTE), ("3.0", "4.0", RESOLUTION)),
+        (job(OMNI, size="720x1280"), ("3.0", "4.0", SOUND)),
+        (job(OMNI), ("3.0", "5.0", f"{SOUND}, {RESOLUTION}")),
+        (job(V26), ("1.5", "5.0", f"{SOUND}, {RESOLUTION}")),
+        (job(V26, size="1080x1920"), ("2.5", "5.0", SOUND)),
+        (job(V25), ("1.5", "2.5", RESOLUTION)),
+        (job(OMNI, size="720x1280", image="a", output=MUTE), ("3.0", "4.5", "reference")),
+        (job(OMNI, size="720x1280", image="a", output=AUDIO), ("4.0", "5.5", "reference")),
+        (job(OMNI, size="720x1280", meta={"FileInfos": [{}]}, output=MUTE), ("3.0", "4.5", "reference")),
+        (
+            job(V25, size="720x1280", seconds="5", output={"duration": 10}),
+            ("1.5", "3.0", "seconds (given as 5 or 10)"),
+        ),
+        (
+            job(V25, size="720x1280", output={"resolution": "1080P"}),
+            ("1.5", "2.5", f"{RESOLUTION} (given as 1080p or 720p)"),
+        ),
+    ],
+)
+def test_what_is_not_known_makes_a_range(payload: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    """Over what the model allows, with one note that names what decides and nothing else."""
+    assert range_of(payload) == expected
+
+
+def test_pictures_make_no_range_where_no_reference_is_priced() -> None:
+    """Only one model has a price for references."""
+    assert priced(job(V26, size="720x1280", image="a", output=MUTE)).total == Decimal("1.5")
+
+
+def test_a_choice_that_only_one_value_allows_is_noted() -> None:
+    """Sound was asked for and is made at 1080p only, so the price is sure but the request might not be."""
+    quoted = priced(job(V26, output=AUDIO))
+    assert quoted.total == Decimal("5.0")
+    assert [note.code for note in quoted.notes if note.code == "not_checked"] == ["not_checked"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (job(V26, output={"duration": 10}), "duration_not_billed"),
+        (job(V26, meta={"motion_level": "pro"}), "motion_level_unsettled"),
+        (job(V26, meta={"off_peak": True}), "no_off_peak_discount"),
+        (job(V26, meta={"ExtInfo": "{}"}), "passed_through_unread"),
+        (job(V26, meta={"scene_type": "avatar_i2v"}), "scene_length"),
+        (job(OMNI, image="a"), "pictures_as_reference"),
+        (job(OMNI, meta={"last_frame": "a"}), "last_frame_as_reference"),
+    ],
+)
+def test_what_is_not_settled_is_noted(payload: dict[str, Any], code: str) -> None:
+    """And a plain request carries only what concerns the table itself."""
+    assert code in [note.code for note in priced(payload).notes]
+    plain = priced(job(OMNI, duration=5, size="720x1280", output=MUTE, meta={"scene_type": "generate"}))
+    assert [note.code for note in plain.notes] == ["secondary_source", "billed_on_output"]
+
+
+def test_no_provider_is_taken_to_bill_this_api() -> None:
+    """The caller is told who prices the model, and names one."""
+    with pytest.raises(PriceNotFoundError, match="choose whose prices apply with provider=") as caught:
+        quote(job(V26, size="720x1280"), at=AT)
+    assert "tencent-vod" in caught.value.priced_instead
+
+
+def test_requests_of_another_api_can_be_priced_by_this_table() -> None:
+    """An explicit provider swaps the rates; whether pictures are a reference stays open there too."""
+    omni = {"model": "kling-v3-omni", "prompt": "x"}
+    assert priced(omni).total == Decimal("3.0")
+    assert priced({**omni, "video_urls": ["v"]}).total == Decimal("4.5")
+    assert priced({"model": "kling-v3", "prompt": "x", "audio": True}).total == Decimal("4.5")
+    pictures = priced({**omni, "image_urls": ["a"]})
+    assert (pictures.minimum, pictures.maximum) == (Decimal("3.0"), Decimal("4.5"))
+    assert "the tier (reference or silent) decides the price" in pictures.explain()
+
+
+@pytest.mark.parametrize(
+    ("name", "minimum", "maximum", "action"),
+    [
+        ("text_to_video", "5", "5", "generate"),
+        ("image_to_video", "3", "3", "image2video"),
+        ("first_last_frame", "1.5", "1.5", "first_last_frame"),
+        ("motion_control", "4", "4", "motion_control"),
+    ],
+)
+def test_the_examples_are_quoted(name: str, minimum: str, maximum: str, action: str) -> None:
+    """The seed's four scenarios."""
+    body = (EXAMPLES / f"{name}.json").read_text(encoding="utf-8")
+    quoted = quote(body, provider="tencent-vod", at=AT)
+    assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+    assert (quoted.wire_format, quoted.action) == ("openai_videos", action)
+
+
+def test_an_entry_of_unreached_rates_must_be_needed(tmp_path: Path) -> None:
+    """It names rates that are there and that no request can reach; otherwise it is a mistake."""
+    bundled = Path(__file__).parent.parent / "pricing_tables" / "prices" / "tencent-vod" / "2026.yaml"
+    if not bundled.exists():
+        pytest.skip("away from the source tree")
+    text = bundled.read_text(encoding="utf-8")
+    path = tmp_path / "prices" / "tencent-vod" / "2026.yaml"
+    path.parent.mkdir(parents=True)
+    for entry, problem in (
+        ("{model: kling-v1, why: x}", "kling-v1 has no rate"),
+        ("{model: kling-v2-6, why: x}", "openai_videos allows kling-v2-6"),
+    ):
+        path.write_text(text.replace("unreached:\n", f"unreached:\n  - {entry}\n"), encoding="utf-8")
+        with pytest.raises(TableError, match=problem):
+            load_price_book(tmp_path)
+    path.write_text(text[: text.index("kept:")], encoding="utf-8")
+    with pytest.raises(TableError, match="or say under kept why it stays"):
+        load_price_book(tmp_path)
+
+
+@pytest.mark.parametrize("form", [False, True])
+def test_a_suggestion_is_in_the_callers_own_words(form: bool) -> None:  # noqa: FBT001
+    """It names the place that states the setting, at any depth."""
+    payload = job(V26, duration=5, output={"resolution": "720P", "audio_generation": "Enabled"})
+    place = "metadata[output_config][{}]" if form else "metadata.output_config.{}"
+    with pytest.raises(CapabilityError) as caught:
+        priced(form_of(payload) if form else payload)
+    assert caught.value.suggestions == (
+        {place.format("resolution"): "1080P"},
+        {place.format("audio_generation"): "Disabled"},
+    )
+
+
+BOUNDARY = "multipart/form-data; boundary=b"
+
+
+def part(name: str, value: bytes, more: str = "") -> bytes:
+    """One field of a form whose boundary is `b`."""
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+
+
+def test_a_form_is_read_field_by_field() -> None:
+    """Text as it is, line ends included, and of a file its name."""
+    body = part("prompt", "紙の\r\n船".encode()) + part("input_reference", b"\x00\xff", '; filename="a.png"')
+    assert form_fields(body + b"--b--\r\n", BOUNDARY) == {
+        "prompt": "紙の\r\n船",
+        "input_reference": "a.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "problem"),
+    [
+        (b"{}", "application/json", "not a multipart/form-data body"),
+        (b"x", "multipart/form-data", "not a multipart/form-data body"),
+        (part("seconds", b"5") * 2 + b"--b--", BOUNDARY, "'seconds' is given twice"),
+        (part("prompt", b"\xff") + b"--b--", BOUNDARY, "'prompt' is not UTF-8"),
+        (b"--b\r\n\r\nx\r\n--b--", BOUNDARY, "no name"),
+    ],
+)
+def test_what_is_no_form_is_refused(body: bytes, content_type: str, problem: str) -> None:
+    """The message says what is wrong with it."""
+    with pytest.raises(WireFormatError, match=problem):
+        form_fields(body, content_type)
+
+
+@pytest.fixture
+def gateway() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """A server of our own on this machine: its address, and every Content-Type and body it was sent."""
+    seen: list[tuple[str, bytes]] = []
+    answer = json.dumps(
+        {"id": "v1", "object": "video", "model": V26, "status": "queued", "created_at": 1, "progress": 0}
+    ).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.headers["Content-Type"], body))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Stays quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", seen
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_what_openais_sdk_really_sends_is_read(gateway: tuple[str, list[tuple[str, bytes]]]) -> None:
+    """A form from `videos.create`, with and without a file, and JSON from `post`, all give the same facts."""
+    openai = pytest.importorskip("openai", minversion="3")
+    address, seen = gateway
+    metadata = {
+        "off_peak": True,
+        "output_config": {"duration": 10, "resolution": "720P", "audio_generation": "Disabled"},
+    }
+    with (
+        openai.OpenAI(api_key="none", base_url=address, max_retries=0) as client,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", DeprecationWarning)  # of OpenAI's own model, not of the call
+        create = client.videos.create
+        create(model=V26, prompt="紙の船", seconds="10", size="1280x720", extra_body={"metadata": metadata})
+        create(model=V26, prompt="紙の船", input_reference=("a.png", b"\x89PNG", "image/png"))
+        body = {"model": V26, "prompt": "紙の船", "seconds": "10", "size": "1280x720", "metadata": metadata}
+        client.post("/videos", body=body, cast_to=object)
+    (form_type, form), (file_type, with_file), (json_type, plain_json) = seen
+    expected = {
+        "model": V26,
+        "prompt_chars": 3,
+        "duration_s": 10,
+        "resolution": "720p",
+        "aspect_ratio": "16:9",
+        "aspect_ratio_stated": True,
+        "audio": False,
+        "off_peak": True,
+        "reference": False,
+    }
+    fields = form_fields(form, form_type)
+    assert fields["metadata[output_config][duration]"] == "10"
+    assert parse(fields).facts == expected
+    assert parse(form_fields(with_file, file_type)).facts == {
+        "model": V26,
+        "prompt_chars": 3,
+        "images": 1,
+        "start_images": 1,
+        "reference": None,
+    }
+    assert json_type == "application/json"
+    assert parse(json.loads(plain_json)).facts == expected
+    assert priced(fields).total == priced(json.loads(plain_json)).total == Decimal("3.0")
