@@ -120,9 +120,15 @@ class ModelCapabilities:
         self, facts: Mapping[str, Any], said: Mapping[str, str], media: Iterable[tuple[Medium, MediaFacts]]
     ) -> tuple[str, ...]:
         """The open facts that are not known; of an input that is not said there is nothing to know."""
-        names = {*said, *(f"{medium.kind}s" for medium, _ in media)}
+        shown = {f"{medium.kind}s" for medium, _ in media} if media else ()
         unknown = [fact for fact in self.open_facts if facts[fact] is None]
-        return tuple([fact for fact in unknown if fact not in INPUT_OF or INPUT_OF[fact] in names])
+        return tuple(
+            [
+                fact
+                for fact in unknown
+                if fact not in INPUT_OF or INPUT_OF[fact] in said or INPUT_OF[fact] in shown
+            ]
+        )
 
     def completions(
         self, facts: Mapping[str, Any], unknown: tuple[str, ...], possible: Mapping[str, tuple[Any, ...]]
@@ -207,14 +213,15 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     broken = [_missing(capabilities, request, name) for name in capabilities.required if name not in said]
     if not capabilities.fields.issuperset(said):
         broken.extend(_untaken(capabilities, request))
-    blamed = {violation.field for violation in broken}
-    for rule in capabilities.unsure(request.facts):
-        verdict = _judge(rule, request)
-        if isinstance(verdict, Violation):
-            if verdict.field not in blamed:
-                broken.append(verdict)
-        elif verdict is not None:
-            notes.append(verdict)
+    if unsure := capabilities.unsure(request.facts):
+        blamed = {violation.field for violation in broken}
+        for rule in unsure:
+            verdict = _judge(rule, request)
+            if isinstance(verdict, Violation):
+                if verdict.field not in blamed:
+                    broken.append(verdict)
+            elif verdict is not None:
+                notes.append(verdict)
     if request.media:
         for limit in capabilities.media:
             _hold_media(limit, request, broken, notes)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities, fillings
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
-from kling_pricing.media import MediaLike, facts_of
+from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.request import Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import marked_formats
@@ -123,14 +123,14 @@ def read_request(
     facts["duration_stated"] = "duration_s" in said.fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
-    known_media = (
-        tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media]) if said.media else ()
-    )
-    for medium, known in known_media:
-        if medium.kind == "video" and known.length_s is not None:
-            facts["video_length_s"] = known.length_s
-    if facts["reference"] is None and "reference" not in said.facts:
-        facts["reference"] = counts_as_reference(facts)
+    known_media: tuple[tuple[Medium, MediaFacts], ...] = ()
+    if said.media:
+        known_media = tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media])
+        for medium, known in known_media:
+            if medium.kind == "video" and known.length_s is not None:
+                facts["video_length_s"] = known.length_s
+    if "reference" not in said.facts:
+        facts["reference"] = counts_as_reference(facts) if said.media else False
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
@@ -174,17 +174,21 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     marks = marked_formats(payload)
     model = payload.get("model")
     if isinstance(model, str) and model in book.marking_models:
-        marks.setdefault(book.marking_models[model], f"model {model!r}")
-    if len(marks) > 1:
-        (one, because), (other, because_too), *_ = marks.items()
-        raise WireFormatError(
-            f"{because} is of wire format {one}, but {because_too} is of {other}; "
-            "write the request for one of them, or name the format"
-        )
+        marks.setdefault(book.marking_models[model], "model")
     if marks:
+        if len(marks) > 1:
+            (one, field), (other, another), *_ = marks.items()
+            raise WireFormatError(
+                f"{_mark(field, payload)} is of wire format {one}, but {_mark(another, payload)} is of "
+                f"{other}; write the request for one of them, or name the format"
+            )
         return next(iter(marks)), False
     own = book.formats.get(provider or "", ())
     return (own[0], len(own) > 1) if own else (DEFAULT_WIRE_FORMAT, True)
+
+
+def _mark(field: str, payload: Mapping[str, Any]) -> str:
+    return f"model {shown(payload[field])!r}" if field == "model" else f"field {field!r}"
 
 
 def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Mapping[str, Any]]:

@@ -181,6 +181,8 @@ class PriceTable:
             contract's.
         unreached: rates that the API's rules of today cannot reach, kept for re-pricing the past.
         notes: notes of the quotes from this table, each with the instant from which it applies.
+        lasting_notes: the notes of every quote.
+        dated_notes: the notes of quotes from an instant on.
         checked: when the table was last compared with a source.
         fresh_until: until when its quotes go without a note that the table is stale.
         models: canonical names of the models it prices.
@@ -210,6 +212,8 @@ class PriceTable:
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False
     )
+    lasting_notes: tuple[Note, ...] = field(init=False, repr=False, compare=False)
+    dated_notes: tuple[tuple[datetime, Note], ...] = field(init=False, repr=False, compare=False)
     checked: datetime = field(init=False)
     fresh_until: datetime = field(init=False)
     models: frozenset[str] = field(init=False)
@@ -221,6 +225,10 @@ class PriceTable:
         object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
         object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
+        lasting = tuple(note for since, note in self.notes if since is None)
+        dated = tuple((since, note) for since, note in self.notes if since is not None)
+        object.__setattr__(self, "lasting_notes", lasting)
+        object.__setattr__(self, "dated_notes", dated)
         object.__setattr__(self, "checked", max(source.checked for source in self.sources))
         object.__setattr__(self, "fresh_until", self.checked + STALE_AFTER)
         object.__setattr__(self, "models", frozenset(cell.model for cell in self.rates))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.capabilities import examine, violations
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
@@ -22,7 +22,7 @@ from kling_pricing.request import VideoRequest
 from kling_pricing.suggestions import nearest_valid
 from kling_pricing.wire import wire_format as wire_format_named
 
-MOST_UNITS = 10**6
+_NO_UNITS, MOST_UNITS = Decimal(0), Decimal(10**6)
 """More units than this are a mistake, whatever a table's limits say."""
 
 
@@ -298,8 +298,8 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     if not found:
         remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
         raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told{remedy}")
-    rate, lines, highest, list_total = max(found, key=lambda priced: priced.total)
-    lowest = min(priced.total for priced in found)
+    rate, lines, highest, list_total = max(found, key=lambda priced: priced[2])
+    lowest = min(total for _, _, total, _ in found)
     if lowest != highest:
         unknown = _undecided(table, request)
         note = Note("range", f"{unknown} decides the price and is not known; the lines show the maximum")
@@ -307,13 +307,8 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
 
 
-class _Priced(NamedTuple):
-    """What facts cost of which everything that matters is known."""
-
-    rate: Rate
-    lines: tuple[LineItem, ...]
-    total: Decimal
-    list_total: Decimal | None
+_Priced: TypeAlias = tuple[Rate, tuple[LineItem, ...], Decimal, Decimal | None]
+"""What facts cost of which everything that matters is known: rate, lines, total, list total."""
 
 
 def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
@@ -328,7 +323,7 @@ def _each_priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, A
 def _undecided(table: PriceTable, request: VideoRequest) -> str:
     """What makes a quote a range: the fields whose values, all else equal, change the price."""
     amounts = [
-        (facts, {priced.total for priced in _each_priced(table, request, facts)})
+        (facts, {total for _, _, total, _ in _each_priced(table, request, facts)})
         for facts in _completions(request)
     ]
     deciding = []
@@ -361,12 +356,12 @@ def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], 
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
     units = quantity.of(facts)
-    if not 0 < units <= MOST_UNITS:
+    if not _NO_UNITS < units <= MOST_UNITS:
         raise _not_priced(table, request, f"{plain(units)} is no number of {quantity.unit}s that can be billed")
     amount = multiply(rate.unit_price, units)
     line = LineItem(rate.description, units, quantity.unit, rate.unit_price, amount)
     if table.contract is None:
-        return _Priced(rate, (line,), amount, None)
+        return rate, (line,), amount, None
     return _contract_priced(table.contract, rate, line)
 
 
@@ -374,11 +369,11 @@ def _contract_priced(contract: Contract, rate: Rate, line: LineItem) -> _Priced:
     """The discount is a line of its own, rounded once, half up, to the last digit that the ledger keeps."""
     list_total = multiply(contract.list_rates[rate.cell].unit_price, line.quantity)
     if not contract.discount or rate.cell in contract.own_cells:
-        return _Priced(rate, (line,), line.amount, list_total)
-    off = -round_money(multiply(line.amount, contract.discount))
+        return rate, (line,), line.amount, list_total
+    off = round_money(multiply(line.amount, contract.discount)).copy_negate()
     percent = plain(multiply(contract.discount, 100))
     discount = LineItem(f"contract discount of {percent} %", Decimal(1), "discount", off, off)
-    return _Priced(rate, (line, discount), add(line.amount, off), list_total)
+    return rate, (line, discount), add(line.amount, off), list_total
 
 
 def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
@@ -408,25 +403,37 @@ def _counted(line: LineItem) -> str:
     return f"{plain(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
 
 
-def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
+def _uncounted(request: VideoRequest, table: PriceTable) -> set[str]:
+    """The facts that count the units of other requests, but not of this one."""
     counted = {each.fact for each in table.choose_quantity(request.facts)}
-    uncounted = {choice.result.fact for choice in table.quantity} - counted
+    return {choice.result.fact for choice in table.quantity} - counted
+
+
+def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
+    assumed = [
+        fact
+        for fact in table.priced_facts
+        if fact in request.defaults
+        and fact not in request.said
+        and not (fact == "action" and request.implied_by is not None)
+    ]
+    if assumed and len(table.quantity) > 1:
+        uncounted = _uncounted(request, table)
+        assumed = [fact for fact in assumed if fact not in uncounted]
     notes = [
         Note(
             f"assumed_{fact}",
             f"{request.field(fact)} is not given; the API's default assumed: {shown(request.defaults[fact])}",
         )
-        for fact in table.priced_facts
-        if fact not in request.said
-        and fact in request.defaults
-        and fact not in uncounted
-        and not (fact == "action" and request.implied_by is not None)
+        for fact in assumed
     ]
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
         notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
     notes += found
-    notes += [note for since, note in table.notes if since is None or since <= when]
+    notes += table.lasting_notes
+    if table.dated_notes:
+        notes += [note for since, note in table.dated_notes if since <= when]
     if when > table.fresh_until:
         days = (when - table.checked).days
         notes.append(

@@ -3,18 +3,23 @@
 import copy
 import json
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import KlingPricingError, check, quote
+from kling_pricing import KlingPricingError, check, load_price_book, quote
+from kling_pricing.wire import NAMES, wire_format
+from kling_pricing.wire.task import STATES
 from kling_pricing.wire.tasks import FIELD_NAMES
 from tests.conftest import AT
 
 MODELS = ["kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6"]
 ACTIONS = ["generate", "image2video", "first_last_frame", "reference", "reference_video"]
 
+RESPONSE_KEYS = st.sampled_from(["task_id", "id", "status", "cost", "data", "model", "billing"])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -106,3 +111,91 @@ def test_check_and_quote_agree(payload: dict[str, Any]) -> None:
     violations = check(payload, at=AT)
     quoted = answer(payload)
     assert tuple(violations) == getattr(quoted, "violations", ())
+
+
+@cache
+def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Payloads of a format's own fields, with plausible and odd values, empty lists among them."""
+    names = [name for model in load_price_book().matrices[name].models.values() for name in model.names]
+    texts = st.sampled_from(
+        [*names, "a boat", "", "5", "10", "std", "pro", "on", "off", "720x1280", "1080P", "https://e/x"]
+    )
+    plain = st.one_of(texts, st.integers(-1, 16), st.booleans(), st.none(), json_values)
+    keys = st.sampled_from(
+        [
+            *(
+                "prompt",
+                "duration",
+                "index",
+                "url",
+                "image_url",
+                "video_url",
+                "role",
+                "type",
+                "mode",
+                "enable_audio",
+            ),
+            *(
+                "shot_1_prompt",
+                "shot_1_duration",
+                "shot_2_prompt",
+                "shot_2_duration",
+                "resolution",
+                "output_config",
+            ),
+            *(
+                "multi_prompt",
+                "shot_type",
+                "cfg_scale",
+                "config",
+                "mask_url",
+                "trajectories",
+                "x",
+                "y",
+                "scene_type",
+            ),
+        ]
+    )
+    nested = st.recursive(
+        plain,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+        max_leaves=10,
+    )
+    fields = dict.fromkeys(wire_format(name).FIELDS, nested)
+    model = next(field for field in ("model_name", "model") if field in fields)
+    del fields[model]
+    return st.fixed_dictionaries({model: st.sampled_from(names)}, optional=fields)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
+)
+def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
+    """Whatever stands in a format's fields, reading, checking and pricing end in a result or a `KlingPricingError`."""
+    payload = data.draw(fields_of(name))
+    before = repr(payload)
+    for provider in ("qingbo", "kling", "tencent-vod"):
+        try:
+            quoted = quote(payload, wire_format=name, provider=provider, at=AT)
+        except KlingPricingError:
+            continue
+        assert 0 < quoted.minimum <= quoted.maximum
+        assert sum((line.amount for line in quoted.lines), Decimal(0)) == quoted.maximum
+    assert repr(payload) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    body=st.dictionaries(
+        st.sampled_from(["task_id", "id", "status", "cost", "data", "model", "billing"]), json_values
+    )
+)
+def test_any_response_gives_a_task_or_an_error_of_ours(name: str, body: dict[str, Any]) -> None:
+    """Whatever a provider answers, reading it ends in a task or a `KlingPricingError`."""
+    try:
+        task = wire_format(name).read_task(body)
+    except KlingPricingError:
+        return
+    assert task.state in {None, *STATES}

@@ -696,8 +696,8 @@ def test_an_entry_of_unreached_rates_must_be_needed(tmp_path: Path) -> None:
         path.write_text(text.replace("unreached:\n", f"unreached:\n  - {entry}\n"), encoding="utf-8")
         with pytest.raises(TableError, match=problem):
             load_price_book(tmp_path)
-    path.write_text(text[: text.index("kept:")], encoding="utf-8")
-    with pytest.raises(TableError, match="or say under kept why it stays"):
+    path.write_text(text[: text.index("unreached:")], encoding="utf-8")
+    with pytest.raises(TableError, match="no request can reach this rate"):
         load_price_book(tmp_path)
 
 

@@ -85,12 +85,6 @@ def _marking_fields() -> Mapping[str, str]:
 
 
 def marked_formats(payload: Mapping[str, Any]) -> dict[str, str]:
-    """The wire formats of which a payload has marks (fields that no other knows) -> the first such field."""
+    """The wire formats of which a payload has marks (fields that no other knows) -> one such field."""
     marking = _marking_fields()
-    if marking.keys().isdisjoint(payload):
-        return {}
-    marks: dict[str, str] = {}
-    for field in payload:
-        if field in marking and payload[field] is not None:
-            marks.setdefault(marking[field], f"field {field!r}")
-    return marks
+    return {marking[field]: field for field in payload if field in marking and payload[field] is not None}

@@ -83,6 +83,18 @@ FIELDS: Mapping[str, Field] = {
 
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
+_MATERIAL = frozenset(
+    {
+        "images",
+        "first_frame",
+        "last_frame",
+        "motion_image",
+        "motion_video",
+        "videos",
+        "elements",
+        "voice_control",
+    }
+)
 _NO_FACTS = ("camera", "keep_original_sound", "callback_url", "external_task_id")
 
 
@@ -112,7 +124,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
         add_prompt_facts(listed, prompt)
         del listed["images"]
         facts |= listed
-    media = _take_material(facts, images)
+    media = () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, images)
     _take_shots(facts)
     return Said(facts, said, media)
 

@@ -53,6 +53,13 @@ class Field(NamedTuple):
     check: Check | None = None
 
 
+class _Nothing:
+    """The kind of no JSON value."""
+
+
+_NO_FIELD = Field("", _Nothing)
+
+
 def read_fields(
     fields: Mapping[str, Field], payload: Mapping[str, Any], *, wire_format: str, allow_unknown: bool
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -65,22 +72,26 @@ def read_fields(
         WireFormatError: with one violation for every field that is unknown or of another type.
     """
     values, said = {}, {}
-    problems = Problems(allow_unknown=allow_unknown)
+    problems: Problems | None = None
     for name, value in payload.items():
         if value is None:
             continue
+        meaning, kind, check = fields.get(name, _NO_FIELD)
+        if check is None and type(value) is kind:  # nearly every field of nearly every payload
+            values[meaning] = value
+            said[meaning] = name
+            continue
+        problems = Problems(allow_unknown=allow_unknown) if problems is None else problems
         if name not in fields:
             if not allow_unknown:
                 problems.append(_unknown(name, value, fields))
-            continue
-        meaning, kind, check = fields[name]
-        if type(value) is not kind and not _is_kind(value, kind):
+        elif type(value) is not kind and not _is_kind(value, kind):
             problems.append(wrong(name, _KINDS[kind], value))
-            continue
-        if check is not None:
-            check(value, name, problems)
-        values[meaning] = value
-        said[meaning] = name
+        else:
+            if check is not None:
+                check(value, name, problems)
+            values[meaning] = value
+            said[meaning] = name
     if problems:
         raise WireFormatError(
             "; ".join(problem.message for problem in problems),

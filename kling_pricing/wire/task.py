@@ -67,3 +67,30 @@ def text(value: Any, field: str, wire_format: str) -> str | None:
     if isinstance(value, str):
         return value
     raise WireFormatError(f"{field} must be text, got {value!r}", wire_format=wire_format, field=field)
+
+
+_QUOTA_STATES = {
+    "queued": "queued",
+    "processing": "processing",
+    "completed": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
+    """Reads a response of the task system that `tasks`, `tasks_extra` and `tasks_v2` share.
+
+    Its `cost` is an integer quota, and 0 for a failed or cancelled task (seed 000's task system).
+
+    Raises:
+        WireFormatError: the task's id, model or cost is of another kind.
+    """
+    status = body.get("status")
+    return Task(
+        task_id=text(body.get("task_id"), "task_id", wire_format),
+        state=_QUOTA_STATES.get(status) if isinstance(status, str) else None,
+        amount=exact(body.get("cost"), "cost", wire_format),
+        amount_unit="quota",
+        model=text(body.get("model"), "model", wire_format),
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
 from kling_pricing.wire.shape import Field, each, folded, not_empty, object_with, one_of, read_fields
-from kling_pricing.wire.task import Task, exact, text
+from kling_pricing.wire.task import Task, read_quota_task
 
 _REFERENCE_VIDEO = object_with(
     {
@@ -92,21 +92,6 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return {**payload, **{FIELD_NAMES[name]: value for name, value in changes.items()}}
 
 
-_STATES = {
-    "queued": "queued",
-    "processing": "processing",
-    "completed": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-
-
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response; `cost` is an integer quota, and 0 for a failed task (seed 000's task system)."""
-    return Task(
-        task_id=text(body.get("task_id"), "task_id", "tasks"),
-        state=_STATES.get(body.get("status", "")),
-        amount=exact(body.get("cost"), "cost", "tasks"),
-        amount_unit="quota",
-        model=text(body.get("model"), "model", "tasks"),
-    )
+    """Reads a response of the task system; see `read_quota_task`."""
+    return read_quota_task(body, "tasks")

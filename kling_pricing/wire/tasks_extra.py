@@ -21,7 +21,7 @@ from kling_pricing.wire.shape import (
     read_fields,
     wrong,
 )
-from kling_pricing.wire.task import Task, exact, text
+from kling_pricing.wire.task import Task, read_quota_task
 
 _RESOLUTIONS = {"std": "720p", "pro": "1080p"}
 _MODES = {resolution: mode for mode, resolution in _RESOLUTIONS.items()}
@@ -213,21 +213,6 @@ def _unsayable(field: str, why: str) -> WireFormatError:
     return WireFormatError(f"{field} {why}", wire_format="tasks_extra", field=field)
 
 
-_STATES = {
-    "queued": "queued",
-    "processing": "processing",
-    "completed": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-
-
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response; `cost` is an integer quota, and 0 for a failed task (seed 000's task system)."""
-    return Task(
-        task_id=text(body.get("task_id"), "task_id", "tasks_extra"),
-        state=_STATES.get(body.get("status", "")),
-        amount=exact(body.get("cost"), "cost", "tasks_extra"),
-        amount_unit="quota",
-        model=text(body.get("model"), "model", "tasks_extra"),
-    )
+    """Reads a response of the task system; see `read_quota_task`."""
+    return read_quota_task(body, "tasks_extra")

@@ -19,7 +19,7 @@ from kling_pricing.wire.shape import (
     read_fields,
     wrong,
 )
-from kling_pricing.wire.task import Task, exact, text
+from kling_pricing.wire.task import Task, read_quota_task
 
 _SHOT = object_with(
     {
@@ -73,6 +73,9 @@ FIELDS: Mapping[str, Field] = {
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
 
+_MATERIAL = frozenset({"images", "first_frame", "last_frame", "image_roles", "videos"})
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     facts, said = read_fields(FIELDS, payload, wire_format="tasks_v2", allow_unknown=allow_unknown)
@@ -88,7 +91,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
         _add_shots(facts, shots)
     if (elements := facts.pop("elements", None)) is not None:
         _add_elements(facts, elements)
-    media = _take_material(facts, said)
+    media = () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, said)
     if (prompt := facts.pop("prompt", None)) is not None:
         add_prompt_facts(facts, prompt)
     return Said(facts, said, media)
@@ -170,21 +173,6 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return amended
 
 
-_STATES = {
-    "queued": "queued",
-    "processing": "processing",
-    "completed": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-
-
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response; `cost` is an integer quota, and 0 for a task that was refunded."""
-    return Task(
-        task_id=text(body.get("task_id"), "task_id", "tasks_v2"),
-        state=_STATES.get(body.get("status", "")),
-        amount=exact(body.get("cost"), "cost", "tasks_v2"),
-        amount_unit="quota",
-        model=text(body.get("model"), "model", "tasks_v2"),
-    )
+    """Reads a response of the task system; see `read_quota_task`."""
+    return read_quota_task(body, "tasks_v2")
