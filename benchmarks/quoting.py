@@ -70,6 +70,71 @@ def floor() -> Decimal:
     return RATES[request.model, request.resolution, request.audio] * request.duration
 
 
+FORMATS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "tasks": (PAYLOAD, None),
+    "tasks_extra": (
+        {
+            "model": "kling-v3",
+            "prompt": PAYLOAD["prompt"],
+            "duration": 5,
+            "aspect_ratio": "16:9",
+            "extra": {"mode": "pro", "enable_audio": True},
+        },
+        None,
+    ),
+    "tasks_v2": (
+        {
+            "model": "kling-v3",
+            "prompt": PAYLOAD["prompt"],
+            "duration": 5,
+            "resolution": "1080p",
+            "aspect_ratio": "16:9",
+            "generate_audio": True,
+        },
+        None,
+    ),
+    "kling": (
+        {
+            "model_name": "kling-v3",
+            "prompt": PAYLOAD["prompt"],
+            "duration": "5",
+            "mode": "pro",
+            "aspect_ratio": "16:9",
+            "sound": "on",
+        },
+        None,
+    ),
+    "video_generations": (
+        {
+            "model": "kling-v3-pro-audio",
+            "prompt": PAYLOAD["prompt"],
+            "duration": 5,
+            "aspect_ratio": "16:9",
+            "extra_body": {"cfg_scale": 0.5, "shot_type": "customize"},
+        },
+        "kling",
+    ),
+    "openai_videos": (
+        {
+            "model": "Kling-3.0-Omni",
+            "prompt": PAYLOAD["prompt"],
+            "duration": 5,
+            "metadata": {"output_config": {"resolution": "1080P", "audio_generation": "Enabled"}},
+        },
+        "tencent-vod",
+    ),
+}
+"""A plain request of each wire format, and the provider that must be named for it."""
+
+
+def formats() -> dict[str, Callable[[], Any]]:
+    """Wire format -> one quote through it."""
+    return {
+        name: lambda payload=payload, provider=provider: quote(payload, provider=provider, at=AT)
+        for name, (payload, provider) in FORMATS.items()
+    }
+
+
 def contestants() -> dict[str, Callable[[], Any]]:
     """Name -> one answer."""
     import genai_prices  # noqa: PLC0415 (only the benchmark needs them)
@@ -149,6 +214,10 @@ def main() -> None:
     print(f"{'one answer':<40} {'ns':>8} {'x floor':>8}")
     for name, ns in best.items():
         print(f"{name:<40} {ns:>8} {Decimal(ns) / base:>8.2f}")
+    through = best_ns(formats())
+    print(f"\n{'one quote through':<40} {'ns':>8} {'x tasks':>8}")
+    for name, ns in through.items():
+        print(f"{name:<40} {ns:>8} {Decimal(ns) / through['tasks']:>8.2f}")
     print(f"\n{'bulk, one process':<40} {'a second':>10}")
     print(f"{'quote(JSON line), no output':<40} {library_per_s():>10}")
     print(f"{'command line, table':<40} {bulk_per_s():>10}")

@@ -18,6 +18,7 @@ from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.request import Said, VideoRequest, counts_as_reference
+from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
 
@@ -163,7 +164,8 @@ def read_request(
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
     """The wire format a payload is written in.
 
-    Fields and model names that only one format knows decide; else the provider's own format; else the default.
+    Fields and model names that only one format knows decide; else the provider's own format; else the default,
+    unless the default does not know all the fields and just one other does.
 
     Returns:
         The format, and whether nothing decided it: neither the payload nor a provider that speaks only one.
@@ -183,8 +185,19 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
                 f"{other}; write the request for one of them, or name the format"
             )
         return next(iter(marks)), False
-    own = book.formats.get(provider or "", ())
-    return (own[0], len(own) > 1) if own else (DEFAULT_WIRE_FORMAT, True)
+    if own := book.formats.get(provider or "", ()):
+        return own[0], len(own) > 1
+    if not wire_format_named(DEFAULT_WIRE_FORMAT).FIELDS.keys() >= payload.keys():
+        fitting = [name for name in WIRE_FORMATS if _fits(name, payload, book)]
+        if len(fitting) == 1:
+            return fitting[0], False
+    return DEFAULT_WIRE_FORMAT, True
+
+
+def _fits(name: str, payload: Mapping[str, Any], book: PriceBook) -> bool:
+    """Whether a wire format knows every field of a payload, and its model."""
+    fields = wire_format_named(name).FIELDS
+    return fields.keys() >= payload.keys() and payload.get("model") in [*book.matrices[name].names]
 
 
 def _mark(field: str, payload: Mapping[str, Any]) -> str:

@@ -181,6 +181,7 @@ class PriceTable:
             contract's.
         unreached: rates that the API's rules of today cannot reach, kept for re-pricing the past.
         notes: notes of the quotes from this table, each with the instant from which it applies.
+        rate_at: `rates` for the engine's own look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
         checked: when the table was last compared with a source.
@@ -214,6 +215,7 @@ class PriceTable:
     )
     lasting_notes: tuple[Note, ...] = field(init=False, repr=False, compare=False)
     dated_notes: tuple[tuple[datetime, Note], ...] = field(init=False, repr=False, compare=False)
+    rate_at: dict[tuple[str, str, str], Rate] = field(init=False, repr=False, compare=False)
     checked: datetime = field(init=False)
     fresh_until: datetime = field(init=False)
     models: frozenset[str] = field(init=False)
@@ -222,7 +224,8 @@ class PriceTable:
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
         quantity_facts = {fact for choice in self.quantity for fact in (choice.result.fact, *choice.when)}
-        object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
+        object.__setattr__(self, "rate_at", dict(self.rates))
+        object.__setattr__(self, "rates", MappingProxyType(self.rate_at))
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
         object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
         lasting = tuple(note for since, note in self.notes if since is None)

@@ -351,7 +351,7 @@ def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], 
     if facts[quantity.fact] is None:
         remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
         raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known{remedy}")
-    rate = table.rates.get((facts["model"], facts["resolution"] or ANY, tier))  # type: ignore[call-overload]
+    rate = table.rate_at.get((facts["model"], facts["resolution"] or ANY, tier))
     if rate is None:
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")

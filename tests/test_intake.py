@@ -4,6 +4,7 @@ import json
 from collections import UserDict
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,26 @@ def test_an_instant_without_a_zone_is_refused() -> None:
     """A naive time would be read differently on different machines."""
     with pytest.raises(KlingPricingError, match="no time zone"):
         quote(video(), at=datetime(2026, 11, 21))  # noqa: DTZ001
+
+
+def test_a_format_is_told_by_fields_that_only_it_has_together() -> None:
+    """No field of this request is its format's own, but only one format knows them all."""
+    payload = {
+        "model": "kling-v3-omni",
+        "action": "edit",
+        "prompt": "by moonlight",
+        "duration": 0,
+        "video_urls": ["https://example.com/v.mp4"],
+        "keep_original_sound": "yes",
+    }
+    media = {"https://example.com/v.mp4": {"length_s": "4.9"}}
+    quoted = quote(payload, media=media, at=AT)
+    assert (quoted.wire_format, quoted.provider, quoted.quantity) == ("tasks_v2", "qingbo-ai", Decimal(4))
+
+
+def test_marks_of_two_formats_are_an_error_that_names_both() -> None:
+    """Which of two APIs was meant is not for the library to guess."""
+    with pytest.raises(
+        WireFormatError, match=r"'extra' is of wire format tasks_extra.*'metadata' is of openai_videos"
+    ):
+        quote(video(extra={"mode": "pro"}, metadata={}), at=AT)

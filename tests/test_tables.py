@@ -425,3 +425,15 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
         book.tables["qingbo"] = ()  # type: ignore[index]
     with pytest.raises(AttributeError):
         book.tables["qingbo"][0].rates.clear()  # type: ignore[attr-defined]
+
+
+# A closed table is one that a later table of its provider follows; its file is never edited again.
+CLOSED = {
+    "qingbo-ai/2026-06-19": "80ee58ace6c81e8ef9203ccb1823c13308274482ab111e5c297ce0c60f23820c",
+}
+
+
+def test_closed_tables_are_never_edited(book: PriceBook) -> None:
+    """A price change is a new file: the digest of every closed table is pinned here."""
+    closed = {table.id: table.digest for tables in book.tables.values() for table in tables[:-1]}
+    assert closed == CLOSED
