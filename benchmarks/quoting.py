@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,8 +131,7 @@ FORMATS: dict[str, tuple[dict[str, Any], str | None]] = {
 def formats() -> dict[str, Callable[[], Any]]:
     """Wire format -> one quote through it."""
     return {
-        name: lambda payload=payload, provider=provider: quote(payload, provider=provider, at=AT)
-        for name, (payload, provider) in FORMATS.items()
+        name: partial(quote, payload, provider=provider, at=AT) for name, (payload, provider) in FORMATS.items()
     }
 
 
