@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from hashlib import sha256
 from itertools import pairwise
 
-from kling_pricing.price_table import Cell, Contract, PriceTable, Rate
+from kling_pricing.money import divide
+from kling_pricing.price_table import Cell, Contract, PriceTable, Rate, period
 from kling_pricing.strict_yaml import Document, checked
 from kling_pricing.table_files import ContractFile
 from kling_pricing.table_parts import cells, check_period, own_unit_rate, table_id, table_notes, table_sources
@@ -57,6 +58,11 @@ def _contract(
         raise document.error((), "changes nothing; give a discount, a unit_value or rates")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
     check_period(valid_from, valid_until, document)
+    if (base.valid_from and valid_from and valid_from < base.valid_from) or (
+        base.valid_until and (valid_until is None or valid_until > base.valid_until)
+    ):
+        problem = f"reaches beyond {base.id}, in force {period(base)}; extend the other table as well"
+        raise document.error(("valid_until" if entry.valid_until else "valid_from",), problem)
     return replace(
         base,
         id=table_id(document),
@@ -86,8 +92,18 @@ def _rates(entry: ContractFile, base: PriceTable, document: Document) -> dict[Ce
         if cell not in base.rates:
             problem = f"{base.id} publishes no price for {cell}, so a contract cannot change it; remove it"
             raise document.error(("rates", *cell), problem)
-        rates[cell] = Rate(cell, price, f"{cell}, contract price")
+        if base.own_unit is None:
+            rates[cell] = Rate(cell, price, f"{cell}, contract price")
+        else:
+            value = entry.unit_value or _unit_value(base)
+            rates[cell] = own_unit_rate(cell, price, base.own_unit, value, base.currency)
     return rates
+
+
+def _unit_value(base: PriceTable) -> Decimal:
+    """What one unit costs at the list: any rate tells."""
+    rate = next(each for each in base.rates.values() if each.own_units)
+    return divide(rate.unit_price, rate.own_units or Decimal(1))
 
 
 def _in_order(loaded: list[tuple[PriceTable, Document]]) -> tuple[PriceTable, ...]:

@@ -109,6 +109,10 @@ def read_request(
         CapabilityError: the model is missing or not one the wire format knows.
     """
     payload = read_payload(request)
+    if provider is not None and not isinstance(provider, str):
+        raise PriceNotFoundError(f"provider must be text, got {type(provider).__name__}")
+    if wire_format is not None and not isinstance(wire_format, str):
+        raise WireFormatError(f"wire_format must be text, got {type(wire_format).__name__}")
     if not isinstance(book, PriceBook):
         raise KlingPricingError(
             f"book must be a PriceBook, such as load_price_book() makes, got {type(book).__name__}"
@@ -131,7 +135,7 @@ def read_request(
             if medium.kind == "video" and known.length_s is not None:
                 facts["video_length_s"] = known.length_s
     if "reference" not in said.facts:
-        facts["reference"] = counts_as_reference(facts) if said.media else False
+        facts["reference"] = counts_as_reference(facts) if said.media or facts["elements"] else False
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
@@ -235,8 +239,6 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
     Raises:
         PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
     """
-    if provider is not None and not isinstance(provider, str):
-        raise PriceNotFoundError(f"provider must be text, got {type(provider).__name__}")
     if provider is None:
         providers = book.providers.get(request.wire_format, ())
         if len(providers) != 1:
@@ -260,7 +262,16 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
                 priced_instead=pricing,
             )
         provider = providers[0]
-    return book.table(provider, at)
+    table = book.table(provider, at)
+    if request.wire_format not in table.wire_formats and request.wire_format not in table.also_prices:
+        known = ", ".join((*table.wire_formats, *table.also_prices))
+        raise PriceNotFoundError(
+            f"{table.id} does not price requests of {request.wire_format}, of whose billing it says nothing; "
+            f"it prices requests of {known}",
+            provider=provider,
+            model=request.facts["model"],
+        )
+    return table
 
 
 def instant(at: datetime | None) -> datetime:

@@ -348,13 +348,13 @@ def _open_field(request: VideoRequest, fact: str) -> str:
 
 def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> _Priced:
     (quantity,) = table.choose_quantity(facts)
-    if facts[quantity.fact] is None:
-        remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
-        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known{remedy}")
     rate = table.rate_at.get((facts["model"], facts["resolution"] or ANY, tier))
     if rate is None:
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
+    if facts[quantity.fact] is None:
+        remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
+        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known{remedy}")
     units = quantity.of(facts)
     if not _NO_UNITS < units <= MOST_UNITS:
         raise _not_priced(table, request, f"{plain(units)} is no number of {quantity.unit}s that can be billed")
@@ -415,7 +415,7 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
         for fact in table.priced_facts
         if fact in request.defaults
         and fact not in request.said
-        and not (fact == "action" and request.implied_by is not None)
+        and fact != "action"  # the quote itself says what is made
     ]
     if assumed and len(table.quantity) > 1:
         uncounted = _uncounted(request, table)

@@ -136,7 +136,7 @@ class ContractFile(FileModel):
     discount: Price | None = Field(None, description="Taken off the list total; 0.1 is ten percent.")
     unit_value: Price | None = Field(None, description="What one of the provider's units costs this customer.")
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
-        {}, description="Prices that replace the published ones."
+        {}, description="Prices that replace the published ones, in the same currency or unit."
     )
     notes: list[NoteEntry] = []
 

@@ -333,7 +333,7 @@ def test_a_rate_whose_action_is_not_allowed_cannot_be_reached(folder: Folder) ->
         "actions: [generate, image2video, reference]",
     )
     error = refusal(folder({"capabilities/tasks.yaml": text}))
-    assert error.key_path == "rates.kling-v3-omni.720p.video_reference"
+    assert "video_reference" in error.problem
 
 
 CONTRACT = """\

@@ -263,6 +263,10 @@ def test_an_amended_payload_reads_as_the_payload_with_the_changes(
 ) -> None:
     """Whatever the payload and the changes, and the payload itself is left as it is."""
     before = copy.deepcopy(payload)
+    if payload.get("multi_prompt") and "duration_s" in change:
+        with pytest.raises(WireFormatError, match="as long as its shots"):
+            amend(payload, change)
+        return
     assert parse(amend(payload, change)).facts == parse(payload).facts | change
     assert payload == before
 
@@ -298,7 +302,7 @@ def test_the_newer_billing_list_is_read() -> None:
     with pytest.raises(WireFormatError, match="entries in USD and unit, which do not add up"):
         billed(unit, money)
     with pytest.raises(
-        WireFormatError, match=r"billing\[0\].amount must be a whole number or a decimal as text"
+        WireFormatError, match=r"billing\[0\].amount must be a whole number or a plain decimal as text"
     ):
         billed({**unit, "amount": 0.6})
     with pytest.raises(WireFormatError, match="billing must be a list of objects"):

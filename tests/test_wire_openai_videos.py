@@ -57,9 +57,9 @@ def form_of(payload: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def priced(payload: dict[str, Any]) -> Quote:
-    """The quote by the bundled rates that have to be asked for."""
-    return quote(payload, provider="tencent-vod", at=AT)
+def priced(payload: dict[str, Any], length_s: int | None = None) -> Quote:
+    """The quote by the bundled rates that have to be asked for; `length_s` is that of the video at `v`."""
+    return quote(payload, provider="tencent-vod", media={"v": {"length_s": length_s}}, at=AT)
 
 
 def codes(payload: dict[str, Any]) -> list[str]:
@@ -478,7 +478,7 @@ def test_the_billing_spec_of_a_response_becomes_facts(model: str, facts: dict[st
         ),
         (job(OMNI, output={"audio_generation": "Disabled"}, meta={"video_url": "v"}), []),
         (job(OMNI, output={"audio_generation": "Enabled"}, image="a"), []),
-        (job(V26, meta={"scene_type": "dance"}), ["action_limit"]),
+        (job(V26, meta={"scene_type": "dance"}), ["wrong_type"]),
         (job("Kling-9"), ["unknown_model"]),
         ({"prompt": "x", "seconds": "5"}, ["model_required"]),
     ],
@@ -498,7 +498,12 @@ ROWS: list[tuple[str, dict[str, Any], str | None, str]] = [
     ("kling-2.6 silent", job(V26, output=MUTE), "0.3", "0.5"),
     ("kling-2.6 audio", job(V26, output=AUDIO), None, "1.0"),
     ("kling-2.5", job(V25, output=MUTE), "0.3", "0.5"),
-    ("kling-2.6 motion control", job(V26, output=MUTE, meta={"scene_type": "motion_control"}), "0.5", "0.8"),
+    (
+        "kling-2.6 motion control",
+        job(V26, output=MUTE, meta={"scene_type": "motion_control", "video_url": "v"}),
+        "0.5",
+        "0.8",
+    ),
     ("avatar", job(V26, output=MUTE, meta={"scene_type": "avatar_i2v"}), "0.4", "0.8"),
 ]
 UNREACHED = {
@@ -525,8 +530,8 @@ def test_every_reachable_row_is_quoted(
         if price is not None:
             for seconds in (5, 10):
                 body = amend(payload, {"resolution": resolution, "duration_s": seconds})
-                assert priced(body).total == Decimal(price) * seconds, row
-                assert priced(form_of(body)).total == Decimal(price) * seconds, row
+                assert priced(body, seconds).total == Decimal(price) * seconds, row
+                assert priced(form_of(body), seconds).total == Decimal(price) * seconds, row
 
 
 def test_the_rows_are_twenty_five_and_lip_sync(book: PriceBook) -> None:
@@ -551,8 +556,9 @@ def test_the_rows_are_twenty_five_and_lip_sync(book: PriceBook) -> None:
 
 @pytest.mark.parametrize(("seconds", "billed"), [(3, 5), (5, 5), (6, 10), (10, 10), (11, 15), (15, 15)])
 def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int) -> None:
-    """At least one block, and every block that is begun."""
-    quoted = priced(job(OMNI, duration=seconds, output={"resolution": "720P"}, meta={"scene_type": "lip_sync"}))
+    """At least one block of the video's length, and every block that is begun."""
+    body = job(OMNI, output={"resolution": "720P"}, meta={"scene_type": "lip_sync", "video_url": "v"})
+    quoted = priced(body, seconds)
     assert (quoted.quantity, quoted.total) == (Decimal(billed), Decimal("0.1") * billed)
 
 
@@ -642,7 +648,7 @@ def test_a_choice_that_only_one_value_allows_is_noted() -> None:
 def test_what_is_not_settled_is_noted(payload: dict[str, Any], code: str) -> None:
     """And a plain request carries only what concerns the table itself."""
     assert code in [note.code for note in priced(payload).notes]
-    plain = priced(job(OMNI, duration=5, size="720x1280", output=MUTE, meta={"scene_type": "generate"}))
+    plain = priced(job(OMNI, duration=5, size="720x1280", output=MUTE))
     assert [note.code for note in plain.notes] == ["secondary_source", "billed_on_output"]
 
 
@@ -653,15 +659,10 @@ def test_no_provider_is_taken_to_bill_this_api() -> None:
     assert "tencent-vod" in caught.value.priced_instead
 
 
-def test_requests_of_another_api_can_be_priced_by_this_table() -> None:
-    """An explicit provider swaps the rates; whether pictures are a reference stays open there too."""
-    omni = {"model": "kling-v3-omni", "prompt": "x"}
-    assert priced(omni).total == Decimal("3.0")
-    assert priced({**omni, "video_urls": ["v"]}).total == Decimal("4.5")
-    assert priced({"model": "kling-v3", "prompt": "x", "audio": True}).total == Decimal("4.5")
-    pictures = priced({**omni, "image_urls": ["a"]})
-    assert (pictures.minimum, pictures.maximum) == (Decimal("3.0"), Decimal("4.5"))
-    assert "the tier (reference or silent) decides the price" in pictures.explain()
+def test_requests_of_another_api_are_not_priced_by_this_table() -> None:
+    """What it says of its lanes is said of this API's requests only."""
+    with pytest.raises(PriceNotFoundError, match="does not price requests of tasks"):
+        priced({"model": "kling-v3-omni", "prompt": "x"})
 
 
 @pytest.mark.parametrize(
@@ -670,15 +671,24 @@ def test_requests_of_another_api_can_be_priced_by_this_table() -> None:
         ("text_to_video", "5", "5", "generate"),
         ("image_to_video", "3", "3", "image2video"),
         ("first_last_frame", "1.5", "1.5", "first_last_frame"),
-        ("motion_control", "4", "4", "motion_control"),
     ],
 )
 def test_the_examples_are_quoted(name: str, minimum: str, maximum: str, action: str) -> None:
-    """The seed's four scenarios."""
+    """The seed's scenarios whose length the payload tells."""
     body = (EXAMPLES / f"{name}.json").read_text(encoding="utf-8")
     quoted = quote(body, provider="tencent-vod", at=AT)
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     assert (quoted.wire_format, quoted.action) == ("openai_videos", action)
+
+
+def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
+    """The seed's example has no price without it: what the API bills is not the stated duration."""
+    body = (EXAMPLES / "motion_control.json").read_text(encoding="utf-8")
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video in media"):
+        quote(body, provider="tencent-vod", at=AT)
+    media = {"https://example.com/dance.mp4": {"length_s": 5}}
+    quoted = quote(body, provider="tencent-vod", media=media, at=AT)
+    assert (quoted.total, quoted.action) == (Decimal("4.0"), "motion_control")
 
 
 def test_an_entry_of_unreached_rates_must_be_needed(tmp_path: Path) -> None:

@@ -15,7 +15,18 @@ from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.money import add
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, Problems, each, not_empty, object_with, one_of, read_fields, wrong
+from kling_pricing.wire.shape import (
+    Field,
+    Problems,
+    decimal,
+    each,
+    not_empty,
+    number,
+    object_with,
+    one_of,
+    read_fields,
+    wrong,
+)
 from kling_pricing.wire.task import Task, exact, text
 
 _NAME = __name__.rpartition(".")[2]
@@ -61,7 +72,7 @@ FIELDS: Mapping[str, Field] = {
     "duration": Field("duration_s", object, _seconds),
     "sound": Field("audio", str, one_of(*_SOUND)),
     "aspect_ratio": Field("aspect_ratio", str),
-    "cfg_scale": Field("cfg_scale", Decimal),
+    "cfg_scale": Field("cfg_scale", object, number),
     "camera_control": Field("camera", dict),
     "image": Field("first_frame", str, not_empty),
     "image_tail": Field("last_frame", str, not_empty),
@@ -112,7 +123,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
     if "cfg_scale" in facts:
-        facts["cfg_scale"] = Decimal(str(facts["cfg_scale"]))
+        facts["cfg_scale"] = decimal(facts["cfg_scale"])
     if "watermark" in facts and (marked := facts.pop("watermark").get("enabled")) is not None:
         facts["watermark"] = marked
     if "negative_prompt" in facts:
@@ -184,7 +195,7 @@ def _take_shots(facts: dict[str, Any]) -> None:
         facts["longest_shot_chars"] = max(len(shot["prompt"]) for shot in shots)
         numbers = [shot.get("index") for shot in shots]
         facts["misnumbered_shots"] = sum(
-            number is not None and number != place for place, number in enumerate(numbers, 1)
+            index is not None and index != place for place, index in enumerate(numbers, 1)
         )
 
 
@@ -193,7 +204,17 @@ _SWITCH = {value: word for word, value in _SOUND.items()}
 
 
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the payload with other settings; see `WireFormat.amend`."""
+    """A copy of the payload with other settings; see `WireFormat.amend`.
+
+    Raises:
+        WireFormatError: `mode` has no word for the resolution, or the length is that of several shots.
+    """
+    if payload.get("multi_prompt") and "duration_s" in changes:
+        raise WireFormatError(
+            "a multi-shot request is as long as its shots; change multi_prompt together with duration",
+            wire_format=_NAME,
+            field="multi_prompt",
+        )
     return {**payload, **{FIELD_NAMES[name]: _written(name, value) for name, value in changes.items()}}
 
 
@@ -276,11 +297,11 @@ def _length(result: Any) -> Decimal | None:
     )
 
 
-def _sum(numbers: Sequence[Decimal | None]) -> Decimal | None:
+def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
     """The exact sum; None when there is nothing to add, or one number is not known."""
     total: Decimal | None = None
-    for number in numbers:
-        if number is None:
+    for amount in amounts:
+        if amount is None:
             return None
-        total = number if total is None else add(total, number)
+        total = amount if total is None else add(total, amount)
     return total

@@ -93,7 +93,9 @@ _LEAVES: Mapping[Path, Field] = {
     (*_OUTPUT_CONFIG, "resolution"): Field("resolution", str),
     (*_OUTPUT_CONFIG, "aspect_ratio"): Field("aspect_ratio", str),
     (*_OUTPUT_CONFIG, "audio_generation"): Field("audio", str, _enabled),
-    (*_METADATA, "scene_type"): Field("action", str),
+    (*_METADATA, "scene_type"): Field(
+        "action", str, one_of("motion_control", "avatar_i2v", "lip_sync", "template_effect")
+    ),
     (*_METADATA, "motion_level"): Field("motion_level", str, one_of("std", "pro")),
     (*_METADATA, "off_peak"): Field("off_peak", bool),
     (*_METADATA, "last_image_url"): Field("last_image_url", str, not_empty),
@@ -185,7 +187,10 @@ def _part_text(part: Message, name: str) -> str:
 
 
 def _is_form(payload: Mapping[str, Any]) -> bool:
-    return any("[" in str(name) for name in payload) and all(isinstance(each, str) for each in payload.values())
+    keys: list[Any] = list(payload)
+    if not all(isinstance(each, str) for each in (*keys, *payload.values())):
+        return False
+    return any("[" in key for key in keys)
 
 
 def _unflattened(form: Mapping[str, str]) -> dict[str, Any]:

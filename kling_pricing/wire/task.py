@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import WireFormatError
+from kling_pricing.findings import shown
+
+_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
+_MOST = 10**15
 
 STATES = ("queued", "processing", "succeeded", "failed", "cancelled")
 
@@ -41,16 +46,10 @@ def exact(value: Any, field: str, wire_format: str) -> Decimal | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, str) or type(value) is int:
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            pass
-        else:
-            if number.is_finite():
-                return number
+    if (isinstance(value, str) and _AMOUNT.fullmatch(value)) or (type(value) is int and 0 <= value < _MOST):
+        return Decimal(value)
     raise WireFormatError(
-        f"{field} must be a whole number or a decimal as text, got {value!r}",
+        f"{field} must be a whole number or a plain decimal as text, got {shown(value)}",
         wire_format=wire_format,
         field=field,
     )
@@ -66,7 +65,7 @@ def text(value: Any, field: str, wire_format: str) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    raise WireFormatError(f"{field} must be text, got {value!r}", wire_format=wire_format, field=field)
+    raise WireFormatError(f"{field} must be text, got {shown(value)}", wire_format=wire_format, field=field)
 
 
 _QUOTA_STATES = {

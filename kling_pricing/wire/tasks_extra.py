@@ -152,7 +152,7 @@ def _take_extra(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str,
 
 def _take_camera(camera: Mapping[str, Any], facts: dict[str, Any]) -> None:
     facts["camera"] = camera["type"]
-    config = [abs(decimal(value)) for value in (camera.get("config") or {}).values() if value is not None]
+    config = [decimal(value).copy_abs() for value in (camera.get("config") or {}).values() if value is not None]
     facts["camera_config_size"] = len(config)
     if config:
         facts["camera_extreme"] = max(config)

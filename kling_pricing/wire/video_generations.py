@@ -97,13 +97,12 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         amended["extra_body"] = dict(payload["extra_body"])
     for name, value in changes.items():
         if name in {"resolution", "audio"}:
-            if "model" not in changes:
-                raise WireFormatError(
-                    f"only the model's name says {name} here; change model to a name that says it",
-                    wire_format="video_generations",
-                    field="model",
-                )
-        elif name == "duration_s" and isinstance(payload.get("duration"), str):
+            raise WireFormatError(
+                f"only the model's name says {name} here; change the model instead",
+                wire_format="video_generations",
+                field="model",
+            )
+        if name == "duration_s" and isinstance(payload.get("duration"), str):
             amended["duration"] = str(value)
         else:
             amended[FIELD_NAMES[name]] = value
