@@ -173,7 +173,7 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
     max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
 )
 def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
-    """Whatever stands in a format's fields, reading, checking and pricing end in a result or a `KlingPricingError`."""
+    """Whatever stands in its fields, reading, checking and pricing end in a result or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
     before = repr(payload)
     for provider in ("qingbo", "kling", "tencent-vod"):
