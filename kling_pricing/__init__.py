@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from kling_pricing.comparison import Option, compare
 from kling_pricing.errors import (
     CapabilityError,
     KlingPricingError,
@@ -25,6 +26,7 @@ __all__ = [
     "LineItem",
     "MediaFacts",
     "Note",
+    "Option",
     "PriceBook",
     "PriceNotFoundError",
     "Quote",
@@ -32,6 +34,7 @@ __all__ = [
     "Violation",
     "WireFormatError",
     "check",
+    "compare",
     "load_price_book",
     "quote",
 ]

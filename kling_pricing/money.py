@@ -72,6 +72,9 @@ multiply: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.multiply
 add: Callable[[Decimal, Decimal], Decimal] = _EXACT.add
 """The exact sum; raises `decimal.Inexact` rather than round."""
 
+subtract: Callable[[Decimal, Decimal], Decimal] = _EXACT.subtract
+"""The exact difference; raises `decimal.Inexact` rather than round."""
+
 divide: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.divide
 """The exact quotient; raises `decimal.Inexact` rather than round."""
 
@@ -87,6 +90,12 @@ def round_to(number: Decimal, step: int, rounding: str) -> Decimal:
 def round_money(amount: Decimal) -> Decimal:
     """An amount with at most `MAX_DECIMALS` decimals, half up: the only rounding of money there is."""
     return amount.quantize(Decimal(1).scaleb(-MAX_DECIMALS), ROUND_HALF_UP, _WIDE)
+
+
+def percent_change(before: Decimal, after: Decimal) -> Decimal:
+    """By how many percent a price changed, with two decimals, half up: for showing, never for billing."""
+    percent = _WIDE.divide(_EXACT.multiply(_EXACT.subtract(after, before), 100), before)
+    return percent.quantize(Decimal(1).scaleb(-2), ROUND_HALF_UP, _WIDE)
 
 
 def plain(number: Decimal) -> str:

@@ -302,7 +302,9 @@ def test_ctrl_c_keeps_what_was_answered() -> None:
     assert "total " in errors
 
 
-@pytest.mark.parametrize("command", [[], ["quote"], ["check"], ["tables"], ["tables", "show"]])
+@pytest.mark.parametrize(
+    "command", [[], ["quote"], ["check"], ["compare"], ["tables"], ["tables", "show"], ["tables", "diff"]]
+)
 def test_help_teaches(command: list[str]) -> None:
     """Every command explains itself and exits 0."""
     result = run(*command, "--help")
@@ -362,3 +364,132 @@ def test_a_full_disk_is_reported() -> None:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert result.returncode == 2
     assert "No space left" in result.stderr
+
+
+def test_compare_prints_one_object_a_row_with_amounts_as_text() -> None:
+    """Differences are within a currency, to the request as given."""
+    result = run("compare", "--json", EXAMPLES / "text_to_video.json", *AT)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 0
+    assert answers[0] == {
+        "changes": {"model": "kling-v2.6", "resolution": "720p", "audio": False},
+        "provider": "qingbo-ai",
+        "model": "kling-v2.6",
+        "resolution": "720p",
+        "audio": False,
+        "available": True,
+        "table": "qingbo-ai/2026-09-19",
+        "tier": "silent",
+        "minimum": "0.189",
+        "maximum": "0.189",
+        "currency": "USD",
+        "difference": "-0.525",
+        "why_not": "",
+    }
+    given = {answer["provider"]: answer.get("difference") for answer in answers if not answer["changes"]}
+    assert given == {"qingbo": "0", "qingbo-ai": "0.042", "kling": "0.126", "tencent-vod": "0"}
+    assert list(answers[-1])[-2:] == ["available", "why_not"]
+
+
+def test_compare_shows_a_table_a_currency() -> None:
+    """What is not available stands last, with the reason."""
+    result = run("compare", "-", *AT, stdin=json.dumps(video(duration=5, resolution="1080p", audio=True)))
+    places = [
+        result.stdout.index(title)
+        for title in (
+            "in USD, compared with the request as given at qingbo",
+            "in CNY, compared with the request as given at tencent-vod",
+            "not available",
+            "kling-video-o1 does not take audio; leave it out",
+        )
+    ]
+    assert places == sorted(places)
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_compare_exits_1_when_the_request_itself_is_not_available() -> None:
+    """Refused, unpriced or unknown; the variants are shown where there are any."""
+    refused = run("compare", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
+    assert json.loads(refused.stdout.splitlines()[0])["changes"] == {"audio": False}
+    unpriced = run("compare", EXAMPLES / "tasks_extra" / "text_to_video.json", *AT)
+    assert "publishes no price for this request" in unpriced.stdout
+    unknown = run("compare", "-", *AT, stdin=json.dumps(video("kling-v9")))
+    assert "unknown model kling-v9" in unknown.stdout
+    assert [each.returncode for each in (refused, unpriced, unknown)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[{}, {}]", lines([video(), video()]), '"text"'])
+def test_compare_reads_one_request(content: str) -> None:
+    """Anything else exits 2 and says so."""
+    result = run("compare", "-", *AT, stdin=content)
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert "standard input: " in result.stderr
+
+
+def test_tables_diff_shows_changed_rates_in_percent() -> None:
+    """Rounded half up to two digits; rates that are gone are said to be."""
+    result = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-19", "--json")
+    answer = json.loads(result.stdout)
+    assert (result.returncode, answer["other"], answer["currencies"]) == (1, [], ["USD", "USD"])
+    assert answer["rates"][:5] == [
+        *(
+            {
+                "model": model,
+                "resolution": "4k",
+                "tier": tier,
+                "before": "0.48213",
+                "after": None,
+                "change_percent": None,
+            }
+            for model in ("kling-v3", "kling-v3-omni")
+            for tier in ("silent", "audio")
+        ),
+        {
+            "model": "kling-v2-6",
+            "resolution": "720p",
+            "tier": "silent",
+            "before": "0.0414",
+            "after": "0.0378",
+            "change_percent": "-8.70",
+        },
+    ]
+    assert [rate["change_percent"] for rate in answer["rates"][5:]] == [
+        *("-10.40", "-10.40", "-2.02", "-1.98", "-1.96", "-2.01")
+    ]
+    shown = run("tables", "diff", "qingbo-ai/2026-09-19", "qingbo-ai/2026-06-19")
+    assert ("+9.52 %" in shown.stdout, "added" in shown.stdout, shown.returncode) == (True, True, 1)
+
+
+def test_tables_diff_never_compares_two_currencies() -> None:
+    """Both prices are shown, each in its own, and no percentage."""
+    result = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026", "--json")
+    answer = json.loads(result.stdout)
+    assert {rate["change_percent"] for rate in answer["rates"]} == {None}
+    assert answer["other"][0] == (
+        "the currencies differ: USD and CNY; their amounts are not compared in percent"
+    )
+    shown = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026")
+    assert "not compared" in shown.stdout
+    assert result.returncode == shown.returncode == 1
+
+
+def test_tables_diff_of_the_same_prices_exits_0() -> None:
+    """An unknown table exits 2 and the known ones are named."""
+    same = run("tables", "diff", "qingbo/2026-04-29", "qingbo/2026-04-29")
+    assert same.stdout == "qingbo/2026-04-29 and qingbo/2026-04-29 have the same prices\n"
+    assert same.returncode == 0
+    missing = run("tables", "diff", "qingbo/2026-04-29", "qingbo/2020-01-01")
+    assert ("there are: " in missing.stderr, missing.returncode) == (True, 2)
+
+
+def test_tables_diff_sees_a_contracts_discount(tmp_path: Path) -> None:
+    """The rates are the same, but what is paid is not."""
+    path = tmp_path / "prices" / "acme" / "a.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PRICES)
+    path.with_name("ours.yaml").write_text(
+        "extends: acme/a\nsources: [{ref: ours, checked: 2026-11-01, authority: official}]\ndiscount: 0.125\n"
+    )
+    result = run("tables", "diff", "acme/a", "acme/ours", "--tables", tmp_path)
+    assert result.stdout == "the contract's discount differs: none and 12.5 %\n"
+    assert result.returncode == 1

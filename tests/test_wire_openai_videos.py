@@ -659,10 +659,21 @@ def test_no_provider_is_taken_to_bill_this_api() -> None:
     assert "tencent-vod" in caught.value.priced_instead
 
 
-def test_requests_of_another_api_are_not_priced_by_this_table() -> None:
-    """What it says of its lanes is said of this API's requests only."""
-    with pytest.raises(PriceNotFoundError, match="does not price requests of tasks"):
-        priced({"model": "kling-v3-omni", "prompt": "x"})
+def test_requests_of_another_api_can_be_priced_by_this_table() -> None:
+    """An explicit provider swaps the rates; whether pictures are a reference stays open there too."""
+    omni = {"model": "kling-v3-omni", "prompt": "x"}
+    assert priced(omni).total == Decimal("3.0")
+    assert priced({**omni, "video_urls": ["v"]}).total == Decimal("4.5")
+    assert priced({"model": "kling-v3", "prompt": "x", "audio": True}).total == Decimal("4.5")
+    pictures = priced({**omni, "image_urls": ["a"]})
+    assert (pictures.minimum, pictures.maximum) == (Decimal("3.0"), Decimal("4.5"))
+    assert "the tier (reference or silent) decides the price" in pictures.explain()
+
+
+def test_requests_whose_lanes_the_table_does_not_know_are_refused() -> None:
+    """What it says of its lanes is not said of every API's requests."""
+    with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
+        priced({"model_name": "kling-v2-6", "prompt": "x"})
 
 
 @pytest.mark.parametrize(

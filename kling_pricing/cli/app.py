@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kling_pricing import __version__
+from kling_pricing.cli.compare import compare_command
 from kling_pricing.cli.requests import check_command, quote_command
 from kling_pricing.cli.tables import tables
 
@@ -17,6 +18,7 @@ def app() -> None:
     \b
     kling-pricing quote request.json            what it costs, and why
     kling-pricing check request.json            whether the API would accept it
+    kling-pricing compare request.json          what the same job would cost otherwise
     kling-pricing tables list                   which prices are known
 
     Exit codes: 0 done; 1 refused or invalid; 2 bad usage or unreadable input.
@@ -25,4 +27,5 @@ def app() -> None:
 
 app.add_command(quote_command)
 app.add_command(check_command)
+app.add_command(compare_command)
 app.add_command(tables)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import pydantic_core
+from rich.console import Console
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
@@ -70,3 +72,13 @@ def totals_text(totals: dict[str, Decimal], counts: dict[str, int]) -> str:
     counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing read"
     lines = [counted, *(f"total {plain(total)} {currency}" for currency, total in sorted(totals.items()))]
     return "\n".join(lines)
+
+
+def signed(number: Decimal) -> str:
+    """A difference with its sign, in plain decimal notation: `+0.1`, `-0.1`, `0`."""
+    return f"+{plain(number)}" if number > 0 else plain(number) if number else "0"
+
+
+def wide_console() -> Console:
+    """The terminal as wide as it is; a file or pipe wide enough that nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else 160)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 
 import click
-from rich.console import Console
 from rich.table import Column, Table
 
 from kling_pricing.cli.options import tables_option
-from kling_pricing.cli.output import to_json
+from kling_pricing.cli.output import to_json, wide_console
 from kling_pricing.errors import TableError
-from kling_pricing.money import plain
-from kling_pricing.price_table import PriceBook, PriceTable, period
+from kling_pricing.money import multiply, percent_change, plain
+from kling_pricing.price_table import Cell, PriceBook, PriceTable, period
 from kling_pricing.table_files import capability_file_schema, price_file_schema
 from kling_pricing.tables import TABLES_VARIABLE, load_price_book
 
@@ -42,7 +42,7 @@ def list_command(book: PriceBook, as_json: bool) -> None:
             ", ".join(table.wire_formats),
             f"{table.checked:%Y-%m-%d}",
         )
-    _console().print(grid)
+    wide_console().print(grid)
 
 
 @tables.command("show")
@@ -51,10 +51,7 @@ def list_command(book: PriceBook, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     """Show the rates of one TABLE, such as qingbo/2026-04-29."""
-    found = {table.id: table for each in book.tables.values() for table in each}
-    if table_id not in found:
-        raise click.UsageError(f"no table {table_id!r}; there are: {', '.join(found)}")
-    table = found[table_id]
+    table = _table(book, table_id)
     rates = [
         {**rate.cell._asdict(), "unit_price": plain(rate.unit_price), "description": rate.description}
         for rate in table.rates.values()
@@ -75,11 +72,121 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
         grid.add_row(rate["model"], rate["resolution"], rate["tier"], rate["unit_price"], rate["description"])
     for entry in unpriced:
         grid.add_row(entry["model"], entry["resolution"] or "all", entry["tier"] or "all", "-", entry["why"])
-    console = _console()
+    console = wide_console()
     console.print(grid)
     for source in table.sources:
         console.print(f"{source.authority} source: {source.ref}, checked {source.checked:%Y-%m-%d}")
     console.print(f"in force: {period(table)}")
+
+
+@tables.command("diff")
+@click.argument("before_id", metavar="A")
+@click.argument("after_id", metavar="B")
+@tables_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def diff_command(before_id: str, after_id: str, book: PriceBook, as_json: bool) -> None:
+    """Show what changed from table A to table B, such as qingbo-ai/2026-06-19 to qingbo-ai/2026-09-19.
+
+    Exit codes: 0 the same prices; 1 something differs; 2 there is no such table.
+    """
+    before, after = _table(book, before_id), _table(book, after_id)
+    rates = _changed_rates(before, after)
+    other = _other_changes(before, after)
+    if as_json:
+        found = {
+            "before": before.id,
+            "after": after.id,
+            "currencies": [before.currency, after.currency],
+            "rates": rates,
+            "other": other,
+        }
+        click.echo(to_json(found))
+    else:
+        _show_diff(before, after, rates, other)
+    sys.exit(1 if rates or other else 0)
+
+
+def _show_diff(
+    before: PriceTable, after: PriceTable, rates: list[dict[str, str | None]], other: list[str]
+) -> None:
+    if not rates and not other:
+        click.echo(f"{before.id} and {after.id} have the same prices")
+        return
+    if rates:
+        headings = ("model", "resolution", "tier", before.id, after.id)
+        grid = Table(
+            *(Column(name, no_wrap=True) for name in headings), Column("change", justify="right", no_wrap=True)
+        )
+        for rate in rates:
+            amounts = (
+                "-" if rate[side] is None else f"{rate[side]} {table.currency}"
+                for side, table in (("before", before), ("after", after))
+            )
+            grid.add_row(rate["model"], rate["resolution"], rate["tier"], *amounts, _change_in_words(rate))
+        wide_console().print(grid)
+    for line in other:
+        click.echo(line)
+
+
+def _change_in_words(rate: dict[str, str | None]) -> str:
+    if rate["before"] is None or rate["after"] is None:
+        return "removed" if rate["after"] is None else "added"
+    percent = rate["change_percent"]
+    return "not compared" if percent is None else f"{'' if percent.startswith('-') else '+'}{percent} %"
+
+
+def _changed_rates(before: PriceTable, after: PriceTable) -> list[dict[str, str | None]]:
+    """The rates that differ; every rate when the currencies do, for then none are known to be the same."""
+    changed = []
+    for cell in dict.fromkeys((*before.rates, *after.rates)):
+        old, new = _unit_price(before, cell), _unit_price(after, cell)
+        alike = before.currency == after.currency
+        if alike and old == new:
+            continue
+        percent = percent_change(old, new) if alike and old and new is not None else None
+        changed.append(
+            {
+                **cell._asdict(),
+                "before": None if old is None else plain(old),
+                "after": None if new is None else plain(new),
+                "change_percent": None if percent is None else str(percent),
+            }
+        )
+    return changed
+
+
+def _unit_price(table: PriceTable, cell: Cell) -> Decimal | None:
+    rate = table.rates.get(cell)
+    return None if rate is None else rate.unit_price
+
+
+def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
+    """What else makes the same request cost differently, in words."""
+    found = []
+    if before.currency != after.currency:
+        found.append(
+            f"the currencies differ: {before.currency} and {after.currency}; "
+            "their amounts are not compared in percent"
+        )
+    if before.tiers != after.tiers:
+        found.append("the rules that choose the tier differ; compare the files")
+    if before.quantity != after.quantity:
+        found.append("the rules that count the units differ; compare the files")
+    if _discount(before) != _discount(after):
+        found.append(f"the contract's discount differs: {_discount(before)} and {_discount(after)}")
+    return found
+
+
+def _discount(table: PriceTable) -> str:
+    return "none" if table.contract is None else f"{plain(multiply(table.contract.discount, 100))} %"
+
+
+def _table(book: PriceBook, table_id: str) -> PriceTable:
+    books = (*book.tables.values(), *book.contracts.values())
+    found = {table.id: table for each in books for table in each}
+    if table_id not in found:
+        raise click.UsageError(f"no table {table_id!r}; there are: {', '.join(found)}")
+    return found[table_id]
 
 
 @tables.command("check")
@@ -117,8 +224,3 @@ def _summary(table: PriceTable) -> dict[str, object]:
         "checked": f"{table.checked:%Y-%m-%d}",
         "rate_count": len(table.rates),
     }
-
-
-def _console() -> Console:
-    """The terminal as wide as it is; a file or pipe wide enough that nothing is cut."""
-    return Console(width=None if sys.stdout.isatty() else 160)

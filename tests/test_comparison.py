@@ -1,0 +1,257 @@
+"""What the same job costs otherwise."""
+
+import json
+from copy import deepcopy
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kling_pricing import (
+    CapabilityError,
+    KlingPricingError,
+    Option,
+    PriceBook,
+    PriceNotFoundError,
+    WireFormatError,
+    compare,
+    load_price_book,
+    quote,
+)
+from kling_pricing.wire import wire_format
+from tests.conftest import AT, PRICES, video
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
+CLIP = video("kling-v3", duration=5, resolution="1080p", audio=True)
+BOOK = load_price_book()
+
+
+def rows(options: list[Option], provider: str) -> list[tuple[Any, ...]]:
+    """Model, resolution, audio and exact maximum of what a provider offers, in order."""
+    return [
+        (option.model, option.resolution, option.audio, option.quote.maximum)
+        for option in options
+        if option.provider == provider and option.quote is not None
+    ]
+
+
+def example(wire: str, name: str) -> dict[str, Any]:
+    """An example payload."""
+    payload: dict[str, Any] = json.loads((EXAMPLES / wire / f"{name}.json").read_text(encoding="utf-8"))
+    return payload
+
+
+def test_the_same_job_is_priced_in_every_variant_cheapest_first() -> None:
+    """Five seconds at the request's own provider: every amount is that of the published table."""
+    assert rows(compare(CLIP, at=AT), "qingbo") == [
+        ("kling-v2.6", "720p", False, Decimal("0.1955")),
+        ("kling-v2.6", "1080p", False, Decimal("0.33205")),
+        ("kling-v3", "720p", False, Decimal("0.357")),
+        ("kling-v3-omni", "720p", False, Decimal("0.357")),
+        ("kling-v3", "1080p", False, Decimal("0.476")),
+        ("kling-v3-omni", "720p", True, Decimal("0.476")),
+        ("kling-v3-omni", "1080p", False, Decimal("0.476")),
+        ("kling-v3", "720p", True, Decimal("0.5355")),
+        ("kling-v3-omni", "1080p", True, Decimal("0.595")),
+        ("kling-v3", "1080p", True, Decimal("0.714")),
+        ("kling-v2.6", "1080p", True, Decimal("0.796875")),
+        ("kling-v3", "4k", False, Decimal("2.276725")),
+        ("kling-v3", "4k", True, Decimal("2.276725")),
+        ("kling-v3-omni", "4k", False, Decimal("2.276725")),
+    ]
+
+
+def test_the_request_itself_is_asked_at_every_provider_that_knows_its_model() -> None:
+    """Its rows have no changes; prices of other currencies stand beside, not among, its own."""
+    itself = {option.provider: option for option in compare(CLIP, at=AT) if not option.changes}
+    amounts = {
+        name: (option.quote.total, option.quote.currency) for name, option in itself.items() if option.quote
+    }
+    assert amounts == {
+        "qingbo": (Decimal("0.714"), "USD"),
+        "qingbo-ai": (Decimal("0.756"), "USD"),
+        "kling": (Decimal("0.84"), "USD"),
+        "tencent-vod": (Decimal(6), "CNY"),
+    }
+
+
+def test_the_request_itself_is_quoted_as_quote_does() -> None:
+    """The same quote, notes and all."""
+    payload = video()
+    own = next(
+        option for option in compare(payload, at=AT) if not option.changes and option.provider == "qingbo"
+    )
+    assert own.quote == quote(payload, at=AT)
+
+
+@pytest.mark.parametrize("provider", [None, "qingbo", "tencent-vod"])
+def test_rows_are_sorted_within_a_currency_and_the_unavailable_come_last(provider: str | None) -> None:
+    """The own provider's currency comes first, and inside one no row is cheaper than the row before."""
+    options = compare(CLIP, provider=provider, at=AT)
+    available = [option.quote for option in options if option.quote is not None]
+    assert [option.quote is None for option in options] == sorted(option.quote is None for option in options)
+    currencies = list(dict.fromkeys(each.currency for each in available))
+    assert currencies == (["CNY", "USD"] if provider == "tencent-vod" else ["USD", "CNY"])
+    for currency in currencies:
+        amounts = [each.maximum for each in available if each.currency == currency]
+        assert amounts == sorted(amounts)
+    assert [each.currency for each in available] == sorted(
+        (each.currency for each in available), key=currencies.index
+    )
+
+
+def test_a_variant_that_the_api_refuses_says_why() -> None:
+    """The reason is the violations' messages; every row has either a quote or a reason."""
+    options = compare(CLIP, at=AT)
+    (refused,) = [
+        option
+        for option in options
+        if (option.provider, option.model, option.resolution, option.audio)
+        == ("qingbo", "kling-v2.6", "720p", True)
+    ]
+    assert refused.why_not == "resolution must be 1080p for kling-v2.6 when audio is true, not 720p"
+    assert refused.changes == {"model": "kling-v2.6", "resolution": "720p"}
+    assert all((option.quote is None) == bool(option.why_not) for option in options)
+
+
+def test_a_variant_without_a_published_price_says_so() -> None:
+    """A provider that knows the model but not the combination is a row, without the list of other prices."""
+    (unpriced,) = [
+        option
+        for option in compare(CLIP, at=AT)
+        if option.provider == "qingbo" and option.quote is None and option.resolution == "4k"
+    ]
+    assert unpriced.why_not == (
+        "qingbo/2026-04-29 publishes no price for this request: "
+        "the page prices this model's audio at 720p and 1080p only"
+    )
+
+
+def test_a_refused_request_still_has_its_variants() -> None:
+    """What is wrong with the request is said in its row, and what would do is priced."""
+    options = compare(video("kling-v2.6", audio=True), at=AT)
+    itself = [option for option in options if not option.changes]
+    assert {option.quote for option in itself} == {None}
+    cheapest = options[0]
+    assert cheapest.quote is not None
+    assert cheapest.changes == {"audio": False}
+
+
+def test_an_unpriced_model_has_a_row_at_its_own_provider() -> None:
+    """Seed 001's oldest models are read and checked, and nobody prices them."""
+    options = compare(example("tasks_extra", "text_to_video"), at=AT)
+    (itself,) = [option for option in options if not option.changes]
+    assert (itself.provider, itself.quote) == ("qingbo", None)
+    assert itself.why_not.startswith("qingbo/2026-04-29 publishes no price for this request")
+
+
+def test_a_table_that_is_not_in_force_is_a_reason() -> None:
+    """Before a provider's first table its rows are there, not available."""
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    reasons = {option.why_not for option in compare(CLIP, at=at) if option.provider == "qingbo-ai"}
+    assert any(reason.startswith("no table of qingbo-ai is in force at 2026-05-01") for reason in reasons)
+
+
+def test_another_model_keeps_the_soundtrack_and_the_length() -> None:
+    """Where a model makes sound by default, silence is asked for: the job stays the same."""
+    payload = example("tasks_extra", "text_to_video")
+    (silent,) = [
+        option
+        for option in compare(payload, at=AT)
+        if (option.provider, option.model, option.resolution, option.audio)
+        == ("qingbo", "kling-v3", "1080p", False)
+    ]
+    assert silent.changes == {"model": "kling-v3", "audio": False}
+    assert silent.quote is not None
+    assert silent.quote.total == Decimal("0.476")
+
+
+def test_models_that_make_something_else_are_no_variants() -> None:
+    """Speech, lip movement and recognition are never the cheapest way to a video."""
+    models = {option.model for option in compare(example("kling", "text_to_video"), at=AT)}
+    assert models == {
+        "kling-3.0-turbo",
+        "kling-v2-5-turbo",
+        "kling-v2-6",
+        "kling-v3",
+        "kling-v3-omni",
+        "kling-video-o1",
+    }
+
+
+def test_without_a_provider_of_its_own_a_request_is_asked_everywhere() -> None:
+    """Seed 004's names say resolution and audio, so only another name changes them."""
+    payload = example("video_generations", "text_to_video")
+    options = compare(payload, at=AT)
+    assert {option.provider for option in options if not option.changes} >= {"qingbo", "kling"}
+    assert all("model" in option.changes for option in options if option.changes)
+
+
+def test_what_differs_is_what_the_changes_say() -> None:
+    """Amending the payload with the settings among the changes and quoting it gives the row's quote."""
+    for option in compare(CLIP, at=AT):
+        if option.quote is not None and option.changes:
+            amended = wire_format("tasks").amend(CLIP, option.changes)
+            quoted = quote(amended, provider=option.provider, wire_format="tasks", at=AT)
+            assert quoted == option.quote
+
+
+def test_a_provider_of_ones_own_is_compared_too(folder: Any) -> None:
+    """Its currency stands apart."""
+    book = load_price_book(folder({"prices/acme/2026-11-01.yaml": PRICES}))
+    options = compare(video(), at=AT, book=book)
+    first = next(option for option in options if option.provider == "acme" and not option.changes)
+    assert first.quote is not None
+    assert (first.quote.total, first.quote.currency) == (Decimal("0.5"), "EUR")
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    """As by `quote`: the payload, the model, the provider, the instant."""
+    with pytest.raises(WireFormatError):
+        compare("{", at=AT)
+    with pytest.raises(CapabilityError):
+        compare(video("nobody"), at=AT)
+    with pytest.raises(PriceNotFoundError, match="known providers"):
+        compare(CLIP, provider="nobody", at=AT)
+    with pytest.raises(KlingPricingError, match="no time zone"):
+        compare(CLIP, at=datetime(2026, 11, 21))  # noqa: DTZ001 (that is what is refused)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.rglob("*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_example_is_compared_and_left_alone(path: Path, book: PriceBook) -> None:
+    """Each row is a different one, and the payload stays as it was."""
+    payload = json.loads(path.read_text(encoding="utf-8"))
+    before = deepcopy(payload)
+    name = path.parent.name if path.parent != EXAMPLES else None
+    options = compare(payload, wire_format=name, book=book, at=AT)
+    assert payload == before
+    keys = [(option.provider, json.dumps(dict(option.changes), sort_keys=True)) for option in options]
+    assert len(keys) == len(set(keys)) > 1
+
+
+@given(
+    model=st.sampled_from(["kling-v3", "kling-v3-omni", "kling-v2.6", "kling-video-o1"]),
+    duration=st.none() | st.integers(0, 20),
+    resolution=st.none() | st.sampled_from(["720p", "1080p", "4K"]),
+    audio=st.none() | st.booleans(),
+)
+def test_the_own_row_is_what_quote_says(
+    *, model: str, duration: int | None, resolution: str | None, audio: bool | None
+) -> None:
+    """For any request, priced or refused."""
+    payload = video(model, duration=duration, resolution=resolution, audio=audio)
+    options = compare(payload, at=AT, book=BOOK)
+    (own,) = [option for option in options if not option.changes and option.provider == "qingbo"]
+    try:
+        assert own.quote == quote(payload, at=AT, book=BOOK)
+    except CapabilityError as error:
+        assert own.why_not == str(error)
+    except PriceNotFoundError as error:
+        assert own.quote is None
+        assert str(error).startswith(own.why_not)
