@@ -1,8 +1,8 @@
 """Know what a Kling video job will cost before it is submitted."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.comparison import Option, compare
 from kling_pricing.errors import (
     CapabilityError,
     KlingPricingError,
@@ -16,6 +16,7 @@ from kling_pricing.price_table import PriceBook
 from kling_pricing.quoting import LineItem, Quote, check, quote
 
 if TYPE_CHECKING:
+    from kling_pricing.comparison import Option, compare
     from kling_pricing.tables import load_price_book
 
 __version__ = "0.1.0"
@@ -40,10 +41,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports the table loader when it is first asked for: it needs YAML and pydantic, quoting types do not."""
-    if name == "load_price_book":
-        from kling_pricing.tables import load_price_book  # noqa: PLC0415
+_LAZY = {"load_price_book": "tables", "Option": "comparison", "compare": "comparison"}
 
-        return load_price_book
+
+def __getattr__(name: str) -> Any:
+    """Imports what quoting does without when it is first asked for: tables need YAML and pydantic."""
+    if name in _LAZY:
+        return getattr(import_module(f"kling_pricing.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
