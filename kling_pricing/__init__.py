@@ -13,7 +13,8 @@ from kling_pricing.errors import (
 from kling_pricing.findings import Note, Violation
 from kling_pricing.media import MediaFacts
 from kling_pricing.price_table import PriceBook
-from kling_pricing.quoting import LineItem, Quote, check, quote
+from kling_pricing.quotes import LineItem, Quote
+from kling_pricing.quoting import check, quote
 
 if TYPE_CHECKING:
     from kling_pricing.comparison import Option, compare

@@ -17,7 +17,8 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.intake import RequestLike, instant, read_payload, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.price_table import PriceBook
-from kling_pricing.quoting import Quote, quote
+from kling_pricing.quotes import Quote
+from kling_pricing.quoting import quote
 from kling_pricing.request import VideoRequest
 from kling_pricing.wire import wire_format as wire_format_named
 

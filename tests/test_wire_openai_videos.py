@@ -25,7 +25,7 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.quoting import Quote
+from kling_pricing.quotes import Quote
 from kling_pricing.wire.openai_videos import FIELD_NAMES, FIELDS, amend, form_fields, parse, read_task
 from tests.conftest import AT
 from tests.test_properties import json_values

@@ -691,7 +691,7 @@ def test_without_the_length_of_the_video_the_quote_is_a_range(
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     (note,) = [note for note in quoted.notes if note.code == "range"]
     assert note.message.startswith("video_urls[0] decides the price")
-    with pytest.raises(PriceNotFoundError, match=r"video_urls\[0\] decides and is not known"):
+    with pytest.raises(PriceNotFoundError, match=r"video_urls\[0\] decides the price and is not known"):
         _ = quoted.total
 
 

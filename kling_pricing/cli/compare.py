@@ -20,7 +20,7 @@ from kling_pricing.errors import KlingPricingError, WireFormatError
 from kling_pricing.intake import as_object, json_value
 from kling_pricing.money import plain, subtract
 from kling_pricing.price_table import PriceBook
-from kling_pricing.quoting import Quote
+from kling_pricing.quotes import Quote
 
 _NOT_AVAILABLE, _UNREADABLE = 1, 2
 

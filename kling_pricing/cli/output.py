@@ -14,7 +14,7 @@ from rich.console import Console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
 from kling_pricing.money import plain
-from kling_pricing.quoting import Quote
+from kling_pricing.quotes import Quote
 
 to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 

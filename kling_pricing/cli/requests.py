@@ -26,7 +26,8 @@ from kling_pricing.cli.output import (
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.intake import as_object, json_value
 from kling_pricing.money import add
-from kling_pricing.quoting import Quote, check, quote
+from kling_pricing.quotes import Quote
+from kling_pricing.quoting import check, quote
 
 REFUSED, UNREADABLE, INTERRUPTED = 1, 2, 130
 
