@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import kling_pricing
 from kling_pricing import PriceBook, load_price_book
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -41,6 +42,14 @@ rates:
     1080p: {silent: 0.2}
 """
 """A sound price file of a provider of the tests' own: one tier, so ten cells, all priced."""
+
+
+def bundled(*path: str) -> Path:
+    """A bundled file of tables, in the installed package or beside it in a checkout."""
+    package = Path(str(kling_pricing.__file__)).parent
+    installed = package / "pricing_tables"
+    root = installed if installed.is_dir() else package.parent / "pricing_tables"
+    return root.joinpath(*path)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from kling_pricing import PriceBook, TableError, load_price_book, quote
-from tests.conftest import AT, PRICES, video
+from tests.conftest import AT, PRICES, bundled, video
 
 Folder = Callable[..., Path]
-CAPABILITIES = Path("pricing_tables/capabilities/tasks.yaml")
 
 
 def refusal(folder: Path) -> TableError:
@@ -22,13 +21,8 @@ def refusal(folder: Path) -> TableError:
 
 
 def bundled_capabilities() -> str:
-    """The text of the bundled matrix, from the installed package or the checkout."""
-    import kling_pricing  # noqa: PLC0415
-
-    package = Path(str(kling_pricing.__file__)).parent
-    installed = package / "pricing_tables"
-    root = installed if installed.is_dir() else package.parent / "pricing_tables"
-    return (root / "capabilities" / "tasks.yaml").read_text(encoding="utf-8")
+    """The text of a bundled matrix."""
+    return bundled("capabilities", "tasks.yaml").read_text(encoding="utf-8")
 
 
 def test_a_folder_is_read_over_the_bundled_tables(folder: Folder) -> None:

@@ -27,7 +27,7 @@ from kling_pricing import (
 )
 from kling_pricing.quotes import Quote
 from kling_pricing.wire.openai_videos import FIELD_NAMES, FIELDS, amend, form_fields, parse, read_task
-from tests.conftest import AT
+from tests.conftest import AT, bundled
 from tests.test_properties import json_values
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "openai_videos"
@@ -704,10 +704,7 @@ def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
 
 def test_an_entry_of_unreached_rates_must_be_needed(tmp_path: Path) -> None:
     """It names rates that are there and that no request can reach; otherwise it is a mistake."""
-    bundled = Path(__file__).parent.parent / "pricing_tables" / "prices" / "tencent-vod" / "2026.yaml"
-    if not bundled.exists():
-        pytest.skip("away from the source tree")
-    text = bundled.read_text(encoding="utf-8")
+    text = bundled("prices", "tencent-vod", "2026.yaml").read_text(encoding="utf-8")
     path = tmp_path / "prices" / "tencent-vod" / "2026.yaml"
     path.parent.mkdir(parents=True)
     for entry, problem in (

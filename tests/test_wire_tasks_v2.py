@@ -26,10 +26,10 @@ from kling_pricing.intake import choose_format, read_request
 from kling_pricing.quoting import price
 from kling_pricing.wire.task import Task
 from kling_pricing.wire.tasks_v2 import FIELD_NAMES, amend, parse, read_task
-from tests.conftest import AT
+from tests.conftest import AT, bundled
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "tasks_v2"
-FIRST_LIST = Path(__file__).parent.parent / "pricing_tables" / "prices" / "qingbo-ai" / "2026-06-19.yaml"
+FIRST_LIST = bundled("prices", "qingbo-ai", "2026-06-19.yaml")
 FIRST_DAY = datetime(2026, 6, 19, tzinfo=UTC)
 SECOND_DAY = datetime(2026, 9, 19, tzinfo=UTC)
 JUST_BEFORE = timedelta(microseconds=1)
