@@ -244,7 +244,9 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
         if len(providers) != 1:
             model = request.facts["model"]
             pricing = [
-                name for name, tables in book.tables.items() if any(model in table.models for table in tables)
+                name
+                for name, tables in book.tables.items()
+                if any(model in table.models and _prices_format(table, request.wire_format) for table in tables)
             ]
             if providers:
                 problem = f"several providers speak {request.wire_format} ({', '.join(providers)})"
@@ -263,7 +265,7 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             )
         provider = providers[0]
     table = book.table(provider, at)
-    if request.wire_format not in table.wire_formats and request.wire_format not in table.also_prices:
+    if not _prices_format(table, request.wire_format):
         known = ", ".join((*table.wire_formats, *table.also_prices))
         raise PriceNotFoundError(
             f"{table.id} does not price requests of {request.wire_format}, of whose billing it says nothing; "
@@ -272,6 +274,10 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             model=request.facts["model"],
         )
     return table
+
+
+def _prices_format(table: PriceTable, wire_format: str) -> bool:
+    return wire_format in table.wire_formats or wire_format in table.also_prices
 
 
 def instant(at: datetime | None) -> datetime:

@@ -171,3 +171,13 @@ def test_marks_of_two_formats_are_an_error_that_names_both() -> None:
         WireFormatError, match=r"'extra' is of wire format tasks_extra.*'metadata' is of openai_videos"
     ):
         quote(video(extra={"mode": "pro"}, metadata={}), at=AT)
+
+
+def test_only_providers_that_would_price_the_request_are_offered() -> None:
+    """Whoever follows the remedy gets a price: each provider named quotes the request."""
+    payload = {"model": "Kling-2.6", "prompt": "x", "duration": 5}
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(payload, at=AT)
+    assert caught.value.priced_instead == ("tencent-vod",)
+    for provider in caught.value.priced_instead:
+        assert quote(payload, provider=provider, at=AT).maximum > 0
