@@ -1,12 +1,19 @@
-"""Know what a Kling video job will cost before it is submitted."""
+"""Know what a Kling video job will cost before it is submitted, and keep it within budget."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kling_pricing.errors import (
+    BudgetError,
+    BudgetExceededError,
     CapabilityError,
+    IdempotencyError,
     KlingPricingError,
+    LedgerError,
+    LedgerUnavailableError,
     PriceNotFoundError,
+    ReservationNotFoundError,
+    ReservationStateError,
     TableError,
     WireFormatError,
 )
@@ -17,14 +24,28 @@ from kling_pricing.quotes import LineItem, Quote
 from kling_pricing.quoting import check, quote
 
 if TYPE_CHECKING:
+    from kling_pricing.budgets import Budget, Budgets, load_budgets
     from kling_pricing.comparison import Option, compare
+    from kling_pricing.guard import Admission, BudgetGuard
+    from kling_pricing.ledger.records import Alert, Bucket, Reservation
     from kling_pricing.tables import load_price_book
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Admission",
+    "Alert",
+    "Bucket",
+    "Budget",
+    "BudgetError",
+    "BudgetExceededError",
+    "BudgetGuard",
+    "Budgets",
     "CapabilityError",
+    "IdempotencyError",
     "KlingPricingError",
+    "LedgerError",
+    "LedgerUnavailableError",
     "LineItem",
     "MediaFacts",
     "Note",
@@ -32,21 +53,37 @@ __all__ = [
     "PriceBook",
     "PriceNotFoundError",
     "Quote",
+    "Reservation",
+    "ReservationNotFoundError",
+    "ReservationStateError",
     "TableError",
     "Violation",
     "WireFormatError",
     "check",
     "compare",
+    "load_budgets",
     "load_price_book",
     "quote",
 ]
 
 
-_LAZY = {"load_price_book": "tables", "Option": "comparison", "compare": "comparison"}
+_LAZY = {
+    "Admission": "guard",
+    "Alert": "ledger.records",
+    "Bucket": "ledger.records",
+    "Budget": "budgets",
+    "BudgetGuard": "guard",
+    "Budgets": "budgets",
+    "Option": "comparison",
+    "Reservation": "ledger.records",
+    "compare": "comparison",
+    "load_budgets": "budgets",
+    "load_price_book": "tables",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what quoting does without when it is first asked for: tables need YAML and pydantic."""
+    """Imports what quoting does without when it is first asked for: tables and budgets need YAML and pydantic."""
     if name in _LAZY:
         return getattr(import_module(f"kling_pricing.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

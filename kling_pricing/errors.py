@@ -7,6 +7,13 @@
       WireFormatError         a payload cannot be read: wire format, field
       CapabilityError         the API would refuse the request: violations (all of them), suggestions
       PriceNotFoundError      valid, but no price is published: provider, model, what is priced instead
+      BudgetExceededError     it does not fit a budget: budget, requested, available, window_end
+      BudgetError             budgets that cannot be used, or not over the installed ones
+      LedgerError             the ledger cannot do what was asked
+        ReservationNotFoundError   it knows no such reservation
+        ReservationStateError      the reservation is past that point: reservation_id, state, task_id
+        IdempotencyError           the same key or task with something else
+        LedgerUnavailableError     it cannot be read or written: nothing may be spent
 
 Catch `KlingPricingError` to catch them all.
 Attributes carry the data; the message names the place and the remedy.
@@ -16,6 +23,8 @@ Every error survives pickling, so it can cross a process pool.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from kling_pricing.findings import Violation
@@ -116,3 +125,102 @@ class PriceNotFoundError(KlingPricingError):
         self.provider = provider
         self.model = model
         self.priced_instead = tuple(priced_instead)
+
+
+class BudgetExceededError(KlingPricingError):
+    """A request does not fit a budget; nothing was reserved.
+
+    Attributes:
+        budget: the name of the binding budget; None when no budget matches the request at all.
+        requested: what the request would take of it, in `currency`.
+        available: what it could give, in `currency`: what is left in the window, or the limit of a single
+            request where that is what binds.
+        currency: of both amounts.
+        window_end: when the budget's window ends and the next begins, UTC; None: never, or no window binds.
+        cheapest: of a request that may be capped, what the cheapest valid variant would take; None when
+            there is none, or the budget does not allow capping.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str | None,
+        requested: Decimal,
+        available: Decimal,
+        currency: str,
+        window_end: datetime | None = None,
+        cheapest: Decimal | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.budget = budget
+        self.requested = requested
+        self.available = available
+        self.currency = currency
+        self.window_end = window_end
+        self.cheapest = cheapest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), self.args[0], vars(self)))
+
+
+class BudgetError(KlingPricingError):
+    """Budgets cannot be used: their file, an object of theirs, or a revision over the installed ones.
+
+    Attributes:
+        file: name of the file; empty when there is none.
+        line: line in that file, from 1; None when there is none.
+        key_path: where in it, such as `budgets[0].cap`.
+    """
+
+    def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
+        place = f"{file}:{line}" if line is not None else file
+        super().__init__(": ".join(part for part in (place, key_path, problem) if part))
+        self.file = file
+        self.line = line
+        self.key_path = key_path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), self.args[0], vars(self)))
+
+
+class LedgerError(KlingPricingError):
+    """The ledger cannot do what was asked; it is as it was."""
+
+
+class ReservationNotFoundError(LedgerError):
+    """The ledger knows no such reservation."""
+
+
+class ReservationStateError(LedgerError):
+    """A reservation is in a state that does not allow what was asked.
+
+    Attributes:
+        reservation_id: which one.
+        state: the state it is in.
+        task_id: the provider's task, if it is known.
+    """
+
+    def __init__(self, message: str, *, reservation_id: str, state: str, task_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reservation_id = reservation_id
+        self.state = state
+        self.task_id = task_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), self.args[0], vars(self)))
+
+
+class IdempotencyError(LedgerError):
+    """The same key, or the same task, was used before with something else."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger cannot be read or written, so nothing may be spent."""
+
+
+def _rebuilt(kind: type[KlingPricingError], message: str, attributes: dict[str, Any]) -> KlingPricingError:
+    """An error as it was before pickling."""
+    error = kind.__new__(kind, message)
+    error.__dict__.update(attributes)
+    return error

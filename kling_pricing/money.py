@@ -20,6 +20,8 @@ from decimal import (
     Overflow,
 )
 
+from kling_pricing.errors import KlingPricingError
+
 MAX_DECIMALS = 9
 """Digits after the point that a published price may have: the ledger counts in billionths."""
 
@@ -90,6 +92,48 @@ def round_to(number: Decimal, step: int, rounding: str) -> Decimal:
 def round_money(amount: Decimal) -> Decimal:
     """An amount with at most `MAX_DECIMALS` decimals, half up: the only rounding of money there is."""
     return amount.quantize(Decimal(1).scaleb(-MAX_DECIMALS), ROUND_HALF_UP, _WIDE)
+
+
+def exact_amount(amount: Decimal | int | str) -> Decimal:
+    """An amount that a caller gives: a `Decimal`, a whole number, or text in plain decimal notation.
+
+    Raises:
+        KlingPricingError: it is something else, such as a float, negative, or too long to be counted.
+    """
+    if type(amount) in {int, str, Decimal}:
+        try:
+            return price_from_text(plain(amount) if isinstance(amount, Decimal) else str(amount))
+        except ValueError as error:
+            raise KlingPricingError(f"an amount of money: {error}") from None
+    raise KlingPricingError(
+        f"an amount of money is a Decimal, a whole number or text such as '0.714', got {type(amount).__name__}"
+    )
+
+
+NANOS = 10**9
+"""Nanos in one unit of a currency: the ledger counts in these."""
+
+MAX_NANOS = 4 * 10**18
+"""The largest amount a ledger takes; two of them still fit the 64 bits of a database's integer."""
+
+
+def nanos_up(amount: Decimal, step: int = 1) -> int:
+    """An amount that is not negative as integer nanos, rounded up to a multiple of `step` nanos.
+
+    Raises:
+        OverflowError: it is more than `MAX_NANOS`.
+    """
+    steps = _WIDE.divide(_EXACT.multiply(amount, NANOS), Decimal(step))
+    nanos = int(steps.quantize(Decimal(1), ROUND_CEILING, _WIDE)) * step
+    if nanos > MAX_NANOS:
+        raise OverflowError(f"{amount} is more than a ledger can hold")
+    return nanos
+
+
+def from_nanos(nanos: int) -> Decimal:
+    """The exact amount of some nanos, without needless zeros behind the point."""
+    whole, rest = divmod(nanos, NANOS)
+    return Decimal(whole) if not rest else Decimal(nanos).scaleb(-MAX_DECIMALS, _EXACT).normalize(_EXACT)
 
 
 def percent_change(before: Decimal, after: Decimal) -> Decimal:

@@ -151,13 +151,13 @@ def checked(document: Document, model: type[_Model]) -> _Model:
     try:
         return model.model_validate(document.tree)
     except ValidationError as error:
-        problems = [_explained(details) for details in error.errors(include_url=False)]
+        problems = [explained(details) for details in error.errors(include_url=False)]
         found = [(document.error(path, problem), path) for path, problem in problems]
         first, _ = min(found, key=lambda item: item[0].line or 0)
         raise first from None
 
 
-def _explained(details: ErrorDetails) -> tuple[Path, str]:
+def explained(details: ErrorDetails) -> tuple[Path, str]:
     """Turns one of pydantic's findings into a path and a sentence with a remedy."""
     path: Path = details["loc"]
     kind, value = details["type"], details["input"]

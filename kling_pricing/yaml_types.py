@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeAlias
 
@@ -41,6 +41,15 @@ def _instant(value: Any) -> datetime:
     if "W" in value or instant.tzinfo is None or not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
         raise ValueError(problem)
     return instant.astimezone(UTC)
+
+
+def _day(value: Any) -> date:
+    try:
+        if _DAY.fullmatch(value) and _FIRST_YEAR <= (day := date.fromisoformat(value)).year <= _LAST_YEAR:
+            return day
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{value!r} is not a day such as 2026-04-29")
 
 
 def _condition(value: Any, kind: type) -> Condition:
@@ -159,6 +168,11 @@ Instant: TypeAlias = Annotated[
     datetime,
     BeforeValidator(_instant),
     WithJsonSchema({"type": "string", "description": "A day (its UTC midnight) or an instant with its zone."}),
+]
+Day: TypeAlias = Annotated[
+    date,
+    BeforeValidator(lambda value: value if type(value) is date else _day(value)),
+    WithJsonSchema({"type": "string", "description": "A day: 2026-04-29."}),
 ]
 FactConditions: TypeAlias = Annotated[
     dict[str, Any], BeforeValidator(_conditions(FACT_TYPES)), WithJsonSchema(_conditions_schema(FACT_TYPES))

@@ -1,0 +1,363 @@
+"""Budgets: who may spend how much, in which window, and what happens when a request does not fit.
+
+A file of budgets is read as strictly as the price tables; the same budgets can be made as objects.
+What they say is kept in the ledger as a revision, so that every guard of a ledger goes by the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from kling_pricing.errors import BudgetError, TableError
+from kling_pricing.money import MAX_NANOS, NANOS, plain
+from kling_pricing.strict_yaml import FileModel, explained, key_path, read
+from kling_pricing.variants import SACRIFICE, Setting
+from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of
+from kling_pricing.yaml_types import Currency, Day, Name, Price, Text
+
+ANY, EACH = "any", "*"
+"""In a `match`: whatever the label says, in one bucket; and each value of it in a bucket of its own."""
+
+MAX_LABELS, MAX_LABEL_CHARS = 16, 200
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _shortest(amount: Decimal) -> Decimal:
+    """The same number however many zeros were written, so that the same budgets have the same document."""
+    return Decimal(plain(amount))
+
+
+_Amount: TypeAlias = Annotated[Price, AfterValidator(_shortest)]
+_Alerts: TypeAlias = Annotated[tuple[_Amount, ...], BeforeValidator(_tuple)]
+_Settings: TypeAlias = Annotated[tuple[Setting, ...], BeforeValidator(_tuple)]
+_Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
+
+
+class FixedWindow(FileModel):
+    """A window that comes once."""
+
+    start: Day = Field(description="The day it begins, in the budget's time zone.")
+    end: Day = Field(description="The day after its last.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FixedWindow:
+        if self.start >= self.end:
+            raise ValueError("ends before it begins; end is the day after the last")
+        return self
+
+
+class BudgetEntry(FileModel):
+    """One budget, as it stands in a file."""
+
+    name: Name
+    match: dict[Text, str | list[str]] = Field(
+        {},
+        description="label -> its value, a list of values, any (in one bucket), or * (each value has its own "
+        "bucket); empty: every request.",
+    )
+    cap: _Amount = Field(description="What may be held and spent in one window.")
+    currency: Currency
+    window: Literal["lifetime"] | Calendar | FixedWindow = "lifetime"
+    timezone: str = Field("UTC", description="IANA name, such as Asia/Shanghai.")
+    week_starts: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = (
+        "monday"
+    )
+    on_exceed: Literal["reject", "cap"] = Field("reject", description="cap: look for a cheaper valid request.")
+    max_request: _Amount | None = Field(None, description="What a single request may cost at most.")
+    alerts: _Alerts = Field((), description="Parts of the cap, such as 0.8; each alerts once a window.")
+    min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Never cap below these seconds."
+    )
+    min_resolution: Literal["720p", "1080p", "4k"] | None = Field(None, description="Never cap below it.")
+    keep: _Settings = Field((), description="What capping must not change.")
+    carry_over: bool = Field(
+        default=False,
+        description="Where its match, window, zone or currency changes: count what was spent before.",
+    )
+
+    @field_validator("cap", "max_request")
+    @classmethod
+    def _countable(cls, amount: Decimal | None) -> Decimal | None:
+        if amount is not None and amount * NANOS > MAX_NANOS:
+            raise ValueError(f"is too large; the most is {plain(Decimal(MAX_NANOS // NANOS))}")
+        return amount
+
+    @field_validator("match")
+    @classmethod
+    def _matchable(cls, match: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        for label, wanted in match.items():
+            if not wanted or (isinstance(wanted, list) and not all(wanted)):
+                raise ValueError(f"{label}: must be a value, a list of values, any or *")
+        return match
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            _zone(name)
+        except (OSError, ValueError, KeyError):
+            raise ValueError(
+                f"{name!r} is not a time zone of this machine; write an IANA name such as Asia/Shanghai"
+                " (where there are none, pip install tzdata)"
+            ) from None
+        return name
+
+    @field_validator("alerts")
+    @classmethod
+    def _reachable(cls, alerts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
+        if any(part <= 0 or part > 1 for part in alerts):
+            raise ValueError("an alert is a part of the cap above 0 and up to 1, such as 0.8")
+        return alerts
+
+    @field_validator("week_starts")
+    @classmethod
+    def _meaningful(cls, day: str, info: ValidationInfo) -> str:
+        if day != WEEKDAYS[0] and info.data.get("window") != "week":
+            raise ValueError("only a window of a week begins on a weekday; leave it out")
+        return day
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of its windows."""
+        return _zone(self.timezone)
+
+    @cached_property
+    def definition(self) -> str:
+        """What makes two budgets of the same name count the same: match, window, zone and currency."""
+        parts = self.model_dump(mode="json", include={"match", "window", "timezone", "week_starts", "currency"})
+        return _digest(parts)[:16]
+
+    def bucket_labels(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        """The labels of the bucket in which a request counts; None when the budget does not match it."""
+        own = {}
+        for label, wanted in self.match.items():
+            value = labels.get(label)
+            if value is None or (isinstance(wanted, list) and value not in wanted):
+                return None
+            if wanted == EACH:
+                own[label] = value
+            elif isinstance(wanted, str) and wanted not in {ANY, value}:
+                return None
+        return own
+
+    def period(self, at: datetime) -> Period | None:
+        """The window that an instant lies in; None when it is outside the only one."""
+        if isinstance(self.window, FixedWindow):
+            only = Period(start_of(self.window.start, self.zone), start_of(self.window.end, self.zone))
+            return only if only.start <= at < only.end else None
+        if self.window == "lifetime":
+            return FOREVER
+        return calendar_period(self.window, at, self.zone, self.week_starts)
+
+
+class Budget(BudgetEntry):
+    """A limit on what matching requests may cost together within a window.
+
+    Attributes:
+        name: what messages and reports call it.
+        match: label -> its value, a list of values, `any` (in one bucket), or `"*"` (each value of it has
+            a bucket of its own); empty: every request. `project` is a label like others.
+        cap: what may be held and spent in one window, in `currency`.
+        currency: ISO 4217 code; quotes in another need an accounting rate.
+        window: `lifetime`, `day`, `week`, `month`, `quarter`, `year`, or `{"start": ..., "end": ...}` with
+            the first day and the day after the last.
+        timezone: IANA name of the zone in which days begin.
+        week_starts: the first day of a week.
+        on_exceed: `reject` a request that does not fit, or `cap` it: look for a cheaper valid one.
+        max_request: what a single request may cost at most; None: the cap alone limits it.
+        alerts: parts of the cap at which an alert fires, once a window.
+        min_duration_s: capping does not go below it.
+        min_resolution: capping does not go below it.
+        keep: what capping does not change: `duration_s`, `resolution`, `audio`, `model`.
+        carry_over: where a revision changes match, window, zone or currency, or the budget is new: whether
+            its buckets count what the ledger already holds.
+
+    Raises:
+        BudgetError: a value cannot be used; the message names it.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise _object_error(error, given.get("name")) from None
+
+
+class AccountingRate(FileModel):
+    """At what fixed rate a quote in one currency counts in budgets of another."""
+
+    quote: Currency = Field(description="The currency of quotes.")
+    budget: Currency = Field(description="The currency of budgets.")
+    rate: _Amount = Field(description="What one unit of the quote's currency counts as.")
+
+    @field_validator("rate")
+    @classmethod
+    def _positive(cls, rate: Decimal) -> Decimal:
+        if not rate:
+            raise ValueError("must be more than 0, or spending would not count")
+        return rate
+
+
+class Capping(FileModel):
+    """How a request that does not fit is made cheaper."""
+
+    sacrifice: _Settings = Field(
+        SACRIFICE, description="What may be changed; what is given up first stands first."
+    )
+    models: _Names = Field((), description="With model among them: what may be used instead, the best first.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Capping:
+        if len(set(self.sacrifice)) < len(self.sacrifice):
+            raise ValueError("sacrifice names a setting twice; keep one of them")
+        if ("model" in self.sacrifice) != bool(self.models):
+            raise ValueError("to change the model, put model into sacrifice and list the models to use instead")
+        return self
+
+
+class BudgetsFile(FileModel):
+    """A file of budgets."""
+
+    budgets: Annotated[list[BudgetEntry], Field(min_length=1)]
+    unmatched: Literal["refuse", "allow"] = Field(
+        "refuse", description="What becomes of requests no budget matches."
+    )
+    accounting_rates: list[AccountingRate] = []
+    capping: Capping = Capping()
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> BudgetsFile:
+        names = [budget.name for budget in self.budgets]
+        pairs = [(each.quote, each.budget) for each in self.accounting_rates]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"there are two budgets {twice}; give each a name of its own")
+        if pair := next((pair for pair in pairs if pairs.count(pair) > 1), None):
+            raise ValueError(f"there are two accounting rates from {pair[0]} to {pair[1]}; keep one of them")
+        return self
+
+    @cached_property
+    def document(self) -> str:
+        """All of it as JSON, the same text for the same budgets: what a revision keeps."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the document, in hexadecimal."""
+        return hashlib.sha256(self.document.encode()).hexdigest()
+
+    def rate(self, quote: str, budget: BudgetEntry) -> Decimal | None:
+        """What one unit of a quote's currency counts as in a budget; None: it is the budget's own.
+
+        Raises:
+            BudgetError: it is not, and no accounting rate is given.
+        """
+        if quote == budget.currency:
+            return None
+        for each in self.accounting_rates:
+            if (each.quote, each.budget) == (quote, budget.currency):
+                return each.rate
+        raise BudgetError(
+            f"budget {budget.name} counts {budget.currency} and the quote is in {quote}; "
+            f"add to accounting_rates: {{quote: {quote}, budget: {budget.currency}, rate: ...}}"
+        )
+
+
+class Budgets(BudgetsFile):
+    """Budgets as objects, and what holds for all of them.
+
+    Attributes:
+        budgets: the budgets, of different names.
+        unmatched: whether a request that none of them matches is refused (`refuse`, the default) or let
+            through without a limit (`allow`).
+        accounting_rates: how quotes in other currencies count.
+        capping: what is changed to make a request fit, and in which order.
+
+    Raises:
+        BudgetError: a value cannot be used; the message names it.
+    """
+
+    def __init__(self, budgets: Iterable[BudgetEntry], **given: Any) -> None:
+        try:
+            super().__init__(budgets=list(budgets), **given)
+        except ValidationError as error:
+            raise _object_error(error, "budgets") from None
+
+
+BudgetsLike: TypeAlias = "str | Path | BudgetsFile | Iterable[Budget]"
+"""A file of budgets, or the budgets themselves."""
+
+
+def load_budgets(path: str | Path) -> BudgetsFile:
+    """Reads a file of budgets.
+
+    Raises:
+        BudgetError: it cannot be read, or says something that cannot be used; with file, line and key path.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BudgetError(f"cannot be read: {error.strerror}", file=str(path)) from None
+    try:
+        found, _ = read(data, BudgetsFile, name=str(path))
+    except TableError as error:
+        raise BudgetError(error.problem, file=error.file, line=error.line, key_path=error.key_path) from None
+    return found
+
+
+def read_budgets(budgets: BudgetsLike) -> BudgetsFile:
+    """Budgets, whichever way they are given.
+
+    Raises:
+        BudgetError: they cannot be used.
+    """
+    if isinstance(budgets, BudgetsFile):
+        return budgets
+    if isinstance(budgets, str | Path):
+        return load_budgets(budgets)
+    return Budgets(budgets)
+
+
+def budgets_from_document(document: str) -> BudgetsFile:
+    """The budgets of a revision, from the document that the ledger keeps."""
+    return BudgetsFile.model_validate(json.loads(document))
+
+
+def budgets_file_schema() -> dict[str, Any]:
+    """The JSON Schema of a file of budgets."""
+    return BudgetsFile.model_json_schema()
+
+
+def _object_error(error: ValidationError, name: Any) -> BudgetError:
+    path, problem = explained(error.errors(include_url=False)[0])
+    place = key_path(path)
+    return BudgetError(f"{name}: {place}: {problem}" if place else f"{name}: {problem}", key_path=place)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@cache
+def _zone(name: str) -> tzinfo:
+    return ZoneInfo(name)

@@ -1,0 +1,180 @@
+"""Ledgers: where reservations, balances and the journal are kept, one kind of store in each file.
+
+A ledger knows nothing of prices or payloads: it counts.
+Every verb is one transaction: what it returns is kept durably, and when it raises nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from kling_pricing.budgets import BudgetsFile
+from kling_pricing.errors import LedgerError
+from kling_pricing.ledger.records import (
+    Basis,
+    Bucket,
+    Candidate,
+    Change,
+    Claim,
+    Entry,
+    Observation,
+    Order,
+    Outdated,
+    Ref,
+    Refused,
+    Reservation,
+    Reserved,
+)
+
+
+class Ledger(Protocol):
+    """What every store offers.
+
+    Raises, from every verb:
+        LedgerUnavailableError: the store cannot be read or written.
+        ReservationNotFoundError: a reference leads to no reservation.
+    """
+
+    def install(self, budgets: BudgetsFile) -> str:
+        """Installs budgets if there are none yet; returns the document of those installed."""
+
+    def installed(self) -> str | None:
+        """The document of the budgets in force; None: there are none yet."""
+
+    def apply(self, budgets: BudgetsFile) -> None:
+        """Installs budgets in place of those in force; balances stay.
+
+        Raises:
+            BudgetError: a budget of the same name counts otherwise and does not carry over what was counted.
+        """
+
+    def reserve(
+        self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
+    ) -> Reserved | Refused | Outdated:
+        """Sets money aside in every bucket that an order claims, or in none.
+
+        The candidates are tried in turn; the first is the request as the caller made it. Where a budget that
+        does not cap has no room for that one, the others are not tried.
+        A key used before with the same request gives the reservation that is still to be sent, or a new
+        attempt after one that was released.
+
+        Raises:
+            IdempotencyError: the key was used with another request.
+            ReservationStateError: the key's job was sent already.
+        """
+
+    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
+        """From reserved to dispatching, for exactly one caller.
+
+        Raises:
+            ReservationStateError: it was dispatched already, is released, or has expired.
+        """
+
+    def bind(self, ref: Ref, task_id: str) -> Change:
+        """Notes the provider's task, and applies what was observed of that task before.
+
+        Raises:
+            ReservationStateError: it was never sent, has another task, or the task has another reservation.
+        """
+
+    def doubt(self, ref: Ref, reason: str) -> Reservation:
+        """Notes that nobody knows whether the provider has what was sent; of no effect once that is known.
+
+        Raises:
+            ReservationStateError: it was never sent.
+        """
+
+    def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
+        """Gives back what is held, from one of these states; of no effect if that was done before.
+
+        Raises:
+            ReservationStateError: it is in another state.
+        """
+
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+        """Spends an amount (None: the quote) in place of what is held, or of an amount on a weaker basis.
+
+        An amount on a weaker basis has no effect.
+
+        Raises:
+            ReservationStateError: it was never sent, or another amount stands on the same basis.
+        """
+
+    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
+        """Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
+
+        Returns:
+            What that changed; None: nobody knows yet whose task it is.
+        """
+
+    def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
+        """Books spend that was made elsewhere, whatever the caps say; of no effect if repeated.
+
+        Raises:
+            IdempotencyError: the task is in the ledger with something else.
+        """
+
+    def open_bucket(self, claim: Claim, spent: int) -> None:
+        """Counts nanos that were spent in a bucket's current window before the ledger knew of it.
+
+        Raises:
+            IdempotencyError: the window has its opening balance already.
+        """
+
+    def reservation(self, ref: Ref) -> Reservation:
+        """One reservation."""
+
+    def reservations(
+        self,
+        *,
+        project: str | None = None,
+        key: str | None = None,
+        in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Reservation]:
+        """Those that were made from `since` on and before `until`, the oldest first."""
+
+    def unmatched(self) -> list[Observation]:
+        """What was observed of tasks that belong to no reservation."""
+
+    def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
+        """Every bucket whose window an instant lies in, with its budget's definition."""
+
+    def journal(self) -> list[Entry]:
+        """Every entry, the oldest first."""
+
+    def verify(self) -> None:
+        """Derives every balance from the journal once more.
+
+        Raises:
+            LedgerError: something differs; it says what.
+        """
+
+    def close(self) -> None:
+        """Gives up connections; the next verb makes new ones."""
+
+
+def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
+    """Opens a ledger.
+
+    Args:
+        url: `sqlite:///spend.db` (a file of the working folder) or `sqlite:////srv/spend.db`.
+        clock: tells the instant, with a time zone.
+
+    Raises:
+        LedgerError: the URL names no ledger that is known here.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator and rest.startswith("/") and rest[1:] and rest != "/:memory:":
+        ledger: Ledger = import_module("kling_pricing.ledger.sqlite").SQLiteLedger(Path(rest[1:]), clock)
+        return ledger
+    raise LedgerError(
+        f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, or "
+        "sqlite:////srv/spend.db for one elsewhere"
+    )

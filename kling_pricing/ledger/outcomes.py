@@ -1,0 +1,56 @@
+"""What an answer of the provider means for the money set aside. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from kling_pricing.ledger.records import Basis, Observation, Reservation
+
+
+class Charge(NamedTuple):
+    """The task was charged: settle the reservation.
+
+    Attributes:
+        amount: in the reservation's currency.
+        basis: what the amount rests on.
+    """
+
+    amount: Decimal
+    basis: Basis
+
+
+class NoCharge(NamedTuple):
+    """The task ended and was not charged: release the reservation."""
+
+    reason: str
+
+
+def outcome(reservation: Reservation, seen: Observation) -> Charge | NoCharge | None:
+    """What an observation means for a reservation; None while the task is under way.
+
+    A charge that is stated is believed. Where none is, success costs the quote, and a failed or cancelled task
+    what the provider's price table says: nothing (`refunded`), or the quote (`charged`, and also `unconfirmed`,
+    until somebody with better knowledge corrects it).
+    """
+    if seen.state not in {"succeeded", "failed", "cancelled"}:
+        return None
+    charged = charged_amount(reservation, seen)
+    if seen.state == "succeeded":
+        return Charge(reservation.expected, "quote") if charged is None else Charge(charged, "response")
+    if charged:
+        return Charge(charged, "response")
+    if charged is not None or reservation.failed_tasks == "refunded":
+        return NoCharge(seen.state)
+    return Charge(reservation.expected, "quote")
+
+
+def charged_amount(reservation: Reservation, seen: Observation) -> Decimal | None:
+    """The charge that an observation states, in the reservation's currency; None: none that can be read."""
+    if seen.amount is None:
+        return None
+    if seen.amount_unit == reservation.currency:
+        return seen.amount
+    if seen.amount_unit == reservation.statement_unit and reservation.unit_value is not None:
+        return seen.amount * reservation.unit_value
+    return None

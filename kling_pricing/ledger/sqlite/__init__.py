@@ -1,0 +1,375 @@
+"""The ledger in a SQLite file: every verb is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import uuid4
+
+from kling_pricing.budgets import BudgetsFile
+from kling_pricing.errors import IdempotencyError, LedgerError
+from kling_pricing.ledger.records import (
+    Basis,
+    Bucket,
+    Candidate,
+    Change,
+    Claim,
+    Entry,
+    Observation,
+    Order,
+    Outdated,
+    Ref,
+    Refused,
+    Reservation,
+    Reserved,
+)
+from kling_pricing.ledger.sqlite import balances, reservations, revisions
+from kling_pricing.ledger.sqlite.balances import Move
+from kling_pricing.ledger.sqlite.file import SQLiteFile
+from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, text, written
+from kling_pricing.money import from_nanos, plain
+
+
+class SQLiteLedger:
+    """A `Ledger` in one file, for every thread and process of a machine."""
+
+    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
+        self._file = SQLiteFile(path)
+        self._clock = clock
+
+    def close(self) -> None:
+        """See `Ledger.close`."""
+        self._file.close()
+
+    # budgets
+
+    def install(self, budgets: BudgetsFile) -> str:
+        """See `Ledger.install`."""
+        with self._file.writing() as db:
+            current = revisions.current(db)
+            if current is not None:
+                return current.document
+            revisions.add(db, budgets, self._clock())
+            return budgets.document
+
+    def installed(self) -> str | None:
+        """See `Ledger.installed`."""
+        with self._file.reading() as db:
+            current = revisions.current(db)
+        return None if current is None else current.document
+
+    def apply(self, budgets: BudgetsFile) -> None:
+        """See `Ledger.apply`."""
+        with self._file.writing() as db:
+            revisions.replace(db, budgets, self._clock())
+
+    # verbs
+
+    def reserve(
+        self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
+    ) -> Reserved | Refused | Outdated:
+        """See `Ledger.reserve`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            in_force = revisions.in_force(db)
+            if in_force.digest != order.budgets:
+                return Outdated(in_force.document)
+            reservations.expire(db, now)
+            before = reservations.last_attempt(db, order, now)
+            if before is not None and before.state == reservations.UNSENT:
+                return Reserved(before, replayed=True, alerts=())
+            rooms = balances.rooms(db, order.claims, now)
+            if not rooms and not order.may_be_unmatched:
+                return Refused(())
+            chosen = balances.choose(rooms, candidates)
+            if chosen is None:
+                return Refused(balances.shortfalls(rooms, candidates[0]))
+            reservation = uuid4().hex
+            attempt = 1 if before is None else before.attempt + 1
+            reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+            moves = [Move(room.bucket, chosen.amounts[room.place], 0) for room in rooms]
+            db.executemany(
+                "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
+                [
+                    (reservation, room.bucket, chosen.amounts[room.place], text(room.claim.rate))
+                    for room in rooms
+                ],
+            )
+            balances.enter(db, now, "reserve", reservation, moves, None)
+            alerts = balances.threshold_alerts(db, moves, reservation, now)
+            return Reserved(reservations.get(db, reservation, now), replayed=False, alerts=alerts)
+
+    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
+        """See `Ledger.dispatch`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            won = db.execute(
+                "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ?"
+                " WHERE id = ? AND state = 'reserved' AND deadline > ?",
+                (written(now), written(now + doubtful_after), reservation_id, written(now)),
+            )
+            if won.rowcount:
+                balances.enter(db, now, "dispatch", reservation_id, (), None)
+                return reservations.get(db, reservation_id, now)
+            found = reservations.get(db, reservation_id, now)
+            if found.state == reservations.UNSENT:
+                reservations.expire(db, now)
+                found = reservations.get(db, reservation_id, now)
+        raise reservations.wrong_state(
+            found, "dispatched", "its payload is given out once, and only while it is reserved"
+        )
+
+    def bind(self, ref: Ref, task_id: str) -> Change:
+        """See `Ledger.bind`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            return reservations.take_up(
+                db, reservations.bind(db, reservations.get(db, ref, now), task_id, now), now
+            )
+
+    def doubt(self, ref: Ref, reason: str) -> Reservation:
+        """See `Ledger.doubt`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            found = reservations.get(db, ref, now)
+            if found.state == reservations.UNSENT:
+                raise reservations.wrong_state(found, "put in doubt", "it was never sent; release it")
+            if found.state != "dispatching":
+                return found
+            db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, found.id))
+            balances.enter(db, now, "doubt", found.id, (), reason)
+            return reservations.get(db, found.id, now)
+
+    def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
+        """See `Ledger.release`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            found = reservations.get(db, ref, now)
+            if found.state == "released":
+                return found
+            if found.state not in states:
+                remedy = (
+                    "it is paid"
+                    if found.state == "settled"
+                    else "it was sent and may be running: say that the provider refused it, or resolve it"
+                )
+                raise reservations.wrong_state(found, "released", remedy)
+            return reservations.release(db, found, reason, "release", now)
+
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+        """See `Ledger.settle`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            found = reservations.get(db, ref, now)
+            billed = found.expected if amount is None else amount
+            if reservations.disagrees(found, billed, basis):
+                raise reservations.wrong_state(
+                    found,
+                    f"settled at {plain(billed)} {found.currency}",
+                    f"it is settled at {plain(found.billed or billed)} on the basis {found.basis}; give a "
+                    "stronger basis",
+                )
+            return reservations.settle(db, found, billed, basis, now)
+
+    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
+        """See `Ledger.observe`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            db.execute(
+                "INSERT OR IGNORE INTO observation"
+                " (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    seen.provider,
+                    seen.task_id,
+                    seen.state,
+                    text(seen.amount),
+                    seen.amount_unit if seen.amount is not None else None,
+                    text(seen.duration_s),
+                    seen.model,
+                    written(now),
+                ),
+            )
+            if ref is None:
+                found = reservations.find(db, (seen.provider, seen.task_id), now)
+                return None if found is None else reservations.take_up(db, found, now)
+            found = reservations.get(db, ref, now)
+            if found.provider != seen.provider:
+                raise LedgerError(
+                    f"reservation {found.id} is of provider {found.provider}, the answer of {seen.provider}; "
+                    "name the one that answered"
+                )
+            return reservations.take_up(db, reservations.bind(db, found, seen.task_id, now), now)
+
+    def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
+        """See `Ledger.record`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            in_force = revisions.in_force(db)
+            if in_force.digest != order.budgets:
+                return Outdated(in_force.document)
+            found = reservations.find(db, (order.provider, task_id), now)
+            if found is not None:
+                if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
+                    return Change(found)
+                raise IdempotencyError(
+                    f"task {task_id} of {order.provider} is in the ledger already, as reservation {found.id} "
+                    f"({found.state}); correct that one with settle"
+                )
+            reservation = uuid4().hex
+            rooms = balances.rooms(db, order.claims, at)
+            reservations.insert(db, order, spent, reservation, order.key, 1, at, at)
+            db.execute(
+                "UPDATE reservation SET state = 'settled', task_id = ?, billed = expected, basis = 'operator',"
+                " dispatched_at = created_at, closed_at = ? WHERE id = ?",
+                (task_id, written(now), reservation),
+            )
+            moves = [Move(room.bucket, 0, spent.amounts[room.place]) for room in rooms]
+            db.executemany(
+                "INSERT INTO reservation_line (reservation, bucket, held, spent, rate) VALUES (?, ?, 0, ?, ?)",
+                [
+                    (reservation, room.bucket, spent.amounts[room.place], text(room.claim.rate))
+                    for room in rooms
+                ],
+            )
+            balances.enter(db, now, "record", reservation, moves, None)
+            return Change(
+                reservations.get(db, reservation, now), balances.threshold_alerts(db, moves, reservation, now)
+            )
+
+    def open_bucket(self, claim: Claim, spent: int) -> None:
+        """See `Ledger.open_bucket`."""
+        with self._file.writing() as db:
+            now = self._clock()
+            rooms = balances.rooms(db, [claim], now)
+            if not rooms:
+                raise LedgerError(f"budget {claim.budget} has no window that is open now")
+            bucket = rooms[0].bucket
+            opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
+            if opened.fetchone():
+                raise IdempotencyError(
+                    f"this window of budget {claim.budget} has its opening balance already; "
+                    "book what else was spent with record"
+                )
+            balances.enter(db, now, "opening", None, [Move(bucket, 0, spent)], None)
+
+    # reading
+
+    def reservation(self, ref: Ref) -> Reservation:
+        """See `Ledger.reservation`."""
+        with self._file.reading() as db:
+            return reservations.get(db, ref, self._clock())
+
+    def reservations(
+        self,
+        *,
+        project: str | None = None,
+        key: str | None = None,
+        in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Reservation]:
+        """See `Ledger.reservations`."""
+        now = self._clock()
+        wanted = {
+            "project = ?": project,
+            "key = ?": key,
+            "created_at >= ?": since and written(since),
+            "created_at < ?": until and written(until),
+            "state = 'dispatching' AND (doubted OR deadline <= ?)": written(now) if in_doubt else None,
+        }
+        asked = {condition: value for condition, value in wanted.items() if value is not None}
+        where = f" WHERE {' AND '.join(asked)}" if asked else ""
+        with self._file.reading() as db:
+            rows = db.execute(
+                f"{reservations.SELECT}{where} ORDER BY created_at, id",
+                tuple(asked.values()),
+            ).fetchall()
+        return [reservations.from_row(row, now) for row in rows]
+
+    def unmatched(self) -> list[Observation]:
+        """See `Ledger.unmatched`."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT provider, task_id, state, amount, amount_unit, duration_s, model, seen_at"
+                " FROM observation WHERE NOT EXISTS (SELECT 1 FROM reservation WHERE"
+                " reservation.provider = observation.provider AND reservation.task_id = observation.task_id)"
+                " ORDER BY id"
+            ).fetchall()
+        return [
+            Observation(
+                provider, task_id, state, decimal(amount), unit, decimal(duration_s), model, instant(seen_at)
+            )
+            for provider, task_id, state, amount, unit, duration_s, model, seen_at in rows
+        ]
+
+    def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
+        """See `Ledger.buckets`."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT definition, budget, labels, cap, held, spent, currency, window_start, window_end"
+                " FROM bucket WHERE window_start <= ?1 AND ?1 < window_end ORDER BY budget, labels",
+                (written(at),),
+            ).fetchall()
+        return [
+            (
+                definition,
+                Bucket(
+                    budget,
+                    object_of(labels),
+                    from_nanos(cap),
+                    from_nanos(held),
+                    from_nanos(spent),
+                    from_nanos(cap - held - spent),
+                    currency,
+                    instant(start),
+                    instant(end),
+                ),
+            )
+            for definition, budget, labels, cap, held, spent, currency, start, end in rows
+        ]
+
+    def journal(self) -> list[Entry]:
+        """See `Ledger.journal`."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT seq, at, kind, reservation, budget, labels, held_delta, spent_delta, currency, detail"
+                " FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq"
+            ).fetchall()
+        return [
+            Entry(
+                seq,
+                instant(at),
+                kind,
+                reservation,
+                budget,
+                object_of(labels),
+                from_nanos(held),
+                from_nanos(spent),
+                currency,
+                detail,
+            )
+            for seq, at, kind, reservation, budget, labels, held, spent, currency, detail in rows
+        ]
+
+    def verify(self) -> None:
+        """See `Ledger.verify`."""
+        with self._file.reading() as db:
+            problems = [
+                f"{subject}: {what} is {plain(from_nanos(kept))}, the journal says {plain(from_nanos(journal))}"
+                for query in balances.CHECKS
+                for subject, what, kept, journal in db.execute(query)
+            ]
+            problems += [found for (found,) in db.execute("PRAGMA quick_check") if found != "ok"]
+            problems += [
+                f"a row of {table} refers to a row of {parent} that is not there"
+                for table, _, parent, _ in db.execute("PRAGMA foreign_key_check")
+            ]
+        if problems:
+            shown = "; ".join(problems[:10])
+            raise LedgerError(
+                f"ledger {self._file.path}: {len(problems)} differences between journal and balances: {shown}; "
+                "stop spending, keep a copy of the file, and restore a backup"
+            )

@@ -1,0 +1,226 @@
+"""Buckets and journal: a balance moves only together with the entry that says why."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from kling_pricing.ledger.records import Alert, Candidate, Claim, Shortfall
+from kling_pricing.ledger.sqlite.values import (
+    alert_parts,
+    alert_texts,
+    instant,
+    object_of,
+    object_text,
+    written,
+)
+from kling_pricing.money import from_nanos, multiply, plain
+
+
+class Room(NamedTuple):
+    """A bucket as a transaction finds it, and the place of the claim on it."""
+
+    place: int
+    claim: Claim
+    bucket: int
+    cap: int
+    held: int
+    spent: int
+    window_end: str
+
+    @property
+    def available(self) -> int:
+        """What is left; below zero after an overrun or a lowered cap."""
+        return self.cap - self.held - self.spent
+
+    def takes(self, amount: int) -> bool:
+        """Whether a request of this amount fits."""
+        limit = self.claim.max_request
+        return self.available >= amount and (limit is None or amount <= limit)
+
+
+class Move(NamedTuple):
+    """What one event does to one bucket."""
+
+    bucket: int
+    held: int
+    spent: int
+
+
+def rooms(db: sqlite3.Connection, claims: Iterable[Claim], at: datetime) -> list[Room]:
+    """The buckets that claims speak of, made where they are needed for the first time."""
+    found = []
+    for place, claim in enumerate(claims):
+        period = next((each for each in claim.periods if each.start <= at < each.end), None)
+        if period is None:
+            continue
+        named = (claim.budget, claim.definition, object_text(claim.labels), written(period.start))
+        row = db.execute(
+            "SELECT id, cap, held, spent, window_end FROM bucket"
+            " WHERE budget = ? AND definition = ? AND labels = ? AND window_start = ?",
+            named,
+        ).fetchone()
+        if row is None:
+            row = db.execute(
+                "INSERT INTO bucket"
+                " (budget, definition, labels, window_start, window_end, currency, cap, alerts)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id, cap, held, spent, window_end",
+                (
+                    *named,
+                    written(period.end),
+                    claim.currency,
+                    claim.cap,
+                    alert_texts(claim.alerts),
+                ),
+            ).fetchone()
+        found.append(Room(place, claim, *row))
+    return found
+
+
+def choose(rooms: Sequence[Room], candidates: Sequence[Candidate]) -> Candidate | None:
+    """The first candidate that every bucket takes; only the first at all, if a budget does not cap."""
+    for candidate in candidates:
+        refusing = [room for room in rooms if not room.takes(candidate.amounts[room.place])]
+        if not refusing:
+            return candidate
+        if candidate is candidates[0] and not all(room.claim.may_cap for room in refusing):
+            return None
+    return None
+
+
+def shortfalls(rooms: Iterable[Room], candidate: Candidate) -> tuple[Shortfall, ...]:
+    """Every bucket that does not take a candidate."""
+    return tuple(
+        Shortfall(
+            room.claim.budget,
+            room.claim.labels,
+            candidate.amounts[room.place],
+            room.available,
+            room.claim.max_request,
+            room.claim.currency,
+            instant(room.window_end),
+            room.claim.may_cap,
+        )
+        for room in rooms
+        if not room.takes(candidate.amounts[room.place])
+    )
+
+
+def enter(
+    db: sqlite3.Connection,
+    now: datetime,
+    kind: str,
+    reservation: str | None,
+    moves: Sequence[Move],
+    detail: str | None,
+) -> None:
+    """Moves the balances and writes down why, in one place, so that neither is done without the other."""
+    at = written(now)
+    if not moves:
+        db.execute(
+            "INSERT INTO journal (at, kind, reservation, detail) VALUES (?, ?, ?, ?)",
+            (at, kind, reservation, detail),
+        )
+        return
+    for bucket, held, spent in moves:
+        db.execute("UPDATE bucket SET held = held + ?, spent = spent + ? WHERE id = ?", (held, spent, bucket))
+        db.execute(
+            "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (at, kind, reservation, bucket, held, spent, detail),
+        )
+
+
+def threshold_alerts(
+    db: sqlite3.Connection, moves: Iterable[Move], reservation: str, now: datetime
+) -> tuple[Alert, ...]:
+    """The thresholds of buckets reached for the first time; each is written down, so that it alerts once."""
+    found: list[Alert] = []
+    for bucket, held, spent in moves:
+        if held + spent <= 0:
+            continue
+        row = db.execute("SELECT alerts, cap, held + spent FROM bucket WHERE id = ?", (bucket,)).fetchone()
+        parts, cap, used = row
+        found += [
+            _made_alert(db, "threshold", bucket, part, reservation)
+            for part in alert_parts(parts)
+            if used >= multiply(part, cap) and _alert(db, bucket, plain(part), reservation, now)
+        ]
+    return tuple(found)
+
+
+def overrun_alerts(
+    db: sqlite3.Connection, moves: Iterable[Move], reservation: str, now: datetime
+) -> tuple[Alert, ...]:
+    """The alerts of a bill above what was reserved, once for each bucket."""
+    return tuple(
+        _made_alert(db, "overrun", move.bucket, None, reservation)
+        for move in moves
+        if _alert(db, move.bucket, f"overrun {reservation}", reservation, now)
+    )
+
+
+def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str, now: datetime) -> bool:
+    """Writes an alert down; False: it was there before."""
+    return (
+        db.execute(
+            "INSERT OR IGNORE INTO journal (at, kind, reservation, bucket, detail)"
+            " VALUES (?, 'alert', ?, ?, ?)",
+            (written(now), reservation, bucket, detail),
+        ).rowcount
+        == 1
+    )
+
+
+def _made_alert(
+    db: sqlite3.Connection, kind: str, bucket: int, threshold: Decimal | None, reservation: str
+) -> Alert:
+    budget, labels, cap, used, currency, window_end = db.execute(
+        "SELECT budget, labels, cap, held + spent, currency, window_end FROM bucket WHERE id = ?", (bucket,)
+    ).fetchone()
+    return Alert(
+        kind,
+        budget,
+        object_of(labels),
+        threshold,
+        from_nanos(cap),
+        from_nanos(used),
+        currency,
+        instant(window_end),
+        reservation,
+    )
+
+
+CHECKS = (
+    """
+    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start, 'held', held, total FROM bucket
+    JOIN (SELECT bucket.id AS id, ifnull(sum(held_delta), 0) AS total
+          FROM bucket LEFT JOIN journal ON journal.bucket = bucket.id GROUP BY bucket.id) USING (id)
+    WHERE held <> total
+    """,
+    """
+    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start, 'spent', spent, total FROM bucket
+    JOIN (SELECT bucket.id AS id, ifnull(sum(spent_delta), 0) AS total
+          FROM bucket LEFT JOIN journal ON journal.bucket = bucket.id GROUP BY bucket.id) USING (id)
+    WHERE spent <> total
+    """,
+    """
+    SELECT 'reservation ' || reservation.id, 'held', kept, total FROM reservation
+    JOIN (SELECT line.reservation AS id, line.bucket AS bucket, ifnull(sum(held_delta), 0) AS total,
+                 iif(state IN ('reserved', 'dispatching', 'bound'), line.held, 0) AS kept
+          FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
+          LEFT JOIN journal ON journal.reservation = line.reservation AND journal.bucket = line.bucket
+          GROUP BY line.reservation, line.bucket) USING (id)
+    WHERE kept <> total
+    """,
+    """
+    SELECT 'reservation ' || line.reservation, 'spent', line.spent, ifnull(sum(spent_delta), 0) AS total
+    FROM reservation_line AS line
+    LEFT JOIN journal ON journal.reservation = line.reservation AND journal.bucket = line.bucket
+    GROUP BY line.reservation, line.bucket HAVING line.spent <> total
+    """,
+)
+"""Each finds what differs: subject, what of it, the balance kept, the balance by the journal."""

@@ -1,0 +1,252 @@
+"""Reservations: their rows, and what happens to one inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from kling_pricing.errors import IdempotencyError, ReservationNotFoundError, ReservationStateError
+from kling_pricing.ledger.outcomes import Charge, outcome
+from kling_pricing.ledger.records import BASES, Basis, Candidate, Change, Observation, Order, Ref, Reservation
+from kling_pricing.ledger.sqlite.balances import Move, enter, overrun_alerts, threshold_alerts
+from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
+from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, object_text, text, written
+from kling_pricing.money import from_nanos, multiply, nanos_up
+
+UNSENT = "reserved"
+OPEN = ("reserved", "dispatching", "bound")
+
+SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservation"
+
+
+def from_row(row: Sequence[Any], now: datetime) -> Reservation:
+    kept = dict(zip(RESERVATION_COLUMNS, row, strict=True))
+    doubted = kept.pop("doubted")
+    deadline = instant(kept["deadline"])
+    table = kept.pop("price_table")
+    return Reservation(
+        **kept
+        | {
+            "in_doubt": kept["state"] == "dispatching" and (bool(doubted) or deadline <= now),
+            "table": table,
+            "quantity": Decimal(kept["quantity"]),
+            "expected": from_nanos(kept["expected"]),
+            "reserved": from_nanos(kept["reserved"]),
+            "billed": None if kept["billed"] is None else from_nanos(kept["billed"]),
+            "unit_value": decimal(kept["unit_value"]),
+            "labels": object_of(kept["labels"]),
+            "changes": object_of(kept["changes"]),
+            "created_at": instant(kept["created_at"]),
+            "dispatched_at": kept["dispatched_at"] and instant(kept["dispatched_at"]),
+            "closed_at": kept["closed_at"] and instant(kept["closed_at"]),
+            "deadline": deadline,
+        }
+    )
+
+
+def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
+    if isinstance(ref, str):
+        row = db.execute(f"{SELECT} WHERE id = ?", (ref,)).fetchone()
+    else:
+        row = db.execute(f"{SELECT} WHERE provider = ? AND task_id = ?", tuple(ref)).fetchone()
+    return None if row is None else from_row(row, now)
+
+
+def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
+    found = find(db, ref, now)
+    if found is None:
+        what = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of {ref[0]}"
+        raise ReservationNotFoundError(f"the ledger knows no {what}; history lists what it knows")
+    return found
+
+
+def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reservation | None:
+    """The newest reservation of an order's key: one still to be sent, or one that was released; or none.
+
+    Raises:
+        IdempotencyError: the key stands for another request.
+        ReservationStateError: the key's job was sent already.
+    """
+    row = db.execute(
+        f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1", (order.project, order.key)
+    ).fetchone()
+    if row is None:
+        return None
+    found = from_row(row, now)
+    if found.fingerprint != order.fingerprint:
+        raise IdempotencyError(
+            f"key {order.key!r} of project {order.project} stands for another request (reservation {found.id}); "
+            "use another key for another job"
+        )
+    if found.state in {UNSENT, "released"}:
+        return found
+    known = f"its task is {found.task_id}" if found.task_id else "its task is not known yet"
+    raise wrong_state(found, "reserved again", f"key {order.key!r} was used for it; {known}")
+
+
+def insert(
+    db: sqlite3.Connection,
+    order: Order,
+    candidate: Candidate,
+    reservation: str,
+    key: str,
+    attempt: int,
+    now: datetime,
+    deadline: datetime,
+) -> None:
+    db.execute(
+        "INSERT INTO reservation (id, project, key, attempt, state, provider, wire_format, model, resolution,"
+        " tier, quantity, unit, currency, expected, reserved, price_table, table_digest, statement_unit,"
+        " unit_value, failed_tasks, labels, changes, fingerprint, created_at, deadline)"
+        " VALUES (?, ?, ?, ?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            reservation,
+            order.project,
+            key,
+            attempt,
+            order.provider,
+            order.wire_format,
+            candidate.model,
+            candidate.resolution,
+            candidate.tier,
+            str(candidate.quantity),
+            candidate.unit,
+            order.currency,
+            candidate.expected,
+            candidate.reserved,
+            order.table,
+            order.table_digest,
+            order.statement_unit,
+            text(order.unit_value),
+            order.failed_tasks,
+            object_text(order.labels),
+            object_text(candidate.changes),
+            order.fingerprint,
+            written(now),
+            written(deadline),
+        ),
+    )
+
+
+def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateError:
+    state = f"{found.state}, in doubt" if found.in_doubt else found.state
+    return ReservationStateError(
+        f"reservation {found.id} is {state} and cannot be {verb}: {why}",
+        reservation_id=found.id,
+        state=found.state,
+        task_id=found.task_id,
+    )
+
+
+def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime) -> Reservation:
+    if found.task_id == task_id:
+        return found
+    if found.task_id is not None:
+        raise wrong_state(found, f"bound to task {task_id}", f"it is bound to task {found.task_id}")
+    if found.dispatched_at is None:
+        raise wrong_state(found, f"bound to task {task_id}", "it was never dispatched")
+    other = find(db, (found.provider, task_id), now)
+    if other is not None:
+        raise wrong_state(found, f"bound to task {task_id}", f"that task belongs to reservation {other.id}")
+    db.execute(
+        "UPDATE reservation SET task_id = ?, doubted = 0,"
+        " state = iif(state = 'dispatching', 'bound', state) WHERE id = ?",
+        (task_id, found.id),
+    )
+    enter(db, now, "bind", found.id, (), None)
+    return get(db, found.id, now)
+
+
+def take_up(db: sqlite3.Connection, found: Reservation, now: datetime) -> Change:
+    """Applies everything that was observed of a bound reservation's task, in the order in which it was seen."""
+    rows = db.execute(
+        "SELECT state, amount, amount_unit FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
+        (found.provider, found.task_id),
+    ).fetchall()
+    change = Change(found)
+    for state, amount, unit in rows:
+        seen = Observation(found.provider, found.task_id or "", state, decimal(amount), unit, None, None, now)
+        meant = outcome(change.reservation, seen)
+        if meant is None:
+            continue
+        if isinstance(meant, Charge):
+            after = settle(db, change.reservation, meant.amount, meant.basis, now)
+        elif change.reservation.state == "settled":
+            after = settle(db, change.reservation, Decimal(0), "response", now)
+        elif change.reservation.state == "released":
+            continue
+        else:
+            after = Change(release(db, change.reservation, meant.reason, "release", now))
+        change = Change(after.reservation, change.alerts + after.alerts)
+    return change
+
+
+def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, now: datetime) -> Reservation:
+    moves = [Move(bucket, -held, 0) for bucket, held, _, _ in _lines(db, found.id)]
+    db.execute(
+        "UPDATE reservation SET state = 'released', reason = ?, closed_at = ? WHERE id = ?",
+        (reason, written(now), found.id),
+    )
+    enter(db, now, kind, found.id, moves, reason)
+    return get(db, found.id, now)
+
+
+def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
+    """Settles, unless it is settled on a basis at least as strong."""
+    if found.dispatched_at is None:
+        raise wrong_state(found, "settled", "it was never dispatched, so nothing can be billed for it")
+    if found.state == "settled" and not _replaces(found, basis):
+        return Change(found)
+    held_back = found.state in OPEN
+    nanos = nanos_up(billed)
+    moves, lines = [], []
+    for bucket, held, spent, rate in _lines(db, found.id):
+        counted = nanos if rate is None else nanos_up(multiply(billed, rate))
+        moves.append(Move(bucket, -held if held_back else 0, counted - spent))
+        lines.append((counted, found.id, bucket))
+    db.executemany("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = ?", lines)
+    db.execute(
+        "UPDATE reservation SET state = 'settled', billed = ?, basis = ?, closed_at = ?, doubted = 0 WHERE id = ?",
+        (nanos, basis, written(now), found.id),
+    )
+    enter(db, now, "settle", found.id, moves, basis)
+    alerts = threshold_alerts(db, moves, found.id, now)
+    if billed > found.reserved:
+        alerts += overrun_alerts(db, moves, found.id, now)
+    return Change(get(db, found.id, now), alerts)
+
+
+def _replaces(found: Reservation, basis: Basis) -> bool:
+    """Whether an amount on this basis replaces the one a reservation was settled at; an operator may always."""
+    if found.basis is None:
+        return True
+    return basis == "operator" or BASES.index(basis) > BASES.index(found.basis)
+
+
+def disagrees(found: Reservation, billed: Decimal, basis: Basis) -> bool:
+    """Whether it is settled at another amount that this one is too weak to replace, though not weaker."""
+    return (
+        found.state == "settled"
+        and found.basis == basis
+        and found.billed != billed
+        and not _replaces(found, basis)
+    )
+
+
+def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int, Decimal | None]]:
+    """Bucket, held, spent and accounting rate of each line of a reservation."""
+    rows = db.execute(
+        "SELECT bucket, held, spent, rate FROM reservation_line WHERE reservation = ? ORDER BY bucket",
+        (reservation,),
+    )
+    return [(bucket, held, spent, decimal(rate)) for bucket, held, spent, rate in rows]
+
+
+def expire(db: sqlite3.Connection, now: datetime) -> None:
+    """Releases what was reserved and not dispatched in time: it is certainly unsent."""
+    rows = db.execute(f"{SELECT} WHERE state = 'reserved' AND deadline <= ?", (written(now),)).fetchall()
+    for row in rows:
+        release(db, from_row(row, now), "expired", "expire", now)

@@ -1,0 +1,139 @@
+"""The tables of a ledger in SQLite.
+
+Amounts are whole nanos (billionths of a unit of their currency), instants ISO 8601 in UTC with six decimals, so
+that they sort as text; labels and changes are JSON objects with sorted keys.
+Nothing here can hold a prompt, a URL or an API key.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x4B50524C
+"""Marks the file as ours (`PRAGMA application_id`)."""
+
+VERSION = 1
+"""Of the schema (`PRAGMA user_version`)."""
+
+RESERVATION_COLUMNS = (
+    "id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format", "model",
+    "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table",
+    "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at",
+    "dispatched_at", "closed_at", "deadline",
+)  # fmt: skip
+"""In the order of `records.Reservation`."""
+
+DDL = (
+    """
+    CREATE TABLE budget_revision (
+      revision INTEGER PRIMARY KEY,
+      digest TEXT NOT NULL,
+      document TEXT NOT NULL,
+      installed_at TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE bucket (
+      id INTEGER PRIMARY KEY,
+      budget TEXT NOT NULL,
+      definition TEXT NOT NULL,
+      labels TEXT NOT NULL,
+      window_start TEXT NOT NULL,
+      window_end TEXT NOT NULL,
+      currency TEXT NOT NULL,
+      cap INTEGER NOT NULL,
+      held INTEGER NOT NULL DEFAULT 0,
+      spent INTEGER NOT NULL DEFAULT 0,
+      alerts TEXT NOT NULL,
+      UNIQUE (budget, definition, labels, window_start)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE reservation (
+      id TEXT PRIMARY KEY,
+      project TEXT NOT NULL,
+      key TEXT NOT NULL,
+      attempt INTEGER NOT NULL,
+      state TEXT NOT NULL CHECK (state IN ('reserved', 'dispatching', 'bound', 'settled', 'released')),
+      doubted INTEGER NOT NULL DEFAULT 0,
+      provider TEXT NOT NULL,
+      task_id TEXT,
+      wire_format TEXT NOT NULL,
+      model TEXT NOT NULL,
+      resolution TEXT NOT NULL,
+      tier TEXT NOT NULL,
+      quantity TEXT NOT NULL,
+      unit TEXT NOT NULL,
+      currency TEXT NOT NULL,
+      expected INTEGER NOT NULL,
+      reserved INTEGER NOT NULL,
+      billed INTEGER,
+      basis TEXT CHECK (basis IN ('quote', 'response', 'statement', 'operator')),
+      price_table TEXT NOT NULL,
+      table_digest TEXT NOT NULL,
+      statement_unit TEXT,
+      unit_value TEXT,
+      failed_tasks TEXT NOT NULL,
+      labels TEXT NOT NULL,
+      changes TEXT NOT NULL,
+      reason TEXT,
+      fingerprint TEXT NOT NULL,
+      created_at TEXT NOT NULL,
+      dispatched_at TEXT,
+      closed_at TEXT,
+      deadline TEXT NOT NULL,
+      UNIQUE (project, key, attempt),
+      CHECK ((state = 'settled') = (billed IS NOT NULL)),
+      CHECK ((billed IS NULL) = (basis IS NULL))
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX reservation_task ON reservation (provider, task_id) WHERE task_id IS NOT NULL",
+    "CREATE INDEX reservation_unsent ON reservation (deadline) WHERE state = 'reserved'",
+    "CREATE INDEX reservation_sent ON reservation (deadline) WHERE state = 'dispatching'",
+    """
+    CREATE TABLE reservation_line (
+      reservation TEXT NOT NULL REFERENCES reservation (id),
+      bucket INTEGER NOT NULL REFERENCES bucket (id),
+      held INTEGER NOT NULL,
+      spent INTEGER NOT NULL DEFAULT 0,
+      rate TEXT,
+      PRIMARY KEY (reservation, bucket)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE journal (
+      seq INTEGER PRIMARY KEY,
+      at TEXT NOT NULL,
+      kind TEXT NOT NULL,
+      reservation TEXT REFERENCES reservation (id),
+      bucket INTEGER REFERENCES bucket (id),
+      held_delta INTEGER NOT NULL DEFAULT 0,
+      spent_delta INTEGER NOT NULL DEFAULT 0,
+      detail TEXT
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX journal_alert ON journal (bucket, detail) WHERE kind = 'alert'",
+    """
+    CREATE TRIGGER journal_is_not_changed BEFORE UPDATE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END
+    """,
+    """
+    CREATE TRIGGER journal_is_not_deleted BEFORE DELETE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END
+    """,
+    """
+    CREATE TABLE observation (
+      id INTEGER PRIMARY KEY,
+      provider TEXT NOT NULL,
+      task_id TEXT NOT NULL,
+      state TEXT,
+      amount TEXT,
+      amount_unit TEXT,
+      duration_s TEXT,
+      model TEXT,
+      seen_at TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE UNIQUE INDEX observation_once ON observation
+    (provider, task_id, ifnull(state, ''), ifnull(amount, ''), ifnull(amount_unit, ''))
+    """,
+)

@@ -1,0 +1,52 @@
+"""How values are written into the file, and read back exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from kling_pricing.money import plain
+
+
+def written(at: datetime) -> str:
+    """An instant, which is in UTC, so that texts sort as instants do."""
+    return at.isoformat(timespec="microseconds")
+
+
+def instant(text: str) -> datetime:
+    """An instant that was written."""
+    return datetime.fromisoformat(text)
+
+
+def decimal(text: str | None) -> Decimal | None:
+    """A number that was written."""
+    return None if text is None else Decimal(text)
+
+
+def text(number: Decimal | None) -> str | None:
+    """A number that is not money of the ledger's own counting, exactly."""
+    return None if number is None else plain(number)
+
+
+def object_text(values: Mapping[str, Any]) -> str:
+    """Labels or changes as JSON, the same text for the same values."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else "{}"
+
+
+def alert_texts(parts: Iterable[Decimal]) -> str:
+    """Thresholds of a bucket."""
+    return json.dumps([plain(part) for part in parts])
+
+
+def alert_parts(written: str) -> list[Decimal]:
+    """Thresholds that were written."""
+    return [Decimal(part) for part in json.loads(written)] if written != "[]" else []
+
+
+def object_of(written: str | None) -> dict[str, Any]:
+    """Labels or changes that were written; none where nothing was."""
+    found: dict[str, Any] = json.loads(written) if written else {}
+    return found

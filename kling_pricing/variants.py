@@ -1,0 +1,230 @@
+"""The same payload with other settings: how a request is varied, and which variants make it cheaper.
+
+A variant stays in the caller's wire format, and differs from the payload in nothing but what says its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import product
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from kling_pricing.capabilities import CapabilityMatrix, violations
+from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
+from kling_pricing.intake import read_request
+from kling_pricing.media import MediaLike
+from kling_pricing.price_table import PriceBook
+from kling_pricing.quotes import Quote
+from kling_pricing.quoting import quote
+from kling_pricing.request import VideoRequest
+from kling_pricing.wire import wire_format as wire_format_named
+
+Setting: TypeAlias = Literal["duration_s", "resolution", "audio", "model"]
+"""What of a request may be changed to make it cheaper."""
+
+RESOLUTIONS = ("720p", "1080p", "4k")
+"""From the lowest up."""
+
+SACRIFICE: tuple[Setting, ...] = ("duration_s", "resolution", "audio")
+"""What is given up first: shorten, then lower the resolution, then drop the soundtrack."""
+
+
+class Reading(NamedTuple):
+    """How payloads are read: the book, and what the caller said beside the payload."""
+
+    book: PriceBook
+    wire_format: str
+    media: MediaLike | None
+    allow_unknown: bool
+
+
+class Variant(NamedTuple):
+    """A payload with changes.
+
+    Attributes:
+        payload: what would be sent.
+        request: how it is read.
+        changes: setting -> its new value, as `WireFormat.amend` took them.
+    """
+
+    payload: Mapping[str, Any]
+    request: VideoRequest
+    changes: Mapping[str, Any]
+
+
+class Cheaper(NamedTuple):
+    """A variant that is valid and costs less.
+
+    Attributes:
+        changes: setting -> its new value, the model as the wire names it; `WireFormat.amend` makes the payload of it.
+        payload: what would be sent.
+        quote: what it costs.
+    """
+
+    changes: Mapping[str, Any]
+    payload: Mapping[str, Any]
+    quote: Quote
+
+
+class Limits(NamedTuple):
+    """How far a request may be changed to make it cheaper.
+
+    Attributes:
+        sacrifice: the settings that may be changed, the one to give up first in front.
+        models: canonical names to use instead, the best first, where `model` may be changed.
+        min_duration_s: no shorter than this.
+        min_resolution: no lower than this.
+    """
+
+    sacrifice: Sequence[str] = SACRIFICE
+    models: Sequence[str] = ()
+    min_duration_s: int = 1
+    min_resolution: str = RESOLUTIONS[0]
+
+
+def varied(payload: Mapping[str, Any], changes: Mapping[str, Any], reading: Reading) -> Variant | None:
+    """The payload with changes; None when the wire cannot say them, or they make no request."""
+    try:
+        amended = wire_format_named(reading.wire_format).amend(payload, changes)
+        read, _ = read_request(
+            amended,
+            reading.book,
+            reading.wire_format,
+            None,
+            reading.media,
+            allow_unknown=reading.allow_unknown,
+        )
+    except (WireFormatError, CapabilityError):
+        return None
+    return Variant(amended, read, changes)
+
+
+def with_settings(
+    before: Variant, payload: Mapping[str, Any], wanted: Mapping[str, Any], reading: Reading
+) -> Variant | None:
+    """A payload, some changes made, with no more changed than gives the facts wanted; None: that cannot be said.
+
+    Args:
+        before: the payload with the changes that are to be made anyhow (another model).
+        payload: as the caller made it.
+        wanted: fact -> the value that it must have.
+        reading: how payloads are read.
+    """
+    facts: Mapping[str, Any] = before.request.facts
+    needed = {fact: value for fact, value in wanted.items() if facts[fact] != value}
+    if not needed:
+        return before
+    if None in needed.values():  # no wire can unsay what a model's name says
+        return None
+    found = varied(payload, {**before.changes, **needed}, reading)
+    if found is None:
+        return None
+    made: Mapping[str, Any] = found.request.facts
+    return found if all(made[fact] == value for fact, value in wanted.items()) else None
+
+
+def cheaper(
+    payload: Mapping[str, Any], original: Quote, limits: Limits, reading: Reading, at: datetime
+) -> list[Cheaper]:
+    """Every valid request that costs less than the original and differs from it within limits, the best first.
+
+    The best is the one that loses least of the setting to be given up last; among equals, least of the one
+    before it, and so on.
+    A request of several shots keeps its length: which shot to cut is not ours to say.
+    A variant whose price is not known is none.
+
+    Args:
+        payload: the request as the caller made it.
+        original: its quote.
+        limits: what may be changed, and how far.
+        reading: how payloads are read; the wire format is the original's.
+        at: the instant to price at.
+    """
+    matrix = reading.book.matrices[reading.wire_format]
+    found: dict[tuple[int, ...], Cheaper] = {}
+    for loss, variant in _variants(payload, original.request, limits, matrix, reading):
+        quoted = _quoted(variant, original, matrix, reading, at)
+        if quoted is not None and quoted.maximum < original.maximum:
+            found.setdefault(loss, Cheaper(variant.changes, variant.payload, quoted))
+    return [found[loss] for loss in sorted(found)]
+
+
+def _variants(
+    payload: Mapping[str, Any],
+    request: VideoRequest,
+    limits: Limits,
+    matrix: CapabilityMatrix,
+    reading: Reading,
+) -> Iterator[tuple[tuple[int, ...], Variant]]:
+    """Each variant with what it loses: steps down in each setting, the one to be given up last in front."""
+    for model_loss, name in enumerate(_model_names(request, limits, matrix)):
+        before = varied(payload, {} if name == request.model else {"model": name}, reading)
+        if before is None or before.request.facts["action"] != request.facts["action"]:
+            continue
+        steps: dict[str, list[Any]] = {
+            "duration_s": _shorter(request, limits),
+            "resolution": _lower(request, limits),
+            "audio": [True, False] if _may_drop_audio(request, limits) else [request.facts["audio"]],
+        }
+        for chosen in product(*(enumerate(values) for values in steps.values())):
+            wanted = {setting: value for setting, (_, value) in zip(steps, chosen, strict=True)}
+            losses = {setting: loss for setting, (loss, _) in zip(steps, chosen, strict=True)}
+            losses["model"] = model_loss
+            variant = with_settings(before, payload, wanted, reading)
+            if variant is not None:
+                yield tuple(losses[setting] for setting in reversed(limits.sacrifice)), variant
+
+
+def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> list[str]:
+    """The request's own name of its model, then how its wire names those to use instead."""
+    own = request.facts["model"]
+    instead = [
+        written
+        for model in (limits.models if "model" in limits.sacrifice else ())
+        if model in matrix.models and model != own
+        for written in matrix.models[model].names[:1]
+    ]
+    return [request.model, *instead]
+
+
+def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:
+    """The length and every shorter one, as far as it may be shortened."""
+    facts = request.facts
+    length = facts["duration_s"]
+    if not length or "duration_s" not in limits.sacrifice or facts["shots"] or facts["multi_shot"]:
+        return [length]
+    return [length, *range(length - 1, min(limits.min_duration_s, length) - 1, -1)]
+
+
+def _lower(request: VideoRequest, limits: Limits) -> list[str | None]:
+    """The resolution and every lower one, as far as it may be lowered."""
+    resolution = request.facts["resolution"]
+    if "resolution" not in limits.sacrifice or resolution not in RESOLUTIONS:
+        return [resolution]
+    lowest = RESOLUTIONS.index(limits.min_resolution)
+    lower = [each for each in RESOLUTIONS[lowest:] if RESOLUTIONS.index(each) < RESOLUTIONS.index(resolution)]
+    return [resolution, *reversed(lower)]
+
+
+def _may_drop_audio(request: VideoRequest, limits: Limits) -> bool:
+    return "audio" in limits.sacrifice and request.facts["audio"] is True
+
+
+def _quoted(
+    variant: Variant, original: Quote, matrix: CapabilityMatrix, reading: Reading, at: datetime
+) -> Quote | None:
+    if violations(matrix, variant.request):
+        return None
+    try:
+        return quote(
+            variant.payload,
+            provider=original.provider,
+            wire_format=reading.wire_format,
+            at=at,
+            book=reading.book,
+            media=reading.media,
+            allow_unknown=reading.allow_unknown,
+        )
+    except PriceNotFoundError:
+        return None
