@@ -83,7 +83,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what quoting does without when it is first asked for: tables and budgets need YAML and pydantic."""
+    """Imports what quoting does without when it is first asked for: it takes YAML, pydantic or SQLite."""
     if name in _LAZY:
         return getattr(import_module(f"kling_pricing.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -547,7 +547,7 @@ class BudgetGuard:
     def _admission(
         self, reserved: Reservation, body: Mapping[str, Any], original: Quote, said: Said
     ) -> Admission:
-        """The admission of a reservation; its payload is the caller's, with the changes that the ledger keeps."""
+        """The admission of a reservation; what to send is the caller's payload with the changes that it keeps."""
         payload = body
         if reserved.changes:
             payload = wire_format_named(reserved.wire_format).amend(body, reserved.changes)
@@ -562,7 +562,7 @@ class BudgetGuard:
         return Admission(reserved, quoted, payload)
 
     def _abandon(self, admitted: Admission, reason: str) -> None:
-        """After an exception: an admission that is unsent is released, one that is not yet bound is in doubt."""
+        """After an exception: what is unsent is released, and what is sent and not yet bound is in doubt."""
         if self.reservation(admitted).state == "reserved":
             self.release(admitted, reason)
         else:

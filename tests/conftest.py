@@ -1,7 +1,7 @@
 """What several tests share."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,32 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return write
+
+
+class Clock:
+    """A clock that stands still until it is told to go on (or back)."""
+
+    def __init__(self, now: datetime = AT) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **time: float) -> None:
+        """Lets time pass: `pass_by(minutes=16)`."""
+        self.now += timedelta(**time)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands at `AT`."""
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty ledger, once for each kind of store."""
+    return f"{request.param}:///{tmp_path}/spend.db"
 
 
 def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A ledger's SQLite file: opening it, one transaction at a time, and what its errors mean.
 
 Durability: WAL with `synchronous=FULL`, so that what was committed survives a crash of the machine.
-Fairness: writers queue for an `flock` on a file beside the database; SQLite's own busy handler lets some of them
-starve for seconds.
+Fairness: writers queue for an `flock` on a file beside the database; SQLite's own busy handler lets some of
+them starve for seconds.
 Forks: a connection never crosses one; a child process opens its own.
 """
 
@@ -35,7 +35,7 @@ _REMEDIES = {
     sqlite3.SQLITE_BUSY: f"another program has kept it locked for {BUSY_TIMEOUT_S} s; close that program",
     sqlite3.SQLITE_LOCKED: "another program keeps it locked; close that program",
     sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or recover it with sqlite3's .recover",
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or damaged; restore it from a backup, or name another",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or damaged; restore a backup, or name another",
     sqlite3.SQLITE_IOERR: "the disk reports an error; look at the disk, and check the ledger with verify",
 }
 
