@@ -512,9 +512,13 @@ class BudgetGuard:
         """Everything that ever moved money, or might have, the oldest first."""
         return self._ledger.journal()
 
-    def status(self) -> list[Bucket]:
-        """What each budget has left in its current window; of one with `*`, each bucket that has been used."""
-        now = self._clock()
+    def status(self, at: datetime | None = None) -> list[Bucket]:
+        """What each budget has left in its window; of one with `*`, each bucket that has been used.
+
+        Args:
+            at: an instant in the window, with a time zone; by default now.
+        """
+        now = self._clock() if at is None else instant(at).astimezone(UTC)
         used = self._ledger.buckets(now)
         rows: list[Bucket] = []
         for budget in self._installed_budgets().budgets:
@@ -547,7 +551,7 @@ class BudgetGuard:
     def _admission(
         self, reserved: Reservation, body: Mapping[str, Any], original: Quote, said: Said
     ) -> Admission:
-        """The admission of a reservation; what to send is the caller's payload with the changes that it keeps."""
+        """The admission of a reservation: what to send is the payload with the changes that it keeps."""
         payload = body
         if reserved.changes:
             payload = wire_format_named(reserved.wire_format).amend(body, reserved.changes)
@@ -589,6 +593,20 @@ class BudgetGuard:
         if self._on_alert is not None:
             for alert in alerts:
                 self._on_alert(alert)
+
+
+def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:
+    """Installs budgets in a ledger, empty or not, as `BudgetGuard.apply` does; returns them.
+
+    Raises:
+        BudgetError: the budgets cannot be used, or not in place of those installed; nothing has changed.
+        LedgerError: the ledger cannot be used.
+    """
+    read = read_budgets(budgets)
+    store = connect(ledger, clock=_utc_clock(None))
+    store.apply(read)
+    store.close()
+    return read
 
 
 def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> BudgetsFile:

@@ -57,7 +57,7 @@ class Cheaper(NamedTuple):
     """A variant that is valid and costs less.
 
     Attributes:
-        changes: setting -> its new value, the model as the wire names it; `WireFormat.amend` makes the payload of it.
+        changes: setting -> its new value, the model as the wire names it; what `WireFormat.amend` takes.
         payload: what would be sent.
         quote: what it costs.
     """
@@ -103,7 +103,7 @@ def varied(payload: Mapping[str, Any], changes: Mapping[str, Any], reading: Read
 def with_settings(
     before: Variant, payload: Mapping[str, Any], wanted: Mapping[str, Any], reading: Reading
 ) -> Variant | None:
-    """A payload, some changes made, with no more changed than gives the facts wanted; None: that cannot be said.
+    """A payload with no more changed than gives the facts wanted; None: that cannot be said.
 
     Args:
         before: the payload with the changes that are to be made anyhow (another model).

@@ -79,6 +79,7 @@ class Clock:
         self.now = now
 
     def __call__(self) -> datetime:
+        """What it shows."""
         return self.now
 
     def pass_by(self, **time: float) -> None:

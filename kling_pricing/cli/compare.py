@@ -12,12 +12,11 @@ import click
 from rich.markup import escape
 from rich.table import Column, Table
 
-from kling_pricing.cli.inputs import UnreadableInputError, items, opened
+from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import error_dict, error_text, signed, to_json, wide_console
 from kling_pricing.comparison import Option, compare, own_provider
-from kling_pricing.errors import KlingPricingError, WireFormatError
-from kling_pricing.intake import as_object, json_value
+from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import plain, subtract
 from kling_pricing.price_table import PriceBook
 from kling_pricing.quotes import Quote
@@ -37,7 +36,7 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
     Exit codes: 0 done; 1 the request itself is not available; 2 bad usage or unreadable input.
     """
     try:
-        name, payload = _only_request(file)
+        name, payload = only_request(file)
     except KlingPricingError as error:
         click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
         sys.exit(_UNREADABLE)
@@ -55,21 +54,6 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
     itself = [option for option in options if not option.changes]
     own = _own(itself, settings["book"], settings["provider"])
     sys.exit(0 if any(option.quote is not None for option in own) else _NOT_AVAILABLE)
-
-
-def _only_request(path: str) -> tuple[str, Mapping[str, Any]]:
-    """The input's name and its only request."""
-    with opened(path) as source:
-        found = items(source)
-        item = next(found, None)
-        if item is None or next(found, None) is not None:
-            raise UnreadableInputError(f"{source.name}: give one request; compare reads no more and no fewer")
-        try:
-            return source.name, as_object(
-                json_value(item.request) if isinstance(item.request, bytes) else item.request
-            )
-        except WireFormatError as error:
-            raise UnreadableInputError(f"{source.name}: {error}") from None
 
 
 def _own(itself: list[Option], book: PriceBook, provider: str | None) -> list[Option]:

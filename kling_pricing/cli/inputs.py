@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kling_pricing.errors import KlingPricingError, WireFormatError
-from kling_pricing.intake import json_value
+from kling_pricing.intake import as_object, json_value
 
 _LINES = (".jsonl", ".ndjson")
 
@@ -83,6 +83,38 @@ def items(source: Source) -> Iterator[Item]:
         yield from _items(source)
     except OSError as error:
         raise UnreadableInputError(f"{source.name}: {error.strerror}") from None
+
+
+def whole(path: str) -> bytes:
+    """Everything in an input.
+
+    Raises:
+        UnreadableInputError: it cannot be read.
+    """
+    with opened(path) as source:
+        try:
+            return source.stream.read()
+        except OSError as error:
+            raise UnreadableInputError(f"{source.name}: {error.strerror}") from None
+
+
+def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
+    """The name of an input, and the only request in it.
+
+    Raises:
+        UnreadableInputError: it holds none, or several.
+    """
+    with opened(path) as source:
+        found = items(source)
+        item = next(found, None)
+        if item is None or next(found, None) is not None:
+            raise UnreadableInputError(f"{source.name}: give one request, no more and no fewer")
+        try:
+            return source.name, as_object(
+                json_value(item.request) if isinstance(item.request, bytes) else item.request
+            )
+        except WireFormatError as error:
+            raise UnreadableInputError(f"{source.name}: {error}") from None
 
 
 def _items(source: Source) -> Iterator[Item]:

@@ -73,15 +73,20 @@ tables_option = click.option(
     help="Folder of your own tables, read over the bundled ones.",
 )
 
-_REQUEST_OPTIONS = [
+
+def instant_option(name: str, help_text: str) -> Callable[[F], F]:
+    """An option that takes an instant."""
+    return click.option(name, callback=_instant, metavar="TIME", help=f"{help_text} (ISO 8601)")
+
+
+at_option = instant_option("--at", "Ask for this instant instead of now")
+
+_PROVIDER_OPTIONS = [
     click.option(
         "--provider", help="Who bills you; by default the provider whose API the request is written for."
     ),
     click.option(
         "--wire-format", help="The API the request is written for; by default found from the request."
-    ),
-    click.option(
-        "--at", callback=_instant, metavar="TIME", help="Price at this instant (ISO 8601) instead of now."
     ),
     tables_option,
     click.option(
@@ -91,8 +96,20 @@ _REQUEST_OPTIONS = [
         help="JSON file: URL -> size_bytes, type, length_s of the file there.",
     ),
     click.option("--allow-unknown", is_flag=True, help="Ignore fields the API does not document."),
+]
+
+_REQUEST_OPTIONS = [
+    *_PROVIDER_OPTIONS,
+    instant_option("--at", "Price at this instant instead of now"),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object a request."),
 ]
+
+
+def provider_options(command: F) -> F:
+    """Adds the options that say what a request does not: who bills, in which format, what its files are."""
+    for option in reversed(_PROVIDER_OPTIONS):
+        command = option(command)
+    return command
 
 
 def request_options(command: F) -> F:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -31,7 +32,21 @@ def error_dict(error: KlingPricingError) -> dict[str, Any]:
     found["suggestions"] = list(getattr(error, "suggestions", ()))
     if priced_instead := getattr(error, "priced_instead", ()):
         found["priced_instead"] = list(priced_instead)
+    found |= {name: _json_ready(getattr(error, name)) for name in _MONEY_ATTRIBUTES if hasattr(error, name)}
     return {"error": found}
+
+
+_MONEY_ATTRIBUTES = (
+    *("budget", "requested", "available", "currency", "window_end", "cheapest"),
+    *("reservation_id", "state", "task_id"),
+)
+"""What an error of the guard carries, for programs."""
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return plain(value)
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def error_text(error: KlingPricingError, place: str) -> str:

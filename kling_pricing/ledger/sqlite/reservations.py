@@ -23,6 +23,7 @@ SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservation"  # noqa: S6
 
 
 def from_row(row: Sequence[Any], now: datetime) -> Reservation:
+    """The reservation in a row of `SELECT`, as it stands at an instant."""
     kept = dict(zip(RESERVATION_COLUMNS, row, strict=True))
     doubted = kept.pop("doubted")
     deadline = instant(kept["deadline"])
@@ -48,6 +49,7 @@ def from_row(row: Sequence[Any], now: datetime) -> Reservation:
 
 
 def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
+    """A reservation, if there is one."""
     if isinstance(ref, str):
         row = db.execute(f"{SELECT} WHERE id = ?", (ref,)).fetchone()
     else:
@@ -56,6 +58,11 @@ def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
 
 
 def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
+    """A reservation.
+
+    Raises:
+        ReservationNotFoundError: there is none.
+    """
     found = find(db, ref, now)
     if found is None:
         what = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of {ref[0]}"
@@ -78,8 +85,8 @@ def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reserva
     found = from_row(row, now)
     if found.fingerprint != order.fingerprint:
         raise IdempotencyError(
-            f"key {order.key!r} of project {order.project} stands for another request (reservation {found.id}); "
-            "use another key for another job"
+            f"key {order.key!r} of project {order.project} stands for another request, reservation "
+            f"{found.id}; use another key for another job"
         )
     if found.state in {UNSENT, "released"}:
         return found
@@ -97,6 +104,7 @@ def insert(
     now: datetime,
     deadline: datetime,
 ) -> None:
+    """Writes down a reservation; its lines and the journal are the caller's to write."""
     db.execute(
         "INSERT INTO reservation (id, project, key, attempt, state, provider, wire_format, model, resolution,"
         " tier, quantity, unit, currency, expected, reserved, price_table, table_digest, statement_unit,"
@@ -132,6 +140,7 @@ def insert(
 
 
 def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateError:
+    """The error for a verb that comes at the wrong time."""
     state = f"{found.state}, in doubt" if found.in_doubt else found.state
     return ReservationStateError(
         f"reservation {found.id} is {state} and cannot be {verb}: {why}",
@@ -142,6 +151,11 @@ def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateErro
 
 
 def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime) -> Reservation:
+    """Notes the task of what was sent.
+
+    Raises:
+        ReservationStateError: it was never sent, or one of the two belongs to another.
+    """
     if found.task_id == task_id:
         return found
     if found.task_id is not None:
@@ -185,6 +199,7 @@ def take_up(db: sqlite3.Connection, found: Reservation, now: datetime) -> Change
 
 
 def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, now: datetime) -> Reservation:
+    """Gives back what is held."""
     moves = [Move(bucket, -held, 0) for bucket, held, _, _ in _lines(db, found.id)]
     db.execute(
         "UPDATE reservation SET state = 'released', reason = ?, closed_at = ? WHERE id = ?",
@@ -209,7 +224,8 @@ def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: B
         lines.append((counted, found.id, bucket))
     db.executemany("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = ?", lines)
     db.execute(
-        "UPDATE reservation SET state = 'settled', billed = ?, basis = ?, closed_at = ?, doubted = 0 WHERE id = ?",
+        "UPDATE reservation SET state = 'settled', billed = ?, basis = ?, closed_at = ?, doubted = 0"
+        " WHERE id = ?",
         (nanos, basis, written(now), found.id),
     )
     enter(db, now, "settle", found.id, moves, basis)

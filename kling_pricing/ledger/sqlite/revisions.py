@@ -71,8 +71,8 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
                 _carry_over(db, budgets, budget, now)
             elif old is not None:
                 raise BudgetError(
-                    f"budget {budget.name} has another match, window, zone or currency than before; give it another "
-                    "name, or say carry_over: true, so that it counts what was spent until now"
+                    f"budget {budget.name} has another match, window, zone or currency than before; give it "
+                    "another name, or say carry_over: true, so that it counts what was spent until now"
                 )
         db.execute(
             "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?",
@@ -87,7 +87,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
 
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
-    """Counts in a budget's buckets what the ledger holds of requests that it matches, in windows not yet over."""
+    """Counts in a budget's buckets what the ledger holds of requests it matches, in windows not yet over."""
     rows = db.execute(f"{reservations.SELECT} ORDER BY created_at, id").fetchall()
     for row in rows:
         found = reservations.from_row(row, now)
@@ -104,8 +104,8 @@ def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntr
     ).fetchall()
     if openings:
         raise BudgetError(
-            f"budget {budget.name} began its window with an opening balance, which cannot be carried over; give "
-            "the new budget another name and open it with the whole balance"
+            f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
+            "give the new budget another name and open it with the whole balance"
         )
 
 
@@ -127,7 +127,8 @@ def _carry(
         for amount in (found.reserved, found.billed or Decimal(0))
     ]
     added = db.execute(
-        "INSERT OR IGNORE INTO reservation_line (reservation, bucket, held, spent, rate) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO reservation_line (reservation, bucket, held, spent, rate)"
+        " VALUES (?, ?, ?, ?, ?)",
         (found.id, room.bucket, *counted, text(rate)),
     )
     if added.rowcount:

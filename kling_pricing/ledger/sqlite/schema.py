@@ -15,8 +15,8 @@ VERSION = 1
 
 RESERVATION_COLUMNS = (
     "id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format", "model",
-    "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table",
-    "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at",
+    "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis",
+    "price_table", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at",
     "dispatched_at", "closed_at", "deadline",
 )  # fmt: skip
 """In the order of `records.Reservation`."""

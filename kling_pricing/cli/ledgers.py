@@ -1,0 +1,110 @@
+"""What the commands that use a ledger share: their options, their errors, how a reservation is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from kling_pricing.cli.output import error_dict, error_text, to_json
+from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
+from kling_pricing.guard import BudgetGuard
+from kling_pricing.ledger.records import Alert, Ref, Reservation
+from kling_pricing.money import plain
+from kling_pricing.price_table import PriceBook
+
+LEDGER_VARIABLE = "KLING_PRICING_LEDGER"
+_REFUSED, _UNUSABLE = 1, 2
+F = TypeVar("F", bound=Callable[..., Any])
+
+ledger_option = click.option(
+    "--ledger",
+    metavar="URL",
+    envvar=LEDGER_VARIABLE,
+    show_envvar=True,
+    required=True,
+    help="The ledger: sqlite:///spend.db is a file of this folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if wrong := next((label for label, equals, value in pairs if not (label and equals and value)), None):
+        raise click.BadParameter(f"{wrong!r} is not LABEL=VALUE, such as user=li")
+    return {label: value for label, _, value in pairs}
+
+
+labels_option = click.option(
+    "--label", "labels", multiple=True, callback=_labels, metavar="LABEL=VALUE", help="What budgets may match."
+)
+
+
+def _ref(_ctx: click.Context, _argument: click.Parameter, value: str | None) -> Ref | None:
+    if value is None or ":" not in value:
+        return value
+    provider, _, task_id = value.partition(":")
+    return provider, task_id
+
+
+ref_argument = click.argument("ref", metavar="REF", callback=_ref)
+"""A reservation's id, or `PROVIDER:TASK_ID`."""
+
+
+@contextmanager
+def opened_guard(
+    ledger: str, *, budgets: str | None = None, book: PriceBook | None = None, as_json: bool = False
+) -> Iterator[BudgetGuard]:
+    """A guard on the ledger; an error inside the block becomes a message and an exit code."""
+    with errors_shown(as_json=as_json):
+        guard = BudgetGuard(ledger, budgets, book=book, on_alert=_show_alert)
+        try:
+            yield guard
+        finally:
+            guard.close()
+
+
+@contextmanager
+def errors_shown(*, as_json: bool) -> Iterator[None]:
+    """Turns an error into a message and an exit code: 1 refused, 2 a ledger or budgets that cannot be used."""
+    try:
+        yield
+    except KlingPricingError as error:
+        unusable = isinstance(error, BudgetError | LedgerUnavailableError)
+        if as_json:
+            click.echo(to_json(error_dict(error)))
+        else:
+            click.echo(error_text(error, "unusable" if unusable else "refused"), err=True)
+        sys.exit(_UNUSABLE if unusable else _REFUSED)
+
+
+def _show_alert(alert: Alert) -> None:
+    of = "".join(f" of {label} {value}" for label, value in alert.labels.items())
+    used = f"{plain(alert.used)} of {plain(alert.cap)} {alert.currency}"
+    why = "a bill was above what was set aside; " if alert.kind == "overrun" else ""
+    click.echo(f"alert: {why}budget {alert.budget}{of} has used {used}", err=True)
+
+
+def reservation_dict(reservation: Reservation) -> dict[str, Any]:
+    """A reservation as JSON-ready data; amounts are text, instants ISO 8601."""
+    found = reservation._asdict()
+    for name in ("expected", "reserved", "billed", "quantity", "unit_value"):
+        found[name] = None if found[name] is None else plain(found[name])
+    for name in ("created_at", "dispatched_at", "closed_at", "deadline"):
+        found[name] = found[name] and found[name].isoformat()
+    del found["fingerprint"]
+    return found
+
+
+def show_reservation(reservation: Reservation, *, as_json: bool) -> None:
+    """Prints how a reservation now stands."""
+    if as_json:
+        click.echo(to_json(reservation_dict(reservation)))
+        return
+    amount = reservation.reserved if reservation.billed is None else reservation.billed
+    state = f"{reservation.state}, in doubt" if reservation.in_doubt else reservation.state
+    task = f", task {reservation.task_id}" if reservation.task_id else ""
+    click.echo(f"{reservation.id}: {state}, {plain(amount)} {reservation.currency}{task}")
