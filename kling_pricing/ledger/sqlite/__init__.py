@@ -284,7 +284,7 @@ class SQLiteLedger:
         where = f" WHERE {' AND '.join(asked)}" if asked else ""
         with self._file.reading() as db:
             rows = db.execute(
-                f"{reservations.SELECT}{where} ORDER BY created_at, id",
+                f"{reservations.SELECT}{where} ORDER BY created_at, rowid",
                 tuple(asked.values()),
             ).fetchall()
         return [reservations.from_row(row, now) for row in rows]

@@ -88,7 +88,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
     """Counts in a budget's buckets what the ledger holds of requests it matches, in windows not yet over."""
-    rows = db.execute(f"{reservations.SELECT} ORDER BY created_at, id").fetchall()
+    rows = db.execute(f"{reservations.SELECT} ORDER BY created_at, rowid").fetchall()
     for row in rows:
         found = reservations.from_row(row, now)
         own = budget.bucket_labels(found.labels)

@@ -16,8 +16,8 @@ VERSION = 1
 RESERVATION_COLUMNS = (
     "id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format", "model",
     "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis",
-    "price_table", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at",
-    "dispatched_at", "closed_at", "deadline",
+    "price_table", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint",
+    "created_at", "dispatched_at", "closed_at", "deadline",
 )  # fmt: skip
 """In the order of `records.Reservation`."""
 
@@ -48,7 +48,7 @@ DDL = (
     """,
     """
     CREATE TABLE reservation (
-      id TEXT PRIMARY KEY,
+      id TEXT NOT NULL PRIMARY KEY,
       project TEXT NOT NULL,
       key TEXT NOT NULL,
       attempt INTEGER NOT NULL,
@@ -83,7 +83,7 @@ DDL = (
       UNIQUE (project, key, attempt),
       CHECK ((state = 'settled') = (billed IS NOT NULL)),
       CHECK ((billed IS NULL) = (basis IS NULL))
-    ) STRICT, WITHOUT ROWID
+    ) STRICT
     """,
     "CREATE UNIQUE INDEX reservation_task ON reservation (provider, task_id) WHERE task_id IS NOT NULL",
     "CREATE INDEX reservation_unsent ON reservation (deadline) WHERE state = 'reserved'",
