@@ -482,8 +482,8 @@ def test_a_block_that_fails_before_dispatch_releases(open_guard: OpenGuard) -> N
 def test_a_block_that_fails_after_dispatch_leaves_doubt(open_guard: OpenGuard) -> None:
     """It may be running; the message of the exception, which may show the request, is not kept."""
     guard = open_guard()
-    with (
-        pytest.raises(TimeoutError),  # noqa: PT012 (what the block did before is the point)
+    with (  # noqa: PT012 (what the block did before is the point)
+        pytest.raises(TimeoutError),
         guard.admission(CLIP, project="trailer") as admission,
     ):
         guard.dispatch(admission)
@@ -495,8 +495,8 @@ def test_a_block_that_fails_after_dispatch_leaves_doubt(open_guard: OpenGuard) -
 def test_a_block_that_fails_after_bind_changes_nothing(open_guard: OpenGuard) -> None:
     """The task is known, so there is no doubt."""
     guard = open_guard()
-    with (
-        pytest.raises(ZeroDivisionError),  # noqa: PT012 (what the block did before is the point)
+    with (  # noqa: PT012 (what the block did before is the point)
+        pytest.raises(ZeroDivisionError),
         guard.admission(CLIP, project="trailer") as admission,
     ):
         guard.dispatch(admission)
