@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple, cast
 
+from kling_pricing.endpoints import Endpoint, Submission
 from kling_pricing.findings import Note, Violation, reportable, shown
 from kling_pricing.media import MediaFacts, Medium
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID, Facts, VideoRequest
@@ -180,12 +181,14 @@ class CapabilityMatrix:
         models: canonical name -> what is accepted for it.
         names: every model name of this wire -> canonical name, and the facts that the name implies.
         sources: where the matrix was published, for people.
+        submissions: where its payloads are sent.
     """
 
     wire_format: str
     models: Mapping[str, ModelCapabilities]
     names: Mapping[str, tuple[str, Mapping[str, Any]]]
     sources: tuple[str, ...]
+    submissions: tuple[Submission, ...] = ()
 
 
 def fillings(
@@ -228,7 +231,25 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     if request.media:
         for limit in capabilities.media:
             _hold_media(limit, request, broken, notes)
+    if request.endpoint is not None:
+        broken.extend(_sent_elsewhere(matrix, request, request.endpoint))
     return broken, notes
+
+
+def _sent_elsewhere(matrix: CapabilityMatrix, request: VideoRequest, endpoint: Endpoint) -> Iterator[Violation]:
+    """The violation of a request that is posted to where something else is made."""
+    submission = endpoint.submission(request.wire_format)
+    action = request.facts["action"]
+    if submission is None or not submission.actions or action in submission.actions:
+        return
+    made = " or ".join(submission.actions)
+    places = ", ".join(each.path for each in matrix.submissions if action in each.actions)
+    decisive = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
+    remedy = f"post it to {places}, or change its inputs" if places else "change its inputs"
+    message = f"{decisive} a {shown(action)} request, but {submission.path} makes {made}; {remedy}"
+    yield Violation(
+        "endpoint_action", "url", submission.path, list(submission.actions), message, submission.source
+    )
 
 
 def _untaken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:

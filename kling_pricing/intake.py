@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities, fillings
+from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
@@ -98,8 +99,11 @@ def read_request(
     media: MediaLike | None = None,
     *,
     allow_unknown: bool = False,
+    url: str | None = None,
 ) -> tuple[VideoRequest, CapabilityMatrix]:
     """Reads a payload: finds the model, applies its API's defaults and lets the inputs decide the action.
+
+    `url` is where it is posted to, which tells the wire format when that is not given.
 
     Returns:
         The request, and the matrix it is to be held against.
@@ -107,6 +111,7 @@ def read_request(
     Raises:
         WireFormatError: the payload does not have the wire format's shape.
         CapabilityError: the model is missing or not one the wire format knows.
+        KlingPricingError: `book`, `media` or `url` cannot be used.
     """
     payload = read_payload(request)
     if provider is not None and not isinstance(provider, str):
@@ -119,7 +124,13 @@ def read_request(
         )
     if media is not None and not isinstance(media, Mapping):
         raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
-    name, assumed = (wire_format, False) if wire_format is not None else choose_format(payload, book, provider)
+    endpoint = None if url is None else book.endpoint(url)
+    if wire_format is not None:
+        name, assumed = wire_format, False
+    elif endpoint is not None:
+        name, assumed = _format_at(endpoint, payload, book, provider)
+    else:
+        name, assumed = choose_format(payload, book, provider)
     wire = wire_format_named(name)
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
@@ -161,6 +172,7 @@ def read_request(
         unknown,
         assumed,
         readings,
+        endpoint,
     )
     return read, matrix
 
@@ -196,6 +208,21 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
         if len(fitting) == 1:
             return fitting[0], False
     return DEFAULT_WIRE_FORMAT, True
+
+
+def _format_at(
+    endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
+) -> tuple[str, bool]:
+    """The wire format of a payload that is posted to an endpoint, and whether nothing decided it.
+
+    Of the formats that the endpoint takes, should there be several, the payload chooses as ever; one that
+    looks like none of them is read as the first, so that the error tells what it has too much.
+    """
+    taken = endpoint.wire_formats
+    if len(taken) == 1:
+        return taken[0], False
+    chosen, assumed = choose_format(payload, book, provider or endpoint.provider)
+    return (taken[0], True) if taken and chosen not in taken else (chosen, assumed)
 
 
 def _fits(name: str, payload: Mapping[str, Any], book: PriceBook) -> bool:
@@ -234,11 +261,14 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
 def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, at: datetime) -> PriceTable:
     """The price table of the provider in force at an instant.
 
-    The provider is the one given, else the one whose API speaks the request's wire format, if there is one.
+    The provider is the one given, else the one at whose host the request is posted, else the one whose API
+    speaks its wire format, if there is one.
 
     Raises:
         PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
     """
+    if provider is None and request.endpoint is not None:
+        provider = request.endpoint.provider
     if provider is None:
         providers = book.providers.get(request.wire_format, ())
         if len(providers) != 1:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kling_pricing.capabilities import CapabilityMatrix
+from kling_pricing.endpoints import Endpoint, Submission
+from kling_pricing.endpoints import endpoint as find_endpoint
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, round_to
@@ -270,6 +272,8 @@ class PriceBook:
         contracts: provider -> the customer's own tables, which come before the published ones.
         providers: wire format -> the providers whose API speaks it.
         formats: provider -> the wire formats its API speaks, the main one first.
+        hosts: host -> the provider whose API is reached there.
+        paths: path of a URL -> what is submitted there.
         marking_models: model name as written -> the one wire format that knows it.
         priced_facts: the facts that can change a price in any of the tables.
         other_defaults: (provider, wire format, model name as written) -> the defaults that differ where the
@@ -281,6 +285,8 @@ class PriceBook:
     contracts: Mapping[str, tuple[PriceTable, ...]] = field(default_factory=dict)
     providers: Mapping[str, tuple[str, ...]] = field(init=False)
     formats: Mapping[str, tuple[str, ...]] = field(init=False)
+    hosts: Mapping[str, str] = field(init=False)
+    paths: Mapping[str, tuple[Submission, ...]] = field(init=False)
     marking_models: Mapping[str, str] = field(init=False)
     priced_facts: frozenset[str] = field(init=False)
     other_defaults: Mapping[tuple[str, str, str], tuple[OtherDefault, ...]] = field(init=False)
@@ -309,6 +315,18 @@ class PriceBook:
         object.__setattr__(self, "marking_models", marking)
         object.__setattr__(self, "priced_facts", frozenset(priced))
         object.__setattr__(self, "other_defaults", self._other_defaults())
+        hosts = {
+            host: provider
+            for provider, tables in self.tables.items()
+            for table in tables
+            for host in table.hosts
+        }
+        paths: dict[str, tuple[Submission, ...]] = {}
+        for matrix in self.matrices.values():
+            for each in matrix.submissions:
+                paths[each.path] = (*paths.get(each.path, ()), each)
+        object.__setattr__(self, "hosts", hosts)
+        object.__setattr__(self, "paths", paths)
 
     def _other_defaults(self) -> dict[tuple[str, str, str], tuple[OtherDefault, ...]]:
         found: dict[tuple[str, str, str], tuple[OtherDefault, ...]] = {}
@@ -328,6 +346,17 @@ class PriceBook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))
+
+    def endpoint(self, url: str) -> Endpoint:
+        """What a URL says of the payloads that are posted to it: who bills, and what can be submitted there.
+
+        The host is looked up among those of the price tables, the path among the endpoints of the capability
+        matrices, below any folder. Neither needs to be known: a gateway of one's own may have any host.
+
+        Raises:
+            KlingPricingError: it is no http or https URL.
+        """
+        return find_endpoint(url, self.hosts, self.paths, self.formats)
 
     def table(self, provider: str, at: datetime) -> PriceTable:
         """The provider's table in force at an instant.

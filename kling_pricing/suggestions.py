@@ -32,6 +32,7 @@ def nearest_valid(
     *,
     media: MediaLike | None = None,
     allow_unknown: bool = False,
+    url: str | None = None,
 ) -> list[dict[str, Any]]:
     """Finds the smallest changes that make a refused request valid.
 
@@ -53,7 +54,7 @@ def nearest_valid(
             break
         amended = _amended({**body, **left_out}, request, change)
         if (change or left_out) and _is_valid(
-            amended, request.wire_format, book, media, allow_unknown=allow_unknown
+            amended, request.wire_format, book, media, allow_unknown=allow_unknown, url=url
         ):
             stated = {request.field(fact): value for fact, value in change.items()}
             found.append(left_out | {field: _at(amended, field, stated[field]) for field in stated})
@@ -85,9 +86,12 @@ def _is_valid(
     media: MediaLike | None,
     *,
     allow_unknown: bool,
+    url: str | None,
 ) -> bool:
     try:
-        request, matrix = read_request(body, book, wire_format, None, media, allow_unknown=allow_unknown)
+        request, matrix = read_request(
+            body, book, wire_format, None, media, allow_unknown=allow_unknown, url=url
+        )
     except (CapabilityError, WireFormatError):
         return False
     return not violations(matrix, request)

@@ -22,6 +22,7 @@ from kling_pricing.yaml_types import (
     Name,
     Price,
     Text,
+    UrlPath,
 )
 
 
@@ -169,6 +170,16 @@ class ImpliedActionEntry(FileModel):
     source: Text
 
 
+class EndpointEntry(FileModel):
+    """A path that takes this API's payloads."""
+
+    path: UrlPath = Field(description="As the API documents it; a gateway may put a folder before it.")
+    actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
+        None, description="What it makes, where the path says so; None: the payload does."
+    )
+    source: Text
+
+
 class MediaEntry(FileModel):
     """Limits of the files a request names, checked when the caller knows their facts."""
 
@@ -200,6 +211,7 @@ class CapabilityFile(FileModel):
 
     wire_format: Name
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
+    endpoints: list[EndpointEntry] = Field([], description="Where the payloads are posted to.")
     required: list[Code]
     defaults: FactValues = Field(description="fact -> what the API takes when the payload does not say")
     implied_actions: list[ImpliedActionEntry] = []

@@ -31,6 +31,7 @@ from kling_pricing.capabilities import (
 )
 from kling_pricing.contracts import load_contracts
 from kling_pricing.coverage import reachable_cells
+from kling_pricing.endpoints import Submission
 from kling_pricing.errors import TableError
 from kling_pricing.price_table import (
     Billing,
@@ -63,7 +64,7 @@ TABLES_VARIABLE = "KLING_PRICING_TABLES"
 _DEPTHS = {"prices": 3, "capabilities": 2}
 _PLACES = "the places are prices/<provider>/<date>.yaml and capabilities/<wire format>.yaml"
 _CODES_OF_OUR_OWN = frozenset(
-    {"field_not_taken", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
+    {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
 )
 
 
@@ -107,6 +108,7 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
             _check_coverage(table, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
     published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
+    _check_hosts(tables)
     return PriceBook(published, matrices, load_contracts(overlays, published))
 
 
@@ -178,7 +180,16 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 raise document.error(path, problem)
             names[written] = (model, implied[written])
         models[model] = _model_capabilities(model, model_entry, entry, document)
-    return CapabilityMatrix(entry.wire_format, models, names, tuple(source.ref for source in entry.sources))
+    return CapabilityMatrix(
+        entry.wire_format,
+        models,
+        names,
+        tuple(source.ref for source in entry.sources),
+        tuple(
+            Submission(each.path, entry.wire_format, tuple(each.actions or ()), each.source)
+            for each in entry.endpoints
+        ),
+    )
 
 
 def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
@@ -193,6 +204,13 @@ def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
         if word not in words:
             raise document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(words))}")
 
+    paths: set[str] = set()
+    for place, endpoint in enumerate(entry.endpoints):
+        if endpoint.path in paths:
+            raise document.error(("endpoints", place, "path"), "is listed twice; keep one entry")
+        paths.add(endpoint.path)
+        for position, action in enumerate(endpoint.actions or ()):
+            known(action, actions, ("endpoints", place, "actions", position))
     for place, name in enumerate(entry.required):
         known(name, inputs, ("required", place))
     for place, implied in enumerate(entry.implied_actions):
@@ -382,3 +400,19 @@ def _in_order(loaded: list[tuple[PriceTable, Document]]) -> tuple[PriceTable, ..
                 "give the earlier table a valid_until",
             )
     return tuple(table for table, _ in ordered)
+
+
+def _check_hosts(tables: Mapping[str, list[tuple[PriceTable, Document]]]) -> None:
+    """A host tells who bills, so it belongs to one provider.
+
+    Raises:
+        TableError: two providers list the same host.
+    """
+    owners: dict[str, str] = {}
+    for provider, loaded in tables.items():
+        for table, document in loaded:
+            for place, host in enumerate(table.hosts):
+                if owners.setdefault(host, provider) != provider:
+                    raise document.error(
+                        ("hosts", place), f"{host!r} is a host of {owners[host]} too; keep one"
+                    )

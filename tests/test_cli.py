@@ -493,3 +493,17 @@ def test_tables_diff_sees_a_contracts_discount(tmp_path: Path) -> None:
     result = run("tables", "diff", "acme/a", "acme/ours", "--tables", tmp_path)
     assert result.stdout == "the contract's discount differs: none and 12.5 %\n"
     assert result.returncode == 1
+
+
+def test_the_endpoint_tells_format_and_provider() -> None:
+    """Each command that reads requests takes --url; one that is no URL is refused."""
+    request = json.dumps(video(duration=5))
+    url = ["--url", "https://api.qingbo.ai/v1/tasks"]
+    quoted = json.loads(run("quote", "-", "--json", *url, *AT, stdin=request).stdout)
+    assert (quoted["wire_format"], quoted["provider"], quoted["total"]) == ("tasks_v2", "qingbo-ai", "0.378")
+    assert run("check", "-", *url, stdin=request).returncode == 0
+    compared = run("compare", "-", *url, *AT, stdin=request)
+    assert "compared with the request as given at qingbo-ai" in compared.stdout
+    refused = run("quote", "-", "--url", "api.qingbo.ai", *AT, stdin=request)
+    assert "url must be the http or https URL" in refused.stdout
+    assert refused.returncode == 1

@@ -81,6 +81,11 @@ _REQUEST_OPTIONS = [
         "--wire-format", help="The API the request is written for; by default found from the request."
     ),
     click.option(
+        "--url",
+        metavar="URL",
+        help="The endpoint the request is posted to; it tells the API and, by its host, the provider.",
+    ),
+    click.option(
         "--at", callback=_instant, metavar="TIME", help="Price at this instant (ISO 8601) instead of now."
     ),
     tables_option,
