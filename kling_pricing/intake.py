@@ -17,7 +17,7 @@ from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
-from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.price_table import PriceBook, PriceTable, period
 from kling_pricing.request import Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import marked_formats
@@ -265,7 +265,8 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
     speaks its wire format, if there is one.
 
     Raises:
-        PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
+        PriceNotFoundError: no provider can be chosen, none of its tables is in force, or the one in force does
+            not price the model then.
     """
     if provider is None and request.endpoint is not None:
         provider = request.endpoint.provider
@@ -303,7 +304,20 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             provider=provider,
             model=request.facts["model"],
         )
+    if table.model_periods:
+        _check_model_period(table, request.facts["model"], at)
     return table
+
+
+def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
+    own = table.model_periods.get(model)
+    if own is not None and not own.holds(at):
+        raise PriceNotFoundError(
+            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(own)} only; "
+            "price at an instant within that, or add a table of your own",
+            provider=table.provider,
+            model=model,
+        )
 
 
 def _prices_format(table: PriceTable, wire_format: str) -> bool:

@@ -81,6 +81,19 @@ class Rate(NamedTuple):
     own_units: Decimal | None = None
 
 
+class Period(NamedTuple):
+    """A half-open period: from its first instant, up to the first that is no longer in it; None is open."""
+
+    valid_from: datetime | None
+    valid_until: datetime | None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether an instant is in it."""
+        return (self.valid_from is None or self.valid_from <= at) and (
+            self.valid_until is None or at < self.valid_until
+        )
+
+
 class Contract(NamedTuple):
     """What a customer pays instead of the published prices.
 
@@ -179,6 +192,7 @@ class PriceTable:
         rates: cell -> rate.
         unpriced: what the API allows but nobody published a price for.
         own_unit: the provider's own unit, in which the rates were published; None: the currency.
+        model_periods: the models that it prices for a part of its period only.
         contract: what a customer pays instead, if this is a contract's table; its `rates` are then the
             contract's.
         unreached: rates that the API's rules of today cannot reach, kept for re-pricing the past.
@@ -210,6 +224,7 @@ class PriceTable:
     unreached: tuple[Cells, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
+    model_periods: Mapping[str, Period] = field(default_factory=dict)
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
@@ -373,9 +388,7 @@ class PriceBook:
         if self.contracts:
             tables = (*tables, *self.contracts.get(provider, ()))
         for table in reversed(tables):
-            if (table.valid_from is None or table.valid_from <= at) and (
-                table.valid_until is None or at < table.valid_until
-            ):
+            if Period(table.valid_from, table.valid_until).holds(at):
                 return table
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
@@ -383,12 +396,12 @@ class PriceBook:
         )
 
 
-def period(table: PriceTable) -> str:
-    """A table's period in words, for messages and lists."""
-    if table.valid_from is None and table.valid_until is None:
+def period(entry: PriceTable | Period) -> str:
+    """The period of a table, or of a model in it, in words, for messages and lists."""
+    if entry.valid_from is None and entry.valid_until is None:
         return "always"
-    since = "" if table.valid_from is None else f"from {_written(table.valid_from)}"
-    until = "" if table.valid_until is None else f"until {_written(table.valid_until)}"
+    since = "" if entry.valid_from is None else f"from {_written(entry.valid_from)}"
+    until = "" if entry.valid_until is None else f"until {_written(entry.valid_until)}"
     return f"{since} {until}".strip()
 
 

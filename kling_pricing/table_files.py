@@ -104,6 +104,13 @@ class NoteEntry(FileModel):
     since: Instant | None = Field(None, description="Only quotes from this instant on carry it.")
 
 
+class PeriodEntry(FileModel):
+    """A model's own period within its table's."""
+
+    valid_from: Instant | None = Field(None, description="None: as early as the table.")
+    valid_until: Instant | None = Field(None, description="None: as long as the table.")
+
+
 class PriceFile(FileModel):
     """One provider's rates over one period: `prices/<provider>/<date>.yaml`."""
 
@@ -122,6 +129,9 @@ class PriceFile(FileModel):
         description="model -> resolution (any: it has none) -> tier -> price per unit of the quantity"
     )
     unit: UnitEntry | None = Field(None, description="Given when the rates are not in the currency itself.")
+    model_periods: dict[Name, PeriodEntry] = Field(
+        {}, description="Models whose rates are in force for a part of the table's period only."
+    )
     unpriced: list[UnpricedEntry] = []
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []

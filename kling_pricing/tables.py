@@ -37,6 +37,7 @@ from kling_pricing.price_table import (
     Billing,
     Cell,
     Cells,
+    Period,
     PriceBook,
     PriceTable,
     Quantity,
@@ -291,7 +292,28 @@ def _table(document: Document, data: bytes, *, folder: str) -> PriceTable:
         unreached=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
+        model_periods=_model_periods(entry, document),
     )
+
+
+def _model_periods(entry: PriceFile, document: Document) -> dict[str, Period]:
+    """The periods of models, each narrower than the table's and within it."""
+    periods = {}
+    for model, own in entry.model_periods.items():
+        path = ("model_periods", model)
+        if model not in entry.rates:
+            raise document.error(path, f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}")
+        if own.valid_from is None and own.valid_until is None:
+            raise document.error(path, "narrows nothing; give valid_from, valid_until or both")
+        since, until = own.valid_from or entry.valid_from, own.valid_until or entry.valid_until
+        if since and until and since >= until:
+            raise document.error(path, "holds no instant of the table's period; it must begin before it ends")
+        if entry.valid_from and since and since < entry.valid_from:
+            raise document.error((*path, "valid_from"), "is before the table's own; leave it out")
+        if entry.valid_until and until and until > entry.valid_until:
+            raise document.error((*path, "valid_until"), "is after the table's own; leave it out")
+        periods[model] = Period(since, until)
+    return periods
 
 
 def _check_choices(entry: PriceFile, document: Document) -> None:

@@ -507,3 +507,22 @@ def test_the_endpoint_tells_format_and_provider() -> None:
     refused = run("quote", "-", "--url", "api.qingbo.ai", *AT, stdin=request)
     assert "url must be the http or https URL" in refused.stdout
     assert refused.returncode == 1
+
+
+def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None:
+    """`tables show` tells them, and `tables diff` that they differ."""
+    (tmp_path / "prices" / "acme").mkdir(parents=True)
+    narrowed = "model_periods: {kling-v3: {valid_from: 2026-12-01}}\n"
+    earlier = PRICES.replace("valid_from: null", "valid_from: null\nvalid_until: 2026-11-01")
+    later = PRICES.replace("valid_from: null", "valid_from: 2026-11-01") + narrowed
+    (tmp_path / "prices" / "acme" / "a.yaml").write_text(earlier, encoding="utf-8")
+    (tmp_path / "prices" / "acme" / "b.yaml").write_text(later, encoding="utf-8")
+    shown = run("tables", "show", "acme/b", "--tables", tmp_path)
+    assert "kling-v3 in force: from 2026-12-01" in shown.stdout
+    data = json.loads(run("tables", "show", "acme/b", "--json", "--tables", tmp_path).stdout)
+    assert data["model_periods"] == {
+        "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}
+    }
+    differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
+    assert "the periods of single models differ" in differs.stdout
+    assert differs.returncode == 1
