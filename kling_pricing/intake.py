@@ -154,11 +154,16 @@ def read_request(
     if unknown:  # only what can change a price is worth trying out
         unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
     readings: tuple[Mapping[str, Any], ...] = ()
-    if said.open:  # these are open even where the API has a default
-        contested = tuple([fact for fact in said.open if said.facts.get(fact) is None])
+    possible = said.open or {}
+    if possible:  # these are open even where the API has a default
+        possible = {
+            fact: tuple(dict.fromkeys(capabilities.defaults[fact] if each is None else each for each in values))
+            for fact, values in possible.items()
+        }
+        contested = tuple([fact for fact in possible if said.facts.get(fact) is None])
         unknown = tuple(dict.fromkeys((*contested, *unknown)))
-        readings = fillings(facts, contested, [said.open[fact] for fact in contested])
-    completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
+        readings = fillings(facts, contested, [possible[fact] for fact in contested])
+    completions = capabilities.completions(facts, unknown, possible) if unknown else ()
     read = VideoRequest(
         name,
         said.facts["model"],

@@ -174,7 +174,7 @@ def _undecided(table: PriceTable, request: VideoRequest) -> str:
 def _open_field(request: VideoRequest, fact: str) -> str:
     values = dict.fromkeys(reading[fact] for reading in request.readings)
     readings = " or ".join(shown(value) for value in values)
-    return f"{request.field(fact)} (given as {readings})" if len(values) > 1 else request.field(fact)
+    return f"{request.field(fact)} (read as {readings})" if len(values) > 1 else request.field(fact)
 
 
 def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> _Priced:

@@ -172,7 +172,8 @@ class Said:
         facts: fact -> value, for every fact the payload determines; `model` is as the caller wrote it.
         fields: input -> the wire field that says it, such as `images` -> `image_urls`.
         media: the files it names.
-        open: fact -> the values it may have, where the payload contradicts itself or leaves it to the API.
+        open: fact -> the values it may have, where the payload contradicts itself or leaves it to the API;
+            None among them is the API's default.
     """
 
     facts: dict[str, Any]
