@@ -15,7 +15,7 @@ from kling_pricing.endpoints import Endpoint, Submission
 from kling_pricing.findings import Note, Violation, reportable, shown
 from kling_pricing.media import MediaFacts, Medium
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID, Facts, VideoRequest
-from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold
+from kling_pricing.rules import Choice, Condition, Conditions, OneOf, compile_choice, compile_filter, hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class ModelCapabilities:
         media: limits of the files.
         source: where the model's limits were published.
         general_action: the action that the inputs may turn into another.
-        assumable: the defaults of facts that the model takes.
+        assumable: the defaults of facts that the model takes and could have otherwise.
         open_facts: the facts that have no default and are not known unless the payload says so.
     """
 
@@ -99,7 +99,16 @@ class ModelCapabilities:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "general_action", self.defaults.get("action"))
-        taken = {fact: value for fact, value in self.defaults.items() if fact in self.fields}
+        alone = {
+            fact
+            for rule in self.rules
+            if not rule.when and not rule.warning
+            for fact, condition in rule.need.items()
+            if isinstance(condition, OneOf) and len(condition.values) == 1
+        }
+        taken = {
+            fact: self.defaults[fact] for fact in self.defaults if fact in self.fields and fact not in alone
+        }
         object.__setattr__(self, "assumable", taken)
         spoken_of = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
         unknown = [fact for fact in spoken_of if UNSAID[fact] is None and fact not in self.defaults]
