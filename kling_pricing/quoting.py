@@ -5,7 +5,7 @@ Pure: it reads no clock when `at` is given, opens no connection, and changes not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -70,13 +70,40 @@ def quote(
             "; ".join(violation.message for violation in broken),
             violations=broken,
             suggestions=nearest_valid(
-                request, resolved, book, media=media, allow_unknown=allow_unknown, url=url
+                request,
+                resolved,
+                book,
+                media=media,
+                allow_unknown=allow_unknown,
+                url=url,
+                is_priced=_pricing(resolved, book, provider, when),
             ),
         )
     table = choose_table(resolved, book, provider, when)
     if resolved.format_assumed:
         found += _other_readings(resolved, table, book)
     return price(table, resolved, _notes(resolved, table, found, when))
+
+
+def _pricing(
+    request: VideoRequest, book: PriceBook, provider: str | None, when: datetime
+) -> Callable[[VideoRequest], bool] | None:
+    """Tells whether a request like this one has a price; None when no table prices any."""
+    try:
+        table = choose_table(request, book, provider, when)
+    except PriceNotFoundError:
+        return None
+    if request.facts["model"] not in table.models:
+        return None
+
+    def is_priced(other: VideoRequest) -> bool:
+        try:
+            price(table, other)
+        except PriceNotFoundError:
+            return False
+        return True
+
+    return is_priced
 
 
 def check(
