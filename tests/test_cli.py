@@ -526,3 +526,13 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
     differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
     assert "the periods of single models differ" in differs.stdout
     assert differs.returncode == 1
+
+
+def test_a_total_with_a_range_in_it_is_the_most() -> None:
+    """Ranges count with their maximum, and the total says so; a total of exact prices does not."""
+    motion = json.loads((EXAMPLES / "tasks_v2" / "motion_control.json").read_text(encoding="utf-8"))
+    clip = {"model_name": "kling-v3", "prompt": "a boat"}
+    result = run("quote", "-", *AT, stdin=lines([motion, clip]))
+    assert result.stdout.splitlines()[-1] == "total at most 3.822 USD"
+    exact = run("quote", "-", *AT, stdin=lines([clip, clip]))
+    assert exact.stdout.splitlines()[-1] == "total 0.84 USD"
