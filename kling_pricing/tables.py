@@ -287,7 +287,7 @@ def _table(document: Document, data: bytes, *, folder: str) -> PriceTable:
         billing=_billing(entry),
         tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
         quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
-        rates=_rates(entry),
+        rates=_rates(entry, document),
         unpriced=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
         unreached=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unreached),
         notes=table_notes(entry.notes),
@@ -347,8 +347,11 @@ def _quantity(entry: QuantityEntry) -> Quantity:
     return Quantity(entry.fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum)
 
 
-def _rates(entry: PriceFile) -> dict[Cell, Rate]:
-    return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
+def _rates(entry: PriceFile, document: Document) -> dict[Cell, Rate]:
+    try:
+        return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
+    except ValueError as error:
+        raise document.error(("unit", "value"), str(error)) from None
 
 
 def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:

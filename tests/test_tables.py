@@ -497,3 +497,40 @@ def test_a_models_period_lies_within_its_tables(
     error = refusal(folder({"prices/acme/2026.yaml": f"{YEAR}model_periods:\n  {entry}\n"}))
     assert error.key_path == key_path
     assert problem in error.problem
+
+
+IN_UNITS = "extends: kling/2026-09-20\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+
+
+def test_a_units_value_of_ones_own_prices_every_cell(folder: Folder) -> None:
+    """Exactly, as long as every price fits into the nine decimals that are kept."""
+    book = load_price_book(folder({"prices/kling/ours.yaml": IN_UNITS + "unit_value: '0.0987654'\n"}))
+    quoted = quote({"model_name": "kling-custom-voice"}, book=book, at=AT)  # 0.05 units
+    assert (quoted.total, quoted.list_total) == (Decimal("0.00493827"), Decimal("0.007"))
+
+
+@pytest.mark.parametrize(
+    ("content", "key_path", "problem"),
+    [
+        ("unit_value: 0.098765432\n", "unit_value", "make 0.0790123456 USD (kling-3.0-turbo 720p audio)"),
+        (
+            "rates: {kling-v3: {720p: {silent: 0.123456789}}}\n",
+            "rates",
+            "make 0.01728395046 USD (kling-v3 720p",
+        ),
+    ],
+)
+def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: str, problem: str) -> None:
+    """Units that make a price of more decimals than are kept are refused, with the cell and the remedy."""
+    error = refusal(folder({"prices/kling/ours.yaml": IN_UNITS + content}))
+    assert error.key_path == key_path
+    assert problem in error.problem
+    assert "give them fewer decimals" in error.problem
+
+
+def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
+    """The same holds for a price file whose rates are in units."""
+    prices = PRICES + "unit: {name: credit, value: 0.00000001}\n"
+    error = refusal(folder({"prices/acme/a.yaml": prices}))
+    assert error.key_path == "unit.value"
+    assert "0.05 credits at 0.00000001 make 0.0000000005 EUR (kling-v2-6 720p silent)" in error.problem
