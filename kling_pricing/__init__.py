@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import (
     CapabilityError,
     KlingPricingError,
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CapabilityError",
+    "Endpoint",
     "KlingPricingError",
     "LineItem",
     "MediaFacts",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import KlingPricingError
 
 _URL = re.compile(
-    r"(?i:https?)://(?:[^/?#@\s]*@)?(\[[^\]/?#@\s]*\]|[^/?#@:\s]+)(?::[0-9]*)?([^?#\s]*)(?:[?#].*)?"
+    r"(?i:https?)://(?:[^/?#@\\\s]*@)?(\[[^\]/?#@\\\s]*\]|[^/?#@:\\\s]+)(?::[0-9]*)?(|/[^?#\\\s]*)(?:[?#].*)?"
 )
 
 

@@ -154,12 +154,9 @@ def read_request(
     if unknown:  # only what can change a price is worth trying out
         unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
     readings: tuple[Mapping[str, Any], ...] = ()
-    possible = said.open or {}
-    if possible:  # these are open even where the API has a default
-        possible = {
-            fact: tuple(dict.fromkeys(capabilities.defaults[fact] if each is None else each for each in values))
-            for fact, values in possible.items()
-        }
+    possible: Mapping[str, tuple[Any, ...]] = {}
+    if said.open:  # these are open even where the API has a default
+        possible = _possible(said.open, capabilities.defaults)
         contested = tuple([fact for fact in possible if said.facts.get(fact) is None])
         unknown = tuple(dict.fromkeys((*contested, *unknown)))
         readings = fillings(facts, contested, [possible[fact] for fact in contested])
@@ -180,6 +177,16 @@ def read_request(
         endpoint,
     )
     return read, matrix
+
+
+def _possible(
+    values_of: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]
+) -> dict[str, tuple[Any, ...]]:
+    """The values that each open fact may have, each once, the API's default in its place."""
+    return {
+        fact: tuple(dict.fromkeys(defaults.get(fact) if each is None else each for each in values))
+        for fact, values in values_of.items()
+    }
 
 
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kling_pricing import (
     CapabilityError,
@@ -25,6 +27,7 @@ QINGBO = "https://www.qingbo.dev/v1/tasks"
 NEWER = "https://api.qingbo.ai/v1/tasks"
 OFFICIAL = "https://api-singapore.klingai.com"
 GATEWAY = "http://localhost:8080"
+BOOK = load_price_book()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,19 @@ def test_a_path_can_say_what_is_made(book: PriceBook) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/v1/videos", "ftp://qingbo.dev/v1/tasks", "https://", "qingbo.dev", 7, b"x"]
+    "url",
+    [
+        "",
+        "/v1/videos",
+        "ftp://qingbo.dev/v1/tasks",
+        "https://",
+        "qingbo.dev",
+        "https://qingbo.dev\\@example.com/v1/tasks",
+        "https://a@b@qingbo.dev/v1/tasks",
+        "https://qingbo.dev/v1/tasks\n",
+        7,
+        b"x",
+    ],
 )
 def test_an_url_that_is_none_is_an_error(book: PriceBook, url: Any) -> None:
     """The error says what is expected; it does not repeat the text, which may carry a key."""
@@ -245,3 +260,13 @@ def test_endpoints_of_a_capability_file_are_checked(
         load_price_book(folder({"capabilities/tasks.yaml": changed}))
     assert caught.value.key_path == key_path
     assert problem in caught.value.problem
+
+
+@given(st.text() | st.from_regex(r"https?://[a-z@:.\\/?#\[\]]*/v1/tasks", fullmatch=True))
+def test_any_text_is_an_endpoint_or_an_error_of_ours(text: str) -> None:
+    """Nothing else is raised, and only a listed host tells a provider."""
+    try:
+        found = BOOK.endpoint(text)
+    except KlingPricingError:
+        return
+    assert found.provider is None or any(host in text.lower() for host in BOOK.hosts)

@@ -886,3 +886,14 @@ def test_what_openais_sdk_really_sends_is_read(gateway: tuple[str, list[tuple[st
     assert json_type == "application/json"
     assert parse(json.loads(plain_json)).facts == expected
     assert priced(fields).total == priced(json.loads(plain_json)).total == Decimal("3.0")
+
+
+def test_without_a_default_a_duration_that_may_not_be_billed_has_no_price(tmp_path: Path) -> None:
+    """A matrix of one's own that takes the default away leaves nothing to span the price with."""
+    text = bundled("capabilities", "openai_videos.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "capabilities" / "openai_videos.yaml"
+    path.parent.mkdir()
+    path.write_text(text.replace("action: generate, duration_s: 5", "action: generate"), encoding="utf-8")
+    payload = job(V25, size="720x1280", output={"duration": 10})
+    with pytest.raises(PriceNotFoundError, match="is not known"):
+        quote(payload, provider="tencent-vod", at=AT, book=load_price_book(tmp_path))
