@@ -388,7 +388,9 @@ class PriceBook:
         if self.contracts:
             tables = (*tables, *self.contracts.get(provider, ()))
         for table in reversed(tables):
-            if Period(table.valid_from, table.valid_until).holds(at):
+            if (table.valid_from is None or table.valid_from <= at) and (
+                table.valid_until is None or at < table.valid_until
+            ):  # as `Period.holds`, which every quote would pay for
                 return table
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
