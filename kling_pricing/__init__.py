@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import (
     BudgetError,
     BudgetExceededError,
@@ -42,6 +43,7 @@ __all__ = [
     "BudgetGuard",
     "Budgets",
     "CapabilityError",
+    "Endpoint",
     "IdempotencyError",
     "KlingPricingError",
     "LedgerError",

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple, cast
 
+from kling_pricing.endpoints import Endpoint, Submission
 from kling_pricing.findings import Note, Violation, reportable, shown
 from kling_pricing.media import MediaFacts, Medium
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID, Facts, VideoRequest
-from kling_pricing.rules import Choice, Condition, Conditions, compile_choice, compile_filter, hold
+from kling_pricing.rules import Choice, Condition, Conditions, OneOf, compile_choice, compile_filter, hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class ModelCapabilities:
         media: limits of the files.
         source: where the model's limits were published.
         general_action: the action that the inputs may turn into another.
-        assumable: the defaults of facts that the model takes.
+        assumable: the defaults of facts that the model takes and could have otherwise.
         open_facts: the facts that have no default and are not known unless the payload says so.
     """
 
@@ -98,7 +99,16 @@ class ModelCapabilities:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "general_action", self.defaults.get("action"))
-        taken = {fact: value for fact, value in self.defaults.items() if fact in self.fields}
+        alone = {
+            fact
+            for rule in self.rules
+            if not rule.when and not rule.warning
+            for fact, condition in rule.need.items()
+            if isinstance(condition, OneOf) and len(condition.values) == 1
+        }
+        taken = {
+            fact: self.defaults[fact] for fact in self.defaults if fact in self.fields and fact not in alone
+        }
         object.__setattr__(self, "assumable", taken)
         spoken_of = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
         unknown = [fact for fact in spoken_of if UNSAID[fact] is None and fact not in self.defaults]
@@ -180,12 +190,14 @@ class CapabilityMatrix:
         models: canonical name -> what is accepted for it.
         names: every model name of this wire -> canonical name, and the facts that the name implies.
         sources: where the matrix was published, for people.
+        submissions: where its payloads are sent.
     """
 
     wire_format: str
     models: Mapping[str, ModelCapabilities]
     names: Mapping[str, tuple[str, Mapping[str, Any]]]
     sources: tuple[str, ...]
+    submissions: tuple[Submission, ...] = ()
 
 
 def fillings(
@@ -228,7 +240,25 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     if request.media:
         for limit in capabilities.media:
             _hold_media(limit, request, broken, notes)
+    if request.endpoint is not None:
+        broken.extend(_sent_elsewhere(matrix, request, request.endpoint))
     return broken, notes
+
+
+def _sent_elsewhere(matrix: CapabilityMatrix, request: VideoRequest, endpoint: Endpoint) -> Iterator[Violation]:
+    """The violation of a request that is posted to where something else is made."""
+    submission = endpoint.submission(request.wire_format)
+    action = request.facts["action"]
+    if submission is None or not submission.actions or action in submission.actions:
+        return
+    made = " or ".join(submission.actions)
+    places = ", ".join(each.path for each in matrix.submissions if action in each.actions)
+    decisive = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
+    remedy = f"post it to {places}, or change its inputs" if places else "change its inputs"
+    message = f"{decisive} a {shown(action)} request, but {submission.path} makes {made}; {remedy}"
+    yield Violation(
+        "endpoint_action", "url", submission.path, list(submission.actions), message, submission.source
+    )
 
 
 def _untaken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:

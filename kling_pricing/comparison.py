@@ -66,6 +66,7 @@ class _Settings(NamedTuple):
     wire_format: str
     media: MediaLike | None
     allow_unknown: bool
+    url: str | None
 
 
 def compare(
@@ -77,6 +78,7 @@ def compare(
     book: PriceBook | None = None,
     media: MediaLike | None = None,
     allow_unknown: bool = False,
+    url: str | None = None,
 ) -> list[Option]:
     """Says what the same job costs across resolutions, audio on and off, models and providers.
 
@@ -93,7 +95,7 @@ def compare(
         CapabilityError: the model is missing or unknown.
         PriceNotFoundError: the provider named is unknown.
         TableError: a table cannot be loaded.
-        KlingPricingError: `at` or `media` cannot be used.
+        KlingPricingError: `at`, `media` or `url` cannot be used.
     """
     if book is None:
         from kling_pricing.tables import default_price_book  # noqa: PLC0415 (reading YAML is slow)
@@ -101,11 +103,13 @@ def compare(
         book = default_price_book()
     when = instant(at)
     payload = read_payload(request)
-    read, matrix = read_request(payload, book, wire_format, provider, media, allow_unknown=allow_unknown)
+    read, matrix = read_request(
+        payload, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
+    )
     own = own_provider(read, book, provider)
     if own is not None and own not in book.tables:
         book.table(own, when)  # raises, and names the providers there are
-    settings = _Settings(book, read.wire_format, media, allow_unknown)
+    settings = _Settings(book, read.wire_format, media, allow_unknown, url)
     reasons = "; ".join(violation.message for violation in violations(matrix, read))
     options = []
     for variant in (_Variant(payload, read, {}, reasons), *_variants(payload, read, settings)):
@@ -128,6 +132,8 @@ def compare(
 
 def own_provider(request: VideoRequest, book: PriceBook, provider: str | None) -> str | None:
     """Who would bill the request as it is; None when several or none could."""
+    if provider is None and request.endpoint is not None:
+        provider = request.endpoint.provider
     if provider is not None:
         return provider
     speaking = book.providers.get(request.wire_format, ())
@@ -158,6 +164,7 @@ def _option(
                 book=settings.book,
                 media=settings.media,
                 allow_unknown=settings.allow_unknown,
+                url=settings.url,
             )
         except PriceNotFoundError as error:
             instead = f"; priced instead: {'; '.join(error.priced_instead)}"
@@ -239,6 +246,7 @@ def _read(payload: Mapping[str, Any], changes: Mapping[str, Any], settings: _Set
             None,
             settings.media,
             allow_unknown=settings.allow_unknown,
+            url=settings.url,
         )
     except (WireFormatError, CapabilityError):
         return None

@@ -70,7 +70,7 @@ def _contract(
         valid_from=valid_from,
         valid_until=valid_until,
         sources=table_sources(entry.sources),
-        rates=_rates(entry, base, document),
+        rates=_checked_rates(entry, base, document),
         notes=(*base.notes, *table_notes(entry.notes)),
         contract=Contract(
             list_rates=dict(base.rates),
@@ -78,6 +78,13 @@ def _contract(
             own_cells=frozenset(cell for cell, _ in cells(entry.rates)),
         ),
     )
+
+
+def _checked_rates(entry: ContractFile, base: PriceTable, document: Document) -> dict[Cell, Rate]:
+    try:
+        return _rates(entry, base, document)
+    except ValueError as error:
+        raise document.error(("rates",) if entry.unit_value is None else ("unit_value",), str(error)) from None
 
 
 def _rates(entry: ContractFile, base: PriceTable, document: Document) -> dict[Cell, Rate]:

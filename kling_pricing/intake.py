@@ -13,10 +13,11 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities, fillings
+from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
-from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.price_table import PriceBook, PriceTable, period
 from kling_pricing.request import Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import marked_formats
@@ -98,8 +99,11 @@ def read_request(
     media: MediaLike | None = None,
     *,
     allow_unknown: bool = False,
+    url: str | None = None,
 ) -> tuple[VideoRequest, CapabilityMatrix]:
     """Reads a payload: finds the model, applies its API's defaults and lets the inputs decide the action.
+
+    `url` is where it is posted to, which tells the wire format when that is not given.
 
     Returns:
         The request, and the matrix it is to be held against.
@@ -107,6 +111,7 @@ def read_request(
     Raises:
         WireFormatError: the payload does not have the wire format's shape.
         CapabilityError: the model is missing or not one the wire format knows.
+        KlingPricingError: `book`, `media` or `url` cannot be used.
     """
     payload = read_payload(request)
     if provider is not None and not isinstance(provider, str):
@@ -119,7 +124,13 @@ def read_request(
         )
     if media is not None and not isinstance(media, Mapping):
         raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
-    name, assumed = (wire_format, False) if wire_format is not None else choose_format(payload, book, provider)
+    endpoint = None if url is None else book.endpoint(url)
+    if wire_format is not None:
+        name, assumed = wire_format, False
+    elif endpoint is not None:
+        name, assumed = _format_at(endpoint, payload, book, provider)
+    else:
+        name, assumed = choose_format(payload, book, provider)
     wire = wire_format_named(name)
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
@@ -143,11 +154,13 @@ def read_request(
     if unknown:  # only what can change a price is worth trying out
         unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
     readings: tuple[Mapping[str, Any], ...] = ()
+    possible: Mapping[str, tuple[Any, ...]] = {}
     if said.open:  # these are open even where the API has a default
-        contested = tuple([fact for fact in said.open if said.facts.get(fact) is None])
+        possible = _possible(said.open, capabilities.defaults)
+        contested = tuple([fact for fact in possible if said.facts.get(fact) is None])
         unknown = tuple(dict.fromkeys((*contested, *unknown)))
-        readings = fillings(facts, contested, [said.open[fact] for fact in contested])
-    completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
+        readings = fillings(facts, contested, [possible[fact] for fact in contested])
+    completions = capabilities.completions(facts, unknown, possible) if unknown else ()
     read = VideoRequest(
         name,
         said.facts["model"],
@@ -161,8 +174,19 @@ def read_request(
         unknown,
         assumed,
         readings,
+        endpoint,
     )
     return read, matrix
+
+
+def _possible(
+    values_of: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]
+) -> dict[str, tuple[Any, ...]]:
+    """The values that each open fact may have, each once, the API's default in its place."""
+    return {
+        fact: tuple(dict.fromkeys(defaults.get(fact) if each is None else each for each in values))
+        for fact, values in values_of.items()
+    }
 
 
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
@@ -196,6 +220,21 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
         if len(fitting) == 1:
             return fitting[0], False
     return DEFAULT_WIRE_FORMAT, True
+
+
+def _format_at(
+    endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
+) -> tuple[str, bool]:
+    """The wire format of a payload that is posted to an endpoint, and whether nothing decided it.
+
+    Of the formats that the endpoint takes, should there be several, the payload chooses as ever; one that
+    looks like none of them is read as the first, so that the error tells what it has too much.
+    """
+    taken = endpoint.wire_formats
+    if len(taken) == 1:
+        return taken[0], False
+    chosen, assumed = choose_format(payload, book, provider or endpoint.provider)
+    return (taken[0], True) if taken and chosen not in taken else (chosen, assumed)
 
 
 def _fits(name: str, payload: Mapping[str, Any], book: PriceBook) -> bool:
@@ -234,11 +273,15 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
 def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, at: datetime) -> PriceTable:
     """The price table of the provider in force at an instant.
 
-    The provider is the one given, else the one whose API speaks the request's wire format, if there is one.
+    The provider is the one given, else the one at whose host the request is posted, else the one whose API
+    speaks its wire format, if there is one.
 
     Raises:
-        PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
+        PriceNotFoundError: no provider can be chosen, none of its tables is in force, or the one in force does
+            not price the model then.
     """
+    if provider is None and request.endpoint is not None:
+        provider = request.endpoint.provider
     if provider is None:
         providers = book.providers.get(request.wire_format, ())
         if len(providers) != 1:
@@ -273,7 +316,20 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             provider=provider,
             model=request.facts["model"],
         )
+    if table.model_periods:
+        _check_model_period(table, request.facts["model"], at)
     return table
+
+
+def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
+    own = table.model_periods.get(model)
+    if own is not None and not own.holds(at):
+        raise PriceNotFoundError(
+            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(own)} only; "
+            "price at an instant within that, or add a table of your own",
+            provider=table.provider,
+            model=model,
+        )
 
 
 def _prices_format(table: PriceTable, wire_format: str) -> bool:

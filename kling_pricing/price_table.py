@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kling_pricing.capabilities import CapabilityMatrix
+from kling_pricing.endpoints import Endpoint, Submission
+from kling_pricing.endpoints import endpoint as find_endpoint
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, round_to
@@ -77,6 +79,19 @@ class Rate(NamedTuple):
     unit_price: Decimal
     description: str
     own_units: Decimal | None = None
+
+
+class Period(NamedTuple):
+    """A half-open period: from its first instant, up to the first that is no longer in it; None is open."""
+
+    valid_from: datetime | None
+    valid_until: datetime | None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether an instant is in it."""
+        return (self.valid_from is None or self.valid_from <= at) and (
+            self.valid_until is None or at < self.valid_until
+        )
 
 
 class Contract(NamedTuple):
@@ -177,6 +192,7 @@ class PriceTable:
         rates: cell -> rate.
         unpriced: what the API allows but nobody published a price for.
         own_unit: the provider's own unit, in which the rates were published; None: the currency.
+        model_periods: the models that it prices for a part of its period only.
         contract: what a customer pays instead, if this is a contract's table; its `rates` are then the
             contract's.
         unreached: rates that the API's rules of today cannot reach, kept for re-pricing the past.
@@ -208,6 +224,7 @@ class PriceTable:
     unreached: tuple[Cells, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
+    model_periods: Mapping[str, Period] = field(default_factory=dict)
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
@@ -270,6 +287,8 @@ class PriceBook:
         contracts: provider -> the customer's own tables, which come before the published ones.
         providers: wire format -> the providers whose API speaks it.
         formats: provider -> the wire formats its API speaks, the main one first.
+        hosts: host -> the provider whose API is reached there.
+        paths: path of a URL -> what is submitted there.
         marking_models: model name as written -> the one wire format that knows it.
         priced_facts: the facts that can change a price in any of the tables.
         other_defaults: (provider, wire format, model name as written) -> the defaults that differ where the
@@ -281,6 +300,8 @@ class PriceBook:
     contracts: Mapping[str, tuple[PriceTable, ...]] = field(default_factory=dict)
     providers: Mapping[str, tuple[str, ...]] = field(init=False)
     formats: Mapping[str, tuple[str, ...]] = field(init=False)
+    hosts: Mapping[str, str] = field(init=False)
+    paths: Mapping[str, tuple[Submission, ...]] = field(init=False)
     marking_models: Mapping[str, str] = field(init=False)
     priced_facts: frozenset[str] = field(init=False)
     other_defaults: Mapping[tuple[str, str, str], tuple[OtherDefault, ...]] = field(init=False)
@@ -309,6 +330,18 @@ class PriceBook:
         object.__setattr__(self, "marking_models", marking)
         object.__setattr__(self, "priced_facts", frozenset(priced))
         object.__setattr__(self, "other_defaults", self._other_defaults())
+        hosts = {
+            host: provider
+            for provider, tables in self.tables.items()
+            for table in tables
+            for host in table.hosts
+        }
+        paths: dict[str, tuple[Submission, ...]] = {}
+        for matrix in self.matrices.values():
+            for each in matrix.submissions:
+                paths[each.path] = (*paths.get(each.path, ()), each)
+        object.__setattr__(self, "hosts", hosts)
+        object.__setattr__(self, "paths", paths)
 
     def _other_defaults(self) -> dict[tuple[str, str, str], tuple[OtherDefault, ...]]:
         found: dict[tuple[str, str, str], tuple[OtherDefault, ...]] = {}
@@ -329,6 +362,17 @@ class PriceBook:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))
 
+    def endpoint(self, url: str) -> Endpoint:
+        """What a URL says of the payloads that are posted to it: who bills, and what can be submitted there.
+
+        The host is looked up among those of the price tables, the path among the endpoints of the capability
+        matrices, below any folder. Neither needs to be known: a gateway of one's own may have any host.
+
+        Raises:
+            KlingPricingError: it is no http or https URL.
+        """
+        return find_endpoint(url, self.hosts, self.paths, self.formats)
+
     def table(self, provider: str, at: datetime) -> PriceTable:
         """The provider's table in force at an instant.
 
@@ -346,7 +390,7 @@ class PriceBook:
         for table in reversed(tables):
             if (table.valid_from is None or table.valid_from <= at) and (
                 table.valid_until is None or at < table.valid_until
-            ):
+            ):  # as `Period.holds`, which every quote would pay for
                 return table
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
@@ -354,12 +398,12 @@ class PriceBook:
         )
 
 
-def period(table: PriceTable) -> str:
-    """A table's period in words, for messages and lists."""
-    if table.valid_from is None and table.valid_until is None:
+def period(entry: PriceTable | Period) -> str:
+    """The period of a table, or of a model in it, in words, for messages and lists."""
+    if entry.valid_from is None and entry.valid_until is None:
         return "always"
-    since = "" if table.valid_from is None else f"from {_written(table.valid_from)}"
-    until = "" if table.valid_until is None else f"until {_written(table.valid_until)}"
+    since = "" if entry.valid_from is None else f"from {_written(entry.valid_from)}"
+    until = "" if entry.valid_until is None else f"until {_written(entry.valid_until)}"
     return f"{since} {until}".strip()
 
 

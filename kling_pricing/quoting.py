@@ -5,7 +5,7 @@ Pure: it reads no clock when `at` is given, opens no connection, and changes not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -36,6 +36,7 @@ def quote(
     book: PriceBook | None = None,
     media: MediaLike | None = None,
     allow_unknown: bool = False,
+    url: str | None = None,
 ) -> Quote:
     """Says what a request will cost, exactly, before it is submitted.
 
@@ -48,28 +49,61 @@ def quote(
         media: URL -> facts of the file there (`size_bytes`, `type`, `length_s`), checked against the API's
             limits; nothing is downloaded, and what is not known becomes a note.
         allow_unknown: ignore fields the API does not document, instead of refusing them.
+        url: the endpoint that the payload is posted to; its path tells the wire format, its host the
+            provider, where these are not given. Nothing is sent there, and it may be unknown.
 
     Raises:
         WireFormatError: the payload cannot be read.
         CapabilityError: the API would refuse the request; it has every violation, and suggestions.
         PriceNotFoundError: the request is valid, but nobody published its price.
         TableError: a table cannot be loaded.
-        KlingPricingError: `at` or `media` cannot be used.
+        KlingPricingError: `at`, `media` or `url` cannot be used.
     """
     book = _default_book() if book is None else book
     when = instant(at)
-    resolved, matrix = read_request(request, book, wire_format, provider, media, allow_unknown=allow_unknown)
+    resolved, matrix = read_request(
+        request, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
+    )
     broken, found = examine(matrix, resolved)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
             violations=broken,
-            suggestions=nearest_valid(request, resolved, book, media=media, allow_unknown=allow_unknown),
+            suggestions=nearest_valid(
+                request,
+                resolved,
+                book,
+                media=media,
+                allow_unknown=allow_unknown,
+                url=url,
+                is_priced=_pricing(resolved, book, provider, when),
+            ),
         )
     table = choose_table(resolved, book, provider, when)
     if resolved.format_assumed:
         found += _other_readings(resolved, table, book)
     return price(table, resolved, _notes(resolved, table, found, when))
+
+
+def _pricing(
+    request: VideoRequest, book: PriceBook, provider: str | None, when: datetime
+) -> Callable[[VideoRequest], bool] | None:
+    """Tells whether a request like this one has a price; None when no table prices any."""
+    try:
+        table = choose_table(request, book, provider, when)
+    except PriceNotFoundError:
+        return None
+    if request.facts["model"] not in table.models:
+        return None
+
+    def is_priced(other: VideoRequest) -> bool:
+        try:
+            price(table, other)
+        except PriceNotFoundError:
+            return False
+        return True
+
+    return is_priced
 
 
 def check(
@@ -81,6 +115,7 @@ def check(
     book: PriceBook | None = None,
     media: MediaLike | None = None,
     allow_unknown: bool = False,
+    url: str | None = None,
 ) -> list[Violation]:
     """Says every reason why the API would refuse a request; an empty list when it would accept it.
 
@@ -90,7 +125,7 @@ def check(
     Raises:
         PriceNotFoundError: the provider named is unknown or has no table in force.
         TableError: a table cannot be loaded.
-        KlingPricingError: `at` or `media` cannot be used, or the payload is not a JSON object.
+        KlingPricingError: `at`, `media` or `url` cannot be used, or the payload is not a JSON object.
     """
     book = _default_book() if book is None else book
     when = instant(at)
@@ -98,7 +133,7 @@ def check(
         book.table(provider, when)
     try:
         resolved, matrix = read_request(
-            request, book, wire_format, provider, media, allow_unknown=allow_unknown
+            request, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
         )
     except (CapabilityError, WireFormatError) as error:
         if not error.violations:
@@ -166,7 +201,7 @@ def _undecided(table: PriceTable, request: VideoRequest) -> str:
 def _open_field(request: VideoRequest, fact: str) -> str:
     values = dict.fromkeys(reading[fact] for reading in request.readings)
     readings = " or ".join(shown(value) for value in values)
-    return f"{request.field(fact)} (given as {readings})" if len(values) > 1 else request.field(fact)
+    return f"{request.field(fact)} (read as {readings})" if len(values) > 1 else request.field(fact)
 
 
 def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> _Priced:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple, TypedDict, get_args, get_type_hints
 
+from kling_pricing.endpoints import Endpoint
 from kling_pricing.media import MediaFacts, Medium
 
 _IMAGE_MARKER = re.compile(r"<<<image_([0-9]+)>>>")
@@ -171,7 +172,8 @@ class Said:
         facts: fact -> value, for every fact the payload determines; `model` is as the caller wrote it.
         fields: input -> the wire field that says it, such as `images` -> `image_urls`.
         media: the files it names.
-        open: fact -> the values it may have, where the payload contradicts itself or leaves it to the API.
+        open: fact -> the values it may have, where the payload contradicts itself or leaves it to the API;
+            None among them is the API's default.
     """
 
     facts: dict[str, Any]
@@ -197,6 +199,7 @@ class VideoRequest(NamedTuple):
         open_facts: the facts that the completions fill in.
         format_assumed: whether nothing decided the wire format, so that the default was taken.
         readings: the facts with every value that a payload which contradicts itself gives them; else empty.
+        endpoint: what the URL that it is posted to says; None when no URL is given.
     """
 
     wire_format: str
@@ -211,6 +214,7 @@ class VideoRequest(NamedTuple):
     open_facts: tuple[str, ...] = ()
     format_assumed: bool = False
     readings: tuple[Mapping[str, Any], ...] = ()
+    endpoint: Endpoint | None = None
 
     def field(self, fact: str) -> str:
         """The wire field to change for another value of `fact`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations, product
 from typing import Any
 
@@ -32,12 +32,15 @@ def nearest_valid(
     *,
     media: MediaLike | None = None,
     allow_unknown: bool = False,
+    url: str | None = None,
+    is_priced: Callable[[VideoRequest], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Finds the smallest changes that make a refused request valid.
 
     Fields the model does not take are left out; then one of duration, resolution, audio, aspect ratio and
     action is changed, then two of them, the nearest values first.
     Each suggestion has been read and checked like any other payload.
+    Of equally small ones, those that `is_priced` says have a price are preferred.
 
     Returns:
         At most `MAX_SUGGESTIONS`, each as wire field -> new value (None: leave the field out), those with
@@ -47,17 +50,25 @@ def nearest_valid(
     matrix = book.matrices[request.wire_format]
     capabilities = matrix.models[request.facts["model"]]
     left_out = {field: None for name, field in request.said.items() if name not in capabilities.fields}
-    found: list[dict[str, Any]] = []
+    priced: list[dict[str, Any]] = []
+    unpriced: list[dict[str, Any]] = []
+    fewest = 0
     for change in _changes(capabilities, request):
-        if found and (len(found) == MAX_SUGGESTIONS or len(change) > len(found[0]) - len(left_out)):
+        if (priced or unpriced) and len(change) > fewest:
             break
         amended = _amended({**body, **left_out}, request, change)
-        if (change or left_out) and _is_valid(
-            amended, request.wire_format, book, media, allow_unknown=allow_unknown
-        ):
-            stated = {request.field(fact): value for fact, value in change.items()}
-            found.append(left_out | {field: _at(amended, field, stated[field]) for field in stated})
-    return found
+        if not (change or left_out):
+            continue
+        read = _valid(amended, request.wire_format, book, media, allow_unknown=allow_unknown, url=url)
+        if read is None:
+            continue
+        fewest = len(change)
+        stated = {request.field(fact): value for fact, value in change.items()}
+        found = priced if is_priced is None or is_priced(read) else unpriced
+        found.append(left_out | {field: _at(amended, field, stated[field]) for field in stated})
+        if len(priced) == MAX_SUGGESTIONS:
+            break
+    return (priced or unpriced)[:MAX_SUGGESTIONS]
 
 
 def _amended(body: Mapping[str, Any], request: VideoRequest, change: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -78,19 +89,23 @@ def _at(body: Mapping[str, Any], field: str, value: Any) -> Any:
     return node
 
 
-def _is_valid(
+def _valid(
     body: Mapping[str, Any],
     wire_format: str,
     book: PriceBook,
     media: MediaLike | None,
     *,
     allow_unknown: bool,
-) -> bool:
+    url: str | None,
+) -> VideoRequest | None:
+    """How the API would read a payload that it would accept; None when it would not."""
     try:
-        request, matrix = read_request(body, book, wire_format, None, media, allow_unknown=allow_unknown)
+        request, matrix = read_request(
+            body, book, wire_format, None, media, allow_unknown=allow_unknown, url=url
+        )
     except (CapabilityError, WireFormatError):
-        return False
-    return not violations(matrix, request)
+        return None
+    return None if violations(matrix, request) else request
 
 
 def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:

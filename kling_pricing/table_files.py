@@ -22,6 +22,7 @@ from kling_pricing.yaml_types import (
     Name,
     Price,
     Text,
+    UrlPath,
 )
 
 
@@ -103,6 +104,13 @@ class NoteEntry(FileModel):
     since: Instant | None = Field(None, description="Only quotes from this instant on carry it.")
 
 
+class PeriodEntry(FileModel):
+    """A model's own period within its table's."""
+
+    valid_from: Instant | None = Field(None, description="None: as early as the table.")
+    valid_until: Instant | None = Field(None, description="None: as long as the table.")
+
+
 class PriceFile(FileModel):
     """One provider's rates over one period: `prices/<provider>/<date>.yaml`."""
 
@@ -121,6 +129,9 @@ class PriceFile(FileModel):
         description="model -> resolution (any: it has none) -> tier -> price per unit of the quantity"
     )
     unit: UnitEntry | None = Field(None, description="Given when the rates are not in the currency itself.")
+    model_periods: dict[Name, PeriodEntry] = Field(
+        {}, description="Models whose rates are in force for a part of the table's period only."
+    )
     unpriced: list[UnpricedEntry] = []
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
@@ -169,6 +180,16 @@ class ImpliedActionEntry(FileModel):
     source: Text
 
 
+class EndpointEntry(FileModel):
+    """A path that takes this API's payloads."""
+
+    path: UrlPath = Field(description="As the API documents it; a gateway may put a folder before it.")
+    actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
+        None, description="What it makes, where the path says so; None: the payload does."
+    )
+    source: Text
+
+
 class MediaEntry(FileModel):
     """Limits of the files a request names, checked when the caller knows their facts."""
 
@@ -200,6 +221,7 @@ class CapabilityFile(FileModel):
 
     wire_format: Name
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
+    endpoints: list[EndpointEntry] = Field([], description="Where the payloads are posted to.")
     required: list[Code]
     defaults: FactValues = Field(description="fact -> what the API takes when the payload does not say")
     implied_actions: list[ImpliedActionEntry] = []

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.findings import Note
-from kling_pricing.money import multiply, plain
+from kling_pricing.money import MAX_DECIMALS, multiply, plain, round_money
 from kling_pricing.price_table import Cell, Rate, Source
 from kling_pricing.strict_yaml import Document
 from kling_pricing.table_files import NoteEntry, SourceEntry, UnitEntry
@@ -38,16 +38,29 @@ def cells(rates: Mapping[str, Mapping[str, Mapping[str, Decimal]]]) -> Iterator[
 
 
 def make_rate(cell: Cell, price: Decimal, unit: UnitEntry | None, currency: str) -> Rate:
-    """The rate of a cell; a price in the provider's own unit becomes money, exactly."""
+    """The rate of a cell; a price in the provider's own unit becomes money, exactly.
+
+    Raises:
+        ValueError: that has more decimals than a price may have.
+    """
     if unit is None:
         return Rate(cell, price, str(cell))
     return own_unit_rate(cell, price, unit.name, unit.value, currency)
 
 
 def own_unit_rate(cell: Cell, price: Decimal, name: str, value: Decimal, currency: str) -> Rate:
-    """The rate of a cell that costs `price` units, each worth `value`."""
-    description = f"{cell}, {plain(price)} {name}s at {plain(value)} {currency}"
-    return Rate(cell, multiply(price, value), description, price)
+    """The rate of a cell that costs `price` units, each worth `value`.
+
+    Raises:
+        ValueError: that has more decimals than a price may have.
+    """
+    amount = multiply(price, value)
+    if amount != round_money(amount):
+        raise ValueError(
+            f"{plain(price)} {name}s at {plain(value)} make {plain(amount)} {currency} ({cell}), "
+            f"of which at most {MAX_DECIMALS} decimals are kept; give them fewer decimals"
+        )
+    return Rate(cell, amount, f"{cell}, {plain(price)} {name}s at {plain(value)} {currency}", price)
 
 
 def check_period(valid_from: datetime | None, valid_until: datetime | None, document: Document) -> None:

@@ -31,11 +31,13 @@ from kling_pricing.capabilities import (
 )
 from kling_pricing.contracts import load_contracts
 from kling_pricing.coverage import reachable_cells
+from kling_pricing.endpoints import Submission
 from kling_pricing.errors import TableError
 from kling_pricing.price_table import (
     Billing,
     Cell,
     Cells,
+    Period,
     PriceBook,
     PriceTable,
     Quantity,
@@ -63,7 +65,7 @@ TABLES_VARIABLE = "KLING_PRICING_TABLES"
 _DEPTHS = {"prices": 3, "capabilities": 2}
 _PLACES = "the places are prices/<provider>/<date>.yaml and capabilities/<wire format>.yaml"
 _CODES_OF_OUR_OWN = frozenset(
-    {"field_not_taken", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
+    {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
 )
 
 
@@ -107,6 +109,7 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
             _check_coverage(table, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
     published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
+    _check_hosts(tables)
     return PriceBook(published, matrices, load_contracts(overlays, published))
 
 
@@ -178,7 +181,16 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 raise document.error(path, problem)
             names[written] = (model, implied[written])
         models[model] = _model_capabilities(model, model_entry, entry, document)
-    return CapabilityMatrix(entry.wire_format, models, names, tuple(source.ref for source in entry.sources))
+    return CapabilityMatrix(
+        entry.wire_format,
+        models,
+        names,
+        tuple(source.ref for source in entry.sources),
+        tuple(
+            Submission(each.path, entry.wire_format, tuple(each.actions or ()), each.source)
+            for each in entry.endpoints
+        ),
+    )
 
 
 def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
@@ -193,6 +205,13 @@ def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
         if word not in words:
             raise document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(words))}")
 
+    paths: set[str] = set()
+    for place, endpoint in enumerate(entry.endpoints):
+        if endpoint.path in paths:
+            raise document.error(("endpoints", place, "path"), "is listed twice; keep one entry")
+        paths.add(endpoint.path)
+        for position, action in enumerate(endpoint.actions or ()):
+            known(action, actions, ("endpoints", place, "actions", position))
     for place, name in enumerate(entry.required):
         known(name, inputs, ("required", place))
     for place, implied in enumerate(entry.implied_actions):
@@ -268,12 +287,33 @@ def _table(document: Document, data: bytes, *, folder: str) -> PriceTable:
         billing=_billing(entry),
         tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
         quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
-        rates=_rates(entry),
+        rates=_rates(entry, document),
         unpriced=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
         unreached=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
+        model_periods=_model_periods(entry, document),
     )
+
+
+def _model_periods(entry: PriceFile, document: Document) -> dict[str, Period]:
+    """The periods of models, each narrower than the table's and within it."""
+    periods = {}
+    for model, own in entry.model_periods.items():
+        path = ("model_periods", model)
+        if model not in entry.rates:
+            raise document.error(path, f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}")
+        if own.valid_from is None and own.valid_until is None:
+            raise document.error(path, "narrows nothing; give valid_from, valid_until or both")
+        since, until = own.valid_from or entry.valid_from, own.valid_until or entry.valid_until
+        if since and until and since >= until:
+            raise document.error(path, "holds no instant of the table's period; it must begin before it ends")
+        if entry.valid_from and since and since < entry.valid_from:
+            raise document.error((*path, "valid_from"), "is before the table's own; leave it out")
+        if entry.valid_until and until and until > entry.valid_until:
+            raise document.error((*path, "valid_until"), "is after the table's own; leave it out")
+        periods[model] = Period(since, until)
+    return periods
 
 
 def _check_choices(entry: PriceFile, document: Document) -> None:
@@ -307,8 +347,11 @@ def _quantity(entry: QuantityEntry) -> Quantity:
     return Quantity(entry.fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum)
 
 
-def _rates(entry: PriceFile) -> dict[Cell, Rate]:
-    return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
+def _rates(entry: PriceFile, document: Document) -> dict[Cell, Rate]:
+    try:
+        return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
+    except ValueError as error:
+        raise document.error(("unit", "value"), str(error)) from None
 
 
 def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:
@@ -382,3 +425,19 @@ def _in_order(loaded: list[tuple[PriceTable, Document]]) -> tuple[PriceTable, ..
                 "give the earlier table a valid_until",
             )
     return tuple(table for table, _ in ordered)
+
+
+def _check_hosts(tables: Mapping[str, list[tuple[PriceTable, Document]]]) -> None:
+    """A host tells who bills, so it belongs to one provider.
+
+    Raises:
+        TableError: two providers list the same host.
+    """
+    owners: dict[str, str] = {}
+    for provider, loaded in tables.items():
+        for table, document in loaded:
+            for place, host in enumerate(table.hosts):
+                if owners.setdefault(host, provider) != provider:
+                    raise document.error(
+                        ("hosts", place), f"{host!r} is a host of {owners[host]} too; keep one"
+                    )

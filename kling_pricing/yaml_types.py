@@ -148,6 +148,11 @@ Code: TypeAlias = Annotated[
     BeforeValidator(_matching(r"[a-z][a-z0-9_]*", "small letters, digits and underscores, such as silent")),
     WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}),
 ]
+UrlPath: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_matching(r"(/[A-Za-z0-9._~-]+)+", "the path of a URL, such as /v1/videos")),
+    WithJsonSchema({"type": "string", "pattern": "^(/[A-Za-z0-9._~-]+)+$"}),
+]
 Currency: TypeAlias = Annotated[
     str,
     BeforeValidator(_matching(r"[A-Z]{3}", "three capital letters, as ISO 4217 has them, such as USD")),

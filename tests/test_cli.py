@@ -493,3 +493,46 @@ def test_tables_diff_sees_a_contracts_discount(tmp_path: Path) -> None:
     result = run("tables", "diff", "acme/a", "acme/ours", "--tables", tmp_path)
     assert result.stdout == "the contract's discount differs: none and 12.5 %\n"
     assert result.returncode == 1
+
+
+def test_the_endpoint_tells_format_and_provider() -> None:
+    """Each command that reads requests takes --url; one that is no URL is refused."""
+    request = json.dumps(video(duration=5))
+    url = ["--url", "https://api.qingbo.ai/v1/tasks"]
+    quoted = json.loads(run("quote", "-", "--json", *url, *AT, stdin=request).stdout)
+    assert (quoted["wire_format"], quoted["provider"], quoted["total"]) == ("tasks_v2", "qingbo-ai", "0.378")
+    assert run("check", "-", *url, stdin=request).returncode == 0
+    compared = run("compare", "-", *url, *AT, stdin=request)
+    assert "compared with the request as given at qingbo-ai" in compared.stdout
+    refused = run("quote", "-", "--url", "api.qingbo.ai", *AT, stdin=request)
+    assert "url must be the http or https URL" in refused.stdout
+    assert refused.returncode == 1
+
+
+def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None:
+    """`tables show` tells them, and `tables diff` that they differ."""
+    (tmp_path / "prices" / "acme").mkdir(parents=True)
+    narrowed = "model_periods: {kling-v3: {valid_from: 2026-12-01}}\n"
+    earlier = PRICES.replace("valid_from: null", "valid_from: null\nvalid_until: 2026-11-01")
+    later = PRICES.replace("valid_from: null", "valid_from: 2026-11-01") + narrowed
+    (tmp_path / "prices" / "acme" / "a.yaml").write_text(earlier, encoding="utf-8")
+    (tmp_path / "prices" / "acme" / "b.yaml").write_text(later, encoding="utf-8")
+    shown = run("tables", "show", "acme/b", "--tables", tmp_path)
+    assert "kling-v3 in force: from 2026-12-01" in shown.stdout
+    data = json.loads(run("tables", "show", "acme/b", "--json", "--tables", tmp_path).stdout)
+    assert data["model_periods"] == {
+        "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}
+    }
+    differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
+    assert "the periods of single models differ" in differs.stdout
+    assert differs.returncode == 1
+
+
+def test_a_total_with_a_range_in_it_is_the_most() -> None:
+    """Ranges count with their maximum, and the total says so; a total of exact prices does not."""
+    motion = json.loads((EXAMPLES / "tasks_v2" / "motion_control.json").read_text(encoding="utf-8"))
+    clip = {"model_name": "kling-v3", "prompt": "a boat"}
+    result = run("quote", "-", *AT, stdin=lines([motion, clip]))
+    assert result.stdout.splitlines()[-1] == "total at most 3.822 USD"
+    exact = run("quote", "-", *AT, stdin=lines([clip, clip]))
+    assert exact.stdout.splitlines()[-1] == "total 0.84 USD"

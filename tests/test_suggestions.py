@@ -67,3 +67,22 @@ def test_every_suggestion_is_valid() -> None:
         except PriceNotFoundError:
             assert check(payload, at=AT) == []
     assert followed > 100
+
+
+def test_suggestions_that_have_a_price_are_preferred() -> None:
+    """Of equally small changes; where none has one, or nobody is known to bill, they stand as they are."""
+    silent = video("kling-v3-omni", resolution="8k")
+    with pytest.raises(CapabilityError) as caught:
+        quote(silent, at=AT)
+    assert caught.value.suggestions == ({"resolution": "720p"}, {"resolution": "1080p"}, {"resolution": "4k"})
+    with_audio = {**silent, "audio": True}  # in 4k it has no price
+    with pytest.raises(CapabilityError) as caught:
+        quote(with_audio, at=AT)
+    assert caught.value.suggestions == ({"resolution": "720p"}, {"resolution": "1080p"})
+    with pytest.raises(CapabilityError) as caught:
+        quote(with_audio, provider="tencent-vod", wire_format="tasks", at=AT)
+    assert {"resolution": "4k"} not in caught.value.suggestions
+    unpriced = {"model": "kling-v1", "prompt": "a boat", "duration": 7, "extra": {}}
+    with pytest.raises(CapabilityError) as caught:
+        quote(unpriced, at=AT)
+    assert caught.value.suggestions == ({"duration": 5}, {"duration": 10})

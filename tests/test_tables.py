@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kling_pricing import PriceBook, TableError, load_price_book, quote
+from kling_pricing import PriceBook, PriceNotFoundError, TableError, compare, load_price_book, quote
 from tests.conftest import AT, PRICES, bundled, video
 
 Folder = Callable[..., Path]
@@ -423,7 +423,7 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 
 # A closed table is one that a later table of its provider follows; its file is never edited again.
 CLOSED = {
-    "qingbo-ai/2026-06-19": "80ee58ace6c81e8ef9203ccb1823c13308274482ab111e5c297ce0c60f23820c",
+    "qingbo-ai/2026-06-19": "80fb4a750b7cef7f6cf569e5e9205e1de7b938ec23091665d83ad4cdf850c613",
 }
 
 
@@ -431,3 +431,106 @@ def test_closed_tables_are_never_edited(book: PriceBook) -> None:
     """A price change is a new file: the digest of every closed table is pinned here."""
     closed = {table.id: table.digest for tables in book.tables.values() for table in tables[:-1]}
     assert closed == CLOSED
+
+
+YEAR = PRICES.replace("valid_from: null", "valid_from: 2026-01-01\nvalid_until: 2027-01-01")
+NARROWED = (
+    YEAR + "model_periods:\n  kling-v3: {valid_from: 2026-03-01, valid_until: '2026-06-01T08:00:00+02:00'}\n"
+)
+
+
+def test_a_model_may_narrow_its_tables_period(folder: Folder) -> None:
+    """From its first instant on, and no longer at its last, the model has the table's price."""
+    book = load_price_book(folder({"prices/acme/2026.yaml": NARROWED}))
+
+    def total(at: datetime, model: str = "kling-v3") -> Decimal:
+        return quote(video(model), provider="acme", at=at, book=book).total
+
+    assert total(datetime(2026, 3, 1, tzinfo=UTC)) == Decimal("0.5")
+    assert total(datetime(2026, 6, 1, 5, 59, 59, tzinfo=UTC)) == Decimal("0.5")
+    assert total(AT, "kling-v2.6") == Decimal("0.25")
+    for at in (datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC), datetime(2026, 6, 1, 6, tzinfo=UTC), AT):
+        with pytest.raises(PriceNotFoundError) as caught:
+            total(at)
+        assert str(caught.value) == (
+            f"no price of kling-v3 is in force at {at.isoformat()}: acme/2026 prices it "
+            "from 2026-03-01 until 2026-06-01T06:00:00+00:00 only; "
+            "price at an instant within that, or add a table of your own"
+        )
+        assert (caught.value.provider, caught.value.model) == ("acme", "kling-v3")
+    (own,) = [
+        each for each in compare(video(), at=AT, book=book) if each.provider == "acme" and not each.changes
+    ]
+    assert own.why_not.startswith("no price of kling-v3 is in force")
+
+
+def test_a_bound_that_a_model_leaves_out_is_its_tables(folder: Folder) -> None:
+    """A model that begins later ends with the table; in a contract over it, too."""
+    later = YEAR + "model_periods:\n  kling-v3: {valid_from: 2026-12-01}\n"
+    contract = (
+        "extends: acme/2026\ndiscount: 0.5\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    book = load_price_book(folder({"prices/acme/2026.yaml": later, "prices/acme/ours.yaml": contract}))
+    with pytest.raises(PriceNotFoundError, match="acme/ours prices it from 2026-12-01 until 2027-01-01 only"):
+        quote(video(), provider="acme", at=AT, book=book)
+    at = datetime(2026, 12, 1, tzinfo=UTC)
+    assert quote(video(), provider="acme", at=at, book=book).total == Decimal("0.25")
+
+
+@pytest.mark.parametrize(
+    ("entry", "key_path", "problem"),
+    [
+        ("kling-v9: {valid_from: 2026-02-01}", "model_periods.kling-v9", "has no rates; did you mean"),
+        ("kling-v3: {}", "model_periods.kling-v3", "narrows nothing"),
+        ("kling-v3: {valid_from: 2025-12-31}", "model_periods.kling-v3.valid_from", "before the table's own"),
+        ("kling-v3: {valid_until: 2027-01-02}", "model_periods.kling-v3.valid_until", "after the table's own"),
+        ("kling-v3: {valid_from: 2027-01-01}", "model_periods.kling-v3", "holds no instant"),
+        ("kling-v3: {valid_until: 2026-01-01}", "model_periods.kling-v3", "holds no instant"),
+        ("kling-v3: {valid_from: 2026-03-01, valid_until: 2026-03-01}", "model_periods.kling-v3", "no instant"),
+        ("kling-v3: {from: 2026-03-01}", "model_periods.kling-v3.from", "unknown key"),
+    ],
+)
+def test_a_models_period_lies_within_its_tables(
+    folder: Folder, entry: str, key_path: str, problem: str
+) -> None:
+    """A period that no instant of the table is in, or that reaches beyond it, is an error with its place."""
+    error = refusal(folder({"prices/acme/2026.yaml": f"{YEAR}model_periods:\n  {entry}\n"}))
+    assert error.key_path == key_path
+    assert problem in error.problem
+
+
+IN_UNITS = "extends: kling/2026-09-20\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+
+
+def test_a_units_value_of_ones_own_prices_every_cell(folder: Folder) -> None:
+    """Exactly, as long as every price fits into the nine decimals that are kept."""
+    book = load_price_book(folder({"prices/kling/ours.yaml": IN_UNITS + "unit_value: '0.0987654'\n"}))
+    quoted = quote({"model_name": "kling-custom-voice"}, book=book, at=AT)  # 0.05 units
+    assert (quoted.total, quoted.list_total) == (Decimal("0.00493827"), Decimal("0.007"))
+
+
+@pytest.mark.parametrize(
+    ("content", "key_path", "problem"),
+    [
+        ("unit_value: 0.098765432\n", "unit_value", "make 0.0790123456 USD (kling-3.0-turbo 720p audio)"),
+        (
+            "rates: {kling-v3: {720p: {silent: 0.123456789}}}\n",
+            "rates",
+            "make 0.01728395046 USD (kling-v3 720p",
+        ),
+    ],
+)
+def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: str, problem: str) -> None:
+    """Units that make a price of more decimals than are kept are refused, with the cell and the remedy."""
+    error = refusal(folder({"prices/kling/ours.yaml": IN_UNITS + content}))
+    assert error.key_path == key_path
+    assert problem in error.problem
+    assert "give them fewer decimals" in error.problem
+
+
+def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
+    """The same holds for a price file whose rates are in units."""
+    prices = PRICES + "unit: {name: credit, value: 0.00000001}\n"
+    error = refusal(folder({"prices/acme/a.yaml": prices}))
+    assert error.key_path == "unit.value"
+    assert "0.05 credits at 0.00000001 make 0.0000000005 EUR (kling-v2-6 720p silent)" in error.problem

@@ -299,6 +299,8 @@ def test_the_newer_billing_list_is_read() -> None:
     money = {"charge_type": "balance", "amount": "0.84", "currency": "USD", "list_price": "0.84"}
     assert billed(unit, unit) == Task("t1", "succeeded", Decimal("1.2"), "unit")
     assert billed(money) == Task("t1", "succeeded", Decimal("0.84"), "USD")
+    assert billed(money, {**money, "currency": "usd"}).amount_unit == "USD"
+    assert billed({**unit, "currency": "unit"}).amount_unit == "unit"
     with pytest.raises(WireFormatError, match="entries in USD and unit, which do not add up"):
         billed(unit, money)
     with pytest.raises(
@@ -337,7 +339,8 @@ def test_a_response_that_cannot_be_read_is_an_error(data: dict[str, Any]) -> Non
         (said("kling-3.0-turbo", duration="2"), ["duration_s_limit"]),
         (said("kling-3.0-turbo", duration="15"), []),
         (said("kling-3.0-turbo", mode="4k"), ["resolution_limit"]),
-        (said("kling-3.0-turbo", sound="on"), ["field_not_taken"]),
+        (said("kling-3.0-turbo", sound="on"), []),
+        (said("kling-3.0-turbo", sound="off"), ["sound_always_on"]),
         (said("kling-3.0-turbo", image="a"), []),
         (said("kling-3.0-turbo", image="a", image_tail="b"), ["field_not_taken"]),
         (said("kling-video-o1", duration="5"), []),
@@ -350,7 +353,10 @@ def test_a_response_that_cannot_be_read_is_an_error(data: dict[str, Any]) -> Non
         (said("kling-video-o1", duration="3", video_list=FEATURE), []),
         (said("kling-video-o1", duration="2", video_list=FEATURE), ["duration_s_limit"]),
         (said("kling-video-o1", duration="11", element_list=[{"element_id": 1}]), ["duration_s_limit"]),
-        (said("kling-video-o1", sound="off"), ["field_not_taken"]),
+        (said("kling-video-o1", sound="off"), []),
+        (said("kling-video-o1", sound="on"), ["no_sound"]),
+        (said("kling-v2-5-turbo", sound="off"), []),
+        (said("kling-v2-5-turbo", sound="on"), ["no_sound"]),
         (said("kling-v2-6", duration="6"), ["duration_s_limit"]),
         (said("kling-v2-6", mode="4k"), ["resolution_limit"]),
         (said("kling-v2-6", sound="on"), ["audio_resolution"]),
@@ -468,6 +474,9 @@ def test_what_is_known_of_the_video_is_held_against_its_limits(
         (said("kling-v2-6", **MOTION), "motion_control_rounding", False),
         (said(), "assumed_duration_s", True),
         (said(**MOTION), "assumed_duration_s", False),
+        (said("kling-v2-6"), "assumed_audio", True),
+        (said("kling-3.0-turbo"), "assumed_audio", False),  # there is no other setting
+        (said("kling-video-o1"), "assumed_audio", False),
     ],
 )
 def test_what_deserves_a_word_becomes_a_note(payload: dict[str, Any], code: str, noted: bool) -> None:  # noqa: FBT001

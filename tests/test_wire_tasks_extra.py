@@ -328,7 +328,8 @@ def camera(kind: str, **config: Any) -> dict[str, Any]:
         (extra("kling-v2-master", cfg_scale=0.5), [("field_not_taken", "extra.cfg_scale")]),
         (extra("kling-v1", cfg_scale=0), []),
         (extra("kling-v1", cfg_scale=1), []),
-        (extra("kling-v1", cfg_scale=1.01), [("cfg_scale_limit", "extra.cfg_scale")]),
+        (extra("kling-v1", cfg_scale=1.01), []),  # the page names a range for v1-6 only
+        (extra("kling-v1-6", cfg_scale=1.01), [("cfg_scale_limit", "extra.cfg_scale")]),
         (extra("kling-v1-6", cfg_scale=-0.01), [("cfg_scale_limit", "extra.cfg_scale")]),
         (camera("down_back"), []),
         (camera("orbit"), [("camera_type", "extra.camera_control")]),

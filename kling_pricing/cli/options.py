@@ -88,6 +88,11 @@ _PROVIDER_OPTIONS = [
     click.option(
         "--wire-format", help="The API the request is written for; by default found from the request."
     ),
+    click.option(
+        "--url",
+        metavar="URL",
+        help="The endpoint the request is posted to; it tells the API and, by its host, the provider.",
+    ),
     tables_option,
     click.option(
         "--media",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -82,10 +83,19 @@ def quote_json(quoted: dict[str, Any]) -> str:
     return pydantic_core.to_json(quoted).decode()
 
 
-def totals_text(totals: dict[str, Decimal], counts: dict[str, int]) -> str:
-    """The closing lines of many requests: how many, and what they cost together, per currency."""
+def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: dict[str, int]) -> str:
+    """The closing lines of many requests: how many, and what they cost together, per currency.
+
+    A total with a range in it is the most that they can cost.
+    """
     counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing read"
-    lines = [counted, *(f"total {plain(total)} {currency}" for currency, total in sorted(totals.items()))]
+    lines = [
+        counted,
+        *(
+            f"total {'at most ' if currency in ranges else ''}{plain(total)} {currency}"
+            for currency, total in sorted(totals.items())
+        ),
+    ]
     return "\n".join(lines)
 
 

@@ -34,9 +34,17 @@ REFUSED, UNREADABLE, INTERRUPTED = 1, 2, 130
 
 @dataclass
 class Tally:
-    """What became of the requests so far."""
+    """What became of the requests so far.
+
+    Attributes:
+        totals: currency -> the sum of what was quoted, of ranges their maximum.
+        ranges: the currencies whose sum has a range in it.
+        counts: how many were done, refused and unreadable.
+        exit_code: the worst so far.
+    """
 
     totals: dict[str, Decimal] = field(default_factory=dict)
+    ranges: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0, "unreadable": 0})
     exit_code: int = 0
 
@@ -47,6 +55,8 @@ class Tally:
         self.counts["done"] += 1
         currency = quoted.table.currency
         self.totals[currency] = add(self.totals.get(currency, Decimal(0)), quoted.maximum)
+        if quoted.minimum != quoted.maximum:
+            self.ranges.add(currency)
 
     def failed(self, what: str, exit_code: int) -> None:
         self.counts[what] += 1
@@ -144,7 +154,7 @@ def _answer_all(
         many = True
         click.echo("interrupted; what was printed stands", err=True)
     if many:
-        click.echo(totals_text(tally.totals, tally.counts), err=as_json)
+        click.echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
     sys.exit(tally.exit_code)
 
 

@@ -12,7 +12,7 @@ from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import to_json, wide_console
 from kling_pricing.errors import TableError
 from kling_pricing.money import multiply, percent_change, plain
-from kling_pricing.price_table import Cell, PriceBook, PriceTable, period
+from kling_pricing.price_table import Cell, Period, PriceBook, PriceTable, period
 from kling_pricing.table_files import capability_file_schema, price_file_schema
 from kling_pricing.tables import TABLES_VARIABLE, load_price_book
 
@@ -77,6 +77,8 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     for source in table.sources:
         console.print(f"{source.authority} source: {source.ref}, checked {source.checked:%Y-%m-%d}")
     console.print(f"in force: {period(table)}")
+    for model, own in table.model_periods.items():
+        console.print(f"{model} in force: {period(own)}")
 
 
 @tables.command("diff")
@@ -172,6 +174,8 @@ def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
         found.append("the rules that choose the tier differ; compare the files")
     if before.quantity != after.quantity:
         found.append("the rules that count the units differ; compare the files")
+    if before.model_periods != after.model_periods:
+        found.append("the periods of single models differ; compare the files")
     if _discount(before) != _discount(after):
         found.append(f"the contract's discount differs: {_discount(before)} and {_discount(after)}")
     return found
@@ -212,14 +216,21 @@ def schema_command(kind: str) -> None:
     click.echo(to_json(price_file_schema() if kind == "prices" else capability_file_schema()))
 
 
+def _bounds(entry: PriceTable | Period) -> dict[str, str | None]:
+    return {
+        "valid_from": entry.valid_from.isoformat() if entry.valid_from else None,
+        "valid_until": entry.valid_until.isoformat() if entry.valid_until else None,
+    }
+
+
 def _summary(table: PriceTable) -> dict[str, object]:
     return {
         "table": table.id,
         "digest": table.digest,
         "provider": table.provider,
         "currency": table.currency,
-        "valid_from": table.valid_from.isoformat() if table.valid_from else None,
-        "valid_until": table.valid_until.isoformat() if table.valid_until else None,
+        **_bounds(table),
+        "model_periods": {model: _bounds(own) for model, own in table.model_periods.items()},
         "wire_formats": list(table.wire_formats),
         "checked": f"{table.checked:%Y-%m-%d}",
         "rate_count": len(table.rates),

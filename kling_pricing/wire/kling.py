@@ -31,6 +31,7 @@ from kling_pricing.wire.task import Task, exact, text
 
 _NAME = __name__.rpartition(".")[2]
 _SECONDS = re.compile(r"0|[1-9][0-9]{0,8}")
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
 _RESOLUTIONS = {"std": "720p", "pro": "1080p", "4k": "4k"}
 _SOUND = {"on": True, "off": False}
 
@@ -268,7 +269,7 @@ def _charge(data: Mapping[str, Any]) -> tuple[Decimal | None, str]:
     if not entries:
         return exact(data.get("final_unit_deduction"), "final_unit_deduction", _NAME), "unit"
     units = {
-        (text(entry.get("currency"), f"billing[{place}].currency", _NAME) or "unit")
+        _unit(text(entry.get("currency"), f"billing[{place}].currency", _NAME))
         for place, entry in enumerate(entries)
     }
     if len(units) > 1:
@@ -282,6 +283,13 @@ def _charge(data: Mapping[str, Any]) -> tuple[Decimal | None, str]:
         exact(entry.get("amount"), f"billing[{place}].amount", _NAME) for place, entry in enumerate(entries)
     ]
     return _sum(amounts), units.pop()
+
+
+def _unit(currency: str | None) -> str:
+    """A currency by its ISO 4217 code, however it is spelt; where none is named, units were deducted."""
+    if currency is None:
+        return "unit"
+    return currency.upper() if _CURRENCY.fullmatch(currency) else currency
 
 
 def _length(result: Any) -> Decimal | None:

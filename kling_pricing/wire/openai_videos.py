@@ -30,8 +30,10 @@ _HEIGHT = re.compile(r"([1-9][0-9]{0,5})p")
 _FORM_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _PART = re.compile(r"\[([^\[\]]*)\]")
 _BILLING_SPEC = re.compile(
-    r"(?:-motion-(?P<motion_level>std|pro))?(?:-(?P<resolution>[0-9]+[pk]))?"
-    r"(?:-(?P<reference>ref|noref))?(?:-(?P<audio>audio|mute))?$"
+    r"(?:(?:^|-)(?P<action>motion(?=-(?:std|pro))|avatar|identify-face))?"
+    r"(?:(?<=motion)-(?P<motion_level>std|pro))?"
+    r"(?:(?:^|-)(?P<resolution>[0-9]+[pk]))?"
+    r"(?:(?:^|-)(?P<reference>ref|noref))?(?:(?:^|-)(?P<audio>audio|mute))?$"
 )
 
 
@@ -252,7 +254,9 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
             facts[name], said[name] = values[name], places[name]
     settle("duration_s", {name: int(values[name]) for name in _DURATIONS if name in values})
     if "nested_duration" in values and values.keys().isdisjoint(_BILLED_DURATIONS):
-        facts["duration_nested"] = True
+        # Who bills may look only where nothing is said, and take the default.
+        facts["duration_nested"], facts["duration_s"] = True, None
+        open_["duration_s"] = (int(values["nested_duration"]), None)
     resolutions, ratios = {}, {}
     if "resolution" in values:
         resolutions["resolution"] = values["resolution"].lower()
@@ -321,7 +325,10 @@ def _rewritten(fact: str, value: Any, stated: Mapping[Path, Any], *, form: bool)
     if fact == "model":
         yield ("model",), value
     elif fact == "duration_s":
-        for path in [_PATH_OF[name] for name in _DURATIONS if _PATH_OF[name] in stated] or [("duration",)]:
+        paths = [_PATH_OF[name] for name in _DURATIONS if _PATH_OF[name] in stated]
+        if paths in ([], [_PATH_OF["nested_duration"]]):  # nothing yet where it is sure to count
+            paths.append(("duration",))
+        for path in paths:
             as_text = isinstance(stated[path], str) if path in stated else form
             yield path, str(value) if as_text else value
     elif fact == "resolution":
@@ -375,11 +382,19 @@ _STATES = {
     "cancelled": "cancelled",
 }
 
-_SPEC_WORDS: Mapping[str, Any] = {"ref": True, "noref": False, "audio": True, "mute": False}
+_SPEC_WORDS: Mapping[str, Any] = {
+    "motion": "motion_control",
+    "avatar": "avatar_i2v",
+    "identify-face": "lip_sync",
+    "ref": True,
+    "noref": False,
+    "audio": True,
+    "mute": False,
+}
 
 
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response; a billing spec at the end of `model` (`720p-ref-audio`) becomes facts."""
+    """Reads a response; a billing spec in `model` (`720p-ref-audio`, at its end or alone) becomes facts."""
     model = text(body.get("model"), "model", _NAME)
     task_id = text(body.get("id"), "id", _NAME) or text(body.get("task_id"), "task_id", _NAME)
     state = _STATES.get(text(body.get("status"), "status", _NAME) or "")

@@ -26,7 +26,8 @@ class Task(NamedTuple):
         amount_unit: the statement unit (`quota`, `unit`) or a currency's ISO 4217 code.
         duration_s: the length that was billed or made, if the response says it.
         model: the model as the response names it.
-        facts: further facts that the response's model name or its fields tell (`resolution`, `audio`).
+        facts: further facts that the response's model name or its fields tell (`action`, `resolution`,
+            `audio`).
     """
 
     task_id: str | None

@@ -1,0 +1,272 @@
+"""Where a payload is posted tells what it is and who bills."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kling_pricing import (
+    CapabilityError,
+    KlingPricingError,
+    PriceBook,
+    PriceNotFoundError,
+    TableError,
+    WireFormatError,
+    check,
+    compare,
+    load_price_book,
+    quote,
+)
+from tests.conftest import AT, PRICES, bundled, video
+
+QINGBO = "https://www.qingbo.dev/v1/tasks"
+NEWER = "https://api.qingbo.ai/v1/tasks"
+OFFICIAL = "https://api-singapore.klingai.com"
+GATEWAY = "http://localhost:8080"
+BOOK = load_price_book()
+
+
+@pytest.mark.parametrize(
+    ("url", "provider", "formats"),
+    [
+        (QINGBO, "qingbo", ("tasks", "tasks_extra")),
+        ("https://qingbo.dev/v1/tasks/", "qingbo", ("tasks", "tasks_extra")),
+        ("HTTPS://API.QINGBO.AI.:443/v1/tasks?key=secret#top", "qingbo-ai", ("tasks_v2",)),
+        (f"{OFFICIAL}/v1/videos/text2video", "kling", ("kling",)),
+        ("https://api-beijing.klingai.com/v1/videos/omni-video", "kling", ("kling",)),
+        (f"{GATEWAY}/v1/tasks", None, ("tasks", "tasks_extra", "tasks_v2")),
+        (f"{GATEWAY}/v1/videos", None, ("openai_videos",)),
+        (f"{GATEWAY}/proxy/kling//v1/videos/motion-control", None, ("kling",)),
+        ("http://[::1]:9/v1/video/generations", None, ("video_generations",)),
+        ("https://api.qingbo.ai/v1/videos", "qingbo-ai", ("openai_videos",)),
+    ],
+)
+def test_an_endpoint_tells_the_formats_it_takes_and_who_bills(
+    book: PriceBook, url: str, provider: str | None, formats: tuple[str, ...]
+) -> None:
+    """The host tells the provider, the path the formats, below any folder; the provider's own where it can."""
+    found = book.endpoint(url)
+    assert (found.provider, found.wire_formats, found.is_submission) == (provider, formats, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        (f"{QINGBO}/task-1", "qingbo"),
+        (f"{QINGBO}/task-1/cancel", "qingbo"),
+        (f"{OFFICIAL}/v1/videos/text2video/1", "kling"),
+        (OFFICIAL, "kling"),
+        (f"{OFFICIAL}/", "kling"),
+        ("https://qingbo.dev.example.com/v1/models", None),
+        ("https://qingbo.dev@example.com/v1/videos2", None),
+        ("https://example.com/v1/Videos", None),
+        ("https://example.com/?next=/v1/videos", None),
+    ],
+)
+def test_what_submits_nothing_is_no_submission(book: PriceBook, url: str, provider: str | None) -> None:
+    """A status, a cancellation and an unknown path are none; a listed host still tells the provider."""
+    found = book.endpoint(url)
+    assert (found.provider, found.submissions, found.is_submission) == (provider, (), False)
+
+
+def test_a_path_can_say_what_is_made(book: PriceBook) -> None:
+    """The official API's paths do, and no other's."""
+    made = {path: each[0].actions for path, each in book.paths.items() if each[0].actions}
+    assert made == {
+        "/v1/videos/text2video": ("generate",),
+        "/v1/videos/image2video": ("image2video", "first_last_frame"),
+        "/v1/videos/omni-video": (
+            "generate",
+            "image2video",
+            "first_last_frame",
+            "reference",
+            "reference_video",
+        ),
+        "/v1/videos/motion-control": ("motion_control",),
+    }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/v1/videos",
+        "ftp://qingbo.dev/v1/tasks",
+        "https://",
+        "qingbo.dev",
+        "https://qingbo.dev\\@example.com/v1/tasks",
+        "https://a@b@qingbo.dev/v1/tasks",
+        "https://qingbo.dev/v1/tasks\n",
+        7,
+        b"x",
+    ],
+)
+def test_an_url_that_is_none_is_an_error(book: PriceBook, url: Any) -> None:
+    """The error says what is expected; it does not repeat the text, which may carry a key."""
+    for call in (quote, check, compare):
+        with pytest.raises(KlingPricingError) as caught:
+            call(video(), url=url, at=AT, book=book)
+        assert str(caught.value) == (
+            "url must be the http or https URL that the request is posted to, "
+            "such as https://api.example.com/v1/videos"
+        )
+
+
+@pytest.mark.parametrize(
+    ("payload", "url", "wire_format", "total"),
+    [
+        (video(), QINGBO, "tasks", "0.357"),
+        (video(duration=5), NEWER, "tasks_v2", "0.378"),
+        (video(extra={"mode": "std"}), QINGBO, "tasks_extra", "0.5355"),
+        (video(extra={"mode": "std"}), f"{GATEWAY}/v1/tasks", "tasks_extra", "0.5355"),
+        (video(), f"{GATEWAY}/v1/tasks", "tasks", "0.357"),
+        (video(), "https://qingbo.dev/elsewhere", "tasks", "0.357"),
+        ({"model_name": "kling-v3", "prompt": "a boat"}, f"{OFFICIAL}/v1/videos/text2video", "kling", "0.42"),
+        ({"model_name": "kling-v3", "prompt": "a boat"}, f"{GATEWAY}/v1/videos/text2video", "kling", "0.42"),
+    ],
+)
+def test_the_endpoint_chooses_format_and_provider(
+    book: PriceBook, payload: dict[str, Any], url: str, wire_format: str, total: str
+) -> None:
+    """What the path leaves open, the host decides; what both leave open, the payload's marks."""
+    quoted = quote(payload, url=url, at=AT, book=book)
+    assert (quoted.wire_format, quoted.total) == (wire_format, Decimal(total))
+    assert check(payload, url=url, at=AT, book=book) == []
+
+
+def test_the_endpoint_comes_before_the_payloads_marks(book: PriceBook) -> None:
+    """A field of another API is an unknown field there, not a reason to read the payload as that API's."""
+    payload = video(duration=5, generate_audio=True)
+    assert quote(payload, at=AT, book=book).wire_format == "tasks_v2"
+    with pytest.raises(WireFormatError, match="unknown field 'generate_audio'") as caught:
+        quote(payload, url=QINGBO, at=AT, book=book)
+    assert caught.value.wire_format == "tasks"
+
+
+def test_what_is_said_outright_comes_before_the_endpoint(book: PriceBook) -> None:
+    """An explicit provider swaps the prices, an explicit format the reading."""
+    assert quote(video(), url=QINGBO, provider="kling", at=AT, book=book).total == Decimal("0.42")
+    asked = quote(video(duration=5), url=QINGBO, wire_format="tasks_v2", at=AT, book=book)
+    assert (asked.wire_format, asked.provider) == ("tasks_v2", "qingbo")
+
+
+def test_a_host_that_does_not_speak_the_format_is_no_price(book: PriceBook) -> None:
+    """The path says the format, the host who bills; that its list says nothing of that format is told."""
+    payload = {"model_name": "kling-v3", "prompt": "a boat"}
+    with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
+        quote(payload, url="https://qingbo.dev/v1/videos/text2video", at=AT, book=book)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "message"),
+    [
+        (
+            {"image": "https://example.com/a.png"},
+            "text2video",
+            (
+                "image makes this a image2video request, but /v1/videos/text2video makes generate; "
+                "post it to /v1/videos/image2video, /v1/videos/omni-video, or change its inputs"
+            ),
+        ),
+        (
+            {},
+            "image2video",
+            (
+                "this is a generate request, but /v1/videos/image2video makes image2video or first_last_frame; "
+                "post it to /v1/videos/text2video, /v1/videos/omni-video, or change its inputs"
+            ),
+        ),
+    ],
+)
+def test_a_request_for_another_endpoint_is_refused(
+    book: PriceBook, fields: dict[str, str], path: str, message: str
+) -> None:
+    """What the inputs make must be what the path makes; the message names the paths that would do."""
+    payload = {"model_name": "kling-v3", "prompt": "a boat", **fields}
+    url = f"{OFFICIAL}/v1/videos/{path}"
+    (violation,) = check(payload, url=url, at=AT, book=book)
+    assert (violation.code, violation.field, violation.message) == ("endpoint_action", "url", message)
+    with pytest.raises(CapabilityError) as caught:
+        quote(payload, url=url, at=AT, book=book)
+    assert caught.value.suggestions == ()  # no setting would do
+    own = [option for option in compare(payload, url=url, at=AT, book=book) if not option.changes]
+    assert {(option.quote, option.why_not) for option in own} == {(None, message)}
+
+
+def test_suggestions_hold_for_the_endpoint(book: PriceBook) -> None:
+    """What is wrong besides is mended as ever."""
+    payload = {"model_name": "kling-v3", "prompt": "a boat", "duration": "16"}
+    with pytest.raises(CapabilityError) as caught:
+        quote(payload, url=f"{OFFICIAL}/v1/videos/text2video", at=AT, book=book)
+    assert caught.value.suggestions[0] == {"duration": "15"}
+
+
+def test_comparing_starts_from_the_endpoints_provider(book: PriceBook) -> None:
+    """The request as given is the one at the host's provider, and its currency's table comes first."""
+    job = {"model": "Kling-2.6", "prompt": "a boat", "duration": 5, "size": "1280x720"}
+    options = compare(job, url=f"{GATEWAY}/v1/videos", at=AT, book=book)
+    assert {option.quote.wire_format for option in options if option.quote} == {"openai_videos"}
+    same = compare(video(duration=5), url=NEWER, at=AT, book=book)
+    (own,) = [each for each in same if not each.changes and each.provider == "qingbo-ai"]
+    assert own.quote is not None
+    assert (own.quote.wire_format, own.quote.total) == ("tasks_v2", Decimal("0.378"))
+
+
+OWN = PRICES.replace("currency:", "hosts: [gateway.acme.example]\ncurrency:")
+
+
+def test_a_provider_of_ones_own_is_found_by_its_host(folder: Callable[..., Path]) -> None:
+    """A user's table lists the hosts of a gateway like any other."""
+    book = load_price_book(folder({"prices/acme/2026.yaml": OWN}))
+    quoted = quote(video(), url="https://gateway.acme.example/kling/v1/tasks", at=AT, book=book)
+    assert (quoted.provider, quoted.wire_format, quoted.total) == ("acme", "tasks", Decimal("0.5"))
+
+
+def test_two_providers_cannot_list_the_same_host(folder: Callable[..., Path]) -> None:
+    """A host tells who bills, so it belongs to one."""
+    taken = PRICES.replace("currency:", "hosts: [qingbo.dev]\ncurrency:")
+    with pytest.raises(TableError, match=r"is a host of .* too; keep one") as caught:
+        load_price_book(folder({"prices/acme/2026.yaml": taken}))
+    assert (Path(caught.value.file).parts[-2:], caught.value.key_path) == (("acme", "2026.yaml"), "hosts[0]")
+
+
+@pytest.mark.parametrize(
+    ("entry", "key_path", "problem"),
+    [
+        ("{path: v1/tasks, source: x}", "endpoints[0].path", "must be the path of a URL, such as /v1/videos"),
+        ("{path: /v1/tasks/, source: x}", "endpoints[0].path", "must be the path of a URL"),
+        ("{path: /v1/tasks}", "endpoints[0].source", "required"),
+        ("{path: /v1/a, actions: [genrate], source: x}", "endpoints[0].actions[0]", "did you mean 'generate'?"),
+        (
+            "{path: /v1/a, source: x}\n  - {path: /v1/a, source: x}",
+            "endpoints[1].path",
+            "is listed twice; keep one entry",
+        ),
+    ],
+)
+def test_endpoints_of_a_capability_file_are_checked(
+    folder: Callable[..., Path], entry: str, key_path: str, problem: str
+) -> None:
+    """A path that could never match, an unknown action and a doubled path are errors with their place."""
+    bundled_file = bundled("capabilities", "tasks.yaml")
+    text = bundled_file.read_text(encoding="utf-8")
+    changed = text.replace('{path: /v1/tasks, source: "Kling series page, curl example"}', entry)
+    assert changed != text
+    with pytest.raises(TableError) as caught:
+        load_price_book(folder({"capabilities/tasks.yaml": changed}))
+    assert caught.value.key_path == key_path
+    assert problem in caught.value.problem
+
+
+@given(st.text() | st.from_regex(r"https?://[a-z@:.\\/?#\[\]]*/v1/tasks", fullmatch=True))
+def test_any_text_is_an_endpoint_or_an_error_of_ours(text: str) -> None:
+    """Nothing else is raised, and only a listed host tells a provider."""
+    try:
+        found = BOOK.endpoint(text)
+    except KlingPricingError:
+        return
+    assert found.provider is None or any(host in text.lower() for host in BOOK.hosts)
