@@ -13,14 +13,14 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from kling_pricing.capabilities import ModelCapabilities, violations
-from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
+from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.intake import RequestLike, instant, read_payload, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.price_table import PriceBook
 from kling_pricing.quotes import Quote
 from kling_pricing.quoting import quote
 from kling_pricing.request import VideoRequest
-from kling_pricing.wire import wire_format as wire_format_named
+from kling_pricing.variants import Reading, Variant, varied, with_settings
 
 _VARIED = ("resolution", "audio")
 _KEPT = ("duration_s",)
@@ -52,21 +52,12 @@ class Option(NamedTuple):
     why_not: str
 
 
-class _Variant(NamedTuple):
-    payload: Mapping[str, Any]
-    request: VideoRequest
+class _Offer(NamedTuple):
+    """A variant, what is different in it, and why the API would refuse it; empty: it would not."""
+
+    variant: Variant
     changes: Mapping[str, Any]
     refused: str
-
-
-class _Settings(NamedTuple):
-    """How payloads are read."""
-
-    book: PriceBook
-    wire_format: str
-    media: MediaLike | None
-    allow_unknown: bool
-    url: str | None
 
 
 def compare(
@@ -109,24 +100,18 @@ def compare(
     own = own_provider(read, book, provider)
     if own is not None and own not in book.tables:
         book.table(own, when)  # raises, and names the providers there are
-    settings = _Settings(book, read.wire_format, media, allow_unknown, url)
+    reading = Reading(book, read.wire_format, media, allow_unknown, url)
     reasons = "; ".join(violation.message for violation in violations(matrix, read))
+    itself = _Offer(Variant(payload, read, {}), {}, reasons)
     options = []
-    for variant in (_Variant(payload, read, {}, reasons), *_variants(payload, read, settings)):
-        model = variant.request.facts["model"]
+    for offer in (itself, *_offers(itself.variant, reading)):
+        model = offer.variant.request.facts["model"]
         for name in book.tables:
             if name != own and not _knows(book, name, model):
                 continue
-            as_given = not variant.changes and name == own  # then with the notes that `quote` would give
-            options.append(
-                _option(
-                    variant,
-                    name,
-                    when,
-                    settings,
-                    asked=(provider, wire_format) if as_given else (name, read.wire_format),
-                )
-            )
+            as_given = offer is itself and name == own  # then with the notes that `quote` would give
+            asked = (provider, wire_format) if as_given else (name, read.wire_format)
+            options.append(_option(offer, name, when, reading, asked=asked))
     return sorted(options, key=_order(book, own, when))
 
 
@@ -146,37 +131,33 @@ def _knows(book: PriceBook, provider: str, model: str) -> bool:
 
 
 def _option(
-    variant: _Variant,
-    provider: str,
-    when: datetime,
-    settings: _Settings,
-    *,
-    asked: tuple[str | None, str | None],
+    offer: _Offer, provider: str, when: datetime, reading: Reading, *, asked: tuple[str | None, str | None]
 ) -> Option:
-    quoted, why_not = None, variant.refused
+    quoted, why_not = None, offer.refused
     if not why_not:
         try:
             quoted = quote(
-                variant.payload,
+                offer.variant.payload,
                 provider=asked[0],
                 wire_format=asked[1],
                 at=when,
-                book=settings.book,
-                media=settings.media,
-                allow_unknown=settings.allow_unknown,
-                url=settings.url,
+                book=reading.book,
+                media=reading.media,
+                allow_unknown=reading.allow_unknown,
+                url=reading.url,
             )
         except PriceNotFoundError as error:
             instead = f"; priced instead: {'; '.join(error.priced_instead)}"
             why_not = str(error).removesuffix(instead)  # the other rows say what is priced
-    read = variant.request
+    read = offer.variant.request
     facts = read.facts
-    return Option(variant.changes, provider, read.model, facts["resolution"], facts["audio"], quoted, why_not)
+    return Option(offer.changes, provider, read.model, facts["resolution"], facts["audio"], quoted, why_not)
 
 
-def _variants(payload: Mapping[str, Any], request: VideoRequest, settings: _Settings) -> Iterator[_Variant]:
+def _offers(itself: Variant, reading: Reading) -> Iterator[_Offer]:
     """Every other way to say the request, those that change nothing but the wording left out."""
-    matrix = settings.book.matrices[request.wire_format]
+    payload, request = itself.payload, itself.request
+    matrix = reading.book.matrices[request.wire_format]
     facts: Mapping[str, Any] = request.facts
     general_action = matrix.models[request.facts["model"]].general_action
     seen = {_key(request)}
@@ -184,21 +165,19 @@ def _variants(payload: Mapping[str, Any], request: VideoRequest, settings: _Sett
         capabilities = matrix.models[matrix.names[name][0]]
         if capabilities.general_action != general_action:  # it makes something else
             continue
-        renamed = {} if name == request.model else {"model": name}
-        before = _read(payload, renamed, settings)
+        before = varied(payload, {} if name == request.model else {"model": name}, reading)
         if before is None:
             continue
-        for resolution, audio in product(*_values(capabilities, before[1])):
+        for resolution, audio in product(*_values(capabilities, before.request)):
             wanted = {"resolution": resolution, "audio": audio, **{fact: facts[fact] for fact in _KEPT}}
-            found = _with(payload, renamed, wanted, before, settings)
-            if found is None or _key(found[1]) in seen:
+            found = with_settings(payload, before, wanted, reading)
+            if found is None or _key(found.request) in seen:
                 continue
-            amended, read, changes = found
-            seen.add(_key(read))
-            made: Mapping[str, Any] = read.facts
+            seen.add(_key(found.request))
+            made: Mapping[str, Any] = found.request.facts
             told = {fact: made[fact] for fact in _TOLD if made[fact] != facts[fact]}
-            reasons = "; ".join(violation.message for violation in violations(matrix, read))
-            yield _Variant(amended, read, {**changes, **told}, reasons)
+            reasons = "; ".join(violation.message for violation in violations(matrix, found.request))
+            yield _Offer(found, {**found.changes, **told}, reasons)
 
 
 def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[list[Any], list[Any]]:
@@ -208,49 +187,6 @@ def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[lis
     resolutions = [value for value in limit.edges() if limit.holds(value)] if limit is not None else []
     audio = [False, True] if "audio" in capabilities.fields else []
     return resolutions or [facts["resolution"]], audio or [facts["audio"]]
-
-
-_Reading = tuple[Mapping[str, Any], VideoRequest, Mapping[str, Any]]
-"""A payload, how it is read, and the changes that made it."""
-
-
-def _with(
-    payload: Mapping[str, Any],
-    renamed: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-    before: _Reading,
-    settings: _Settings,
-) -> _Reading | None:
-    """The payload under a model's name, and with no more changed than makes the facts those wanted."""
-    facts: Mapping[str, Any] = before[1].facts
-    needed = {fact: value for fact, value in wanted.items() if facts[fact] != value}
-    if not needed:
-        return before
-    if None in needed.values():  # no wire can unsay what a model's name says
-        return None
-    found = _read(payload, {**renamed, **needed}, settings)
-    if found is None:
-        return None
-    made: Mapping[str, Any] = found[1].facts
-    return found if all(made[fact] == value for fact, value in wanted.items()) else None
-
-
-def _read(payload: Mapping[str, Any], changes: Mapping[str, Any], settings: _Settings) -> _Reading | None:
-    """The payload with changes; None when the wire cannot say them."""
-    try:
-        amended = wire_format_named(settings.wire_format).amend(payload, changes)
-        read, _ = read_request(
-            amended,
-            settings.book,
-            settings.wire_format,
-            None,
-            settings.media,
-            allow_unknown=settings.allow_unknown,
-            url=settings.url,
-        )
-    except (WireFormatError, CapabilityError):
-        return None
-    return amended, read, changes
 
 
 def _key(request: VideoRequest) -> frozenset[tuple[str, Any]]:

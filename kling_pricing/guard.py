@@ -68,6 +68,7 @@ class Said(TypedDict, total=False):
     wire_format: str | None
     media: MediaLike | None
     allow_unknown: bool
+    url: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class BudgetGuard:
                 reservation while it is unsent, a new attempt after a release, and never a second job.
                 By default each call is a job of its own.
             labels: what else budgets may match.
-            said: as for `quote`: provider, wire_format, media, allow_unknown.
+            said: as for `quote`: provider, wire_format, media, allow_unknown, url.
 
         Raises:
             BudgetExceededError: it does not fit; nothing was set aside, and a later try may succeed.
@@ -199,7 +200,11 @@ class BudgetGuard:
             answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
             if isinstance(answer, Refused) and answer.may_be_capped:
                 reading = Reading(
-                    self._book, original.wire_format, said.get("media"), said.get("allow_unknown", False)
+                    self._book,
+                    original.wire_format,
+                    said.get("media"),
+                    said.get("allow_unknown", False),
+                    said.get("url"),
                 )
                 found = cheaper(body, original, limits(budgets, named), reading, now)
                 candidates += [candidate(each.quote, each.changes, wanted) for each in found]

@@ -37,6 +37,7 @@ class Reading(NamedTuple):
     wire_format: str
     media: MediaLike | None
     allow_unknown: bool
+    url: str | None = None
 
 
 class Variant(NamedTuple):
@@ -94,6 +95,7 @@ def varied(payload: Mapping[str, Any], changes: Mapping[str, Any], reading: Read
             None,
             reading.media,
             allow_unknown=reading.allow_unknown,
+            url=reading.url,
         )
     except (WireFormatError, CapabilityError):
         return None
@@ -101,13 +103,13 @@ def varied(payload: Mapping[str, Any], changes: Mapping[str, Any], reading: Read
 
 
 def with_settings(
-    before: Variant, payload: Mapping[str, Any], wanted: Mapping[str, Any], reading: Reading
+    payload: Mapping[str, Any], before: Variant, wanted: Mapping[str, Any], reading: Reading
 ) -> Variant | None:
     """A payload with no more changed than gives the facts wanted; None: that cannot be said.
 
     Args:
-        before: the payload with the changes that are to be made anyhow (another model).
         payload: as the caller made it.
+        before: the payload with the changes that are to be made anyhow (another model).
         wanted: fact -> the value that it must have.
         reading: how payloads are read.
     """
@@ -171,7 +173,7 @@ def _variants(
             wanted = {setting: value for setting, (_, value) in zip(steps, chosen, strict=True)}
             losses = {setting: loss for setting, (loss, _) in zip(steps, chosen, strict=True)}
             losses["model"] = model_loss
-            variant = with_settings(before, payload, wanted, reading)
+            variant = with_settings(payload, before, wanted, reading)
             if variant is not None:
                 yield tuple(losses[setting] for setting in reversed(limits.sacrifice)), variant
 
@@ -225,6 +227,7 @@ def _quoted(
             book=reading.book,
             media=reading.media,
             allow_unknown=reading.allow_unknown,
+            url=reading.url,
         )
     except PriceNotFoundError:
         return None

@@ -25,31 +25,33 @@ def blocks(kind: str) -> list[tuple[str, str]]:
     ]
 
 
-def commands() -> list[tuple[str, str, str]]:
-    """Page, command and shown output of every command that calls the library's command line."""
-    found = []
+def commands() -> dict[str, list[tuple[str, str]]]:
+    """Page -> command and shown output of every command that calls the library's command line."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for page, text in blocks("console"):
         for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             command = INSTALL.sub("", command)
             if "kling-pricing" in command:
-                found.append((page, command, output))
+                found.setdefault(page, []).append((command, output))
     return found
 
 
-@pytest.mark.parametrize(("page", "command", "output"), commands())
-def test_each_command_prints_what_the_page_shows(page: str, command: str, output: str) -> None:
-    """The output is compared whole."""
+@pytest.mark.parametrize("page", commands())
+def test_each_command_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
+    """The commands of a page run in order, on a ledger of their own; each output is compared whole."""
     environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
-    result = subprocess.run(
-        ["bash", "-c", command.replace("kling-pricing", COMMAND)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=environment,
-    )
-    assert (page, result.stdout) == (page, output), result.stderr
+    environment["KLING_PRICING_LEDGER"] = f"sqlite:///{tmp_path}/spend.db"
+    for command, output in commands()[page]:
+        result = subprocess.run(
+            ["bash", "-c", command.replace("kling-pricing", COMMAND)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env=environment,
+        )
+        assert (command, result.stdout) == (command, output), result.stderr
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))
@@ -69,5 +71,5 @@ def test_each_example_runs(path: Path) -> None:
 
 def test_there_are_commands_and_code_to_check() -> None:
     """The pages are found and not empty, so the tests above ran on something."""
-    assert len(commands()) >= 6
+    assert sum(map(len, commands().values())) >= 12
     assert len(blocks("python")) >= 4
