@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.errors import LedgerError
+from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.records import (
     Basis,
     Bucket,
@@ -168,13 +168,13 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
         clock: tells the instant, with a time zone.
 
     Raises:
-        LedgerError: the URL names no ledger that is known here.
+        LedgerUnavailableError: the URL names no ledger that is known here.
     """
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and separator and rest.startswith("/") and rest[1:] and rest != "/:memory:":
         ledger: Ledger = import_module("kling_pricing.ledger.sqlite").SQLiteLedger(Path(rest[1:]), clock)
         return ledger
-    raise LedgerError(
+    raise LedgerUnavailableError(
         f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, or "
         "sqlite:////srv/spend.db for one elsewhere"
     )

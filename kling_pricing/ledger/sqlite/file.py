@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import RLock
 from weakref import WeakSet
 
-from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.sqlite.schema import APPLICATION_ID, DDL, VERSION
 
 try:
@@ -150,7 +150,7 @@ class SQLiteFile:
         """Whether the file is a ledger of this version; False: it is empty.
 
         Raises:
-            LedgerError: it is something else.
+            LedgerUnavailableError: it is something else.
         """
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -158,12 +158,12 @@ class SQLiteFile:
             return True
         if application == APPLICATION_ID:
             newer = "newer" if version > VERSION else "unknown"
-            raise LedgerError(
+            raise LedgerUnavailableError(
                 f"ledger {self.path}: its schema {version} is {newer} to this version of kling_pricing, which "
                 f"knows {VERSION}; use the version that wrote it"
             )
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-            raise LedgerError(
+            raise LedgerUnavailableError(
                 f"ledger {self.path}: it is a database of something else; name a file that does not exist yet"
             )
         return False

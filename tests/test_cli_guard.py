@@ -1,0 +1,208 @@
+"""The guard on the command line, run as commands of a shell script."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import video
+
+BUDGETS = """\
+budgets:
+  - {name: trailer, match: {project: trailer}, cap: 1, currency: USD, on_exceed: cap, alerts: [0.7]}
+"""
+CLIP = json.dumps(video(duration=5, resolution="1080p", audio=True))
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(ledger: str, tmp_path: Path) -> Run:
+    """Runs `kling-pricing` on a ledger with one budget, and returns its output and exit code."""
+    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
+    environment["KLING_PRICING_LEDGER"] = ledger
+
+    def command(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kling_pricing", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            encoding="utf-8",
+            env=environment,
+        )
+
+    path = tmp_path / "budgets.yaml"
+    path.write_text(BUDGETS)
+    assert command("budget", "apply", path).returncode == 0
+    return command
+
+
+def admitted(run: Run, key: str) -> dict[str, Any]:
+    """What `admit --json` says of a clip."""
+    result = run("admit", "-", "--project", "trailer", "--key", key, "--json", stdin=CLIP)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_a_shell_script_can_spend_from_admission_to_settlement(run: Run) -> None:
+    """Admit, observe the submit response, observe the status, and see what is left."""
+    job = admitted(run, "shot-1")
+    assert (job["reserved"], job["capped"], job["payload"]) == ("0.714", False, json.loads(CLIP))
+    reservation = job["reservation_id"]
+    queued = run(
+        "observe",
+        "-",
+        "--provider",
+        "qingbo",
+        "--reservation",
+        reservation,
+        stdin='{"task_id": "t-1", "status": "queued"}',
+    )
+    assert queued.stdout == f"{reservation}: bound, 0.714 USD, task t-1\n"
+    done = run(
+        "observe",
+        "-",
+        "--provider",
+        "qingbo",
+        "--json",
+        stdin='{"task_id": "t-1", "status": "completed", "cost": 350000}',
+    )
+    assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["billed"]) == ("settled", "0.7")
+    (bucket,) = json.loads(run("budget", "status", "--json").stdout)
+    assert (bucket["spent"], bucket["held"], bucket["available"]) == ("0.7", "0", "0.3")
+    assert run("verify").stdout == "sound: the balances are what the journal says\n"
+
+
+def test_plain_admit_prints_the_payload_alone(run: Run) -> None:
+    """What is on standard output can be piped to the API; the rest is for people."""
+    result = run("admit", "-", "--project", "trailer", stdin=CLIP)
+    assert json.loads(result.stdout) == json.loads(CLIP)
+    assert result.stderr.startswith("alert: budget trailer has used 0.714 of 1 USD\nreserved 0.714 USD as ")
+
+
+def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
+    """The reason is on standard error, or one JSON object."""
+    admitted(run, "shot-1")
+    capped = admitted(run, "shot-2")
+    assert (capped["capped"], capped["changes"], capped["reserved"]) == (
+        True,
+        {"duration_s": 3, "audio": False},
+        "0.2856",
+    )
+    plain = run("admit", "-", "--project", "trailer", stdin=CLIP)
+    assert (plain.stdout, plain.returncode) == ("", 1)
+    assert "has 0.0004 USD left; the cheapest valid variant takes 0.2142 USD" in plain.stderr
+    told = json.loads(run("admit", "-", "--project", "trailer", "--json", stdin=CLIP).stdout)["error"]
+    assert {name: told[name] for name in ("type", "budget", "requested", "available", "cheapest")} == {
+        "type": "BudgetExceededError",
+        "budget": "trailer",
+        "requested": "0.714",
+        "available": "0.0004",
+        "cheapest": "0.2142",
+    }
+
+
+def test_a_key_is_sent_once(run: Run) -> None:
+    """A script that runs twice submits once."""
+    first = admitted(run, "shot-1")
+    again = run("admit", "-", "--project", "trailer", "--key", "shot-1", "--json", stdin=CLIP)
+    assert again.returncode == 1
+    error = json.loads(again.stdout)["error"]
+    assert (error["type"], error["reservation_id"]) == ("ReservationStateError", first["reservation_id"])
+
+
+def test_references_are_ids_or_tasks(run: Run) -> None:
+    """Bind by id, settle by provider and task, correct as the operator."""
+    reservation = admitted(run, "shot-1")["reservation_id"]
+    assert run("bind", reservation, "t-1").stdout == f"{reservation}: bound, 0.714 USD, task t-1\n"
+    assert run("settle", "qingbo:t-1").stdout == f"{reservation}: settled, 0.714 USD, task t-1\n"
+    corrected = run("settle", "qingbo:t-1", "--amount", "0.5", "--basis", "operator")
+    assert corrected.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
+    for arguments in (("settle", "nothing"), ("release", reservation), ("bind", reservation, "t-2")):
+        result = run(*arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("refused: Reservation")
+
+
+def test_doubt_is_listed_and_resolved(run: Run) -> None:
+    """What was sent and never answered is decided by a person."""
+    one, two = (admitted(run, key)["reservation_id"] for key in ("shot-1", "shot-2"))
+    assert run("resolve", one, "--charged", "--amount", "0.7").stdout == f"{one}: settled, 0.7 USD\n"
+    assert run("resolve", two, "--not-charged").stdout == f"{two}: released, 0.2856 USD\n"
+    assert run("in-doubt", "--json").stdout == ""
+    assert run("resolve", two, "--not-charged", "--amount", "1").returncode == 2
+    refused = run("release", admitted(run, "shot-3")["reservation_id"], "--refused", "--reason", "402")
+    assert refused.returncode == 0
+
+
+def test_history_lists_reservations_with_their_reasons(run: Run) -> None:
+    """One JSON object a line, the oldest first."""
+    reservation = admitted(run, "shot-1")["reservation_id"]
+    run("release", reservation, "--refused", "--reason", "402")
+    admitted(run, "shot-1")
+    found = [json.loads(line) for line in run("history", "--key", "shot-1", "--json").stdout.splitlines()]
+    assert [(each["attempt"], each["state"], each["reason"]) for each in found] == [
+        (1, "released", "402"),
+        (2, "dispatching", None),
+    ]
+    assert run("history", "--project", "other", "--json").stdout == ""
+    assert reservation in run("history").stdout
+
+
+def test_spend_from_elsewhere_is_recorded_and_opened(run: Run) -> None:
+    """Both count at once."""
+    assert run("record", "qingbo", "t-9", "0.25", "--project", "trailer").returncode == 0
+    assert run("budget", "open", "trailer", "--spent", "0.5").stdout == "trailer: 0.5 counted as spent\n"
+    assert json.loads(run("budget", "status", "--json").stdout)[0]["available"] == "0.25"
+    assert run("budget", "open", "trailer", "--spent", "0.5").returncode == 1
+
+
+def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
+    """A bar for each bucket."""
+    admitted(run, "shot-1")
+    shown = run("budget", "status").stdout
+    assert "│ trailer │     0 │ 0.714 │ 0.286 │ 1 USD │ ▒▒▒▒▒▒▒▒▒▒▒▒▒▒······ │ never       │" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("budget", "check", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?"),
+        (("budget", "check", "NONE"), "NONE: cannot be read: No such file or directory"),
+        (("budget", "status", "--ledger", "sqlite:///"), "names no ledger"),
+        (
+            ("budget", "status", "--ledger", "sqlite:////no/such/folder/spend.db"),
+            "its folder cannot be written",
+        ),
+        (("admit", "-", "--project", "trailer"), "not JSON"),
+        (("admit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE"),
+    ],
+)
+def test_what_cannot_be_used_exits_2_and_says_what_to_do(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    """The message names the place."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
+    names = {"BAD": str(bad), "NONE": str(tmp_path / "none.yaml")}
+    result = run(*(names.get(argument, argument) for argument in arguments), stdin="not JSON")
+    for name, path in names.items():
+        problem = problem.replace(name, path)
+    assert problem in " ".join(result.stderr.split())
+    assert (result.returncode, result.stdout) == (2, "")
+
+
+def test_the_schema_of_budgets_is_printed() -> None:
+    """It is JSON, and knows the keys."""
+    result = subprocess.run(
+        [sys.executable, "-m", "kling_pricing", "budget", "schema"], capture_output=True, text=True, check=True
+    )
+    assert "accounting_rates" in json.loads(result.stdout)["properties"]
