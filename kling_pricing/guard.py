@@ -11,6 +11,7 @@ Then the payload is given out once, to one caller; and what the provider says of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from kling_pricing.ledger.records import (
     Ref,
     Refused,
     Reservation,
+    Reserved,
 )
 from kling_pricing.media import MediaLike
 from kling_pricing.money import exact_amount, nanos_up
@@ -53,6 +55,8 @@ from kling_pricing.quotes import Quote
 from kling_pricing.quoting import quote
 from kling_pricing.variants import Reading, cheaper
 from kling_pricing.wire import wire_format as wire_format_named
+
+_log = logging.getLogger(__name__)
 
 EXPIRES_AFTER = timedelta(minutes=15)
 """How long a reservation waits to be dispatched: it is certainly unsent, so its money is given back then."""
@@ -80,10 +84,12 @@ class Admission:
     Attributes:
         reservation: the money set aside, as the ledger had it when the request was admitted.
         quote: what the request, as it will be sent, is expected to cost.
+        replayed: whether the key had this reservation before.
     """
 
     reservation: Reservation
     quote: Quote
+    replayed: bool
     _payload: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -119,7 +125,8 @@ class BudgetGuard:
         book: the price tables to use; by default the bundled ones and those of `KLING_PRICING_TABLES`.
         on_alert: called once for each threshold of each bucket that is reached, whichever process reaches
             it, and for each bill above what was reserved. It is called after the money has moved, in the
-            process that moved it; if that process dies in between, the journal still has the alert.
+            process that moved it; if that process dies in between, the journal still has the alert. What it
+            raises is logged, and changes nothing.
         expires_after: how long a reservation waits for its dispatch before its money is given back.
         doubtful_after: how long after its dispatch a reservation without a task is in doubt.
         clock: tells the instant, with a time zone.
@@ -216,7 +223,7 @@ class BudgetGuard:
                 break
             self._budgets = budgets_from_document(answer.document)
         self._tell(answer.alerts)
-        return self._admission(answer.reservation, body, original, said)
+        return self._admission(answer, body, original, said)
 
     def dispatch(self, admission: Admission) -> dict[str, Any]:
         """Gives out the payload to send, once: the caller that gets it, and no other, is to submit it.
@@ -553,11 +560,9 @@ class BudgetGuard:
 
     # inside
 
-    def _admission(
-        self, reserved: Reservation, body: Mapping[str, Any], original: Quote, said: Said
-    ) -> Admission:
+    def _admission(self, answer: Reserved, body: Mapping[str, Any], original: Quote, said: Said) -> Admission:
         """The admission of a reservation: what to send is the payload with the changes that it keeps."""
-        payload = body
+        reserved, payload = answer.reservation, body
         if reserved.changes:
             payload = wire_format_named(reserved.wire_format).amend(body, reserved.changes)
         given: Said = {**said, "provider": reserved.provider, "wire_format": reserved.wire_format}
@@ -568,7 +573,7 @@ class BudgetGuard:
             raise LedgerError(
                 f"reservation {reserved.id} was made when the request cost less; release it, and admit it again"
             )
-        return Admission(reserved, quoted, payload)
+        return Admission(reserved, quoted, answer.replayed, payload)
 
     def _abandon(self, admitted: Admission, reason: str) -> None:
         """After an exception: what is unsent is released, and what is sent and not yet bound is in doubt."""
@@ -595,9 +600,13 @@ class BudgetGuard:
         return change.reservation
 
     def _tell(self, alerts: tuple[Alert, ...]) -> None:
-        if self._on_alert is not None:
-            for alert in alerts:
+        if self._on_alert is None:
+            return
+        for alert in alerts:
+            try:
                 self._on_alert(alert)
+            except Exception:  # noqa: BLE001 (the money has moved; the caller must learn of that, not of this)
+                _log.exception("on_alert failed for budget %s", alert.budget)
 
 
 def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:

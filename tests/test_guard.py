@@ -288,6 +288,7 @@ def test_a_key_gives_the_same_reservation_while_it_is_unsent(open_guard: OpenGua
         {"duration_s": 3},
         Decimal("0.4284"),
     )
+    assert (first.replayed, again.replayed) == (False, True)
     assert guard.dispatch(again) == CLIP | {"duration": 3}
     assert left(guard)[0] == Decimal("0.4284")
 
@@ -810,6 +811,27 @@ def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard
     guard.verify()
 
 
+def test_recorded_spend_does_not_take_a_callers_key(open_guard: OpenGuard) -> None:
+    """If a caller uses the same name for a job, the error says so."""
+    guard = open_guard()
+    guard.admit(CLIP, project="trailer", key="qingbo:t-9")
+    with pytest.raises(IdempotencyError, match="stands for another request"):
+        guard.record("qingbo", "t-9", "1", labels={"project": "trailer"})
+
+
+def test_an_amount_that_cannot_be_counted_is_refused(open_guard: OpenGuard) -> None:
+    """A ledger counts up to four thousand million; beyond that is a mistake."""
+    guard = open_guard()
+    with pytest.raises(KlingPricingError, match="is more than a ledger can count"):
+        guard.record("qingbo", "t-9", "4000000001", labels={"project": "trailer"})
+    for task_id in ("a", "b"):
+        guard.record("qingbo", task_id, "4000000000", labels={"project": "trailer"})
+    with pytest.raises(LedgerError, match="nothing was changed"):
+        guard.record("qingbo", "c", "4000000000", labels={"project": "trailer"})
+    assert left(guard)[1] == Decimal(8000000000)
+    guard.verify()
+
+
 # alerts
 
 
@@ -830,6 +852,19 @@ def test_each_threshold_alerts_once_a_window(open_guard: OpenGuard, clock: Clock
     guard.admit(CLIP, project="trailer")
     assert len(seen) == 4
     assert [entry.detail for entry in guard.journal() if entry.kind == "alert"] == ["0.5", "0.714"] * 2
+
+
+def test_a_failing_alert_does_not_hide_the_admission(
+    open_guard: OpenGuard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The money is set aside, so the caller must get the admission; the failure is logged."""
+
+    def fail(_alert: Alert) -> None:
+        raise ZeroDivisionError
+
+    guard = open_guard(cap=Decimal(1), alerts=[Decimal("0.5")], settings={"on_alert": fail})
+    assert guard.admit(CLIP, project="trailer").quote.total == COST
+    assert "on_alert failed for budget trailer" in caplog.text
 
 
 # windows and revisions

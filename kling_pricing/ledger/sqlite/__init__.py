@@ -218,6 +218,7 @@ class SQLiteLedger:
                     f"task {task_id} of {order.provider} is in the ledger already, as reservation {found.id} "
                     f"({found.state}); correct that one with settle"
                 )
+            reservations.last_attempt(db, order, now)  # raises where a caller's own key is the same
             reservation = uuid4().hex
             rooms = balances.rooms(db, order.claims, at)
             reservations.insert(db, order, spent, reservation, order.key, 1, at, at)

@@ -182,8 +182,6 @@ class SQLiteFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.IntegrityError:
-            raise
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             raise self._unavailable(_REMEDIES.get(code, str(error))) from error
