@@ -121,12 +121,12 @@ def nanos_up(amount: Decimal, step: int = 1) -> int:
     """An amount that is not negative as integer nanos, rounded up to a multiple of `step` nanos.
 
     Raises:
-        OverflowError: it is more than `MAX_NANOS`.
+        KlingPricingError: it is more than `MAX_NANOS`.
     """
     steps = _WIDE.divide(_EXACT.multiply(amount, NANOS), Decimal(step))
     nanos = int(steps.quantize(Decimal(1), ROUND_CEILING, _WIDE)) * step
     if nanos > MAX_NANOS:
-        raise OverflowError(f"{amount} is more than a ledger can hold")
+        raise KlingPricingError(f"{plain(amount)} is more than a ledger can hold; check the amount")
     return nanos
 
 
