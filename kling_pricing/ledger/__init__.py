@@ -108,8 +108,13 @@ class Ledger(Protocol):
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
 
+        Of no effect if that was seen before.
+
         Returns:
             What that changed; None: nobody knows yet whose task it is.
+
+        Raises:
+            ReservationStateError: the reservation cannot be bound to the task; what was seen is remembered.
         """
 
     def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
@@ -171,8 +176,10 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
         LedgerUnavailableError: the URL names no ledger that is known here.
     """
     scheme, separator, rest = url.partition("://")
-    if scheme == "sqlite" and separator and rest.startswith("/") and rest[1:] and rest != "/:memory:":
-        ledger: Ledger = import_module("kling_pricing.ledger.sqlite").SQLiteLedger(Path(rest[1:]), clock)
+    names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
+    if scheme == "sqlite" and separator and names_a_file:
+        path = Path(rest[1:]).absolute()  # the same file wherever the process goes
+        ledger: Ledger = import_module("kling_pricing.ledger.sqlite").SQLiteLedger(path, clock)
         return ledger
     raise LedgerUnavailableError(
         f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, or "

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.ledger.records import Basis, Observation, Reservation
+from kling_pricing.money import multiply
 
 
 class Charge(NamedTuple):
@@ -52,5 +53,5 @@ def charged_amount(reservation: Reservation, seen: Observation) -> Decimal | Non
     if seen.amount_unit == reservation.currency:
         return seen.amount
     if seen.amount_unit == reservation.statement_unit and reservation.unit_value is not None:
-        return seen.amount * reservation.unit_value
+        return multiply(seen.amount, reservation.unit_value)
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.errors import IdempotencyError, LedgerError
+from kling_pricing.errors import IdempotencyError, LedgerError, ReservationStateError
 from kling_pricing.ledger.records import (
     Basis,
     Bucket,
@@ -125,9 +125,7 @@ class SQLiteLedger:
         """See `Ledger.bind`."""
         with self._file.writing() as db:
             now = self._clock()
-            return reservations.take_up(
-                db, reservations.bind(db, reservations.get(db, ref, now), task_id, now), now
-            )
+            return reservations.bind(db, reservations.get(db, ref, now), task_id, now)
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
@@ -177,7 +175,7 @@ class SQLiteLedger:
         """See `Ledger.observe`."""
         with self._file.writing() as db:
             now = self._clock()
-            db.execute(
+            added = db.execute(
                 "INSERT OR IGNORE INTO observation"
                 " (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -192,16 +190,22 @@ class SQLiteLedger:
                     written(now),
                 ),
             )
-            if ref is None:
-                found = reservations.find(db, (seen.provider, seen.task_id), now)
-                return None if found is None else reservations.take_up(db, found, now)
-            found = reservations.get(db, ref, now)
+            task = (seen.provider, seen.task_id)
+            found = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
+            if found is None:
+                return None
             if found.provider != seen.provider:
                 raise LedgerError(
                     f"reservation {found.id} is of provider {found.provider}, the answer of {seen.provider}; "
                     "name the one that answered"
                 )
-            return reservations.take_up(db, reservations.bind(db, found, seen.task_id, now), now)
+            if found.task_id == seen.task_id:
+                return reservations.take_up(db, found, seen, now) if added.rowcount else Change(found)
+            try:
+                return reservations.bind(db, found, seen.task_id, now)
+            except ReservationStateError as error:
+                problem = error  # which changed nothing; what was seen is kept: it may be billed
+        raise problem
 
     def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
         """See `Ledger.record`."""
@@ -221,7 +225,9 @@ class SQLiteLedger:
             reservations.last_attempt(db, order, now)  # raises where a caller's own key is the same
             reservation = uuid4().hex
             rooms = balances.rooms(db, order.claims, at)
-            reservations.insert(db, order, spent, reservation, order.key, 1, at, at)
+            taken = reservations.newest(db, order.project, order.key) is not None
+            key = f"{order.key}:{reservation}" if taken else order.key  # a job may have been given the same one
+            reservations.insert(db, order, spent, reservation, key, 1, at, at)
             db.execute(
                 "UPDATE reservation SET state = 'settled', task_id = ?, billed = expected, basis = 'operator',"
                 " dispatched_at = created_at, closed_at = ? WHERE id = ?",

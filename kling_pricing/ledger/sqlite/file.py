@@ -3,7 +3,9 @@
 Durability: WAL with `synchronous=FULL`, so that what was committed survives a crash of the machine.
 Fairness: writers queue for an `flock` on a file beside the database; SQLite's own busy handler lets some of
 them starve for seconds.
-Forks: a connection never crosses one; a child process opens its own.
+Forks: SQLite keeps what it knows of a file's locks in the memory of the process, and a child process inherits
+that memory without the locks: another process then deletes the WAL beneath it, and what the child commits is
+lost. So files are closed before a fork, and parent and child each open their own.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ except ImportError:  # Windows: SQLite's own lock is as safe, only less fair
 BUSY_TIMEOUT_S = 60
 """How long to wait for a program that writes to the file without this library."""
 
+OLDEST_SQLITE = (3, 37)
+"""The first with STRICT tables."""
+
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
     sqlite3.SQLITE_READONLY: "it is read-only; let this user write the file and its folder",
@@ -36,7 +41,8 @@ _REMEDIES = {
     sqlite3.SQLITE_LOCKED: "another program keeps it locked; close that program",
     sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or recover it with sqlite3's .recover",
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or damaged; restore a backup, or name another",
-    sqlite3.SQLITE_IOERR: "the disk reports an error; look at the disk, and check the ledger with verify",
+    sqlite3.SQLITE_IOERR: "the disk, or a limit on the size of files, does not let it be read or written; make "
+    "room, look at the disk, and check the ledger with verify",
 }
 
 
@@ -48,7 +54,8 @@ class SQLiteFile:
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
         self._lock_file: int | None = None
-        _files.add(self)
+        with _forking:
+            _files.add(self)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -57,9 +64,10 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be written.
         """
-        with self._mutex, self._errors(), self._turn() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            with self._rolled_back_on_error(connection):
+        with self._mutex, self._errors():
+            connection = self._opened()
+            with self._turn(), self._rolled_back_on_error(connection):
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
 
@@ -72,8 +80,8 @@ class SQLiteFile:
         """
         with self._mutex, self._errors():
             connection = self._opened()
-            connection.execute("BEGIN")
             with self._rolled_back_on_error(connection):
+                connection.execute("BEGIN")
                 yield connection
                 connection.execute("ROLLBACK")
 
@@ -86,24 +94,34 @@ class SQLiteFile:
                 os.close(self._lock_file)
             self._connection = self._lock_file = None
 
-    def forget_parent(self) -> None:
-        """Leaves what belongs to the parent process, after a fork, in the child."""
-        _inherited.append(self._connection)
+    def before_fork(self) -> None:
+        """Waits until no thread uses the file, and closes it."""
+        self._mutex.acquire()
+        if self._connection is not None and not self._connection.in_transaction:
+            self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Lets the threads go on."""
+        self._mutex.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forgets the parent's threads, and its connection if there still is one."""
+        self._mutex = RLock()
+        if self._connection is not None:
+            _inherited[os.path.realpath(self.path)] = self._connection
         if self._lock_file is not None:
             os.close(self._lock_file)  # else this process would keep the parent's lock when the parent dies
-        self._mutex = RLock()
         self._connection = self._lock_file = None
 
     @contextmanager
-    def _turn(self) -> Iterator[sqlite3.Connection]:
+    def _turn(self) -> Iterator[None]:
         """Waits for this process's turn to write."""
-        connection = self._opened()
         if self._lock_file is None:
-            yield connection
+            yield
             return
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         try:
-            yield connection
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            yield
         finally:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
@@ -114,36 +132,55 @@ class SQLiteFile:
         return self._connection
 
     def _open(self) -> None:
-        if fcntl is not None:
-            try:
-                self._lock_file = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise self._unavailable(f"its folder cannot be written: {error.strerror}") from None
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            needed = ".".join(str(part) for part in OLDEST_SQLITE)
+            raise self._unavailable(
+                f"Python here has SQLite {sqlite3.sqlite_version}, and {needed} or newer is needed; use a "
+                "newer Python or system"
+            )
+        if os.path.realpath(self.path) in _inherited:
+            raise self._unavailable(
+                "this process was forked while its parent was using it; start processes without a fork, or "
+                "open the ledger after it"
+            )
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._connection = connection
-            self._ensure_schema(connection)
+            self._is_ours(connection)  # before anything else: what is not ours is left as it is
+            self._lock_file = self._opened_lock_file()
+            with self._turn():
+                self._prepare(connection)
         except BaseException:
             connection.close()
-            self._connection = None
+            self.close()
             raise
+        self._connection = connection
 
-    def _ensure_schema(self, connection: sqlite3.Connection) -> None:
-        """Creates the tables in an empty file, and refuses any file that is not a ledger of this version."""
+    def _opened_lock_file(self) -> int | None:
+        if fcntl is None:
+            return None
+        try:
+            return os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise self._unavailable(
+                f"{self.path.name}.lock beside it cannot be opened ({error.strerror}); let this user write the "
+                "file and its folder"
+            ) from None
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Sets how the file is written, and creates the tables in an empty one."""
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
         if self._is_ours(connection):
             return
-        with self._turn(), self._rolled_back_on_error(connection):
+        with self._rolled_back_on_error(connection):
             connection.execute("BEGIN IMMEDIATE")
-            if not self._is_ours(connection):
-                for statement in DDL:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+            for statement in DDL:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
@@ -152,8 +189,12 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: it is something else.
         """
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        with self._rolled_back_on_error(connection):
+            connection.execute("BEGIN")  # so that all three are of one moment, while others create the tables
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute("ROLLBACK")
         if application == APPLICATION_ID and version == VERSION:
             return True
         if application == APPLICATION_ID:
@@ -162,7 +203,7 @@ class SQLiteFile:
                 f"ledger {self.path}: its schema {version} is {newer} to this version of kling_pricing, which "
                 f"knows {VERSION}; use the version that wrote it"
             )
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        if tables or version:
             raise LedgerUnavailableError(
                 f"ledger {self.path}: it is a database of something else; name a file that does not exist yet"
             )
@@ -182,23 +223,55 @@ class SQLiteFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except (sqlite3.IntegrityError, OverflowError) as error:
+            raise LedgerError(
+                f"ledger {self.path}: an amount or a reference is not one that a ledger can keep ({error}); "
+                "nothing was changed"
+            ) from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             raise self._unavailable(_REMEDIES.get(code, str(error))) from error
+        except OSError as error:
+            problem = f"{error.strerror or error}; keep it on a disk of this machine"
+            raise self._unavailable(problem) from error
 
     def _unavailable(self, problem: str) -> LedgerUnavailableError:
         return LedgerUnavailableError(f"ledger {self.path}: {problem}; nothing was changed")
 
 
 _files: WeakSet[SQLiteFile] = WeakSet()
-_inherited: list[sqlite3.Connection | None] = []
-"""Connections of the parent process: closing one here would drop the locks that the parent holds."""
+_paused: list[SQLiteFile] = []
+"""Those that wait for a fork to be over."""
+_forking = RLock()
+"""Held while a thread forks."""
+_inherited: dict[str, sqlite3.Connection] = {}
+"""What a fork took along all the same, by path: one inside a transaction, or one that Python did not see.
+Nothing is done with them, not even closing; and their files are not opened here again."""
 
 
-def _after_fork() -> None:
-    for file in _files:
-        file.forget_parent()
+def _before_fork() -> None:
+    _forking.acquire()
+    for file in list(_files):
+        _paused.append(file)
+        file.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for file in _paused:
+        file.after_fork_in_parent()
+    _paused.clear()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking  # noqa: PLW0603 (the parent's may be held by a thread that is not here)
+    for file in list(_files):
+        file.after_fork_in_child()
+    _paused.clear()
+    _forking = RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -70,6 +70,14 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
     return found
 
 
+def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
+    """The row of the newest reservation of a key; None: there is none."""
+    row: Sequence[Any] | None = db.execute(
+        f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1", (project, key)
+    ).fetchone()
+    return row
+
+
 def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reservation | None:
     """The newest reservation of an order's key: one still to be sent, or one that was released; or none.
 
@@ -77,9 +85,7 @@ def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reserva
         IdempotencyError: the key stands for another request.
         ReservationStateError: the key's job was sent already.
     """
-    row = db.execute(
-        f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1", (order.project, order.key)
-    ).fetchone()
+    row = newest(db, order.project, order.key)
     if row is None:
         return None
     found = from_row(row, now)
@@ -150,14 +156,14 @@ def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateErro
     )
 
 
-def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime) -> Reservation:
-    """Notes the task of what was sent.
+def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime) -> Change:
+    """Notes a reservation's task, and applies what was observed of that before, in the order it was seen.
 
     Raises:
         ReservationStateError: it was never sent, or one of the two belongs to another.
     """
     if found.task_id == task_id:
-        return found
+        return Change(found)
     if found.task_id is not None:
         raise wrong_state(found, f"bound to task {task_id}", f"it is bound to task {found.task_id}")
     if found.dispatched_at is None:
@@ -171,31 +177,28 @@ def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime
         (task_id, found.id),
     )
     enter(db, now, "bind", found.id, (), None)
-    return get(db, found.id, now)
-
-
-def take_up(db: sqlite3.Connection, found: Reservation, now: datetime) -> Change:
-    """Applies everything that was observed of a bound reservation's task, in the order in which it was seen."""
+    change = Change(get(db, found.id, now))
     rows = db.execute(
         "SELECT state, amount, amount_unit FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
-        (found.provider, found.task_id),
+        (found.provider, task_id),
     ).fetchall()
-    change = Change(found)
     for state, amount, unit in rows:
-        seen = Observation(found.provider, found.task_id or "", state, decimal(amount), unit, None, None, now)
-        meant = outcome(change.reservation, seen)
-        if meant is None:
-            continue
-        if isinstance(meant, Charge):
-            after = settle(db, change.reservation, meant.amount, meant.basis, now)
-        elif change.reservation.state == "settled":
-            after = settle(db, change.reservation, Decimal(0), "response", now)
-        elif change.reservation.state == "released":
-            continue
-        else:
-            after = Change(release(db, change.reservation, meant.reason, "release", now))
+        seen = Observation(found.provider, task_id, state, decimal(amount), unit, None, None, now)
+        after = take_up(db, change.reservation, seen, now)
         change = Change(after.reservation, change.alerts + after.alerts)
     return change
+
+
+def take_up(db: sqlite3.Connection, found: Reservation, seen: Observation, now: datetime) -> Change:
+    """Applies what was observed of a reservation's task; once, since later it might mean something else."""
+    meant = outcome(found, seen)
+    if isinstance(meant, Charge):
+        return settle(db, found, meant.amount, meant.basis, now)
+    if meant is None or found.state == "released":
+        return Change(found)
+    if found.state == "settled":
+        return settle(db, found, Decimal(0), "response", now)
+    return Change(release(db, found, meant.reason, "release", now))
 
 
 def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, now: datetime) -> Reservation:
