@@ -57,7 +57,7 @@ class Cheaper(NamedTuple):
     """A variant that is valid and costs less.
 
     Attributes:
-        changes: setting -> its new value, the model as the wire names it; `WireFormat.amend` makes the payload of it.
+        changes: setting -> its new value, the model as the wire names it, as `WireFormat.amend` took them.
         payload: what would be sent.
         quote: what it costs.
     """
@@ -103,7 +103,7 @@ def varied(payload: Mapping[str, Any], changes: Mapping[str, Any], reading: Read
 def with_settings(
     before: Variant, payload: Mapping[str, Any], wanted: Mapping[str, Any], reading: Reading
 ) -> Variant | None:
-    """A payload, some changes made, with no more changed than gives the facts wanted; None: that cannot be said.
+    """A payload, some changes made, with no more changed than gives the facts wanted; None: it cannot be said.
 
     Args:
         before: the payload with the changes that are to be made anyhow (another model).
@@ -158,7 +158,7 @@ def _variants(
     reading: Reading,
 ) -> Iterator[tuple[tuple[int, ...], Variant]]:
     """Each variant with what it loses: steps down in each setting, the one to be given up last in front."""
-    for model_loss, name in enumerate(_model_names(request, limits, matrix)):
+    for model_loss, name in _model_names(request, limits, matrix):
         before = varied(payload, {} if name == request.model else {"model": name}, reading)
         if before is None or before.request.facts["action"] != request.facts["action"]:
             continue
@@ -176,16 +176,20 @@ def _variants(
                 yield tuple(losses[setting] for setting in reversed(limits.sacrifice)), variant
 
 
-def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> list[str]:
-    """The request's own name of its model, then how its wire names those to use instead."""
+def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> Iterator[tuple[int, str]]:
+    """What each model loses and how the wire may name it: the request's own model, then those to use instead.
+
+    A wire may say the resolution or the soundtrack with the name: then each is a name to try.
+    """
     own = request.facts["model"]
-    instead = [
-        written
-        for model in (limits.models if "model" in limits.sacrifice else ())
-        if model in matrix.models and model != own
-        for written in matrix.models[model].names[:1]
-    ]
-    return [request.model, *instead]
+    yield 0, request.model
+    instead = limits.models if "model" in limits.sacrifice else ()
+    known = [model for model in instead if model in matrix.models and model != own]
+    for loss, model in enumerate((own, *known)):
+        for place, name in enumerate(matrix.models[model].names):
+            _, implied = matrix.names[name]
+            if name != request.model and (implied or (loss and not place)):
+                yield loss, name
 
 
 def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:
