@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
@@ -61,6 +61,9 @@ EXPIRES_AFTER = timedelta(minutes=15)
 
 DOUBTFUL_AFTER = timedelta(minutes=5)
 """How long after its dispatch a reservation without a task is in doubt. That frees no money by itself."""
+
+
+_Made = TypeVar("_Made")
 
 
 class Said(TypedDict, total=False):
@@ -193,9 +196,10 @@ class BudgetGuard:
         original = quote(body, at=now, book=self._book, **said)
         mark = fingerprint(body, original.provider, original.wire_format)
         while True:
-            budgets = self._budgets
-            wanted = order(
-                original, project=project, key=key, fingerprint=mark, labels=named, budgets=budgets, at=now
+            budgets, wanted = self._by_budgets(
+                lambda by: order(
+                    original, project=project, key=key, fingerprint=mark, labels=named, budgets=by, at=now
+                )
             )
             candidates = [candidate(original, {}, wanted)]
             answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
@@ -422,6 +426,7 @@ class BudgetGuard:
         provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
         told = {"task_id": task_id, "currency": counted_in, "labels": named}
         while True:
+            budgets, claimed = self._by_budgets(lambda by: claims(by, named, counted_in, when))
             booked = Order(
                 project=named["project"],
                 key=uuid4().hex,  # not one that a caller could have given a job
@@ -435,9 +440,9 @@ class BudgetGuard:
                 unit_value=None,
                 failed_tasks="unconfirmed",
                 labels=named,
-                claims=claims(self._budgets, named, counted_in, when),
+                claims=claimed,
                 may_be_unmatched=True,
-                budgets=self._budgets.digest,
+                budgets=budgets.digest,
             )
             nanos = nanos_up(charged)
             spent = Candidate({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, booked.claims))
@@ -573,6 +578,17 @@ class BudgetGuard:
             self.release(admitted, reason)
         else:
             self.mark_in_doubt(admitted, reason)
+
+    def _by_budgets(self, make: Callable[[BudgetsFile], _Made]) -> tuple[BudgetsFile, _Made]:
+        """What is made by the budgets known here; if those will not do, by those of the ledger."""
+        budgets = self._budgets
+        try:
+            return budgets, make(budgets)
+        except BudgetError:
+            newer = self._installed_budgets()
+            if newer.digest == budgets.digest:
+                raise
+            return newer, make(newer)
 
     def _installed_budgets(self) -> BudgetsFile:
         document = self._ledger.installed()
