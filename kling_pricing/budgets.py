@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime, tzinfo
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from kling_pricing.errors import BudgetError, TableError
+from kling_pricing.findings import shown
 from kling_pricing.money import MAX_NANOS, NANOS, plain
 from kling_pricing.strict_yaml import FileModel, explained, key_path, read
 from kling_pricing.variants import SACRIFICE, Setting
@@ -39,8 +40,13 @@ ANY, EACH = "any", "*"
 MAX_LABELS, MAX_LABEL_CHARS = 16, 200
 
 
+_Value = TypeVar("_Value")
+
+
 def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError(f"must be a list, got {shown(value)}")
 
 
 def _shortest(amount: Decimal) -> Decimal:
@@ -67,18 +73,48 @@ class FixedWindow(FileModel):
         return self
 
 
+WINDOWS = ("lifetime", *get_args(Calendar))
+
+
+def _window(value: Any) -> Any:
+    """A window, so that what is wrong with it is said of the one that was meant."""
+    if isinstance(value, dict):
+        try:
+            return FixedWindow.model_validate(value)
+        except ValidationError as error:
+            path, problem = explained(error.errors(include_url=False)[0])
+            raise ValueError(": ".join(part for part in (key_path(path), problem) if part)) from None
+    if isinstance(value, FixedWindow) or (isinstance(value, str) and value in WINDOWS):
+        return value
+    raise ValueError(f"must be {', '.join(WINDOWS)}, or {{start: ..., end: ...}}, got {shown(value)}")
+
+
+def _wanted(value: Any) -> Any:
+    """What a label is matched with; a list means the same in any order."""
+    texts = [*value] if isinstance(value, list | tuple) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"must be a value, a list of values, any or *, as text, got {shown(value)}")
+    return sorted(_distinct(texts)) if isinstance(value, list | tuple) else value
+
+
+def _distinct(values: Sequence[_Value]) -> Sequence[_Value]:
+    if twice := next((value for value in values if values.count(value) > 1), None):
+        raise ValueError(f"{twice} is there twice; keep one of them")
+    return values
+
+
 class BudgetEntry(FileModel):
     """One budget, as it stands in a file."""
 
     name: Name
-    match: dict[Text, str | list[str]] = Field(
+    match: dict[Text, Annotated[str | list[str], BeforeValidator(_wanted)]] = Field(
         {},
         description="label -> its value, a list of values, any (in one bucket), or * (each value has its own "
         "bucket); empty: every request.",
     )
     cap: _Amount = Field(description="What may be held and spent in one window.")
     currency: Currency
-    window: Literal["lifetime"] | Calendar | FixedWindow = "lifetime"
+    window: Annotated[Literal["lifetime"] | Calendar | FixedWindow, BeforeValidator(_window)] = "lifetime"
     timezone: str = Field("UTC", description="IANA name, such as Asia/Shanghai.")
     week_starts: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = (
         "monday"
@@ -99,17 +135,9 @@ class BudgetEntry(FileModel):
     @field_validator("cap", "max_request")
     @classmethod
     def _countable(cls, amount: Decimal | None) -> Decimal | None:
-        if amount is not None and amount * NANOS > MAX_NANOS:
+        if amount is not None and amount > MAX_NANOS // NANOS:
             raise ValueError(f"is too large; the most is {plain(Decimal(MAX_NANOS // NANOS))}")
         return amount
-
-    @field_validator("match")
-    @classmethod
-    def _matchable(cls, match: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
-        for label, wanted in match.items():
-            if not wanted or (isinstance(wanted, list) and not all(wanted)):
-                raise ValueError(f"{label}: must be a value, a list of values, any or *")
-        return match
 
     @field_validator("timezone")
     @classmethod
@@ -128,7 +156,12 @@ class BudgetEntry(FileModel):
     def _reachable(cls, alerts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
         if any(part <= 0 or part > 1 for part in alerts):
             raise ValueError("an alert is a part of the cap above 0 and up to 1, such as 0.8")
-        return alerts
+        return tuple(sorted(_distinct(alerts)))
+
+    @field_validator("keep")
+    @classmethod
+    def _kept(cls, keep: tuple[Setting, ...]) -> tuple[Setting, ...]:
+        return tuple(sorted(_distinct(keep)))
 
     @field_validator("week_starts")
     @classmethod
@@ -161,11 +194,18 @@ class BudgetEntry(FileModel):
                 return None
         return own
 
+    @cached_property
+    def only_period(self) -> Period | None:
+        """The window that comes once; None where windows follow each other, or there is no end."""
+        if not isinstance(self.window, FixedWindow):
+            return None
+        return Period(start_of(self.window.start, self.zone), start_of(self.window.end, self.zone))
+
     def period(self, at: datetime) -> Period | None:
         """The window that an instant lies in; None when it is outside the only one."""
         if isinstance(self.window, FixedWindow):
-            only = Period(start_of(self.window.start, self.zone), start_of(self.window.end, self.zone))
-            return only if only.start <= at < only.end else None
+            only = self.only_period
+            return only if only is not None and only.start <= at < only.end else None
         if self.window == "lifetime":
             return FOREVER
         return calendar_period(self.window, at, self.zone, self.week_starts)
@@ -211,6 +251,13 @@ class AccountingRate(FileModel):
     budget: Currency = Field(description="The currency of budgets.")
     rate: _Amount = Field(description="What one unit of the quote's currency counts as.")
 
+    @field_validator("budget")
+    @classmethod
+    def _another(cls, budget: str, info: ValidationInfo) -> str:
+        if budget == info.data.get("quote"):
+            raise ValueError("is the currency of the quotes too, which needs no rate; leave it out")
+        return budget
+
     @field_validator("rate")
     @classmethod
     def _positive(cls, rate: Decimal) -> Decimal:
@@ -227,10 +274,13 @@ class Capping(FileModel):
     )
     models: _Names = Field((), description="With model among them: what may be used instead, the best first.")
 
+    @field_validator("sacrifice", "models")
+    @classmethod
+    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_distinct(names))
+
     @model_validator(mode="after")
     def _consistent(self) -> Capping:
-        if len(set(self.sacrifice)) < len(self.sacrifice):
-            raise ValueError("sacrifice names a setting twice; keep one of them")
         if ("model" in self.sacrifice) != bool(self.models):
             raise ValueError("to change the model, put model into sacrifice and list the models to use instead")
         return self
@@ -246,25 +296,34 @@ class BudgetsFile(FileModel):
     accounting_rates: list[AccountingRate] = []
     capping: Capping = Capping()
 
-    @model_validator(mode="after")
-    def _unambiguous(self) -> BudgetsFile:
-        names = [budget.name for budget in self.budgets]
-        pairs = [(each.quote, each.budget) for each in self.accounting_rates]
+    @field_validator("budgets")
+    @classmethod
+    def _of_different_names(cls, budgets: list[BudgetEntry]) -> list[BudgetEntry]:
+        names = [budget.name for budget in budgets]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"there are two budgets {twice}; give each a name of its own")
+        return budgets
+
+    @field_validator("accounting_rates")
+    @classmethod
+    def _unambiguous(cls, rates: list[AccountingRate]) -> list[AccountingRate]:
+        pairs = [(each.quote, each.budget) for each in rates]
         if pair := next((pair for pair in pairs if pairs.count(pair) > 1), None):
             raise ValueError(f"there are two accounting rates from {pair[0]} to {pair[1]}; keep one of them")
-        return self
+        return rates
 
     @cached_property
     def document(self) -> str:
-        """All of it as JSON, the same text for the same budgets: what a revision keeps."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """All of it as JSON: what a revision keeps."""
+        return _json(self.model_dump(mode="json"))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the document, in hexadecimal."""
-        return hashlib.sha256(self.document.encode()).hexdigest()
+        """SHA-256, in hexadecimal: the same for the same budgets, however they are written and ordered."""
+        parts = self.model_dump(mode="json")
+        for name in ("budgets", "accounting_rates"):
+            parts[name] = sorted(parts[name], key=_json)
+        return _digest(parts)
 
     def rate(self, quote: str, budget: BudgetEntry) -> Decimal | None:
         """What one unit of a quote's currency counts as in a budget; None: it is the budget's own.
@@ -298,10 +357,12 @@ class Budgets(BudgetsFile):
     """
 
     def __init__(self, budgets: Iterable[BudgetEntry], **given: Any) -> None:
+        if isinstance(budgets, BudgetEntry | Mapping) or not isinstance(budgets, Iterable):
+            raise BudgetError(f"budgets must be a list of Budget, got {type(budgets).__name__}")
         try:
             super().__init__(budgets=list(budgets), **given)
         except ValidationError as error:
-            raise _object_error(error, "budgets") from None
+            raise _object_error(error) from None
 
 
 BudgetsLike: TypeAlias = "str | Path | BudgetsFile | Iterable[Budget]"
@@ -348,16 +409,19 @@ def budgets_file_schema() -> dict[str, Any]:
     return BudgetsFile.model_json_schema()
 
 
-def _object_error(error: ValidationError, name: Any) -> BudgetError:
+def _object_error(error: ValidationError, name: Any = None) -> BudgetError:
     path, problem = explained(error.errors(include_url=False)[0])
-    place = key_path(path)
-    return BudgetError(f"{name}: {place}: {problem}" if place else f"{name}: {problem}", key_path=place)
+    return BudgetError(problem if name is None else f"budget {shown(name)}: {problem}", key_path=key_path(path))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_json(value).encode()).hexdigest()
 
 
 @cache
 def _zone(name: str) -> tzinfo:
-    return ZoneInfo(name)
+    return UTC if name == "UTC" else ZoneInfo(name)  # UTC is known without a database of zones

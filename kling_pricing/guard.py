@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
@@ -28,11 +28,13 @@ from kling_pricing.errors import (
     PriceNotFoundError,
     WireFormatError,
 )
+from kling_pricing.findings import shown
 from kling_pricing.fingerprint import fingerprint
 from kling_pricing.intake import EXACT_JSON, RequestLike, as_object, instant, json_value, read_payload
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.claims import claim, claims
 from kling_pricing.ledger.records import (
+    BASES,
     Alert,
     Basis,
     Bucket,
@@ -48,7 +50,7 @@ from kling_pricing.ledger.records import (
     Reserved,
 )
 from kling_pricing.media import MediaLike
-from kling_pricing.money import exact_amount, nanos_up
+from kling_pricing.money import MAX_NANOS, NANOS, exact_amount, nanos_up, plain
 from kling_pricing.orders import amounts, candidate, checked_labels, exceeded, limits, order, short_text
 from kling_pricing.price_table import PriceBook
 from kling_pricing.quotes import Quote
@@ -63,6 +65,9 @@ EXPIRES_AFTER = timedelta(minutes=15)
 
 DOUBTFUL_AFTER = timedelta(minutes=5)
 """How long after its dispatch a reservation without a task is in doubt. That frees no money by itself."""
+
+
+_Made = TypeVar("_Made")
 
 
 class Said(TypedDict, total=False):
@@ -192,16 +197,17 @@ class BudgetGuard:
             LedgerUnavailableError: the ledger cannot be used, so nothing may be spent.
             KlingPricingError: as for `quote`: the request is not valid, or its price is not known.
         """
-        body = read_payload(payload)
+        body = _own_copy(read_payload(payload))
         named = checked_labels(project, labels)
         key = uuid4().hex if key is None else short_text("key", key)
         now = self._clock()
         original = quote(body, at=now, book=self._book, **said)
         mark = fingerprint(body, original.provider, original.wire_format)
         while True:
-            budgets = self._budgets
-            wanted = order(
-                original, project=project, key=key, fingerprint=mark, labels=named, budgets=budgets, at=now
+            budgets, wanted = self._by_budgets(
+                lambda by: order(
+                    original, project=project, key=key, fingerprint=mark, labels=named, budgets=by, at=now
+                )
             )
             candidates = [candidate(original, {}, wanted)]
             answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
@@ -218,7 +224,7 @@ class BudgetGuard:
                 answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
             if isinstance(answer, Refused):
                 cheapest = min(candidates[1:], key=lambda each: each.expected, default=None)
-                raise exceeded(answer, original, named, cheapest)
+                raise exceeded(answer, original, wanted, cheapest)
             if not isinstance(answer, Outdated):
                 break
             self._budgets = budgets_from_document(answer.document)
@@ -298,7 +304,9 @@ class BudgetGuard:
         Raises:
             ReservationStateError: it was never dispatched, or another amount stands on the same basis.
         """
-        charged = None if amount is None else exact_amount(amount)
+        if basis is not None and basis not in BASES:
+            raise KlingPricingError(f"basis must be one of {', '.join(BASES)}, got {shown(basis)}")
+        charged = None if amount is None else _countable(amount)
         grounds: Basis = basis or ("quote" if charged is None else "response")
         return self._told(self._ledger.settle(_ref(ref), charged, grounds))
 
@@ -425,14 +433,16 @@ class BudgetGuard:
         """
         when = self._clock() if at is None else instant(at).astimezone(UTC)
         named = checked_labels(labels.get("project", ""), labels)
-        charged = exact_amount(amount)
-        counted_in = currency or self._book.table(provider, when).currency
-        task_id = short_text("task_id", task_id)
+        charged = _countable(amount)
+        counted_in = short_text("currency", currency or self._book.table(provider, when).currency)
+        provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
+        told = {"task_id": task_id, "currency": counted_in, "labels": named}
         while True:
+            budgets, claimed = self._by_budgets(lambda by: claims(by, named, counted_in, when))
             booked = Order(
                 project=named["project"],
-                key=f"{provider}:{task_id}",
-                fingerprint=fingerprint({"task_id": task_id, "currency": counted_in}, provider, ""),
+                key=uuid4().hex,  # not one that a caller could have given a job
+                fingerprint=fingerprint(told, provider, ""),
                 provider=provider,
                 wire_format="",
                 currency=counted_in,
@@ -442,9 +452,9 @@ class BudgetGuard:
                 unit_value=None,
                 failed_tasks="unconfirmed",
                 labels=named,
-                claims=claims(self._budgets, named, counted_in, when),
+                claims=claimed,
                 may_be_unmatched=True,
-                budgets=self._budgets.digest,
+                budgets=budgets.digest,
             )
             nanos = nanos_up(charged)
             spent = Candidate({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, booked.claims))
@@ -476,10 +486,11 @@ class BudgetGuard:
         if sorted(own) != sorted(labels or {}):
             needed = ", ".join(own) or "none"
             raise BudgetError(f"the buckets of budget {budget} are told apart by labels: {needed}; give those")
-        opened = claim(found, dict(labels or {}), None, self._clock())
-        if opened is None:
+        now = self._clock()
+        if found.period(now) is None:
             raise BudgetError(f"budget {budget} has no window that is open now")
-        self._ledger.open_bucket(opened, nanos_up(exact_amount(spent)))
+        opened = claim(found, dict(labels or {}), None, now)
+        self._ledger.open_bucket(opened, nanos_up(_countable(spent)))
 
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:
         """Installs budgets in place of those of the ledger: what an administrator does.
@@ -582,6 +593,17 @@ class BudgetGuard:
         else:
             self.mark_in_doubt(admitted, reason)
 
+    def _by_budgets(self, make: Callable[[BudgetsFile], _Made]) -> tuple[BudgetsFile, _Made]:
+        """What is made by the budgets known here; if those will not do, by those of the ledger."""
+        budgets = self._budgets
+        try:
+            return budgets, make(budgets)
+        except BudgetError:
+            newer = self._installed_budgets()
+            if newer.digest == budgets.digest:
+                raise
+            return newer, make(newer)
+
     def _installed_budgets(self) -> BudgetsFile:
         document = self._ledger.installed()
         if document is not None:
@@ -642,6 +664,26 @@ def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> BudgetsFile:
             "or have an administrator install yours with `kling-pricing budget apply`"
         )
     return installed
+
+
+def _own_copy(value: Any) -> Any:
+    """JSON data that the caller cannot change any more: what is priced is what will be sent."""
+    if isinstance(value, Mapping):
+        return {name: _own_copy(each) for name, each in value.items()}
+    return [_own_copy(each) for each in value] if isinstance(value, list) else value
+
+
+def _countable(amount: Decimal | int | str) -> Decimal:
+    """An amount that a ledger can hold.
+
+    Raises:
+        KlingPricingError: it is none.
+    """
+    exact = exact_amount(amount)
+    if exact > MAX_NANOS // NANOS:
+        most = plain(Decimal(MAX_NANOS // NANOS))
+        raise KlingPricingError(f"an amount of money: {plain(exact)} is too large; the most is {most}")
+    return exact
 
 
 def _ref(ref: Reference) -> Ref:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from kling_pricing.budgets import MAX_LABEL_CHARS, MAX_LABELS, BudgetsFile
-from kling_pricing.errors import BudgetExceededError, KlingPricingError
+from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError
 from kling_pricing.findings import shown
 from kling_pricing.ledger.claims import claims
 from kling_pricing.ledger.records import Candidate, Claim, Order, Refused, Shortfall
@@ -76,10 +77,18 @@ def candidate(quote: Quote, changes: Mapping[str, Any], order: Order) -> Candida
 
 
 def amounts(nanos: int, claimed: Sequence[Claim]) -> tuple[int, ...]:
-    """An amount of a quote as each claim's budget counts it, rounded up."""
-    return tuple(
-        nanos if claim.rate is None else nanos_up(multiply(from_nanos(nanos), claim.rate)) for claim in claimed
-    )
+    """An amount of a quote as each claim's budget counts it, rounded up.
+
+    Raises:
+        BudgetError: at the accounting rate it is more than a ledger can hold.
+    """
+    try:
+        return tuple(
+            nanos if claim.rate is None else nanos_up(multiply(from_nanos(nanos), claim.rate))
+            for claim in claimed
+        )
+    except OverflowError as error:
+        raise BudgetError(f"with its accounting rate, {error}; check the rate") from None
 
 
 def _statement_unit(quote: Quote) -> tuple[str | None, Decimal | None]:
@@ -137,12 +146,14 @@ def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
     )
 
 
-def exceeded(
-    refused: Refused, quote: Quote, labels: Mapping[str, str], cheapest: Candidate | None
-) -> BudgetExceededError:
-    """The error for a refusal: the binding budget is the one that lacks most in proportion to what is asked."""
+def exceeded(refused: Refused, quote: Quote, order: Order, cheapest: Candidate | None) -> BudgetExceededError:
+    """The error for a refusal, which names the binding budget.
+
+    That is one that does not cap, if there is any, for it decides; among those alike, the one that lacks most
+    in proportion to what is asked of it.
+    """
     if not refused.shortfalls:
-        said = ", ".join(f"{name}={value}" for name, value in labels.items())
+        said = ", ".join(f"{name}={value}" for name, value in order.labels.items())
         return BudgetExceededError(
             f"no budget is in force for {said}, so nothing may be spent; add one, or say unmatched: allow",
             budget=None,
@@ -150,14 +161,18 @@ def exceeded(
             available=Decimal(0),
             currency=quote.currency,
         )
-    binding = max(refused.shortfalls, key=lambda each: not each.may_cap)
-    requested, available = from_nanos(binding.requested), from_nanos(binding.available)
+    binding = min(
+        refused.shortfalls, key=lambda each: (each.may_cap, Fraction(_left(each), max(each.requested, 1)))
+    )
+    requested, left = from_nanos(binding.requested), from_nanos(_left(binding))
     single = _is_limit_of_a_request(binding)
-    left = from_nanos(binding.max_request or 0) if single else available
     ends = None if single or binding.window_end == FOREVER.end else binding.window_end
-    at_least = None if cheapest is None else from_nanos(cheapest.expected)
+    at_least = None
+    if cheapest is not None and binding.may_cap:
+        budgets = [claim.budget for claim in order.claims]
+        at_least = from_nanos(cheapest.amounts[budgets.index(binding.budget)])
     return BudgetExceededError(
-        _why(binding, requested, left, single=single, ends=ends, cheapest=at_least, currency=quote.currency),
+        _why(binding, requested, left, single=single, ends=ends, cheapest=at_least),
         budget=binding.budget,
         requested=requested,
         available=left,
@@ -165,6 +180,11 @@ def exceeded(
         window_end=ends,
         cheapest=at_least,
     )
+
+
+def _left(shortfall: Shortfall) -> int:
+    """What the bucket has for this request: the rest of the cap, or the limit of a single request."""
+    return (shortfall.max_request or 0) if _is_limit_of_a_request(shortfall) else shortfall.available
 
 
 def _is_limit_of_a_request(shortfall: Shortfall) -> bool:
@@ -181,7 +201,6 @@ def _why(
     single: bool,
     ends: datetime | None,
     cheapest: Decimal | None,
-    currency: str,
 ) -> str:
     of = "".join(f" of {name} {value}" for name, value in binding.labels.items())
     asked = f"the request takes {plain(requested)} {binding.currency}"
@@ -194,4 +213,4 @@ def _why(
         return problem
     if cheapest is None:
         return f"{problem}; no cheaper valid variant is allowed"
-    return f"{problem}; the cheapest valid variant takes {plain(cheapest)} {currency}"
+    return f"{problem}; the cheapest valid variant takes {plain(cheapest)} {binding.currency}"

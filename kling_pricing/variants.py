@@ -160,7 +160,7 @@ def _variants(
     reading: Reading,
 ) -> Iterator[tuple[tuple[int, ...], Variant]]:
     """Each variant with what it loses: steps down in each setting, the one to be given up last in front."""
-    for model_loss, name in enumerate(_model_names(request, limits, matrix)):
+    for model_loss, name in _model_names(request, limits, matrix):
         before = varied(payload, {} if name == request.model else {"model": name}, reading)
         if before is None or before.request.facts["action"] != request.facts["action"]:
             continue
@@ -178,16 +178,20 @@ def _variants(
                 yield tuple(losses[setting] for setting in reversed(limits.sacrifice)), variant
 
 
-def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> list[str]:
-    """The request's own name of its model, then how its wire names those to use instead."""
+def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> Iterator[tuple[int, str]]:
+    """What each model loses and how the wire may name it: the request's own model, then those to use instead.
+
+    A wire may say the resolution or the soundtrack with the name: then each is a name to try.
+    """
     own = request.facts["model"]
-    instead = [
-        written
-        for model in (limits.models if "model" in limits.sacrifice else ())
-        if model in matrix.models and model != own
-        for written in matrix.models[model].names[:1]
-    ]
-    return [request.model, *instead]
+    yield 0, request.model
+    instead = limits.models if "model" in limits.sacrifice else ()
+    known = [model for model in instead if model in matrix.models and model != own]
+    for loss, model in enumerate((own, *known)):
+        for place, name in enumerate(matrix.models[model].names):
+            _, implied = matrix.names[name]
+            if name != request.model and (implied or (loss and not place)):
+                yield loss, name
 
 
 def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:

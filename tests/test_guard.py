@@ -812,11 +812,12 @@ def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard
 
 
 def test_recorded_spend_does_not_take_a_callers_key(open_guard: OpenGuard) -> None:
-    """If a caller uses the same name for a job, the error says so."""
+    """If a caller has used the same name for a job, both are kept."""
     guard = open_guard()
-    guard.admit(CLIP, project="trailer", key="qingbo:t-9")
-    with pytest.raises(IdempotencyError, match="stands for another request"):
-        guard.record("qingbo", "t-9", "1", labels={"project": "trailer"})
+    own = guard.admit(CLIP, project="trailer", key="qingbo:t-9")
+    guard.record("qingbo", "t-9", "1", labels={"project": "trailer"})
+    assert [each.id for each in guard.history(key="qingbo:t-9")] == [own.reservation_id]
+    assert left(guard) == (COST, 1, Decimal("8.286"))
 
 
 def test_an_amount_that_cannot_be_counted_is_refused(open_guard: OpenGuard) -> None:

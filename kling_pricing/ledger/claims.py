@@ -15,7 +15,7 @@ _INSTANT = timedelta(microseconds=1)
 
 
 def claims(budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: datetime) -> tuple[Claim, ...]:
-    """The claims of a request on every budget that matches it and has a window around an instant.
+    """The claims of a request on every budget that matches it.
 
     Args:
         budgets: those in force.
@@ -31,19 +31,16 @@ def claims(budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: d
         own = budget.bucket_labels(labels)
         if own is not None:
             found.append(claim(budget, own, budgets.rate(currency, budget), at))
-    return tuple(each for each in found if each is not None)
+    return tuple(found)
 
 
-def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> Claim | None:
-    """The claim on the bucket of a budget with these labels; None: it has no window around the instant."""
-    periods = _periods(budget, at)
-    if not periods:
-        return None
+def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> Claim:
+    """The claim on the bucket of a budget with these labels."""
     return Claim(
         budget.name,
         budget.definition,
         labels,
-        periods,
+        _periods(budget, at),
         nanos_up(budget.cap),
         budget.currency,
         rate,
@@ -54,9 +51,12 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, 
 
 
 def _periods(budget: BudgetEntry, at: datetime) -> tuple[Period, ...]:
-    """The window around an instant and its neighbours, where there are any."""
-    current = budget.period(at)
-    if current is None or current == FOREVER:
+    """The window around an instant and its neighbours; a window that comes once, whether it is open or not.
+
+    The ledger's clock decides, and it may be further than the caller's was.
+    """
+    current = budget.only_period or budget.period(at)
+    if current is None or current in {FOREVER, budget.only_period}:
         return () if current is None else (current,)
     before, after = budget.period(current.start - _INSTANT), budget.period(current.end)
     return tuple(period for period in (before, current, after) if period is not None)

@@ -222,7 +222,6 @@ class SQLiteLedger:
                     f"task {task_id} of {order.provider} is in the ledger already, as reservation {found.id} "
                     f"({found.state}); correct that one with settle"
                 )
-            reservations.last_attempt(db, order, now)  # raises where a caller's own key is the same
             reservation = uuid4().hex
             rooms = balances.rooms(db, order.claims, at)
             taken = reservations.newest(db, order.project, order.key) is not None

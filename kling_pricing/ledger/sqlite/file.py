@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import RLock
 from weakref import WeakSet
 
-from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.errors import LedgerError, LedgerUnavailableError
 from kling_pricing.ledger.sqlite.schema import APPLICATION_ID, DDL, VERSION
 
 try:

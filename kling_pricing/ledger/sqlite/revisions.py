@@ -58,18 +58,19 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
         BudgetError: a budget of the same name counts otherwise, and does not carry over what was counted.
     """
     before = current(db)
-    if before is not None and before.digest == budgets.digest:
-        return
-    add(db, budgets, now)
     if before is None:
+        add(db, budgets, now)
         return
-    known = {budget.name: budget for budget in budgets_from_document(before.document).budgets}
+    if before.digest == budgets.digest:
+        return
+    in_force = {budget.name for budget in budgets_from_document(before.document).budgets}
+    counted = _definitions(db)
     for budget in budgets.budgets:
-        old = known.get(budget.name)
-        if old is None or old.definition != budget.definition:
+        old = counted.get(budget.name, budget.definition)
+        if budget.name not in in_force or old != budget.definition:
             if budget.carry_over:
                 _carry_over(db, budgets, budget, now)
-            elif old is not None:
+            elif old != budget.definition:
                 raise BudgetError(
                     f"budget {budget.name} has another match, window, zone or currency than before; give it "
                     "another name, or say carry_over: true, so that it counts what was spent until now"
@@ -84,6 +85,17 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
                 written(now),
             ),
         )
+    add(db, budgets, now)
+
+
+def _definitions(db: sqlite3.Connection) -> dict[str, str]:
+    """Budget -> how it counted when it was last in force, those that were taken away since among them."""
+    documents = db.execute("SELECT document FROM budget_revision ORDER BY revision").fetchall()
+    return {
+        budget.name: budget.definition
+        for (document,) in documents
+        for budget in budgets_from_document(document).budgets
+    }
 
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
@@ -119,8 +131,6 @@ def _carry(
 ) -> None:
     """Adds a line of one reservation to one bucket, unless it has it."""
     wanted = claim(budget, own, rate, found.created_at)
-    if wanted is None:
-        return
     (room,) = balances.rooms(db, [wanted], found.created_at)
     counted = [
         nanos_up(amount if rate is None else multiply(amount, rate))
