@@ -110,9 +110,11 @@ class ModelCapabilities:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
-    def with_defaults(self, said: dict[str, Any]) -> Facts:
-        """The facts of a payload: what it says of them, and the API's defaults for the rest."""
+    def with_defaults(self, said: dict[str, Any], implied: Mapping[str, Any]) -> Facts:
+        """The facts of a payload: what its model's name implies or it says, and the API's defaults for the rest."""
         facts = self._unsaid | said
+        if implied:
+            facts |= implied
         facts["model"] = self.model
         return cast("Facts", facts)
 

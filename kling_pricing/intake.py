@@ -124,7 +124,7 @@ def read_request(
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
     capabilities, implied_facts = _model(said, matrix)
-    facts = capabilities.with_defaults({**said.facts, **implied_facts} if implied_facts else said.facts)
+    facts = capabilities.with_defaults(said.facts, implied_facts)
     facts["duration_stated"] = "duration_s" in said.fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
@@ -179,8 +179,8 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     """
     marks = marked_formats(payload)
     model = payload.get("model")
-    if isinstance(model, str) and model in book.marking_models:
-        marks.setdefault(book.marking_models[model], "model")
+    if isinstance(model, str) and (marked := book.marking_models.get(model)) is not None:
+        marks.setdefault(marked, "model")
     if marks:
         if len(marks) > 1:
             (one, field), (other, another), *_ = marks.items()
@@ -188,7 +188,8 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
                 f"{_mark(field, payload)} is of wire format {one}, but {_mark(another, payload)} is of "
                 f"{other}; write the request for one of them, or name the format"
             )
-        return next(iter(marks)), False
+        (name,) = marks
+        return name, False
     if own := book.formats.get(provider or "", ()):
         return own[0], len(own) > 1
     if not wire_format_named(DEFAULT_WIRE_FORMAT).FIELDS.keys() >= payload.keys():
@@ -246,7 +247,9 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             pricing = [
                 name
                 for name, tables in book.tables.items()
-                if any(model in table.models and _prices_format(table, request.wire_format) for table in tables)
+                if any(
+                    model in table.models and request.wire_format in table.priced_formats for table in tables
+                )
             ]
             if providers:
                 problem = f"several providers speak {request.wire_format} ({', '.join(providers)})"
@@ -265,7 +268,7 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             )
         provider = providers[0]
     table = book.table(provider, at)
-    if not _prices_format(table, request.wire_format):
+    if request.wire_format not in table.priced_formats:
         known = ", ".join((*table.wire_formats, *table.also_prices))
         raise PriceNotFoundError(
             f"{table.id} does not price requests of {request.wire_format}, of whose billing it says nothing; "
@@ -274,10 +277,6 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             model=request.facts["model"],
         )
     return table
-
-
-def _prices_format(table: PriceTable, wire_format: str) -> bool:
-    return wire_format in table.wire_formats or wire_format in table.also_prices
 
 
 def instant(at: datetime | None) -> datetime:

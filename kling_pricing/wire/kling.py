@@ -15,6 +15,7 @@ from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.money import add
 from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.reading import Reader
 from kling_pricing.wire.shape import (
     Field,
     Problems,
@@ -24,7 +25,6 @@ from kling_pricing.wire.shape import (
     number,
     object_with,
     one_of,
-    read_fields,
     wrong,
 )
 from kling_pricing.wire.task import Task, exact, text
@@ -109,9 +109,12 @@ _MATERIAL = frozenset(
 _NO_FACTS = ("camera", "keep_original_sound", "callback_url", "external_task_id")
 
 
+_read = Reader(FIELDS, _NAME).read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = read_fields(FIELDS, payload, wire_format=_NAME, allow_unknown=allow_unknown)
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     for name in _NO_FACTS:
         facts.pop(name, None)
     if "resolution" in facts:

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, cast
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, Problems, not_empty, one_of, read_fields, wrong
+from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.shape import Field, Problems, not_empty, one_of, wrong
 from kling_pricing.wire.task import Task, text
 
 _NAME = "openai_videos"
@@ -130,8 +131,8 @@ def _bracketed(path: Path) -> str:
     return path[0] + "".join(f"[{part}]" for part in path[1:])
 
 
-_JSON_FIELDS = {_dotted(path): field for path, field in _LEAVES.items()}
-_FORM_FIELDS = {_bracketed(path): field for path, field in _LEAVES.items()}
+_read_json = Reader({_dotted(path): field for path, field in _LEAVES.items()}, _NAME).read
+_read_form = Reader({_bracketed(path): field for path, field in _LEAVES.items()}, _NAME).read
 
 FIELD_NAMES: Mapping[str, str] = {
     "model": "model",
@@ -231,9 +232,9 @@ def _said_in(payload: Mapping[str, Any]) -> Mapping[Path, Any]:
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says, JSON or form; see `WireFormat.parse`."""
     form = _is_form(payload)
-    spell, fields = (_bracketed, _FORM_FIELDS) if form else (_dotted, _JSON_FIELDS)
+    spell, read = (_bracketed, _read_form) if form else (_dotted, _read_json)
     flat = {spell(path): value for path, value in _said_in(payload).items()}
-    values, places = read_fields(fields, flat, wire_format=_NAME, allow_unknown=allow_unknown)
+    values, places = read(flat, allow_unknown=allow_unknown)
     facts: dict[str, Any] = {}
     said: dict[str, str] = {}
     open_: dict[str, tuple[Any, ...]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.reading import Reader
 from kling_pricing.wire.shape import (
     Field,
     Problems,
@@ -18,7 +19,6 @@ from kling_pricing.wire.shape import (
     number,
     object_with,
     one_of,
-    read_fields,
     wrong,
 )
 from kling_pricing.wire.task import Task, read_quota_task
@@ -96,9 +96,12 @@ FIELD_NAMES: Mapping[str, str] = {
 }
 
 
+_read = Reader(FIELDS, "tasks_extra").read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = read_fields(FIELDS, payload, wire_format="tasks_extra", allow_unknown=allow_unknown)
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     prompt, negative_prompt = facts.pop("prompt", None), facts.pop("negative_prompt", None)
     facts.pop("callback_url", None)
     if "aspect_ratio" in facts:

@@ -12,7 +12,8 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, decimal, each, not_empty, number, object_with, read_fields
+from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.shape import Field, decimal, each, not_empty, number, object_with
 from kling_pricing.wire.task import Task, text
 
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -43,12 +44,15 @@ FIELD_NAMES: Mapping[str, str] = {
 }
 
 
+_read = Reader(FIELDS, "video_generations").read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     duration = payload.get("duration")
     if isinstance(duration, str) and _WHOLE_NUMBER.fullmatch(duration):
         payload = {**payload, "duration": int(duration)}
-    facts, said = read_fields(FIELDS, payload, wire_format="video_generations", allow_unknown=allow_unknown)
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     prompt = facts.pop("prompt", None)
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
