@@ -6,7 +6,7 @@ Quoting, checking, guarding and the command line all come through here, so they 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFou
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable
-from kling_pricing.request import Said, VideoRequest, counts_as_reference
+from kling_pricing.request import Facts, Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
@@ -123,36 +123,34 @@ def read_request(
     wire = wire_format_named(name)
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
+    fields = said.fields
     capabilities, implied_facts = _model(said, matrix)
     facts = capabilities.with_defaults(said.facts, implied_facts)
-    facts["duration_stated"] = "duration_s" in said.fields
+    facts["duration_stated"] = "duration_s" in fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
-    known_media: tuple[tuple[Medium, MediaFacts], ...] = ()
-    if said.media:
-        known_media = tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media])
-        for medium, known in known_media:
-            if medium.kind == "video" and known.length_s is not None:
-                facts["video_length_s"] = known.length_s
+    known_media = _add_media(facts, said.media, media or {}) if said.media else ()
     if "reference" not in said.facts:
-        facts["reference"] = counts_as_reference(facts) if said.media or facts["elements"] else False
+        facts["reference"] = counts_as_reference(facts) if known_media or facts["elements"] else False
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
-    unknown = capabilities.unknown(facts, said.fields, known_media) if capabilities.open_facts else ()
-    if unknown:  # only what can change a price is worth trying out
-        unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
+    unknown: tuple[str, ...] = ()
+    completions: tuple[Mapping[str, Any], ...] = ()
     readings: tuple[Mapping[str, Any], ...] = ()
-    if said.open:  # these are open even where the API has a default
-        contested = tuple([fact for fact in said.open if said.facts.get(fact) is None])
+    if capabilities.open_facts:
+        unknown = capabilities.unknown(facts, fields, known_media, book.priced_facts)
+    if said.open:
+        contested = _contested(said)
         unknown = tuple(dict.fromkeys((*contested, *unknown)))
-        readings = fillings(facts, contested, [said.open[fact] for fact in contested])
-    completions = capabilities.completions(facts, unknown, said.open or {}) if unknown else ()
+        readings = fillings(facts, [*contested], [*contested.values()])
+    if unknown:
+        completions = capabilities.completions(facts, unknown, said.open or {})
     read = VideoRequest(
         name,
         said.facts["model"],
         facts,
-        said.fields,
+        fields,
         wire.FIELD_NAMES,
         capabilities.assumable,
         implied_by,
@@ -163,6 +161,22 @@ def read_request(
         readings,
     )
     return read, matrix
+
+
+def _add_media(
+    facts: Facts, media: Sequence[Medium], known: MediaLike
+) -> tuple[tuple[Medium, MediaFacts], ...]:
+    """Each file with what the caller knows of it; of a video the request's facts get the length."""
+    found = tuple([(medium, facts_of(medium.url, known)) for medium in media])
+    for medium, told in found:
+        if medium.kind == "video" and told.length_s is not None:
+            facts["video_length_s"] = told.length_s
+    return found
+
+
+def _contested(said: Said) -> Mapping[str, tuple[Any, ...]]:
+    """The facts of which a payload gives several values, which are open even where the API has a default."""
+    return {fact: values for fact, values in (said.open or {}).items() if said.facts.get(fact) is None}
 
 
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
@@ -193,16 +207,20 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     if own := book.formats.get(provider or "", ()):
         return own[0], len(own) > 1
     if not wire_format_named(DEFAULT_WIRE_FORMAT).FIELDS.keys() >= payload.keys():
-        fitting = [name for name in WIRE_FORMATS if _fits(name, payload, book)]
+        fitting = _fitting(payload, book)
         if len(fitting) == 1:
             return fitting[0], False
     return DEFAULT_WIRE_FORMAT, True
 
 
-def _fits(name: str, payload: Mapping[str, Any], book: PriceBook) -> bool:
-    """Whether a wire format knows every field of a payload, and its model."""
-    fields = wire_format_named(name).FIELDS
-    return fields.keys() >= payload.keys() and payload.get("model") in [*book.matrices[name].names]
+def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:
+    """The wire formats that know every field of a payload, and its model."""
+    return [
+        name
+        for name in WIRE_FORMATS
+        if wire_format_named(name).FIELDS.keys() >= payload.keys()
+        and payload.get("model") in [*book.matrices[name].names]
+    ]
 
 
 def _mark(field: str, payload: Mapping[str, Any]) -> str:
@@ -215,8 +233,11 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
     if written in matrix.names:
         model, implied = matrix.names[written]
         return matrix.models[model], implied
+    raise _unknown_model(written, said.fields.get("model", "model"), matrix)
+
+
+def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) -> CapabilityError:
     known = list(matrix.names)
-    field = said.fields.get("model", "model")
     if written is None:
         message = f"{field} is required; known models: {', '.join(known)}"
         code = "model_required"
@@ -225,7 +246,7 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
         code = "unknown_model"
     close = get_close_matches(str(written)[:80].lower(), known, n=1)
     source = "; ".join(matrix.sources)
-    raise CapabilityError(
+    return CapabilityError(
         message,
         violations=[Violation(code, field, reportable(written), known, message, source)],
         suggestions=[{field: name} for name in close],
@@ -241,32 +262,10 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
         PriceNotFoundError: no provider can be chosen, or none of its tables is in force.
     """
     if provider is None:
-        providers = book.providers.get(request.wire_format, ())
-        if len(providers) != 1:
-            model = request.facts["model"]
-            pricing = [
-                name
-                for name, tables in book.tables.items()
-                if any(
-                    model in table.models and request.wire_format in table.priced_formats for table in tables
-                )
-            ]
-            if providers:
-                problem = f"several providers speak {request.wire_format} ({', '.join(providers)})"
-            else:
-                problem = f"no provider with known prices speaks {request.wire_format}"
-            if pricing:
-                remedy = (
-                    f"choose whose prices apply with provider=...; {model} is priced by: {', '.join(pricing)}"
-                )
-            else:
-                remedy = f"nobody prices {model}: add a table of your own"
-            raise PriceNotFoundError(
-                f"{problem}; {remedy}",
-                model=model,
-                priced_instead=pricing,
-            )
-        provider = providers[0]
+        speaking = book.providers.get(request.wire_format, ())
+        if len(speaking) != 1:
+            raise _no_provider(request, book, speaking)
+        provider = speaking[0]
     table = book.table(provider, at)
     if request.wire_format not in table.priced_formats:
         known = ", ".join((*table.wire_formats, *table.also_prices))
@@ -277,6 +276,24 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
             model=request.facts["model"],
         )
     return table
+
+
+def _no_provider(request: VideoRequest, book: PriceBook, speaking: Sequence[str]) -> PriceNotFoundError:
+    model, wire_format = request.facts["model"], request.wire_format
+    pricing = [
+        name
+        for name, tables in book.tables.items()
+        if any(model in table.models and wire_format in table.priced_formats for table in tables)
+    ]
+    if speaking:
+        problem = f"several providers speak {wire_format} ({', '.join(speaking)})"
+    else:
+        problem = f"no provider with known prices speaks {wire_format}"
+    if pricing:
+        remedy = f"choose whose prices apply with provider=...; {model} is priced by: {', '.join(pricing)}"
+    else:
+        remedy = f"nobody prices {model}: add a table of your own"
+    return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)
 
 
 def instant(at: datetime | None) -> datetime:

@@ -117,6 +117,11 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _priced(table, request, request.facts, tiers[0])
         return Quote(request, table, rate, lines, total, total, list_total, notes)
+    return _range(table, request, notes)
+
+
+def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) -> Quote:
+    """Prices a request in every way that what is not known allows."""
     found = [priced for facts in _completions(request) for priced in _each_priced(table, request, facts)]
     if not found:
         remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
@@ -226,8 +231,9 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
         notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
     notes += found
     notes += table.lasting_notes
-    if table.dated_notes:
-        notes += [note for since, note in table.dated_notes if since <= when]
+    for since, note in table.dated_notes:
+        if since <= when:
+            notes.append(note)
     if when > table.fresh_until:
         days = (when - table.checked).days
         notes.append(
