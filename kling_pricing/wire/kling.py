@@ -68,11 +68,11 @@ FIELDS: Mapping[str, Field] = {
     "model_name": Field("model", str),
     "prompt": Field("prompt", str),
     "negative_prompt": Field("negative_prompt", str),
-    "mode": Field("resolution", str, one_of(*_RESOLUTIONS)),
-    "duration": Field("duration_s", object, _seconds),
-    "sound": Field("audio", str, one_of(*_SOUND)),
+    "mode": Field("resolution", str, one_of(*_RESOLUTIONS), _RESOLUTIONS.get),
+    "duration": Field("duration_s", object, _seconds, int),
+    "sound": Field("audio", str, one_of(*_SOUND), _SOUND.get),
     "aspect_ratio": Field("aspect_ratio", str),
-    "cfg_scale": Field("cfg_scale", object, number),
+    "cfg_scale": Field("cfg_scale", object, number, decimal),
     "camera_control": Field("camera", dict),
     "image": Field("first_frame", str, not_empty),
     "image_tail": Field("last_frame", str, not_empty),
@@ -117,16 +117,8 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     facts, said = _read(payload, allow_unknown=allow_unknown)
     for name in _NO_FACTS:
         facts.pop(name, None)
-    if "resolution" in facts:
-        facts["resolution"] = _RESOLUTIONS[facts["resolution"]]
-    if "duration_s" in facts:
-        facts["duration_s"] = int(facts["duration_s"])
-    if "audio" in facts:
-        facts["audio"] = _SOUND[facts["audio"]]
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
-    if "cfg_scale" in facts:
-        facts["cfg_scale"] = decimal(facts["cfg_scale"])
     if "watermark" in facts and (marked := facts.pop("watermark").get("enabled")) is not None:
         facts["watermark"] = marked
     if "negative_prompt" in facts:

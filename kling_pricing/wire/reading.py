@@ -79,13 +79,16 @@ class Reader:
                 field=problems[0].field,
                 violations=problems,
             )
+        for name, value in values.items():
+            if (read := self._fields[said[name]].read) is not None:
+                values[name] = read(value)
         return values, said
 
 
 def _compile_reader(names: Iterable[str], fields: Mapping[str, Field]) -> _ReadPlain:
     """Makes a function that reads payloads of just these fields.
 
-    For `model` and `mode`, of which the second has a check, its text is::
+    For `model` and `mode`, of which the second has a check and its own words, its text is::
 
         def read(payload):
             v0 = payload['model']
@@ -94,7 +97,7 @@ def _compile_reader(names: Iterable[str], fields: Mapping[str, Field]) -> _ReadP
             problems = Problems()
             check1(v1, 'mode', problems)
             if problems: return None
-            return {'model': v0, 'resolution': v1}
+            return {'model': v0, 'resolution': read1(v1)}
     """
     constants: dict[str, Any] = {"__builtins__": {}, "type": type, "Problems": Problems}
     values, fits, checks, entries = [], [], [], []
@@ -106,7 +109,8 @@ def _compile_reader(names: Iterable[str], fields: Mapping[str, Field]) -> _ReadP
         if field.check is not None:
             checks.append(f"check{place}(v{place}, {name!r}, problems)")
             constants[f"check{place}"] = field.check
-        entries.append(f"{field.name!r}: v{place}")
+        constants[f"read{place}"] = field.read
+        entries.append(f"{field.name!r}: " + (f"v{place}" if field.read is None else f"read{place}(v{place})"))
     lines = [
         "def read(payload):",
         *values,

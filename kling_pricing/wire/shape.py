@@ -41,11 +41,13 @@ class Field(NamedTuple):
         name: the input it says, in words that do not depend on the API.
         kind: its JSON type: str, int, bool, list or dict; object where `check` decides.
         check: looks further into the value, and adds what is wrong to the problems.
+        read: makes what the value says of one that is as it should be: `pro` -> `1080p`.
     """
 
     name: str
     kind: type
     check: Check | None = None
+    read: Callable[[Any], Any] | None = None
 
 
 def not_empty(value: str, path: str, problems: Problems) -> None:

@@ -25,7 +25,7 @@ FIELDS: Mapping[str, Field] = {
     "action": Field("action", str),
     "prompt": Field("prompt", str),
     "aspect_ratio": Field("aspect_ratio", str),
-    "resolution": Field("resolution", str),
+    "resolution": Field("resolution", str, read=folded),
     "duration": Field("duration_s", int),
     "audio": Field("audio", bool),
     "watermark": Field("watermark", bool),
@@ -51,8 +51,6 @@ _read = Reader(FIELDS, "tasks").read
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     facts, said = _read(payload, allow_unknown=allow_unknown)
-    if "resolution" in facts:
-        facts["resolution"] = folded(facts["resolution"])
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
     prompt = facts.pop("prompt", None)

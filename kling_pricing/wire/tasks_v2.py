@@ -50,7 +50,7 @@ FIELDS: Mapping[str, Field] = {
     "prompt": Field("prompt", str),
     "negative_prompt": Field("negative_prompt", str),
     "n": Field("calls", int),
-    "resolution": Field("resolution", str),
+    "resolution": Field("resolution", str, read=str.lower),
     "duration": Field("duration_s", int),
     "aspect_ratio": Field("aspect_ratio", str),
     "generate_audio": Field("audio", bool),
@@ -82,8 +82,6 @@ _read = Reader(FIELDS, "tasks_v2").read
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     facts, said = _read(payload, allow_unknown=allow_unknown)
-    if "resolution" in facts:
-        facts["resolution"] = facts["resolution"].lower()
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
     for name in ("keep_original_sound", "callback_url", "callback_events"):
