@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.findings import Violation, json_kind, reportable, shown
@@ -58,6 +59,8 @@ def not_empty(value: str, path: str, problems: Problems) -> None:
 
 def number(value: Any, path: str, problems: Problems) -> None:
     """Checks a number, whole or not; its field's kind is object, because JSON has two types for it."""
+    if type(value) is int or (type(value) is float and isfinite(value)):
+        return
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not is_number or not decimal(value).is_finite():
         problems.append(wrong(path, "a number", value))
