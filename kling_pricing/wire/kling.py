@@ -94,18 +94,7 @@ FIELDS: Mapping[str, Field] = {
 
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
-_MATERIAL = frozenset(
-    {
-        "images",
-        "first_frame",
-        "last_frame",
-        "motion_image",
-        "motion_video",
-        "videos",
-        "elements",
-        "voice_control",
-    }
-)
+_SETTINGS = frozenset({"model", "prompt", "resolution", "duration_s", "audio", "aspect_ratio", "cfg_scale"})
 _NO_FACTS = ("camera", "keep_original_sound", "callback_url", "external_task_id")
 
 
@@ -115,24 +104,31 @@ _read = Reader(FIELDS, _NAME).read
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     facts, said = _read(payload, allow_unknown=allow_unknown)
-    for name in _NO_FACTS:
-        facts.pop(name, None)
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
+    prompt = facts.pop("prompt", None)
+    images: Sequence[Mapping[str, Any]] = facts.pop("images", ())
+    if prompt is not None:
+        listed = {"images": len(images)} if images else {}  # markers count every picture there, frames too
+        add_prompt_facts(listed, prompt)
+        listed.pop("images", None)
+        facts |= listed
+    media: tuple[Medium, ...] = ()
+    if not said.keys() <= _SETTINGS:
+        _take_rest(facts)
+        media = _take_material(facts, images)
+    return Said(facts, said, media)
+
+
+def _take_rest(facts: dict[str, Any]) -> None:
+    """Puts facts in the place of what needs more than reading, and leaves out what is none."""
+    for name in _NO_FACTS:
+        facts.pop(name, None)
     if "watermark" in facts and (marked := facts.pop("watermark").get("enabled")) is not None:
         facts["watermark"] = marked
     if "negative_prompt" in facts:
         facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
-    prompt = facts.pop("prompt", None)
-    images: Sequence[Mapping[str, Any]] = facts.pop("images", ())
-    if prompt is not None:
-        listed = {"images": len(images)}  # markers count every picture of the list, frames among them
-        add_prompt_facts(listed, prompt)
-        del listed["images"]
-        facts |= listed
-    media = () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, images)
     _take_shots(facts)
-    return Said(facts, said, media)
 
 
 def _take_material(facts: dict[str, Any], images: Sequence[Mapping[str, Any]]) -> tuple[Medium, ...]:
