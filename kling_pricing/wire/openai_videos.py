@@ -269,7 +269,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
         resolutions["resolution"] = values["resolution"].lower()
     if "aspect_ratio" in values:
         ratios["aspect_ratio"] = values["aspect_ratio"]
-    if match := _SIZE.fullmatch(values.get("size", "")):
+    if "size" in values and (match := _SIZE.fullmatch(values["size"])):
         width, height = int(match[1]), int(match[3])
         shared = gcd(width, height)
         resolutions["size"] = f"{min(width, height)}p"
