@@ -6,7 +6,7 @@ Its limits, actions, rules and warnings all become `Rule`s of one shape, compile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple, cast
@@ -120,18 +120,29 @@ class ModelCapabilities:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
-    def with_defaults(self, said: dict[str, Any]) -> Facts:
-        """The facts of a payload: what it says of them, and the API's defaults for the rest."""
+    def with_defaults(self, said: dict[str, Any], implied: Mapping[str, Any]) -> Facts:
+        """The facts of a payload: what its model implies, what it says, and else the default."""
         facts = self._unsaid | said
+        if implied:
+            facts |= implied
         facts["model"] = self.model
         return cast("Facts", facts)
 
     def unknown(
-        self, facts: Mapping[str, Any], said: Mapping[str, str], media: Iterable[tuple[Medium, MediaFacts]]
+        self,
+        facts: Mapping[str, Any],
+        said: Mapping[str, str],
+        media: Iterable[tuple[Medium, MediaFacts]],
+        priced: Container[str],
     ) -> tuple[str, ...]:
-        """The open facts that are not known; of an input that is not said there is nothing to know."""
-        shown = {f"{medium.kind}s" for medium, _ in media} if media else ()
-        unknown = [fact for fact in self.open_facts if facts[fact] is None]
+        """The open facts that are not known and can change a price.
+
+        Of an input that is not said there is nothing to know.
+        """
+        unknown = [fact for fact in self.open_facts if facts[fact] is None and fact in priced]
+        if not unknown:
+            return ()
+        shown = {f"{medium.kind}s" for medium, _ in media}
         return tuple(
             [
                 fact

@@ -6,7 +6,7 @@ Quoting, checking, guarding and the command line all come through here, so they 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -18,7 +18,7 @@ from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFou
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable, period
-from kling_pricing.request import Said, VideoRequest, counts_as_reference
+from kling_pricing.request import Facts, Said, VideoRequest, counts_as_reference
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
@@ -134,38 +134,36 @@ def read_request(
     wire = wire_format_named(name)
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
+    fields = said.fields
     capabilities, implied_facts = _model(said, matrix)
-    facts = capabilities.with_defaults({**said.facts, **implied_facts} if implied_facts else said.facts)
-    facts["duration_stated"] = "duration_s" in said.fields
+    facts = capabilities.with_defaults(said.facts, implied_facts)
+    facts["duration_stated"] = "duration_s" in fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
-    known_media: tuple[tuple[Medium, MediaFacts], ...] = ()
-    if said.media:
-        known_media = tuple([(medium, facts_of(medium.url, media or {})) for medium in said.media])
-        for medium, known in known_media:
-            if medium.kind == "video" and known.length_s is not None:
-                facts["video_length_s"] = known.length_s
+    known_media = _add_media(facts, said.media, media or {}) if said.media else ()
     if "reference" not in said.facts:
-        facts["reference"] = counts_as_reference(facts) if said.media or facts["elements"] else False
+        facts["reference"] = counts_as_reference(facts) if known_media or facts["elements"] else False
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
-    unknown = capabilities.unknown(facts, said.fields, known_media) if capabilities.open_facts else ()
-    if unknown:  # only what can change a price is worth trying out
-        unknown = tuple([fact for fact in unknown if fact in book.priced_facts])
+    unknown: tuple[str, ...] = ()
+    completions: tuple[Mapping[str, Any], ...] = ()
     readings: tuple[Mapping[str, Any], ...] = ()
+    if capabilities.open_facts:
+        unknown = capabilities.unknown(facts, fields, known_media, book.priced_facts)
     possible: Mapping[str, tuple[Any, ...]] = {}
     if said.open:  # these are open even where the API has a default
         possible = _possible(said.open, capabilities.defaults)
-        contested = tuple([fact for fact in possible if said.facts.get(fact) is None])
+        contested = [fact for fact in possible if said.facts.get(fact) is None]
         unknown = tuple(dict.fromkeys((*contested, *unknown)))
         readings = fillings(facts, contested, [possible[fact] for fact in contested])
-    completions = capabilities.completions(facts, unknown, possible) if unknown else ()
+    if unknown:
+        completions = capabilities.completions(facts, unknown, possible)
     read = VideoRequest(
         name,
         said.facts["model"],
         facts,
-        said.fields,
+        fields,
         wire.FIELD_NAMES,
         capabilities.assumable,
         implied_by,
@@ -189,6 +187,17 @@ def _possible(
     }
 
 
+def _add_media(
+    facts: Facts, media: Sequence[Medium], known: MediaLike
+) -> tuple[tuple[Medium, MediaFacts], ...]:
+    """Each file with what the caller knows of it; of a video the request's facts get the length."""
+    found = tuple([(medium, facts_of(medium.url, known)) for medium in media])
+    for medium, told in found:
+        if medium.kind == "video" and told.length_s is not None:
+            facts["video_length_s"] = told.length_s
+    return found
+
+
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
     """The wire format a payload is written in.
 
@@ -203,8 +212,8 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     """
     marks = marked_formats(payload)
     model = payload.get("model")
-    if isinstance(model, str) and model in book.marking_models:
-        marks.setdefault(book.marking_models[model], "model")
+    if isinstance(model, str) and (marked := book.marking_models.get(model)) is not None:
+        marks.setdefault(marked, "model")
     if marks:
         if len(marks) > 1:
             (one, field), (other, another), *_ = marks.items()
@@ -212,11 +221,12 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
                 f"{_mark(field, payload)} is of wire format {one}, but {_mark(another, payload)} is of "
                 f"{other}; write the request for one of them, or name the format"
             )
-        return next(iter(marks)), False
+        (name,) = marks
+        return name, False
     if own := book.formats.get(provider or "", ()):
         return own[0], len(own) > 1
     if not wire_format_named(DEFAULT_WIRE_FORMAT).FIELDS.keys() >= payload.keys():
-        fitting = [name for name in WIRE_FORMATS if _fits(name, payload, book)]
+        fitting = _fitting(payload, book)
         if len(fitting) == 1:
             return fitting[0], False
     return DEFAULT_WIRE_FORMAT, True
@@ -237,10 +247,14 @@ def _format_at(
     return (taken[0], True) if taken and chosen not in taken else (chosen, assumed)
 
 
-def _fits(name: str, payload: Mapping[str, Any], book: PriceBook) -> bool:
-    """Whether a wire format knows every field of a payload, and its model."""
-    fields = wire_format_named(name).FIELDS
-    return fields.keys() >= payload.keys() and payload.get("model") in [*book.matrices[name].names]
+def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:
+    """The wire formats that know every field of a payload, and its model."""
+    return [
+        name
+        for name in WIRE_FORMATS
+        if wire_format_named(name).FIELDS.keys() >= payload.keys()
+        and payload.get("model") in [*book.matrices[name].names]
+    ]
 
 
 def _mark(field: str, payload: Mapping[str, Any]) -> str:
@@ -253,8 +267,11 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
     if written in matrix.names:
         model, implied = matrix.names[written]
         return matrix.models[model], implied
+    raise _unknown_model(written, said.fields.get("model", "model"), matrix)
+
+
+def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) -> CapabilityError:
     known = list(matrix.names)
-    field = said.fields.get("model", "model")
     if written is None:
         message = f"{field} is required; known models: {', '.join(known)}"
         code = "model_required"
@@ -263,7 +280,7 @@ def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Map
         code = "unknown_model"
     close = get_close_matches(str(written)[:80].lower(), known, n=1)
     source = "; ".join(matrix.sources)
-    raise CapabilityError(
+    return CapabilityError(
         message,
         violations=[Violation(code, field, reportable(written), known, message, source)],
         suggestions=[{field: name} for name in close],
@@ -283,32 +300,12 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
     if provider is None and request.endpoint is not None:
         provider = request.endpoint.provider
     if provider is None:
-        providers = book.providers.get(request.wire_format, ())
-        if len(providers) != 1:
-            model = request.facts["model"]
-            pricing = [
-                name
-                for name, tables in book.tables.items()
-                if any(model in table.models and _prices_format(table, request.wire_format) for table in tables)
-            ]
-            if providers:
-                problem = f"several providers speak {request.wire_format} ({', '.join(providers)})"
-            else:
-                problem = f"no provider with known prices speaks {request.wire_format}"
-            if pricing:
-                remedy = (
-                    f"choose whose prices apply with provider=...; {model} is priced by: {', '.join(pricing)}"
-                )
-            else:
-                remedy = f"nobody prices {model}: add a table of your own"
-            raise PriceNotFoundError(
-                f"{problem}; {remedy}",
-                model=model,
-                priced_instead=pricing,
-            )
-        provider = providers[0]
+        speaking = book.providers.get(request.wire_format, ())
+        if len(speaking) != 1:
+            raise _no_provider(request, book, speaking)
+        provider = speaking[0]
     table = book.table(provider, at)
-    if not _prices_format(table, request.wire_format):
+    if request.wire_format not in table.priced_formats:
         known = ", ".join((*table.wire_formats, *table.also_prices))
         raise PriceNotFoundError(
             f"{table.id} does not price requests of {request.wire_format}, of whose billing it says nothing; "
@@ -332,8 +329,22 @@ def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
         )
 
 
-def _prices_format(table: PriceTable, wire_format: str) -> bool:
-    return wire_format in table.wire_formats or wire_format in table.also_prices
+def _no_provider(request: VideoRequest, book: PriceBook, speaking: Sequence[str]) -> PriceNotFoundError:
+    model, wire_format = request.facts["model"], request.wire_format
+    pricing = [
+        name
+        for name, tables in book.tables.items()
+        if any(model in table.models and wire_format in table.priced_formats for table in tables)
+    ]
+    if speaking:
+        problem = f"several providers speak {wire_format} ({', '.join(speaking)})"
+    else:
+        problem = f"no provider with known prices speaks {wire_format}"
+    if pricing:
+        remedy = f"choose whose prices apply with provider=...; {model} is priced by: {', '.join(pricing)}"
+    else:
+        remedy = f"nobody prices {model}: add a table of your own"
+    return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)
 
 
 def instant(at: datetime | None) -> datetime:

@@ -145,6 +145,6 @@ def percent_change(before: Decimal, after: Decimal) -> Decimal:
 def plain(number: Decimal) -> str:
     """The number in plain decimal notation without needless zeros: `0.714`, `10`, never `1E+1`."""
     text = str(number)
-    if "E" in text or "e" in text:
+    if "E" in text:
         text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -204,6 +204,8 @@ class PriceTable:
         fresh_until: until when its quotes go without a note that the table is stale.
         models: canonical names of the models it prices.
         priced_facts: the facts that can change what a request costs.
+        priced_formats: the wire formats whose requests it prices.
+        counting_facts: the facts that count the units of some requests.
     """
 
     provider: str
@@ -237,6 +239,8 @@ class PriceTable:
     fresh_until: datetime = field(init=False)
     models: frozenset[str] = field(init=False)
     priced_facts: tuple[str, ...] = field(init=False)
+    priced_formats: frozenset[str] = field(init=False, repr=False, compare=False)
+    counting_facts: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
@@ -255,6 +259,9 @@ class PriceTable:
         object.__setattr__(
             self, "priced_facts", ("resolution", *sorted((tier_facts | quantity_facts) - {"resolution"}))
         )
+        object.__setattr__(self, "priced_formats", frozenset((*self.wire_formats, *self.also_prices)))
+        counting = frozenset(choice.result.fact for choice in self.quantity)
+        object.__setattr__(self, "counting_facts", counting)
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}

@@ -129,9 +129,19 @@ class Quote(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The quote as JSON-ready data; every amount is text in plain decimal notation."""
-        line = self.lines[0]
         cell = self.rate.cell
         table = self.table
+        lines = [
+            {
+                "description": each.description,
+                "quantity": plain(each.quantity),
+                "unit": each.unit,
+                "unit_price": plain(each.unit_price),
+                "amount": plain(each.amount),
+            }
+            for each in self.lines
+        ]
+        first = lines[0]
         return {
             "provider": table.provider,
             "model": self.request.model,
@@ -142,21 +152,12 @@ class Quote(NamedTuple):
             "action": self.request.facts["action"],
             "resolution": cell.resolution,
             "tier": cell.tier,
-            "unit": line.unit,
-            "unit_price": plain(line.unit_price),
-            "quantity": plain(line.quantity),
+            "unit": first["unit"],
+            "unit_price": first["unit_price"],
+            "quantity": first["quantity"],
             **self._amounts(),
             "currency": table.currency,
-            "lines": [
-                {
-                    "description": each.description,
-                    "quantity": plain(each.quantity),
-                    "unit": each.unit,
-                    "unit_price": plain(each.unit_price),
-                    "amount": plain(each.amount),
-                }
-                for each in self.lines
-            ],
+            "lines": lines,
             "notes": [{"code": note.code, "message": note.message} for note in self.notes],
         }
 
@@ -168,8 +169,8 @@ class Quote(NamedTuple):
 
     def shown_total(self) -> str:
         """The total, or both ends of the range, for a person."""
-        lowest, highest = plain(self.minimum), plain(self.maximum)
-        return highest if lowest == highest else f"{lowest} to {highest}"
+        highest = plain(self.maximum)
+        return highest if self.minimum == self.maximum else f"{plain(self.minimum)} to {highest}"
 
     def explain(self) -> str:
         """The whole reasoning as text for a person, some lines long."""

@@ -152,6 +152,11 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _priced(table, request, request.facts, tiers[0])
         return Quote(request, table, rate, lines, total, total, list_total, notes)
+    return _range(table, request, notes)
+
+
+def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) -> Quote:
+    """Prices a request in every way that what is not known allows."""
     found = [priced for facts in _completions(request) for priced in _each_priced(table, request, facts)]
     if not found:
         remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
@@ -254,37 +259,16 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     )
 
 
-def _uncounted(request: VideoRequest, table: PriceTable) -> set[str]:
-    """The facts that count the units of other requests, but not of this one."""
-    counted = {each.fact for each in table.choose_quantity(request.facts)}
-    return {choice.result.fact for choice in table.quantity} - counted
-
-
 def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
-    assumed = [
-        fact
-        for fact in table.priced_facts
-        if fact in request.defaults
-        and fact not in request.said
-        and fact != "action"  # the quote itself says what is made
-    ]
-    if assumed and len(table.quantity) > 1:
-        uncounted = _uncounted(request, table)
-        assumed = [fact for fact in assumed if fact not in uncounted]
-    notes = [
-        Note(
-            f"assumed_{fact}",
-            f"{request.field(fact)} is not given; the API's default assumed: {shown(request.defaults[fact])}",
-        )
-        for fact in assumed
-    ]
+    notes = _assumed(request, table)
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
         notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
     notes += found
     notes += table.lasting_notes
-    if table.dated_notes:
-        notes += [note for since, note in table.dated_notes if since <= when]
+    for since, note in table.dated_notes:
+        if since <= when:
+            notes.append(note)
     if when > table.fresh_until:
         days = (when - table.checked).days
         notes.append(
@@ -295,6 +279,28 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
             )
         )
     return tuple(notes)
+
+
+def _assumed(request: VideoRequest, table: PriceTable) -> list[Note]:
+    """Notes for the defaults that count for the price."""
+    defaults, said = request.defaults, request.said
+    notes = []
+    for fact in table.priced_facts:
+        if (
+            fact in defaults
+            and fact not in said
+            and fact != "action"  # the quote itself says what is made
+            and (fact not in table.counting_facts or _counts(fact, request, table))
+        ):
+            default = shown(defaults[fact])
+            message = f"{request.field(fact)} is not given; the API's default assumed: {default}"
+            notes.append(Note(f"assumed_{fact}", message))
+    return notes
+
+
+def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
+    """Whether a fact counts the units of this request."""
+    return any(quantity.fact == fact for quantity in table.choose_quantity(request.facts))
 
 
 def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -> list[Note]:

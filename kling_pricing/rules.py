@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from kling_pricing.findings import shown
@@ -147,23 +148,52 @@ def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]
     """Makes a function that returns the rules which are not surely kept: broken, or hanging on an unknown fact.
 
     The function is for a first pass that is cheap for a good request; `hold` then tells the two kinds apart.
-    For `{when: {audio: true}, need: {resolution: [1080p]}}` the function's text is::
+    Neighbours that apply to certain values of one fact stand under one test, which most requests do not pass.
+    For `{when: {audio: true}, need: {resolution: [1080p]}}` and two rules of some actions its text is::
 
         def chosen(facts):
-            audio = facts["audio"]; resolution = facts["resolution"]
+            action = facts["action"]
+            audio = facts["audio"]
+            resolution = facts["resolution"]
             found = []
             if audio in c0 and not (resolution in c1): found.append(rules[0])
+            if action in c2:
+                images = facts["images"]
+                if action in c3 and not (images in c4): found.append(rules[1])
+                if action in c5 and not (images in c6): found.append(rules[2])
             return found
     """
     constants: dict[str, Any] = {"rules": rules}
-    lines = []
-    for index, rule in enumerate(rules):
-        tests = [_may_hold(fact, condition, constants) for fact, condition in rule.when.items()]
-        needed = [_surely_holds(fact, condition, constants) for fact, condition in rule.need.items()]
-        tests.append(f"not ({' and '.join(needed)})")
-        lines.append(f"if {' and '.join(tests)}: found.append(rules[{index}])")
-    facts = {fact for rule in rules for fact in (*rule.when, *rule.need)}
-    return _function(facts, ["found = []", *lines, "return found"], constants)
+    lines = ["found = []"]
+    always: set[str] = set()
+    for fact, group in groupby(range(len(rules)), lambda index: next(iter(rules[index].when), None)):
+        alike = [*group]
+        tests = [
+            f"if {_may_be_broken(rules[index], constants)}: found.append(rules[{index}])" for index in alike
+        ]
+        spoken_of = {each for index in alike for each in (*rules[index].when, *rules[index].need)}
+        if fact is None or len(alike) == 1:
+            always |= spoken_of
+            lines += tests
+        else:
+            always.add(fact)
+            lines.append(f"if {_one_may_hold(fact, [rules[index].when[fact] for index in alike], constants)}:")
+            lines += [f"    {line}" for line in (*_loaded(spoken_of - {fact}), *tests)]
+    return _function(always, [*lines, "return found"], constants)
+
+
+def _may_be_broken(rule: WhenNeed, constants: dict[str, Any]) -> str:
+    applies = [_may_hold(fact, condition, constants) for fact, condition in rule.when.items()]
+    needed = [_surely_holds(fact, condition, constants) for fact, condition in rule.need.items()]
+    return " and ".join([*applies, f"not ({' and '.join(needed)})"])
+
+
+def _one_may_hold(fact: str, conditions: Sequence[Condition], constants: dict[str, Any]) -> str:
+    """The text of a test that passes where any of the conditions may hold."""
+    listed = [value for condition in conditions if isinstance(condition, OneOf) for value in condition.values]
+    others = [condition for condition in dict.fromkeys(conditions) if not isinstance(condition, OneOf)]
+    merged = [OneOf(tuple(listed)), *others] if listed else others
+    return " or ".join(_may_hold(fact, condition, constants) for condition in merged)
 
 
 def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]], tuple[T, ...]]:
@@ -208,6 +238,13 @@ def _within(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
     return f"{lower}{fact}{upper}"
 
 
+def _loaded(facts: set[str]) -> list[str]:
+    """The lines that make local names of facts."""
+    if strangers := facts - FACT_TYPES.keys():
+        raise ValueError(f"not a fact: {min(strangers)!r}")
+    return [f'{fact} = facts["{fact}"]' for fact in sorted(facts)]
+
+
 def _constant(constants: dict[str, Any], value: Any) -> str:
     name = f"c{len(constants)}"
     constants[name] = value
@@ -217,10 +254,7 @@ def _constant(constants: dict[str, Any], value: Any) -> str:
 def _function(
     facts: set[str], lines: Sequence[str], constants: dict[str, Any]
 ) -> Callable[[Mapping[str, Any]], Any]:
-    if strangers := facts - FACT_TYPES.keys():
-        raise ValueError(f"not a fact: {min(strangers)!r}")
-    known = [f'{fact} = facts["{fact}"]' for fact in sorted(facts)]
-    text = "\n    ".join(["def chosen(facts):", *known, *lines])
+    text = "\n    ".join(["def chosen(facts):", *_loaded(facts), *lines])
     namespace = {**constants, "__builtins__": {}}
     exec(compile(text, "<rules>", "exec"), namespace)  # noqa: S102 (the module's docstring says why)
     return cast("Callable[[Mapping[str, Any]], Any]", namespace["chosen"])

@@ -87,4 +87,8 @@ def _marking_fields() -> Mapping[str, str]:
 def marked_formats(payload: Mapping[str, Any]) -> dict[str, str]:
     """The wire formats of which a payload has marks (fields that no other knows) -> one such field."""
     marking = _marking_fields()
-    return {marking[field]: field for field in payload if field in marking and payload[field] is not None}
+    marks = {}
+    for field in payload:
+        if field in marking and payload[field] is not None:
+            marks[marking[field]] = field
+    return marks

@@ -15,6 +15,7 @@ from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.money import add
 from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.reading import Reader
 from kling_pricing.wire.shape import (
     Field,
     Problems,
@@ -24,7 +25,6 @@ from kling_pricing.wire.shape import (
     number,
     object_with,
     one_of,
-    read_fields,
     wrong,
 )
 from kling_pricing.wire.task import Task, exact, text
@@ -69,11 +69,11 @@ FIELDS: Mapping[str, Field] = {
     "model_name": Field("model", str),
     "prompt": Field("prompt", str),
     "negative_prompt": Field("negative_prompt", str),
-    "mode": Field("resolution", str, one_of(*_RESOLUTIONS)),
-    "duration": Field("duration_s", object, _seconds),
-    "sound": Field("audio", str, one_of(*_SOUND)),
+    "mode": Field("resolution", str, one_of(*_RESOLUTIONS), _RESOLUTIONS.get),
+    "duration": Field("duration_s", object, _seconds, int),
+    "sound": Field("audio", str, one_of(*_SOUND), _SOUND.get),
     "aspect_ratio": Field("aspect_ratio", str),
-    "cfg_scale": Field("cfg_scale", object, number),
+    "cfg_scale": Field("cfg_scale", object, number, decimal),
     "camera_control": Field("camera", dict),
     "image": Field("first_frame", str, not_empty),
     "image_tail": Field("last_frame", str, not_empty),
@@ -95,50 +95,41 @@ FIELDS: Mapping[str, Field] = {
 
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
-_MATERIAL = frozenset(
-    {
-        "images",
-        "first_frame",
-        "last_frame",
-        "motion_image",
-        "motion_video",
-        "videos",
-        "elements",
-        "voice_control",
-    }
-)
+_SETTINGS = frozenset({"model", "prompt", "resolution", "duration_s", "audio", "aspect_ratio", "cfg_scale"})
 _NO_FACTS = ("camera", "keep_original_sound", "callback_url", "external_task_id")
+
+
+_read = Reader(FIELDS, _NAME).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = read_fields(FIELDS, payload, wire_format=_NAME, allow_unknown=allow_unknown)
-    for name in _NO_FACTS:
-        facts.pop(name, None)
-    if "resolution" in facts:
-        facts["resolution"] = _RESOLUTIONS[facts["resolution"]]
-    if "duration_s" in facts:
-        facts["duration_s"] = int(facts["duration_s"])
-    if "audio" in facts:
-        facts["audio"] = _SOUND[facts["audio"]]
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
-    if "cfg_scale" in facts:
-        facts["cfg_scale"] = decimal(facts["cfg_scale"])
+    prompt = facts.pop("prompt", None)
+    images: Sequence[Mapping[str, Any]] = facts.pop("images", ())
+    if prompt is not None:
+        listed = {"images": len(images)} if images else {}  # markers count every picture there, frames too
+        add_prompt_facts(listed, prompt)
+        listed.pop("images", None)
+        facts |= listed
+    media: tuple[Medium, ...] = ()
+    if not said.keys() <= _SETTINGS:
+        _take_rest(facts)
+        media = _take_material(facts, images)
+    return Said(facts, said, media)
+
+
+def _take_rest(facts: dict[str, Any]) -> None:
+    """Puts facts in the place of what needs more than reading, and leaves out what is none."""
+    for name in _NO_FACTS:
+        facts.pop(name, None)
     if "watermark" in facts and (marked := facts.pop("watermark").get("enabled")) is not None:
         facts["watermark"] = marked
     if "negative_prompt" in facts:
         facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
-    prompt = facts.pop("prompt", None)
-    images: Sequence[Mapping[str, Any]] = facts.pop("images", ())
-    if prompt is not None:
-        listed = {"images": len(images)}  # markers count every picture of the list, frames among them
-        add_prompt_facts(listed, prompt)
-        del listed["images"]
-        facts |= listed
-    media = () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, images)
     _take_shots(facts)
-    return Said(facts, said, media)
 
 
 def _take_material(facts: dict[str, Any], images: Sequence[Mapping[str, Any]]) -> tuple[Medium, ...]:

@@ -7,7 +7,7 @@ The seed does not name the keys of the last frame and of the reference video: th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, cast
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, Problems, not_empty, one_of, read_fields, wrong
+from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.shape import Field, Problems, not_empty, one_of, wrong
 from kling_pricing.wire.task import Task, text
 
 _NAME = "openai_videos"
@@ -122,6 +123,7 @@ _IMAGES = ("image", "input_reference")
 _LAST_FRAMES = ("last_image_url", "last_frame", "last_frame_url")
 _VIDEOS = ("video_url", "reference_video", "reference_video_url")
 _PASSED_THROUGH = ("file_infos", "ext_info")
+_MATERIAL = frozenset((*_IMAGES, *_LAST_FRAMES, *_VIDEOS, *_PASSED_THROUGH))
 
 
 def _dotted(path: Path) -> str:
@@ -132,8 +134,9 @@ def _bracketed(path: Path) -> str:
     return path[0] + "".join(f"[{part}]" for part in path[1:])
 
 
-_JSON_FIELDS = {_dotted(path): field for path, field in _LEAVES.items()}
-_FORM_FIELDS = {_bracketed(path): field for path, field in _LEAVES.items()}
+_DOTTED = {path: _dotted(path) for path in _LEAVES}
+_read_json = Reader({_DOTTED[path]: field for path, field in _LEAVES.items()}, _NAME).read
+_read_form = Reader({_bracketed(path): field for path, field in _LEAVES.items()}, _NAME).read
 
 FIELD_NAMES: Mapping[str, str] = {
     "model": "model",
@@ -189,10 +192,14 @@ def _part_text(part: Message, name: str) -> str:
 
 
 def _is_form(payload: Mapping[str, Any]) -> bool:
-    keys: list[Any] = list(payload)
-    if not all(isinstance(each, str) for each in (*keys, *payload.values())):
-        return False
-    return any("[" in key for key in keys)
+    """Whether a payload is flat text with at least one bracketed name."""
+    bracketed = False
+    entries: Iterable[tuple[Any, Any]] = payload.items()
+    for key, value in entries:
+        if not (isinstance(key, str) and isinstance(value, str)):
+            return False
+        bracketed = bracketed or "[" in key
+    return bracketed
 
 
 def _unflattened(form: Mapping[str, str]) -> dict[str, Any]:
@@ -214,16 +221,18 @@ def _unflattened(form: Mapping[str, str]) -> dict[str, Any]:
     return tree
 
 
-def _leaves(tree: Mapping[Any, Any], group: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _leaves(tree: Mapping[Any, Any], group: Path = ()) -> list[tuple[Path, Any]]:
     """Every value with its path; what a field holds that is no group of fields is one value."""
+    leaves: list[tuple[Path, Any]] = []
     for name, value in tree.items():
         path = (*group, name)
         if path in _GROUPS and isinstance(value, Mapping):
-            yield from _leaves(value, path)
-        elif isinstance(name, str) and name.isidentifier():
-            yield path, value
+            leaves += _leaves(value, path)
+        elif path in _LEAVES or (isinstance(name, str) and name.isidentifier()):
+            leaves.append((path, value))
         else:  # quoted, so that no name can pass for the path of another
-            yield (*group, repr(name)), value
+            leaves.append(((*group, repr(name)), value))
+    return leaves
 
 
 def _said_in(payload: Mapping[str, Any]) -> Mapping[Path, Any]:
@@ -232,10 +241,12 @@ def _said_in(payload: Mapping[str, Any]) -> Mapping[Path, Any]:
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says, JSON or form; see `WireFormat.parse`."""
-    form = _is_form(payload)
-    spell, fields = (_bracketed, _FORM_FIELDS) if form else (_dotted, _JSON_FIELDS)
-    flat = {spell(path): value for path, value in _said_in(payload).items()}
-    values, places = read_fields(fields, flat, wire_format=_NAME, allow_unknown=allow_unknown)
+    if _is_form(payload):
+        flat = {_bracketed(path): value for path, value in _leaves(_unflattened(payload))}
+        values, places = _read_form(flat, allow_unknown=allow_unknown)
+    else:
+        flat = {_DOTTED.get(path) or _dotted(path): value for path, value in _leaves(payload)}
+        values, places = _read_json(flat, allow_unknown=allow_unknown)
     facts: dict[str, Any] = {}
     said: dict[str, str] = {}
     open_: dict[str, tuple[Any, ...]] = {}
@@ -262,7 +273,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
         resolutions["resolution"] = values["resolution"].lower()
     if "aspect_ratio" in values:
         ratios["aspect_ratio"] = values["aspect_ratio"]
-    if match := _SIZE.fullmatch(values.get("size", "")):
+    if "size" in values and (match := _SIZE.fullmatch(values["size"])):
         width, height = int(match[1]), int(match[3])
         shared = gcd(width, height)
         resolutions["size"] = f"{min(width, height)}p"
@@ -284,6 +295,9 @@ def _take_material(
     values: Mapping[str, Any], places: Mapping[str, str], facts: dict[str, Any], said: dict[str, str]
 ) -> tuple[Medium, ...]:
     """Adds the facts of pictures, videos and what is passed through unread; returns the files."""
+    if _MATERIAL.isdisjoint(values):
+        facts["reference"] = False
+        return ()
     images, last_frames, videos, passed = (
         [name for name in names if name in values]
         for names in (_IMAGES, _LAST_FRAMES, _VIDEOS, _PASSED_THROUGH)

@@ -1,9 +1,9 @@
-"""What the wire formats share: reading fields strictly, with every problem in the wire's own words.
+"""What the wire formats share: what a field may hold, and what is wrong with it in the wire's own words.
 
 Values must be what they are: `"5"`, 5.0 and true are no whole numbers.
 Null is the same as leaving the field out.
-(Written by hand, because every request pays for it: about a third of what a pydantic model takes, and the
-messages need no translation.)
+(Written by hand, because every request pays for it: a fraction of what a pydantic model takes, and the messages
+need no translation.)
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.errors import WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 
 
 class Problems(list[Violation]):
     """What is wrong with a payload so far, and whether unknown fields are."""
 
-    def __init__(self, *, allow_unknown: bool) -> None:
-        super().__init__()
-        self.allow_unknown = allow_unknown
+    allow_unknown = False
 
 
 Check: TypeAlias = Callable[[Any, str, Problems], None]
@@ -34,7 +31,6 @@ _KINDS = {
     bool: "true or false",
     list: "a list",
     dict: "an object",
-    Decimal: "a number",
 }
 _SOURCE = "the API's parameter list"
 
@@ -44,62 +40,15 @@ class Field(NamedTuple):
 
     Attributes:
         name: the input it says, in words that do not depend on the API.
-        kind: its JSON type: str, int, bool, list or dict; Decimal for any number; object where `check` decides.
+        kind: its JSON type: str, int, bool, list or dict; object where `check` decides.
         check: looks further into the value, and adds what is wrong to the problems.
+        read: makes what the value says of one that is as it should be: `pro` -> `1080p`.
     """
 
     name: str
     kind: type
     check: Check | None = None
-
-
-class _Nothing:
-    """The kind of no JSON value."""
-
-
-_NO_FIELD = Field("", _Nothing)
-
-
-def read_fields(
-    fields: Mapping[str, Field], payload: Mapping[str, Any], *, wire_format: str, allow_unknown: bool
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The payload's known fields that are not null.
-
-    Returns:
-        name -> value, and name -> the field that says it.
-
-    Raises:
-        WireFormatError: with one violation for every field that is unknown or of another type.
-    """
-    values, said = {}, {}
-    problems: Problems | None = None
-    for name, value in payload.items():
-        if value is None:
-            continue
-        meaning, kind, check = fields.get(name, _NO_FIELD)
-        if check is None and type(value) is kind:  # nearly every field of nearly every payload
-            values[meaning] = value
-            said[meaning] = name
-            continue
-        problems = Problems(allow_unknown=allow_unknown) if problems is None else problems
-        if name not in fields:
-            if not allow_unknown:
-                problems.append(_unknown(name, value, fields))
-        elif type(value) is not kind and not _is_kind(value, kind):
-            problems.append(wrong(name, _KINDS[kind], value))
-        else:
-            if check is not None:
-                check(value, name, problems)
-            values[meaning] = value
-            said[meaning] = name
-    if problems:
-        raise WireFormatError(
-            "; ".join(problem.message for problem in problems),
-            wire_format=wire_format,
-            field=problems[0].field,
-            violations=problems,
-        )
-    return values, said
+    read: Callable[[Any], Any] | None = None
 
 
 def not_empty(value: str, path: str, problems: Problems) -> None:
@@ -110,6 +59,8 @@ def not_empty(value: str, path: str, problems: Problems) -> None:
 
 def number(value: Any, path: str, problems: Problems) -> None:
     """Checks a number, whole or not; its field's kind is object, because JSON has two types for it."""
+    if type(value) is int or (type(value) is float and isfinite(value)):
+        return
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not is_number or not decimal(value).is_finite():
         problems.append(wrong(path, "a number", value))
@@ -125,11 +76,10 @@ def each(kind: type, check: Check | None = None) -> Check:
 
     def check_all(values: Sequence[Any], path: str, problems: Problems) -> None:
         for place, value in enumerate(values):
-            here = f"{path}[{place}]"
-            if not _is_kind(value, kind):
-                problems.append(wrong(here, _KINDS[kind], value))
+            if not is_kind(value, kind):
+                problems.append(wrong_kind(f"{path}[{place}]", kind, value))
             elif check is not None:
-                check(value, here, problems)
+                check(value, f"{path}[{place}]", problems)
 
     return check_all
 
@@ -152,17 +102,16 @@ def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) ->
             if value.get(name) is None:
                 problems.append(wrong(f"{path}.{name}", "present", None))
         for name, inner in value.items():
-            here = f"{path}.{name}"
-            field = fields.get(name)
             if inner is None:
                 continue
+            field = fields.get(name)
             if field is None:
                 if not problems.allow_unknown:
-                    problems.append(_unknown(name, inner, fields, path=here))
-            elif not _is_kind(inner, field.kind):
-                problems.append(wrong(here, _KINDS[field.kind], inner))
+                    problems.append(unknown_field(name, inner, fields, path=f"{path}.{name}"))
+            elif not is_kind(inner, field.kind):
+                problems.append(wrong_kind(f"{path}.{name}", field.kind, inner))
             elif field.check is not None:
-                field.check(inner, here, problems)
+                field.check(inner, f"{path}.{name}", problems)
 
     return check
 
@@ -180,7 +129,13 @@ def wrong(path: str, expected: str, value: Any) -> Violation:
     )
 
 
-def _unknown(name: Any, value: Any, fields: Mapping[str, Field], path: str | None = None) -> Violation:
+def wrong_kind(path: str, kind: type, value: Any) -> Violation:
+    """The violation for a value of another JSON type than the field's."""
+    return wrong(path, _KINDS[kind], value)
+
+
+def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str | None = None) -> Violation:
+    """The violation for a field that the API does not list; `path` is where it stands, if not at the top."""
     known = list(fields)
     close = get_close_matches(str(name).lower(), known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
@@ -190,15 +145,14 @@ def _unknown(name: Any, value: Any, fields: Mapping[str, Field], path: str | Non
     )
 
 
-def _is_kind(value: Any, kind: type) -> bool:
+def is_kind(value: Any, kind: type) -> bool:
+    """Whether a value is of a field's JSON type: true is no whole number, and a tuple is a list."""
+    if type(value) is kind:  # nearly every value, and a much faster question than the next
+        return True
     if kind is list:
         return isinstance(value, list | tuple)
     if kind is dict:
         return isinstance(value, Mapping)
-    if kind is Decimal:
-        return not isinstance(value, bool) and (
-            isinstance(value, int) or (isinstance(value, float | Decimal) and isfinite(value))
-        )
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 

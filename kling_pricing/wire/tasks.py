@@ -7,7 +7,8 @@ from typing import Any
 
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, each, folded, not_empty, object_with, one_of, read_fields
+from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.shape import Field, each, folded, not_empty, object_with, one_of
 from kling_pricing.wire.task import Task, read_quota_task
 
 _REFERENCE_VIDEO = object_with(
@@ -24,7 +25,7 @@ FIELDS: Mapping[str, Field] = {
     "action": Field("action", str),
     "prompt": Field("prompt", str),
     "aspect_ratio": Field("aspect_ratio", str),
-    "resolution": Field("resolution", str),
+    "resolution": Field("resolution", str, read=folded),
     "duration": Field("duration_s", int),
     "audio": Field("audio", bool),
     "watermark": Field("watermark", bool),
@@ -44,11 +45,12 @@ _SETTINGS = frozenset(
 )
 
 
+_read = Reader(FIELDS, "tasks").read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = read_fields(FIELDS, payload, wire_format="tasks", allow_unknown=allow_unknown)
-    if "resolution" in facts:
-        facts["resolution"] = folded(facts["resolution"])
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
     prompt = facts.pop("prompt", None)

@@ -9,6 +9,7 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.reading import Reader
 from kling_pricing.wire.shape import (
     Field,
     Problems,
@@ -18,7 +19,6 @@ from kling_pricing.wire.shape import (
     number,
     object_with,
     one_of,
-    read_fields,
     wrong,
 )
 from kling_pricing.wire.task import Task, read_quota_task
@@ -53,9 +53,9 @@ _MASK = object_with(
 _SHOT = re.compile(r"shot_(0|[1-9][0-9]{0,5})_(prompt|duration)")
 _SHOT_FIELDS = {"prompt": Field("shots", str, not_empty), "duration": Field("shots", int)}
 _EXTRA: Mapping[str, Field] = {
-    "mode": Field("resolution", str, one_of(*_RESOLUTIONS)),
+    "mode": Field("resolution", str, one_of(*_RESOLUTIONS), _RESOLUTIONS.get),
     "enable_audio": Field("audio", bool),
-    "cfg_scale": Field("cfg_scale", object, number),
+    "cfg_scale": Field("cfg_scale", object, number, decimal),
     "camera_control": Field("camera", dict, _CAMERA_CONTROL),
     "static_mask": Field("static_mask", str, not_empty),
     "dynamic_masks": Field("masks", list, each(dict, _MASK)),
@@ -64,9 +64,15 @@ _EXTRA: Mapping[str, Field] = {
 }
 
 
+_check_known = object_with(_EXTRA)
+
+
 def _check_extra(value: Mapping[str, Any], path: str, problems: Problems) -> None:
     """Checks `extra`; each shot that it begins, it must give whole."""
-    named = [match for name in value if (match := _SHOT.fullmatch(str(name)))]
+    named = _named_shots(value)
+    if not named:
+        _check_known(value, path, problems)
+        return
     shots = {match[0]: _SHOT_FIELDS[match[2]] for match in named}
     object_with({**_EXTRA, **shots})(value, path, problems)
     said = {match[0] for match in named if value.get(match[0]) is not None}
@@ -74,6 +80,13 @@ def _check_extra(value: Mapping[str, Any], path: str, problems: Problems) -> Non
         for part in _SHOT_FIELDS:
             if f"shot_{shot}_{part}" not in said:
                 problems.append(wrong(f"{path}.shot_{shot}_{part}", "present", None))
+
+
+def _named_shots(extra: Mapping[str, Any]) -> list[re.Match[str]]:
+    """The names in an `extra` that speak of a shot."""
+    if "shot_" not in "".join(map(str, extra)):  # nearly every one
+        return []
+    return [match for name in extra if (match := _SHOT.fullmatch(str(name)))]
 
 
 FIELDS: Mapping[str, Field] = {
@@ -96,9 +109,12 @@ FIELD_NAMES: Mapping[str, str] = {
 }
 
 
+_read = Reader(FIELDS, "tasks_extra").read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = read_fields(FIELDS, payload, wire_format="tasks_extra", allow_unknown=allow_unknown)
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     prompt, negative_prompt = facts.pop("prompt", None), facts.pop("negative_prompt", None)
     facts.pop("callback_url", None)
     if "aspect_ratio" in facts:
@@ -129,14 +145,10 @@ def _take_images(facts: dict[str, Any]) -> tuple[Medium, ...]:
 def _take_extra(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]) -> None:
     """Adds what `extra` says."""
     for name, value in extra.items():
-        if value is not None and name in _EXTRA and not name.startswith("shot_"):
-            fact = _EXTRA[name].name
-            facts[fact] = value
-            said[fact] = f"extra.{name}"
-    if "resolution" in facts:
-        facts["resolution"] = _RESOLUTIONS[facts["resolution"]]
-    if "cfg_scale" in facts:
-        facts["cfg_scale"] = decimal(facts["cfg_scale"])
+        field = _EXTRA.get(name)
+        if field is not None and value is not None and field.name != "shots":
+            facts[field.name] = value if field.read is None else field.read(value)
+            said[field.name] = f"extra.{name}"
     if "static_mask" in facts:
         facts["static_mask"] = True
     if "camera" in facts:
@@ -176,9 +188,9 @@ def _take_shots(shots: Mapping[int, tuple[str, int]], facts: dict[str, Any], sai
 def _shots(extra: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
     """Number -> prompt and length of every shot of an `extra` that was checked."""
     return {
-        int(match[1]): (value, extra[f"shot_{match[1]}_duration"])
-        for name, value in extra.items()
-        if value is not None and (match := _SHOT.fullmatch(str(name))) and match[2] == "prompt"
+        int(match[1]): (extra[match[0]], extra[f"shot_{match[1]}_duration"])
+        for match in _named_shots(extra)
+        if match[2] == "prompt" and extra.get(match[0]) is not None
     }
 
 

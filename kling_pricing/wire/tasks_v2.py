@@ -9,6 +9,7 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
+from kling_pricing.wire.reading import Reader
 from kling_pricing.wire.shape import (
     Field,
     Problems,
@@ -16,7 +17,6 @@ from kling_pricing.wire.shape import (
     not_empty,
     object_with,
     one_of,
-    read_fields,
     wrong,
 )
 from kling_pricing.wire.task import Task, read_quota_task
@@ -50,7 +50,7 @@ FIELDS: Mapping[str, Field] = {
     "prompt": Field("prompt", str),
     "negative_prompt": Field("negative_prompt", str),
     "n": Field("calls", int),
-    "resolution": Field("resolution", str),
+    "resolution": Field("resolution", str, read=str.lower),
     "duration": Field("duration_s", int),
     "aspect_ratio": Field("aspect_ratio", str),
     "generate_audio": Field("audio", bool),
@@ -76,11 +76,12 @@ FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.ite
 _MATERIAL = frozenset({"images", "first_frame", "last_frame", "image_roles", "videos"})
 
 
+_read = Reader(FIELDS, "tasks_v2").read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = read_fields(FIELDS, payload, wire_format="tasks_v2", allow_unknown=allow_unknown)
-    if "resolution" in facts:
-        facts["resolution"] = facts["resolution"].lower()
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
     for name in ("keep_original_sound", "callback_url", "callback_events"):

@@ -12,16 +12,17 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.shape import Field, decimal, each, not_empty, number, object_with, read_fields
+from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.shape import Field, decimal, each, not_empty, number, object_with
 from kling_pricing.wire.task import Task, text
 
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 _SHOT = object_with({"prompt": Field("prompt", str, not_empty)}, required=["prompt"])
 _EXTRA_BODY: Mapping[str, Field] = {
-    "cfg_scale": Field("cfg_scale", object, number),
+    "cfg_scale": Field("cfg_scale", object, number, decimal),
     "shot_type": Field("shot_type", str, not_empty),
-    "negative_prompt": Field("negative_prompt", str),
+    "negative_prompt": Field("negative_prompt", str, read=len),
     "multi_prompt": Field("shots", list, each(dict, _SHOT)),
 }
 
@@ -43,15 +44,29 @@ FIELD_NAMES: Mapping[str, str] = {
 }
 
 
+_read = Reader(FIELDS, "video_generations").read
+
+
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     duration = payload.get("duration")
     if isinstance(duration, str) and _WHOLE_NUMBER.fullmatch(duration):
         payload = {**payload, "duration": int(duration)}
-    facts, said = read_fields(FIELDS, payload, wire_format="video_generations", allow_unknown=allow_unknown)
+    facts, said = _read(payload, allow_unknown=allow_unknown)
     prompt = facts.pop("prompt", None)
     if "aspect_ratio" in facts:
         facts["aspect_ratio_stated"] = True
+    media = _take_frames(facts, said) if "first_frame" in facts or "last_frame" in facts else ()
+    if "extra_body" in facts:
+        del said["extra_body"]
+        _take_extra_body(facts.pop("extra_body"), facts, said)
+    if prompt is not None:
+        add_prompt_facts(facts, prompt)
+    return Said(facts, said, media)
+
+
+def _take_frames(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
+    """Puts the facts of pictures in the place of their addresses, which it returns."""
     media = []
     for name in ("first_frame", "last_frame"):
         if name in facts:
@@ -59,25 +74,18 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
             facts[name] = True
     if "first_frame" in facts:
         facts["start_images"] = 1
-    if "extra_body" in facts:
-        del said["extra_body"]
-        _take_extra_body(facts.pop("extra_body"), facts, said)
-    if prompt is not None:
-        add_prompt_facts(facts, prompt)
-    return Said(facts, said, tuple(media))
+    return tuple(media)
 
 
 def _take_extra_body(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]) -> None:
     """Adds what `extra_body` says."""
     for name, value in extra.items():
-        if value is not None and name in _EXTRA_BODY:
-            fact = _EXTRA_BODY[name].name
-            facts[fact] = value
-            said[fact] = f"extra_body.{name}"
-    if "cfg_scale" in facts:
-        facts["cfg_scale"] = decimal(facts["cfg_scale"])
+        field = _EXTRA_BODY.get(name)
+        if field is not None and value is not None:
+            facts[field.name] = value if field.read is None else field.read(value)
+            said[field.name] = f"extra_body.{name}"
     if "negative_prompt" in facts:
-        facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
+        facts["negative_prompt_chars"] = facts.pop("negative_prompt")
     if "shots" in facts:
         lengths = [len(shot["prompt"]) for shot in facts["shots"]]
         facts["shots"] = len(lengths)
