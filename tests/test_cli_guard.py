@@ -180,7 +180,7 @@ def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
         (("budget", "status", "--ledger", "sqlite:///"), "names no ledger"),
         (
             ("budget", "status", "--ledger", "sqlite:////no/such/folder/spend.db"),
-            "its folder cannot be written",
+            "the folder must exist",
         ),
         (("admit", "-", "--project", "trailer"), "not JSON"),
         (("admit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE"),
