@@ -87,7 +87,7 @@ def amounts(nanos: int, claimed: Sequence[Claim]) -> tuple[int, ...]:
             nanos if claim.rate is None else nanos_up(multiply(from_nanos(nanos), claim.rate))
             for claim in claimed
         )
-    except OverflowError as error:
+    except KlingPricingError as error:
         raise BudgetError(f"with its accounting rate, {error}; check the rate") from None
 
 
