@@ -28,7 +28,6 @@ from kling_pricing import (
     BudgetExceededError,
     BudgetGuard,
     PriceBook,
-    ReservationNotFoundError,
     ReservationStateError,
     load_price_book,
 )
@@ -38,6 +37,7 @@ COST = Decimal("0.357")
 """What one of these takes: five seconds at 0.0714 USD."""
 PROVIDER = "qingbo"
 NANO = Decimal("0.000000001")
+DICE = random.SystemRandom()
 
 
 def started(mode: str, **arguments: Any) -> subprocess.Popen[str]:
@@ -111,7 +111,7 @@ def fill(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
     mine: list[str] = []
     orders = [dict(labels) for labels in command["orders"]]
     while orders:
-        random.shuffle(orders)
+        DICE.shuffle(orders)
         for labels in list(orders):
             try:
                 mine.append(guard.admit(VIDEO, project=labels["project"], labels=labels).reservation_id)
@@ -138,19 +138,18 @@ STALLED_S = 20
 """So long, and nobody was acknowledged anything: something is stuck."""
 
 
-def torture(ledger: str, acknowledged: str, seconds: int, processes: int, threads: int, seed: int) -> None:
+def torture(ledger: str, acknowledged: str, seconds: int, processes: int, threads: int) -> None:
     """Keeps processes at work on one ledger, and kills one after some of their acknowledgements."""
     book = load_price_book()
-    chance = random.Random(seed)
     heard, told = os.pipe()
     end = time.monotonic() + seconds
     alive = {_torn(ledger, acknowledged, told, threads, book) for _ in range(processes)}
     kills = verbs = 0
     while time.monotonic() < end:
-        for _ in range(chance.randrange(1, 60)):
+        for _ in range(DICE.randrange(1, 60)):
             assert select.select([heard], [], [], STALLED_S)[0], "nobody gets anywhere"
             verbs += len(os.read(heard, 1))
-        victim = chance.choice(sorted(alive))
+        victim = DICE.choice(sorted(alive))
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
         assert os.WIFSIGNALED(status), "a worker ended by itself"
@@ -184,10 +183,10 @@ def _torn(ledger: str, acknowledged: str, told: int, threads: int, book: PriceBo
             try:
                 while True:
                     try:
-                        _one_life(random.choice([guard, guard, guard, hasty]), ack)
+                        _one_life(DICE.choice([guard, guard, guard, hasty]), ack)
                     except BudgetExceededError:
                         _clear_up(guard, ack)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (whatever it is, the test is to see it)
                 ack("error", repr(error).replace("\n", " "))
                 os._exit(1)
 
@@ -200,21 +199,21 @@ def _torn(ledger: str, acknowledged: str, told: int, threads: int, book: PriceBo
 
 def _one_life(guard: BudgetGuard, ack: Callable[..., None]) -> None:
     """One job from its admission to a random end; every verb is acknowledged as soon as it returns."""
-    key = f"shared {time.monotonic_ns() // 10**8}" if random.random() < 0.3 else os.urandom(8).hex()
+    key = f"shared {time.monotonic_ns() // 10**8}" if DICE.random() < 0.3 else os.urandom(8).hex()
     try:
-        labels = {"project": random.choice(["trailer", "advert"]), "user": random.choice(["li", "wu", "ho"])}
+        labels = {"project": DICE.choice(["trailer", "advert"]), "user": DICE.choice(["li", "wu", "ho"])}
         admission = guard.admit(VIDEO, project=labels["project"], key=key, labels=labels)
         name = admission.reservation_id
         ack("reserved", name)
-        if random.random() < 0.2:
+        if DICE.random() < 0.2:
             return
-        if random.random() < 0.3:
+        if DICE.random() < 0.3:
             guard.release(admission)
             ack("released", name)
             return
         guard.dispatch(admission)
         ack("dispatched", name)
-        end = random.random()
+        end = DICE.random()
         if end < 0.1:
             return
         if end < 0.4:
@@ -237,11 +236,11 @@ def _one_life(guard: BudgetGuard, ack: Callable[..., None]) -> None:
 def _clear_up(guard: BudgetGuard, ack: Callable[..., None]) -> None:
     """Ends one of the jobs that nobody carries on with, so that there is room again."""
     left = guard.in_doubt()
-    if not left or random.random() < 0.1:
+    if not left or DICE.random() < 0.1:
         left = [each for each in guard.history() if each.state in {"reserved", "bound"}]
     if not left:
         return
-    job = random.choice(left)
+    job = DICE.choice(left)
     try:
         if job.state == "reserved":
             guard.release(job.id)
@@ -405,15 +404,23 @@ SCENES: dict[str, Scene] = {
 }
 
 
-def crash(folder: str, verb: str) -> None:
-    """Kills a verb after its first step, its second, and so on, each time on a ledger of its own."""
+def crash(folder: str) -> None:
+    """Kills each verb after its first step, its second, and so on, each time on a ledger of its own."""
     sqlite3.connect = partial(sqlite3.connect, factory=Counting)  # type: ignore[assignment]
     book = load_price_book()
+    points = {}
+    for verb in ["open", *SCENES]:
+        Path(folder, verb).mkdir()
+        points[verb] = _crash_points(f"sqlite:///{folder}/{verb}", verb, book)
+    answer(points)
+
+
+def _crash_points(folder: str, verb: str, book: PriceBook) -> int:
     for point in range(1, 1000):
         child = os.fork()
         if not child:
             try:
-                ledger = f"sqlite:///{folder}/{point}.db"
+                ledger = f"{folder}/{point}.db"
                 if verb == "open":
                     Steps.left = point
                     BudgetGuard(ledger, BUDGETS, book=book, clock=lambda: WHEN)
@@ -427,8 +434,8 @@ def crash(folder: str, verb: str) -> None:
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             assert os.WEXITSTATUS(status) == 0, "the verb failed by itself"
-            answer({"points": point - 1})
-            return
+            return point - 1
+    raise AssertionError("the verb has no end")
 
 
 # forks: what a child may do with its parent's guard
@@ -451,7 +458,7 @@ def forked(work: Callable[[int, int], None]) -> Iterator[tuple[int, int]]:
 
 
 def fork_and_close(ledger: str) -> None:
-    """Parent and child use one guard; the parent closes it, another process comes and goes, the child goes on."""
+    """Parent and child use one guard; the parent closes it, another process comes and goes, the child stays."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="parent 1")
 

@@ -23,8 +23,8 @@ USERS = {
     "ng": {"project": "advert", "team": "sales", "user": "ng"},
     "oz": {"project": "advert", "team": "sales", "user": "oz"},
 }
-"""Each user is in one project and each project in one team, so that however requests interleave, the same number
-of them fits."""
+"""Each user is in one project and each project in one team, so the same number of requests fits however they
+interleave."""
 
 
 class Crew:
@@ -78,7 +78,7 @@ def test_exactly_as_many_are_admitted_as_fit_one_cap(
     assert sorted(admitted) == sorted(each.id for each in guard.history())
     assert {each.state for each in guard.history()} <= {"reserved"}
     (row,) = guard.status()
-    assert (row.held, row.spent, row.available) == (fit * COST, 0, cap - fit * COST)
+    assert (row.held, row.spent, row.available) == (fit * COST, Decimal(0), cap - fit * COST)
     guard.verify()
 
 
@@ -151,7 +151,7 @@ def test_many_workers_with_one_key_make_one_job(crew: Crew, ledger: str, book: P
 def test_nothing_is_lost_when_processes_are_killed(
     ledger: str, book: PriceBook, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """After processes were killed at any moment, all that was acknowledged holds, and the cap is still exact."""
+    """After processes were killed at any moment, what was acknowledged holds, and the cap is exact."""
     cap = 30 * COST + 5000 * NANO
     guard = BudgetGuard(
         ledger,
@@ -171,7 +171,6 @@ def test_nothing_is_lost_when_processes_are_killed(
         seconds=seconds,
         processes=PROCESSES,
         threads=THREADS,
-        seed=seconds,
     )
     guard.verify()
     jobs = {each.id: each for each in guard.history()}
@@ -219,6 +218,11 @@ def test_nothing_is_lost_when_processes_are_killed(
         refilled += 1
     assert refilled == fits
     guard.verify()
-    figures |= {"acknowledged": len(lines), "reservations": len(jobs), "open": len(left_open), "refilled": refilled}
+    figures |= {
+        "acknowledged": len(lines),
+        "reservations": len(jobs),
+        "open": len(left_open),
+        "refilled": refilled,
+    }
     sys.stdout.write(f"{figures}\n")  # for -s, or -rP
     assert figures["kills"] >= seconds
