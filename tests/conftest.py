@@ -72,6 +72,11 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For how many seconds to kill processes in the middle of their work."""
+    parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
+
+
 class Clock:
     """A clock that stands still until it is told to go on (or back)."""
 

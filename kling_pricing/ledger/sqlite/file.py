@@ -57,6 +57,10 @@ class SQLiteFile:
         with _forking:
             _files.add(self)
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the end of the interpreter there may be nothing left to close with
+            self.close()
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction that writes: all of it is kept, durably, when the block ends, or nothing.

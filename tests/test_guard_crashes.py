@@ -1,0 +1,325 @@
+"""A process that dies between any two steps leaves a ledger that the next run carries on from; and forks."""
+
+import os
+import shutil
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from kling_pricing import (
+    BudgetError,
+    BudgetGuard,
+    IdempotencyError,
+    PriceBook,
+    Reservation,
+    ReservationStateError,
+)
+from tests.conftest import Clock, video
+from tests.guard_workers import BUDGETS, CHARGED, COST, DONE, PROVIDER, SCENES, VIDEO, WHEN, finished
+
+OTHER = video(duration=10, resolution="720p")
+"""Another request than the workers'."""
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+Crashed: TypeAlias = Callable[[str], list[Path]]
+
+
+class Wreck:
+    """A ledger whose process died at some step of a verb."""
+
+    def __init__(self, path: Path, book: PriceBook) -> None:
+        self.clock = Clock(WHEN)
+        self.guard = BudgetGuard(f"sqlite:///{path}", book=book, clock=self.clock)
+        self.guard.verify()
+
+    @property
+    def job(self) -> Reservation | None:
+        """The newest attempt at the job, if there is one."""
+        jobs = self.guard.history(key="shot")
+        return max(jobs, key=lambda each: each.attempt, default=None)
+
+    @property
+    def state(self) -> str:
+        """In a word, and `with task` where its task is known, and at what it is settled."""
+        job = self.job
+        if job is None:
+            return "nothing"
+        words = [job.state, "in doubt" if job.in_doubt else "", "with task" if job.task_id else ""]
+        return " ".join(
+            [word for word in words if word] + ([str(job.billed)] if job.billed is not None else [])
+        )
+
+    @property
+    def money(self) -> tuple[Decimal, Decimal]:
+        """What is held and spent, which is the same in both budgets."""
+        rows = self.guard.status()
+        both = {(row.held, row.spent) for row in rows}
+        (found,) = both
+        return found
+
+    def next_run(self) -> int:
+        """Carries on as a worker does that knows nothing but the key, and says how often it sent the job."""
+        guard = self.guard
+        sent = 0
+        try:
+            admission = guard.admit(VIDEO, project="trailer", key="shot")
+            assert guard.dispatch(admission) == VIDEO
+            sent = 1
+        except ReservationStateError:
+            pass
+        job = self.job
+        assert job is not None
+        with pytest.raises(ReservationStateError):
+            guard.admit(VIDEO, project="trailer", key="shot")
+        with pytest.raises(IdempotencyError):
+            guard.admit(OTHER, project="trailer", key="shot")
+        self.clock.pass_by(minutes=6)
+        if job.state == "dispatching":
+            assert [each.id for each in guard.in_doubt()] == [job.id]
+        guard.observe(DONE, provider=PROVIDER)
+        guard.bind(job.id, "task-1")
+        guard.bind(job.id, "task-1")
+        guard.observe(DONE, provider=PROVIDER)
+        assert guard.settle(job.id, CHARGED, basis="statement").billed == CHARGED
+        assert self.money == SPENT
+        assert guard.in_doubt() == []
+        assert guard.unmatched() == []
+        guard.verify()
+        return sent
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
+    """Gives copies of the ledgers that a verb left, one for every step after which it was killed."""
+    folder = tmp_path_factory.mktemp("crashed")
+    points = finished("crash", folder=str(folder))
+
+    def paths(verb: str) -> list[Path]:
+        copies = tmp_path_factory.mktemp("wrecks") / "copies"
+        shutil.copytree(folder / verb, copies)
+        return [copies / f"{point}.db" for point in range(1, points[verb] + 1)]
+
+    return paths
+
+
+NO_MONEY, HELD, SPENT = (Decimal(0), Decimal(0)), (COST, Decimal(0)), (Decimal(0), CHARGED)
+
+OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
+    "admit": (("nothing", None), ("reserved", HELD)),
+    "dispatch": (("reserved", HELD), ("dispatching", HELD)),
+    "bind": (("dispatching", HELD), ("bound with task", HELD)),
+    "bind after the webhook": (("dispatching", HELD), ("settled with task 0.3", SPENT)),
+    "settle": (("bound with task", HELD), ("settled with task 0.3", SPENT)),
+    "settle again, on a stronger basis": (
+        ("settled with task 0.357", (Decimal(0), COST)),
+        ("settled with task 0.3", SPENT),
+    ),
+    "release": (("reserved", HELD), ("released", NO_MONEY)),
+    "refused": (("dispatching", HELD), ("released", NO_MONEY)),
+    "mark_in_doubt": (("dispatching", HELD), ("dispatching in doubt", HELD)),
+    "observe before it is bound": (("dispatching", HELD), ("dispatching", HELD)),
+    "observe, which binds it": (("dispatching", HELD), ("settled with task 0.3", SPENT)),
+    "observe": (("bound with task", HELD), ("settled with task 0.3", SPENT)),
+}
+"""Verb -> how the job and the money stand before it and after it."""
+
+
+@needs_fork
+@pytest.mark.parametrize("verb", OUTCOMES)
+def test_a_verb_killed_after_any_step_is_done_or_not_begun_and_the_next_run_carries_on(
+    crashed: Crashed, book: PriceBook, verb: str
+) -> None:
+    """Nothing is half done, and a retry with the same key neither reserves nor sends the job a second time."""
+    before, after = OUTCOMES[verb]
+    seen = []
+    for wreck in [Wreck(path, book) for path in crashed(verb)]:
+        now = (wreck.state, wreck.money if wreck.job else None)
+        seen.append(now)
+        assert now in {before, after}
+        unsent = now[0] in {"nothing", "reserved", "released"}
+        assert wreck.next_run() == int(unsent)
+        wreck.guard.close()
+    assert len(seen) >= 4
+    assert seen == sorted(seen, key=[before, after].index)
+    assert {seen[0], seen[-1]} == {before, after}
+
+
+@needs_fork
+def test_a_webhook_that_overtakes_bind_is_not_lost(crashed: Crashed, book: PriceBook) -> None:
+    """Killed at any step, its observation is either not there yet or waits for the task to be bound."""
+    waited = []
+    for wreck in [Wreck(path, book) for path in crashed("observe before it is bound")]:
+        job = wreck.job
+        assert job is not None
+        waits = [seen.task_id for seen in wreck.guard.unmatched()]
+        waited.append(len(waits))
+        bound = wreck.guard.bind(job.id, "task-1")
+        assert (bound.state, bound.billed) == (("settled", CHARGED) if waits else ("bound", None))
+        if not waits:  # nobody answered the webhook, so the provider sends it again
+            settled = wreck.guard.observe(DONE, provider=PROVIDER)
+            assert settled is not None
+            assert settled.billed == CHARGED
+        assert wreck.money == SPENT
+        wreck.guard.verify()
+    assert waited == sorted(waited)
+    assert (waited[0], waited[-1]) == (0, 1)
+
+
+@needs_fork
+def test_opening_a_ledger_killed_after_any_step_leaves_one_that_opens(
+    crashed: Crashed, book: PriceBook
+) -> None:
+    """The file is empty, a ledger without budgets, or one with them; the next guard makes it whole."""
+    paths = crashed("open")
+    assert len(paths) > 15
+    without = 0
+    for path in paths:
+        ledger = f"sqlite:///{path}"
+        try:
+            BudgetGuard(ledger, book=book).close()
+        except BudgetError:
+            without += 1
+        guard = BudgetGuard(ledger, BUDGETS, book=book)
+        assert len([entry for entry in guard.journal() if entry.kind == "revision"]) == 1
+        guard.admit(VIDEO, project="trailer")
+        guard.verify()
+    assert 0 < without < len(paths)
+
+
+@needs_fork
+def test_recording_killed_after_any_step_counts_once(crashed: Crashed, book: PriceBook) -> None:
+    """Repeated by the next run, spend made elsewhere is booked once."""
+    counted = []
+    for wreck in [Wreck(path, book) for path in crashed("record")]:
+        counted.append(sum(row.spent for row in wreck.guard.status() if row.budget == "everyone"))
+        wreck.guard.record(PROVIDER, "elsewhere-1", CHARGED, labels={"project": "trailer"})
+        assert wreck.money == SPENT
+        wreck.guard.verify()
+    assert (counted[0], counted[-1]) == (0, CHARGED)
+    assert counted == sorted(counted)
+
+
+@needs_fork
+def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Crashed, book: PriceBook) -> None:
+    """Either revision is in force as a whole, its caps with it, and what was held stays held."""
+    caps = []
+    for wreck in [Wreck(path, book) for path in crashed("apply")]:
+        caps.append({row.budget: row.cap for row in wreck.guard.status()})
+        assert wreck.money == HELD
+        assert wreck.next_run() == 0
+    assert caps[0] == {"everyone": 10, "each": 5}
+    assert caps[-1] == {"everyone": 20, "each": 5}
+    assert caps == sorted(caps, key=lambda each: each["everyone"])
+
+
+def test_every_verb_that_writes_has_crash_points() -> None:
+    """What is killed here step by step is all that a guard offers to change a ledger with."""
+    reading = {"reservation", "in_doubt", "unmatched", "history", "journal", "status", "verify", "close"}
+    verbs = {name for name in vars(BudgetGuard) if not name.startswith("_")} - reading
+    made_of_others = {"pre_submit", "admission", "resolve", "open_budget"}
+    assert verbs - made_of_others == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
+
+
+def test_an_expired_reservation_gives_its_money_back(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """What was admitted by a process that died is free again after a quarter of an hour, and cannot be sent."""
+    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+    admissions = [guard.admit(VIDEO, project=f"p{place}", key="shot") for place in range(10 * 1000 // 357)]
+    assert guard.status()[0].available == 10 - 28 * COST
+    clock.pass_by(minutes=14, seconds=59)
+    guard.dispatch(admissions[0])
+    clock.pass_by(seconds=1)
+    again = guard.admit(VIDEO, project="p1", key="shot")
+    assert again.reservation.attempt == 2
+    everyone = next(row for row in guard.status() if row.budget == "everyone")
+    assert everyone.held == 2 * COST
+    with pytest.raises(ReservationStateError, match="released"):
+        guard.dispatch(admissions[1])
+    with pytest.raises(ReservationStateError, match="released"):
+        guard.dispatch(admissions[2])
+    assert guard.dispatch(again) == VIDEO
+    guard.verify()
+
+
+def test_a_dispatch_that_comes_too_late_gives_the_money_back(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """The dispatch itself notices that the time is over, though nobody else came along."""
+    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+    admission = guard.admit(VIDEO, project="trailer")
+    clock.pass_by(minutes=15)
+    with pytest.raises(ReservationStateError, match="released"):
+        guard.dispatch(admission)
+    assert {row.held for row in guard.status()} == {0}
+    guard.verify()
+
+
+def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: str, book: PriceBook) -> None:
+    """A second task of one job may be billed: the error does not make the ledger forget it."""
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    admission = guard.admit(VIDEO, project="trailer")
+    guard.dispatch(admission)
+    guard.bind(admission, "task-1")
+    with pytest.raises(ReservationStateError, match="task-1"):
+        guard.observe({"task_id": "task-2", "status": "queued"}, provider=PROVIDER, reservation=admission)
+    assert [seen.task_id for seen in guard.unmatched()] == ["task-2"]
+    assert guard.reservation(admission).state == "bound"
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        lambda guard: guard.observe({"task_id": "task-1", "status": "failed"}, provider=PROVIDER),
+        lambda guard: guard.observe({"task_id": "task-1", "status": "completed"}, provider=PROVIDER),
+        lambda guard: guard.bind((PROVIDER, "task-1"), "task-1"),
+    ],
+    ids=["failed", "completed", "bind"],
+)
+def test_repeating_what_was_said_changes_nothing_even_if_it_contradicts_itself(
+    ledger: str, book: PriceBook, repeat: Callable[[BudgetGuard], Reservation | None]
+) -> None:
+    """After a failure and a success were reported, either can be repeated and the money stays as it is."""
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    admission = guard.admit(VIDEO, project="trailer")
+    guard.dispatch(admission)
+    guard.bind(admission, "task-1")
+    for status in ("failed", "completed"):
+        guard.observe({"task_id": "task-1", "status": status}, provider=PROVIDER)
+    settled = guard.reservation(admission)
+    assert (settled.state, settled.billed) == ("settled", COST)
+    entries = guard.journal()
+    assert repeat(guard) == settled
+    assert guard.journal() == entries
+
+
+@needs_fork
+def test_a_guard_used_before_a_fork_works_in_parent_and_child(ledger: str, book: PriceBook) -> None:
+    """What the child admits stays, though the parent closes the ledger and another process comes and goes."""
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    keys = finished("fork_and_close", ledger=ledger)
+    assert keys == ["child 1", "child 2", "other", "parent 1", "parent 2"]
+    assert sorted(each.key for each in guard.history()) == keys
+    guard.verify()
+
+
+@needs_fork
+def test_a_fork_while_other_threads_use_the_guard_is_safe(ledger: str, book: PriceBook) -> None:
+    """Two threads fork while three are in transactions: every child admits, and nobody waits for ever."""
+    guard = BudgetGuard(ledger, [BUDGETS[0]], book=book)
+    assert finished("fork_in_use", ledger=ledger) == ["reserved"] * 20
+    guard.verify()
+
+
+@needs_fork
+def test_a_fork_inside_a_transaction_leaves_a_child_that_refuses(ledger: str, book: PriceBook) -> None:
+    """The child cannot use the ledger safely, so it refuses; the parent's transaction is not harmed."""
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    found = finished("fork_inside", ledger=ledger)
+    assert [line.split(":")[0] for line in found["child"]] == ["LedgerUnavailableError"] * 2
+    assert "forked" in found["child"][0]
+    assert found["ledger"] == ["parent"]
+    guard.verify()

@@ -1,0 +1,228 @@
+"""Many processes and threads on one ledger, some of them killed: no cap is passed and nothing is lost."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kling_pricing import Budget, BudgetExceededError, BudgetGuard, PriceBook
+from tests.guard_workers import COST, NANO, PROVIDER, VIDEO, finished, piped, started
+
+PROCESSES, THREADS = 8, 4
+
+USERS = {
+    "li": {"project": "trailer", "team": "film", "user": "li"},
+    "wu": {"project": "trailer", "team": "film", "user": "wu"},
+    "ho": {"project": "teaser", "team": "film", "user": "ho"},
+    "mo": {"project": "advert", "team": "sales", "user": "mo"},
+    "ng": {"project": "advert", "team": "sales", "user": "ng"},
+    "oz": {"project": "advert", "team": "sales", "user": "oz"},
+}
+"""Each user is in one project and each project in one team, so the same number of requests fits however they
+interleave."""
+
+
+class Crew:
+    """Worker processes that wait for commands."""
+
+    def __init__(self) -> None:
+        self._processes = [started("race") for _ in range(PROCESSES)]
+        for process in self._processes:
+            assert json.loads(piped(process.stdout).readline()) == "ready"
+
+    def all_do(self, **command: Any) -> list[dict[str, Any]]:
+        """Gives all of them the same command at once, and returns their answers."""
+        line = json.dumps(command) + "\n"
+        for process in self._processes:
+            piped(process.stdin).write(line)
+        return [json.loads(piped(process.stdout).readline()) for process in self._processes]
+
+    def dismiss(self) -> None:
+        """Lets them end."""
+        for process in self._processes:
+            process.communicate()
+            assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    """Workers, started once."""
+    workers = Crew()
+    yield workers
+    workers.dismiss()
+
+
+def budget(name: str, cap: Decimal, **more: Any) -> Budget:
+    """A budget in the currency of the requests."""
+    return Budget(name=name, cap=cap, currency="USD", **more)
+
+
+@pytest.mark.parametrize(
+    ("cap", "fit"),
+    [(57 * COST, 57), (57 * COST - NANO, 56), (57 * COST + NANO, 57), (COST, 1), (COST - NANO, 0)],
+    ids=["exactly", "a nano short", "a nano more", "one", "none"],
+)
+def test_exactly_as_many_are_admitted_as_fit_one_cap(
+    crew: Crew, ledger: str, book: PriceBook, cap: Decimal, fit: int
+) -> None:
+    """Thirty-two threads in eight processes hammer one cap: as many get in as fit, to the nano."""
+    guard = BudgetGuard(ledger, [budget("tight", cap)], book=book)
+    answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=[USERS["li"]])
+    admitted = [name for each in answers for name in each["done"]]
+    assert len(admitted) == fit
+    assert sorted(admitted) == sorted(each.id for each in guard.history())
+    assert {each.state for each in guard.history()} <= {"reserved"}
+    (row,) = guard.status()
+    assert (row.held, row.spent, row.available) == (fit * COST, Decimal(0), cap - fit * COST)
+    guard.verify()
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
+    crew: Crew, ledger: str, book: PriceBook, run: int
+) -> None:
+    """Caps of a project, a team, each user and everyone are filled at once, and none is passed by a nano."""
+    guard = BudgetGuard(
+        ledger,
+        [
+            budget("trailer", 14 * COST, match={"project": "trailer"}),
+            budget("film", 20 * COST + NANO, match={"team": "film"}),
+            budget("each", 10 * COST - NANO, match={"user": "*"}),
+            budget("everyone", 45 * COST - NANO, alerts=(Decimal("0.5"), Decimal("0.9"))),
+        ],
+        book=book,
+    )
+    answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=list(USERS.values()))
+    admitted = [name for each in answers for name in each["done"]]
+    assert len(admitted) == min(45 * COST - NANO, (20 + 3 * 9) * COST) // COST == 44, run
+    assert sorted(admitted) == sorted(each.id for each in guard.history())
+    rows = {(row.budget, row.labels.get("user")): row for row in guard.status()}
+    made = Counter(each.labels["user"] for each in guard.history())
+    held = {who: count * COST for who, count in made.items()}
+    assert rows["everyone", None].held == 44 * COST
+    assert rows["film", None].held == held["li"] + held["wu"] + held["ho"] <= 20 * COST
+    assert rows["trailer", None].held == held["li"] + held["wu"] <= 14 * COST
+    assert {who: rows["each", who].held for who in held} == held
+    assert max(made.values()) <= 9
+    guard.verify()
+
+
+def test_alerts_fire_once_for_each_bucket_and_threshold(crew: Crew, ledger: str, book: PriceBook) -> None:
+    """Whichever process reaches a threshold, it alone is told, and the journal has it once."""
+    guard = BudgetGuard(
+        ledger,
+        [
+            budget("everyone", 48 * COST, alerts=(Decimal("0.5"), Decimal("0.8"), Decimal(1))),
+            budget("each", 8 * COST, match={"user": "*"}, alerts=(Decimal("0.25"), Decimal(1))),
+        ],
+        book=book,
+    )
+    answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=list(USERS.values()))
+    fired = sorted(tuple(alert) for each in answers for alert in each["alerts"])
+    assert fired == sorted(
+        [("everyone", "{}", part) for part in ("0.5", "0.8", "1")]
+        + [("each", json.dumps({"user": who}), part) for who in USERS for part in ("0.25", "1")]
+    )
+    journal = [entry for entry in guard.journal() if entry.kind == "alert"]
+    assert sorted((entry.budget, json.dumps(entry.labels), entry.detail) for entry in journal) == fired
+    guard.verify()
+
+
+def test_many_workers_with_one_key_make_one_job(crew: Crew, ledger: str, book: PriceBook) -> None:
+    """Two workers, and sixteen, admit and dispatch under one key: one reservation, one payload given out."""
+    guard = BudgetGuard(ledger, [budget("everyone", 100 * COST)], book=book)
+    for threads in (1, 2, 4):
+        key = f"shot by {threads}"
+        answers = crew.all_do(do="one_job", ledger=ledger, threads=threads, key=key)
+        told = [line.split() for each in answers for line in each["done"]]
+        (job,) = guard.history(key=key)
+        assert Counter(verdict for verdict, _ in told) == {"won": 1, "lost": PROCESSES * threads - 1}
+        assert {name for _, name in told} == {job.id}
+        assert (job.attempt, job.state) == (1, "dispatching")
+    assert guard.status()[0].held == 3 * COST
+    guard.verify()
+
+
+def test_nothing_is_lost_when_processes_are_killed(
+    ledger: str, book: PriceBook, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """After processes were killed at any moment, what was acknowledged holds, and the cap is exact."""
+    cap = 30 * COST + 5000 * NANO
+    guard = BudgetGuard(
+        ledger,
+        [
+            budget("everyone", cap, alerts=(Decimal("0.5"), Decimal(1))),
+            budget("advert", 12 * COST, match={"project": "advert"}),
+            budget("each", 16 * COST, match={"user": "*"}),
+        ],
+        book=book,
+    )
+    acknowledged = tmp_path / "acknowledged"
+    seconds = request.config.getoption("--torture")
+    figures = finished(
+        "torture",
+        ledger=ledger,
+        acknowledged=str(acknowledged),
+        seconds=seconds,
+        processes=PROCESSES,
+        threads=THREADS,
+    )
+    guard.verify()
+    jobs = {each.id: each for each in guard.history()}
+    lines = [line.split() for line in acknowledged.read_text().splitlines()]
+    for word, name, *task in lines:
+        assert word != "error", (name, *task)
+        job = jobs[name]
+        if word == "dispatched":
+            assert job.dispatched_at is not None
+        if word == "bound":
+            assert job.task_id == task[0]
+        if word == "released":
+            assert job.state == "released" or (job.dispatched_at is not None and job.state == "settled")
+        if word == "settled":
+            assert (job.state, job.billed, job.basis) == ("settled", NANO, "operator")
+    dispatched = Counter(name for word, name, *_ in lines if word == "dispatched")
+    assert set(dispatched.values()) == {1}
+    known = {job.task_id for job in jobs.values()} | {seen.task_id for seen in guard.unmatched()}
+    assert {task for word, _, *tasks in lines if word == "observed" for task in tasks} <= known
+    alerted = Counter((e.budget, e.detail) for e in guard.journal() if e.kind == "alert")
+    assert alerted["everyone", "0.5"] == 1
+    assert set(alerted.values()) == {1}
+
+    left_open = [job for job in jobs.values() if job.state not in {"released", "settled"}]
+    for job in left_open:
+        if job.state == "reserved":
+            assert guard.release(job.id).state == "released"
+        elif job.state == "dispatching":
+            assert guard.bind(job.id, f"task-{job.id}").state in {"bound", "settled"}
+    for job in left_open:
+        if guard.reservation(job.id).state == "bound":
+            assert guard.resolve((PROVIDER, f"task-{job.id}"), "not_charged").state == "released"
+    assert {row.held for row in guard.status()} == {0}
+    guard.verify()
+
+    spent = guard.status()[0].spent
+    fits = (cap - spent) // COST
+    refilled = 0
+    while True:
+        try:
+            guard.admit(VIDEO, project="refill")
+        except BudgetExceededError as refusal:
+            assert refusal.available == cap - spent - refilled * COST < COST
+            break
+        refilled += 1
+    assert refilled == fits
+    guard.verify()
+    figures |= {
+        "acknowledged": len(lines),
+        "reservations": len(jobs),
+        "open": len(left_open),
+        "refilled": refilled,
+    }
+    sys.stdout.write(f"{figures}\n")  # for -s, or -rP
+    assert figures["kills"] >= seconds
