@@ -643,8 +643,10 @@ class GuardMachine(RuleBasedStateMachine):
         for row in self.rows():
             held_before = before[row[:2]][3] if row[:2] in before else 0
             assert row[3] <= held_before or row[3] + row[4] <= row[2], "reserved past the cap"
-        for step in (self.dispatch, lambda job: self.bind(job, task))[:far]:
-            step(job)
+        if far:
+            self.dispatch(job)
+        if far > 1:
+            self.bind(job, task)
         return job
 
     _admissions: Any = rule(
