@@ -20,6 +20,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -54,7 +55,9 @@ def _shortest(amount: Decimal) -> Decimal:
     return Decimal(plain(amount))
 
 
-_Amount: TypeAlias = Annotated[Price, AfterValidator(_shortest)]
+_Amount: TypeAlias = Annotated[
+    Price, AfterValidator(_shortest), PlainSerializer(plain, return_type=str, when_used="json")
+]
 _Alerts: TypeAlias = Annotated[tuple[_Amount, ...], BeforeValidator(_tuple)]
 _Settings: TypeAlias = Annotated[tuple[Setting, ...], BeforeValidator(_tuple)]
 _Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]

@@ -489,7 +489,8 @@ class BudgetGuard:
         now = self._clock()
         if found.period(now) is None:
             raise BudgetError(f"budget {budget} has no window that is open now")
-        opened = claim(found, dict(labels or {}), None, now)
+        bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
+        opened = claim(found, bucket, None, now)
         self._ledger.open_bucket(opened, nanos_up(_countable(spent)))
 
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:

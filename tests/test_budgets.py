@@ -1,0 +1,636 @@
+"""Budgets: reading them strictly, whom they match, what they count, and how they are revised."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kling_pricing import (
+    Budget,
+    BudgetError,
+    BudgetExceededError,
+    BudgetGuard,
+    Budgets,
+    KlingPricingError,
+    load_budgets,
+)
+from kling_pricing.budgets import budgets_file_schema, budgets_from_document
+from kling_pricing.errors import LedgerError
+from tests.conftest import AT, Clock, video
+
+COMPLETE = """\
+budgets:
+  - name: trailer
+    match: {project: trailer, user: [li, wang], team: any, shot: "*"}
+    cap: 500.00
+    currency: USD
+    window: month
+    timezone: Asia/Shanghai
+    on_exceed: cap
+    max_request: "3"
+    alerts: [1, 0.80]
+    min_duration_s: 3
+    min_resolution: 720p
+    keep: [audio]
+  - name: sprint
+    cap: 100
+    currency: CNY
+    window: {start: 2026-11-16, end: 2026-11-30}
+  - name: weekly
+    cap: 20
+    currency: USD
+    window: week
+    week_starts: sunday
+unmatched: allow
+accounting_rates:
+  - {quote: USD, budget: CNY, rate: 7.1}
+capping:
+  sacrifice: [audio, model, duration_s]
+  models: [kling-v3, kling-v2-6]
+"""
+OBJECTS = Budgets(
+    [
+        Budget(name="weekly", cap="20", currency="USD", window="week", week_starts="sunday"),
+        Budget(
+            name="trailer",
+            match={"shot": "*", "team": "any", "user": ("wang", "li"), "project": "trailer"},
+            cap=500,
+            currency="USD",
+            window="month",
+            timezone="Asia/Shanghai",
+            on_exceed="cap",
+            max_request=Decimal("3.0"),
+            alerts=(Decimal("0.8"), Decimal("1.0")),
+            min_duration_s=3,
+            min_resolution="720p",
+            keep=("audio",),
+        ),
+        Budget(
+            name="sprint",
+            cap=Decimal("1E+2"),
+            currency="CNY",
+            window={"start": datetime(2026, 11, 16, tzinfo=UTC).date(), "end": "2026-11-30"},
+        ),
+    ],
+    unmatched="allow",
+    accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": "7.10"}],
+    capping={"sacrifice": ("audio", "model", "duration_s"), "models": ("kling-v3", "kling-v2-6")},
+)
+"""The same as `COMPLETE`, written otherwise."""
+
+BUDGET = {"name": "all", "cap": "10", "currency": "USD"}
+
+
+def test_the_same_budgets_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    """A file, objects in another order, and the document that a ledger keeps have one digest."""
+    path = tmp_path / "budgets.yaml"
+    path.write_text(COMPLETE, encoding="utf-8")
+    read = load_budgets(path)
+    kept = budgets_from_document(read.document)
+    assert read.digest == OBJECTS.digest == kept.digest == budgets_from_document(OBJECTS.document).digest
+    assert kept.document == read.document
+    assert [budget.definition for budget in kept.budgets] == [budget.definition for budget in read.budgets]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cap": 11},
+        {"currency": "CNY"},
+        {"window": "day"},
+        {"on_exceed": "cap"},
+        {"max_request": 1},
+        {"alerts": [Decimal("0.5")]},
+        {"min_duration_s": 3},
+        {"min_resolution": "720p"},
+        {"keep": ["audio"]},
+        {"carry_over": True},
+        {"match": {"project": "a"}},
+        {"timezone": "Asia/Shanghai"},
+        {"name": "every"},
+    ],
+    ids=str,
+)
+def test_other_budgets_have_another_digest(change: dict[str, Any]) -> None:
+    """Every single setting counts."""
+    assert Budgets([Budget(**BUDGET)]).digest != Budgets([Budget(**{**BUDGET, **change})]).digest
+
+
+# what is wrong with one budget, its line (of 5), key path, and what is said
+BAD_BUDGETS = [
+    ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
+    ({"limits": "x"}, 5, "limits", "unknown key; known here: name, match, cap,"),
+    ({"name": "Trailer"}, 2, "name", "must be small letters, digits, points and hyphens"),
+    ({"name": None}, 2, "name", "this key is required; add it"),
+    ({"cap": None}, 2, "cap", "this key is required; add it"),
+    ({"cap": "1e3"}, 3, "cap", "'1e3' is not a plain decimal number"),
+    ({"cap": "-1"}, 3, "cap", "'-1' is negative"),
+    ({"cap": ".inf"}, 3, "cap", "'.inf' is not a finite number"),
+    ({"cap": "1_000"}, 3, "cap", "is not a plain decimal number"),
+    ({"cap": "0.0000000001"}, 3, "cap", "at most 9 are kept"),
+    ({"cap": "4000000001"}, 3, "cap", "is too large; the most is 4000000000"),
+    ({"cap": "true"}, 3, "cap", "must be a price such as 0.0714"),
+    ({"currency": "usd"}, 4, "currency", "must be three capital letters"),
+    ({"currency": "EURO"}, 4, "currency", "must be three capital letters"),
+    ({"match": "{project: []}"}, 5, "match.project", "must be a value, a list of values, any or *"),
+    ({"match": "{project: ''}"}, 5, "match.project", "must be a value, a list of values, any or *"),
+    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be a value, a list of values, any or *"),
+    ({"match": "{project: 5}"}, 5, "match.project", "as text, got 5"),
+    ({"match": "{project: {a: b}}"}, 5, "match.project", "as text, got an object"),
+    ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is there twice; keep one of them"),
+    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, first on line 5; keep one of them"),
+    ({"match": "[a]"}, 5, "match", "must be a valid dictionary"),
+    (
+        {"window": "fortnight"},
+        5,
+        "window",
+        "must be lifetime, day, week, month, quarter, year, or {start: ..., ",
+    ),
+    ({"window": "[day]"}, 5, "window", "got a list"),
+    ({"window": "{start: 2026-01-02}"}, 5, "window", "end: this key is required; add it"),
+    (
+        {"window": "{start: 2026-01-02, ends: 2026-02-01}"},
+        5,
+        "window",
+        "ends: unknown key; did you mean 'end'?",
+    ),
+    ({"window": "{start: 2026-02-30, end: 2026-03-01}"}, 5, "window", "start: '2026-02-30' is not a day"),
+    ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "end is the day after the last"),
+    ({"timezone": "Asia/Shangai"}, 5, "timezone", "write an IANA name such as Asia/Shanghai"),
+    ({"timezone": "../../etc/passwd"}, 5, "timezone", "is not a time zone of this machine"),
+    ({"timezone": "Asia"}, 5, "timezone", "is not a time zone of this machine"),
+    ({"timezone": "+8"}, 5, "timezone", "is not a time zone of this machine"),
+    ({"week_starts": "sunday"}, 5, "week_starts", "only a window of a week begins on a weekday"),
+    ({"week_starts": "Sunday"}, 5, "week_starts", "must be 'monday',"),
+    ({"on_exceed": "warn"}, 5, "on_exceed", "must be 'reject' or 'cap'"),
+    ({"max_request": "-2"}, 5, "max_request", "'-2' is negative"),
+    ({"alerts": "[0.8, 1.1]"}, 5, "alerts", "above 0 and up to 1, such as 0.8"),
+    ({"alerts": "[0]"}, 5, "alerts", "above 0 and up to 1, such as 0.8"),
+    ({"alerts": "[80%]"}, 5, "alerts[0]", "'80%' is not a plain decimal number"),
+    ({"alerts": "[8e-1]"}, 5, "alerts[0]", "'8e-1' is not a plain decimal number"),
+    ({"alerts": "[0.8, 0.80]"}, 5, "alerts", "0.8 is there twice; keep one of them"),
+    ({"alerts": "0.8"}, 5, "alerts", "must be a list, got 0.8"),
+    ({"min_duration_s": "0"}, 5, "min_duration_s", "must be greater than 0"),
+    ({"min_duration_s": "3.0"}, 5, "min_duration_s", "must be a valid integer"),
+    ({"min_resolution": "480p"}, 5, "min_resolution", "must be '720p', '1080p' or '4k'"),
+    ({"keep": "[sound]"}, 5, "keep[0]", "must be 'duration_s', 'resolution', 'audio' or 'model'"),
+    ({"keep": "[audio, audio]"}, 5, "keep", "audio is there twice; keep one of them"),
+    ({"carry_over": "yes"}, 5, "carry_over", "must be a valid boolean, got 'yes'"),
+]
+
+
+@pytest.mark.parametrize(("given", "line", "key", "problem"), BAD_BUDGETS)
+def test_a_mistake_in_a_budget_is_told_with_its_place(
+    tmp_path: Path, given: dict[str, str | None], line: int, key: str, problem: str
+) -> None:
+    """File, line, key path, and what to do."""
+    path = tmp_path / "budgets.yaml"
+    lines = [f"{name}: {value}" for name, value in {**BUDGET, **given}.items() if value is not None]
+    path.write_text("budgets:\n  - " + "\n    ".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(BudgetError) as refused:
+        load_budgets(path)
+    error = refused.value
+    assert (error.file, error.line, error.key_path) == (str(path), line, f"budgets[0].{key}")
+    assert str(error).startswith(f"{path}:{line}: budgets[0].{key}: ")
+    assert problem in str(error)
+
+
+ONE = "budgets:\n  - {name: a, cap: 1, currency: USD}\n"
+RATES = "accounting_rates:\n  - {quote: CNY, budget: USD, rate: 0.14}\n"
+# the file, its line, key path, and what is said
+BAD_FILES = [
+    ("", None, "", "the file is empty; it needs budgets"),
+    ("- a\n", 1, "", "must be a map of keys and values"),
+    ("{", 2, "", "not YAML"),
+    ("budgets: []\n", 1, "budgets", "must not be empty; add at least one"),
+    ("budgets: 5\n", 1, "budgets", "must be a valid list, got 5"),
+    ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
+    ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not read"),
+    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, first on line 1"),
+    (f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n", 1, "budgets", "there are two budgets a"),
+    (f"{ONE}budget: []\n", 3, "budget", "unknown key; did you mean 'budgets'?"),
+    (f"{ONE}unmatched: permit\n", 3, "unmatched", "must be 'refuse' or 'allow'"),
+    (f"{ONE}{RATES}  - {{quote: CNY, budget: USD, rate: 0.15}}\n", 3, "accounting_rates", "keep one of them"),
+    (f"{ONE}{RATES.replace('0.14', '0')}", 4, "accounting_rates[0].rate", "must be more than 0"),
+    (f"{ONE}{RATES.replace('CNY', 'USD')}", 4, "accounting_rates[0].budget", "needs no rate; leave it out"),
+    (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is there twice"),
+    (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
+    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the models to use instead"),
+    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "put model into sacrifice"),
+    (
+        f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
+        3,
+        "capping.models",
+        "kling-v3 is there twice",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "key", "problem"), BAD_FILES)
+def test_a_mistake_in_a_file_is_told_with_its_place(
+    tmp_path: Path, text: str, line: int | None, key: str, problem: str
+) -> None:
+    """Beside the budgets themselves."""
+    path = tmp_path / "budgets.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BudgetError) as refused:
+        BudgetGuard(f"sqlite:///{tmp_path}/spend.db", path)
+    error = refused.value
+    assert (error.file, error.line, error.key_path) == (str(path), line, key)
+    assert problem in str(error)
+    BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [Budget(**BUDGET)])  # nothing was installed
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is named, and so is the reason."""
+    with pytest.raises(BudgetError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load_budgets(tmp_path / "nowhere.yaml")
+    with pytest.raises(BudgetError, match="cannot be read: Is a directory"):
+        load_budgets(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "problem"),
+    [
+        ({"nam": "x"}, "nam", "budget all: unknown key; did you mean 'name'?"),
+        ({"name": None}, "name", "must be small letters"),
+        ({"cap": 10.0}, "cap", "must be a price such as 0.0714, got 10.0"),
+        ({"cap": True}, "cap", "must be a price"),
+        ({"cap": Decimal("NaN")}, "cap", "is not a finite number"),
+        ({"cap": Decimal(-1)}, "cap", "is negative"),
+        ({"cap": 4_000_000_001}, "cap", "is too large"),
+        ({"alerts": (0.8,)}, "alerts[0]", "must be a price such as 0.0714, got 0.8"),
+        ({"match": {"project": ()}}, "match.project", "must be a value, a list of values"),
+        ({"match": {"project": 5}}, "match.project", "as text, got 5"),
+        ({"window": "fortnight"}, "window", "must be lifetime, day,"),
+        ({"window": {"start": "2026-01-02", "end": "2026-01-01"}}, "window", "the day after the last"),
+        ({"timezone": "Mars/Olympus"}, "timezone", "is not a time zone of this machine"),
+    ],
+)
+def test_a_mistake_in_an_object_is_told_with_its_key(given: dict[str, Any], key: str, problem: str) -> None:
+    """The same rules, without a file."""
+    with pytest.raises(BudgetError) as refused:
+        Budget(**{**BUDGET, **given})
+    assert (refused.value.file, refused.value.line, refused.value.key_path) == ("", None, key)
+    assert problem in str(refused.value)
+
+
+ALL = [Budget(**BUDGET)]
+# budgets, what is given beside them, and what is said
+BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
+    ([], {}, "must not be empty"),
+    ([*ALL, *ALL], {}, "there are two budgets all"),
+    (ALL[0], {}, "budgets must be a list of Budget, got Budget"),
+    ({"all": 1}, {}, "budgets must be a list of Budget, got dict"),
+    (None, {}, "budgets must be a list of Budget, got NoneType"),
+    ([1], {}, "must be a map of keys and values"),
+    (ALL, {"unmatched": "permit"}, "must be 'refuse' or 'allow'"),
+    (ALL, {"capping": {"sacrifice": ("model",)}}, "list the models"),
+    (ALL, {"limits": 1}, "unknown key"),
+    (
+        ALL,
+        {"accounting_rates": [{"quote": "CNY", "budget": "USD", "rate": 0.14}]},
+        "a price such as 0.0714, got 0.14",
+    ),
+]
+
+
+@pytest.mark.parametrize(("budgets", "more", "problem"), BAD_OBJECTS)
+def test_a_mistake_in_several_objects_is_told(budgets: Any, more: dict[str, Any], problem: str) -> None:
+    """As for one."""
+    with pytest.raises(BudgetError) as refused:
+        Budgets(budgets, **more)
+    assert problem in str(refused.value)
+
+
+def test_the_schema_knows_every_key() -> None:
+    """An editor with it accepts the complete file's keys and refuses others."""
+    schema = budgets_file_schema()
+    entry = schema["$defs"]["BudgetEntry"]
+    assert schema["properties"].keys() == {"budgets", "unmatched", "accounting_rates", "capping"}
+    assert set(entry["required"]) == {"name", "cap", "currency"}
+    assert entry["properties"].keys() == Budget.model_fields.keys()
+    assert (schema["additionalProperties"], entry["additionalProperties"]) == (False, False)
+    json.dumps(schema)
+
+
+def counts(guard: BudgetGuard) -> list[tuple[Any, Any]]:
+    """What each bucket holds and has spent."""
+    return [(row.held, row.spent) for row in guard.status()]
+
+
+# whom a budget matches
+
+
+@pytest.mark.parametrize(
+    ("match", "labels", "bucket"),
+    [
+        ({}, {}, {}),
+        ({}, {"user": "li"}, {}),
+        ({"project": "a"}, {}, {}),
+        ({"project": "b"}, {}, None),
+        ({"project": ["a", "b"]}, {}, {}),
+        ({"project": ["b", "c"]}, {}, None),
+        ({"user": "any"}, {}, None),
+        ({"user": "any"}, {"user": "li"}, {}),
+        ({"user": "*"}, {}, None),
+        ({"user": "*"}, {"user": "li"}, {"user": "li"}),
+        ({"user": "*"}, {"user": "*"}, {"user": "*"}),
+        ({"user": ["any", "*"]}, {"user": "li"}, None),
+        ({"user": ["any", "*"]}, {"user": "any"}, {}),
+        ({"project": "a", "user": "*", "team": "any"}, {"user": "li"}, None),
+        ({"project": "a", "user": "*", "team": "any"}, {"user": "li", "team": "x"}, {"user": "li"}),
+        ({"project": "*", "user": "*"}, {"user": "li"}, {"project": "a", "user": "li"}),
+    ],
+)
+def test_whom_a_budget_matches(
+    match: dict[str, Any], labels: dict[str, str], bucket: dict[str, str] | None, ledger: str, clock: Clock
+) -> None:
+    """Exactly, one of a list, any value in one bucket, each value in its own; all labels must match."""
+    guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
+    if bucket is None:
+        with pytest.raises(BudgetExceededError, match=r"no budget is in force for .*; add one") as refused:
+            guard.admit(video(), project="a", labels=labels)
+        assert (refused.value.budget, refused.value.available) == (None, Decimal(0))
+    else:
+        guard.admit(video(), project="a", labels=labels)
+        assert [(row.labels, row.held) for row in guard.status()] == [(bucket, Decimal("0.357"))]
+
+
+def test_a_request_that_nothing_matches_may_be_allowed(ledger: str, clock: Clock) -> None:
+    """It is reserved and kept, and counts nowhere."""
+    budgets = Budgets([Budget(**BUDGET, match={"project": "b"})], unmatched="allow")
+    guard = BudgetGuard(ledger, budgets, clock=clock)
+    assert guard.admit(video(), project="a").reservation.expected == Decimal("0.357")
+    assert [row.held for row in guard.status()] == [0]
+
+
+def test_outside_a_fixed_window_a_budget_matches_nothing(ledger: str, clock: Clock) -> None:
+    """Neither before nor after; a window that opens between the price and the reservation counts."""
+    window = {"start": "2026-11-21", "end": "2026-11-22"}
+    guard = BudgetGuard(ledger, [Budget(**BUDGET, window=window)], clock=clock)
+    for hours, held in ((-1, None), (0, "0.357"), (23, "0.714"), (24, None)):
+        clock.now = AT + timedelta(hours=hours)
+        if held is None:
+            with pytest.raises(BudgetExceededError, match="no budget is in force"):
+                guard.admit(video(), project="a")
+            with pytest.raises(BudgetError, match="no window that is open now"):
+                guard.open_budget("all", 1)
+            assert guard.status() == []
+        else:
+            guard.dispatch(guard.admit(video(), project="a"))
+            assert [row.held for row in guard.status()] == [Decimal(held)]
+
+
+def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str) -> None:
+    """The ledger's clock decides: at the price the fixed window was not open yet, at the reservation it is."""
+    budgets = [
+        Budget(**BUDGET),
+        Budget(name="day", cap="0.1", currency="USD", window={"start": "2026-11-21", "end": "2026-11-22"}),
+    ]
+    BudgetGuard(ledger, budgets, clock=lambda: AT)
+    instants = [AT, AT - timedelta(seconds=1)]  # from the last
+    guard = BudgetGuard(ledger, clock=instants.pop)
+    with pytest.raises(BudgetExceededError, match=r"budget day has 0\.1 USD left"):
+        guard.admit(video(), project="a")
+    assert instants == []
+
+
+# currencies
+
+
+def yuan(rate: str | None, cap: object = 10) -> Budgets:
+    """A budget in yuan for quotes in dollars."""
+    rates = [] if rate is None else [{"quote": "USD", "budget": "CNY", "rate": rate}]
+    return Budgets([Budget(name="yuan", cap=cap, currency="CNY")], accounting_rates=rates)
+
+
+@pytest.mark.parametrize(
+    ("rate", "held"),
+    [
+        ("7", "2.499"),
+        ("7.1234567", "2.543074042"),  # 0.357 x 7.1234567 = 2.5430740419
+        ("0.000000001", "0.000000001"),  # 0.000000000357
+        ("1.000000001", "0.357000001"),  # 0.357000000357
+    ],
+)
+def test_a_quote_counts_at_the_accounting_rate_rounded_up(
+    rate: str, held: str, ledger: str, clock: Clock
+) -> None:
+    """To the next billionth, when it is held and when it is spent."""
+    guard = BudgetGuard(ledger, yuan(rate), clock=clock)
+    admission = guard.admit(video(), project="a")
+    assert counts(guard) == [(Decimal(held), 0)]
+    guard.dispatch(admission)
+    guard.settle(admission)
+    assert counts(guard) == [(0, Decimal(held))]
+
+
+def test_a_quote_in_another_currency_is_refused_without_a_rate(ledger: str, clock: Clock) -> None:
+    """The message is the line to add."""
+    guard = BudgetGuard(ledger, yuan(None), clock=clock)
+    line = r"add to accounting_rates: \{quote: USD, budget: CNY, rate: \.\.\.\}"
+    with pytest.raises(BudgetError, match=line):
+        guard.admit(video(), project="a")
+    with pytest.raises(BudgetError, match=line):
+        guard.record("qingbo", "t", 1, labels={"project": "a"})
+    assert guard.history() == []
+
+
+def test_a_rate_beyond_counting_is_refused(ledger: str, clock: Clock) -> None:
+    """What would not fit the ledger is no overflow somewhere inside."""
+    guard = BudgetGuard(ledger, yuan("999999999999"), clock=clock)
+    with pytest.raises(BudgetError, match="more than a ledger can hold; check the rate"):
+        guard.admit(video(), project="a")
+
+
+def test_a_rate_stays_with_what_was_reserved_at_it(ledger: str, clock: Clock) -> None:
+    """After the rate has changed, the old reservation gives back and spends at the old one."""
+    guard = BudgetGuard(ledger, yuan("7"), clock=clock)
+    old = guard.admit(video(), project="a")
+    guard.apply(yuan("8"))
+    new = guard.admit(video(), project="a")
+    assert [row.held for row in guard.status()] == [Decimal("0.357") * 15]
+    for each in (old, new):
+        guard.dispatch(each)
+        guard.settle(each, Decimal("0.1"))
+    assert counts(guard) == [(0, Decimal("1.5"))]
+
+
+# revisions
+
+
+def test_a_later_guard_brings_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
+    """Others are refused, an empty ledger without budgets too."""
+    with pytest.raises(BudgetError, match="the ledger has no budgets yet"):
+        BudgetGuard(ledger, clock=clock)
+    BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
+    BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
+    with pytest.raises(BudgetError, match="the ledger has other budgets than those given"):
+        BudgetGuard(ledger, [Budget(**{**BUDGET, "cap": 11})], clock=clock)
+    assert [row.cap for row in BudgetGuard(ledger, clock=clock).status()] == [10]
+
+
+def test_a_running_guard_takes_up_a_newer_revision(ledger: str, clock: Clock) -> None:
+    """With its next admission, booking or look, whichever guard installed it; even if its own would not do."""
+    first = BudgetGuard(ledger, yuan(None), clock=clock)
+    second = BudgetGuard(ledger, clock=clock)
+    for rate, cap, held in (("7", 10, "2.499"), ("8", "5.355", "5.355")):
+        second.apply(yuan(rate, cap))
+        first.dispatch(first.admit(video(), project="a"))
+        assert [(row.cap, row.held) for row in first.status()] == [(Decimal(cap), Decimal(held))]
+    second.apply(yuan("8", 100))
+    first.record("qingbo", "t", 1, labels={"project": "a"})
+    assert counts(first) == [(Decimal("5.355"), 8)]
+
+
+def test_a_lowered_cap_holds_at_once_and_gives_nothing_back(ledger: str, clock: Clock) -> None:
+    """What is left may be below zero; raised again, it is what it was."""
+    guard = BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
+    guard.admit(video(), project="a")
+    for cap, left in (("0.3", "-0.057"), ("0.714", "0.357"), ("0.713999999", "0.356999999")):
+        guard.apply([Budget(**{**BUDGET, "cap": cap})])
+        assert [row.available for row in guard.status()] == [Decimal(left)]
+        if Decimal(left) < Decimal("0.357"):
+            with pytest.raises(BudgetExceededError) as refused:
+                guard.admit(video(), project="a")
+            assert refused.value.available == Decimal(left)
+
+
+DAILY = {**BUDGET, "window": "day"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window": "month"},
+        {"timezone": "Asia/Shanghai"},
+        {"match": {"project": "a"}},
+        {"window": "week"},
+        {"window": {"start": "2026-11-21", "end": "2026-12-01"}},
+        {"currency": "CNY"},
+    ],
+    ids=str,
+)
+def test_a_budget_that_counts_otherwise_carries_over_or_has_another_name(
+    change: dict[str, Any], ledger: str, clock: Clock
+) -> None:
+    """Without `carry_over` nothing changes; with it the new buckets count what is held and was spent."""
+    guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
+    guard.admit(video(), project="a")
+    paid = guard.admit(video(), project="a")
+    guard.dispatch(paid)
+    guard.settle(paid, Decimal("0.3"))
+    guard.admit(video(), project="b")
+    before = guard.status(), guard.journal()
+    rates = [{"quote": "USD", "budget": "CNY", "rate": "7"}]
+    with pytest.raises(BudgetError, match="give it another name, or say carry_over: true"):
+        guard.apply(Budgets([Budget(**{**DAILY, **change})], accounting_rates=rates))
+    assert (guard.status(), guard.journal()) == before
+    guard.apply(Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates))
+    held, spent = Decimal("0.357"), Decimal("0.3")
+    others = 0 if "match" in change else held
+    rate = 7 if "currency" in change else 1
+    assert counts(guard) == [((held + others) * rate, spent * rate)]
+    guard.verify()
+
+
+def test_what_is_carried_over_is_given_back_and_spent_with_the_rest(ledger: str, clock: Clock) -> None:
+    """A reservation from before settles in the new bucket too."""
+    guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
+    released, settled = [guard.admit(video(), project="a") for _ in range(2)]
+    guard.apply([Budget(**{**DAILY, "window": "month"}, carry_over=True)])
+    assert [row.held for row in guard.status()] == [Decimal("0.714")]
+    guard.release(released)
+    guard.dispatch(settled)
+    guard.settle(settled, 1)
+    assert counts(guard) == [(0, 1)]
+    guard.verify()
+
+
+def test_a_budget_that_was_taken_away_comes_back_as_it_counted(ledger: str, clock: Clock) -> None:
+    """With its balance; with another definition it must carry over, however long it was away."""
+    other = Budget(name="other", cap=10, currency="USD")
+    guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
+    guard.admit(video(), project="a")
+    guard.apply([other])
+    guard.admit(video(), project="a")
+    with pytest.raises(BudgetError, match="carry_over: true"):
+        guard.apply([other, Budget(**{**DAILY, "window": "month"})])
+    guard.apply([other, Budget(**DAILY)])
+    assert [(row.budget, row.held) for row in guard.status()] == [
+        ("other", Decimal("0.357")),
+        ("all", Decimal("0.357")),
+    ]
+    guard.apply([other])
+    guard.apply([other, Budget(**DAILY, carry_over=True)])
+    assert [row.held for row in guard.status()] == [Decimal("0.357"), Decimal("0.714")]
+
+
+def test_a_new_budget_counts_from_now_on_unless_it_carries_over(ledger: str, clock: Clock) -> None:
+    """What was spent before the revision counts in the one, not in the other."""
+    guard = BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
+    guard.admit(video(), project="a")
+    budgets = [
+        Budget(**BUDGET),
+        Budget(name="new", cap=10, currency="USD"),
+        Budget(name="since", cap=10, currency="USD", carry_over=True),
+    ]
+    guard.apply(budgets)
+    assert [(row.budget, row.held) for row in guard.status()] == [
+        ("all", Decimal("0.357")),
+        ("new", 0),
+        ("since", Decimal("0.357")),
+    ]
+    entries = len(guard.journal())
+    guard.apply(budgets)
+    assert len(guard.journal()) == entries, "the same budgets are no new revision"
+
+
+def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) -> None:
+    """It is of a bucket, not of a request; once its window is over it is in nobody's way."""
+    guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
+    guard.open_budget("all", 3)
+    monthly = [Budget(**{**DAILY, "window": "month"}, carry_over=True)]
+    with pytest.raises(BudgetError, match="opening balance, which cannot be carried over"):
+        guard.apply(monthly)
+    assert counts(guard) == [(0, 3)]
+    clock.pass_by(days=1)
+    guard.apply(monthly)
+    assert [row.spent for row in guard.status()] == [0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "labels", "problem"),
+    [
+        ("none", {}, "there is no budget none; there are: all, users"),
+        ("all", {"user": "li"}, "told apart by labels: none; give those"),
+        ("users", {}, "told apart by labels: user; give those"),
+        ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
+    ],
+)
+def test_an_opening_balance_needs_a_bucket(
+    budget: str, labels: dict[str, str], problem: str, ledger: str, clock: Clock
+) -> None:
+    """The message says which there are."""
+    budgets = [Budget(**BUDGET), Budget(name="users", match={"user": "*"}, cap=1, currency="USD")]
+    guard = BudgetGuard(ledger, budgets, clock=clock)
+    with pytest.raises(KlingPricingError) as refused:
+        guard.open_budget(budget, 1, labels=labels)
+    assert problem in str(refused.value)
+    assert [row.spent for row in guard.status()] == [0]
+
+
+def test_an_opening_balance_is_given_once_a_window(ledger: str, clock: Clock) -> None:
+    """A second one is refused until the next window."""
+    guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
+    guard.open_budget("all", "3.5")
+    with pytest.raises(LedgerError, match="has its opening balance already"):
+        guard.open_budget("all", 1)
+    assert [row.available for row in guard.status()] == [Decimal("6.5")]
+    clock.pass_by(days=1)
+    guard.open_budget("all", 1)
+    assert [row.available for row in guard.status()] == [9]
