@@ -207,7 +207,7 @@ class SQLiteFile:
                 f"ledger {self.path}: its schema {version} is {newer} to this version of kling_pricing, which "
                 f"knows {VERSION}; use the version that wrote it"
             )
-        if tables or version:
+        if tables or version or application:
             raise LedgerError(
                 f"ledger {self.path}: it is a database of something else; name a file that does not exist yet"
             )

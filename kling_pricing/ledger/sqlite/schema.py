@@ -120,6 +120,11 @@ DDL = (
     BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END
     """,
     """
+    CREATE TRIGGER journal_is_not_replaced BEFORE INSERT ON journal
+    WHEN EXISTS (SELECT 1 FROM journal WHERE seq = NEW.seq)
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END
+    """,
+    """
     CREATE TABLE observation (
       id INTEGER PRIMARY KEY,
       provider TEXT NOT NULL,
