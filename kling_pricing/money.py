@@ -126,7 +126,7 @@ def nanos_up(amount: Decimal, step: int = 1) -> int:
     steps = _WIDE.divide(_EXACT.multiply(amount, NANOS), Decimal(step))
     nanos = int(steps.quantize(Decimal(1), ROUND_CEILING, _WIDE)) * step
     if nanos > MAX_NANOS:
-        raise KlingPricingError(f"{plain(amount)} is more than a ledger can hold; check the amount")
+        raise KlingPricingError(f"{plain(amount)} is more than a ledger can hold")
     return nanos
 
 

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,7 +82,8 @@ def race() -> None:
     for line in sys.stdin:
         command = json.loads(line)
         alerts: list[Alert] = []
-        guard = BudgetGuard(command["ledger"], book=book, on_alert=alerts.append)
+        budgets = BUDGETS if command.get("install") else None
+        guard = BudgetGuard(command["ledger"], budgets, book=book, on_alert=alerts.append)
         work = {"fill": fill, "one_job": one_job}[command["do"]]
         done: list[str] = []
         barrier = threading.Barrier(command["threads"])
@@ -547,6 +549,8 @@ def fork_inside(ledger: str) -> None:
 def as_nobody(ledger: str) -> None:
     """Tries to admit without the rights of root, and says how that ends."""
     book = load_price_book()
+    with tempfile.TemporaryDirectory() as folder:  # so that everything is imported while it can be read
+        _try_all(f"sqlite:///{folder}/spend.db", book)
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import Budget, BudgetExceededError, BudgetGuard, PriceBook
-from tests.guard_workers import COST, NANO, PROVIDER, VIDEO, finished, piped, started
+from tests.guard_workers import BUDGETS, COST, NANO, PROVIDER, VIDEO, finished, piped, started
 
 PROCESSES, THREADS = 8, 4
 
@@ -109,6 +109,18 @@ def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
     assert rows["trailer", None].held == held["li"] + held["wu"] <= 14 * COST
     assert {who: rows["each", who].held for who in held} == held
     assert max(made.values()) <= 9
+    guard.verify()
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_processes_that_make_the_ledger_together_share_it(
+    crew: Crew, ledger: str, book: PriceBook, run: int
+) -> None:
+    """Eight processes open a file that is not there yet: one installs the budgets, and all count in them."""
+    answers = crew.all_do(do="fill", ledger=ledger, threads=1, orders=[USERS["li"]], install=True)
+    assert sum(len(each["done"]) for each in answers) == Decimal(5) // COST, run
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    assert [entry.kind for entry in guard.journal()].count("revision") == 1
     guard.verify()
 
 

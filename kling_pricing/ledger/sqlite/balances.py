@@ -222,5 +222,18 @@ CHECKS = (
     LEFT JOIN journal ON journal.reservation = line.reservation AND journal.bucket = line.bucket
     GROUP BY line.reservation, line.bucket HAVING line.spent <> total
     """,
+    """
+    SELECT 'reservation ' || id, 'billed', ifnull(billed, 0), line.spent FROM reservation
+    JOIN reservation_line AS line ON line.reservation = id
+    WHERE rate IS NULL AND ifnull(billed, 0) <> line.spent
+    """,
+    """
+    SELECT 'reservation ' || reservation, 'its line of bucket ' || bucket, 0,
+           sum(abs(held_delta) + abs(spent_delta))
+    FROM journal WHERE reservation IS NOT NULL AND bucket IS NOT NULL AND kind <> 'alert'
+    AND NOT EXISTS (SELECT 1 FROM reservation_line AS line
+                    WHERE line.reservation = journal.reservation AND line.bucket = journal.bucket)
+    GROUP BY reservation, bucket
+    """,
 )
 """Each finds what differs: subject, what of it, the balance kept, the balance by the journal."""

@@ -19,7 +19,7 @@ RESERVATION_COLUMNS = (
     "price_table", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint",
     "created_at", "dispatched_at", "closed_at", "deadline",
 )  # fmt: skip
-"""In the order of `records.Reservation`."""
+"""In the order of `records.Reservation`, `doubted` where that has `in_doubt`."""
 
 DDL = (
     """
@@ -117,6 +117,11 @@ DDL = (
     """,
     """
     CREATE TRIGGER journal_is_not_deleted BEFORE DELETE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END
+    """,
+    """
+    CREATE TRIGGER journal_is_not_replaced BEFORE INSERT ON journal
+    WHEN EXISTS (SELECT 1 FROM journal WHERE seq = NEW.seq)
     BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END
     """,
     """

@@ -1,0 +1,447 @@
+"""What only a ledger in SQLite has: a file, which can be missing, damaged, full, or somebody else's."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kling_pricing import (
+    Budget,
+    BudgetGuard,
+    Budgets,
+    LedgerError,
+    LedgerUnavailableError,
+    PriceBook,
+    ReservationStateError,
+)
+from tests.conftest import video
+from tests.guard_workers import BUDGETS, COST, PROVIDER, VIDEO, finished
+
+unix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no users and limits of this kind")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file of a ledger that is not there yet, in a folder of its own."""
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store" / "spend.db"
+
+
+@pytest.fixture
+def opened(path: Path, book: PriceBook) -> Callable[[], BudgetGuard]:
+    """Opens a guard on that file."""
+    return lambda: BudgetGuard(f"sqlite:///{path}", BUDGETS, book=book)
+
+
+def edited(path: Path, *statements: str) -> None:
+    """Does to a file what somebody with the `sqlite3` program might."""
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Name -> bytes of every file; read elsewhere, since to read them here would drop this process's locks."""
+    code = (
+        "import json, pathlib, sys; print(json.dumps({each.name: each.read_bytes().hex()"
+        " for each in sorted(pathlib.Path(sys.argv[1]).iterdir())}))"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, check=True).stdout
+    return {name: bytes.fromhex(data) for name, data in json.loads(out).items()}
+
+
+@pytest.mark.parametrize(("version", "word"), [(2, "newer"), (0, "unknown"), (-1, "unknown")])
+def test_a_schema_that_is_not_known_is_refused_and_left_alone(
+    path: Path, opened: Callable[[], BudgetGuard], version: int, word: str
+) -> None:
+    """A ledger of another version is not touched, and says which version to use."""
+    guard = opened()
+    guard.admit(VIDEO, project="trailer")
+    guard.close()
+    edited(path, f"PRAGMA user_version = {version}")
+    before = contents(path.parent)
+    with pytest.raises(LedgerError, match=rf"{word}.* use the version that wrote it"):
+        opened()
+    after = contents(path.parent)
+    assert after["spend.db"] == before["spend.db"]
+    edited(path, "PRAGMA user_version = 1")
+    assert opened().status()[0].held == COST
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [["CREATE TABLE films (name TEXT)"], ["PRAGMA user_version = 7"], ["PRAGMA application_id = 252006673"]],
+    ids=["tables", "version", "application"],
+)
+def test_a_database_of_something_else_is_refused_and_left_alone(
+    path: Path, opened: Callable[[], BudgetGuard], statements: list[str]
+) -> None:
+    """Not a byte of it changes, and no file appears beside it."""
+    edited(path, *statements)
+    before = contents(path.parent)
+    with pytest.raises(LedgerError, match="something else; name a file that does not exist yet"):
+        opened()
+    assert contents(path.parent) == before
+
+
+def test_garbage_is_refused_and_left_alone(path: Path, opened: Callable[[], BudgetGuard]) -> None:
+    """A file that is no database at all is named as such, and kept."""
+    path.write_bytes(b"no database, just some text. " * 1000)
+    before = contents(path.parent)
+    with pytest.raises(LedgerUnavailableError, match=r"not an SQLite database.* restore a backup"):
+        opened()
+    assert contents(path.parent) == before
+
+
+@pytest.mark.parametrize("part", ["half", "a page"])
+def test_a_truncated_file_is_refused_until_it_is_restored(
+    path: Path, opened: Callable[[], BudgetGuard], part: str
+) -> None:
+    """A file that lost its end takes no more reservations; with the backup in place it goes on."""
+    guard = opened()
+    for place in range(20):
+        guard.admit(VIDEO, project=f"p{place}")
+    guard.close()
+    backup = path.with_suffix(".backup")
+    shutil.copy(path, backup)
+    size = path.stat().st_size
+    os.truncate(path, {"half": size // 2, "a page": 4096}[part])
+    with pytest.raises(LedgerError, match=r"damaged; restore"):
+        opened().admit(VIDEO, project="trailer")
+    for each in path.parent.glob("spend.db*"):
+        each.unlink()
+    shutil.copy(backup, path)
+    guard = opened()
+    guard.verify()
+    assert guard.status()[0].held == 20 * COST
+    guard.admit(VIDEO, project="trailer")
+
+
+def test_damage_inside_is_found_by_verify(path: Path, opened: Callable[[], BudgetGuard]) -> None:
+    """Overwritten pages are an error that says what to do, not a wrong answer."""
+    guard = opened()
+    for place in range(20):
+        guard.admit(VIDEO, project=f"p{place}")
+    guard.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(LedgerError, match="restore"):
+        opened().verify()
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that every user can reach."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@unix
+@pytest.mark.parametrize("existing", [True, False], ids=["a ledger", "no ledger yet"])
+def test_a_user_who_may_not_write_spends_nothing(
+    shared_folder: Path, book: PriceBook, *, existing: bool
+) -> None:
+    """In a folder or on a file that is read-only nothing is admitted, and the message says what to allow."""
+    path = shared_folder / "spend.db"
+    if existing:
+        guard = BudgetGuard(f"sqlite:///{path}", BUDGETS, book=book)
+        guard.admit(VIDEO, project="trailer")
+        guard.close()
+        for each in shared_folder.iterdir():
+            each.chmod(0o444)
+    shared_folder.chmod(0o555)
+    before = contents(shared_folder)
+    found = finished("as_nobody", ledger=f"sqlite:///{path}")
+    assert (found["admitted"], found["error"]) == ([], "LedgerUnavailableError")
+    assert "this user" in found["message"]
+    assert contents(shared_folder) == before
+    shared_folder.chmod(0o755)
+    for each in shared_folder.iterdir():
+        each.chmod(0o644)
+    guard = BudgetGuard(f"sqlite:///{path}", BUDGETS, book=book)
+    guard.admit(VIDEO, project="trailer")
+    guard.verify()
+    assert guard.status()[0].held == (2 if existing else 1) * COST
+
+
+@unix
+@pytest.mark.parametrize("size_bytes", [2_000, 20_000, 60_000, 200_000, 400_000])
+def test_when_files_cannot_grow_nothing_is_half_written(
+    path: Path, opened: Callable[[], BudgetGuard], size_bytes: int
+) -> None:
+    """Wherever the room ends, what was admitted stays, what was not is not there, and with room it goes on."""
+    found = finished("with_small_files", ledger=f"sqlite:///{path}", size_bytes=size_bytes)
+    assert found["error"] == "LedgerUnavailableError"
+    assert "make room" in found["message"]
+    guard = opened()
+    guard.verify()
+    jobs = guard.history()
+    assert sorted(each.id for each in jobs if each.state == "released") == sorted(
+        name for name in found["admitted"] if guard.reservation(name).state == "released"
+    )
+    assert {each.id for each in jobs} == set(found["admitted"])
+    assert len(found["admitted"]) >= (3 if size_bytes >= 400_000 else 0)
+    guard.admit(VIDEO, project="trailer")
+    guard.verify()
+
+
+def test_a_missing_folder_is_not_made(tmp_path: Path, book: PriceBook) -> None:
+    """A mistyped path makes no folders; the message says that the folder must exist."""
+    with pytest.raises(LedgerUnavailableError, match="the folder must exist"):
+        BudgetGuard(f"sqlite:///{tmp_path}/no/such/spend.db", BUDGETS, book=book)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_ledger(path: Path, book: PriceBook) -> None:
+    """A folder instead of a file is refused, and nothing appears in it or beside it."""
+    with pytest.raises(LedgerUnavailableError, match="cannot be opened"):
+        BudgetGuard(f"sqlite:///{path.parent}", BUDGETS, book=book)
+    assert list(path.parent.parent.iterdir()) == [path.parent]
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "spend.db",
+        "sqlite:spend.db",
+        "sqlite://spend.db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///spend.db?mode=ro",
+        "sqlite:///spend\0.db",
+        "postgres://host/base",
+        "",
+    ],
+)
+def test_a_url_that_names_no_ledger_says_how_to_write_one(
+    tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """The message shows a URL that works, and no file is made."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LedgerError, match=r"write sqlite:///spend\.db"):
+        BudgetGuard(url, BUDGETS, book=book)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_path_stays_the_same_file(
+    tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that changes its folder, as a daemon does, goes on counting in the same ledger."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    guard = BudgetGuard("sqlite:///spend.db", BUDGETS, book=book)
+    guard.admit(VIDEO, project="trailer")
+    guard.close()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    guard.admit(VIDEO, project="trailer")
+    assert guard.status()[0].held == 2 * COST
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list open files")
+def test_guards_that_are_dropped_or_cannot_open_leave_no_file_open(
+    opened: Callable[[], BudgetGuard], tmp_path: Path, book: PriceBook
+) -> None:
+    """However many guards a program makes, it does not run out of descriptors."""
+    other = tmp_path / "other.db"
+    edited(other, "CREATE TABLE films (name TEXT)")
+    opened().status()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        opened().status()
+        with pytest.raises(LedgerError):
+            BudgetGuard(f"sqlite:///{other}", BUDGETS, book=book)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+MARK = "zq7"
+"""Part of everything that must not be stored."""
+
+SECRETS: list[tuple[dict[str, Any], str | None]] = [
+    (
+        video(
+            prompt=f"a boat {MARK}",
+            image_urls=[f"https://cdn.{MARK}.example/a.png?signature={MARK}"],
+            callback_url=f"https://user:{MARK}@hooks.example/{MARK}?api_key=sk-{MARK}",
+        ),
+        None,
+    ),
+    (
+        {
+            "model": "kling-v3",
+            "prompt": f"a boat {MARK}",
+            "duration": 5,
+            "aspect_ratio": "16:9",
+            "extra": {"mode": "pro", "enable_audio": True},
+        },
+        None,
+    ),
+    (
+        {
+            "model_name": "kling-v3",
+            "prompt": f"a boat {MARK}",
+            "image": f"https://cdn.{MARK}.example/a.png",
+            "duration": "5",
+            "mode": "pro",
+            "sound": "on",
+            "callback_url": f"https://hooks.example/{MARK}",
+        },
+        None,
+    ),
+    (
+        {
+            "model": "kling-v3-pro-audio",
+            "prompt": f"a boat {MARK}",
+            "duration": 5,
+            "aspect_ratio": "16:9",
+            "extra_body": {"cfg_scale": 0.5, "shot_type": "customize"},
+        },
+        "kling",
+    ),
+    (
+        {
+            "model": "Kling-3.0-Omni",
+            "prompt": f"a boat {MARK}",
+            "duration": 5,
+            "metadata": {"output_config": {"resolution": "1080P", "audio_generation": "Enabled"}},
+        },
+        "tencent-vod",
+    ),
+]
+"""Requests of several wire formats, all of whose texts and addresses carry the mark."""
+
+
+@pytest.mark.parametrize("after", ["while it is open", "when it is closed"])
+def test_the_files_hold_no_prompt_no_url_and_no_api_key(path: Path, book: PriceBook, after: str) -> None:
+    """Neither the database nor its WAL, index or lock has a byte of what was asked for, or of the video."""
+    elsewhere = Budget(name="elsewhere", match={"project": "none"}, cap=Decimal(1), currency="USD")
+    guard = BudgetGuard(f"sqlite:///{path}", Budgets([elsewhere], unmatched="allow"), book=book)
+    for place, (payload, provider) in enumerate(SECRETS):
+        admission = guard.admit(payload, project="trailer", key=f"shot {place}", provider=provider)
+        assert MARK in str(guard.dispatch(admission))
+        guard.mark_in_doubt(admission, "timeout")
+    first = guard.history(key="shot 0")[0]
+    body = {
+        "task_id": "task-visible",
+        "status": "completed",
+        "cost": 1000,
+        "prompt": f"a boat {MARK}",
+        "video_url": f"https://cdn.{MARK}.example/film.mp4",
+        "data": {"url": f"https://cdn.{MARK}.example/film.mp4", "authorization": f"Bearer {MARK}"},
+        "error": {"message": f"nothing {MARK}"},
+    }
+    guard.observe(body | {"task_id": "task-unknown"}, provider=first.provider)
+    guard.observe(body, provider=first.provider, reservation=first.id)
+    guard.settle(guard.history(key="shot 1")[0].id)
+    if after == "when it is closed":
+        guard.close()
+    files = contents(path.parent)
+    assert len(files) == (2 if after == "when it is closed" else 4)
+    everything = b"".join(files.values())
+    assert b"task-visible" in everything
+    assert b"shot 0" in everything
+    for hidden in (MARK, "https:", "http:", "boat", "Bearer"):
+        assert hidden.encode() not in everything
+        assert hidden.encode("utf-16-le") not in everything
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE journal SET spent_delta = 0",
+        "UPDATE journal SET detail = 'x' WHERE seq = 1",
+        "DELETE FROM journal",
+        "DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)",
+        "REPLACE INTO journal (seq, at, kind) VALUES (1, '', 'x')",
+    ],
+)
+def test_the_journal_refuses_to_be_changed(
+    path: Path, opened: Callable[[], BudgetGuard], statement: str
+) -> None:
+    """Even the `sqlite3` program cannot alter or remove an entry; only new ones are added."""
+    guard = opened()
+    guard.admit(VIDEO, project="trailer")
+    entries = guard.journal()
+    guard.close()
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        edited(path, statement)
+    assert guard.journal() == entries
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE bucket SET held = held - 1 WHERE id = 1",
+        "UPDATE bucket SET spent = 0",
+        "UPDATE reservation_line SET held = held + 1",
+        "UPDATE reservation_line SET spent = spent + 1",
+        "DELETE FROM reservation_line WHERE bucket = 1",
+        "UPDATE reservation SET state = 'released' WHERE state = 'reserved'",
+        "UPDATE reservation SET billed = billed - 1 WHERE billed IS NOT NULL",
+        "DELETE FROM reservation",
+        "INSERT INTO journal (at, kind, bucket, held_delta) VALUES ('', 'reserve', 1, 5)",
+    ],
+)
+def test_verify_finds_a_balance_that_was_edited(
+    path: Path, opened: Callable[[], BudgetGuard], statement: str
+) -> None:
+    """Whatever was changed behind the ledger's back differs from the journal, and verify says so."""
+    guard = opened()
+    guard.admit(VIDEO, project="trailer")
+    admission = guard.admit(VIDEO, project="trailer")
+    guard.dispatch(admission)
+    guard.settle(admission, Decimal("0.3"))
+    guard.verify()
+    guard.close()
+    edited(path, statement)
+    with pytest.raises(LedgerError, match=r"differences between journal and balances.* restore a backup"):
+        guard.verify()
+
+
+def test_amounts_that_cannot_be_counted_are_refused_and_nothing_moves(
+    opened: Callable[[], BudgetGuard],
+) -> None:
+    """Bills beyond what fits the file are errors of the ledger, not of SQLite or of Python."""
+    guard = opened()
+    admission = guard.admit(VIDEO, project="trailer")
+    guard.dispatch(admission)
+    most = Decimal(4 * 10**9)
+    for place in range(2):
+        guard.record(PROVIDER, f"big-{place}", most, labels={"project": "trailer"})
+    before = guard.journal()
+    with pytest.raises(LedgerError, match="nothing was changed"):
+        guard.settle(admission, most)
+    with pytest.raises(LedgerError, match="nothing was changed"):
+        guard.record(PROVIDER, "big-2", most, labels={"project": "trailer"})
+    assert guard.journal() == before
+    guard.verify()
+
+
+def test_spend_made_elsewhere_is_booked_though_a_job_has_its_key(opened: Callable[[], BudgetGuard]) -> None:
+    """A job may have been named as the ledger names such spend; both are counted, each once."""
+    guard = opened()
+    admission = guard.admit(VIDEO, project="trailer", key=f"{PROVIDER}:task-1")
+    for _ in range(2):
+        guard.record(PROVIDER, "task-1", "0.5", labels={"project": "trailer"})
+    assert (guard.status()[0].held, guard.status()[0].spent) == (COST, Decimal("0.5"))
+    guard.dispatch(admission)
+    with pytest.raises(ReservationStateError, match="belongs to"):
+        guard.bind(admission, "task-1")
+    guard.verify()
