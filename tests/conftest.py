@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import kling_pricing
 from kling_pricing import PriceBook, load_price_book
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
+settings.load_profile("any machine")
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 """The instant at which tests price, so that no table is stale."""

@@ -861,7 +861,6 @@ TestGuard = GuardMachine.TestCase
 TestGuard.settings = settings(
     max_examples=3_000 if _LONG else 100,
     stateful_step_count=60 if _LONG else 40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 
