@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from uuid import uuid4
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import IdempotencyError, LedgerError, ReservationStateError
@@ -30,6 +30,10 @@ from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, text, written
 from kling_pricing.money import from_nanos, plain
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
 
 
 class SQLiteLedger:
@@ -73,9 +77,8 @@ class SQLiteLedger:
         """See `Ledger.reserve`."""
         with self._file.writing() as db:
             now = self._clock()
-            in_force = revisions.in_force(db)
-            if in_force.digest != order.budgets:
-                return Outdated(in_force.document)
+            if not revisions.is_in_force(db, order.budgets):
+                return Outdated(revisions.in_force(db).document)
             reservations.expire(db, now)
             before = reservations.last_attempt(db, order, now)
             if before is not None and before.state == reservations.UNSENT:
@@ -86,9 +89,11 @@ class SQLiteLedger:
             chosen = balances.choose(rooms, candidates)
             if chosen is None:
                 return Refused(balances.shortfalls(rooms, candidates[0]))
-            reservation = uuid4().hex
+            reservation = _new_id()
             attempt = 1 if before is None else before.attempt + 1
-            reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+            made = reservations.insert(
+                db, order, chosen, reservation, order.key, attempt, now, now + expires_after
+            )
             moves = [Move(room.bucket, chosen.amounts[room.place], 0) for room in rooms]
             db.executemany(
                 "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
@@ -98,22 +103,25 @@ class SQLiteLedger:
                 ],
             )
             balances.enter(db, now, "reserve", reservation, moves, None)
-            alerts = balances.threshold_alerts(db, moves, reservation, now)
-            return Reserved(reservations.get(db, reservation, now), replayed=False, alerts=alerts)
+            watched = [move for move, room in zip(moves, rooms, strict=True) if room.claim.alerts]
+            alerts = balances.threshold_alerts(db, watched, reservation, now)
+            return Reserved(made, replayed=False, alerts=alerts)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
         """See `Ledger.dispatch`."""
         with self._file.writing() as db:
             now = self._clock()
-            won = db.execute(
-                "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ?"
-                " WHERE id = ? AND state = 'reserved' AND deadline > ?",
-                (written(now), written(now + doubtful_after), reservation_id, written(now)),
-            )
-            if won.rowcount:
-                balances.enter(db, now, "dispatch", reservation_id, (), None)
-                return reservations.get(db, reservation_id, now)
             found = reservations.get(db, reservation_id, now)
+            if found.state == reservations.UNSENT and found.deadline > now:
+                deadline = now + doubtful_after
+                db.execute(
+                    "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ? WHERE id = ?",
+                    (written(now), written(deadline), reservation_id),
+                )
+                balances.enter(db, now, "dispatch", reservation_id, (), None)
+                return found._replace(
+                    state="dispatching", dispatched_at=now, deadline=deadline, in_doubt=deadline <= now
+                )
             if found.state == reservations.UNSENT:
                 reservations.expire(db, now)
                 found = reservations.get(db, reservation_id, now)
@@ -211,9 +219,8 @@ class SQLiteLedger:
         """See `Ledger.record`."""
         with self._file.writing() as db:
             now = self._clock()
-            in_force = revisions.in_force(db)
-            if in_force.digest != order.budgets:
-                return Outdated(in_force.document)
+            if not revisions.is_in_force(db, order.budgets):
+                return Outdated(revisions.in_force(db).document)
             found = reservations.find(db, (order.provider, task_id), now)
             if found is not None:
                 if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
@@ -222,7 +229,7 @@ class SQLiteLedger:
                     f"task {task_id} of {order.provider} is in the ledger already, as reservation {found.id} "
                     f"({found.state}); correct that one with settle"
                 )
-            reservation = uuid4().hex
+            reservation = _new_id()
             rooms = balances.rooms(db, order.claims, at)
             taken = reservations.newest(db, order.project, order.key) is not None
             key = f"{order.key}:{reservation}" if taken else order.key  # a job may have been given the same one

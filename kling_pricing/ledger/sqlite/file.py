@@ -70,10 +70,14 @@ class SQLiteFile:
         """
         with self._mutex, self._errors():
             connection = self._opened()
-            with self._turn(), self._rolled_back_on_error(connection):
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
+            with self._turn():
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    self._roll_back(connection)
+                    raise
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -84,10 +88,11 @@ class SQLiteFile:
         """
         with self._mutex, self._errors():
             connection = self._opened()
-            with self._rolled_back_on_error(connection):
+            try:
                 connection.execute("BEGIN")
                 yield connection
-                connection.execute("ROLLBACK")
+            finally:
+                self._roll_back(connection)
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is needed again."""
@@ -179,13 +184,16 @@ class SQLiteFile:
         connection.execute("PRAGMA foreign_keys = ON")
         if self._is_ours(connection):
             return
-        with self._rolled_back_on_error(connection):
+        try:
             connection.execute("BEGIN IMMEDIATE")
             for statement in DDL:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
         """Whether the file is a ledger of this version; False: it is empty.
@@ -193,12 +201,13 @@ class SQLiteFile:
         Raises:
             LedgerError: it is something else.
         """
-        with self._rolled_back_on_error(connection):
+        try:
             connection.execute("BEGIN")  # so that all three are of one moment, while others create the tables
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            connection.execute("ROLLBACK")
+        finally:
+            self._roll_back(connection)
         if application == APPLICATION_ID and version == VERSION:
             return True
         if application == APPLICATION_ID:
@@ -213,15 +222,10 @@ class SQLiteFile:
             )
         return False
 
-    @contextmanager
-    def _rolled_back_on_error(self, connection: sqlite3.Connection) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with suppress(sqlite3.Error):  # what went wrong first is the thing to report
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            raise
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        with suppress(sqlite3.Error):  # what went wrong first is the thing to report
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -10,7 +10,17 @@ from typing import Any
 
 from kling_pricing.errors import IdempotencyError, ReservationNotFoundError, ReservationStateError
 from kling_pricing.ledger.outcomes import Charge, outcome
-from kling_pricing.ledger.records import BASES, Basis, Candidate, Change, Observation, Order, Ref, Reservation
+from kling_pricing.ledger.records import (
+    BASES,
+    Basis,
+    Candidate,
+    Change,
+    Observation,
+    Order,
+    Ref,
+    Reservation,
+    State,
+)
 from kling_pricing.ledger.sqlite.balances import Move, enter, overrun_alerts, threshold_alerts
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
 from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, object_text, text, written
@@ -23,28 +33,23 @@ SELECT = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservation"  # noqa: S6
 
 
 def from_row(row: Sequence[Any], now: datetime) -> Reservation:
-    kept = dict(zip(RESERVATION_COLUMNS, row, strict=True))
-    doubted = kept.pop("doubted")
-    deadline = instant(kept["deadline"])
-    table = kept.pop("price_table")
-    return Reservation(
-        **kept
-        | {
-            "in_doubt": kept["state"] == "dispatching" and (bool(doubted) or deadline <= now),
-            "table": table,
-            "quantity": Decimal(kept["quantity"]),
-            "expected": from_nanos(kept["expected"]),
-            "reserved": from_nanos(kept["reserved"]),
-            "billed": None if kept["billed"] is None else from_nanos(kept["billed"]),
-            "unit_value": decimal(kept["unit_value"]),
-            "labels": object_of(kept["labels"]),
-            "changes": object_of(kept["changes"]),
-            "created_at": instant(kept["created_at"]),
-            "dispatched_at": kept["dispatched_at"] and instant(kept["dispatched_at"]),
-            "closed_at": kept["closed_at"] and instant(kept["closed_at"]),
-            "deadline": deadline,
-        }
+    kept: Any = Reservation._make(row)  # as written: the columns stand in the order of its fields
+    deadline = instant(kept.deadline)
+    read: Reservation = kept._replace(
+        in_doubt=kept.state == "dispatching" and (bool(kept.in_doubt) or deadline <= now),
+        quantity=Decimal(kept.quantity),
+        expected=from_nanos(kept.expected),
+        reserved=from_nanos(kept.reserved),
+        billed=None if kept.billed is None else from_nanos(kept.billed),
+        unit_value=decimal(kept.unit_value),
+        labels=object_of(kept.labels),
+        changes=object_of(kept.changes),
+        created_at=instant(kept.created_at),
+        dispatched_at=kept.dispatched_at and instant(kept.dispatched_at),
+        closed_at=kept.closed_at and instant(kept.closed_at),
+        deadline=deadline,
     )
+    return read
 
 
 def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
@@ -65,9 +70,10 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
 
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
     """The row of the newest reservation of a key; None: there is none."""
-    row: Sequence[Any] | None = db.execute(
-        f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1", (project, key)
-    ).fetchone()
+    found = db.execute(
+        "SELECT id FROM reservation WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1", (project, key)
+    ).fetchone()  # most keys are new, and a row of so many columns takes time even if it is not there
+    row: Sequence[Any] | None = found and db.execute(f"{SELECT} WHERE id = ?", found).fetchone()
     return row
 
 
@@ -102,7 +108,8 @@ def insert(
     attempt: int,
     now: datetime,
     deadline: datetime,
-) -> None:
+) -> Reservation:
+    """Adds the row of a reservation that is still to be sent."""
     db.execute(
         "INSERT INTO reservation (id, project, key, attempt, state, provider, wire_format, model, resolution,"
         " tier, quantity, unit, currency, expected, reserved, price_table, table_digest, statement_unit,"
@@ -135,6 +142,39 @@ def insert(
             written(deadline),
         ),
     )
+    return Reservation(
+        id=reservation,
+        project=order.project,
+        key=key,
+        attempt=attempt,
+        state="reserved",
+        in_doubt=False,
+        provider=order.provider,
+        task_id=None,
+        wire_format=order.wire_format,
+        model=candidate.model,
+        resolution=candidate.resolution,
+        tier=candidate.tier,
+        quantity=candidate.quantity,
+        unit=candidate.unit,
+        currency=order.currency,
+        expected=from_nanos(candidate.expected),
+        reserved=from_nanos(candidate.reserved),
+        billed=None,
+        basis=None,
+        table=order.table,
+        statement_unit=order.statement_unit,
+        unit_value=order.unit_value,
+        failed_tasks=order.failed_tasks,
+        labels=order.labels,
+        changes=candidate.changes,
+        reason=None,
+        fingerprint=order.fingerprint,
+        created_at=now,
+        dispatched_at=None,
+        closed_at=None,
+        deadline=deadline,
+    )
 
 
 def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateError:
@@ -164,7 +204,8 @@ def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime
         (task_id, found.id),
     )
     enter(db, now, "bind", found.id, (), None)
-    change = Change(get(db, found.id, now))
+    state: State = "bound" if found.state == "dispatching" else found.state
+    change = Change(found._replace(task_id=task_id, state=state, in_doubt=False))
     rows = db.execute(
         "SELECT state, amount, amount_unit FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
         (found.provider, task_id),
@@ -195,7 +236,7 @@ def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, 
         (reason, written(now), found.id),
     )
     enter(db, now, kind, found.id, moves, reason)
-    return get(db, found.id, now)
+    return found._replace(state="released", reason=reason, closed_at=now, in_doubt=False)
 
 
 def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
@@ -220,7 +261,10 @@ def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: B
     alerts = threshold_alerts(db, moves, found.id, now)
     if billed > found.reserved:
         alerts += overrun_alerts(db, moves, found.id, now)
-    return Change(get(db, found.id, now), alerts)
+    settled = found._replace(
+        state="settled", billed=from_nanos(nanos), basis=basis, closed_at=now, in_doubt=False
+    )
+    return Change(settled, alerts)
 
 
 def _replaces(found: Reservation, basis: Basis) -> bool:
@@ -251,6 +295,6 @@ def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int
 
 def expire(db: sqlite3.Connection, now: datetime) -> None:
     """Releases what was reserved and not dispatched in time: it is certainly unsent."""
-    rows = db.execute(f"{SELECT} WHERE state = 'reserved' AND deadline <= ?", (written(now),)).fetchall()
-    for row in rows:
-        release(db, from_row(row, now), "expired", "expire", now)
+    unsent = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"
+    for (reservation,) in db.execute(unsent, (written(now),)).fetchall():
+        release(db, get(db, reservation, now), "expired", "expire", now)

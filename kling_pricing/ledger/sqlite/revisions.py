@@ -30,6 +30,12 @@ def current(db: sqlite3.Connection) -> Revision | None:
     return None if row is None else Revision(*row)
 
 
+def is_in_force(db: sqlite3.Connection, digest: str) -> bool:
+    """Whether the newest revision is this one."""
+    row = db.execute("SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
+    return row is not None and row[0] == digest
+
+
 def in_force(db: sqlite3.Connection) -> Revision:
     """The newest revision of a ledger that is in use.
 

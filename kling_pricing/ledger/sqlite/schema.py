@@ -19,7 +19,7 @@ RESERVATION_COLUMNS = (
     "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at",
     "dispatched_at", "closed_at", "deadline",
 )  # fmt: skip
-"""In the order of `records.Reservation`."""
+"""In the order of `records.Reservation`, `doubted` where that has `in_doubt`."""
 
 DDL = (
     """

@@ -11,6 +11,9 @@ from typing import Any
 from kling_pricing.money import plain
 
 
+_object_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def written(at: datetime) -> str:
     """An instant, which is in UTC, so that texts sort as instants do."""
     return at.isoformat(timespec="microseconds")
@@ -33,7 +36,7 @@ def text(number: Decimal | None) -> str | None:
 
 def object_text(values: Mapping[str, Any]) -> str:
     """Labels or changes as JSON, the same text for the same values."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else "{}"
+    return _object_text(values) if values else "{}"
 
 
 def alert_texts(parts: Iterable[Decimal]) -> str:
