@@ -4,11 +4,11 @@ Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding.py
 
-The floor writes the same rows to the same tables through the bare `sqlite3` module, with `synchronous=FULL`, under
-the same kind of `flock`: a conditional update of the balance, and the inserts. It looks nothing up, checks nothing
-else, and answers nothing.
-Contestants take turns within each round, so that a slow moment of the machine hits all of them alike; each figure
-is the median round.
+The floor writes the same rows to the same tables through the bare `sqlite3` module, with `synchronous=FULL`,
+under the same kind of `flock`: a conditional update of the balance, and the inserts.
+It looks nothing up, checks nothing else, and answers nothing.
+Contestants take turns within each round, so that a slow moment of the machine hits all of them alike; each
+figure is the median round.
 """
 
 import fcntl
@@ -44,6 +44,30 @@ LABELS = {"project": "trailer"}
 EXPIRES_AFTER, DOUBTFUL_AFTER = timedelta(minutes=15), timedelta(minutes=5)
 
 
+COST_NANOS = 476000000
+
+INSERT_RESERVATION = (
+    "INSERT INTO reservation (id, project, key, attempt, state, provider, wire_format, model,"
+    " resolution, tier, quantity, unit, currency, expected, reserved, price_table, table_digest,"
+    " statement_unit, unit_value, failed_tasks, labels, changes, fingerprint, created_at, deadline)"
+    " VALUES (?, 'trailer', ?, 1, 'reserved', 'qingbo', 'tasks', 'kling-v3', '1080p', 'silent', '5', 'second',"
+    " 'USD', ?, ?, 'qingbo/2026-04-29', ?, 'quota', '0.000002', 'refunded', '{\"project\":\"trailer\"}', '{}',"
+    " ?, ?, ?)"
+)
+INSERT_HELD = (
+    "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
+    " VALUES (?, 'reserve', ?, 1, ?, 0, NULL)"
+)
+UPDATE_SETTLED = (
+    "UPDATE reservation SET state = 'settled', billed = ?, basis = 'quote', closed_at = ?, doubted = 0"
+    " WHERE id = ?"
+)
+INSERT_SPENT = (
+    "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
+    " VALUES (?, 'settle', ?, 1, ?, ?, 'quote')"
+)
+
+
 def now() -> datetime:
     """The clock."""
     return datetime.now(UTC)
@@ -63,7 +87,8 @@ class Floor:
             for statement in DDL:
                 self._db.execute(statement)
             self._db.execute(
-                "INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)"
+                "INSERT INTO bucket"
+                " (budget, definition, labels, window_start, window_end, currency, cap, alerts)"
                 " VALUES ('everyone', ?, '{}', ?, ?, 'USD', ?, '[]')",
                 ("d" * 16, now().isoformat(), now().isoformat(), 10**18),
             )
@@ -82,21 +107,15 @@ class Floor:
         """The rows of one reservation."""
         name, at = uuid4().hex, now().isoformat()
         self._do(
-            ("UPDATE bucket SET held = held + ?1 WHERE id = 1 AND cap - held - spent >= ?1", (476000000,)),
+            ("UPDATE bucket SET held = held + ?1 WHERE id = 1 AND cap - held - spent >= ?1", (COST_NANOS,)),
             (
-                "INSERT INTO reservation (id, project, key, attempt, state, provider, wire_format, model, resolution,"
-                " tier, quantity, unit, currency, expected, reserved, price_table, table_digest, statement_unit,"
-                " unit_value, failed_tasks, labels, changes, fingerprint, created_at, deadline)"
-                " VALUES (?, 'trailer', ?, 1, 'reserved', 'qingbo', 'tasks', 'kling-v3', '1080p', 'silent', '5',"
-                " 'second', 'USD', ?, ?, 'qingbo/2026-04-29', ?, 'quota', '0.000002', 'refunded',"
-                " '{\"project\":\"trailer\"}', '{}', ?, ?, ?)",
-                (name, name, 476000000, 476000000, "d" * 64, "f" * 64, at, at),
+                INSERT_RESERVATION,
+                (name, name, COST_NANOS, COST_NANOS, "d" * 64, "f" * 64, at, at),
             ),
-            ("INSERT INTO reservation_line (reservation, bucket, held) VALUES (?, 1, ?)", (name, 476000000)),
+            ("INSERT INTO reservation_line (reservation, bucket, held) VALUES (?, 1, ?)", (name, COST_NANOS)),
             (
-                "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
-                " VALUES (?, 'reserve', ?, 1, ?, 0, NULL)",
-                (at, name, 476000000),
+                INSERT_HELD,
+                (at, name, COST_NANOS),
             ),
         )
         return name
@@ -117,17 +136,15 @@ class Floor:
             ("INSERT INTO journal (at, kind, reservation) VALUES (?, 'bind', ?)", (at, name)),
         )
         self._do(
-            ("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = 1", (476000000, name)),
+            ("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = 1", (COST_NANOS, name)),
             (
-                "UPDATE reservation SET state = 'settled', billed = ?, basis = 'quote', closed_at = ?, doubted = 0"
-                " WHERE id = ?",
-                (476000000, at, name),
+                UPDATE_SETTLED,
+                (COST_NANOS, at, name),
             ),
-            ("UPDATE bucket SET held = held - ?1, spent = spent + ?1 WHERE id = 1", (476000000,)),
+            ("UPDATE bucket SET held = held - ?1, spent = spent + ?1 WHERE id = 1", (COST_NANOS,)),
             (
-                "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
-                " VALUES (?, 'settle', ?, 1, ?, ?, 'quote')",
-                (at, name, -476000000, 476000000),
+                INSERT_SPENT,
+                (at, name, -COST_NANOS, COST_NANOS),
             ),
         )
 
@@ -149,7 +166,7 @@ class Store:
             at=now(),
         )
         self._candidates = [candidate(quoted, {}, self._order)]
-        assert nanos_up(quoted.total) == 476000000
+        assert nanos_up(quoted.total) == COST_NANOS
 
     def admit(self) -> str:
         """One reservation."""
@@ -207,7 +224,7 @@ def median_us(functions: dict[str, Callable[[], object]]) -> dict[str, int]:
 
 
 def contend(kind: str, path: str, verb: str) -> None:
-    """What each of several processes does: whenever a line comes in, calls, and says how long each call took."""
+    """What each of several processes does: for each line that comes in, calls, and says how long each took."""
     act = getattr(KINDS[kind](Path(path)), verb)
     act()
     sys.stdout.write("\n")
@@ -275,9 +292,8 @@ def main() -> None:
                 print(f"{kind:<48} {10**6 // taken:>10} {Decimal(base) / taken:>9.2f}")
             together = contended(folder, verb)
             first = next(iter(together.values()))[0]
-            print(
-                f"\n{what + f', {PROCESSES} processes':<48} {'a second':>10} {'of floor':>9} {'slowest/median':>15}"
-            )
+            title = f"{what}, {PROCESSES} processes"
+            print(f"\n{title:<48} {'a second':>10} {'of floor':>9} {'slowest/median':>15}")
             for kind, (rate, usual, slowest) in together.items():
                 print(f"{kind:<48} {rate:>10} {Decimal(rate) / first:>9.2f} {Decimal(slowest) / usual:>15.1f}")
             print()

@@ -169,9 +169,7 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(
-    max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
     """Whatever stands in a format's fields, the answer is a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))

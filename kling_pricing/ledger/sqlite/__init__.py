@@ -115,7 +115,8 @@ class SQLiteLedger:
             if found.state == reservations.UNSENT and found.deadline > now:
                 deadline = now + doubtful_after
                 db.execute(
-                    "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ? WHERE id = ?",
+                    "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ?"
+                    " WHERE id = ?",
                     (written(now), written(deadline), reservation_id),
                 )
                 balances.enter(db, now, "dispatch", reservation_id, (), None)

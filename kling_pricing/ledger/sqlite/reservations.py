@@ -207,9 +207,10 @@ def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime
         raise wrong_state(found, f"bound to task {task_id}", f"it is bound to task {found.task_id}")
     if found.dispatched_at is None:
         raise wrong_state(found, f"bound to task {task_id}", "it was never dispatched")
-    other = find(db, (found.provider, task_id), now)
+    task = (found.provider, task_id)
+    other = db.execute("SELECT id FROM reservation WHERE provider = ? AND task_id = ?", task).fetchone()
     if other is not None:
-        raise wrong_state(found, f"bound to task {task_id}", f"that task belongs to reservation {other.id}")
+        raise wrong_state(found, f"bound to task {task_id}", f"that task belongs to reservation {other[0]}")
     db.execute(
         "UPDATE reservation SET task_id = ?, doubted = 0,"
         " state = iif(state = 'dispatching', 'bound', state) WHERE id = ?",
@@ -220,7 +221,7 @@ def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime
     change = Change(found._replace(task_id=task_id, state=state, in_doubt=False))
     rows = db.execute(
         "SELECT state, amount, amount_unit FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
-        (found.provider, task_id),
+        task,
     ).fetchall()
     for state, amount, unit in rows:
         seen = Observation(found.provider, task_id, state, decimal(amount), unit, None, None, now)

@@ -10,6 +10,8 @@ from typing import Any
 
 from kling_pricing.money import plain
 
+_object_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 _object_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
@@ -51,5 +53,5 @@ def alert_parts(written: str) -> list[Decimal]:
 
 def object_of(written: str | None) -> dict[str, Any]:
     """Labels or changes that were written; none where nothing was."""
-    found: dict[str, Any] = json.loads(written) if written else {}
+    found: dict[str, Any] = json.loads(written) if written and written != "{}" else {}
     return found
