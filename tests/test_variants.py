@@ -86,7 +86,7 @@ WRITTEN = {
 def requests_of(wire: str, provider: str, inputs: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Quote]]:
     """Every valid and priced request of the space: models x resolutions x audio x durations."""
     for name, resolution, audio, duration in product(
-        BOOK.matrices[wire].names, (None, *RESOLUTIONS), (None, False, True), (None, 0, 3, 5, 10, 15)
+        BOOK.matrices[wire].names, (None, *RESOLUTIONS), (None, False, True), (None, 0, 5, 10)
     ):
         model = "model_name" if wire == "kling" else "model"
         given = {"resolution": resolution, "audio": audio, "duration_s": duration}
