@@ -227,7 +227,7 @@ class BudgetGuard:
                 raise exceeded(answer, original, wanted, cheapest)
             if not isinstance(answer, Outdated):
                 break
-            self._budgets = budgets_from_document(answer.document)
+            self._take_up(answer, in_place_of=wanted.budgets)
         self._tell(answer.alerts)
         return self._admission(answer, body, original, said)
 
@@ -461,7 +461,7 @@ class BudgetGuard:
             answer = self._ledger.record(booked, spent, task_id, when)
             if not isinstance(answer, Outdated):
                 return self._told(answer)
-            self._budgets = budgets_from_document(answer.document)
+            self._take_up(answer, in_place_of=booked.budgets)
 
     def open_budget(
         self, budget: str, spent: Decimal | int | str, *, labels: Mapping[str, str] | None = None
@@ -604,6 +604,19 @@ class BudgetGuard:
             if newer.digest == budgets.digest:
                 raise
             return newer, make(newer)
+
+    def _take_up(self, newer: Outdated, *, in_place_of: str) -> None:
+        """Goes by the budgets that the ledger now has, in place of those with the digest given.
+
+        Raises:
+            LedgerError: they read the same as those, so asking again would change nothing.
+        """
+        budgets = budgets_from_document(newer.document)
+        if budgets.digest == in_place_of:
+            raise LedgerError(
+                "the ledger's budgets were installed by another version of kling_pricing; apply them anew"
+            )
+        self._budgets = budgets
 
     def _installed_budgets(self) -> BudgetsFile:
         document = self._ledger.installed()

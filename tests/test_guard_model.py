@@ -259,8 +259,6 @@ class Job:
     task: str | None = None
     billed: int | None = None
     basis: str | None = None
-    uncharged: bool = False
-    """Whether an observation said that nothing was charged."""
 
     def in_doubt(self, now: datetime) -> bool:
         return self.state == "dispatching" and (self.doubted or self.deadline <= now)
@@ -453,7 +451,6 @@ class Model:
         charged = None if charge is None or job.request is None else charge * job.request.unit
         free = state != "succeeded" and not charged
         if free and (charged == 0 or (job.request is not None and job.request.refunds_failures)):
-            job.uncharged = True
             if job.state == "settled":
                 self.correct(job, 0, "response")
             elif job.state != "released":
@@ -676,8 +673,7 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, task=tasks)
     def bind(self, job: Job, task: str) -> None:
-        if not contradicted(job):
-            self.both(lambda: self.model.bind(job, task), lambda: self.guard.bind(job.id, task))
+        self.both(lambda: self.model.bind(job, task), lambda: self.guard.bind(job.id, task))
 
     @rule(job=jobs, amount=st.none() | amounts, basis=st.none() | st.sampled_from(BASES))
     def settle(self, job: Job, amount: int | None, basis: Any) -> None:
@@ -725,7 +721,6 @@ class GuardMachine(RuleBasedStateMachine):
             provider, task = job.provider, job.task or task
         if provider == "kling":  # it knows no cancelling, and charges in units
             state, charge = state.replace("cancelled", "failed"), charge and charge % 5
-        owner = next((each for each in self.model.jobs if (each.provider, each.task) == (provider, task)), None)
         word = _STATES[provider].get(state, state)
         if provider == "qingbo":
             body: dict[str, Any] = {"task_id": task, "status": word, "cost": charge}
@@ -735,8 +730,6 @@ class GuardMachine(RuleBasedStateMachine):
         answers: list[Any] = []
         ref = None if job is None else job.id
         for _ in range(1 + again):
-            if contradicted(job) or contradicted(owner):
-                return
             found = self.both(
                 lambda: self.model.observe(seen, job),
                 lambda: answers.append(self.guard.observe(body, provider=provider, reservation=ref)),
@@ -838,11 +831,6 @@ class GuardMachine(RuleBasedStateMachine):
             balances[budget, str(dict(own)), "spent"] += account.spent
         assert sums == balances
         self.guard.verify()
-
-
-def contradicted(job: Job | None) -> bool:
-    """Whether a task was said to be free and then settled at the quote: see the test below."""
-    return job is not None and job.uncharged and job.basis == "quote"
 
 
 def of_bucket(row: Bucket) -> tuple[Any, ...]:

@@ -172,11 +172,11 @@ class SQLiteLedger:
             found = reservations.get(db, ref, now)
             billed = found.expected if amount is None else amount
             if reservations.disagrees(found, billed, basis):
+                standing = from_nanos(0) if found.billed is None else found.billed
                 raise reservations.wrong_state(
                     found,
                     f"settled at {plain(billed)} {found.currency}",
-                    f"it is settled at {plain(found.billed or billed)} on the basis {found.basis}; give a "
-                    "stronger basis",
+                    f"it is settled at {plain(standing)} on the basis {found.basis}; give a stronger basis",
                 )
             return reservations.settle(db, found, billed, basis, now)
 
