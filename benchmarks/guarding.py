@@ -160,10 +160,12 @@ class Store:
             quoted,
             project="trailer",
             key="key",
-            fingerprint="f" * 64,
+            mark="f" * 64,
             labels=LABELS,
             budgets=BUDGETS,
+            revision=BUDGETS.digest,
             at=now(),
+            priced_until=None,
         )
         self._candidates = [candidate(quoted, {}, self._order)]
         assert nanos_up(quoted.total) == COST_NANOS

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
     from kling_pricing.comparison import Option, compare
     from kling_pricing.guard import Admission, BudgetGuard
-    from kling_pricing.ledger.records import Alert, Bucket, Reservation
+    from kling_pricing.ledger.records import Alert, Bucket, Entry, Observation, Reservation
     from kling_pricing.tables import load_price_book
 
 __version__ = "0.1.0"
@@ -44,6 +44,7 @@ __all__ = [
     "Budgets",
     "CapabilityError",
     "Endpoint",
+    "Entry",
     "IdempotencyError",
     "KlingPricingError",
     "LedgerError",
@@ -51,6 +52,7 @@ __all__ = [
     "LineItem",
     "MediaFacts",
     "Note",
+    "Observation",
     "Option",
     "PriceBook",
     "PriceNotFoundError",
@@ -76,6 +78,8 @@ _LAZY = {
     "Budget": "budgets",
     "BudgetGuard": "guard",
     "Budgets": "budgets",
+    "Entry": "ledger.records",
+    "Observation": "ledger.records",
     "Option": "comparison",
     "Reservation": "ledger.records",
     "compare": "comparison",
@@ -89,3 +93,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(f"kling_pricing.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -97,6 +97,8 @@ def _wanted(value: Any) -> Any:
     texts = [*value] if isinstance(value, list | tuple) else [value]
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise ValueError(f"must be a value, a list of values, any or *, as text, got {shown(value)}")
+    if isinstance(value, list | tuple) and {ANY, EACH} & {*texts}:
+        raise ValueError(f"{ANY} and {EACH} stand alone, not in a list")
     return sorted(_distinct(texts)) if isinstance(value, list | tuple) else value
 
 
@@ -403,8 +405,18 @@ def read_budgets(budgets: BudgetsLike) -> BudgetsFile:
 
 
 def budgets_from_document(document: str) -> BudgetsFile:
-    """The budgets of a revision, from the document that the ledger keeps."""
-    return BudgetsFile.model_validate(json.loads(document))
+    """The budgets of a revision, from the document that the ledger keeps.
+
+    Raises:
+        BudgetError: they cannot be used here.
+    """
+    try:
+        return BudgetsFile.model_validate(json.loads(document))
+    except ValidationError as error:
+        path, problem = explained(error.errors(include_url=False)[0])
+        raise BudgetError(
+            f"the ledger's budgets cannot be used by this version on this machine: {key_path(path)}: {problem}"
+        ) from None
 
 
 def budgets_file_schema() -> dict[str, Any]:

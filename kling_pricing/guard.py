@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
@@ -25,38 +25,43 @@ from kling_pricing.errors import (
     BudgetError,
     KlingPricingError,
     LedgerError,
+    LedgerUnavailableError,
     PriceNotFoundError,
+    ReservationNotFoundError,
+    ReservationStateError,
     WireFormatError,
 )
-from kling_pricing.findings import shown
+from kling_pricing.findings import json_kind, shown
 from kling_pricing.fingerprint import fingerprint
-from kling_pricing.intake import EXACT_JSON, RequestLike, as_object, instant, json_value, read_payload
+from kling_pricing.intake import EXACT_JSON, RequestLike, instant, json_value, read_payload
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.claims import claim, claims
+from kling_pricing.ledger.keeping import checked_labels, currency_code, kept_reason, observation, short_text
 from kling_pricing.ledger.records import (
     BASES,
     Alert,
     Basis,
     Bucket,
-    Candidate,
     Change,
     Entry,
+    Mistimed,
     Observation,
-    Order,
     Outdated,
     Ref,
     Refused,
     Reservation,
     Reserved,
+    Revision,
 )
 from kling_pricing.media import MediaLike
 from kling_pricing.money import MAX_NANOS, NANOS, exact_amount, nanos_up, plain
-from kling_pricing.orders import amounts, candidate, checked_labels, exceeded, limits, order, short_text
+from kling_pricing.orders import booking, candidate, exceeded, limits, order
 from kling_pricing.price_table import PriceBook
 from kling_pricing.quotes import Quote
 from kling_pricing.quoting import quote
-from kling_pricing.variants import Reading, cheaper
+from kling_pricing.variants import Cheaper, Reading, cheaper
 from kling_pricing.wire import wire_format as wire_format_named
+from kling_pricing.wire.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +71,11 @@ EXPIRES_AFTER = timedelta(minutes=15)
 DOUBTFUL_AFTER = timedelta(minutes=5)
 """How long after its dispatch a reservation without a task is in doubt. That frees no money by itself."""
 
+
+_MOST_ROUNDS = 5
+"""How often a request is made anew because the ledger's budgets or windows had gone on."""
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
 _Made = TypeVar("_Made")
 
@@ -95,7 +105,14 @@ class Admission:
     reservation: Reservation
     quote: Quote
     replayed: bool
-    _payload: Mapping[str, Any] = field(repr=False)
+    _payload: Mapping[str, Any]
+    _given_out: list[bool] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return (
+            f"Admission({self.reservation_id}: {plain(self.reservation.reserved)} {self.quote.currency} for "
+            f"{self.quote.model}, changes {dict(self.changes)})"
+        )
 
     @property
     def reservation_id(self) -> str:
@@ -113,8 +130,8 @@ class Admission:
         return bool(self.changes)
 
 
-Reference = Admission | Ref
-"""Which reservation: its admission, its id, or the provider and its task id."""
+Reference = Admission | Reservation | Ref
+"""Which reservation: its admission, itself, its id, or the provider and its task id."""
 
 
 class BudgetGuard:
@@ -161,8 +178,18 @@ class BudgetGuard:
         self._on_alert = on_alert
         self._expires_after = expires_after
         self._doubtful_after = doubtful_after
+        times: dict[str, Any] = {"expires_after": expires_after, "doubtful_after": doubtful_after}
+        for name, time in times.items():
+            if not isinstance(time, timedelta) or time <= timedelta(0):
+                raise KlingPricingError(f"{name} must be a timedelta above zero, got {shown(time)}")
         self._ledger: Ledger = connect(ledger, clock=self._clock)
-        self._budgets = _installed(self._ledger, budgets)
+        self._in_force = _installed(self._ledger, budgets)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     # before the request is sent
 
@@ -197,48 +224,103 @@ class BudgetGuard:
             LedgerUnavailableError: the ledger cannot be used, so nothing may be spent.
             KlingPricingError: as for `quote`: the request is not valid, or its price is not known.
         """
-        body = _own_copy(read_payload(payload))
+        body = _own_copy(payload)
         named = checked_labels(project, labels)
-        key = uuid4().hex if key is None else short_text("key", key)
-        now = self._clock()
-        original = quote(body, at=now, book=self._book, **said)
-        mark = fingerprint(body, original.provider, original.wire_format)
-        while True:
-            budgets, wanted = self._by_budgets(
-                lambda by: order(
-                    original, project=project, key=key, fingerprint=mark, labels=named, budgets=by, at=now
-                )
-            )
-            candidates = [candidate(original, {}, wanted)]
-            answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
-            if isinstance(answer, Refused) and answer.may_be_capped:
-                reading = Reading(
-                    self._book,
+        named_key = uuid4().hex if key is None else short_text("key", key)
+        for _ in range(_MOST_ROUNDS):
+            now = self._clock()
+            try:
+                original = quote(body, at=now, book=self._book, **said)
+            except KlingPricingError:
+                if key is not None:
+                    self._refuse_what_was_sent(project, key)
+                raise
+            answer, options = self._reserve(body, original, project, named_key, named, said, now)
+            if isinstance(answer, Reserved):
+                self._tell(answer.alerts)
+                return self._admission(answer, body, options, said)
+            if isinstance(answer, Outdated):
+                self._in_force = _InForce.of(answer.revision)
+        raise LedgerUnavailableError(
+            "the ledger's clock or budgets are never those of this request: set the clock of this machine, "
+            f"which shows {now.isoformat()}"
+        )
+
+    def _reserve(
+        self,
+        body: Mapping[str, Any],
+        original: Quote,
+        project: str,
+        key: str,
+        labels: Mapping[str, str],
+        said: Said,
+        now: datetime,
+    ) -> tuple[Reserved | Outdated | Mistimed, list[Cheaper]]:
+        """Reserves a request as it is, or else the best variant that fits.
+
+        Returns:
+            The ledger's answer, and the requests among which it chose.
+
+        Raises:
+            BudgetExceededError: nothing fits.
+        """
+        in_force, wanted = self._by_budgets(
+            lambda by: order(
+                original,
+                project=project,
+                key=key,
+                mark=fingerprint(
+                    body,
+                    original.provider,
                     original.wire_format,
-                    said.get("media"),
-                    said.get("allow_unknown", False),
-                    said.get("url"),
-                )
-                found = cheaper(body, original, limits(budgets, named), reading, now)
-                candidates += [candidate(each.quote, each.changes, wanted) for each in found]
-                answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
-            if isinstance(answer, Refused):
-                cheapest = min(candidates[1:], key=lambda each: each.expected, default=None)
-                raise exceeded(answer, original, wanted, cheapest)
-            if not isinstance(answer, Outdated):
-                break
-            self._take_up(answer, in_place_of=wanted.budgets)
-        self._tell(answer.alerts)
-        return self._admission(answer, body, original, said)
+                    [each.url for each, _ in original.request.media],
+                ),
+                labels=labels,
+                budgets=by.budgets,
+                revision=by.digest,
+                at=now,
+                priced_until=self._book.next_change(original.provider, now),
+            )
+        )
+        options = [Cheaper({}, body, original)]
+        answer = self._ledger.reserve(
+            wanted, [candidate(original, {}, wanted)], expires_after=self._expires_after
+        )
+        if isinstance(answer, Refused) and answer.may_be_capped:
+            reading = Reading(
+                self._book,
+                original.wire_format,
+                said.get("media"),
+                said.get("allow_unknown", False),
+                said.get("url"),
+            )
+            options += cheaper(body, original, limits(in_force.budgets, labels), reading, now)
+            candidates = [candidate(each.quote, each.changes, wanted) for each in options]
+            answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
+        if isinstance(answer, Refused):
+            variants = [candidate(each.quote, each.changes, wanted) for each in options[1:]]
+            cheapest = min(variants, key=lambda each: each.expected, default=None)
+            raise exceeded(answer, original, wanted, cheapest)
+        return answer, options
 
     def dispatch(self, admission: Admission) -> dict[str, Any]:
         """Gives out the payload to send, once: the caller that gets it, and no other, is to submit it.
 
         Raises:
-            ReservationStateError: it was given out before, is released, or has expired.
+            ReservationStateError: it was given out before, is released, has expired, or another price came into
+                force since; then it is released now, and can be admitted again.
             LedgerUnavailableError: the ledger cannot be used, so nothing may be sent.
         """
+        changes = self._book.next_change(admission.quote.provider, admission.reservation.created_at)
+        if changes is not None and changes <= self._clock():
+            found = self.release(admission, "another price came into force")
+            raise ReservationStateError(
+                f"reservation {found.id} was quoted before another price came into force; admit it again",
+                reservation_id=found.id,
+                state=found.state,
+            )
         self._ledger.dispatch(admission.reservation_id, doubtful_after=self._doubtful_after)
+        admission._given_out.append(True)  # noqa: SLF001 (its only writer)
         return dict(admission._payload)  # noqa: SLF001 (its only reader)
 
     def pre_submit(
@@ -250,7 +332,10 @@ class BudgetGuard:
         labels: Mapping[str, str] | None = None,
         **said: Unpack[Said],
     ) -> dict[str, Any]:
-        """The smallest hook: admits a request and gives out what to send, or raises as `admit` does."""
+        """The smallest hook: admits a request and gives out what to send, or raises as `admit` does.
+
+        Give a `key`: by it `history` finds the reservation, which is to be bound to the task of the answer.
+        """
         return self.dispatch(self.admit(payload, project=project, key=key, labels=labels, **said))
 
     @contextmanager
@@ -265,17 +350,21 @@ class BudgetGuard:
     ) -> Iterator[Admission]:
         """Admits a request for the length of a `with` block, and leaves nothing unsaid when the block ends.
 
-        What was not dispatched by then is released. What was dispatched when an exception leaves the block,
-        and is not bound to a task, is in doubt: it may be running.
+        What was not dispatched by then is released. What was dispatched in the block when an exception leaves
+        it, and is not bound to a task, is in doubt: it may be running. A reservation that the key had before is
+        left to whoever made it.
         """
         admitted = self.admit(payload, project=project, key=key, labels=labels, **said)
         try:
             yield admitted
         except BaseException as error:
-            self._abandon(admitted, type(error).__name__)
+            try:
+                self._leave(admitted, type(error).__name__)
+            except KlingPricingError as failure:
+                error.add_note(f"and its reservation {admitted.reservation_id} is as it was: {failure}")
             raise
-        if self.reservation(admitted).state == "reserved":
-            self.release(admitted, "not dispatched")
+        if not admitted._given_out:  # noqa: SLF001 (its only reader)
+            self._leave(admitted, "not dispatched")
 
     # after it was sent
 
@@ -316,7 +405,7 @@ class BudgetGuard:
         Raises:
             ReservationStateError: it was dispatched; it may be running.
         """
-        return self._ledger.release(_ref(ref), reason, states=("reserved",))
+        return self._ledger.release(_ref(ref), kept_reason(reason), states=("reserved",))
 
     def refused(self, ref: Reference, reason: str = "refused by the provider") -> Reservation:
         """Gives back what was set aside for a request that the provider definitely did not accept.
@@ -326,11 +415,11 @@ class BudgetGuard:
         Raises:
             ReservationStateError: it has a task, so it was accepted.
         """
-        return self._ledger.release(_ref(ref), reason, states=("reserved", "dispatching"))
+        return self._ledger.release(_ref(ref), kept_reason(reason), states=("reserved", "dispatching"))
 
     def mark_in_doubt(self, ref: Reference, reason: str) -> Reservation:
         """Notes that nobody knows whether the provider has what was sent. The money stays set aside."""
-        return self._ledger.doubt(_ref(ref), reason)
+        return self._ledger.doubt(_ref(ref), kept_reason(reason))
 
     def observe(
         self,
@@ -350,7 +439,8 @@ class BudgetGuard:
             body: as a mapping, or as JSON text or bytes.
             provider: who answered.
             reservation: of which reservation, where the task is not bound to one yet; it is bound then.
-            wire_format: the API's; by default the reservation's, or the provider's main one.
+            wire_format: the API's; by default the reservation's, or one of the provider's in which the body
+                names a task.
 
         Returns:
             The reservation as it now stands; None: nobody knows yet whose task it is.
@@ -359,25 +449,17 @@ class BudgetGuard:
             WireFormatError: the body cannot be read, or names no task.
             PriceNotFoundError: the provider is unknown.
         """
-        read = as_object(json_value(body, decoder=EXACT_JSON) if not isinstance(body, Mapping) else body)
+        answer = _answer(body)
+        provider = short_text("provider", provider)
         known = None if reservation is None else self.reservation(reservation)
-        name = wire_format or (known.wire_format if known else None) or self._main_format(provider)
-        task = wire_format_named(name).read_task(read)
+        task = self._read_task(answer, provider, wire_format or (known.wire_format if known else None))
         task_id = task.task_id or (known.task_id if known else None)
         if task_id is None:
             raise WireFormatError(
-                "the answer names no task; say whose it is with reservation", wire_format=name
+                "the answer names no task; if it is a definite refusal, release the reservation as refused, "
+                "otherwise leave it in doubt"
             )
-        seen = Observation(
-            provider,
-            task_id,
-            task.state,
-            task.amount,
-            task.amount_unit,
-            task.duration_s,
-            task.model,
-            self._clock(),
-        )
+        seen = observation(task, provider, short_text("task_id", task_id), self._clock())
         change = self._ledger.observe(seen, None if known is None else known.id)
         return None if change is None else self._told(change)
 
@@ -392,12 +474,15 @@ class BudgetGuard:
 
         Args:
             ref: the reservation.
-            outcome: `charged` settles it, `not_charged` gives the money back.
+            outcome: `charged` settles it, `not_charged` gives the money back; what is settled already is
+                corrected, on the basis `operator`.
             amount: what was charged; None: what was quoted.
 
         Raises:
-            ReservationStateError: it was never dispatched, or is settled and said to be not charged.
+            ReservationStateError: it was never dispatched.
         """
+        if outcome == "not_charged" and self.reservation(ref).state == "settled":
+            return self.settle(ref, 0, basis="operator")
         if outcome == "charged":
             return self.settle(ref, amount, basis="operator")
         if outcome != "not_charged":
@@ -431,37 +516,23 @@ class BudgetGuard:
         Raises:
             IdempotencyError: the task is in the ledger with something else.
         """
-        when = self._clock() if at is None else instant(at).astimezone(UTC)
+        when = self._clock() if at is None else _when(at)
+        if not isinstance(labels, Mapping):
+            raise KlingPricingError(f"labels must be a mapping with the project, got {shown(labels)}")
         named = checked_labels(labels.get("project", ""), labels)
         charged = _countable(amount)
-        counted_in = short_text("currency", currency or self._book.table(provider, when).currency)
         provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
-        told = {"task_id": task_id, "currency": counted_in, "labels": named}
-        while True:
-            budgets, claimed = self._by_budgets(lambda by: claims(by, named, counted_in, when))
-            booked = Order(
-                project=named["project"],
-                key=uuid4().hex,  # not one that a caller could have given a job
-                fingerprint=fingerprint(told, provider, ""),
-                provider=provider,
-                wire_format="",
-                currency=counted_in,
-                table="",
-                table_digest="",
-                statement_unit=None,
-                unit_value=None,
-                failed_tasks="unconfirmed",
-                labels=named,
-                claims=claimed,
-                may_be_unmatched=True,
-                budgets=budgets.digest,
+        counted_in = currency_code(currency or self._book.table(provider, when).currency)
+        for _ in range(_MOST_ROUNDS):
+            in_force, claimed = self._by_budgets(lambda by: claims(by.budgets, named, counted_in, when))
+            booked, spent = booking(
+                provider, task_id, charged, counted_in, labels=named, claimed=claimed, revision=in_force.digest
             )
-            nanos = nanos_up(charged)
-            spent = Candidate({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, booked.claims))
             answer = self._ledger.record(booked, spent, task_id, when)
             if not isinstance(answer, Outdated):
                 return self._told(answer)
-            self._take_up(answer, in_place_of=booked.budgets)
+            self._in_force = _InForce.of(answer.revision)
+        raise LedgerUnavailableError("the ledger's budgets change faster than spend can be booked; try again")
 
     def open_budget(
         self, budget: str, spent: Decimal | int | str, *, labels: Mapping[str, str] | None = None
@@ -477,7 +548,7 @@ class BudgetGuard:
             BudgetError: there is no such budget, or it does not match the labels.
             IdempotencyError: this window has its opening balance already.
         """
-        budgets = self._installed_budgets()
+        budgets = self._newest().budgets
         found = next((each for each in budgets.budgets if each.name == budget), None)
         if found is None:
             known = ", ".join(each.name for each in budgets.budgets)
@@ -491,7 +562,7 @@ class BudgetGuard:
             raise BudgetError(f"budget {budget} has no window that is open now")
         bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
         opened = claim(found, bucket, None, now)
-        self._ledger.open_bucket(opened, nanos_up(_countable(spent)))
+        self._tell(self._ledger.open_bucket(opened, nanos_up(_countable(spent))))
 
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:
         """Installs budgets in place of those of the ledger: what an administrator does.
@@ -503,8 +574,8 @@ class BudgetGuard:
         Raises:
             BudgetError: the budgets cannot be used in place of those installed; nothing has changed.
         """
-        self._ledger.apply(read_budgets(budgets))
-        return self._installed_budgets()
+        self._tell(self._ledger.apply(read_budgets(budgets)))
+        return self._newest().budgets
 
     # looking
 
@@ -529,7 +600,7 @@ class BudgetGuard:
         until: datetime | None = None,
     ) -> list[Reservation]:
         """Reservations made from `since` on and before `until`, the oldest first."""
-        start, end = (None if each is None else instant(each).astimezone(UTC) for each in (since, until))
+        start, end = (None if each is None else _when(each) for each in (since, until))
         return self._ledger.reservations(project=project, key=key, since=start, until=end)
 
     def journal(self) -> list[Entry]:
@@ -542,10 +613,10 @@ class BudgetGuard:
         Args:
             at: an instant in the window, with a time zone; by default now.
         """
-        now = self._clock() if at is None else instant(at).astimezone(UTC)
+        now = self._clock() if at is None else _when(at)
         used = self._ledger.buckets(now)
         rows: list[Bucket] = []
-        for budget in self._installed_budgets().budgets:
+        for budget in self._newest().budgets.budgets:
             buckets = [
                 found for name, found in used if (found.budget, name) == (budget.name, budget.definition)
             ]
@@ -572,64 +643,84 @@ class BudgetGuard:
 
     # inside
 
-    def _admission(self, answer: Reserved, body: Mapping[str, Any], original: Quote, said: Said) -> Admission:
+    def _admission(
+        self, answer: Reserved, body: Mapping[str, Any], options: list[Cheaper], said: Said
+    ) -> Admission:
         """The admission of a reservation: what to send is the payload with the changes that it keeps."""
-        reserved, payload = answer.reservation, body
-        if reserved.changes:
+        reserved = answer.reservation
+        chosen = next((each for each in options if each.changes == reserved.changes), None)
+        if answer.replayed or chosen is None:
+            given: Said = {**said, "provider": reserved.provider, "wire_format": reserved.wire_format}
             payload = wire_format_named(reserved.wire_format).amend(body, reserved.changes)
-        given: Said = {**said, "provider": reserved.provider, "wire_format": reserved.wire_format}
-        quoted = original
-        if reserved.changes or reserved.expected != original.maximum:
             quoted = quote(payload, at=reserved.created_at, book=self._book, **given)
-        if quoted.maximum > reserved.reserved:
+            chosen = Cheaper(reserved.changes, payload, quoted)
+        if chosen.quote.maximum > reserved.reserved:
             raise LedgerError(
                 f"reservation {reserved.id} was made when the request cost less; release it, and admit it again"
             )
-        return Admission(reserved, quoted, answer.replayed, payload)
+        return Admission(reserved, chosen.quote, answer.replayed, chosen.payload)
 
-    def _abandon(self, admitted: Admission, reason: str) -> None:
-        """After an exception: what is unsent is released, and what is sent and not yet bound is in doubt."""
-        if self.reservation(admitted).state == "reserved":
-            self.release(admitted, reason)
-        else:
+    def _refuse_what_was_sent(self, project: str, key: str) -> None:
+        """Tells that a key's job was sent: that matters more than that it could not be quoted again."""
+        for found in self.history(project=project, key=key)[-1:]:
+            if found.state not in {"reserved", "released"}:
+                raise ReservationStateError(
+                    f"key {key!r} was used for reservation {found.id}, which is {found.state}",
+                    reservation_id=found.id,
+                    state=found.state,
+                    task_id=found.task_id,
+                )
+
+    def _leave(self, admitted: Admission, reason: str) -> None:
+        """At a block's end: what it sent is in doubt until it is bound; what it did not send is released."""
+        if admitted._given_out:  # noqa: SLF001 (its only reader)
             self.mark_in_doubt(admitted, reason)
+        elif not admitted.replayed:
+            with suppress(ReservationStateError):  # somebody else dispatched it meanwhile
+                self.release(admitted, reason)
 
-    def _by_budgets(self, make: Callable[[BudgetsFile], _Made]) -> tuple[BudgetsFile, _Made]:
+    def _by_budgets(self, make: Callable[[_InForce], _Made]) -> tuple[_InForce, _Made]:
         """What is made by the budgets known here; if those will not do, by those of the ledger."""
-        budgets = self._budgets
+        known = self._in_force
         try:
-            return budgets, make(budgets)
+            return known, make(known)
         except BudgetError:
-            newer = self._installed_budgets()
-            if newer.digest == budgets.digest:
+            newest = self._newest()
+            if newest.digest == known.digest:
                 raise
-            return newer, make(newer)
+            return newest, make(newest)
 
-    def _take_up(self, newer: Outdated, *, in_place_of: str) -> None:
-        """Goes by the budgets that the ledger now has, in place of those with the digest given.
+    def _newest(self) -> _InForce:
+        """The budgets that the ledger has now."""
+        revision = self._ledger.installed()
+        if revision is not None and revision.digest != self._in_force.digest:
+            self._in_force = _InForce.of(revision)
+        return self._in_force
 
-        Raises:
-            LedgerError: they read the same as those, so asking again would change nothing.
-        """
-        budgets = budgets_from_document(newer.document)
-        if budgets.digest == in_place_of:
-            raise LedgerError(
-                "the ledger's budgets were installed by another version of kling_pricing; apply them anew"
-            )
-        self._budgets = budgets
+    def _read_task(self, answer: Mapping[str, Any], provider: str, wire_format: str | None) -> Task:
+        """What an answer says in the format given, else its reservation's, else the first that finds a task."""
+        if wire_format:
+            return wire_format_named(wire_format).read_task(answer)
+        first: Task | None = None
+        for name in self._formats(provider):
+            task = wire_format_named(name).read_task(answer)
+            if task.task_id is not None:
+                with suppress(ReservationNotFoundError):
+                    own = self.reservation((provider, task.task_id)).wire_format
+                    return wire_format_named(own or name).read_task(answer)
+                return task
+            first = first or task
+        assert first is not None  # noqa: S101 (every provider prices some format)
+        return first
 
-    def _installed_budgets(self) -> BudgetsFile:
-        document = self._ledger.installed()
-        if document is not None:
-            self._budgets = budgets_from_document(document)
-        return self._budgets
-
-    def _main_format(self, provider: str) -> str:
-        formats = self._book.formats.get(provider)
-        if not formats:
+    def _formats(self, provider: str) -> list[str]:
+        """The formats in which a provider may answer, its own first."""
+        tables = self._book.tables.get(provider)
+        if not tables:
             known = ", ".join(sorted(self._book.tables))
             raise PriceNotFoundError(f"unknown provider {provider!r}; known: {known}", provider=provider)
-        return formats[0]
+        also = (name for table in tables for name in table.also_prices)
+        return [*dict.fromkeys((*self._book.formats.get(provider, ()), *also))]
 
     def _told(self, change: Change) -> Reservation:
         self._tell(change.alerts)
@@ -659,20 +750,34 @@ def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:
     return read
 
 
-def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> BudgetsFile:
+class _InForce(NamedTuple):
+    """Budgets, and the digest by which the ledger knows them."""
+
+    budgets: BudgetsFile
+    digest: str
+
+    @classmethod
+    def of(cls, revision: Revision) -> _InForce:
+        return cls(budgets_from_document(revision.document), revision.digest)
+
+
+def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> _InForce:
     """The budgets of a ledger, installed now if it has none.
 
     Raises:
         BudgetError: it has none and none are given, or it has others.
     """
     if budgets is None:
-        document = ledger.installed()
-        if document is None:
-            raise BudgetError("the ledger has no budgets yet; give some: budgets='budgets.yaml'")
-        return budgets_from_document(document)
+        revision = ledger.installed()
+        if revision is None:
+            raise BudgetError(
+                "the ledger has no budgets yet; is it the right one? To begin it, open it with budgets, or use "
+                "`kling-pricing budget apply FILE`"
+            )
+        return _InForce.of(revision)
     given = read_budgets(budgets)
-    installed = budgets_from_document(ledger.install(given))
-    if installed.digest != given.digest:
+    installed = _InForce.of(ledger.install(given))
+    if installed.budgets.digest != given.digest:
         raise BudgetError(
             "the ledger has other budgets than those given; open it without budgets, "
             "or have an administrator install yours with `kling-pricing budget apply`"
@@ -680,11 +785,27 @@ def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> BudgetsFile:
     return installed
 
 
-def _own_copy(value: Any) -> Any:
+def _answer(body: Any) -> Mapping[str, Any]:
+    """An answer of a provider as a mapping, its numbers exact."""
+    read = json_value(body, decoder=EXACT_JSON) if isinstance(body, str | bytes | bytearray) else body
+    if not isinstance(read, Mapping):
+        raise WireFormatError(f"an answer is a JSON object, got {json_kind(read)}")
+    return read
+
+
+def _own_copy(payload: RequestLike) -> dict[str, Any]:
     """JSON data that the caller cannot change any more: what is priced is what will be sent."""
+    try:
+        copied: dict[str, Any] = _copied(read_payload(payload))
+    except RecursionError:
+        raise WireFormatError("the payload is nested too deeply to be a request") from None
+    return copied
+
+
+def _copied(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _own_copy(each) for name, each in value.items()}
-    return [_own_copy(each) for each in value] if isinstance(value, list) else value
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _countable(amount: Decimal | int | str) -> Decimal:
@@ -701,10 +822,35 @@ def _countable(amount: Decimal | int | str) -> Decimal:
 
 
 def _ref(ref: Reference) -> Ref:
-    return ref.reservation_id if isinstance(ref, Admission) else ref
+    if isinstance(ref, Admission):
+        return ref.reservation_id
+    if isinstance(ref, Reservation):
+        return ref.id
+    if isinstance(ref, str):
+        return short_text("reservation", ref)
+    try:
+        provider, task_id = ref
+    except (TypeError, ValueError):
+        raise KlingPricingError(
+            "a reservation is named by its admission, itself, its id, or (provider, task id), got "
+            f"{type(ref).__name__}"
+        ) from None
+    return short_text("provider", provider), short_text("task_id", task_id)
+
+
+def _when(at: datetime) -> datetime:
+    """An instant in UTC.
+
+    Raises:
+        KlingPricingError: it has no time zone, or is far from any that money is spent in.
+    """
+    given = instant(at)
+    if not _FIRST_YEAR < given.year < _LAST_YEAR:
+        raise KlingPricingError(f"{given.isoformat()} is not in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return given.astimezone(UTC)
 
 
 def _utc_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
     if clock is None:
         return lambda: datetime.now(UTC)
-    return lambda: instant(clock()).astimezone(UTC)
+    return lambda: _when(clock())

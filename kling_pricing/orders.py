@@ -7,16 +7,17 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from uuid import uuid4
 
-from kling_pricing.budgets import MAX_LABEL_CHARS, MAX_LABELS, BudgetsFile
+from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError
-from kling_pricing.findings import shown
+from kling_pricing.fingerprint import fingerprint
 from kling_pricing.ledger.claims import claims
 from kling_pricing.ledger.records import Candidate, Claim, Order, Refused, Shortfall
-from kling_pricing.money import NANOS, divide, from_nanos, multiply, nanos_up, plain
+from kling_pricing.money import NANOS, divide, from_nanos, multiply, nanos_up, plain, subtract
 from kling_pricing.quotes import Quote
 from kling_pricing.variants import RESOLUTIONS, Limits
-from kling_pricing.windows import FOREVER
+from kling_pricing.windows import FOREVER, Period
 
 
 def order(
@@ -24,21 +25,35 @@ def order(
     *,
     project: str,
     key: str,
-    fingerprint: str,
+    mark: str,
     labels: Mapping[str, str],
     budgets: BudgetsFile,
+    revision: str,
     at: datetime,
+    priced_until: datetime | None,
 ) -> Order:
     """What the ledger is to keep of a request, and the room it needs in every budget that matches it.
+
+    Args:
+        quote: what the request costs.
+        project: whose it is.
+        key: the caller's name for the job.
+        mark: fingerprint of the request.
+        labels: of the request, its project among them.
+        budgets: those in force.
+        revision: digest of these, as the ledger has it.
+        at: the instant of the quote.
+        priced_until: when another price may come into force.
 
     Raises:
         BudgetError: a budget counts in another currency than the quote, and no accounting rate is given.
     """
     unit, value = _statement_unit(quote)
+    claimed = claims(budgets, labels, quote.currency, at)
     return Order(
         project=project,
         key=key,
-        fingerprint=fingerprint,
+        fingerprint=mark,
         provider=quote.provider,
         wire_format=quote.wire_format,
         currency=quote.currency,
@@ -48,9 +63,19 @@ def order(
         unit_value=value,
         failed_tasks=quote.table.billing.failed_tasks,
         labels=labels,
-        claims=claims(budgets, labels, quote.currency, at),
+        claims=claimed,
         may_be_unmatched=budgets.unmatched == "allow",
-        budgets=budgets.digest,
+        holds=_holding(claimed, priced_until),
+        budgets=revision,
+    )
+
+
+def _holding(claimed: Sequence[Claim], priced_until: datetime | None) -> Period:
+    """When the ledger finds a window for every claim that has one after another, and the price stands."""
+    recurring = [claim.periods for claim in claimed if len(claim.periods) > 1]
+    return Period(
+        max((periods[0].start for periods in recurring), default=FOREVER.start),
+        min([periods[-1].end for periods in recurring] + [priced_until or FOREVER.end]),
     )
 
 
@@ -61,8 +86,7 @@ def candidate(quote: Quote, changes: Mapping[str, Any], order: Order) -> Candida
     rounding is never an overrun.
     """
     published = quote.table.billing.statement_unit
-    step = NANOS // published.per_currency_unit if published else 1
-    reserved = nanos_up(quote.maximum, max(step, 1))
+    reserved = nanos_up(quote.maximum, NANOS // published.per_currency_unit if published else 1)
     return Candidate(
         changes,
         quote.canonical_model,
@@ -97,40 +121,47 @@ def _statement_unit(quote: Quote) -> tuple[str | None, Decimal | None]:
     if published is not None:
         return published.name, divide(Decimal(1), published.per_currency_unit)
     if quote.table.own_unit is not None and quote.rate.own_units:
-        return quote.table.own_unit, divide(quote.rate.unit_price, quote.rate.own_units)
+        value = divide(quote.rate.unit_price, quote.rate.own_units)
+        contract = quote.table.contract
+        if contract is not None and quote.rate.cell not in contract.own_cells:
+            value = subtract(value, multiply(value, contract.discount))
+        return quote.table.own_unit, value
     return None, None
 
 
-def checked_labels(project: str, labels: Mapping[str, str] | None) -> dict[str, str]:
-    """The labels of a request, its project among them.
-
-    Raises:
-        KlingPricingError: there are too many, or one is not a short text.
-    """
-    given = {**(labels or {}), "project": project}
-    if labels and labels.get("project", project) != project:
-        raise KlingPricingError(
-            f"project is {shown(project)}, and labels say {shown(labels['project'])}; say it once"
-        )
-    if len(given) > MAX_LABELS:
-        raise KlingPricingError(f"{len(given)} labels are given; the most is {MAX_LABELS}")
-    for name, value in given.items():
-        short_text("labels", name)
-        short_text(f"label {name}", value)
-    return given
-
-
-def short_text(what: str, value: Any) -> str:
-    """A name that a ledger can keep.
-
-    Raises:
-        KlingPricingError: it is none.
-    """
-    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARS and value.isprintable():
-        return value
-    raise KlingPricingError(
-        f"{what} must be text of 1 to {MAX_LABEL_CHARS} printable characters, got {shown(value)}"
+def booking(
+    provider: str,
+    task_id: str,
+    amount: Decimal,
+    currency: str,
+    *,
+    labels: Mapping[str, str],
+    claimed: tuple[Claim, ...],
+    revision: str,
+) -> tuple[Order, Candidate]:
+    """Spend that was made elsewhere, as the ledger is to keep it."""
+    told = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
+    nanos = nanos_up(amount)
+    booked = Order(
+        project=labels["project"],
+        key=uuid4().hex,  # not one that a caller could have given a job
+        fingerprint=fingerprint(told, provider, ""),
+        provider=provider,
+        wire_format="",
+        currency=currency,
+        table="",
+        table_digest="",
+        statement_unit=None,
+        unit_value=None,
+        failed_tasks="unconfirmed",
+        labels=labels,
+        claims=claimed,
+        may_be_unmatched=True,
+        holds=FOREVER,
+        budgets=revision,
     )
+    spent = Candidate({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, claimed))
+    return booked, spent
 
 
 def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:

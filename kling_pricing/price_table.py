@@ -267,6 +267,12 @@ class PriceTable:
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return _rebuilt_table, (given | {"rates": dict(self.rates)},)
 
+    @property
+    def bounds(self) -> list[datetime]:
+        """The instants at which it, or its prices of a model, come into force or go out of it."""
+        periods = [Period(self.valid_from, self.valid_until), *self.model_periods.values()]
+        return [bound for period in periods for bound in period if bound is not None]
+
     def why_unpriced(self, cell: Cell) -> str | None:
         """Why there is no price for a cell; None when the table does not say."""
         return next((entry.why for entry in self.unpriced if entry.covers(cell)), None)
@@ -365,6 +371,11 @@ class PriceBook:
                         if fact in there and there[fact] != value
                     )
         return found
+
+    def next_change(self, provider: str, at: datetime) -> datetime | None:
+        """The first instant after another at which a price of the provider may change; None: none is known."""
+        tables = (*self.tables.get(provider, ()), *self.contracts.get(provider, ()))
+        return min((bound for table in tables for bound in table.bounds if bound > at), default=None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))

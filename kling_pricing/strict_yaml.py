@@ -123,10 +123,22 @@ def load(data: bytes, *, name: str) -> Document:
         return Document(name, _Builder(name, text, lines).document(), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = f"not YAML: {error.problem or error.context}"
+        problem = f"not YAML: {error.problem or error.context}{_hint(text, mark)}"
         raise TableError(problem, file=name, line=mark.line + 1 if mark else None) from None
     except yaml.YAMLError as error:
         raise TableError(f"not YAML: {str(error).splitlines()[0]}", file=name) from None
+
+
+def _hint(text: str, mark: Any) -> str:
+    """What to do about text that means something else in YAML."""
+    if mark is None or mark.line >= text.count("\n") + 1:
+        return ""
+    line = text.splitlines()[mark.line] if text.splitlines() else ""
+    if "\t" in line[: mark.column + 1]:
+        return "; indent with spaces, not with tabs"
+    if any(f" {sign}" in line for sign in "*&@%`"):
+        return '; quote text that begins with a sign, as in "*"'
+    return ""
 
 
 def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, Document]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import FileModel
 from kling_pricing.yaml_types import (
     Code,
@@ -34,11 +35,17 @@ class SourceEntry(FileModel):
     authority: Literal["official", "secondary"]
 
 
+def _countable(per_currency_unit: int) -> int:
+    if NANOS % per_currency_unit:
+        raise ValueError("one unit must be worth whole billionths of the currency, so that it can be counted")
+    return per_currency_unit
+
+
 class StatementUnitEntry(FileModel):
     """The unit a provider bills in, where it is not the currency."""
 
     name: Name
-    per_currency_unit: Annotated[int, Field(gt=0)]
+    per_currency_unit: Annotated[int, Field(gt=0), AfterValidator(_countable)]
     rounding: Literal["up", "down", "half_up", "unconfirmed"]
 
 

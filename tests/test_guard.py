@@ -1,8 +1,9 @@
 """The guard's contract, the same on every kind of store: what each verb does to a job and to the money."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -19,12 +20,14 @@ from kling_pricing import (
     IdempotencyError,
     KlingPricingError,
     LedgerError,
+    LedgerUnavailableError,
     PriceBook,
     PriceNotFoundError,
     Reservation,
     ReservationNotFoundError,
     ReservationStateError,
     WireFormatError,
+    load_price_book,
 )
 from tests.conftest import Clock, video
 
@@ -230,6 +233,128 @@ def test_names_that_cannot_be_kept_are_refused(
     with pytest.raises(KlingPricingError, match=problem):
         guard.admit(CLIP, **said)
     assert guard.history() == []
+
+
+def test_a_guards_budgets_hold_however_late_the_ledgers_turn_comes(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """If days pass between the quote and the transaction, the day it then is counts."""
+    day = Budget(name="day", match={"project": "trailer"}, cap=Decimal("0.1"), currency="USD", window="day")
+    everyone = Budget(name="everyone", cap=Decimal(10), currency="USD")
+    slow = [0]
+
+    def late() -> datetime:
+        slow[0] += 1
+        return clock() + (timedelta(days=3) if slow[0] % 2 else timedelta(0))
+
+    with BudgetGuard(ledger, [day, everyone], book=book, clock=late) as guard:
+        for _ in range(4):
+            with pytest.raises((BudgetExceededError, LedgerUnavailableError)):
+                guard.admit(CLIP, project="trailer")
+        assert guard.history() == []
+
+
+CHANGING = """\
+provider: acme
+wire_formats: [tasks]
+currency: USD
+valid_from: {valid_from}
+valid_until: {valid_until}
+sources: [{{ref: price page, checked: 2026-11-01, authority: official}}]
+billing: {{failed_tasks: refunded}}
+tiers: [{{tier: silent}}]
+quantity: [{{fact: duration_s}}]
+rates:
+  kling-v2-6: {{720p: {{silent: {rate}}}, 1080p: {{silent: {rate}}}}}
+unpriced:
+  - {{model: kling-v3, why: not sold}}
+  - {{model: kling-v3-omni, why: not sold}}
+  - {{model: kling-video-o1, why: not sold}}
+"""
+
+
+def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
+    ledger: str, folder: Callable[..., Path], clock: Clock
+) -> None:
+    """The reservation is released, and the next admission reserves at the new price."""
+    before = CHANGING.format(valid_from="null", valid_until="2026-11-21T00:10:00Z", rate="0.1")
+    after = CHANGING.format(valid_from="2026-11-21T00:10:00Z", valid_until="null", rate="0.9")
+    files = {"prices/acme/2026-01-01.yaml": before, "prices/acme/2026-11-21.yaml": after}
+    book = load_price_book(folder(files))
+    budget = Budget(name="all", cap=Decimal(100), currency="USD")
+    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+        request = video("kling-v2.6", duration=5)
+        first = guard.admit(request, project="trailer", key="k", provider="acme")
+        assert first.reservation.reserved == Decimal("0.5")
+        clock.pass_by(minutes=10)
+        with pytest.raises(ReservationStateError, match="before another price came into force"):
+            guard.dispatch(first)
+        second = guard.admit(request, project="trailer", key="k", provider="acme")
+        assert (second.reservation.reserved, guard.dispatch(second)) == (Decimal("4.5"), request)
+        assert left(guard)[0] == Decimal("4.5")
+
+
+def test_a_key_whose_job_was_sent_says_so_even_when_it_has_no_price_any_more(open_guard: OpenGuard) -> None:
+    """That the job is running matters more than that it cannot be quoted again."""
+    guard = open_guard()
+    found = guard.bind(sent(guard, key="k"), "task-9")
+    with pytest.raises(ReservationStateError) as caught:
+        guard.admit(CLIP, project="trailer", key="k", provider="nobody")
+    assert (caught.value.reservation_id, caught.value.task_id) == (found.id, "task-9")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda guard: guard.admit(CLIP, project="trailer", labels=["user"]),
+        lambda guard: guard.admit(CLIP | {"prompt": float("nan")}, project="trailer", allow_unknown=True),
+        lambda guard: guard.admit(CLIP | {"prompts": {1, 2}}, project="trailer", allow_unknown=True),
+        lambda guard: guard.record("qingbo", "t", 1, labels=None),
+        lambda guard: guard.record("qingbo", "t", 1, labels={"project": "a"}, currency="usd"),
+        lambda guard: guard.record(
+            "qingbo", "t", 1, labels={"project": "a"}, at=datetime.max.replace(tzinfo=UTC)
+        ),
+        lambda guard: guard.reservation(None),
+        lambda guard: guard.reservation(("qingbo", "t", "x")),
+        lambda guard: guard.reservation("\ud800"),
+        lambda guard: guard.observe(None, provider="qingbo"),
+        lambda guard: guard.observe("[1]", provider="qingbo"),
+        lambda guard: guard.observe({"task_id": "\ud800"}, provider="qingbo"),
+        lambda guard: guard.observe({"task_id": "t"}, provider=[]),
+        lambda guard: guard.bind("x", "y" * 201),
+        lambda guard: guard.resolve("x", "perhaps"),
+        lambda guard: guard.history(since="yesterday"),
+    ],
+)
+def test_whatever_is_wrong_is_said_in_our_own_words(open_guard: OpenGuard, wrong: Callable[[Any], Any]) -> None:
+    """Never an error of Python's or the store's, and nothing changes."""
+    guard = open_guard()
+    with pytest.raises(KlingPricingError):
+        wrong(guard)
+    assert (guard.history(), guard.unmatched()) == ([], [])
+
+
+def test_a_payload_that_contains_itself_is_refused(open_guard: OpenGuard) -> None:
+    """It is no JSON."""
+    payload: dict[str, Any] = video()
+    payload["image_urls"] = [payload]
+    with pytest.raises(WireFormatError, match="nested too deeply"):
+        open_guard().admit(payload, project="trailer")
+
+
+def test_a_reason_is_kept_without_what_must_not_be_kept(open_guard: OpenGuard) -> None:
+    """The text of an error is what callers have at hand; its URLs and keys do not get into the ledger."""
+    guard = open_guard()
+    error = "POST https://api.example.com/v1?key=abc failed: Bearer sk-abcdef1234567890, \ud800 timeout"
+    found = guard.mark_in_doubt(sent(guard).id, error)
+    assert found.reason == "POST [...] failed: [...] timeout"
+
+
+def test_a_guard_can_be_opened_for_a_block(open_guard: OpenGuard) -> None:
+    """Its files are closed when the block ends."""
+    with open_guard() as guard:
+        guard.admit(CLIP, project="trailer")
+    assert len(guard.history()) == 1
 
 
 # capping
@@ -458,6 +583,13 @@ def test_a_person_can_resolve_doubt(
     assert left(guard)[:2] == (0, spent)
 
 
+def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
+    """Not charged after all: the money is free again, and the basis is the operator's word."""
+    guard = open_guard()
+    found = guard.resolve(guard.settle(bound(guard)), "not_charged")
+    assert (found.state, found.billed, found.basis) == ("settled", ZERO, "operator")
+
+
 def test_doubt_is_for_what_was_sent(open_guard: OpenGuard) -> None:
     """What was never dispatched is released instead."""
     guard = open_guard()
@@ -512,6 +644,17 @@ def test_a_block_that_never_dispatches_releases(open_guard: OpenGuard) -> None:
     with guard.admission(CLIP, project="trailer"):
         assert left(guard)[0] == COST
     assert left(guard) == (0, 0, 10)
+
+
+def test_a_block_leaves_alone_what_another_worker_made(open_guard: OpenGuard) -> None:
+    """Of two workers with one key, the one that fails takes nothing from the one that sends."""
+    guard = open_guard()
+    first = guard.admit(CLIP, project="trailer", key="k")
+    with pytest.raises(ZeroDivisionError), guard.admission(CLIP, project="trailer", key="k"):
+        raise ZeroDivisionError
+    guard.dispatch(first)
+    assert guard.in_doubt() == []
+    guard.bind(first, "task-1")
 
 
 # binding
@@ -584,14 +727,26 @@ def test_a_stronger_basis_replaces_a_weaker(open_guard: OpenGuard) -> None:
     ]
 
 
-def test_two_amounts_on_one_basis_are_an_error(open_guard: OpenGuard) -> None:
-    """The first stands; the same amount again changes nothing."""
+def test_of_two_amounts_on_one_basis_the_dearer_holds(open_guard: OpenGuard) -> None:
+    """So that it does not matter which comes first; saying a lower one is an error."""
     guard = open_guard()
     found = bound(guard)
     guard.settle(found.id, "0.7")
     assert guard.settle(found.id, "0.7").billed == Decimal("0.7")
-    with pytest.raises(ReservationStateError, match=r"settled at 0\.7 on the basis response"):
-        guard.settle(found.id, "0.71")
+    assert guard.settle(found.id, "0.71").billed == Decimal("0.71")
+    with pytest.raises(ReservationStateError, match=r"settled at 0\.71 on the basis response"):
+        guard.settle(found.id, "0.7")
+
+
+@pytest.mark.parametrize("costs", [(0, 357000), (357000, 0), (357000, 300000), (300000, 357000)])
+def test_of_two_answers_the_dearer_holds(open_guard: OpenGuard, costs: tuple[int, int]) -> None:
+    """Callbacks may come in any order; what is spent does not depend on it."""
+    guard = open_guard()
+    found = bound(guard)
+    for cost in costs:
+        guard.observe(answer("completed", cost=cost), provider="qingbo")
+    assert guard.reservation(found).billed == COST
+    guard.verify()
 
 
 @pytest.mark.parametrize("amount", [0.7, "0.7 USD", "-1", Decimal("NaN"), Decimal("-0.1"), True, "1e3"])
@@ -763,6 +918,36 @@ def test_an_answer_as_text_is_read_exactly(open_guard: OpenGuard) -> None:
     assert found.billed == COST
 
 
+@pytest.mark.parametrize(
+    ("provider", "wire_format", "request_", "body"),
+    [
+        ("kling", "tasks", video(duration=5), {"task_id": "t", "status": "completed"}),
+        (
+            "tencent-vod",
+            "openai_videos",
+            {
+                "model": "Kling-2.6",
+                "prompt": "a boat",
+                "duration": 5,
+                "metadata": {"output_config": {"resolution": "720P"}},
+            },
+            {"id": "t", "status": "completed"},
+        ),
+    ],
+)
+def test_an_answer_is_read_in_the_format_of_its_reservation(
+    open_guard: OpenGuard, provider: str, wire_format: str, request_: dict[str, Any], body: dict[str, str]
+) -> None:
+    """A provider may be reached through another API than its own, or have none of its own."""
+    guard = open_guard(currency="CNY" if provider == "tencent-vod" else "USD")
+    admission = guard.admit(request_, project="trailer", provider=provider, wire_format=wire_format)
+    guard.dispatch(admission)
+    guard.bind(admission, "t")
+    found = guard.observe(body, provider=provider)
+    assert found is not None
+    assert (found.state, found.basis) == ("settled", "quote")
+
+
 # spend from elsewhere
 
 
@@ -852,7 +1037,10 @@ def test_each_threshold_alerts_once_a_window(open_guard: OpenGuard, clock: Clock
     clock.pass_by(days=1)
     guard.admit(CLIP, project="trailer")
     assert len(seen) == 4
-    assert [entry.detail for entry in guard.journal() if entry.kind == "alert"] == ["0.5", "0.714"] * 2
+    assert [entry.detail for entry in guard.journal() if entry.kind == "alert"] == [
+        "0.5 of 1",
+        "0.714 of 1",
+    ] * 2
 
 
 def test_a_failing_alert_does_not_hide_the_admission(
@@ -911,7 +1099,7 @@ def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: 
 
 def test_a_guard_without_budgets_needs_a_ledger_that_has_some(ledger: str) -> None:
     """The error says what to do."""
-    with pytest.raises(BudgetError, match="give some"):
+    with pytest.raises(BudgetError, match="no budgets yet"):
         BudgetGuard(ledger)
 
 

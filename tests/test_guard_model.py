@@ -300,11 +300,18 @@ class Model:
         account = self.accounts[place]
         account.held += held
         account.spent += spent
+        if held + spent > 0:
+            self.alert(place, job.id)
+
+    def alert(self, place: Place, job: str | None) -> None:
+        """The thresholds of an account that are reached for the first time."""
+        account = self.accounts[place]
         used = account.held + account.spent
-        for part in account.rule.alerts if held + spent > 0 else ():
-            if used >= account.cap * Fraction(part) and part not in account.alerted:
-                account.alerted.add(part)
-                self.alerts["threshold", place[0], place[2], part, job.id] += 1
+        for part in account.rule.alerts if used > 0 else ():
+            mark = f"{part} of {account.cap}"
+            if used >= account.cap * Fraction(part) and mark not in account.alerted:
+                account.alerted.add(mark)
+                self.alerts["threshold", place[0], place[2], part, job] += 1
 
     def give_back(self, job: Job) -> None:
         for place, line in job.lines.items():
@@ -348,6 +355,7 @@ class Model:
             now + EXPIRES_AFTER,
             {},
         )
+        before = dict(self.accounts)
         for each, own in claimed:
             place, convert = self.place(each, own, now), self.converter(each)
             job.lines[place] = Line(convert(request.reserved), 0, convert)
@@ -356,6 +364,7 @@ class Model:
             if not fits or job.lines[place].held > (each.max_request or 10**18):
                 job.state = "refused"
         if job.state == "refused" or not (claimed or self.revision.unmatched == "allow"):
+            self.accounts = before  # nothing of a refusal is kept
             raise Refusal(BudgetExceededError)
         self.jobs.append(job)
         return job
@@ -402,8 +411,7 @@ class Model:
 
     def settle(self, job: Job, billed: int | None, basis: str) -> None:
         amount = job.expected if billed is None else billed
-        stronger = basis == "operator" or BASES.index(basis) > BASES.index(job.basis or "quote")
-        if job.state == "settled" and not stronger:
+        if job.state == "settled" and not self.replaces(job, amount, basis):
             if job.basis == basis and job.billed != amount:
                 raise Refusal(ReservationStateError)
             return
@@ -420,13 +428,21 @@ class Model:
             spent = line.convert(amount)
             self.move(job, place, -line.held if was_open else 0, spent - line.spent)
             line.spent = spent
-            if amount > job.reserved and f"overrun {job.id}" not in self.accounts[place].alerted:
-                self.accounts[place].alerted.add(f"overrun {job.id}")
+            mark = f"{amount} billed for {job.id}"
+            if amount > job.reserved and mark not in self.accounts[place].alerted:
+                self.accounts[place].alerted.add(mark)
                 self.alerts["overrun", place[0], place[2], None, job.id] += 1
+
+    def replaces(self, job: Job, amount: int, basis: str) -> bool:
+        """Whether an amount replaces another: on a stronger basis, or dearer on the same, or an operator's."""
+        stronger = BASES.index(basis) - BASES.index(job.basis or "quote")
+        return basis == "operator" or stronger > 0 or (stronger == 0 and amount > (job.billed or 0))
 
     def resolve(self, job: Job, outcome: str, amount: int | None) -> None:
         if outcome == "charged":
             self.settle(job, amount, "operator")
+        elif job.state == "settled":
+            self.settle(job, 0, "operator")
         else:
             self.release(job, "dispatching", "bound")
 
@@ -462,7 +478,7 @@ class Model:
 
     def correct(self, job: Job, amount: int | None, basis: str) -> None:
         """As settle; what is no stronger than what is known changes nothing."""
-        if job.state != "settled" or BASES.index(basis) > BASES.index(job.basis or "quote"):
+        if job.state != "settled" or self.replaces(job, job.expected if amount is None else amount, basis):
             self.settle(job, amount, basis)
 
     # what did not come this way
@@ -486,11 +502,13 @@ class Model:
         each = next((each for each in self.revision.rules if each.name == name), None)
         if each is None:
             raise Refusal(BudgetError)
-        account = self.accounts[self.place(each, labels, self.clock.now)]
+        place = self.place(each, labels, self.clock.now)
+        account = self.accounts[place]
         if account.opened:
             raise Refusal(IdempotencyError)
         account.opened = True
         account.spent += spent
+        self.alert(place, None)
 
     def apply(self, revision: Revision) -> None:
         now = self.clock.now
@@ -518,9 +536,10 @@ class Model:
                 if own is not None and each.period(job.created)[1] > now:
                     self.carry(job, self.place(each, own, job.created), self.converter(each))
         for each in revision.rules:
-            for (name, definition, _, _), account in self.accounts.items():
+            for (name, definition, labels, since), account in self.accounts.items():
                 if (name, definition) == (each.name, each.definition) and account.end > now:
                     account.cap, account.rule = each.cap, each
+                    self.alert((name, definition, labels, since), None)
 
     def carry(self, job: Job, place: Place, convert: Callable[[int], int]) -> None:
         if place not in job.lines:

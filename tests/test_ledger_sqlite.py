@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import pytest
 
 from kling_pricing import (
     Budget,
+    BudgetError,
+    BudgetExceededError,
     BudgetGuard,
     Budgets,
     LedgerError,
@@ -445,3 +449,83 @@ def test_spend_made_elsewhere_is_booked_though_a_job_has_its_key(opened: Callabl
     with pytest.raises(ReservationStateError, match="belongs to"):
         guard.bind(admission, "task-1")
     guard.verify()
+
+
+@unix
+def test_a_signal_amid_a_transaction_cannot_use_the_ledger(path: Path, book: PriceBook) -> None:
+    """What would break the transaction in two is refused, and the transaction is whole."""
+    reentered: list[BaseException] = []
+    ledger = f"sqlite:///{path}"
+    armed = [False]
+
+    def clock() -> datetime:
+        if armed[0]:  # the clock is read amid each transaction
+            armed[0] = False
+            signal.raise_signal(signal.SIGUSR1)
+        return datetime.now(UTC)
+
+    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+
+    def handle(*_: object) -> None:
+        try:
+            guard.status(datetime.now(UTC))
+        except LedgerUnavailableError as error:
+            reentered.append(error)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        admission = guard.admit(VIDEO, project="trailer")
+        armed[0] = True
+        guard.release(admission)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert [str(error).partition("; ")[0].rpartition(": ")[2] for error in reentered] == [
+        "it was used from within its own use"
+    ]
+    assert guard.reservation(admission).state == "released"
+    guard.verify()
+
+
+@unix
+def test_a_file_that_is_replaced_under_a_guard_is_not_written_to(
+    path: Path, opened: Callable[[], BudgetGuard]
+) -> None:
+    """Two files would be two caps; the guard that has the old one refuses."""
+    guard = opened()
+    guard.admit(VIDEO, project="trailer")
+    for each in [*path.parent.iterdir()]:
+        each.rename(each.with_name(f"{each.name}.old"))
+    opened().admit(VIDEO, project="trailer")
+    for use in (lambda: guard.admit(VIDEO, project="trailer"), guard.status, guard.verify):
+        with pytest.raises(LedgerUnavailableError, match="was moved, removed or replaced while in use"):
+            use()
+
+
+def test_budgets_that_another_version_installed_are_used_or_refused(
+    path: Path, opened: Callable[[], BudgetGuard]
+) -> None:
+    """Whatever digest it computed, the document counts; one that cannot be read says so."""
+    opened().close()
+    edited(
+        path,
+        "INSERT INTO budget_revision (digest, document, installed_at)"
+        " SELECT 'of another version', document, installed_at FROM budget_revision",
+    )
+    assert opened().admit(VIDEO, project="trailer").reservation.reserved == COST
+    edited(
+        path,
+        "INSERT INTO budget_revision (digest, document, installed_at) SELECT 'newer',"
+        " replace(document, '\"timezone\"', '\"zone\"'), installed_at FROM budget_revision LIMIT 1",
+    )
+    with pytest.raises(BudgetError, match="cannot be used by this version on this machine"):
+        opened()
+
+
+def test_a_refusal_leaves_nothing_behind(path: Path, book: PriceBook) -> None:
+    """However many users are refused, the file does not grow by them."""
+    each = Budget(name="each", match={"user": "*"}, cap=Decimal("0.01"), currency="USD")
+    guard = BudgetGuard(f"sqlite:///{path}", [each], book=book)
+    for number in range(50):
+        with pytest.raises(BudgetExceededError):
+            guard.admit(VIDEO, project="trailer", labels={"user": f"user-{number}"})
+    assert guard.status() == []

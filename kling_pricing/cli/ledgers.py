@@ -33,6 +33,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
+    names = [label for label, _, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise click.BadParameter(f"{twice} is given twice; keep one of them")
     if wrong := next((label for label, equals, value in pairs if not (label and equals and value)), None):
         raise click.BadParameter(f"{wrong!r} is not LABEL=VALUE, such as user=li")
     return {label: value for label, _, value in pairs}
@@ -43,15 +46,15 @@ labels_option = click.option(
 )
 
 
-def _ref(_ctx: click.Context, _argument: click.Parameter, value: str | None) -> Ref | None:
+def read_ref(_ctx: click.Context, _argument: click.Parameter, value: str | None) -> Ref | None:
+    """A reservation's id, or the provider and task of `PROVIDER:TASK_ID`."""
     if value is None or ":" not in value:
         return value
     provider, _, task_id = value.partition(":")
     return provider, task_id
 
 
-ref_argument = click.argument("ref", metavar="REF", callback=_ref)
-"""A reservation's id, or `PROVIDER:TASK_ID`."""
+ref_argument = click.argument("ref", metavar="REF", callback=read_ref)
 
 
 @contextmanager
@@ -85,12 +88,13 @@ def _show_alert(alert: Alert) -> None:
     of = "".join(f" of {label} {value}" for label, value in alert.labels.items())
     used = f"{plain(alert.used)} of {plain(alert.cap)} {alert.currency}"
     why = "a bill was above what was set aside; " if alert.kind == "overrun" else ""
-    click.echo(f"alert: {why}budget {alert.budget}{of} has used {used}", err=True)
+    whose = f" ({alert.reservation_id})" if alert.reservation_id else ""
+    click.echo(f"alert: {why}budget {alert.budget}{of} has used {used}{whose}", err=True)
 
 
 def reservation_dict(reservation: Reservation) -> dict[str, Any]:
     """A reservation as JSON-ready data; amounts are text, instants ISO 8601."""
-    found = reservation._asdict()
+    found = reservation._asdict() | {"labels": dict(reservation.labels), "changes": dict(reservation.changes)}
     for name in ("expected", "reserved", "billed", "quantity", "unit_value"):
         found[name] = None if found[name] is None else plain(found[name])
     for name in ("created_at", "dispatched_at", "closed_at", "deadline"):
@@ -107,4 +111,5 @@ def show_reservation(reservation: Reservation, *, as_json: bool) -> None:
     amount = reservation.reserved if reservation.billed is None else reservation.billed
     state = f"{reservation.state}, in doubt" if reservation.in_doubt else reservation.state
     task = f", task {reservation.task_id}" if reservation.task_id else ""
-    click.echo(f"{reservation.id}: {state}, {plain(amount)} {reservation.currency}{task}")
+    paid = "nothing to pay" if reservation.state == "released" else f"{plain(amount)} {reservation.currency}"
+    click.echo(f"{reservation.id}: {state}, {paid}{task}")

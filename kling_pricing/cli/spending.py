@@ -15,6 +15,7 @@ from kling_pricing.cli.ledgers import (
     labels_option,
     ledger_option,
     opened_guard,
+    read_ref,
     ref_argument,
     reservation_dict,
     show_reservation,
@@ -88,7 +89,10 @@ def admit_command(
 @ledger_option
 @json_option
 def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
-    """Note that reservation REF became the provider's task TASK_ID."""
+    """Note that reservation REF became the provider's task TASK_ID.
+
+    REF is the id that `admit` told.
+    """
     with opened_guard(ledger, as_json=as_json) as guard:
         show_reservation(guard.bind(ref, task_id), as_json=as_json)
 
@@ -96,12 +100,14 @@ def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
 @click.command("observe")
 @click.argument("file", metavar="FILE|-")
 @click.option("--provider", required=True, help="Who answered.")
-@click.option("--reservation", help="Whose answer it is, where its task is not bound yet.")
+@click.option(
+    "--reservation", callback=read_ref, help="Whose answer it is, where its task is not bound yet: its id."
+)
 @click.option("--wire-format", help="The API that answered; by default the reservation's.")
 @ledger_option
 @json_option
 def observe_command(
-    file: str, provider: str, reservation: str | None, wire_format: str | None, ledger: str, as_json: bool
+    file: str, provider: str, reservation: Ref | None, wire_format: str | None, ledger: str, as_json: bool
 ) -> None:
     """Take in an answer of the provider: a submit or status response, or the body of a callback.
 
@@ -127,7 +133,10 @@ def observe_command(
 @ledger_option
 @json_option
 def settle_command(ref: Ref, amount: str | None, basis: Basis | None, ledger: str, as_json: bool) -> None:
-    """Spend what the job of reservation REF cost, in place of what was set aside."""
+    """Spend what the job of reservation REF cost, in place of what was set aside.
+
+    REF is its id, or PROVIDER:TASK_ID.
+    """
     with opened_guard(ledger, as_json=as_json) as guard:
         show_reservation(guard.settle(ref, amount, basis=basis), as_json=as_json)
 
@@ -142,6 +151,7 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
     """Give back what was set aside as reservation REF, which was not sent, or (--refused) not accepted.
 
     After a timeout or a 5xx answer nobody knows; leave it in doubt, and `resolve` it later.
+    REF is its id, or PROVIDER:TASK_ID.
     """
     with opened_guard(ledger, as_json=as_json) as guard:
         found = guard.refused(ref, reason) if refused else guard.release(ref, reason)
@@ -154,24 +164,33 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
 def in_doubt_command(ledger: str, as_json: bool) -> None:
     """List what was sent, and nobody knows whether the provider has it; its money stays set aside.
 
-    Look each of them up at the provider, then `bind` or `resolve` it.
+    Look each of them up at the provider, then `bind` or `resolve` it. Below stand answers about tasks that
+    belong to no reservation. With --json, one object a line: those with an id are reservations.
     """
     with opened_guard(ledger, as_json=as_json) as guard:
-        _show_reservations(guard.in_doubt(), as_json=as_json)
-        unmatched = guard.unmatched()
-    if not as_json:
-        for seen in unmatched:
-            click.echo(f"answered and not bound: task {seen.task_id} of {seen.provider} ({seen.state})")
+        doubtful, unmatched = guard.in_doubt(), guard.unmatched()
+    _show_reservations(doubtful, as_json=as_json)
+    for seen in unmatched:
+        told = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
+        in_words = f"answered and not bound: task {seen.task_id} of {seen.provider} ({seen.state})"
+        click.echo(to_json(told) if as_json else in_words)
 
 
 @click.command("resolve")
 @ref_argument
-@click.option("--charged/--not-charged", required=True, help="What the provider's own pages say.")
+@click.option(
+    "--charged/--not-charged", default=None, help="What the provider's own pages say; one of them is needed."
+)
 @click.option("--amount", help="What was charged; by default the quote.")
 @ledger_option
 @json_option
-def resolve_command(ref: Ref, charged: bool, amount: str | None, ledger: str, as_json: bool) -> None:
-    """Decide what became of reservation REF, which was sent."""
+def resolve_command(ref: Ref, charged: bool | None, amount: str | None, ledger: str, as_json: bool) -> None:
+    """Decide what became of reservation REF, which was sent, on the word of whoever looked it up.
+
+    REF is its id, or PROVIDER:TASK_ID. What is settled already is corrected.
+    """
+    if charged is None:
+        raise click.UsageError("give --charged or --not-charged")
     if amount is not None and not charged:
         raise click.UsageError("give --amount with --charged only")
     with opened_guard(ledger, as_json=as_json) as guard:
@@ -242,6 +261,9 @@ def _show_reservations(found: list[Reservation], *, as_json: bool) -> None:
     if as_json:
         for each in found:
             click.echo(to_json(reservation_dict(each)))
+        return
+    if not found:
+        click.echo("no reservations")
         return
     grid = Table(
         *(

@@ -1,7 +1,8 @@
 """Ledgers: where reservations, balances and the journal are kept, one kind of store in each file.
 
 A ledger knows nothing of prices or payloads: it counts.
-Every verb is one transaction: what it returns is kept durably, and when it raises nothing has changed.
+Every verb is one transaction: what it returns is kept durably, and when it raises nothing has changed, but that
+what has expired is released, and what was observed is remembered.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Protocol
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.records import (
+    Alert,
     Basis,
     Bucket,
     Candidate,
     Change,
     Claim,
     Entry,
+    Mistimed,
     Observation,
     Order,
     Outdated,
@@ -29,6 +32,7 @@ from kling_pricing.ledger.records import (
     Refused,
     Reservation,
     Reserved,
+    Revision,
 )
 
 
@@ -40,14 +44,17 @@ class Ledger(Protocol):
         ReservationNotFoundError: a reference leads to no reservation.
     """
 
-    def install(self, budgets: BudgetsFile) -> str:
-        """Installs budgets if there are none yet; returns the document of those installed."""
+    def install(self, budgets: BudgetsFile) -> Revision:
+        """Installs budgets if there are none yet; returns those installed."""
 
-    def installed(self) -> str | None:
-        """The document of the budgets in force; None: there are none yet."""
+    def installed(self) -> Revision | None:
+        """The budgets in force; None: there are none yet."""
 
-    def apply(self, budgets: BudgetsFile) -> None:
+    def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
         """Installs budgets in place of those in force; balances stay.
+
+        Returns:
+            The alerts of thresholds that are reached by what was counted before.
 
         Raises:
             BudgetError: a budget of the same name counts otherwise and does not carry over what was counted.
@@ -55,7 +62,7 @@ class Ledger(Protocol):
 
     def reserve(
         self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
-    ) -> Reserved | Refused | Outdated:
+    ) -> Reserved | Refused | Outdated | Mistimed:
         """Sets money aside in every bucket that an order claims, or in none.
 
         The candidates are tried in turn; the first is the request as the caller made it. Where a budget that
@@ -124,7 +131,7 @@ class Ledger(Protocol):
             IdempotencyError: the task is in the ledger with something else.
         """
 
-    def open_bucket(self, claim: Claim, spent: int) -> None:
+    def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
         """Counts nanos that were spent in a bucket's current window before the ledger knew of it.
 
         Raises:
@@ -175,6 +182,8 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     Raises:
         LedgerUnavailableError: the URL names no ledger that is known here.
     """
+    if not isinstance(url, str):
+        raise LedgerUnavailableError(f"a ledger is named by a URL such as sqlite:///spend.db, got {url!r}")
     scheme, separator, rest = url.partition("://")
     names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
     if scheme == "sqlite" and separator and names_a_file:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.ledger.records import Basis, Observation, Reservation
-from kling_pricing.money import multiply
+from kling_pricing.money import MAX_NANOS, NANOS, multiply
 
 
 class Charge(NamedTuple):
@@ -51,7 +51,9 @@ def charged_amount(reservation: Reservation, seen: Observation) -> Decimal | Non
     if seen.amount is None:
         return None
     if seen.amount_unit == reservation.currency:
-        return seen.amount
-    if seen.amount_unit == reservation.statement_unit and reservation.unit_value is not None:
-        return multiply(seen.amount, reservation.unit_value)
-    return None
+        stated = seen.amount
+    elif seen.amount_unit == reservation.statement_unit and reservation.unit_value is not None:
+        stated = multiply(seen.amount, reservation.unit_value)
+    else:
+        return None
+    return stated if stated <= MAX_NANOS // NANOS else None  # beyond that it is no charge but a mistake

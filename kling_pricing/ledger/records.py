@@ -92,6 +92,7 @@ class Order(NamedTuple):
         labels: everything budgets may match, the project among them.
         claims: one for each budget that matches.
         may_be_unmatched: whether it may pass when no budget is in force for it.
+        holds: when it may be reserved; before and after, its windows or its price may be others.
         budgets: digest of the budgets that the claims come from.
     """
 
@@ -109,6 +110,7 @@ class Order(NamedTuple):
     labels: Mapping[str, str]
     claims: tuple[Claim, ...]
     may_be_unmatched: bool
+    holds: Period
     budgets: str
 
 
@@ -194,7 +196,7 @@ class Alert(NamedTuple):
         used: what is held and spent of it now.
         currency: of both.
         window_end: when its window ends, UTC.
-        reservation_id: what brought it about.
+        reservation_id: what brought it about; None: a change of the budgets or an opening balance.
     """
 
     kind: str
@@ -205,7 +207,7 @@ class Alert(NamedTuple):
     used: Decimal
     currency: str
     window_end: datetime
-    reservation_id: str
+    reservation_id: str | None
 
 
 class Reserved(NamedTuple):
@@ -261,14 +263,36 @@ class Refused(NamedTuple):
         return bool(self.shortfalls) and all(each.may_cap for each in self.shortfalls)
 
 
+class Revision(NamedTuple):
+    """Budgets as a ledger keeps them.
+
+    Attributes:
+        digest: of the document, as whoever installed it computed it.
+        document: the budgets as JSON.
+    """
+
+    digest: str
+    document: str
+
+
 class Outdated(NamedTuple):
     """The answer to an order whose budgets are no longer those of the ledger; nothing of it is kept.
 
     Attributes:
-        document: the budgets that are installed now.
+        revision: the budgets that are installed now.
     """
 
-    document: str
+    revision: Revision
+
+
+class Mistimed(NamedTuple):
+    """The answer to an order that does not hold at the ledger's instant; nothing of it is kept.
+
+    Attributes:
+        now: that instant, UTC.
+    """
+
+    now: datetime
 
 
 class Change(NamedTuple):

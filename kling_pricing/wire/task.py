@@ -40,13 +40,15 @@ class Task(NamedTuple):
 
 
 def exact(value: Any, field: str, wire_format: str) -> Decimal | None:
-    """A number of a response: an int or plain text, never a float.
+    """A number of a response: a `Decimal`, an int or plain text, never a float.
 
     Raises:
         WireFormatError: it is something else; the field is named.
     """
     if value is None or value == "":
         return None
+    if isinstance(value, Decimal) and value.is_finite() and 0 <= value < _MOST:
+        return value
     if (isinstance(value, str) and _AMOUNT.fullmatch(value)) or (type(value) is int and 0 <= value < _MOST):
         return Decimal(value)
     raise WireFormatError(

@@ -11,12 +11,14 @@ from pathlib import Path
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import IdempotencyError, LedgerError, ReservationStateError
 from kling_pricing.ledger.records import (
+    Alert,
     Basis,
     Bucket,
     Candidate,
     Change,
     Claim,
     Entry,
+    Mistimed,
     Observation,
     Order,
     Outdated,
@@ -24,6 +26,7 @@ from kling_pricing.ledger.records import (
     Refused,
     Reservation,
     Reserved,
+    Revision,
 )
 from kling_pricing.ledger.sqlite import balances, reservations, revisions
 from kling_pricing.ledger.sqlite.balances import Move
@@ -34,6 +37,15 @@ from kling_pricing.money import from_nanos, plain
 
 def _new_id() -> str:
     return os.urandom(16).hex()
+
+
+_REMEDIES = {
+    "reserved": "it was never sent; release it",
+    "dispatching": "it was sent and may be running; say that the provider refused it, or resolve it",
+    "bound": "the provider accepted it and may charge it; observe its answers, or resolve it",
+    "settled": "it is paid; resolve it as not charged, if that is so",
+}
+"""What to do about a reservation that cannot be released from its state."""
 
 
 class SQLiteLedger:
@@ -49,40 +61,37 @@ class SQLiteLedger:
 
     # budgets
 
-    def install(self, budgets: BudgetsFile) -> str:
+    def install(self, budgets: BudgetsFile) -> Revision:
         """See `Ledger.install`."""
         with self._file.writing() as db:
-            current = revisions.current(db)
-            if current is not None:
-                return current.document
-            revisions.add(db, budgets, self._clock())
-            return budgets.document
+            return revisions.current(db) or revisions.add(db, budgets, self._clock())
 
-    def installed(self) -> str | None:
+    def installed(self) -> Revision | None:
         """See `Ledger.installed`."""
         with self._file.reading() as db:
-            current = revisions.current(db)
-        return None if current is None else current.document
+            return revisions.current(db)
 
-    def apply(self, budgets: BudgetsFile) -> None:
+    def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
         with self._file.writing() as db:
-            revisions.replace(db, budgets, self._clock())
+            return revisions.replace(db, budgets, self._clock())
 
     # verbs
 
     def reserve(
         self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
-    ) -> Reserved | Refused | Outdated:
+    ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         with self._file.writing() as db:
             now = self._clock()
             if not revisions.is_in_force(db, order.budgets):
-                return Outdated(revisions.in_force(db).document)
+                return Outdated(revisions.in_force(db))
             reservations.expire(db, now)
             before = reservations.last_attempt(db, order, now)
             if before is not None and before.state == reservations.UNSENT:
                 return Reserved(before, replayed=True, alerts=())
+            if not order.holds.start <= now < order.holds.end:
+                return Mistimed(now)
             rooms = balances.rooms(db, order.claims, now)
             if not rooms and not order.may_be_unmatched:
                 return Refused(())
@@ -94,17 +103,17 @@ class SQLiteLedger:
             made = reservations.insert(
                 db, order, chosen, reservation, order.key, attempt, now, now + expires_after
             )
-            moves = [Move(room.bucket, chosen.amounts[room.place], 0) for room in rooms]
+            moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
             db.executemany(
                 "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
                 [
-                    (reservation, room.bucket, chosen.amounts[room.place], text(room.claim.rate))
-                    for room in rooms
+                    (reservation, move.bucket, move.held, text(room.claim.rate))
+                    for move, room in zip(moves, rooms, strict=True)
                 ],
             )
             balances.enter(db, now, "reserve", reservation, moves, None)
             watched = [move for move, room in zip(moves, rooms, strict=True) if room.claim.alerts]
-            alerts = balances.threshold_alerts(db, watched, reservation, now)
+            alerts = balances.threshold_alerts(db, balances.risen(watched), reservation, now)
             return Reserved(made, replayed=False, alerts=alerts)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
@@ -127,7 +136,11 @@ class SQLiteLedger:
                 reservations.expire(db, now)
                 found = reservations.get(db, reservation_id, now)
         raise reservations.wrong_state(
-            found, "dispatched", "its payload is given out once, and only while it is reserved"
+            found,
+            "dispatched",
+            "it was not dispatched in time; admit it again"
+            if found.reason == "expired"
+            else "its payload is given out once, and only while it is reserved",
         )
 
     def bind(self, ref: Ref, task_id: str) -> Change:
@@ -143,7 +156,7 @@ class SQLiteLedger:
             found = reservations.get(db, ref, now)
             if found.state == reservations.UNSENT:
                 raise reservations.wrong_state(found, "put in doubt", "it was never sent; release it")
-            if found.state != "dispatching":
+            if found.state != "dispatching" or (found.in_doubt and found.reason == reason):
                 return found
             db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, found.id))
             balances.enter(db, now, "doubt", found.id, (), reason)
@@ -157,12 +170,7 @@ class SQLiteLedger:
             if found.state == "released":
                 return found
             if found.state not in states:
-                remedy = (
-                    "it is paid"
-                    if found.state == "settled"
-                    else "it was sent and may be running: say that the provider refused it, or resolve it"
-                )
-                raise reservations.wrong_state(found, "released", remedy)
+                raise reservations.wrong_state(found, "released", _REMEDIES[found.state])
             return reservations.release(db, found, reason, "release", now)
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
@@ -203,25 +211,27 @@ class SQLiteLedger:
             found = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
             if found is None:
                 return None
+            problem: LedgerError
             if found.provider != seen.provider:
-                raise LedgerError(
+                problem = LedgerError(
                     f"reservation {found.id} is of provider {found.provider}, the answer of {seen.provider}; "
                     "name the one that answered"
                 )
-            if found.task_id == seen.task_id:
+            elif found.task_id == seen.task_id:
                 return reservations.take_up(db, found, seen, now) if added.rowcount else Change(found)
-            try:
-                return reservations.bind(db, found, seen.task_id, now)
-            except ReservationStateError as error:
-                problem = error  # which changed nothing; what was seen is kept: it may be billed
-        raise problem
+            else:
+                try:
+                    return reservations.bind(db, found, seen.task_id, now)
+                except ReservationStateError as error:
+                    problem = error
+        raise problem  # after what was seen is kept: it may be billed
 
     def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
         """See `Ledger.record`."""
         with self._file.writing() as db:
             now = self._clock()
             if not revisions.is_in_force(db, order.budgets):
-                return Outdated(revisions.in_force(db).document)
+                return Outdated(revisions.in_force(db))
             found = reservations.find(db, (order.provider, task_id), now)
             if found is not None:
                 if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
@@ -240,27 +250,26 @@ class SQLiteLedger:
                 " dispatched_at = created_at, closed_at = ? WHERE id = ?",
                 (task_id, written(now), reservation),
             )
-            moves = [Move(room.bucket, 0, spent.amounts[room.place]) for room in rooms]
+            moves = [Move(balances.opened(db, room), 0, spent.amounts[room.place]) for room in rooms]
             db.executemany(
                 "INSERT INTO reservation_line (reservation, bucket, held, spent, rate) VALUES (?, ?, 0, ?, ?)",
                 [
-                    (reservation, room.bucket, spent.amounts[room.place], text(room.claim.rate))
-                    for room in rooms
+                    (reservation, move.bucket, move.spent, text(room.claim.rate))
+                    for move, room in zip(moves, rooms, strict=True)
                 ],
             )
             balances.enter(db, now, "record", reservation, moves, None)
-            return Change(
-                reservations.get(db, reservation, now), balances.threshold_alerts(db, moves, reservation, now)
-            )
+            alerts = balances.threshold_alerts(db, balances.risen(moves), reservation, now)
+            return Change(reservations.get(db, reservation, now), alerts)
 
-    def open_bucket(self, claim: Claim, spent: int) -> None:
+    def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
         with self._file.writing() as db:
             now = self._clock()
             rooms = balances.rooms(db, [claim], now)
             if not rooms:
                 raise LedgerError(f"budget {claim.budget} has no window that is open now")
-            bucket = rooms[0].bucket
+            bucket = balances.opened(db, rooms[0])
             opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
             if opened.fetchone():
                 raise IdempotencyError(
@@ -268,6 +277,7 @@ class SQLiteLedger:
                     "book what else was spent with record"
                 )
             balances.enter(db, now, "opening", None, [Move(bucket, 0, spent)], None)
+            return balances.threshold_alerts(db, [bucket], None, now)
 
     # reading
 

@@ -18,18 +18,22 @@ from kling_pricing.ledger.sqlite.values import (
     written,
 )
 from kling_pricing.money import from_nanos, multiply, plain
+from kling_pricing.windows import Period
 
 
 class Room(NamedTuple):
-    """A bucket as a transaction finds it, and the place of the claim on it."""
+    """A bucket as a transaction finds it, and the place of the claim on it.
+
+    `bucket` is its row; None: nothing was ever counted in it, and it has none yet.
+    """
 
     place: int
     claim: Claim
-    bucket: int
+    period: Period
+    bucket: int | None
     cap: int
     held: int
     spent: int
-    window_end: str
 
     @property
     def available(self) -> int:
@@ -51,33 +55,42 @@ class Move(NamedTuple):
 
 
 def rooms(db: sqlite3.Connection, claims: Iterable[Claim], at: datetime) -> list[Room]:
-    """The buckets that claims speak of, made where they are needed for the first time."""
+    """The buckets that claims speak of; of a claim whose only window does not lie around the instant, none."""
     found = []
     for place, claim in enumerate(claims):
         period = next((each for each in claim.periods if each.start <= at < each.end), None)
         if period is None:
             continue
-        named = (claim.budget, claim.definition, object_text(claim.labels), written(period.start))
         row = db.execute(
-            "SELECT id, cap, held, spent, window_end FROM bucket"
+            "SELECT id, cap, held, spent FROM bucket"
             " WHERE budget = ? AND definition = ? AND labels = ? AND window_start = ?",
-            named,
+            (claim.budget, claim.definition, object_text(claim.labels), written(period.start)),
         ).fetchone()
-        if row is None:
-            row = db.execute(
-                "INSERT INTO bucket"
-                " (budget, definition, labels, window_start, window_end, currency, cap, alerts)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id, cap, held, spent, window_end",
-                (
-                    *named,
-                    written(period.end),
-                    claim.currency,
-                    claim.cap,
-                    alert_texts(claim.alerts),
-                ),
-            ).fetchone()
-        found.append(Room(place, claim, *row))
+        found.append(Room(place, claim, period, *(row or (None, claim.cap, 0, 0))))
     return found
+
+
+def opened(db: sqlite3.Connection, room: Room) -> int:
+    """The row of a bucket, made now if it has none."""
+    if room.bucket is not None:
+        return room.bucket
+    claim = room.claim
+    made: tuple[int] = db.execute(
+        "INSERT INTO bucket"
+        " (budget, definition, labels, window_start, window_end, currency, cap, alerts)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            claim.budget,
+            claim.definition,
+            object_text(claim.labels),
+            written(room.period.start),
+            written(room.period.end),
+            claim.currency,
+            claim.cap,
+            alert_texts(claim.alerts),
+        ),
+    ).fetchone()
+    return made[0]
 
 
 def choose(rooms: Sequence[Room], candidates: Sequence[Candidate]) -> Candidate | None:
@@ -101,7 +114,7 @@ def shortfalls(rooms: Iterable[Room], candidate: Candidate) -> tuple[Shortfall, 
             room.available,
             room.claim.max_request,
             room.claim.currency,
-            instant(room.window_end),
+            room.period.end,
             room.claim.may_cap,
         )
         for room in rooms
@@ -135,35 +148,43 @@ def enter(
 
 
 def threshold_alerts(
-    db: sqlite3.Connection, moves: Iterable[Move], reservation: str, now: datetime
+    db: sqlite3.Connection, buckets: Iterable[int], reservation: str | None, now: datetime
 ) -> tuple[Alert, ...]:
-    """The thresholds of buckets reached for the first time; each is written down, so that it alerts once."""
+    """The thresholds of buckets reached for the first time; each is written down, so that it alerts once.
+
+    A threshold is a part of a cap, so another cap has other thresholds.
+    """
     found: list[Alert] = []
-    for bucket, held, spent in moves:
-        if held + spent <= 0:
-            continue
+    for bucket in buckets:
         row = db.execute("SELECT alerts, cap, held + spent FROM bucket WHERE id = ?", (bucket,)).fetchone()
         parts, cap, used = row
         found += [
             _made_alert(db, "threshold", bucket, part, reservation)
             for part in alert_parts(parts)
-            if used >= multiply(part, cap) and _alert(db, bucket, plain(part), reservation, now)
+            if used > 0
+            and used >= multiply(part, cap)
+            and _alert(db, bucket, f"{plain(part)} of {plain(from_nanos(cap))}", reservation, now)
         ]
     return tuple(found)
 
 
+def risen(moves: Iterable[Move]) -> list[int]:
+    """The buckets of which more is used than before."""
+    return [move.bucket for move in moves if move.held + move.spent > 0]
+
+
 def overrun_alerts(
-    db: sqlite3.Connection, moves: Iterable[Move], reservation: str, now: datetime
+    db: sqlite3.Connection, moves: Iterable[Move], billed: Decimal, reservation: str, now: datetime
 ) -> tuple[Alert, ...]:
-    """The alerts of a bill above what was reserved, once for each bucket."""
+    """The alerts of a bill above what was reserved, once for each bucket and amount."""
     return tuple(
         _made_alert(db, "overrun", move.bucket, None, reservation)
         for move in moves
-        if _alert(db, move.bucket, f"overrun {reservation}", reservation, now)
+        if _alert(db, move.bucket, f"{plain(billed)} billed for {reservation}", reservation, now)
     )
 
 
-def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str, now: datetime) -> bool:
+def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str | None, now: datetime) -> bool:
     """Writes an alert down; False: it was there before."""
     return (
         db.execute(
@@ -176,7 +197,7 @@ def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str, n
 
 
 def _made_alert(
-    db: sqlite3.Connection, kind: str, bucket: int, threshold: Decimal | None, reservation: str
+    db: sqlite3.Connection, kind: str, bucket: int, threshold: Decimal | None, reservation: str | None
 ) -> Alert:
     budget, labels, cap, used, currency, window_end = db.execute(
         "SELECT budget, labels, cap, held + spent, currency, window_end FROM bucket WHERE id = ?", (bucket,)

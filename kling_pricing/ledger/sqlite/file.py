@@ -54,6 +54,8 @@ class SQLiteFile:
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
         self._lock_file: int | None = None
+        self._in_use = False
+        self._place: tuple[int, int] | None = None
         with _forking:
             _files.add(self)
 
@@ -68,9 +70,10 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be written.
         """
-        with self._mutex, self._errors():
+        with self._alone(), self._errors():
             connection = self._opened()
             with self._turn():
+                self._ensure_in_place()
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                     yield connection
@@ -86,8 +89,9 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
-        with self._mutex, self._errors():
+        with self._alone(), self._errors():
             connection = self._opened()
+            self._ensure_in_place()
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -96,18 +100,21 @@ class SQLiteFile:
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is needed again."""
-        with self._mutex:
-            if self._connection is not None:
-                self._connection.close()
-            if self._lock_file is not None:
-                os.close(self._lock_file)
-            self._connection = self._lock_file = None
+        with self._alone():
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+        self._connection = self._lock_file = None
 
     def before_fork(self) -> None:
         """Waits until no thread uses the file, and closes it."""
         self._mutex.acquire()
         if self._connection is not None and not self._connection.in_transaction:
-            self.close()
+            self._close()
 
     def after_fork_in_parent(self) -> None:
         """Lets the threads go on."""
@@ -116,11 +123,43 @@ class SQLiteFile:
     def after_fork_in_child(self) -> None:
         """Forgets the parent's threads, and its connection if there still is one."""
         self._mutex = RLock()
+        self._in_use = False
         if self._connection is not None:
             _inherited[os.path.realpath(self.path)] = self._connection
         if self._lock_file is not None:
             os.close(self._lock_file)  # else this process would keep the parent's lock when the parent dies
         self._connection = self._lock_file = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps out other threads, and what a signal, a finaliser or the clock would do amid a transaction.
+
+        Raises:
+            LedgerUnavailableError: this thread is using the file already.
+        """
+        with self._mutex:
+            if self._in_use:
+                raise self._unavailable(
+                    "it was used from within its own use; do not call the guard from a signal handler, a "
+                    "finaliser or a clock"
+                )
+            self._in_use = True
+            try:
+                yield
+            finally:
+                self._in_use = False
+
+    def _ensure_in_place(self) -> None:
+        """Refuses a file that is no longer the one at its path: another would be counted from zero."""
+        try:
+            found: os.stat_result | None = self.path.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._place:
+            raise self._unavailable(
+                "its file was moved, removed or replaced while in use; stop everything that uses it, put the "
+                "right file there, and start again"
+            )
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -162,9 +201,11 @@ class SQLiteFile:
                 self._prepare(connection)
         except BaseException:
             connection.close()
-            self.close()
+            self._close()
             raise
         self._connection = connection
+        opened = self.path.stat()
+        self._place = opened.st_dev, opened.st_ino
 
     def _opened_lock_file(self) -> int | None:
         if fcntl is None:
@@ -226,12 +267,15 @@ class SQLiteFile:
         with suppress(sqlite3.Error):  # what went wrong first is the thing to report
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+        if connection.in_transaction:  # it would keep the lock, and mix up what comes next
+            connection.close()
+            self._connection = None
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.IntegrityError, OverflowError) as error:
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError, UnicodeError) as error:
             raise LedgerError(
                 f"ledger {self.path}: an amount or a reference is not one that a ledger can keep ({error}); "
                 "nothing was changed"

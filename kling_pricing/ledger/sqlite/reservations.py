@@ -21,7 +21,7 @@ from kling_pricing.ledger.records import (
     Reservation,
     State,
 )
-from kling_pricing.ledger.sqlite.balances import Move, enter, overrun_alerts, threshold_alerts
+from kling_pricing.ledger.sqlite.balances import Move, enter, overrun_alerts, risen, threshold_alerts
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
 from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, object_text, text, written
 from kling_pricing.money import from_nanos, multiply, nanos_up
@@ -254,10 +254,10 @@ def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, 
 
 
 def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
-    """Settles, unless it is settled on a basis at least as strong."""
+    """Settles, unless what it is settled at holds."""
     if found.dispatched_at is None:
         raise wrong_state(found, "settled", "it was never dispatched, so nothing can be billed for it")
-    if found.state == "settled" and not _replaces(found, basis):
+    if found.state == "settled" and not _replaces(found, billed, basis):
         return Change(found)
     held_back = found.state in OPEN
     nanos = nanos_up(billed)
@@ -268,35 +268,35 @@ def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: B
         lines.append((counted, found.id, bucket))
     db.executemany("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = ?", lines)
     db.execute(
-        "UPDATE reservation SET state = 'settled', billed = ?, basis = ?, closed_at = ?, doubted = 0"
-        " WHERE id = ?",
+        "UPDATE reservation SET state = 'settled', billed = ?, basis = ?, closed_at = ?, doubted = 0,"
+        " reason = NULL WHERE id = ?",
         (nanos, basis, written(now), found.id),
     )
     enter(db, now, "settle", found.id, moves, basis)
-    alerts = threshold_alerts(db, moves, found.id, now)
+    alerts = threshold_alerts(db, risen(moves), found.id, now)
     if billed > found.reserved:
-        alerts += overrun_alerts(db, moves, found.id, now)
+        alerts += overrun_alerts(db, moves, billed, found.id, now)
     settled = found._replace(
-        state="settled", billed=from_nanos(nanos), basis=basis, closed_at=now, in_doubt=False
+        state="settled", billed=from_nanos(nanos), basis=basis, closed_at=now, in_doubt=False, reason=None
     )
     return Change(settled, alerts)
 
 
-def _replaces(found: Reservation, basis: Basis) -> bool:
-    """Whether an amount on this basis replaces the one a reservation was settled at; an operator may always."""
-    if found.basis is None:
+def _replaces(found: Reservation, billed: Decimal, basis: Basis) -> bool:
+    """Whether an amount replaces the one a reservation was settled at.
+
+    A stronger basis does, and on the same basis the dearer amount, so that it does not matter which of two
+    answers comes first; an operator may always correct.
+    """
+    if found.basis is None or found.billed is None or basis == "operator":
         return True
-    return basis == "operator" or BASES.index(basis) > BASES.index(found.basis)
+    stronger = BASES.index(basis) - BASES.index(found.basis)
+    return stronger > 0 or (stronger == 0 and billed > found.billed)
 
 
 def disagrees(found: Reservation, billed: Decimal, basis: Basis) -> bool:
-    """Whether it is settled at another amount that this one is too weak to replace, though not weaker."""
-    return (
-        found.state == "settled"
-        and found.basis == basis
-        and found.billed != billed
-        and not _replaces(found, basis)
-    )
+    """Whether it is settled at another amount on the same basis, which holds."""
+    return found.basis == basis and found.billed != billed and not _replaces(found, billed, basis)
 
 
 def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int, Decimal | None]]:
@@ -309,7 +309,29 @@ def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int
 
 
 def expire(db: sqlite3.Connection, now: datetime) -> None:
-    """Releases what was reserved and not dispatched in time: it is certainly unsent."""
-    unsent = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"
-    for (reservation,) in db.execute(unsent, (written(now),)).fetchall():
-        release(db, get(db, reservation, now), "expired", "expire", now)
+    """Releases what was reserved and not dispatched in time: it is certainly unsent.
+
+    However many there are, it takes the same few statements.
+    """
+    at = written(now)
+    late = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"
+    if db.execute(f"{late} LIMIT 1", (at,)).fetchone() is None:
+        return
+    db.execute(
+        "UPDATE bucket SET held = held - freed FROM (SELECT bucket AS id, sum(held) AS freed"  # noqa: S608
+        f" FROM reservation_line WHERE reservation IN ({late}) GROUP BY bucket) AS line"
+        " WHERE bucket.id = line.id",
+        (at,),
+    )
+    db.execute(
+        "INSERT INTO journal (at, kind, reservation, bucket, held_delta, detail)"  # noqa: S608
+        " SELECT ?1, 'expire', late.id, line.bucket, -ifnull(line.held, 0), 'expired'"
+        f" FROM ({late.replace('?', '?1')}) AS late"
+        " LEFT JOIN reservation_line AS line ON line.reservation = late.id",
+        (at,),
+    )
+    db.execute(
+        "UPDATE reservation SET state = 'released', reason = 'expired', closed_at = ?1"
+        " WHERE state = 'reserved' AND deadline <= ?1",
+        (at,),
+    )

@@ -5,23 +5,16 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.claims import claim
-from kling_pricing.ledger.records import Reservation
+from kling_pricing.ledger.records import Alert, Reservation, Revision
 from kling_pricing.ledger.sqlite import balances, reservations
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.values import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
-
-
-class Revision(NamedTuple):
-    """The budgets in force."""
-
-    digest: str
-    document: str
+from kling_pricing.windows import FOREVER
 
 
 def current(db: sqlite3.Connection) -> Revision | None:
@@ -48,17 +41,21 @@ def in_force(db: sqlite3.Connection) -> Revision:
     return found
 
 
-def add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None:
+def add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
     """Installs budgets."""
     db.execute(
         "INSERT INTO budget_revision (digest, document, installed_at) VALUES (?, ?, ?)",
         (budgets.digest, budgets.document, written(now)),
     )
     balances.enter(db, now, "revision", None, (), budgets.digest)
+    return Revision(budgets.digest, budgets.document)
 
 
-def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None:
+def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tuple[Alert, ...]:
     """Installs budgets in place of those in force.
+
+    Returns:
+        The alerts of thresholds that are reached by what was counted before.
 
     Raises:
         BudgetError: a budget of the same name counts otherwise, and does not carry over what was counted.
@@ -66,11 +63,12 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
     before = current(db)
     if before is None:
         add(db, budgets, now)
-        return
+        return ()
     if before.digest == budgets.digest:
-        return
+        return ()
     in_force = {budget.name for budget in budgets_from_document(before.document).budgets}
     counted = _definitions(db)
+    alerts: list[Alert] = []
     for budget in budgets.budgets:
         old = counted.get(budget.name, budget.definition)
         if budget.name not in in_force or old != budget.definition:
@@ -81,8 +79,9 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
                     f"budget {budget.name} has another match, window, zone or currency than before; give it "
                     "another name, or say carry_over: true, so that it counts what was spent until now"
                 )
-        db.execute(
-            "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?",
+        changed = db.execute(
+            "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?"
+            " RETURNING id",
             (
                 nanos_up(budget.cap),
                 alert_texts(budget.alerts),
@@ -90,8 +89,10 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> None
                 budget.definition,
                 written(now),
             ),
-        )
+        ).fetchall()
+        alerts += balances.threshold_alerts(db, [bucket for (bucket,) in changed], None, now)
     add(db, budgets, now)
+    return tuple(alerts)
 
 
 def _definitions(db: sqlite3.Connection) -> dict[str, str]:
@@ -106,7 +107,11 @@ def _definitions(db: sqlite3.Connection) -> dict[str, str]:
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
     """Counts in a budget's buckets what the ledger holds of requests it matches, in windows not yet over."""
-    rows = db.execute(f"{reservations.SELECT} ORDER BY created_at, rowid").fetchall()
+    current = budget.period(now)
+    rows = db.execute(
+        f"{reservations.SELECT} WHERE created_at >= ? ORDER BY created_at, rowid",
+        (written(FOREVER.start if current is None else current.start),),
+    ).fetchall()
     for row in rows:
         found = reservations.from_row(row, now)
         own = budget.bucket_labels(found.labels)
@@ -138,6 +143,7 @@ def _carry(
     """Adds a line of one reservation to one bucket, unless it has it."""
     wanted = claim(budget, own, rate, found.created_at)
     (room,) = balances.rooms(db, [wanted], found.created_at)
+    bucket = balances.opened(db, room)
     counted = [
         nanos_up(amount if rate is None else multiply(amount, rate))
         for amount in (found.reserved, found.billed or Decimal(0))
@@ -145,8 +151,8 @@ def _carry(
     added = db.execute(
         "INSERT OR IGNORE INTO reservation_line (reservation, bucket, held, spent, rate)"
         " VALUES (?, ?, ?, ?, ?)",
-        (found.id, room.bucket, *counted, text(rate)),
+        (found.id, bucket, *counted, text(rate)),
     )
     if added.rowcount:
         held = counted[0] if found.state in reservations.OPEN else 0
-        balances.enter(db, now, "carry_over", found.id, [Move(room.bucket, held, counted[1])], None)
+        balances.enter(db, now, "carry_over", found.id, [Move(bucket, held, counted[1])], None)

@@ -2,7 +2,7 @@
 
 Amounts are whole nanos (billionths of a unit of their currency), instants ISO 8601 in UTC with six decimals, so
 that they sort as text; labels and changes are JSON objects with sorted keys.
-Nothing here can hold a prompt, a URL or an API key.
+No payload is kept; `keeping` says what else is not.
 """
 
 from __future__ import annotations
