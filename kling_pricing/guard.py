@@ -474,15 +474,12 @@ class BudgetGuard:
 
         Args:
             ref: the reservation.
-            outcome: `charged` settles it, `not_charged` gives the money back; what is settled already is
-                corrected, on the basis `operator`.
+            outcome: `charged` settles it, `not_charged` gives the money back.
             amount: what was charged; None: what was quoted.
 
         Raises:
-            ReservationStateError: it was never dispatched.
+            ReservationStateError: it was never dispatched, or was settled meanwhile and is said to be not charged.
         """
-        if outcome == "not_charged" and self.reservation(ref).state == "settled":
-            return self.settle(ref, 0, basis="operator")
         if outcome == "charged":
             return self.settle(ref, amount, basis="operator")
         if outcome != "not_charged":

@@ -584,9 +584,12 @@ def test_a_person_can_resolve_doubt(
 
 
 def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
-    """Not charged after all: the money is free again, and the basis is the operator's word."""
+    """Not by resolving, which might be meant for what it was before, but by settling it at nothing."""
     guard = open_guard()
-    found = guard.resolve(guard.settle(bound(guard)), "not_charged")
+    found = guard.settle(bound(guard))
+    with pytest.raises(ReservationStateError, match="settle it at 0 on the basis operator"):
+        guard.resolve(found, "not_charged")
+    found = guard.settle(found, 0, basis="operator")
     assert (found.state, found.billed, found.basis) == ("settled", ZERO, "operator")
 
 

@@ -441,8 +441,6 @@ class Model:
     def resolve(self, job: Job, outcome: str, amount: int | None) -> None:
         if outcome == "charged":
             self.settle(job, amount, "operator")
-        elif job.state == "settled":
-            self.settle(job, 0, "operator")
         else:
             self.release(job, "dispatching", "bound")
 

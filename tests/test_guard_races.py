@@ -141,7 +141,9 @@ def test_alerts_fire_once_for_each_bucket_and_threshold(crew: Crew, ledger: str,
         + [("each", json.dumps({"user": who}), part) for who in USERS for part in ("0.25", "1")]
     )
     journal = [entry for entry in guard.journal() if entry.kind == "alert"]
-    assert sorted((entry.budget, json.dumps(entry.labels), entry.detail) for entry in journal) == fired
+    assert fired == sorted(
+        (entry.budget, json.dumps(entry.labels), str(entry.detail).split()[0]) for entry in journal
+    )
     guard.verify()
 
 
@@ -202,7 +204,7 @@ def test_nothing_is_lost_when_processes_are_killed(
     assert set(dispatched.values()) == {1}
     known = {job.task_id for job in jobs.values()} | {seen.task_id for seen in guard.unmatched()}
     assert {task for word, _, *tasks in lines if word == "observed" for task in tasks} <= known
-    alerted = Counter((e.budget, e.detail) for e in guard.journal() if e.kind == "alert")
+    alerted = Counter((e.budget, str(e.detail).split()[0]) for e in guard.journal() if e.kind == "alert")
     assert alerted["everyone", "0.5"] == 1
     assert set(alerted.values()) == {1}
 

@@ -187,7 +187,7 @@ def in_doubt_command(ledger: str, as_json: bool) -> None:
 def resolve_command(ref: Ref, charged: bool | None, amount: str | None, ledger: str, as_json: bool) -> None:
     """Decide what became of reservation REF, which was sent, on the word of whoever looked it up.
 
-    REF is its id, or PROVIDER:TASK_ID. What is settled already is corrected.
+    REF is its id, or PROVIDER:TASK_ID. What is settled already is corrected with `settle --basis operator`.
     """
     if charged is None:
         raise click.UsageError("give --charged or --not-charged")

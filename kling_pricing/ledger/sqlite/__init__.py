@@ -43,7 +43,7 @@ _REMEDIES = {
     "reserved": "it was never sent; release it",
     "dispatching": "it was sent and may be running; say that the provider refused it, or resolve it",
     "bound": "the provider accepted it and may charge it; observe its answers, or resolve it",
-    "settled": "it is paid; resolve it as not charged, if that is so",
+    "settled": "it is paid; if it was not charged after all, settle it at 0 on the basis operator",
 }
 """What to do about a reservation that cannot be released from its state."""
 
