@@ -478,7 +478,7 @@ class BudgetGuard:
             amount: what was charged; None: what was quoted.
 
         Raises:
-            ReservationStateError: it was never dispatched, or was settled meanwhile and is said to be not charged.
+            ReservationStateError: it was never dispatched, or is settled and said to be not charged.
         """
         if outcome == "charged":
             return self.settle(ref, amount, basis="operator")
