@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerUnavailableError
@@ -169,19 +169,39 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     """Opens a ledger.
 
     Args:
-        url: `sqlite:///spend.db` (a file of the working folder) or `sqlite:////srv/spend.db`.
+        url: `sqlite:///spend.db` (a file of the working folder), `sqlite:////srv/spend.db`, or
+            `postgresql://user@host/database` with whatever libpq understands, and `pool_size` and `wait_s`.
         clock: tells the instant, with a time zone.
 
     Raises:
         LedgerUnavailableError: the URL names no ledger that is known here.
     """
     scheme, separator, rest = url.partition("://")
+    if scheme in {"postgresql", "postgres"} and separator:
+        server: Ledger = _store("postgres", needs="psycopg").PostgresLedger(url, clock)
+        return server
     names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
     if scheme == "sqlite" and separator and names_a_file:
         path = Path(rest[1:]).absolute()  # the same file wherever the process goes
-        ledger: Ledger = import_module("kling_pricing.ledger.sqlite").SQLiteLedger(path, clock)
+        ledger: Ledger = _store("sqlite", needs="sqlite3").SQLiteLedger(path, clock)
         return ledger
     raise LedgerUnavailableError(
-        f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, or "
-        "sqlite:////srv/spend.db for one elsewhere"
+        f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, "
+        "sqlite:////srv/spend.db for one elsewhere, or postgresql://user@host/database"
     )
+
+
+def _store(name: str, *, needs: str) -> Any:
+    """The module of a kind of store.
+
+    Raises:
+        LedgerUnavailableError: what it needs is not installed.
+    """
+    try:
+        return import_module(f"kling_pricing.ledger.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {needs, f"{needs}_pool"}:
+            raise
+        raise LedgerUnavailableError(
+            f"a ledger in {name} needs {error.name}, which is not installed: pip install 'kling-pricing[{name}]'"
+        ) from error
