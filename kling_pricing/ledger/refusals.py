@@ -111,6 +111,5 @@ def no_window(budget: str) -> LedgerError:
 def opened(budget: str) -> IdempotencyError:
     """A window has its opening balance."""
     return IdempotencyError(
-        f"this window of budget {budget} has its opening balance already; "
-        "book what else was spent with record"
+        f"this window of budget {budget} has its opening balance already; book what else was spent with record"
     )

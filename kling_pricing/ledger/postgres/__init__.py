@@ -160,14 +160,14 @@ class PostgresLedger:
     def verify(self) -> None:
         """See `Ledger.verify`."""
         problems = [
-            f"{subject}: {what} is {plain(from_nanos(int(kept)))}, the journal says {plain(from_nanos(int(journal)))}"
+            f"{subject}: {what} is {_amount(kept)}, the journal says {_amount(journal)}"
             for subject, what, kept, journal in self._server.rows("differences")
         ]
         if problems:
             shown = "; ".join(problems[:10])
             raise LedgerError(
-                f"ledger {self._server.name}: {len(problems)} differences between journal and balances: {shown}; "
-                "stop spending, keep a copy of the database, and restore a backup"
+                f"ledger {self._server.name}: {len(problems)} differences between journal and balances: "
+                f"{shown}; stop spending, keep a copy of the database, and restore a backup"
             )
 
     # inside
@@ -226,6 +226,10 @@ _OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricing
         f"budget {about['budget']} is not in force as the caller knows it; start the guard again"
     ),
 }
+
+
+def _amount(nanos: Decimal) -> str:
+    return plain(from_nanos(int(nanos)))
 
 
 def _array(ref: Ref) -> list[str]:

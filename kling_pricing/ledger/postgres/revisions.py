@@ -57,8 +57,8 @@ def install(server: Server, budgets: BudgetsFile) -> str:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise
         raise BudgetError(
-            f"ledger {server.name} has no budgets yet, and this role may not install any; its administrator does, "
-            "with `kling-pricing ledger init URL` and `kling-pricing budget apply FILE --ledger URL`"
+            f"ledger {server.name} has no budgets yet, and this role may not install any; its administrator "
+            "does, with `kling-pricing ledger init URL` and `kling-pricing budget apply FILE --ledger URL`"
         ) from error
 
 
@@ -83,8 +83,8 @@ def replace(server: Server, budgets: BudgetsFile) -> None:
                     carried.append(budget)
                 elif old != budget.definition:
                     raise BudgetError(
-                        f"budget {budget.name} has another match, window, zone or currency than before; give it "
-                        "another name, or say carry_over: true, so that it counts what was spent until now"
+                        f"budget {budget.name} has another match, window, zone or currency than before; give "
+                        "it another name, or say carry_over: true, so that it counts what was spent until now"
                     )
         _put(at, budgets, carried)
 
@@ -130,7 +130,7 @@ def _put(at: _Revising, budgets: BudgetsFile, carried: Sequence[BudgetEntry] = (
 
 def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> None:
     """Counts in a budget's buckets what the ledger holds of requests it matches, in windows not yet over."""
-    for row in at.rows("reservations", None, None, False, None, None):
+    for row in at.rows("reservations", None, None, "false", None, None):
         found = values.reservation(row)
         own = budget.bucket_labels(found.labels)
         period = budget.period(found.created_at)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from kling_pricing.errors import LedgerError, LedgerUnavailableError
-from kling_pricing.ledger.postgres.server import VERSION, Server, wrong_version
+from kling_pricing.errors import LedgerError
+from kling_pricing.ledger.administration import Info
+from kling_pricing.ledger.postgres.problems import wrong_version
+from kling_pricing.ledger.postgres.server import VERSION, Server
 
 _STEPS = ("tables.sql",)
 """What makes version 1 of nothing, version 2 of version 1, and so on."""
@@ -26,69 +29,16 @@ _TURN = 1263555145
 _Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-class Info(NamedTuple):
-    """What an administrator wants to know of a ledger.
-
-    Attributes:
-        name: database and host.
-        server: version of PostgreSQL.
-        schema_version: of the ledger.
-        revisions: how often budgets were installed.
-        digest: of those in force; None: there are none yet.
-        synchronous_commit: the server's setting.
-        synchronous_standby_names: the server's setting; empty: commits wait for no standby.
-        standbys: how many are connected.
-    """
-
-    name: str
-    server: str
-    schema_version: int
-    revisions: int
-    digest: str | None
-    synchronous_commit: str
-    synchronous_standby_names: str
-    standbys: int
-
-    @property
-    def warnings(self) -> list[str]:
-        """What could be lost although it was acknowledged."""
-        found = []
-        if self.synchronous_commit == "off":
-            found.append(
-                "synchronous_commit is off: guards turn it on for themselves, but what others commit may be lost "
-                "in a crash"
-            )
-        if self.standbys and (not self.synchronous_standby_names or self.synchronous_commit in {"off", "local"}):
-            found.append(
-                "replication is asynchronous: a failover may lose reservations that were acknowledged, and what "
-                "they hold can then be spent twice; set synchronous_standby_names, and synchronous_commit = on"
-            )
-        return found
-
-
-def prepare(url: str, *, create: bool, grant: str | None = None) -> int:
-    """Makes or upgrades the schema of a ledger; of no effect on one that is up to date.
-
-    Args:
-        url: of the database; its role owns the schema, or will.
-        create: whether there need not be a ledger yet.
-        grant: a role that may use guards from then on.
-
-    Returns:
-        The version that there was before; 0: none.
-
-    Raises:
-        LedgerError: there is a schema of that name that is no ledger, or a newer one, or no such role.
-        LedgerUnavailableError: the server cannot be used.
-    """
+def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
+    """See `administration.prepare`."""
     server = Server(url)
 
-    def work(connection: _Connection) -> int:
+    def work(connection: _Connection) -> str:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
             before = _version(connection, server.name)
             if before > VERSION:
-                raise LedgerUnavailableError(wrong_version(server.name, before))
+                raise wrong_version(server.name, before, VERSION)
             if not before and not create:
                 raise LedgerError(
                     f"ledger {server.name}: there is none yet; make it with `kling-pricing ledger init URL`"
@@ -97,7 +47,9 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> int:
                 _upgrade(connection, before)
             if grant is not None:
                 _grant(connection, grant)
-            return before
+        done = "up to date" if before == VERSION else "made" if not before else f"upgraded from {before}"
+        granted = "" if grant is None else f"; role {grant} may use guards"
+        return f"ledger {server.name}: {done}, schema {VERSION}{granted}"
 
     try:
         return server.transaction(work, checked=False)
@@ -106,37 +58,44 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> int:
 
 
 def info(url: str) -> Info:
-    """What there is to know of a ledger and its server.
-
-    Raises:
-        LedgerUnavailableError: the server cannot be used, or has no ledger.
-    """
+    """See `administration.info`."""
     server = Server(url)
 
-    def work(connection: _Connection) -> Info:
-        row = connection.execute(
+    def work(connection: _Connection) -> tuple[Any, ...]:
+        return connection.execute(
             "SELECT kling_pricing.facts(), current_setting('server_version'),"
-            " (SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names'),"
             " (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),"
-            " (SELECT count(*) FROM pg_stat_replication)"
-        ).fetchone()
-        assert row is not None  # noqa: S101 (for the type checker)
-        facts, version, names, commit, standbys = row
-        return Info(
-            server.name,
-            version,
-            facts["schema_version"],
-            facts["revisions"],
-            facts["digest"],
-            commit,
-            names,
-            standbys,
-        )
+            " current_setting('synchronous_standby_names'), (SELECT count(*) FROM pg_stat_replication)"
+        ).fetchall()[0]
 
     try:
-        return server.transaction(work, checked=False)
+        facts, version, commit, names, standbys = server.transaction(work, checked=False)
     finally:
         server.close()
+    shown = {
+        "ledger": server.name,
+        "server": f"PostgreSQL {version}",
+        "schema": str(facts["schema_version"]),
+        "budgets": f"revision {facts['revisions']}, digest {facts['digest'][:16]}"
+        if facts["digest"]
+        else "none yet",
+        "synchronous_commit": commit,
+        "synchronous_standby_names": names or "none",
+        "standbys": str(standbys),
+    }
+    return Info(shown, tuple(_warnings(facts["schema_version"], commit, names, standbys)))
+
+
+def _warnings(version: int, commit: str, names: str, standbys: int) -> Iterator[str]:
+    if version != VERSION:
+        yield f"this version of kling-pricing needs schema {VERSION}: use the version that wrote it, or migrate"
+    if commit == "off":
+        yield "synchronous_commit is off; guards turn it on for themselves, others may lose commits in a crash"
+    if standbys and (not names or commit in {"off", "local"}):
+        yield (
+            "replication is asynchronous: a failover may lose reservations that were acknowledged, and their "
+            "money can then be spent twice; set synchronous_standby_names, and synchronous_commit = on"
+        )
 
 
 def _version(connection: _Connection, name: str) -> int:
@@ -146,15 +105,18 @@ def _version(connection: _Connection, name: str) -> int:
         LedgerError: there is a schema of that name, and it is no ledger.
     """
     row = connection.execute(
-        "SELECT to_regnamespace('kling_pricing') IS NOT NULL, to_regclass('kling_pricing.schema_version') IS NOT NULL"
+        "SELECT to_regnamespace('kling_pricing') IS NOT NULL,"
+        " to_regclass('kling_pricing.schema_version') IS NOT NULL"
     ).fetchone()
     schema, versioned = row or (False, False)
     if not versioned and schema:
         raise LedgerError(
-            f"ledger {name}: it has a schema kling_pricing that is no ledger; drop or rename that, or use another "
-            "database"
+            f"ledger {name}: it has a schema kling_pricing that is no ledger; drop or rename that, or use "
+            "another database"
         )
-    found = connection.execute("SELECT version FROM kling_pricing.schema_version").fetchone() if versioned else None
+    found = (
+        connection.execute("SELECT version FROM kling_pricing.schema_version").fetchone() if versioned else None
+    )
     return found[0] if found else 0
 
 
@@ -175,5 +137,3 @@ def _grant(connection: _Connection, role: str) -> None:
     except psycopg.errors.UndefinedObject as error:
         made = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)).as_string(None)
         raise LedgerError(f"there is no role {role}; make it first: {made} PASSWORD '...'") from error
-
-

@@ -12,8 +12,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import RLock
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -26,6 +25,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.ledger.postgres.problems import explained, first_line, is_lost, unavailable, wrong_version
 from kling_pricing.ledger.postgres.values import loads
 
 VERSION = 1
@@ -52,13 +52,13 @@ _SETTINGS: dict[str, Any] = {
 }
 """So that a server that is gone without a word is noticed; what the URL says comes first."""
 
+_REFUSALS = {"KP001", "KP002"}
+"""Codes of what functions refuse."""
+
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
-_PERMANENT = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied",
-              "not permitted to log in", "could not translate host name")  # fmt: skip
-"""Of what a server, or the look-up of its name, says when a connection is refused for good."""
 
 
-class Refusal(LedgerError):
+class Refusal(LedgerError):  # noqa: N818 (what a verb makes of it ends in Error)
     """A function ended its transaction with a reason, which is put into words where the verb is known.
 
     Attributes:
@@ -78,7 +78,7 @@ class Server:
         parameters = conninfo_to_dict(self._conninfo)
         place = ", ".join(str(parameters[name]) for name in ("host", "port") if parameters.get(name))
         self.name = f"{parameters.get('dbname') or 'default database'} on {place or 'this machine'}"
-        self._user = parameters.get("user") or "this user"
+        self._user = str(parameters.get("user") or "this user")
         self._mutex = RLock()
         self._pool: ConnectionPool[_Connection] | None = None
         self._finalizer: finalize[..., Server] | None = None
@@ -133,18 +133,19 @@ class Server:
                     return work(connection)
             except _CONFLICTS as error:
                 if attempt == _MOST_CONFLICTS - 1:
-                    raise self._unavailable(f"others are in the way all the time ({_first(error)})") from error
+                    problem = f"others are in the way all the time ({first_line(error)}); look at its load"
+                    raise unavailable(self.name, problem) from error
             except (PoolTimeout, TooManyRequests) as error:
                 raise self._exhausted() from error
             except PoolClosed:
                 continue  # another thread closed the ledger; the next use opens it again
             except psycopg.Error as error:
-                if not _is_lost(error) or time.monotonic() > patient_until:
+                if not is_lost(error) or time.monotonic() > patient_until:
                     raise self._explained(error) from error
                 self._drop_broken()
-            # others in the way, or a server that is coming back, are given a moment: longer each time, never alike
+            # a moment for others, or for a server that is coming back: longer each time, and never alike
             time.sleep(random.randrange(1, 2 + min(20 * attempt, 400)) / 1000)  # noqa: S311 (no secret)
-        raise self._unavailable(f"it did not answer in {self.wait_s} s; check that it runs")
+        raise unavailable(self.name, f"it did not answer in {self.wait_s} s; check that it runs")
 
     def close(self) -> None:
         """Closes the connections; they are opened again when they are needed again."""
@@ -186,7 +187,7 @@ class Server:
             facts = connection.execute("SELECT kling_pricing.facts()").fetchone()
             version = facts[0]["schema_version"] if facts else None
         if version != VERSION:
-            raise LedgerUnavailableError(wrong_version(self.name, version))
+            raise wrong_version(self.name, version, VERSION)
 
     def _drop_broken(self) -> None:
         """After a lost connection: the idle ones are probably lost as well."""
@@ -195,69 +196,23 @@ class Server:
         if pool is not None:
             pool.check()
 
-    def _exhausted(self) -> LedgerUnavailableError:
+    def _exhausted(self) -> LedgerError:
         """Why the pool gave no connection: the server does not, or they are all in use."""
         try:
             with psycopg.connect(self._conninfo):
                 pass
         except psycopg.Error as error:
             return self._explained(error)
-        return self._unavailable(
+        return unavailable(
+            self.name,
             f"all {self.pool_size} connections of this process have been in use for {self.wait_s} s; use fewer "
-            f"threads, or write ?pool_size={2 * self.pool_size} behind the URL"
+            f"threads, or write ?pool_size={2 * self.pool_size} behind the URL",
         )
 
     def _explained(self, error: psycopg.Error) -> LedgerError:
-        """What an error of the server means, and what to do."""
-        said = _first(error)
-        if getattr(error, "sqlstate", None) in {"KP001", "KP002"}:
-            raise Refusal(loads(error.diag.message_detail or "{}"))
-        if isinstance(error, errors.InvalidSchemaName | errors.UndefinedFunction | errors.UndefinedTable):
-            return self._unavailable(
-                f"there is no ledger in it ({said}); an administrator makes one with `kling-pricing ledger init URL`"
-            )
-        if isinstance(error, errors.InsufficientPrivilege):
-            return self._unavailable(
-                f"{said}; an administrator lets {self._user} use a guard with "
-                f"`kling-pricing ledger init URL --grant {self._user}`, and does the rest"
-            )
-        if isinstance(error, errors.ReadOnlySqlTransaction):
-            return self._unavailable(
-                "it is read-only: a standby, or default_transaction_read_only is on; name the primary, or every "
-                "host with ?target_session_attrs=read-write"
-            )
-        if isinstance(error, errors.DataError | errors.IntegrityError | errors.InvalidTextRepresentation):
-            return LedgerError(
-                f"ledger {self.name}: an amount or a reference is not one that a ledger can keep ({said}); "
-                "nothing was changed"
-            )
-        if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
-            return self._unavailable(f"{said}; raise statement_timeout or lock_timeout, or find what takes so long")
-        if isinstance(error, errors.DiskFull):
-            return self._unavailable(f"{said}; make room on its disk")
-        if any(sign in str(error) for sign in _PERMANENT):
-            return self._unavailable(f"{said}; check user, password, host and database of the URL")
-        if _is_lost(error):
-            return self._unavailable(
-                f"it cannot be reached, or has gone away ({said}); check that it runs, and host and port of the URL"
-            )
-        return self._unavailable(said)
-
-    def _unavailable(self, problem: str) -> LedgerUnavailableError:
-        return LedgerUnavailableError(f"ledger {self.name}: {problem}; nothing may be spent")
-
-
-def wrong_version(name: str, version: int | None) -> str:
-    """What to say of a schema that is not the one known here."""
-    if version is None or version > VERSION:
-        return (
-            f"ledger {name}: its schema {version} is newer than this version of kling_pricing, which knows "
-            f"{VERSION}; use the version that wrote it; nothing may be spent"
-        )
-    return (
-        f"ledger {name}: its schema {version} is older than this version of kling_pricing, which needs {VERSION}; "
-        "an administrator upgrades it with `kling-pricing ledger migrate URL`; nothing may be spent"
-    )
+        if error.sqlstate in _REFUSALS:
+            return Refusal(loads(error.diag.message_detail or "{}"))
+        return explained(error, self.name, self._user)
 
 
 def _read(url: str) -> tuple[str, int, int]:
@@ -268,13 +223,15 @@ def _read(url: str) -> tuple[str, int, int]:
     for name, default in own.items():
         value = said.pop(name, str(default))
         if not (value.isascii() and value.isdigit() and int(value)):
-            raise LedgerUnavailableError(f"{name} of a ledger's URL must be a whole number from 1 on, got {value!r}")
+            raise LedgerUnavailableError(
+                f"{name} of a ledger's URL must be a whole number from 1 on, got {value!r}"
+            )
         own[name] = int(value)
     try:
         given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(said))))
     except psycopg.Error as error:
         raise LedgerUnavailableError(
-            f"the URL of the ledger cannot be used ({_first(error)}); write postgresql://user@host/database"
+            f"the URL of the ledger cannot be used ({first_line(error)}); write postgresql://user@host/database"
         ) from None
     return make_conninfo(**(_SETTINGS | given)), own["pool_size"], own["wait_s"]
 
@@ -283,26 +240,13 @@ def _configured(connection: _Connection) -> None:
     """A new connection: numbers stay exact, and a commit is on the disk when it is acknowledged."""
     set_json_loads(loads, connection)
     connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
     )
 
 
 def _call(function: str, arguments: int) -> bytes:
     return f"SELECT kling_pricing.{function}({', '.join(['%s'] * arguments)})".encode()
-
-
-def _is_lost(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, or the server is going or coming: another try may find it back."""
-    if any(sign in str(error) for sign in _PERMANENT):
-        return False
-    gone = errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow | errors.TooManyConnections
-    code = error.sqlstate or ""
-    return isinstance(error, gone) or code.startswith("08") or (isinstance(error, psycopg.OperationalError) and not code)
-
-
-def _first(error: Exception) -> str:
-    """The first line of what went wrong: the rest may show what was sent."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 _servers: WeakSet[Server] = WeakSet()
