@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -189,7 +189,7 @@ def with_database(url: str, name: str, user: str | None = None, **options: str) 
     """The URL of another database of a server, perhaps as another user."""
     parts = urlsplit(url)
     host = parts.netloc if user is None else f"{user}@{parts.netloc.rpartition('@')[2]}"
-    query = urlencode(dict(parse_qsl(parts.query)) | options)
+    query = urlencode(dict(parse_qsl(parts.query)) | options, quote_via=quote)
     return urlunsplit(parts._replace(netloc=host, path=f"/{name}", query=query))
 
 

@@ -83,7 +83,9 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kills it, as a loss of power would; its processes notice that it is gone."""
-        os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        running = self.data / "postmaster.pid"
+        os.kill(int(running.read_text().split()[0]), signal.SIGKILL)
+        running.unlink()
 
     def standby(self, folder: Path, name: str) -> "PostgresServer":
         """A copy that follows this server; not started yet."""

@@ -61,7 +61,7 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
     if is_lost(error):
         return unavailable(
             name,
-            f"it cannot be reached, or has gone away ({said}); check that it runs, and host and port of the URL",
+            f"it cannot be reached, or has gone away ({said}); check that it runs, and the URL's host and port",
         )
     return unavailable(name, said)
 

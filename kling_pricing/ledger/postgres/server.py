@@ -8,14 +8,13 @@ Forks: a child process leaves its parent's connections alone, and opens its own.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
 from collections.abc import Callable
 from threading import RLock
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from weakref import WeakSet, finalize
 
 import psycopg
@@ -39,8 +38,6 @@ _MOST_CONFLICTS = 50
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
 _Answer = TypeVar("_Answer")
-
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # what it warns of is raised from here, with a remedy
 
 _SETTINGS: dict[str, Any] = {
     "application_name": "kling-pricing",
@@ -127,12 +124,15 @@ class Server:
             LedgerUnavailableError: the server cannot be used.
         """
         patient_until = time.monotonic() + self.wait_s
-        for attempt in range(_MOST_CONFLICTS):
+        tries = conflicts = 0
+        while True:
+            tries += 1
             try:
                 with self._opened(checked=checked).connection(timeout=self.wait_s) as connection:
                     return work(connection)
             except _CONFLICTS as error:
-                if attempt == _MOST_CONFLICTS - 1:
+                conflicts += 1
+                if conflicts == _MOST_CONFLICTS:
                     problem = f"others are in the way all the time ({first_line(error)}); look at its load"
                     raise unavailable(self.name, problem) from error
             except (PoolTimeout, TooManyRequests) as error:
@@ -144,8 +144,7 @@ class Server:
                     raise self._explained(error) from error
                 self._drop_broken()
             # a moment for others, or for a server that is coming back: longer each time, and never alike
-            time.sleep(random.randrange(1, 2 + min(20 * attempt, 400)) / 1000)  # noqa: S311 (no secret)
-        raise unavailable(self.name, f"it did not answer in {self.wait_s} s; check that it runs")
+            time.sleep(random.randrange(1, 2 + min(20 * tries, 400)) / 1000)  # noqa: S311 (no secret)
 
     def close(self) -> None:
         """Closes the connections; they are opened again when they are needed again."""
@@ -228,7 +227,7 @@ def _read(url: str) -> tuple[str, int, int]:
             )
         own[name] = int(value)
     try:
-        given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(said))))
+        given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(said, quote_via=quote))))
     except psycopg.Error as error:
         raise LedgerUnavailableError(
             f"the URL of the ledger cannot be used ({first_line(error)}); write postgresql://user@host/database"
