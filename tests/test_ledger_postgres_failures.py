@@ -121,7 +121,7 @@ def test_a_revision_whose_answer_was_lost_is_installed_once(guard: BudgetGuard, 
     raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(2), currency="USD")
     proxy.lose_answer_to(b"COMMIT")
     guard.apply([raised])
-    assert (proxy.cuts, story(guard), guard.status()[0].cap) == (1, ["revision"], 2)
+    assert (proxy.cuts, story(guard), guard.status()[0].cap) == (1, ["revision"], Decimal(2))
 
 
 def test_threads_that_all_lose_their_connections_find_new_ones(
@@ -140,18 +140,21 @@ def test_threads_that_all_lose_their_connections_find_new_ones(
 # clients and servers that are killed
 
 USERS = 64
-HOT = Budget(name="hot", match={"project": "hot"}, cap=Decimal(30), currency="USD")
+HOT = Budget(name="hot", match={"project": "hot"}, cap=2 * COST, currency="USD")
 SPREAD = Budget(name="spread", match={"project": "spread", "user": "*"}, cap=Decimal(3), currency="USD")
 
 
 def _spend(url: str, path: Path, seed: int) -> None:
-    """Admits, dispatches, settles and gives back, until it is killed; writes down what was acknowledged."""
+    """Admits, dispatches, settles and gives back, until it is killed; writes down what was acknowledged.
+
+    The hot budget has room for two jobs at a time, so the clients race for it all the time.
+    """
     dice = random.Random(seed)  # noqa: S311 (no secret)
     book = load_price_book()
     guard = BudgetGuard(f"{url}&wait_s=60", book=book)
     acknowledged = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     while True:
-        project = dice.choice(["hot", "spread"])
+        project = dice.choice(["hot", "hot", "spread"])
         key = f"{project}-{dice.randrange(10_000)}"  # another client may use the same
         user = f"u{int(key.partition('-')[2]) % USERS}"
         try:
@@ -161,7 +164,7 @@ def _spend(url: str, path: Path, seed: int) -> None:
             os.write(acknowledged, f"dispatched {admission.reservation_id}\n".encode())
             if dice.random() < 0.1:
                 guard.bind(admission, admission.reservation_id)
-                guard.settle(admission, "0.7")
+                guard.settle(admission, "0" if project == "hot" else "0.1")  # so that the hot one stays hot
                 os.write(acknowledged, f"settled {admission.reservation_id}\n".encode())
             else:
                 guard.refused(admission)
