@@ -236,11 +236,15 @@ def _read(url: str) -> tuple[str, int, int]:
 
 
 def _configured(connection: _Connection) -> None:
-    """A new connection: numbers stay exact, and a commit is on the disk when it is acknowledged."""
+    """A new connection: numbers stay exact, and a commit is on the disk when it is acknowledged.
+
+    What the functions ask is found by a key, whatever the values are, so it is planned once.
+    """
     set_json_loads(loads, connection)
     connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false)"
-        " WHERE current_setting('synchronous_commit') = 'off'"
+        "SELECT set_config('plan_cache_mode', 'force_generic_plan', false),"
+        " CASE current_setting('synchronous_commit')"
+        " WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END"
     )
 
 

@@ -13,6 +13,7 @@ DECLARE
   buckets bigint[];
   held bigint[];
   nothing bigint[];
+  watched boolean;
 BEGIN
   PERFORM lock_key(p_order->>'project', p_order->>'key');
   SELECT * INTO before FROM reservation
@@ -66,16 +67,17 @@ BEGIN
   INTO buckets, held, nothing
   FROM jsonb_array_elements_text(chosen->'amounts') WITH ORDINALITY AS part (amount, place)
   WHERE own[place] IS NOT NULL;
-  PERFORM enter(now, 'reserve', p_id, buckets, held, nothing, NULL);
+  watched := enter(now, 'reserve', p_id, buckets, held, nothing, NULL);
   RETURN jsonb_build_object(
     'reserved', shown(kept, now), 'replayed', false,
-    'alerts', threshold_alerts(now, p_id, buckets, held, nothing)
+    'alerts', CASE WHEN watched THEN threshold_alerts(now, p_id, buckets, held, nothing) ELSE '[]' END
   );
 END $$;
 
 -- Every bucket that does not take these amounts.
-CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RETURNS jsonb LANGUAGE sql AS $$
-  SELECT coalesce(jsonb_agg(jsonb_build_object(
+CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN coalesce(jsonb_agg(jsonb_build_object(
     'budget', name, 'labels', labels, 'requested', amount::bigint, 'available', cap::numeric - held - spent,
     'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap
   ) ORDER BY place), '[]')
@@ -85,5 +87,5 @@ CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RET
     JOIN bucket ON bucket.id = p_buckets[place]
     JOIN budget ON budget.name = bucket.budget
   ) AS asked
-  WHERE cap::numeric - held - spent < amount::bigint OR amount::bigint > max_request
-$$;
+  WHERE cap::numeric - held - spent < amount::bigint OR amount::bigint > max_request;
+END $$;

@@ -100,9 +100,11 @@ CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS
 $$;
 
 CREATE OR REPLACE FUNCTION insert_reservation(
-  p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb,
-  p_at timestamptz, p_deadline timestamptz, OUT kept reservation
-) LANGUAGE sql AS $$
+  p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
+) RETURNS reservation LANGUAGE plpgsql AS $$
+DECLARE
+  kept reservation;
+BEGIN
   INSERT INTO reservation (
     id, project, key, attempt, state, provider, wire_format, model, resolution, tier, quantity, unit, currency,
     expected, reserved, price_table, table_digest, statement_unit, unit_value, failed_tasks, labels, changes,
@@ -114,24 +116,33 @@ CREATE OR REPLACE FUNCTION insert_reservation(
     (p_candidate->>'reserved')::bigint, p_order->>'table', p_order->>'table_digest', p_order->>'statement_unit',
     (p_order->>'unit_value')::numeric, p_order->>'failed_tasks', p_order->'labels', p_candidate->'changes',
     p_order->>'fingerprint', p_at, p_deadline
-  ) RETURNING *
-$$;
+  ) RETURNING * INTO kept;
+  RETURN kept;
+END $$;
 
 -- Balances move only together with the entry that says why. The buckets are locked already.
+-- Returns whether any of them has thresholds.
 CREATE OR REPLACE FUNCTION enter(
   p_now timestamptz, p_kind text, p_reservation text,
   p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  watched boolean;
 BEGIN
   IF coalesce(cardinality(p_buckets), 0) = 0 THEN
     INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
-    RETURN;
+    RETURN false;
   END IF;
-  UPDATE bucket SET held = bucket.held + move.held, spent = bucket.spent + move.spent
-  FROM unnest(p_buckets, p_held, p_spent) AS move (bucket, held, spent) WHERE bucket.id = move.bucket;
+  WITH moved AS (
+    UPDATE bucket SET held = bucket.held + move.held, spent = bucket.spent + move.spent
+    FROM unnest(p_buckets, p_held, p_spent) AS move (bucket, held, spent) WHERE bucket.id = move.bucket
+    RETURNING bucket.alerts <> '{}' AS watched
+  )
+  SELECT bool_or(moved.watched) INTO watched FROM moved;
   INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
   SELECT p_now, p_kind, p_reservation, move.bucket, move.held, move.spent, p_detail
   FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place) ORDER BY place;
+  RETURN watched;
 END $$;
 
 -- Alerts.
