@@ -13,6 +13,7 @@ DECLARE
   buckets bigint[];
   held bigint[];
   nothing bigint[];
+  rates numeric[];
   watched boolean;
 BEGIN
   PERFORM lock_key(p_order->>'project', p_order->>'key');
@@ -44,29 +45,33 @@ BEGIN
   IF array_remove(own, NULL) = '{}' AND NOT (p_order->>'may_be_unmatched')::boolean THEN
     RETURN jsonb_build_object('refused', jsonb_build_array());
   END IF;
-  FOR candidate IN SELECT jsonb_array_elements(p_candidates) LOOP
-    lacking := without_room(own, candidate->'amounts');
-    IF lacking = '[]' THEN
-      chosen := candidate;
+  chosen := p_candidates->0;
+  lacking := without_room(own, chosen->'amounts');
+  IF lacking <> '[]' THEN
+    chosen := NULL;
+    IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- else one budget that does not cap is enough
+      FOR candidate IN SELECT jsonb_array_elements(p_candidates) OFFSET 1 LOOP
+        IF without_room(own, candidate->'amounts') = '[]' THEN
+          chosen := candidate;
+          EXIT;
+        END IF;
+      END LOOP;
     END IF;
-    -- one budget that does not cap, and has no room for the first, is enough
-    EXIT WHEN chosen IS NOT NULL OR (candidate = p_candidates->0 AND lacking @? '$[*] ? (@.may_cap == false)');
-  END LOOP;
-  IF chosen IS NULL THEN
-    RETURN jsonb_build_object('refused', without_room(own, p_candidates->0->'amounts'));
+    IF chosen IS NULL THEN
+      RETURN jsonb_build_object('refused', lacking);
+    END IF;
   END IF;
 
   kept := insert_reservation(
     p_id, p_order->>'key', coalesce(before.attempt, 0) + 1, p_order, chosen, now, now + p_expires_after
   );
+  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint),
+    array_agg((p_order->'claims'->(place::integer - 1)->>'rate')::numeric ORDER BY place)
+  INTO buckets, held, nothing, rates
+  FROM jsonb_array_elements_text(chosen->'amounts') WITH ORDINALITY AS part (amount, place)
+  WHERE own[place] IS NOT NULL;
   INSERT INTO reservation_line (reservation, bucket, held, rate)
-  SELECT p_id, own[place], amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
-  FROM jsonb_array_elements_text(chosen->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
-  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
-  INTO buckets, held, nothing
-  FROM jsonb_array_elements_text(chosen->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
+  SELECT p_id, line.bucket, line.held, line.rate FROM unnest(buckets, held, rates) AS line (bucket, held, rate);
   watched := enter(now, 'reserve', p_id, buckets, held, nothing, NULL);
   RETURN jsonb_build_object(
     'reserved', shown(kept, now), 'replayed', false,
