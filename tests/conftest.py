@@ -1,15 +1,21 @@
 """What several tests share."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+import psycopg
 import pytest
 from hypothesis import settings
 
 import kling_pricing
 from kling_pricing import PriceBook, load_price_book
+from kling_pricing.ledger.postgres.schema import prepare
+from tests.servers import execute, folder_for_servers, running
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
 settings.load_profile("any machine")
@@ -82,14 +88,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Clock:
-    """A clock that stands still until it is told to go on (or back)."""
+    """A clock that stands still until it is told to go on (or back).
+
+    Attributes:
+        listeners: told of the instant whenever it is set.
+    """
 
     def __init__(self, now: datetime = AT) -> None:
-        self.now = now
+        self._now = now
+        self.listeners: list[Callable[[datetime], None]] = []
 
     def __call__(self) -> datetime:
         """What it shows."""
-        return self.now
+        return self._now
+
+    @property
+    def now(self) -> datetime:
+        """What it shows."""
+        return self._now
+
+    @now.setter
+    def now(self, now: datetime) -> None:
+        self._now = now
+        for listener in self.listeners:
+            listener(now)
 
     def pass_by(self, **time: float) -> None:
         """Lets time pass: `pass_by(minutes=16)`."""
@@ -102,10 +124,82 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty ledger, once for each kind of store."""
-    return f"{request.param}:///{tmp_path}/spend.db"
+@pytest.fixture(scope="session")
+def folder_of_servers() -> Iterator[Path]:
+    """Where PostgreSQL servers are started."""
+    with folder_for_servers() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def postgres_url(folder_of_servers: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL server: that of `KLING_PRICING_TEST_POSTGRES`, or one of the tests' own.
+
+    Where there is none the tests fail: a guard that was not tried on it is not known to work on it.
+    """
+    if given := os.environ.get("KLING_PRICING_TEST_POSTGRES"):
+        yield given
+        return
+    with running(folder_of_servers / "shared", "fsync=off") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a database of the tests' own, as its owner."""
+    name = f"kling_pricing_{os.getpid()}"
+    execute(postgres_url, f"CREATE DATABASE {name}")
+    yield with_database(postgres_url, name)
+    execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_ledger(postgres_database: str) -> str:
+    """The URL of an empty ledger in PostgreSQL, as its owner."""
+    execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
+    prepare(postgres_database, create=True)
+    return postgres_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty ledger, once for each kind of store; it goes by the test's clock, if there is one."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/spend.db"
+        return
+    url: str = request.getfixturevalue("postgres_ledger")
+    if "clock" not in request.fixturenames:
+        yield url
+        return
+    with driven_by(request.getfixturevalue("clock"), url):
+        yield url
+
+
+@contextmanager
+def driven_by(clock: Clock, url: str) -> Iterator[None]:
+    """Makes a clock the one that a ledger in PostgreSQL goes by."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kling_pricing.test_clock (now timestamptz)")
+        connection.execute("INSERT INTO kling_pricing.test_clock VALUES (%s)", [clock.now])
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION kling_pricing.current_instant() RETURNS timestamptz LANGUAGE sql"
+            " AS 'SELECT now FROM kling_pricing.test_clock'"
+        )
+
+        def follow(now: datetime) -> None:
+            connection.execute("UPDATE kling_pricing.test_clock SET now = %s", [now])
+
+        clock.listeners.append(follow)
+        yield
+        clock.listeners.clear()
+
+
+def with_database(url: str, name: str, user: str | None = None, **options: str) -> str:
+    """The URL of another database of a server, perhaps as another user."""
+    parts = urlsplit(url)
+    host = parts.netloc if user is None else f"{user}@{parts.netloc.rpartition('@')[2]}"
+    query = urlencode(dict(parse_qsl(parts.query)) | options, quote_via=quote)
+    return urlunsplit(parts._replace(netloc=host, path=f"/{name}", query=query))
 
 
 def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:

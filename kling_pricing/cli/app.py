@@ -7,6 +7,7 @@ import click
 from kling_pricing import __version__
 from kling_pricing.cli.budgets import budget
 from kling_pricing.cli.compare import compare_command
+from kling_pricing.cli.ledger import ledger
 from kling_pricing.cli.requests import check_command, quote_command
 from kling_pricing.cli.spending import (
     admit_command,
@@ -40,6 +41,7 @@ def app() -> None:
     kling-pricing bind RESERVATION TASK_ID      note the task it became
     kling-pricing observe response.json         settle it by what the provider answers
     kling-pricing in-doubt                      what may be running, and nobody knows
+    kling-pricing ledger init postgresql://...  make a ledger for many machines
 
     Exit codes: 0 done; 1 refused or invalid; 2 bad usage or unreadable input.
     """
@@ -50,6 +52,7 @@ app.add_command(check_command)
 app.add_command(compare_command)
 app.add_command(tables)
 app.add_command(budget)
+app.add_command(ledger)
 for command in (
     admit_command,
     bind_command,

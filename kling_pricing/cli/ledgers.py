@@ -26,7 +26,7 @@ ledger_option = click.option(
     envvar=LEDGER_VARIABLE,
     show_envvar=True,
     required=True,
-    help="The ledger: sqlite:///spend.db is a file of this folder.",
+    help="The ledger: sqlite:///spend.db is a file of this folder, postgresql://... a database.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

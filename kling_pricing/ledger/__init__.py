@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerUnavailableError
@@ -176,7 +176,8 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     """Opens a ledger.
 
     Args:
-        url: `sqlite:///spend.db` (a file of the working folder) or `sqlite:////srv/spend.db`.
+        url: `sqlite:///spend.db` (a file of the working folder), `sqlite:////srv/spend.db`, or
+            `postgresql://user@host/database` with whatever libpq understands, and `pool_size` and `wait_s`.
         clock: tells the instant, with a time zone.
 
     Raises:
@@ -184,13 +185,39 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     """
     if not isinstance(url, str):
         raise LedgerUnavailableError(f"a ledger is named by a URL such as sqlite:///spend.db, got {url!r}")
+    if is_on_a_server(url):
+        server: Ledger = store("postgres").PostgresLedger(url, clock)
+        return server
     scheme, separator, rest = url.partition("://")
     names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
     if scheme == "sqlite" and separator and names_a_file:
         path = Path(rest[1:]).absolute()  # the same file wherever the process goes
-        ledger: Ledger = import_module("kling_pricing.ledger.sqlite").SQLiteLedger(path, clock)
+        ledger: Ledger = store("sqlite").SQLiteLedger(path, clock)
         return ledger
     raise LedgerUnavailableError(
-        f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, or "
-        "sqlite:////srv/spend.db for one elsewhere"
+        f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, "
+        "sqlite:////srv/spend.db for one elsewhere, or postgresql://user@host/database"
     )
+
+
+def is_on_a_server(url: str) -> bool:
+    """Whether a URL names a ledger in PostgreSQL."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def store(name: str, part: str | None = None) -> Any:
+    """The module of a kind of store, or a part of it: loaded only where it is used.
+
+    Raises:
+        LedgerUnavailableError: what it needs is not installed.
+    """
+    module = f"kling_pricing.ledger.{name}"
+    try:
+        return import_module(module if part is None else f"{module}.{part}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(__name__):
+            raise
+        raise LedgerUnavailableError(
+            f"a ledger in {name} needs {error.name}, which is not installed; "
+            f"pip install 'kling-pricing[{name}]'"
+        ) from error

@@ -1,0 +1,156 @@
+"""How many requests a second a guard on PostgreSQL admits, beside the bare statements that write the same rows.
+
+Run it with::
+
+    .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding_postgres.py
+
+The floor is one transaction of the statements a guard cannot do without, sent one after the other over the same
+kind of connection, as pgbench would: lock the bucket, write reservation, line and journal, move the balance.
+It neither quotes nor checks anything. All take turns on one server, so that a slow moment hits them alike.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for the server of the tests
+
+from kling_pricing import Budget, BudgetGuard
+from kling_pricing.guard import apply_budgets
+from kling_pricing.ledger.administration import prepare
+from tests.servers import folder_for_servers, running
+
+ROUNDS, TURN_S = 5, 2
+USERS = 64
+PAYLOAD = {
+    "model": "kling-v3",
+    "prompt": "A paper boat crosses a puddle in the rain, seen from just above the water",
+    "duration": 5,
+    "resolution": "1080p",
+    "audio": True,
+}
+BUDGETS = [
+    Budget(name="hot", match={"project": "hot"}, cap=Decimal(1_000_000_000), currency="USD"),
+    Budget(name="spread", match={"project": "spread", "user": "*"}, cap=Decimal(1_000_000_000), currency="USD"),
+]
+STATEMENTS = """\
+BEGIN;
+SELECT cap - held - spent FROM kling_pricing.bucket WHERE id = %(bucket)s FOR UPDATE;
+INSERT INTO kling_pricing.reservation (
+  id, project, key, attempt, state, provider, wire_format, model, resolution, tier, quantity, unit, currency,
+  expected, reserved, price_table, table_digest, statement_unit, unit_value, failed_tasks, labels, changes,
+  fingerprint, created_at, deadline
+) VALUES (
+  %(id)s, %(project)s, %(id)s, 1, 'reserved', 'acme', 'tasks', 'model', '1080p', 'audio', 5, 'second', 'USD',
+  714000000, 714000000, 'acme/2026-01-01', 'digest', 'quota', 0.000002, 'refunded', %(labels)s, '{}',
+  'fingerprint', now(), now() + interval '15 minutes'
+);
+INSERT INTO kling_pricing.reservation_line (reservation, bucket, held) VALUES (%(id)s, %(bucket)s, 714000000);
+UPDATE kling_pricing.bucket SET held = held + 714000000 WHERE id = %(bucket)s;
+INSERT INTO kling_pricing.journal (at, kind, reservation, bucket, held_delta)
+VALUES (now(), 'reserve', %(id)s, %(bucket)s, 714000000);
+COMMIT
+"""
+
+
+def bare(url: str, project: str) -> Callable[[int], None]:
+    """The floor: each statement waits for the answer to the one before."""
+    connection = psycopg.connect(url, autocommit=True)
+    found = connection.execute(
+        "SELECT id FROM kling_pricing.bucket WHERE budget = %s ORDER BY labels", [project]
+    ).fetchall()
+    buckets = [bucket for (bucket,) in found]
+    statements = [statement.encode() for statement in STATEMENTS.split(";")]
+
+    def admit(number: int) -> None:
+        values = {
+            "id": uuid4().hex,
+            "project": project,
+            "bucket": buckets[number % len(buckets)],
+            "labels": f'{{"project": "{project}", "user": "u{number % USERS}"}}',
+        }
+        for statement in statements:
+            connection.execute(statement, values)
+
+    return admit
+
+
+def guarded(url: str, project: str) -> Callable[[int], None]:
+    """What is measured: a request is read, quoted, matched with budgets, and reserved."""
+    guard = BudgetGuard(url)
+
+    def admit(number: int) -> None:
+        guard.admit(PAYLOAD, project=project, labels={"user": f"u{number % USERS}"})
+
+    return admit
+
+
+CONTESTANTS = {"floor": bare, "guard": guarded}
+
+
+def client(url: str, project: str, barrier: Any, answers: Any) -> None:
+    """Takes part in every turn, and tells how often each contestant admitted."""
+    contestants = {name: make(url, project) for name, make in CONTESTANTS.items()}
+    counts = dict.fromkeys(contestants, 0)
+    number = os.getpid()
+    for admit in contestants.values():  # connections, plans and caches are warm before it counts
+        for _ in range(20):
+            admit(number := number + 1)
+    for _ in range(ROUNDS):
+        for name, admit in contestants.items():
+            barrier.wait()
+            end = time.perf_counter() + TURN_S
+            while time.perf_counter() < end:
+                admit(number := number + 1)
+                counts[name] += 1
+    answers.put(counts)
+
+
+def per_s(url: str, project: str, clients: int) -> dict[str, int]:
+    """Admissions a second of each contestant, by so many processes together."""
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(clients), context.SimpleQueue()
+    processes = [context.Process(target=client, args=(url, project, barrier, answers)) for _ in range(clients)]
+    for process in processes:
+        process.start()
+    counts = [answers.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return {name: sum(each[name] for each in counts) // (ROUNDS * TURN_S) for name in CONTESTANTS}
+
+
+def main() -> None:
+    """Prints a table."""
+    with ExitStack() as stack:
+        url = os.environ.get("KLING_PRICING_TEST_POSTGRES")
+        if url is None:
+            folder = stack.enter_context(folder_for_servers())
+            url = stack.enter_context(running(folder / "benchmark")).url
+        prepare(url, create=True)
+        apply_budgets(url, BUDGETS)
+        guard = BudgetGuard(url)
+        for project in ("hot", "spread"):
+            for user in range(USERS):
+                guard.admit(PAYLOAD, project=project, labels={"user": f"u{user}"})  # makes the buckets
+        print("| budgets | clients | floor, a second | guard, a second | guard / floor |")
+        print("|---|---|---|---|---|")
+        for project, budgets in (("hot", "one"), ("spread", str(USERS))):
+            for clients in (1, 4):
+                counts = per_s(url, project, clients)
+                ratio = Decimal(counts["guard"]) / Decimal(counts["floor"])
+                print(f"| {budgets} | {clients} | {counts['floor']:,} | {counts['guard']:,} | {ratio:.2f} |")
+        guard.verify()  # the floor wrote what a guard would have
+        guard.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The ledger in a PostgreSQL database: every verb is one call of one server-side function.
+
+The functions are in `sql/`, one file for each verb; the database's clock decides on windows and deadlines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from kling_pricing.budgets import BudgetsFile
+from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
+from kling_pricing.ledger import refusals
+from kling_pricing.ledger.postgres import revisions, values
+from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.records import (
+    Alert,
+    Basis,
+    Bucket,
+    Candidate,
+    Change,
+    Claim,
+    Entry,
+    Mistimed,
+    Observation,
+    Order,
+    Outdated,
+    Ref,
+    Refused,
+    Reservation,
+    Reserved,
+    Revision,
+)
+from kling_pricing.money import from_nanos, plain
+
+
+class PostgresLedger:
+    """A `Ledger` in one database, for every machine that reaches it."""
+
+    def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
+        self._server = Server(url)
+        self._clock = clock
+
+    def close(self) -> None:
+        """See `Ledger.close`."""
+        self._server.close()
+
+    # budgets
+
+    def install(self, budgets: BudgetsFile) -> Revision:
+        """See `Ledger.install`."""
+        return self.installed() or revisions.install(self._server, budgets)
+
+    def installed(self) -> Revision | None:
+        """See `Ledger.installed`."""
+        told = self._server.call("installed")
+        return None if told is None else Revision(**told)
+
+    def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
+        """See `Ledger.apply`."""
+        return revisions.replace(self._server, budgets)
+
+    # verbs
+
+    def reserve(
+        self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """See `Ledger.reserve`."""
+        told = self._told(
+            "reserve", uuid4().hex, values.order_text(order), values.candidates_text(candidates), expires_after
+        )
+        if "outdated" in told:
+            return Outdated(Revision(**told["outdated"]))
+        if "mistimed" in told:
+            return Mistimed(datetime.fromisoformat(told["mistimed"]))
+        if "refused" in told:
+            return Refused(values.shortfalls(told["refused"]))
+        return Reserved(values.reservation(told["reserved"]), told["replayed"], values.alerts(told["alerts"]))
+
+    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
+        """See `Ledger.dispatch`."""
+        return values.reservation(self._told("dispatch", reservation_id, uuid4().hex, doubtful_after))
+
+    def bind(self, ref: Ref, task_id: str) -> Change:
+        """See `Ledger.bind`."""
+        return values.change(self._told("bind", _array(ref), task_id))
+
+    def doubt(self, ref: Ref, reason: str) -> Reservation:
+        """See `Ledger.doubt`."""
+        return values.reservation(self._told("doubt", _array(ref), reason))
+
+    def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
+        """See `Ledger.release`."""
+        return values.reservation(self._told("release", _array(ref), reason, list(states)))
+
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+        """See `Ledger.settle`."""
+        return values.change(self._told("settle", _array(ref), amount, basis))
+
+    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
+        """See `Ledger.observe`."""
+        told = self._told(
+            "observe",
+            None if ref is None else _array(ref),
+            seen.provider,
+            seen.task_id,
+            seen.state,
+            seen.amount,
+            seen.amount_unit,
+            seen.duration_s,
+            seen.model,
+        )
+        return None if told is None else values.change(told)
+
+    def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
+        """See `Ledger.record`."""
+        told = self._told(
+            "record_spend",
+            uuid4().hex,
+            values.order_text(order),
+            values.candidate_text(spent),
+            task_id,
+            at,
+        )
+        return Outdated(Revision(**told["outdated"])) if "outdated" in told else values.change(told)
+
+    def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
+        """See `Ledger.open_bucket`."""
+        return values.alerts(self._told("open_bucket", uuid4().hex, values.claim_text(claim), spent))
+
+    # reading
+
+    def reservation(self, ref: Ref) -> Reservation:
+        """See `Ledger.reservation`."""
+        return values.reservation(self._told("one_reservation", _array(ref)))
+
+    def reservations(
+        self,
+        *,
+        project: str | None = None,
+        key: str | None = None,
+        in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Reservation]:
+        """See `Ledger.reservations`."""
+        rows = self._server.rows("reservations", project, key, in_doubt, since, until)
+        return [values.reservation(row) for row in rows]
+
+    def unmatched(self) -> list[Observation]:
+        """See `Ledger.unmatched`."""
+        return [values.observation(row) for row in self._server.rows("unmatched")]
+
+    def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
+        """See `Ledger.buckets`."""
+        return [values.bucket(row) for row in self._server.rows("buckets", at)]
+
+    def journal(self) -> list[Entry]:
+        """See `Ledger.journal`."""
+        return [values.entry(row) for row in self._server.rows("entries")]
+
+    def verify(self) -> None:
+        """See `Ledger.verify`."""
+        problems = [
+            f"{subject}: {what} is {_amount(kept)}, the journal says {_amount(journal)}"
+            for subject, what, kept, journal in self._server.rows("differences")
+        ]
+        if problems:
+            shown = "; ".join(problems[:10])
+            raise LedgerError(
+                f"ledger {self._server.name}: {len(problems)} differences between journal and balances: "
+                f"{shown}; stop spending, keep a copy of the database, and restore a backup"
+            )
+
+    # inside
+
+    def _told(self, function: str, *arguments: Any) -> Any:
+        """What a function answers; what it refuses is raised in words."""
+        try:
+            told = self._server.call(function, *arguments)
+        except Refusal as refusal:
+            raise self._in_words(refusal.about) from None
+        if isinstance(told, dict) and "refusal" in told:  # one that left something changed
+            raise self._in_words(told["refusal"])
+        return told
+
+    def _in_words(self, about: Mapping[str, Any]) -> KlingPricingError:
+        """The error for what a function refuses."""
+        kind: str = about["kind"]
+        if kind in _OF_A_RESERVATION:
+            return _OF_A_RESERVATION[kind](values.reservation(about["reservation"]), about)
+        return _OF_OTHER_THINGS[kind](about, self._clock())
+
+
+def _clock_is_off(about: Mapping[str, Any], clock: datetime) -> LedgerError:
+    return LedgerError(
+        f"the clock here says {clock.isoformat()}, the ledger's {about['now']}: windows of budget "
+        f"{about['budget']} lie between; set this machine's clock"
+    )
+
+
+_OF_A_RESERVATION: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
+    "key_taken": lambda found, _: refusals.key_taken(found),
+    "key_sent": lambda found, _: refusals.key_sent(found),
+    "dispatch": lambda found, _: refusals.not_dispatched(found),
+    "bound_to_another": lambda found, about: refusals.bound_to_another(found, about["task_id"]),
+    "bound_unsent": lambda found, about: refusals.bound_unsent(found, about["task_id"]),
+    "task_of_another": lambda found, about: refusals.task_of_another(found, about["task_id"], about["other"]),
+    "doubt": lambda found, _: refusals.not_doubtful(found),
+    "release": lambda found, _: refusals.not_released(found),
+    "settled_otherwise": lambda found, about: refusals.settled_otherwise(found, Decimal(about["amount"])),
+    "settled_unsent": lambda found, _: refusals.settled_unsent(found),
+    "other_provider": lambda found, about: refusals.other_provider(found, about["provider"]),
+    "task_known": lambda found, _: refusals.task_known(found),
+}
+_OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingError]] = {
+    "unknown": lambda about, _: refusals.unknown(_ref(about["ref"])),
+    "no_window": lambda about, _: refusals.no_window(about["budget"]),
+    "opened": lambda about, _: refusals.opened(about["budget"]),
+    "clock": _clock_is_off,
+    "too_large": lambda about, _: KlingPricingError(
+        f"{plain(Decimal(about['amount']))} is more than a ledger can hold"
+    ),
+    "no_budgets": lambda _, __: LedgerError(
+        "the ledger has lost its budgets: its database was replaced; start the guard again"
+    ),
+    "not_in_force": lambda about, _: BudgetError(
+        f"budget {about['budget']} is not in force as the caller knows it; start the guard again"
+    ),
+}
+
+
+def _amount(nanos: Decimal) -> str:
+    return plain(from_nanos(int(nanos)))
+
+
+def _array(ref: Ref) -> list[str]:
+    return [ref] if isinstance(ref, str) else [*ref]
+
+
+def _ref(array: Sequence[str]) -> Ref:
+    return array[0] if len(array) == 1 else (array[0], array[1])

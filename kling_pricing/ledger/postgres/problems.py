@@ -1,0 +1,95 @@
+"""What the errors of a server mean, and what to do about them."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import errors
+
+from kling_pricing.errors import LedgerError, LedgerUnavailableError
+
+_PERMANENT = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "no password supplied",
+    "not permitted to log in",
+    "could not translate host name",
+    "failed to resolve host",
+)
+"""Of what is said when a connection is refused for good; libpq gives no code for it."""
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, or the server is going or coming: another try may find it back."""
+    code = error.sqlstate or ""
+    gone = errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow | errors.TooManyConnections
+    if isinstance(error, gone) or code.startswith("08"):
+        return True
+    return isinstance(error, psycopg.OperationalError) and not code and not _is_permanent(error)
+
+
+def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
+    """The error to raise for one of the server of ledger `name`, to which `user` signs in."""
+    said = first_line(error)
+    if isinstance(error, errors.InvalidSchemaName | errors.UndefinedFunction | errors.UndefinedTable):
+        return unavailable(
+            name, f"it has no ledger ({said}); an administrator makes one with `kling-pricing ledger init URL`"
+        )
+    if isinstance(error, errors.InsufficientPrivilege):
+        return unavailable(
+            name,
+            f"{said}; an administrator lets {user} use guards with `kling-pricing ledger init URL --grant "
+            f"{user}`; making ledgers, budgets and opening balances is the administrator's own",
+        )
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return unavailable(
+            name,
+            "it is read-only: a standby, or default_transaction_read_only is on; name the primary, or every "
+            "host with target_session_attrs=read-write",
+        )
+    if isinstance(error, errors.DataError | errors.IntegrityError):
+        return LedgerError(
+            f"ledger {name}: an amount or a reference is not one that a ledger can keep ({said}); "
+            "nothing was changed"
+        )
+    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
+        return unavailable(name, f"{said}; raise statement_timeout or lock_timeout, or find what is slow")
+    if isinstance(error, errors.DiskFull):
+        return unavailable(name, f"{said}; make room on its disk")
+    if _is_permanent(error):
+        return unavailable(name, f"{said}; check user, password, host and database of the URL")
+    if is_lost(error):
+        return unavailable(
+            name,
+            f"it cannot be reached, or has gone away ({said}); check that it runs, and the URL's host and port",
+        )
+    return unavailable(name, said)
+
+
+def unavailable(name: str, problem: str) -> LedgerUnavailableError:
+    """The error for a ledger that cannot be used."""
+    return LedgerUnavailableError(f"ledger {name}: {problem}; nothing may be spent")
+
+
+def wrong_version(name: str, found: int | None, known: int) -> LedgerUnavailableError:
+    """The error for a schema that is not the one known here."""
+    if found is None or found > known:
+        return unavailable(
+            name,
+            f"its schema {found} is newer than this version of kling_pricing, which knows {known}; use the "
+            "version that wrote it",
+        )
+    return unavailable(
+        name,
+        f"its schema {found} is older than this version of kling_pricing, which needs {known}; an "
+        "administrator upgrades it with `kling-pricing ledger migrate URL`",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what went wrong: the rest may show what was sent."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _is_permanent(error: psycopg.Error) -> bool:
+    return not error.sqlstate and any(sign in str(error) for sign in _PERMANENT)

@@ -1,0 +1,139 @@
+"""Making and upgrading a ledger's schema, and what there is to know of its server: for its administrator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from kling_pricing.errors import LedgerError
+from kling_pricing.ledger.administration import Info
+from kling_pricing.ledger.postgres.problems import wrong_version
+from kling_pricing.ledger.postgres.server import VERSION, Server
+
+_STEPS = ("tables.sql",)
+"""What makes version 1 of nothing, version 2 of version 1, and so on."""
+
+_FUNCTIONS = (
+    *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
+    *("observe.sql", "record.sql", "open_bucket.sql", "reading.sql", "revisions.sql", "grants.sql"),
+)
+"""What is made anew by each upgrade; functions used in the declaration of others come first."""
+
+_TURN = 1263555145
+"""Of the lock that lets one administrator at a time change the schema."""
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
+    """See `administration.prepare`."""
+    server = Server(url)
+
+    def work(connection: _Connection) -> str:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+            before = _version(connection, server.name)
+            if before > VERSION:
+                raise wrong_version(server.name, before, VERSION)
+            if not before and not create:
+                raise LedgerError(
+                    f"ledger {server.name}: there is none yet; make it with `kling-pricing ledger init URL`"
+                )
+            if before < VERSION:
+                _upgrade(connection, before)
+            if grant is not None:
+                _grant(connection, grant)
+        done = "up to date" if before == VERSION else "made" if not before else f"upgraded from {before}"
+        granted = "" if grant is None else f"; role {grant} may use guards"
+        return f"ledger {server.name}: {done}, schema {VERSION}{granted}"
+
+    try:
+        return server.transaction(work, checked=False)
+    finally:
+        server.close()
+
+
+def info(url: str) -> Info:
+    """See `administration.info`."""
+    server = Server(url)
+
+    def work(connection: _Connection) -> tuple[Any, ...]:
+        return connection.execute(
+            "SELECT kling_pricing.facts(), current_setting('server_version'),"
+            " (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),"
+            " current_setting('synchronous_standby_names'), (SELECT count(*) FROM pg_stat_replication)"
+        ).fetchall()[0]
+
+    try:
+        facts, version, commit, names, standbys = server.transaction(work, checked=False)
+    finally:
+        server.close()
+    shown = {
+        "ledger": server.name,
+        "server": f"PostgreSQL {version}",
+        "schema": str(facts["schema_version"]),
+        "budgets": f"revision {facts['revisions']}, digest {facts['digest'][:16]}"
+        if facts["digest"]
+        else "none yet",
+        "synchronous_commit": commit,
+        "synchronous_standby_names": names or "none",
+        "standbys": str(standbys),
+    }
+    return Info(shown, tuple(_warnings(facts["schema_version"], commit, names, standbys)))
+
+
+def _warnings(version: int, commit: str, names: str, standbys: int) -> Iterator[str]:
+    if version != VERSION:
+        yield f"this version of kling-pricing needs schema {VERSION}: use the version that wrote it, or migrate"
+    if commit == "off":
+        yield "synchronous_commit is off; guards turn it on for themselves, others may lose commits in a crash"
+    if standbys and (not names or commit in {"off", "local"}):
+        yield (
+            "replication is asynchronous: a failover may lose reservations that were acknowledged, and their "
+            "money can then be spent twice; set synchronous_standby_names, and synchronous_commit = on"
+        )
+
+
+def _version(connection: _Connection, name: str) -> int:
+    """The version of the schema that is there; 0: none.
+
+    Raises:
+        LedgerError: there is a schema of that name, and it is no ledger.
+    """
+    row = connection.execute(
+        "SELECT to_regnamespace('kling_pricing') IS NOT NULL,"
+        " to_regclass('kling_pricing.schema_version') IS NOT NULL"
+    ).fetchone()
+    schema, versioned = row or (False, False)
+    if not versioned and schema:
+        raise LedgerError(
+            f"ledger {name}: it has a schema kling_pricing that is no ledger; drop or rename that, or use "
+            "another database"
+        )
+    found = (
+        connection.execute("SELECT version FROM kling_pricing.schema_version").fetchone() if versioned else None
+    )
+    return found[0] if found else 0
+
+
+def _upgrade(connection: _Connection, before: int) -> None:
+    if not before:
+        connection.execute("CREATE SCHEMA kling_pricing")
+    connection.execute("SET LOCAL search_path = kling_pricing, pg_temp")
+    for name in (*_STEPS[before:], *_FUNCTIONS):
+        text = files(__package__).joinpath("sql", name).read_text(encoding="utf-8")
+        connection.execute(text.encode())
+    connection.execute("DELETE FROM schema_version")
+    connection.execute("INSERT INTO schema_version VALUES (%s)", [VERSION])
+
+
+def _grant(connection: _Connection, role: str) -> None:
+    try:
+        connection.execute("SELECT kling_pricing.grant_guard(%s)", [role])
+    except psycopg.errors.UndefinedObject as error:
+        made = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)).as_string(None)
+        raise LedgerError(f"there is no role {role}; make it first: {made} PASSWORD '...'") from error

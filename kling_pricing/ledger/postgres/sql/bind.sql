@@ -1,0 +1,42 @@
+-- Notes the provider's task, and applies what was observed of that task before.
+CREATE OR REPLACE FUNCTION bind(p_ref text[], p_task_id text)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := lookup(p_ref);
+BEGIN
+  PERFORM lock_task(kept.provider, p_task_id);
+  kept := locked(p_ref);
+  RETURN bound(kept, p_task_id, now);
+END $$;
+
+-- The same for a reservation that is locked, as its task is.
+CREATE OR REPLACE FUNCTION bound(p_kept reservation, p_task_id text, p_now timestamptz)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  other reservation;
+  seen observation;
+  alerts jsonb := '[]';
+BEGIN
+  IF p_kept.task_id = p_task_id THEN
+    RETURN jsonb_build_object('reservation', shown(p_kept, p_now), 'alerts', alerts);
+  ELSIF p_kept.task_id IS NOT NULL THEN
+    PERFORM refuse_state('bound_to_another', p_kept, p_now, jsonb_build_object('task_id', p_task_id));
+  ELSIF p_kept.dispatched_at IS NULL THEN
+    PERFORM refuse_state('bound_unsent', p_kept, p_now, jsonb_build_object('task_id', p_task_id));
+  END IF;
+  other := lookup(ARRAY[p_kept.provider, p_task_id]);
+  IF other.id IS NOT NULL THEN
+    PERFORM refuse_state('task_of_another', p_kept, p_now, jsonb_build_object('task_id', p_task_id, 'other', other.id));
+  END IF;
+  UPDATE reservation SET task_id = p_task_id, doubted = false,
+    state = CASE state WHEN 'dispatching' THEN 'bound' ELSE state END
+  WHERE id = p_kept.id;
+  PERFORM enter(p_now, 'bind', p_kept.id, NULL, NULL, NULL, NULL);
+  FOR seen IN
+    SELECT * FROM observation WHERE provider = p_kept.provider AND task_id = p_task_id ORDER BY id
+  LOOP
+    alerts := alerts || take_up(reread(p_kept.id), seen.state, seen.amount, seen.amount_unit, p_now);
+  END LOOP;
+  RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts);
+END $$;

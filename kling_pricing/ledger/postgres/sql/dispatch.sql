@@ -1,0 +1,24 @@
+-- From reserved to dispatching, for exactly one caller; the same caller may ask again.
+CREATE OR REPLACE FUNCTION dispatch(p_id text, p_token text, p_doubtful_after interval)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := locked(ARRAY[p_id]);
+BEGIN
+  IF kept.dispatch_token = p_token THEN
+    RETURN shown(kept, now);
+  END IF;
+  IF kept.state = 'reserved' AND kept.deadline > now THEN
+    UPDATE reservation
+    SET state = 'dispatching', dispatched_at = now, deadline = now + p_doubtful_after, dispatch_token = p_token
+    WHERE id = p_id RETURNING * INTO kept;
+    PERFORM enter(now, 'dispatch', p_id, NULL, NULL, NULL, NULL);
+    RETURN shown(kept, now);
+  END IF;
+  IF kept.state = 'reserved' THEN
+    PERFORM expire(now, NULL);
+    kept := reread(p_id);
+  END IF;
+  -- an answer, not an exception: that it has expired is kept
+  RETURN jsonb_build_object('refusal', jsonb_build_object('kind', 'dispatch', 'reservation', shown(kept, now)));
+END $$;

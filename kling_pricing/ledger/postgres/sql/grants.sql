@@ -1,0 +1,36 @@
+-- Who may do what: nobody anything, until a role is granted the verbs.
+REVOKE ALL ON SCHEMA kling_pricing FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA kling_pricing FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA kling_pricing FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kling_pricing FROM PUBLIC;
+
+-- Lets a role use a guard: the verbs and what reads. It can neither touch a table nor replace budgets, book an
+-- opening balance, or make a function that runs with the owner's rights.
+CREATE OR REPLACE FUNCTION grant_guard(p_role text) RETURNS void LANGUAGE plpgsql
+SET search_path = kling_pricing, pg_temp AS $$
+DECLARE
+  verb regprocedure;
+BEGIN
+  EXECUTE format('GRANT USAGE ON SCHEMA kling_pricing TO %I', p_role);
+  FOREACH verb IN ARRAY ARRAY[
+    'reserve(text, jsonb, jsonb, interval)',
+    'dispatch(text, text, interval)',
+    'bind(text[], text)',
+    'doubt(text[], text)',
+    'release(text[], text, text[])',
+    'settle(text[], numeric, text)',
+    'observe(text[], text, text, text, numeric, text, numeric, text)',
+    'record_spend(text, jsonb, jsonb, text, timestamptz)',
+    'installed()',
+    'one_reservation(text[])',
+    'reservations(text, text, boolean, timestamptz, timestamptz)',
+    'unmatched()',
+    'buckets(timestamptz)',
+    'entries()',
+    'differences()',
+    'facts()'
+  ]::regprocedure[] LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', verb, p_role);
+  END LOOP;
+END $$;
+REVOKE ALL ON FUNCTION grant_guard(text) FROM PUBLIC;

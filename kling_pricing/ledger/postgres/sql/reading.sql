@@ -1,0 +1,93 @@
+-- What is there. Each is STABLE: all of it is of one moment.
+
+CREATE OR REPLACE FUNCTION installed() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  SELECT jsonb_build_object('digest', digest, 'document', document)
+  FROM budget_revision ORDER BY revision DESC LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION one_reservation(p_ref text[])
+RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  kept reservation := lookup(p_ref);
+BEGIN
+  IF kept.id IS NULL THEN
+    PERFORM refuse('unknown', jsonb_build_object('ref', p_ref));
+  END IF;
+  RETURN shown(kept, current_instant());
+END $$;
+
+CREATE OR REPLACE FUNCTION reservations(
+  p_project text, p_key text, p_in_doubt boolean, p_since timestamptz, p_until timestamptz
+) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := current_instant();
+BEGIN
+  RETURN QUERY
+  SELECT shown(reservation, now) FROM reservation
+  WHERE (p_project IS NULL OR project = p_project)
+    AND (p_key IS NULL OR key = p_key)
+    AND (NOT p_in_doubt OR (state = 'dispatching' AND (doubted OR deadline <= now)))
+    AND (p_since IS NULL OR created_at >= p_since)
+    AND (p_until IS NULL OR created_at < p_until)
+  ORDER BY created_at, seq;
+END $$;
+
+CREATE OR REPLACE FUNCTION unmatched() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(observation) FROM observation
+  WHERE NOT EXISTS (
+    SELECT 1 FROM reservation
+    WHERE reservation.provider = observation.provider AND reservation.task_id = observation.task_id
+  )
+  ORDER BY id
+$$;
+
+CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(bucket) - 'opening_token' FROM bucket
+  WHERE window_start <= p_at AND p_at < window_end ORDER BY budget, labels
+$$;
+
+CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(journal) || jsonb_build_object('budget', budget, 'labels', labels, 'currency', currency)
+  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
+$$;
+
+-- Every balance that is not what the journal says.
+CREATE OR REPLACE FUNCTION differences() RETURNS TABLE (subject text, what text, kept numeric, total numeric)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH by_bucket AS (
+    SELECT bucket, sum(held_delta) AS held, sum(spent_delta) AS spent FROM journal GROUP BY bucket
+  ), by_line AS (
+    SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent
+    FROM journal GROUP BY reservation, bucket
+  ), balance AS (
+    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start AS subject,
+      bucket.held AS held, coalesce(by_bucket.held, 0) AS held_total,
+      bucket.spent AS spent, coalesce(by_bucket.spent, 0) AS spent_total
+    FROM bucket LEFT JOIN by_bucket ON by_bucket.bucket = bucket.id
+    UNION ALL
+    SELECT 'reservation ' || line.reservation,
+      CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END, coalesce(by_line.held, 0),
+      line.spent, coalesce(by_line.spent, 0)
+    FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
+    LEFT JOIN by_line USING (reservation, bucket)
+  )
+  SELECT subject, 'held', held, held_total FROM balance WHERE held <> held_total
+  UNION ALL
+  SELECT subject, 'spent', spent, spent_total FROM balance WHERE spent <> spent_total
+$$;
+
+-- What an administrator wants to know; the server's own settings need no function.
+CREATE OR REPLACE FUNCTION facts() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT jsonb_build_object(
+    'schema_version', (SELECT version FROM schema_version),
+    'revisions', (SELECT count(*) FROM budget_revision),
+    'digest', (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),
+    'now', current_instant()
+  )
+$$;

@@ -1,0 +1,15 @@
+-- Gives back what is held, from one of these states; of no effect if that was done before.
+CREATE OR REPLACE FUNCTION release(p_ref text[], p_reason text, p_states text[])
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := locked(p_ref);
+BEGIN
+  IF kept.state = 'released' THEN
+    RETURN shown(kept, now);
+  ELSIF kept.state <> ALL (p_states) OR kept.state = 'settled' THEN
+    PERFORM refuse_state('release', kept, now);
+  END IF;
+  PERFORM give_back(kept.id, p_reason, 'release', now);
+  RETURN shown(reread(kept.id), now);
+END $$;

@@ -1,0 +1,103 @@
+-- Sets money aside in every bucket that an order claims, or in none.
+CREATE OR REPLACE FUNCTION reserve(p_id text, p_order jsonb, p_candidates jsonb, p_expires_after interval)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  newest budget_revision;
+  before reservation;
+  kept reservation;
+  holds boolean;          -- whether the windows and the price are still those of now
+  own bigint[];           -- by place of the claim; null where that falls away
+  lacking jsonb;          -- who has no room for a candidate
+  candidate jsonb;
+  chosen jsonb;
+  buckets bigint[];
+  held bigint[];
+  nothing bigint[];
+  rates numeric[];
+  watched boolean;
+BEGIN
+  PERFORM lock_key(p_order->>'project', p_order->>'key');
+  SELECT * INTO before FROM reservation
+  WHERE project = p_order->>'project' AND key = p_order->>'key' ORDER BY id = p_id DESC, attempt DESC LIMIT 1
+  FOR UPDATE;
+  IF before.id = p_id THEN   -- the same call once more: its answer was lost on the way
+    RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', false, 'alerts', alerts_of(p_id));
+  END IF;
+  newest := in_force();
+  IF newest.digest <> p_order->>'budgets' THEN
+    RETURN jsonb_build_object(
+      'outdated', jsonb_build_object('digest', newest.digest, 'document', newest.document)
+    );
+  END IF;
+  holds := now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz;
+  IF holds AND (before.id IS NULL OR before.fingerprint = p_order->>'fingerprint') THEN
+    own := buckets_of(p_order->'claims', now);
+  END IF;
+  PERFORM expire(now, own);
+  IF before.id IS NOT NULL THEN
+    before := reread(before.id);
+    IF before.fingerprint <> p_order->>'fingerprint' THEN
+      PERFORM refuse('key_taken', jsonb_build_object('reservation', shown(before, now)));
+    ELSIF before.state = 'reserved' THEN
+      RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', true, 'alerts', jsonb_build_array());
+    ELSIF before.state <> 'released' THEN
+      PERFORM refuse_state('key_sent', before, now);
+    END IF;
+  END IF;
+
+  IF NOT holds THEN
+    RETURN jsonb_build_object('mistimed', now);
+  END IF;
+  IF array_remove(own, NULL) = '{}' AND NOT (p_order->>'may_be_unmatched')::boolean THEN
+    RETURN jsonb_build_object('refused', jsonb_build_array());
+  END IF;
+  chosen := p_candidates->0;
+  lacking := without_room(own, chosen->'amounts');
+  IF lacking <> '[]' THEN
+    chosen := NULL;
+    IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- else one budget that does not cap is enough
+      FOR candidate IN SELECT jsonb_array_elements(p_candidates) OFFSET 1 LOOP
+        IF without_room(own, candidate->'amounts') = '[]' THEN
+          chosen := candidate;
+          EXIT;
+        END IF;
+      END LOOP;
+    END IF;
+    IF chosen IS NULL THEN
+      RETURN jsonb_build_object('refused', lacking);
+    END IF;
+  END IF;
+
+  kept := insert_reservation(
+    p_id, p_order->>'key', coalesce(before.attempt, 0) + 1, p_order, chosen, now, now + p_expires_after
+  );
+  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint),
+    array_agg((p_order->'claims'->(place::integer - 1)->>'rate')::numeric ORDER BY place)
+  INTO buckets, held, nothing, rates
+  FROM jsonb_array_elements_text(chosen->'amounts') WITH ORDINALITY AS part (amount, place)
+  WHERE own[place] IS NOT NULL;
+  INSERT INTO reservation_line (reservation, bucket, held, rate)
+  SELECT p_id, line.bucket, line.held, line.rate FROM unnest(buckets, held, rates) AS line (bucket, held, rate);
+  watched := enter(now, 'reserve', p_id, buckets, held, nothing, NULL);
+  RETURN jsonb_build_object(
+    'reserved', shown(kept, now), 'replayed', false,
+    'alerts', CASE WHEN watched THEN threshold_alerts(now, p_id, buckets, held, nothing) ELSE '[]' END
+  );
+END $$;
+
+-- Every bucket that does not take these amounts.
+CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN coalesce(jsonb_agg(jsonb_build_object(
+    'budget', name, 'labels', labels, 'requested', amount::bigint, 'available', cap::numeric - held - spent,
+    'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap
+  ) ORDER BY place), '[]')
+  FROM (
+    SELECT budget.name, labels, bucket.cap, held, spent, max_request, may_cap, bucket.currency, window_end, place, amount
+    FROM jsonb_array_elements_text(p_amounts) WITH ORDINALITY AS part (amount, place)
+    JOIN bucket ON bucket.id = p_buckets[place]
+    JOIN budget ON budget.name = bucket.budget
+  ) AS asked
+  WHERE cap::numeric - held - spent < amount::bigint OR amount::bigint > max_request;
+END $$;

@@ -1,0 +1,307 @@
+-- What the verbs share. None of these can be called by the guard's role.
+
+-- The ledger's clock.
+CREATE OR REPLACE FUNCTION current_instant() RETURNS timestamptz LANGUAGE sql AS $$
+  SELECT clock_timestamp()
+$$;
+
+-- Ends a verb without a trace. What it says is data; the client puts it into words.
+-- KP001: the reservation is in a state that does not allow it. KP002: anything else.
+CREATE OR REPLACE FUNCTION refuse(p_kind text, p_about jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = CASE WHEN p_about ? 'state' THEN 'KP001' ELSE 'KP002' END,
+    MESSAGE = 'kling_pricing refuses: ' || p_kind,
+    DETAIL = (p_about || jsonb_build_object('kind', p_kind))::text;
+END $$;
+
+-- Begins a verb. While budgets are being replaced (`revision_begin` takes the lock that conflicts with this one)
+-- no money moves; otherwise verbs do not hinder each other here.
+CREATE OR REPLACE FUNCTION begin_verb() RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+  LOCK TABLE budget_revision IN ROW SHARE MODE;
+  RETURN current_instant();
+END $$;
+
+-- Waits until no other transaction works on the same key, or on the same task.
+-- Order of locks, the same everywhere: key or task, own reservation, expired reservations (those that are
+-- free), buckets by id. So no two verbs wait for each other.
+CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
+  SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
+$$;
+CREATE OR REPLACE FUNCTION lock_task(p_provider text, p_task_id text) RETURNS void LANGUAGE sql AS $$
+  SELECT pg_advisory_xact_lock(1263555156, hashtext(p_provider || chr(31) || p_task_id))
+$$;
+CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM 1 FROM bucket WHERE id = ANY (p_buckets) ORDER BY id FOR UPDATE;
+END $$;
+
+-- Amounts.
+
+CREATE OR REPLACE FUNCTION from_nanos(p_nanos bigint) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+  SELECT p_nanos * 0.000000001
+$$;
+
+-- An amount in nanos, rounded up; products of numeric are exact.
+CREATE OR REPLACE FUNCTION nanos_up(p_amount numeric) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  nanos numeric := ceil(p_amount * 1000000000);
+BEGIN
+  IF nanos > 4000000000000000000 THEN
+    PERFORM refuse('too_large', jsonb_build_object('amount', trim_scale(p_amount)));
+  END IF;
+  RETURN nanos;
+END $$;
+
+-- Reservations.
+
+CREATE OR REPLACE FUNCTION shown(p_kept reservation, p_now timestamptz) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT to_jsonb(p_kept) - 'dispatch_token'
+    || jsonb_build_object('in_doubt', p_kept.state = 'dispatching' AND (p_kept.doubted OR p_kept.deadline <= p_now))
+$$;
+
+CREATE OR REPLACE FUNCTION refuse_state(p_kind text, p_kept reservation, p_now timestamptz, p_about jsonb DEFAULT '{}')
+RETURNS void LANGUAGE sql AS $$
+  SELECT refuse(p_kind, p_about || jsonb_build_object('state', p_kept.state, 'reservation', shown(p_kept, p_now)))
+$$;
+
+-- The reservation of an id, or of a provider and its task; null fields: there is none.
+CREATE OR REPLACE FUNCTION lookup(p_ref text[]) RETURNS reservation LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  kept reservation;
+BEGIN
+  IF cardinality(p_ref) = 1 THEN
+    SELECT * INTO kept FROM reservation WHERE id = p_ref[1];
+  ELSE
+    SELECT * INTO kept FROM reservation WHERE provider = p_ref[1] AND task_id = p_ref[2];
+  END IF;
+  RETURN kept;
+END $$;
+
+-- The same, as the newest transaction left it, and nobody else's until this one ends.
+CREATE OR REPLACE FUNCTION locked(p_ref text[]) RETURNS reservation LANGUAGE plpgsql AS $$
+DECLARE
+  kept reservation;
+BEGIN
+  IF cardinality(p_ref) = 1 THEN
+    SELECT * INTO kept FROM reservation WHERE id = p_ref[1] FOR UPDATE;
+  ELSE
+    SELECT * INTO kept FROM reservation WHERE provider = p_ref[1] AND task_id = p_ref[2] FOR UPDATE;
+  END IF;
+  IF kept.id IS NULL THEN
+    PERFORM refuse('unknown', jsonb_build_object('ref', p_ref));
+  END IF;
+  RETURN kept;
+END $$;
+
+CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS $$
+  SELECT * FROM reservation WHERE id = p_id
+$$;
+
+CREATE OR REPLACE FUNCTION insert_reservation(
+  p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
+) RETURNS reservation LANGUAGE plpgsql AS $$
+DECLARE
+  kept reservation;
+BEGIN
+  INSERT INTO reservation (
+    id, project, key, attempt, state, provider, wire_format, model, resolution, tier, quantity, unit, currency,
+    expected, reserved, price_table, table_digest, statement_unit, unit_value, failed_tasks, labels, changes,
+    fingerprint, created_at, deadline
+  ) VALUES (
+    p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
+    p_candidate->>'model', p_candidate->>'resolution', p_candidate->>'tier', (p_candidate->>'quantity')::numeric,
+    p_candidate->>'unit', p_order->>'currency', (p_candidate->>'expected')::bigint,
+    (p_candidate->>'reserved')::bigint, p_order->>'table', p_order->>'table_digest', p_order->>'statement_unit',
+    (p_order->>'unit_value')::numeric, p_order->>'failed_tasks', p_order->'labels', p_candidate->'changes',
+    p_order->>'fingerprint', p_at, p_deadline
+  ) RETURNING * INTO kept;
+  RETURN kept;
+END $$;
+
+-- Balances move only together with the entry that says why. The buckets are locked already.
+-- Returns whether any of them has thresholds.
+CREATE OR REPLACE FUNCTION enter(
+  p_now timestamptz, p_kind text, p_reservation text,
+  p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  watched boolean;
+BEGIN
+  IF coalesce(cardinality(p_buckets), 0) = 0 THEN
+    INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
+    RETURN false;
+  END IF;
+  WITH moved AS (
+    UPDATE bucket SET held = bucket.held + move.held, spent = bucket.spent + move.spent
+    FROM unnest(p_buckets, p_held, p_spent) AS move (bucket, held, spent) WHERE bucket.id = move.bucket
+    RETURNING bucket.alerts <> '{}' AS watched
+  )
+  SELECT bool_or(moved.watched) INTO watched FROM moved;
+  INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
+  SELECT p_now, p_kind, p_reservation, move.bucket, move.held, move.spent, p_detail
+  FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place) ORDER BY place;
+  RETURN watched;
+END $$;
+
+-- Alerts.
+
+CREATE OR REPLACE FUNCTION alert(p_bucket bucket, p_kind text, p_threshold text, p_reservation text)
+RETURNS jsonb LANGUAGE sql AS $$
+  SELECT jsonb_build_object(
+    'kind', p_kind, 'budget', p_bucket.budget, 'labels', p_bucket.labels, 'threshold', p_threshold,
+    'cap', p_bucket.cap, 'used', p_bucket.held::numeric + p_bucket.spent, 'currency', p_bucket.currency,
+    'window_end', p_bucket.window_end, 'reservation_id', p_reservation
+  )
+$$;
+
+-- The thresholds reached for the first time; each is written down, so that it alerts once.
+-- A threshold is a part of a cap, so another cap has other thresholds.
+CREATE OR REPLACE FUNCTION threshold_alerts(
+  p_now timestamptz, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  alerts jsonb := '[]';
+  reached record;
+BEGIN
+  FOR reached IN
+    SELECT bucket AS counted, part.text FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket_id, held, spent, place)
+    JOIN bucket ON bucket.id = move.bucket_id
+    CROSS JOIN LATERAL unnest(bucket.alerts) WITH ORDINALITY AS part (text, place)
+    WHERE move.held + move.spent > 0 AND bucket.held::numeric + bucket.spent > 0
+      AND bucket.held::numeric + bucket.spent >= part.text::numeric * bucket.cap
+    ORDER BY move.place, part.place
+  LOOP
+    INSERT INTO journal (at, kind, reservation, bucket, detail)
+    VALUES (p_now, 'alert', p_reservation, (reached.counted).id,
+      reached.text || ' of ' || trim_scale(from_nanos((reached.counted).cap)))
+    ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING;
+    IF FOUND THEN
+      alerts := alerts || alert(reached.counted, 'threshold', reached.text, p_reservation);
+    END IF;
+  END LOOP;
+  RETURN alerts;
+END $$;
+
+-- The alerts of a bill above what was reserved, once for each bucket and amount.
+CREATE OR REPLACE FUNCTION overrun_alerts(p_now timestamptz, p_reservation text, p_buckets bigint[], p_billed numeric)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  alerts jsonb := '[]';
+  counted bucket;
+BEGIN
+  FOR counted IN SELECT * FROM bucket WHERE id = ANY (p_buckets) ORDER BY id LOOP
+    INSERT INTO journal (at, kind, reservation, bucket, detail)
+    VALUES (p_now, 'alert', p_reservation, counted.id,
+      trim_scale(p_billed) || ' billed for ' || p_reservation)
+    ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING;
+    IF FOUND THEN
+      alerts := alerts || alert(counted, 'overrun', NULL, p_reservation);
+    END IF;
+  END LOOP;
+  RETURN alerts;
+END $$;
+
+-- The thresholds that a reservation brought about when it was made: what a repeated call is told again.
+CREATE OR REPLACE FUNCTION alerts_of(p_reservation text) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT coalesce(jsonb_agg(alert(counted, 'threshold', split_part(detail, ' of ', 1), p_reservation) ORDER BY seq), '[]')
+  FROM journal JOIN bucket AS counted ON counted.id = journal.bucket
+  WHERE kind = 'alert' AND reservation = p_reservation AND detail LIKE '% of %'
+$$;
+
+-- Giving back.
+
+CREATE OR REPLACE FUNCTION give_back(p_reservation text, p_reason text, p_kind text, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  buckets bigint[];
+  held bigint[];
+BEGIN
+  SELECT array_agg(line.bucket ORDER BY line.bucket), array_agg(-line.held ORDER BY line.bucket)
+  INTO buckets, held FROM reservation_line AS line WHERE line.reservation = p_reservation;
+  PERFORM lock_buckets(buckets);
+  UPDATE reservation SET state = 'released', reason = p_reason, closed_at = p_now WHERE id = p_reservation;
+  PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
+END $$;
+
+-- Releases what was reserved and not dispatched in time: it is certainly unsent.
+-- What another transaction works on is left to that one. The buckets of the verb's own are locked here as well,
+-- so that all are locked in one order.
+CREATE OR REPLACE FUNCTION expire(p_now timestamptz, p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  late text[];
+  each_late text;
+BEGIN
+  late := ARRAY(
+    SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= p_now ORDER BY seq FOR UPDATE SKIP LOCKED
+  );
+  IF cardinality(late) = 0 THEN
+    PERFORM lock_buckets(p_buckets);
+    RETURN;
+  END IF;
+  PERFORM lock_buckets(p_buckets || ARRAY(SELECT bucket FROM reservation_line WHERE reservation = ANY (late)));
+  FOREACH each_late IN ARRAY late LOOP
+    PERFORM give_back(each_late, 'expired', 'expire', p_now);
+  END LOOP;
+END $$;
+
+-- Buckets.
+
+-- The window of each claim that an instant lies in; none where a window that comes once is not open.
+-- A caller whose clock is right has sent the windows before and after as well.
+CREATE OR REPLACE FUNCTION windows(p_claims jsonb, p_at timestamptz) RETURNS TABLE (
+  place bigint, budget text, definition text, labels text, window_start timestamptz, window_end timestamptz,
+  windows_sent integer
+) LANGUAGE sql STABLE AS $$
+  SELECT claim.place, said->>'budget', said->>'definition', said->>'labels', opens, closes,
+    jsonb_array_length(said->'periods')
+  FROM jsonb_array_elements(p_claims) WITH ORDINALITY AS claim (said, place)
+  LEFT JOIN LATERAL (
+    SELECT (period->>0)::timestamptz AS opens, (period->>1)::timestamptz AS closes
+    FROM jsonb_array_elements(said->'periods') AS period
+    WHERE (period->>0)::timestamptz <= p_at AND p_at < (period->>1)::timestamptz
+  ) AS current ON true
+$$;
+
+-- The bucket of each claim, made where it is needed for the first time; null where the claim falls away.
+CREATE OR REPLACE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+  ids bigint[];
+  missing text;
+  off text;
+BEGIN
+  FOR round IN 1..2 LOOP
+    SELECT array_agg(bucket.id ORDER BY place),
+      min(claim.budget) FILTER (WHERE bucket.id IS NULL AND claim.window_start IS NOT NULL),
+      min(claim.budget) FILTER (WHERE claim.window_start IS NULL AND windows_sent > 1)
+    INTO ids, missing, off
+    FROM windows(p_claims, p_at) AS claim LEFT JOIN bucket USING (budget, definition, labels, window_start);
+    IF off IS NOT NULL THEN
+      PERFORM refuse('clock', jsonb_build_object('budget', off, 'now', p_at));
+    ELSIF missing IS NULL THEN
+      RETURN coalesce(ids, '{}');
+    END IF;
+    INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
+    SELECT claim.budget, claim.definition, claim.labels, claim.window_start, claim.window_end,
+      budget.currency, budget.cap, budget.alerts
+    FROM windows(p_claims, p_at) AS claim
+    JOIN budget ON budget.name = claim.budget AND budget.definition = claim.definition
+    WHERE claim.window_start IS NOT NULL
+    ORDER BY budget.name, claim.labels COLLATE "C", claim.window_start
+    ON CONFLICT DO NOTHING;
+  END LOOP;
+  PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
+END $$;
+
+-- The newest revision of the budgets, of a ledger in use.
+CREATE OR REPLACE FUNCTION in_force() RETURNS budget_revision LANGUAGE plpgsql AS $$
+DECLARE
+  newest budget_revision;
+BEGIN
+  SELECT * INTO newest FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  IF newest.digest IS NULL THEN
+    PERFORM refuse('no_budgets', '{}');
+  END IF;
+  RETURN newest;
+END $$;
