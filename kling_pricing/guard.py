@@ -242,8 +242,8 @@ class BudgetGuard:
             if isinstance(answer, Outdated):
                 self._in_force = _InForce.of(answer.revision)
         raise LedgerUnavailableError(
-            "the ledger's clock or budgets are never those of this request: set the clock of this machine, "
-            f"which shows {now.isoformat()}"
+            f"the clock here says {now.isoformat()}, and the ledger's another time, in which other windows or "
+            "prices hold; set the clock of this machine"
         )
 
     def _reserve(

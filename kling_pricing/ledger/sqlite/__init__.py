@@ -9,7 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.errors import IdempotencyError, LedgerError, ReservationStateError
+from kling_pricing.errors import LedgerError, ReservationStateError
+from kling_pricing.ledger import refusals
 from kling_pricing.ledger.records import (
     Alert,
     Basis,
@@ -37,15 +38,6 @@ from kling_pricing.money import from_nanos, plain
 
 def _new_id() -> str:
     return os.urandom(16).hex()
-
-
-_REMEDIES = {
-    "reserved": "it was never sent; release it",
-    "dispatching": "it was sent and may be running; say that the provider refused it, or resolve it",
-    "bound": "the provider accepted it and may charge it; observe its answers, or resolve it",
-    "settled": "it is paid; if it was not charged after all, settle it at 0 on the basis operator",
-}
-"""What to do about a reservation that cannot be released from its state."""
 
 
 class SQLiteLedger:
@@ -135,13 +127,7 @@ class SQLiteLedger:
             if found.state == reservations.UNSENT:
                 reservations.expire(db, now)
                 found = reservations.get(db, reservation_id, now)
-        raise reservations.wrong_state(
-            found,
-            "dispatched",
-            "it was not dispatched in time; admit it again"
-            if found.reason == "expired"
-            else "its payload is given out once, and only while it is reserved",
-        )
+        raise refusals.not_dispatched(found)
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
@@ -155,7 +141,7 @@ class SQLiteLedger:
             now = self._clock()
             found = reservations.get(db, ref, now)
             if found.state == reservations.UNSENT:
-                raise reservations.wrong_state(found, "put in doubt", "it was never sent; release it")
+                raise refusals.not_doubtful(found)
             if found.state != "dispatching" or (found.in_doubt and found.reason == reason):
                 return found
             db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, found.id))
@@ -170,7 +156,7 @@ class SQLiteLedger:
             if found.state == "released":
                 return found
             if found.state not in states:
-                raise reservations.wrong_state(found, "released", _REMEDIES[found.state])
+                raise refusals.not_released(found)
             return reservations.release(db, found, reason, "release", now)
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
@@ -180,12 +166,7 @@ class SQLiteLedger:
             found = reservations.get(db, ref, now)
             billed = found.expected if amount is None else amount
             if reservations.disagrees(found, billed, basis):
-                standing = from_nanos(0) if found.billed is None else found.billed
-                raise reservations.wrong_state(
-                    found,
-                    f"settled at {plain(billed)} {found.currency}",
-                    f"it is settled at {plain(standing)} on the basis {found.basis}; give a stronger basis",
-                )
+                raise refusals.settled_otherwise(found, billed)
             return reservations.settle(db, found, billed, basis, now)
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
@@ -213,10 +194,7 @@ class SQLiteLedger:
                 return None
             problem: LedgerError
             if found.provider != seen.provider:
-                problem = LedgerError(
-                    f"reservation {found.id} is of provider {found.provider}, the answer of {seen.provider}; "
-                    "name the one that answered"
-                )
+                problem = refusals.other_provider(found, seen.provider)
             elif found.task_id == seen.task_id:
                 return reservations.take_up(db, found, seen, now) if added.rowcount else Change(found)
             else:
@@ -236,10 +214,7 @@ class SQLiteLedger:
             if found is not None:
                 if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
                     return Change(found)
-                raise IdempotencyError(
-                    f"task {task_id} of {order.provider} is in the ledger already, as reservation {found.id} "
-                    f"({found.state}); correct that one with settle"
-                )
+                raise refusals.task_known(found)
             reservation = _new_id()
             rooms = balances.rooms(db, order.claims, at)
             taken = reservations.newest(db, order.project, order.key) is not None
@@ -268,14 +243,11 @@ class SQLiteLedger:
             now = self._clock()
             rooms = balances.rooms(db, [claim], now)
             if not rooms:
-                raise LedgerError(f"budget {claim.budget} has no window that is open now")
+                raise refusals.no_window(claim.budget)
             bucket = balances.opened(db, rooms[0])
             opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
             if opened.fetchone():
-                raise IdempotencyError(
-                    f"this window of budget {claim.budget} has its opening balance already; "
-                    "book what else was spent with record"
-                )
+                raise refusals.opened(claim.budget)
             balances.enter(db, now, "opening", None, [Move(bucket, 0, spent)], None)
             return balances.threshold_alerts(db, [bucket], None, now)
 

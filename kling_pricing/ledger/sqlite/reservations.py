@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.errors import IdempotencyError, ReservationNotFoundError, ReservationStateError
+from kling_pricing.ledger import refusals
 from kling_pricing.ledger.outcomes import Charge, outcome
 from kling_pricing.ledger.records import (
     BASES,
@@ -70,8 +70,7 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
     """
     found = find(db, ref, now)
     if found is None:
-        what = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of {ref[0]}"
-        raise ReservationNotFoundError(f"the ledger knows no {what}; history lists what it knows")
+        raise refusals.unknown(ref)
     return found
 
 
@@ -96,14 +95,10 @@ def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reserva
         return None
     found = from_row(row, now)
     if found.fingerprint != order.fingerprint:
-        raise IdempotencyError(
-            f"key {order.key!r} of project {order.project} stands for another request, reservation "
-            f"{found.id}; use another key for another job"
-        )
+        raise refusals.key_taken(found)
     if found.state in {UNSENT, "released"}:
         return found
-    known = f"its task is {found.task_id}" if found.task_id else "its task is not known yet"
-    raise wrong_state(found, "reserved again", f"key {order.key!r} was used for it; {known}")
+    raise refusals.key_sent(found)
 
 
 def insert(
@@ -184,17 +179,6 @@ def insert(
     )
 
 
-def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateError:
-    """The error for a verb that comes at the wrong time."""
-    state = f"{found.state}, in doubt" if found.in_doubt else found.state
-    return ReservationStateError(
-        f"reservation {found.id} is {state} and cannot be {verb}: {why}",
-        reservation_id=found.id,
-        state=found.state,
-        task_id=found.task_id,
-    )
-
-
 def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime) -> Change:
     """Notes a reservation's task, and applies what was observed of that before, in the order it was seen.
 
@@ -204,13 +188,13 @@ def bind(db: sqlite3.Connection, found: Reservation, task_id: str, now: datetime
     if found.task_id == task_id:
         return Change(found)
     if found.task_id is not None:
-        raise wrong_state(found, f"bound to task {task_id}", f"it is bound to task {found.task_id}")
+        raise refusals.bound_to_another(found, task_id)
     if found.dispatched_at is None:
-        raise wrong_state(found, f"bound to task {task_id}", "it was never dispatched")
+        raise refusals.bound_unsent(found, task_id)
     task = (found.provider, task_id)
     other = db.execute("SELECT id FROM reservation WHERE provider = ? AND task_id = ?", task).fetchone()
     if other is not None:
-        raise wrong_state(found, f"bound to task {task_id}", f"that task belongs to reservation {other[0]}")
+        raise refusals.task_of_another(found, task_id, other[0])
     db.execute(
         "UPDATE reservation SET task_id = ?, doubted = 0,"
         " state = iif(state = 'dispatching', 'bound', state) WHERE id = ?",
@@ -256,7 +240,7 @@ def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, 
 def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
     """Settles, unless what it is settled at holds."""
     if found.dispatched_at is None:
-        raise wrong_state(found, "settled", "it was never dispatched, so nothing can be billed for it")
+        raise refusals.settled_unsent(found)
     if found.state == "settled" and not _replaces(found, billed, basis):
         return Change(found)
     held_back = found.state in OPEN

@@ -30,7 +30,9 @@ BEGIN
       'outdated', jsonb_build_object('digest', newest.digest, 'document', newest.document)
     );
   END IF;
-  holds := now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz;
+  holds := coalesce(
+    now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz, false
+  );
   IF holds AND (before.id IS NULL OR before.fingerprint = p_order->>'fingerprint') THEN
     own := buckets_of(p_order->'claims', now);
   END IF;
