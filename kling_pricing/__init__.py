@@ -25,6 +25,7 @@ from kling_pricing.quotes import LineItem, Quote
 from kling_pricing.quoting import check, quote
 
 if TYPE_CHECKING:
+    from kling_pricing.async_guard import AsyncBudgetGuard
     from kling_pricing.budgets import Budget, Budgets, load_budgets
     from kling_pricing.comparison import Option, compare
     from kling_pricing.guard import Admission, BudgetGuard
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Admission",
     "Alert",
+    "AsyncBudgetGuard",
     "Bucket",
     "Budget",
     "BudgetError",
@@ -74,6 +76,7 @@ __all__ = [
 _LAZY = {
     "Admission": "guard",
     "Alert": "ledger.records",
+    "AsyncBudgetGuard": "async_guard",
     "Bucket": "ledger.records",
     "Budget": "budgets",
     "BudgetGuard": "guard",

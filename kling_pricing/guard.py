@@ -358,13 +358,28 @@ class BudgetGuard:
         try:
             yield admitted
         except BaseException as error:
-            try:
-                self._leave(admitted, type(error).__name__)
-            except KlingPricingError as failure:
-                error.add_note(f"and its reservation {admitted.reservation_id} is as it was: {failure}")
+            self.leave(admitted, error)
             raise
-        if not admitted._given_out:  # noqa: SLF001 (its only reader)
-            self._leave(admitted, "not dispatched")
+        self.leave(admitted)
+
+    def leave(self, admitted: Admission, error: BaseException | None = None) -> None:
+        """Ends an admission as `admission` does at the end of its block.
+
+        Args:
+            admitted: what `admit` gave.
+            error: the exception that ended the work, if one did; should the ledger fail now, it gets a note.
+        """
+        sent = bool(admitted._given_out)  # noqa: SLF001 (its only reader)
+        try:
+            if sent and error is not None:
+                self.mark_in_doubt(admitted, type(error).__name__)
+            elif not sent and not admitted.replayed:
+                with suppress(ReservationStateError):  # somebody else dispatched it meanwhile
+                    self.release(admitted, "not dispatched" if error is None else type(error).__name__)
+        except KlingPricingError as failure:
+            if error is None:
+                raise
+            error.add_note(f"and its reservation {admitted.reservation_id} is as it was: {failure}")
 
     # after it was sent
 
@@ -667,14 +682,6 @@ class BudgetGuard:
                     state=found.state,
                     task_id=found.task_id,
                 )
-
-    def _leave(self, admitted: Admission, reason: str) -> None:
-        """At a block's end: what it sent is in doubt until it is bound; what it did not send is released."""
-        if admitted._given_out:  # noqa: SLF001 (its only reader)
-            self.mark_in_doubt(admitted, reason)
-        elif not admitted.replayed:
-            with suppress(ReservationStateError):  # somebody else dispatched it meanwhile
-                self.release(admitted, reason)
 
     def _by_budgets(self, make: Callable[[_InForce], _Made]) -> tuple[_InForce, _Made]:
         """What is made by the budgets known here; if those will not do, by those of the ledger."""
