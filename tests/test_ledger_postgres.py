@@ -257,7 +257,7 @@ def test_a_busy_pool_says_how_to_have_more(postgres_ledger: str, book: PriceBook
         other.execute("LOCK TABLE kling_pricing.budget_revision IN EXCLUSIVE MODE")
         first = pool.submit(guard.admit, CLIP, project="trailer")
         while not waiting(postgres_ledger):
-            pass
+            assert not first.done()
         with pytest.raises(LedgerUnavailableError, match=r"all 1 connections .* write \?pool_size=2"):
             guard.admit(CLIP, project="trailer")
         other.rollback()

@@ -305,8 +305,9 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing(folder_of_servers: Pa
             execute(
                 primary.url, "ALTER SYSTEM SET synchronous_standby_names = 'second'", "SELECT pg_reload_conf()"
             )
+            until = time.monotonic() + 60
             while not is_synchronous(primary.url):
-                pass
+                assert time.monotonic() < until, "the standby does not follow"
             assert info(primary.url).warnings == ()
             either = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
             url = f"postgresql://postgres@{either}/postgres?sslmode=disable&target_session_attrs=read-write"
