@@ -15,25 +15,26 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
+from kling_pricing.answers import read_answer, read_task
+from kling_pricing.arguments import countable, in_utc, own_copy, utc_clock
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
 from kling_pricing.errors import (
     BudgetError,
     KlingPricingError,
     LedgerError,
     LedgerUnavailableError,
-    PriceNotFoundError,
     ReservationNotFoundError,
     ReservationStateError,
     WireFormatError,
 )
-from kling_pricing.findings import json_kind, shown
+from kling_pricing.findings import shown
 from kling_pricing.fingerprint import fingerprint
-from kling_pricing.intake import EXACT_JSON, RequestLike, instant, json_value, read_payload
+from kling_pricing.intake import RequestLike
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.claims import claim, claims
 from kling_pricing.ledger.keeping import checked_labels, currency_code, kept_reason, observation, short_text
@@ -54,14 +55,13 @@ from kling_pricing.ledger.records import (
     Revision,
 )
 from kling_pricing.media import MediaLike
-from kling_pricing.money import MAX_NANOS, NANOS, exact_amount, nanos_up, plain
+from kling_pricing.money import nanos_up, plain
 from kling_pricing.orders import booking, candidate, exceeded, limits, order
 from kling_pricing.price_table import PriceBook
 from kling_pricing.quotes import Quote
 from kling_pricing.quoting import quote
 from kling_pricing.variants import Cheaper, Reading, cheaper
 from kling_pricing.wire import wire_format as wire_format_named
-from kling_pricing.wire.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +74,6 @@ DOUBTFUL_AFTER = timedelta(minutes=5)
 
 _MOST_ROUNDS = 5
 """How often a request is made anew because the ledger's budgets or windows had gone on."""
-
-_FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
 _Made = TypeVar("_Made")
 
@@ -174,7 +172,7 @@ class BudgetGuard:
 
             book = default_price_book()
         self._book = book
-        self._clock = _utc_clock(clock)
+        self._clock = utc_clock(clock)
         self._on_alert = on_alert
         self._expires_after = expires_after
         self._doubtful_after = doubtful_after
@@ -224,7 +222,7 @@ class BudgetGuard:
             LedgerUnavailableError: the ledger cannot be used, so nothing may be spent.
             KlingPricingError: as for `quote`: the request is not valid, or its price is not known.
         """
-        body = _own_copy(payload)
+        body = own_copy(payload)
         named = checked_labels(project, labels)
         named_key = uuid4().hex if key is None else short_text("key", key)
         for _ in range(_MOST_ROUNDS):
@@ -241,10 +239,13 @@ class BudgetGuard:
                 return self._admission(answer, body, options, said)
             if isinstance(answer, Outdated):
                 self._in_force = _InForce.of(answer.revision)
-        raise LedgerUnavailableError(
-            f"the clock here says {now.isoformat()}, and the ledger's another time, in which other windows or "
-            "prices hold; set the clock of this machine"
-        )
+                reason = "the ledger's budgets change faster than a request can be reserved; try again"
+            else:
+                reason = (
+                    f"the clock here says {now.isoformat()}, the ledger's {answer.now.isoformat()}, when other "
+                    "windows or prices hold; set the clock of this machine"
+                )
+        raise LedgerUnavailableError(reason)
 
     def _reserve(
         self,
@@ -410,7 +411,7 @@ class BudgetGuard:
         """
         if basis is not None and basis not in BASES:
             raise KlingPricingError(f"basis must be one of {', '.join(BASES)}, got {shown(basis)}")
-        charged = None if amount is None else _countable(amount)
+        charged = None if amount is None else countable(amount)
         grounds: Basis = basis or ("quote" if charged is None else "response")
         return self._told(self._ledger.settle(_ref(ref), charged, grounds))
 
@@ -464,10 +465,11 @@ class BudgetGuard:
             WireFormatError: the body cannot be read, or names no task.
             PriceNotFoundError: the provider is unknown.
         """
-        answer = _answer(body)
+        answer = read_answer(body)
         provider = short_text("provider", provider)
         known = None if reservation is None else self.reservation(reservation)
-        task = self._read_task(answer, provider, wire_format or (known.wire_format if known else None))
+        said_format = wire_format or (known.wire_format if known else None)
+        task = read_task(answer, provider, self._book, said_format, of_a_reservation=self._format_of)
         task_id = task.task_id or (known.task_id if known else None)
         if task_id is None:
             raise WireFormatError(
@@ -528,11 +530,11 @@ class BudgetGuard:
         Raises:
             IdempotencyError: the task is in the ledger with something else.
         """
-        when = self._clock() if at is None else _when(at)
+        when = self._clock() if at is None else in_utc(at)
         if not isinstance(labels, Mapping):
             raise KlingPricingError(f"labels must be a mapping with the project, got {shown(labels)}")
         named = checked_labels(labels.get("project", ""), labels)
-        charged = _countable(amount)
+        charged = countable(amount)
         provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
         counted_in = currency_code(currency or self._book.table(provider, when).currency)
         for _ in range(_MOST_ROUNDS):
@@ -574,7 +576,7 @@ class BudgetGuard:
             raise BudgetError(f"budget {budget} has no window that is open now")
         bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
         opened = claim(found, bucket, None, now)
-        self._tell(self._ledger.open_bucket(opened, nanos_up(_countable(spent))))
+        self._tell(self._ledger.open_bucket(opened, nanos_up(countable(spent))))
 
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:
         """Installs budgets in place of those of the ledger: what an administrator does.
@@ -612,7 +614,7 @@ class BudgetGuard:
         until: datetime | None = None,
     ) -> list[Reservation]:
         """Reservations made from `since` on and before `until`, the oldest first."""
-        start, end = (None if each is None else _when(each) for each in (since, until))
+        start, end = (None if each is None else in_utc(each) for each in (since, until))
         return self._ledger.reservations(project=project, key=key, since=start, until=end)
 
     def journal(self) -> list[Entry]:
@@ -625,7 +627,7 @@ class BudgetGuard:
         Args:
             at: an instant in the window, with a time zone; by default now.
         """
-        now = self._clock() if at is None else _when(at)
+        now = self._clock() if at is None else in_utc(at)
         used = self._ledger.buckets(now)
         rows: list[Bucket] = []
         for budget in self._newest().budgets.budgets:
@@ -701,30 +703,12 @@ class BudgetGuard:
             self._in_force = _InForce.of(revision)
         return self._in_force
 
-    def _read_task(self, answer: Mapping[str, Any], provider: str, wire_format: str | None) -> Task:
-        """What an answer says in the format given, else its reservation's, else the first that finds a task."""
-        if wire_format:
-            return wire_format_named(wire_format).read_task(answer)
-        first: Task | None = None
-        for name in self._formats(provider):
-            task = wire_format_named(name).read_task(answer)
-            if task.task_id is not None:
-                with suppress(ReservationNotFoundError):
-                    own = self.reservation((provider, task.task_id)).wire_format
-                    return wire_format_named(own or name).read_task(answer)
-                return task
-            first = first or task
-        assert first is not None  # noqa: S101 (every provider prices some format)
-        return first
-
-    def _formats(self, provider: str) -> list[str]:
-        """The formats in which a provider may answer, its own first."""
-        tables = self._book.tables.get(provider)
-        if not tables:
-            known = ", ".join(sorted(self._book.tables))
-            raise PriceNotFoundError(f"unknown provider {provider!r}; known: {known}", provider=provider)
-        also = (name for table in tables for name in table.also_prices)
-        return [*dict.fromkeys((*self._book.formats.get(provider, ()), *also))]
+    def _format_of(self, provider: str, task_id: str) -> str | None:
+        """The format of a task's reservation; None: it has none."""
+        try:
+            return self.reservation((provider, task_id)).wire_format or None
+        except ReservationNotFoundError:
+            return None
 
     def _told(self, change: Change) -> Reservation:
         self._tell(change.alerts)
@@ -748,7 +732,7 @@ def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:
         LedgerError: the ledger cannot be used.
     """
     read = read_budgets(budgets)
-    store = connect(ledger, clock=_utc_clock(None))
+    store = connect(ledger, clock=utc_clock(None))
     store.apply(read)
     store.close()
     return read
@@ -789,42 +773,6 @@ def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> _InForce:
     return installed
 
 
-def _answer(body: Any) -> Mapping[str, Any]:
-    """An answer of a provider as a mapping, its numbers exact."""
-    read = json_value(body, decoder=EXACT_JSON) if isinstance(body, str | bytes | bytearray) else body
-    if not isinstance(read, Mapping):
-        raise WireFormatError(f"an answer is a JSON object, got {json_kind(read)}")
-    return read
-
-
-def _own_copy(payload: RequestLike) -> dict[str, Any]:
-    """JSON data that the caller cannot change any more: what is priced is what will be sent."""
-    try:
-        copied: dict[str, Any] = _copied(read_payload(payload))
-    except RecursionError:
-        raise WireFormatError("the payload is nested too deeply to be a request") from None
-    return copied
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _copied(each) for name, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _countable(amount: Decimal | int | str) -> Decimal:
-    """An amount that a ledger can hold.
-
-    Raises:
-        KlingPricingError: it is none.
-    """
-    exact = exact_amount(amount)
-    if exact > MAX_NANOS // NANOS:
-        most = plain(Decimal(MAX_NANOS // NANOS))
-        raise KlingPricingError(f"an amount of money: {plain(exact)} is too large; the most is {most}")
-    return exact
-
-
 def _ref(ref: Reference) -> Ref:
     if isinstance(ref, Admission):
         return ref.reservation_id
@@ -840,21 +788,3 @@ def _ref(ref: Reference) -> Ref:
             f"{type(ref).__name__}"
         ) from None
     return short_text("provider", provider), short_text("task_id", task_id)
-
-
-def _when(at: datetime) -> datetime:
-    """An instant in UTC.
-
-    Raises:
-        KlingPricingError: it has no time zone, or is far from any that money is spent in.
-    """
-    given = instant(at)
-    if not _FIRST_YEAR < given.year < _LAST_YEAR:
-        raise KlingPricingError(f"{given.isoformat()} is not in the years {_FIRST_YEAR} to {_LAST_YEAR}")
-    return given.astimezone(UTC)
-
-
-def _utc_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
-    if clock is None:
-        return lambda: datetime.now(UTC)
-    return lambda: _when(clock())

@@ -383,18 +383,17 @@ def test_outside_a_fixed_window_a_budget_matches_nothing(ledger: str, clock: Clo
             assert [row.held for row in guard.status()] == [Decimal(held)]
 
 
-def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str) -> None:
+def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str, clock: Clock) -> None:
     """The ledger's clock decides: at the price the fixed window was not open yet, at the reservation it is."""
     budgets = [
         Budget(**BUDGET),
         Budget(name="day", cap="0.1", currency="USD", window={"start": "2026-11-21", "end": "2026-11-22"}),
     ]
-    BudgetGuard(ledger, budgets, clock=lambda: AT)
-    instants = [AT, AT - timedelta(seconds=1)]  # from the last
+    BudgetGuard(ledger, budgets, clock=clock)
+    instants = [AT, AT - timedelta(seconds=1)]  # from the last; a server has a clock of its own, at AT
     guard = BudgetGuard(ledger, clock=instants.pop)
     with pytest.raises(BudgetExceededError, match=r"budget day has 0\.1 USD left"):
         guard.admit(video(), project="a")
-    assert instants == []
 
 
 # currencies

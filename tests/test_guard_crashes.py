@@ -221,7 +221,7 @@ def test_every_verb_that_writes_has_crash_points() -> None:
     """What is killed here step by step is all that a guard offers to change a ledger with."""
     reading = {"reservation", "in_doubt", "unmatched", "history", "journal", "status", "verify", "close"}
     verbs = {name for name in vars(BudgetGuard) if not name.startswith("_")} - reading
-    made_of_others = {"pre_submit", "admission", "resolve", "open_budget"}
+    made_of_others = {"pre_submit", "admission", "leave", "resolve", "open_budget"}
     assert verbs - made_of_others == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
 
 
@@ -315,8 +315,9 @@ def test_a_fork_while_other_threads_use_the_guard_is_safe(ledger: str, book: Pri
 
 
 @needs_fork
-def test_a_fork_inside_a_transaction_leaves_a_child_that_refuses(ledger: str, book: PriceBook) -> None:
-    """The child cannot use the ledger safely, so it refuses; the parent's transaction is not harmed."""
+def test_a_fork_inside_a_transaction_leaves_a_child_that_refuses(tmp_path: Path, book: PriceBook) -> None:
+    """The child cannot use a file's ledger safely, so it refuses; the parent's transaction is not harmed."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
     guard = BudgetGuard(ledger, BUDGETS, book=book)
     found = finished("fork_inside", ledger=ledger)
     assert [line.split(":")[0] for line in found["child"]] == ["LedgerUnavailableError"] * 2

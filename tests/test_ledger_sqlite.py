@@ -230,7 +230,7 @@ def test_a_folder_is_no_ledger(path: Path, book: PriceBook) -> None:
         "sqlite:///:memory:",
         "sqlite:///spend.db?mode=ro",
         "sqlite:///spend\0.db",
-        "postgres://host/base",
+        "mysql://host/base",
         "",
     ],
 )
