@@ -69,7 +69,7 @@ class Line(NamedTuple):
         billed_at: when the statement says that it was charged, UTC.
         rows: where on the statement: `file:row`, several for a task with several rows.
         cause: what explains the variance, or what is wrong, in words; empty when there is nothing to say.
-        remedy: what to do about it; empty when there is nothing to do.
+        remedy: what to do about it; empty when there is nothing to do, and then it is no exception.
     """
 
     category: Category
@@ -130,15 +130,14 @@ class Reconciled(Protocol):
         since: start of the period, UTC.
         until: its end, UTC, exclusive.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
-        ties_out: whether every line is matched, within tolerance, explained in our favour by a rule that needs
-            no action, or a matter of timing.
+        exceptions: how many lines have a remedy, so that somebody has to do something about them.
     """
 
     provider: str
     since: datetime
     until: datetime
     statements: Mapping[str, str]
-    ties_out: bool
+    exceptions: int
 
     def lines(self, *categories: Category) -> Iterator[Line]:
         """The lines, of these categories or of all; always in the same order."""
