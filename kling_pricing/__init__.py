@@ -21,8 +21,9 @@ from kling_pricing.errors import (
 from kling_pricing.findings import Note, Violation
 from kling_pricing.media import MediaFacts
 from kling_pricing.price_table import PriceBook
-from kling_pricing.quotes import LineItem, Quote
+from kling_pricing.quotes import Quote
 from kling_pricing.quoting import check, quote
+from kling_pricing.rates import LineItem
 
 if TYPE_CHECKING:
     from kling_pricing.async_guard import AsyncBudgetGuard

@@ -10,7 +10,8 @@ from hashlib import sha256
 from itertools import pairwise
 
 from kling_pricing.money import divide
-from kling_pricing.price_table import Cell, Contract, PriceTable, Rate, period
+from kling_pricing.price_table import PriceTable, period
+from kling_pricing.rates import Cell, Contract, Rate
 from kling_pricing.strict_yaml import Document, checked
 from kling_pricing.table_files import ContractFile
 from kling_pricing.table_parts import cells, check_period, own_unit_rate, table_id, table_notes, table_sources

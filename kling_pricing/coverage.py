@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
-from kling_pricing.price_table import ANY, Cell
+from kling_pricing.rates import ANY, Cell
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID
 from kling_pricing.rules import Choice, Conditions, OneOf, possible
 

@@ -8,26 +8,9 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import plain
-from kling_pricing.price_table import PriceTable, Rate
+from kling_pricing.price_table import PriceTable
+from kling_pricing.rates import LineItem, Rate
 from kling_pricing.request import VideoRequest
-
-
-class LineItem(NamedTuple):
-    """One part of a quote's total.
-
-    Attributes:
-        description: what is paid for.
-        quantity: how many units.
-        unit: what one unit is: `second`.
-        unit_price: of one unit, in the quote's currency.
-        amount: `unit_price` x `quantity`, exactly.
-    """
-
-    description: str
-    quantity: Decimal
-    unit: str
-    unit_price: Decimal
-    amount: Decimal
 
 
 class Quote(NamedTuple):

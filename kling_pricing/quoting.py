@@ -17,8 +17,9 @@ from kling_pricing.findings import Note, Violation, shown
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.money import add, multiply, plain, round_money
-from kling_pricing.price_table import ANY, Cell, Contract, PriceBook, PriceTable, Rate
-from kling_pricing.quotes import LineItem, Quote
+from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.quotes import Quote
+from kling_pricing.rates import ANY, Cell, Contract, LineItem, Rate
 from kling_pricing.request import VideoRequest
 from kling_pricing.suggestions import nearest_valid
 from kling_pricing.wire import wire_format as wire_format_named

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from kling_pricing.findings import Note
 from kling_pricing.money import MAX_DECIMALS, multiply, plain, round_money
-from kling_pricing.price_table import Cell, Rate, Source
+from kling_pricing.rates import Cell, Rate, Source
 from kling_pricing.strict_yaml import Document
 from kling_pricing.table_files import NoteEntry, SourceEntry, UnitEntry
 

@@ -33,17 +33,8 @@ from kling_pricing.contracts import load_contracts
 from kling_pricing.coverage import reachable_cells
 from kling_pricing.endpoints import Submission
 from kling_pricing.errors import TableError
-from kling_pricing.price_table import (
-    Billing,
-    Cell,
-    Cells,
-    Period,
-    PriceBook,
-    PriceTable,
-    Quantity,
-    Rate,
-    StatementUnit,
-)
+from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.rates import Billing, Cell, Cells, Period, Quantity, Rate, StatementUnit
 from kling_pricing.rules import Choice, OneOf
 from kling_pricing.strict_yaml import MAX_BYTES, Document, Path, checked, did_you_mean, load, read
 from kling_pricing.table_files import (

@@ -108,6 +108,16 @@ def test_every_field_of_the_page_is_read() -> None:
     assert [medium.field for medium in said.media] == ["image_urls[0]", "last_frame"]
 
 
+def test_unknown_camera_settings_count_for_nothing() -> None:
+    """Allowed or not, only what the API lists is read: a setting of another name may hold anything."""
+    config = {"pan": 3, "speed": "fast", "roll": None}
+    payload = {"model": "kling-v1-6", "extra": {"camera_control": {"type": "simple", "config": config}}}
+    said = parse(payload, allow_unknown=True)
+    assert (said.facts["camera_config_size"], said.facts["camera_extreme"]) == (1, Decimal(3))
+    with pytest.raises(WireFormatError, match=r"config\.speed'; known here: horizontal"):
+        parse(payload)
+
+
 def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
     """Without a duration of its own the video is as long as its shots together."""
     said = parse(multi_shot(5, 4, 3))

@@ -12,7 +12,8 @@ from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import to_json, wide_console
 from kling_pricing.errors import TableError
 from kling_pricing.money import multiply, percent_change, plain
-from kling_pricing.price_table import Cell, Period, PriceBook, PriceTable, period
+from kling_pricing.price_table import PriceBook, PriceTable, period
+from kling_pricing.rates import Cell, Period
 from kling_pricing.table_files import capability_file_schema, price_file_schema
 from kling_pricing.tables import TABLES_VARIABLE, load_price_book
 

@@ -26,18 +26,12 @@ from kling_pricing.wire.task import Task, read_quota_task
 _RESOLUTIONS = {"std": "720p", "pro": "1080p"}
 _MODES = {resolution: mode for mode, resolution in _RESOLUTIONS.items()}
 
+_CAMERA_SETTINGS = ("horizontal", "vertical", "pan", "tilt", "roll", "zoom")
 _CAMERA_CONTROL = object_with(
     {
         "type": Field("type", str, not_empty),
         "config": Field(
-            "config",
-            dict,
-            object_with(
-                {
-                    name: Field(name, object, number)
-                    for name in ("horizontal", "vertical", "pan", "tilt", "roll", "zoom")
-                }
-            ),
+            "config", dict, object_with({name: Field(name, object, number) for name in _CAMERA_SETTINGS})
         ),
     },
     required=["type"],
@@ -164,10 +158,13 @@ def _take_extra(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str,
 
 def _take_camera(camera: Mapping[str, Any], facts: dict[str, Any]) -> None:
     facts["camera"] = camera["type"]
-    config = [decimal(value).copy_abs() for value in (camera.get("config") or {}).values() if value is not None]
-    facts["camera_config_size"] = len(config)
-    if config:
-        facts["camera_extreme"] = max(config)
+    config = camera.get("config") or {}
+    sizes = [
+        decimal(config[name]).copy_abs() for name in _CAMERA_SETTINGS if config.get(name) is not None
+    ]  # and nothing else: unknown fields may be allowed
+    facts["camera_config_size"] = len(sizes)
+    if sizes:
+        facts["camera_extreme"] = max(sizes)
 
 
 def _take_shots(shots: Mapping[int, tuple[str, int]], facts: dict[str, Any], said: dict[str, str]) -> None:
