@@ -14,7 +14,8 @@ from kling_pricing.errors import KlingPricingError, TableError, WireFormatError
 from kling_pricing.intake import EXACT_JSON, json_value
 from kling_pricing.media import MediaFacts, facts_of
 from kling_pricing.price_table import PriceBook
-from kling_pricing.tables import TABLES_VARIABLE, load_price_book
+from kling_pricing.table_folders import TABLES_VARIABLE
+from kling_pricing.tables import load_price_book
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 F = TypeVar("F", bound=Callable[..., Any])
