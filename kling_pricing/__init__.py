@@ -15,6 +15,7 @@ from kling_pricing.errors import (
     PriceNotFoundError,
     ReservationNotFoundError,
     ReservationStateError,
+    StatementError,
     TableError,
     WireFormatError,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "Reservation",
     "ReservationNotFoundError",
     "ReservationStateError",
+    "StatementError",
     "TableError",
     "Violation",
     "WireFormatError",

@@ -14,6 +14,7 @@
         ReservationStateError      the reservation is past that point: reservation_id, state, task_id
         IdempotencyError           the same key or task with something else
         LedgerUnavailableError     it cannot be read or written: nothing may be spent
+      StatementError          a provider's statement, or its mapping, cannot be read: file, row, column
 
 Catch `KlingPricingError` to catch them all.
 Attributes carry the data; the message names the place and the remedy.
@@ -217,6 +218,31 @@ class IdempotencyError(LedgerError):
 
 class LedgerUnavailableError(LedgerError):
     """The ledger cannot be read or written, so nothing may be spent."""
+
+
+class StatementError(KlingPricingError):
+    """A provider's statement cannot be read, or not as it is said to be.
+
+    A row that cannot be read is no error but a line of its own; this is for what concerns all of a file.
+
+    Attributes:
+        file: name of the file; empty when none is meant.
+        row: its row, from 1, as a text editor or a spreadsheet counts; None when the whole file is meant.
+        column: the column, as the file names it; None when no single one is meant.
+    """
+
+    def __init__(
+        self, problem: str, *, file: str = "", row: int | None = None, column: str | None = None
+    ) -> None:
+        place = f"{file}:{row}" if row is not None else file
+        named = "" if column is None else f"column {column}"
+        super().__init__(": ".join(part for part in (place, named, problem) if part))
+        self.file = file
+        self.row = row
+        self.column = column
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), self.args[0], vars(self)))
 
 
 def _rebuilt(kind: type[KlingPricingError], message: str, attributes: dict[str, Any]) -> KlingPricingError:
