@@ -21,6 +21,10 @@ _FETCHED = 2000
 _INTERRUPTED = "Query interrupted"
 
 
+class WorkspaceError(KlingPricingError):
+    """The database cannot do what it was asked."""
+
+
 class Workspace:
     """A database and a folder, both gone when it is closed.
 
@@ -55,7 +59,7 @@ class Workspace:
         }
         if memory_limit is not None:
             settings["memory_limit"] = memory_limit.replace(" ", "")
-        self._full = duckdb.OutOfMemoryException
+        self._failure, self._full = duckdb.Error, duckdb.OutOfMemoryException
         self._connections: set[DuckDBPyConnection] = set()
         self._database: DuckDBPyConnection | None = duckdb.connect(":memory:", config=settings)
 
@@ -68,21 +72,21 @@ class Workspace:
 
     def run(self, statement: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> None:
         """Runs a statement."""
-        with self._errors(), self.connection() as connection:
+        with self.connection() as connection:
             connection.execute(statement, values)
 
     def rows(
         self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, some at a time."""
-        with self._errors(), self.connection() as connection:
+        with self.connection() as connection:
             connection.execute(query, values)
             while rows := connection.fetchmany(_FETCHED):
                 yield from rows
 
     def all(self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of a query that has few."""
-        with self._errors(), self.connection() as connection:
+        with self.connection() as connection:
             return connection.execute(query, values).fetchall()
 
     def one(self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> Any:
@@ -97,29 +101,26 @@ class Workspace:
 
     @contextmanager
     def connection(self) -> Iterator[DuckDBPyConnection]:
-        """A connection of its own, so that several threads can work and several readings be under way."""
+        """A connection of its own, so that several threads can work and several readings be under way.
+
+        Raises:
+            WorkspaceError: what is done with it fails.
+        """
         if self._database is None:
             raise KlingPricingError("the reconciliation was closed; keep it open while its lines are read")
         connection = self._database.cursor()
         self._connections.add(connection)
         try:
             yield connection
-        finally:
-            self._connections.discard(connection)
-            connection.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except self._full as error:
-            problem = f"there is not enough memory ({_first_line(error)}); raise the memory limit"
-            raise KlingPricingError(problem) from error
+        except self._failure as error:
+            told = str(error).partition("\n")[0]
+            if isinstance(error, self._full):
+                raise WorkspaceError(f"there is not enough memory ({told}); raise the memory limit") from error
+            raise WorkspaceError(f"the database of the reconciliation: {told}") from error
         except RuntimeError as error:
             if str(error) == _INTERRUPTED:  # what DuckDB makes of Ctrl-C
                 raise KeyboardInterrupt from None
             raise
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        finally:
+            self._connections.discard(connection)
+            connection.close()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
-
 from kling_pricing.reconcile.files.reading import FileReader, Source
 from kling_pricing.reconcile.staging import literal
+from kling_pricing.reconcile.workspace import WorkspaceError
 
 _MAGIC = b"PAR1"
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
@@ -44,8 +43,8 @@ class Reader(FileReader):
                 raise self.error("is no Parquet file")
         try:
             found = self.workspace.all(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {self._relation}")
-        except duckdb.Error as error:
-            raise self.error(f"cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        except WorkspaceError as error:
+            raise self.error(f"cannot be read as Parquet ({error})") from None
         return {name: kind for name, kind, *_ in found}
 
     def _text(self, name: str, kind: str) -> str:
