@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
@@ -57,7 +57,7 @@ def read_statements(
     book: PriceBook,
     mapping: MappingLike,
     units: Iterable[str],
-    on_bytes: OnBytes,
+    on_bytes: Callable[[int, int], None],
 ) -> list[Statement]:
     """Reads the charges of some files into the table `charge`.
 
@@ -68,7 +68,7 @@ def read_statements(
         book: knows the wire formats and the models.
         mapping: what the columns mean.
         units: the provider's units that are known.
-        on_bytes: told how many bytes are read so far, of all files.
+        on_bytes: told how many bytes are read so far, and of how many.
 
     Raises:
         StatementError: a file cannot be read, or two of them do not go together.
@@ -83,9 +83,9 @@ def read_statements(
     known = load_mappings(book) if given is None else {}
     workspace.run(CHARGE)
     found: list[Statement] = []
-    before = 0
+    before, total = 0, sum(path.stat().st_size for path in files)
     for place, path in enumerate(files):
-        read = reader(path, workspace, lambda size, before=before: on_bytes(before + size))  # type: ignore[misc]
+        read = reader(path, workspace, _further(on_bytes, before, total))
         with _refusals(names[place]):
             own = given or _chosen(read, known, provider)
             read.layout = Layout(own.delimiter, own.sheet)
@@ -93,12 +93,17 @@ def read_statements(
             first_row = _read(read, own, place, units)
         found.append(Statement(names[place], digests[place], own, first, first_row))
         before += path.stat().st_size
-        on_bytes(before)
+        on_bytes(before, total)
     if len({each.is_answers for each in found}) > 1:
         raise StatementError(
             "answers about tasks and tables of charges say the same twice; give one or the other"
         )
     return found
+
+
+def _further(on_bytes: Callable[[int, int], None], before: int, total: int) -> OnBytes:
+    """Tells how far the reading of one of several files is."""
+    return lambda size: on_bytes(before + size, total)
 
 
 def _names(files: Sequence[Path]) -> list[str]:

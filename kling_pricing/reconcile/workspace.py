@@ -75,6 +75,13 @@ class Workspace:
         with self.connection() as connection:
             connection.execute(statement, values)
 
+    def insert(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Adds rows that Python has."""
+        if rows:
+            columns = list(zip(*rows, strict=True))
+            places = ", ".join(f"unnest(${place + 1})" for place in range(len(columns)))
+            self.run(f"INSERT INTO {table} SELECT {places}", [list(column) for column in columns])
+
     def rows(
         self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> Iterator[tuple[Any, ...]]:
