@@ -54,7 +54,7 @@ _INSTANT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?)?"
 )
-_UNIX = r"[0-9]{9,16}([.][0-9]{1,9})?"
+_UNIX, _UNIX_FRACTION = "[0-9]{9,16}", "[0-9]{9,10}[.][0-9]{1,9}"
 _FIRST_DAY, _LAST_DAY = "2000-01-01", "2200-01-01"
 _MILLISECONDS, _MICROSECONDS = 10**11, 10**14
 """From this number on, a number of seconds is one of their thousandths, and of their millionths."""
@@ -79,13 +79,13 @@ def charges(source: Source, mapping: StatementFile, file: int, units: Iterable[s
             {", ".join(f"ifnull({sql}, '') AS {name}" for name, sql in texts.items())}
           FROM {source.relation}
         ), read AS (
-          SELECT *, {_instant("billed_text", columns.billed_at)} AS billed_at,
+          SELECT *, {_native(columns)} AS native, {_instant("billed_text", columns.billed_at)} AS billed_at,
             {_instant("submitted_text", columns.submitted_at)} AS submitted_at,
-            {_state(columns, is_answer=mapping.columns is None)} AS known_state
+            CASE WHEN {_matches("duration", _DURATION)} THEN CAST(duration AS DECIMAL(12, 6)) END AS duration_s,
+            {_state(columns, is_answer=mapping.columns is None)} AS state
           FROM text
         )
-        SELECT {file} AS file, "row", task_id, {_native(columns)} AS native, unit, billed_at, submitted_at,
-          TRY_CAST(nullif(duration, '') AS DECIMAL(12, 6)) AS duration_s, known_state AS state, said,
+        SELECT {file} AS file, "row", task_id, native, unit, billed_at, submitted_at, duration_s, state, said,
           {_problem(columns, units, is_answer=mapping.columns is None)} AS problem
         FROM read
     """
@@ -175,13 +175,17 @@ def _instant(text: str, entry: TimeEntry | None) -> str:
     if entry.format != UNIX:
         minutes = int(offset_of(entry).total_seconds()) // 60
         return f"coalesce(TRY_STRPTIME({text}, {literal(entry.format)}) - to_minutes({minutes}), {iso})"
-    whole = f"CAST(split_part({text}, '.', 1) AS BIGINT)"
-    fraction = f"CAST(left(rpad(split_part({text}, '.', 2), 6, '0'), 6) AS BIGINT)"
+    whole = f"CAST({text} AS BIGINT)"
     micros = (
-        f"CASE WHEN {whole} < {_MILLISECONDS} THEN {whole} * 1000000 + {fraction}"
+        f"CASE WHEN {whole} < {_MILLISECONDS} THEN {whole} * 1000000"
         f" WHEN {whole} < {_MICROSECONDS} THEN {whole} * 1000 ELSE {whole} END"
     )
-    return f"CASE WHEN {_matches(text, _UNIX)} THEN make_timestamp({micros}) END"
+    parts = f"CAST(split_part({text}, '.', 1) AS BIGINT) * 1000000"
+    fraction = f"CAST(left(rpad(split_part({text}, '.', 2), 6, '0'), 6) AS BIGINT)"
+    return (
+        f"CASE WHEN {_matches(text, _UNIX)} THEN make_timestamp({micros})"
+        f" WHEN {_matches(text, _UNIX_FRACTION)} THEN make_timestamp({parts} + {fraction}) END"
+    )
 
 
 def _iso_instant(text: str, entry: TimeEntry) -> str:
@@ -210,41 +214,52 @@ def _state(columns: ColumnsEntry, *, is_answer: bool) -> str:
 
 
 def _problem(columns: ColumnsEntry, units: Iterable[str], *, is_answer: bool) -> str:
-    """The first thing that is wrong with a row."""
+    """The first thing that is wrong with a row; nearly every row is well, which is asked first and at once."""
     amount = columns.amount
-    may_be_empty = "TRUE" if is_answer else f"known_state IN ({', '.join(map(literal, _UNCHARGED))})"
+    uncharged = "TRUE" if is_answer else f"ifnull(state IN ({', '.join(map(literal, _UNCHARGED))}), FALSE)"
     known = ", ".join(map(literal, sorted(units))) or "''"
-    well = _matches("amount", _amount(amount.decimals))
-    too_long = _matches("amount", f"{_NUMBER}[.][0-9]+")
+    known_unit = f"(unit IN ({known}) OR {_matches('unit', '[A-Z]{3}')})"
+    times = {
+        f"{name}_text": _is_instant(name, entry)
+        for name, entry in (("billed", columns.billed_at), ("submitted", columns.submitted_at))
+        if entry is not None
+    }
+    well = [
+        "ifnull(fault, '') = ''",
+        f"length(task_id) <= {MAX_LABEL_CHARS}",
+        _matches("task_id", "[ -~]+"),
+        "native IS NOT NULL",
+        known_unit,
+        *times.values(),
+        "(duration = '' OR duration_s IS NOT NULL)",
+    ]
     cannot_be_seen = "regexp_matches(task_id, '[\\x00-\\x1f\\x7f\\x{FFFD}]')"
+    more_digits = _matches("amount", f"{_NUMBER}[.][0-9]+")
     checks = [
-        ("fault <> ''", "", "row", "fault"),
+        ("ifnull(fault, '') <> ''", "", "row", "fault"),
         ("task_id = ''", columns.task_id.column, "empty", "''"),
         (f"length(task_id) > {MAX_LABEL_CHARS} OR {cannot_be_seen}", columns.task_id.column, "long", "''"),
-        (f"amount = '' AND NOT ifnull({may_be_empty}, FALSE)", amount.column, "empty", "''"),
-        (f"amount <> '' AND NOT {well} AND {too_long}", amount.column, "digits", "amount"),
-        (f"amount <> '' AND NOT {well}", amount.column, "number", "amount"),
-        (
-            f"amount <> '' AND NOT {_matches('unit', '[A-Z]{3}')} AND unit NOT IN ({known})",
-            amount.unit_column or amount.column,
-            "unit",
-            "unit",
-        ),
+        (f"amount = '' AND NOT {uncharged}", amount.column, "empty", "''"),
+        (f"amount <> '' AND native IS NULL AND {more_digits}", amount.column, "digits", "amount"),
+        ("amount <> '' AND native IS NULL", amount.column, "number", "amount"),
+        (f"amount <> '' AND NOT {known_unit}", amount.unit_column or amount.column, "unit", "unit"),
     ]
-    for name, entry in (("billed", columns.billed_at), ("submitted", columns.submitted_at)):
-        if entry is not None:
-            unread = f"ifnull({name}_at NOT BETWEEN DATE '{_FIRST_DAY}' AND DATE '{_LAST_DAY}', TRUE)"
-            if entry.optional:
-                unread += f" AND {name}_text <> ''"
-            checks.append((unread, entry.column, "time", f"{name}_text"))
+    for entry, text in zip(filter(None, (columns.billed_at, columns.submitted_at)), times, strict=True):
+        checks.append((f"NOT {times[text]}", entry.column, "time", text))
     if columns.duration_s is not None:
-        unread = f"duration <> '' AND NOT {_matches('duration', _DURATION)}"
+        unread = "duration <> '' AND duration_s IS NULL"
         checks.append((unread, columns.duration_s.column, "duration", "duration"))
     whens = " ".join(
         f"WHEN {condition} THEN {literal(column)} || {_PART} || {literal(kind)} || {_PART} || {text}"
         for condition, column, kind, text in checks
     )
-    return f"CASE {whens} END"
+    return f"CASE WHEN {' AND '.join(well)} THEN NULL {whens} END"
+
+
+def _is_instant(name: str, entry: TimeEntry) -> str:
+    """Whether a time was read, and is one at which money is spent on videos; or may be left out, and is."""
+    is_read = f"ifnull({name}_at BETWEEN DATE '{_FIRST_DAY}' AND DATE '{_LAST_DAY}', FALSE)"
+    return f"({is_read} OR {name}_text = '')" if entry.optional else is_read
 
 
 def _matches(text: str, pattern: str) -> str:

@@ -29,7 +29,8 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, reading: Readi
         f"""
         CREATE TABLE variance AS
         SELECT line.rowid AS line, reserved.model, reserved.resolution, reserved.tier, quantity, reserved.unit,
-          price_table, due = 0 AND reserved.expected <> 0 AS refunded, coalesce(line.native, line.billed) AS native,
+          price_table, due = 0 AND reserved.expected <> 0 AS refunded,
+          coalesce(line.native, line.billed) AS native,
           CASE WHEN line.native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
           CASE WHEN line.native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
           CASE WHEN line.native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,

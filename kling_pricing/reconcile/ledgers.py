@@ -14,9 +14,10 @@ A reservation is a row of the table `reserved`: the fields of `records.SENT`, it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
@@ -46,6 +47,8 @@ def read_ledgers(
     since: datetime,
     until: datetime,
     before: datetime,
+    loader: Executor,
+    first: Future[Any],
     on_reservations: Callable[[int], None],
 ) -> None:
     """Reads what was sent before an instant into the table `reserved`.
@@ -57,6 +60,8 @@ def read_ledgers(
         since: where the period begins.
         until: where it ends.
         before: what was sent from then on is not looked at.
+        loader: has a thread in which the database loads one file while the next is written here.
+        first: what that thread does before.
         on_reservations: told how many are read so far.
 
     Raises:
@@ -68,23 +73,15 @@ def read_ledgers(
         " (task_id VARCHAR, copies BIGINT, inside BOOLEAN, due BIGINT, place BIGINT, ids VARCHAR[])"
     )
     period = {"since": since.replace(tzinfo=None), "until": until.replace(tzinfo=None)}
-    loads: list[Future[None]] = []
+    loads: list[Future[Any]] = [first]
     read = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="kling-pricing-load") as loader:
-        try:
-            for place, ledger in enumerate(ledgers):
-                for path, lines in _files(ledger.sent(provider, before), workspace.folder / f"ledger-{place}"):
-                    loads.append(loader.submit(_load, workspace, path, place, period))
-                    if len(loads) > 1:
-                        loads[-2].result()  # so that no more than two files are kept
-                    read += lines
-                    on_reservations(read)
-            for load in loads:
-                load.result()
-        except BaseException:
-            loader.shutdown(wait=False, cancel_futures=True)
-            workspace.interrupt()
-            raise
+    for place, ledger in enumerate(ledgers):
+        for path, lines in _files(ledger.sent(provider, before), workspace.folder / f"ledger-{place}"):
+            loads.append(loader.submit(_load, workspace, path, place, period))
+            loads[-2].result()  # so that no more than two files are kept
+            read += lines
+            on_reservations(read)
+    loads[-1].result()
     if len(ledgers) > 1:
         _mark_copies(workspace)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -123,7 +125,7 @@ def reconcile(
         book: the price tables to explain by; by default the bundled ones and those of `KLING_PRICING_TABLES`.
         memory_limit: how much memory the database may take, such as `500MB`; the rest is kept on the disk.
         folder: where on the disk; by default where temporary files are kept.
-        on_progress: told how far it is.
+        on_progress: told what is being done and how far it is, in whichever thread does it.
 
     Returns:
         The lines and their totals, which tie out: expected + variances = billed, to the last digit.
@@ -150,29 +152,33 @@ def reconcile(
     tables = tables_of(book, provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = Period(start, end, grace)
+    urls = [ledgers] if isinstance(ledgers, str) else ledgers
     workspace = Workspace(memory_limit, folder)
     try:
-        read = read_statements(
-            workspace,
-            [statements] if isinstance(statements, str | os.PathLike) else statements,
-            provider=provider,
-            book=book,
-            mapping=mapping,
-            units=units,
-            on_bytes=lambda done, total: tell("reading statements", done, total),
-        )
-        read_ledgers(
-            workspace,
-            [
-                connect(url, clock=utc_clock(None))
-                for url in ([ledgers] if isinstance(ledgers, str) else ledgers)
-            ],
-            provider=provider,
-            since=start,
-            until=end,
-            before=end + grace,
-            on_reservations=lambda done: tell("reading ledgers", done, None),
-        )
+        with _one_thread(workspace) as loader:
+            reading_statements = loader.submit(
+                read_statements,
+                workspace,
+                [statements] if isinstance(statements, str | os.PathLike) else statements,
+                provider=provider,
+                book=book,
+                mapping=mapping,
+                units=units,
+                on_bytes=lambda done, total: tell("reading statements", done, total),
+            )
+            read_ledgers(
+                workspace,
+                [connect(url, clock=utc_clock(None)) for url in urls],
+                provider=provider,
+                since=start,
+                until=end,
+                before=end + grace,
+                loader=loader,
+                first=reading_statements,
+                on_reservations=lambda done: tell("reading ledgers", done, None),
+            )
+            read = reading_statements.result()
+        workspace.run("SET preserve_insertion_order = false")
         if pairs:
             pair(workspace, pairs)
         tell("matching", 0, 3)
@@ -199,6 +205,18 @@ def reconcile(
         workspace.close()
         raise
     return found
+
+
+@contextmanager
+def _one_thread(workspace: Workspace) -> Iterator[ThreadPoolExecutor]:
+    """A thread beside this one; when something fails in either, what the database works on is ended."""
+    with ThreadPoolExecutor(1, thread_name_prefix="kling-pricing-load") as loader:
+        try:
+            yield loader
+        except BaseException:
+            loader.shutdown(wait=False, cancel_futures=True)
+            workspace.interrupt()
+            raise
 
 
 def _untold(_what: str, _done: int, _total: int | None) -> None:
