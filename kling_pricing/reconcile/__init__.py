@@ -12,13 +12,14 @@ from kling_pricing.reconcile.records import Line, Reconciled, Rows, Tolerance, T
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile.reconciliation import Reconciliation, reconcile
+    from kling_pricing.reconcile.settling import Settled
 
-__all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Tolerance", "Total", "reconcile"]
+__all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Settled", "Tolerance", "Total", "reconcile"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports what reports do without when it is first asked for."""
-    if name in {"Reconciliation", "reconcile"}:
+    if name in {"Reconciliation", "Settled", "reconcile"}:
         from kling_pricing.reconcile import reconciliation  # noqa: PLC0415
 
         return getattr(reconciliation, name)

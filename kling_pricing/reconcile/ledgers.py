@@ -9,6 +9,7 @@ A reservation is a row of the table `reserved`: the fields of `records.SENT`, it
 | due | what should be charged, in nanos: the quote, or nothing for a task that failed and is refunded |
 | copies | how many reservations of all ledgers have its task |
 | spare | whether another of those stands for it |
+| paired | whether its task is by a person's decision, and the ledger does not know it yet |
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _TYPES = dict.fromkeys(SENT, "VARCHAR") | _NOT_TEXT
 _RESERVED = f"""
     CREATE TABLE reserved (
       ledger USMALLINT, {", ".join(f"{name} {kind}" for name, kind in _TYPES.items())},
-      inside BOOLEAN, due BIGINT, copies USMALLINT, spare BOOLEAN
+      inside BOOLEAN, due BIGINT, copies USMALLINT, spare BOOLEAN, paired BOOLEAN
     )
 """
 
@@ -110,7 +111,7 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
             raise KlingPricingError(f"pair {reservation}: task {task_id} has a reservation already")
         if not workspace.one("SELECT count(*) FROM charge WHERE task_id = ? AND problem IS NULL", [task_id]):
             raise KlingPricingError(f"pair {reservation}: task {task_id} is not on the statement")
-        workspace.run("UPDATE reserved SET task_id = ? WHERE id = ?", [task_id, reservation])
+        workspace.run("UPDATE reserved SET task_id = ?, paired = TRUE WHERE id = ?", [task_id, reservation])
 
 
 def _files(blocks: Iterator[bytes], stem: Path) -> Iterator[tuple[Path, int]]:
@@ -138,7 +139,7 @@ def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, da
         SELECT {ledger}, *, dispatched_at >= $since AND dispatched_at < $until,
           CASE WHEN state = 'released' OR (ended IS NOT NULL AND failed_tasks = 'refunded') THEN 0
             ELSE expected END,
-          1, FALSE
+          1, FALSE, FALSE
         FROM {separated(path, _TYPES)}
         """,
         period,

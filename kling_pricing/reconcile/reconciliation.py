@@ -13,6 +13,7 @@ from kling_pricing.arguments import in_utc, utc_clock
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import shown
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.records import Alert
 from kling_pricing.price_table import PriceBook
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.explaining import contradict, explain, tolerate
@@ -21,6 +22,7 @@ from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import Period, match
 from kling_pricing.reconcile.records import Category, Dimension, Line, Rows, Tolerance, Total
 from kling_pricing.reconcile.sayings import Reading, write_sayings
+from kling_pricing.reconcile.settling import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tying_out import tie_out
 from kling_pricing.reconcile.units import tables_of, units_of
@@ -57,6 +59,8 @@ class Reconciliation:
         workspace: Workspace,
         lines: Lines,
         *,
+        ledgers: Sequence[str],
+        book: PriceBook,
         provider: str,
         since: datetime,
         until: datetime,
@@ -64,6 +68,8 @@ class Reconciliation:
     ) -> None:
         self._workspace = workspace
         self._lines = lines
+        self._ledgers = ledgers
+        self._book = book
         self.provider = provider
         self.since = since
         self.until = until
@@ -88,6 +94,34 @@ class Reconciliation:
     def totals(self, dimension: Dimension) -> list[Total]:
         """The lines taken together, by currency and name."""
         return self._lines.totals(dimension)
+
+    def settle(
+        self,
+        *,
+        on_progress: OnProgress | None = None,
+        on_alert: Callable[[Alert], None] | None = None,
+    ) -> Settled:
+        """Writes the statement's truth into the ledgers, where they count something else or nothing yet.
+
+        Tasks that were paired are bound. What has to be cleared up first is left alone: tasks that are charged
+        twice, or in another currency, or have several reservations; and what an operator corrected. Each task
+        is a transaction of its own; doing it again changes nothing. The lines stay as they are.
+
+        Args:
+            on_progress: told how far it is.
+            on_alert: as for a guard: called for each threshold of a budget that is reached.
+
+        Raises:
+            LedgerError: a ledger cannot be used; what was settled before that is settled.
+        """
+        tell: OnProgress = _untold if on_progress is None else on_progress
+        return settle(
+            self._workspace,
+            self._ledgers,
+            book=self._book,
+            on_done=lambda done, total: tell("settling", done, total),
+            on_alert=on_alert,
+        )
 
 
 def reconcile(
@@ -195,6 +229,8 @@ def reconcile(
         found = Reconciliation(
             workspace,
             Lines(workspace, read, provider, start, end, grace),
+            ledgers=urls,
+            book=book,
             provider=provider,
             since=start,
             until=end,
