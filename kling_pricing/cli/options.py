@@ -75,9 +75,14 @@ tables_option = click.option(
 )
 
 
-def instant_option(name: str, help_text: str) -> Callable[[F], F]:
-    """An option that takes an instant."""
-    return click.option(name, callback=_instant, metavar="TIME", help=f"{help_text} (ISO 8601)")
+def instant_option(
+    flag: str, help_text: str, *, name: str | None = None, required: bool = False
+) -> Callable[[F], F]:
+    """An option that takes an instant; `name` is its parameter's, where that is not the flag's."""
+    names = [flag] if name is None else [flag, name]
+    return click.option(
+        *names, callback=_instant, metavar="TIME", required=required, help=f"{help_text} (ISO 8601)"
+    )
 
 
 at_option = instant_option("--at", "Ask for this instant instead of now")

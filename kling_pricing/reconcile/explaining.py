@@ -34,7 +34,7 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, reading: Readi
           CASE WHEN line.native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
           CASE WHEN line.native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
           CASE WHEN line.native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
-          duration_s, file, said
+          duration_s, file, said, ifnull(reserved.billed = line.billed, FALSE) AS booked
         FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
         WHERE gap IS NOT NULL
@@ -59,8 +59,9 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, reading: Readi
         UPDATE line SET cause = found.id, open = found.open,
           category = CASE WHEN category = 'unexplained' THEN 'explained' ELSE category END
         FROM (
-          SELECT variance.line, finding.id, kind <> 'rounding' AS open FROM variance JOIN shape ON {same}
-          JOIN finding ON finding.id = shape.id
+          SELECT variance.line, finding.id,
+            CASE kind WHEN 'rounding' THEN FALSE WHEN 'not_charged' THEN NOT booked ELSE TRUE END AS open
+          FROM variance JOIN shape ON {same} JOIN finding ON finding.id = shape.id
         ) AS found WHERE line.rowid = found.line
         """
     )
