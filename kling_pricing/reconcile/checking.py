@@ -94,10 +94,11 @@ def charges(source: Source, mapping: StatementFile, file: int, units: Iterable[s
 def answers_columns(mapping: StatementFile) -> ColumnsEntry:
     """What the columns mean that `files.answers` reads."""
     made = mapping.answers and mapping.answers.submitted_at
+    decimals = mapping.answers.decimals if mapping.answers else MAX_DECIMALS
     return ColumnsEntry.model_validate(
         {
             "task_id": {"column": "task_id"},
-            "amount": {"column": "amount", "unit_column": "unit", "decimals": MAX_DECIMALS},
+            "amount": {"column": "amount", "unit_column": "unit", "decimals": decimals},
             "submitted_at": made and made.model_copy(update={"column": "submitted_at"}),
             "duration_s": {"column": "duration_s"},
         }

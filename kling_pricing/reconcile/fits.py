@@ -211,16 +211,16 @@ def _lengths(book: PriceBook) -> dict[str, tuple[Decimal, ...]]:
     found: dict[str, set[int]] = {}
     for matrix in book.matrices.values():
         for model, capabilities in matrix.models.items():
-            found.setdefault(model, set()).update(_allowed(capabilities))
+            asked = set(_allowed(capabilities, "duration_s"))
+            found.setdefault(model, set()).update(asked or _allowed(capabilities, "video_length_s"))
     return {model: tuple(Decimal(each) for each in sorted(lengths)) for model, lengths in found.items()}
 
 
-def _allowed(capabilities: ModelCapabilities) -> Iterator[int]:
+def _allowed(capabilities: ModelCapabilities, fact: str) -> Iterator[int]:
     for rule in capabilities.rules:
-        for fact in ("duration_s", "video_length_s"):
-            condition = rule.need.get(fact)
-            if isinstance(condition, OneOf):
-                yield from (each for each in condition.values if type(each) is int and 0 < each <= _LONGEST_S)
-            elif isinstance(condition, Between):
-                lowest, highest = condition.minimum or 1, min(condition.maximum or _LONGEST_S, _LONGEST_S)
-                yield from range(max(1, ceil(lowest)), floor(highest) + 1)
+        condition = rule.need.get(fact)
+        if isinstance(condition, OneOf):
+            yield from (each for each in condition.values if type(each) is int and 0 < each <= _LONGEST_S)
+        elif isinstance(condition, Between):
+            lowest, highest = condition.minimum or 1, min(condition.maximum or _LONGEST_S, _LONGEST_S)
+            yield from range(max(1, ceil(lowest)), floor(highest) + 1)

@@ -169,6 +169,9 @@ class AnswersEntry(FileModel):
     """Answers of an API about its tasks, one a row: their fields are known, so no columns are named."""
 
     wire_format: Name
+    decimals: Annotated[int, Field(ge=0, le=MAX_DECIMALS)] = Field(
+        MAX_DECIMALS, description="Digits behind the point that the stated charge has at most."
+    )
     submitted_at: TimeEntry | None = Field(None, description="When the task was made.")
 
 

@@ -45,6 +45,8 @@ class Statement(NamedTuple):
 
     def decimals(self, unit: str) -> int | None:
         """How many digits an amount in a unit has behind the point; None: that is not said, or it has none."""
+        if self.mapping.answers is not None:
+            return self.mapping.answers.decimals
         amount = None if self.mapping.columns is None else self.mapping.columns.amount
         return amount.decimals if amount is not None and amount.unit in {None, unit} else None
 
