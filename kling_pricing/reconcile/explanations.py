@@ -248,6 +248,11 @@ def _request(variance: Variance) -> str:
 
 def _said(variance: Variance) -> str:
     saying = variance.saying
-    facts = [f"{name} {str(value).lower()}" for name, value in saying.facts.items() if name != "resolution"]
-    parts = [saying.resolution, *facts, variance.duration_s and f"{plain(variance.duration_s)} s"]
+    facts = [
+        f"{name} {str(value).lower()}"
+        for name, value in saying.facts.items()
+        if name not in {"model", "resolution"}
+    ]
+    model = None if saying.model == variance.cell.model else saying.model
+    parts = [model, saying.resolution, *facts, variance.duration_s and f"{plain(variance.duration_s)} s"]
     return ", ".join(str(part) for part in parts if part)

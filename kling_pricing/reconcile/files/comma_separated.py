@@ -80,4 +80,17 @@ class Reader(FileReader):
             except csv.Error as error:
                 raise self.error(f"is no CSV from there on ({error}); correct the quotes", row=line) from None
             except UnicodeDecodeError:
-                raise self.error("not UTF-8 text, there or soon after; save it as UTF-8", row=line) from None
+                raise self.error("not UTF-8 text; save it as UTF-8", row=self._undecodable()) from None
+
+    def _undecodable(self) -> int:
+        """The first line that is not UTF-8."""
+        with self.path.open("rb") as file:
+            return next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
