@@ -232,11 +232,11 @@ def counts_as_reference(facts: Facts) -> bool | None:
     return None if facts["start_images"] or facts["last_frame"] or facts["elements"] else False
 
 
-def add_prompt_facts(facts: dict[str, Any], prompt: str) -> None:
-    """Adds the facts that a prompt determines, beside the number of images its markers can name."""
+def add_prompt_facts(facts: dict[str, Any], prompt: str, images: int | None = None) -> None:
+    """Adds the facts that a prompt determines; its markers can name so many images, by default `images`."""
     facts["prompt_chars"] = len(prompt)
     if "<<<" in prompt:
-        images = facts.get("images", 0)
+        images = facts.get("images", 0) if images is None else images
         named = _IMAGE_MARKER.findall(prompt)
         there = {str(number) for number in range(1, images + 1)}
         facts["image_markers"] = len(named)

@@ -43,12 +43,16 @@ class Field(NamedTuple):
         kind: its JSON type: str, int, bool, list or dict; object where `check` decides.
         check: looks further into the value, and adds what is wrong to the problems.
         read: makes what the value says of one that is as it should be: `pro` -> `1080p`.
+        inside: the fields of the object that it holds, where these are inputs of their own and it is none.
+        stated: the fact that it is given at all, where rules speak of that.
     """
 
     name: str
     kind: type
     check: Check | None = None
     read: Callable[[Any], Any] | None = None
+    inside: Mapping[str, Field] = {}
+    stated: str = ""
 
 
 def not_empty(value: str, path: str, problems: Problems) -> None:
