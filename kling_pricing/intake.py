@@ -357,6 +357,6 @@ def instant(at: datetime | None) -> datetime:
         return datetime.now(UTC)
     if not isinstance(at, datetime):
         raise KlingPricingError(f"at must be a datetime with a time zone, got {type(at).__name__}")
-    if at.utcoffset() is None:
+    if at.tzinfo is not UTC and at.utcoffset() is None:
         raise KlingPricingError(f"at: {at.isoformat()} has no time zone; pass an aware datetime")
     return at

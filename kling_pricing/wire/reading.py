@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
 
 from kling_pricing.errors import WireFormatError
 from kling_pricing.findings import Violation
-from kling_pricing.wire.shape import Field, Problems, is_kind, unknown_field, wrong_kind
+from kling_pricing.wire.shape import Field, OneOf, Problems, is_kind, unknown_field, wrong_kind
 
 MOST_SHAPES = 256
 """For so many sets of fields a wire format keeps a function."""
@@ -225,8 +225,10 @@ def _compile(
             constants[field.kind.__name__] = field.kind
             wrong_size = f" or len({variable}) != {size}" if field.inside else ""
             lines.append(f"if type({variable}) is not {field.kind.__name__}{wrong_size}: return None")
-        if field.check is not None:
-            constants[f"check{number}"] = field.check
+        constants[f"check{number}"] = field.check
+        if isinstance(field.check, OneOf):  # quicker asked than called
+            lines.append(f"if {variable} not in check{number}: return None")
+        elif field.check is not None:
             lines.append(f"check{number}({variable}, {place!r}, strict)")
         if not field.inside:
             constants[f"read{number}"] = field.read

@@ -88,14 +88,20 @@ def each(kind: type, check: Check | None = None) -> Check:
     return check_all
 
 
-def one_of(*values: str) -> Check:
+class OneOf(tuple[str, ...]):
     """Checks that text is one of some words."""
 
-    def check(value: str, path: str, problems: Problems) -> None:
-        if value not in values:
-            problems.append(wrong(path, " or ".join(values), value))
+    __slots__ = ()
 
-    return check
+    def __call__(self, value: str, path: str, problems: Problems) -> None:
+        """Adds a problem when it is not."""
+        if value not in self:
+            problems.append(wrong(path, " or ".join(self), value))
+
+
+def one_of(*words: str) -> Check:
+    """Checks that text is one of some words."""
+    return OneOf(words)
 
 
 def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) -> Check:
