@@ -114,7 +114,7 @@ class ModelCapabilities:
         spoken_of = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
         unknown = [fact for fact in spoken_of if UNSAID[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
-        object.__setattr__(self, "_unsaid", {**UNSAID, **self.defaults})
+        object.__setattr__(self, "_unsaid", {**UNSAID, "reference": False, **self.defaults})
         own = [rule for rule in self.rules if "model" not in rule.when or rule.when["model"].holds(self.model)]
         object.__setattr__(self, "unsure", compile_filter(own))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
