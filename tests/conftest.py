@@ -85,18 +85,6 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """For how many seconds to kill processes in the middle of their work."""
     parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
-    parser.addoption(
-        "--faults",
-        action="store_true",
-        help="also cut connections and kill servers: some minutes, on a quiet machine",
-    )
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves the faults of networks and servers to those who ask for them."""
-    if collection_path.name == "test_ledger_postgres_failures.py" and not config.getoption("--faults"):
-        return True
-    return None
 
 
 class Clock:

@@ -14,6 +14,7 @@ from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_documen
 from kling_pricing.errors import BudgetError, LedgerUnavailableError
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.postgres import values
+from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import Server
 from kling_pricing.ledger.records import Alert, Reservation, Revision
 from kling_pricing.money import multiply, nanos_up, plain
@@ -96,7 +97,7 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
 
 
 def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
-    def transaction(connection: psycopg.Connection[tuple[Any, ...]]) -> _Answer:
+    def transaction(connection: Connection) -> _Answer:
         def rows(function: str, *arguments: Any) -> list[Any]:
             places = ", ".join(["%s"] * len(arguments))
             query = f"SELECT * FROM kling_pricing.{function}({places})"  # noqa: S608 (our own names)
