@@ -73,8 +73,8 @@ class Proxy:
 class _Connection:
     """One connection of a client, passed on in both directions.
 
-    When either side ends, or fails, both are ended: a socket that is only closed while another thread waits in it
-    stays open, and the other side is never told.
+    When either side ends, or fails, both are ended: a socket that is only closed while another thread waits in
+    it stays open, and the other side is never told.
     """
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:

@@ -220,7 +220,7 @@ def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Cr
 def test_every_verb_that_writes_has_crash_points() -> None:
     """What is killed here step by step is all that a guard offers to change a ledger with."""
     reading = {"reservation", "in_doubt", "unmatched", "history", "journal", "status", "verify", "close"}
-    verbs = {name for name in vars(BudgetGuard) if not name.startswith("_")} - reading
+    verbs = {name for name in dir(BudgetGuard) if not name.startswith("_")} - reading
     made_of_others = {"pre_submit", "admission", "leave", "resolve", "open_budget"}
     assert verbs - made_of_others == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
 

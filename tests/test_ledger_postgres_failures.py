@@ -133,7 +133,7 @@ def test_a_revision_whose_answer_was_lost_is_installed_once(guard: BudgetGuard, 
 def test_threads_that_all_lose_their_connections_find_new_ones(
     guard: BudgetGuard, postgres_ledger: str, proxy: Proxy
 ) -> None:
-    """The server ends every session of the pool; the next verbs, in many threads at once, know nothing of it."""
+    """The server ends every session of the pool; the next verbs, in many threads, know nothing of it."""
     guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=8 * COST, currency="USD")])
     with ThreadPoolExecutor(8) as threads:
         admissions = list(threads.map(lambda _: guard.admit(CLIP, project="trailer"), range(8)))
