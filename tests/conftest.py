@@ -20,6 +20,15 @@ from tests.servers import execute, folder_for_servers, running
 settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
 settings.load_profile("any machine")
 
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+"""Whether properties are tried for as long as it takes, rather than in passing."""
+
+
+def examples(usual: int) -> int:
+    """How many examples a property is tried with; twenty times as many with `HYPOTHESIS_PROFILE=long`."""
+    return 20 * usual if LONG else usual
+
+
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 """The instant at which tests price, so that no table is stale."""
 
