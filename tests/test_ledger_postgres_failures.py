@@ -130,6 +130,58 @@ def test_a_revision_whose_answer_was_lost_is_installed_once(guard: BudgetGuard, 
     assert (proxy.cuts, story(guard), guard.status()[0].cap) == (1, ["revision"], Decimal(2))
 
 
+OVERRUN = {"task_id": "t-1", "status": "completed", "cost": 450000}
+"""An answer that charges 0.9 USD, more than was reserved."""
+BILLED: dict[str, Callable[[BudgetGuard, str], Any]] = {
+    "bind": lambda guard, sent: guard.bind(sent, "t-1"),
+    "settle": lambda guard, sent: guard.settle(sent, "0.9"),
+    "observe": lambda guard, sent: guard.observe(OVERRUN, provider="qingbo", reservation=sent),
+}
+
+
+@pytest.mark.parametrize("verb", BILLED)
+def test_an_overrun_whose_answer_was_lost_is_told(
+    guard: BudgetGuard, proxy: Proxy, told: list[Alert], verb: str
+) -> None:
+    """The repeated call changes nothing, and is told once more what it set off."""
+    admission = guard.admit(CLIP, project="trailer")
+    guard.dispatch(admission)
+    if verb == "bind":
+        guard.observe(OVERRUN, provider="qingbo")
+    told.clear()
+    proxy.lose_answer_to(f"kling_pricing.{verb}".encode())
+    BILLED[verb](guard, admission.reservation_id)
+    assert (proxy.cuts, [(alert.kind, alert.used) for alert in told]) == (1, [("overrun", Decimal("0.9"))])
+    BILLED["settle"](guard, admission.reservation_id)
+    assert len(told) == 1
+
+
+COUNTED: dict[str, tuple[bytes, Callable[[BudgetGuard], Any]]] = {
+    "record": (
+        b"kling_pricing.record_spend",
+        lambda guard: guard.record("qingbo", "t-2", "0.6", labels={"project": "trailer"}),
+    ),
+    "open": (b"kling_pricing.open_bucket", lambda guard: guard.open_budget("trailer", "0.6")),
+    "apply": (b"COMMIT", lambda guard: guard.apply([TRAILER.model_copy(update={"cap": Decimal("0.8")})])),
+}
+
+
+@pytest.mark.parametrize("verb", COUNTED)
+def test_a_threshold_whose_answer_was_lost_is_told(
+    guard: BudgetGuard, proxy: Proxy, told: list[Alert], verb: str
+) -> None:
+    """Also where no reservation made it: by spend from elsewhere, or by a cap that was lowered."""
+    if verb == "apply":
+        guard.record("qingbo", "t-1", "0.45", labels={"project": "trailer"})
+    marker, act = COUNTED[verb]
+    proxy.lose_answer_to(marker)
+    act(guard)
+    assert (proxy.cuts, [(alert.kind, alert.threshold) for alert in told]) == (
+        1,
+        [("threshold", Decimal("0.5"))],
+    )
+
+
 def test_threads_that_all_lose_their_connections_find_new_ones(
     guard: BudgetGuard, postgres_ledger: str, proxy: Proxy
 ) -> None:

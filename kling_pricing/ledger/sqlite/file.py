@@ -45,6 +45,9 @@ _REMEDIES = {
     "room, look at the disk, and check the ledger with verify",
 }
 
+_MARK = b"A ledger was made in the file of this name. Remove this one too to begin a new ledger.\n"
+"""What the lock file says from then on."""
+
 _ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)
 """What may go wrong with a file, or with a value for it."""
 
@@ -202,6 +205,7 @@ class SQLiteFile:
                 "this process was forked while its parent was using it; start processes without a fork, or "
                 "open the ledger after it"
             )
+        self._refuse_an_emptied_one()
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -221,15 +225,33 @@ class SQLiteFile:
         opened = self.path.stat()
         self._place = opened.st_dev, opened.st_ino
 
+    def _refuse_an_emptied_one(self) -> None:
+        """Refuses an empty file where there was a ledger: it would be counted from zero."""
+        with suppress(OSError):  # there is no lock file, so there never was a ledger here
+            if self._lock_path.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
+                raise self._unavailable(
+                    f"there was a ledger here, and its file is empty or gone; put it back, or remove "
+                    f"{self._lock_path.name} beside it to begin a new one"
+                )
+
+    def _mark(self) -> None:
+        """Writes down beside the file that a ledger was made in it."""
+        if self._lock_file is not None and not os.fstat(self._lock_file).st_size:
+            os.write(self._lock_file, _MARK)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
+
     def _opened_lock_file(self) -> int | None:
         if fcntl is None:
             return None
         try:
-            return os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._unavailable(
-                f"{self.path.name}.lock beside it cannot be opened ({error.strerror}); let this user write the "
-                "file and its folder"
+                f"{self._lock_path.name} beside it cannot be opened ({error.strerror}); let this user write "
+                "the file and its folder"
             ) from None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -238,6 +260,7 @@ class SQLiteFile:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         if self._is_ours(connection):
+            self._mark()
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -246,6 +269,7 @@ class SQLiteFile:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
+            self._mark()
         except BaseException:
             self._roll_back(connection)
             raise
