@@ -77,6 +77,11 @@ class Core:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    @property
+    def at_once(self) -> int:
+        """How many verbs its ledger carries out at the same time; more wait for their turn."""
+        return self._ledger.at_once
+
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""
         self._ledger.close()
