@@ -77,6 +77,16 @@ class Core:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    @property
+    def book(self) -> PriceBook:
+        """The price tables it goes by."""
+        return self._book
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """The clock it goes by, in UTC."""
+        return self._clock
+
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""
         self._ledger.close()
