@@ -1,7 +1,7 @@
 """A gateway to rehearse against: a real HTTP server that speaks every wire format, bills, and fails on demand.
 
-It listens on this machine alone, prices what it was really sent, and keeps a bill of its own, so that a ledger can
-be held against it.
+It listens on this machine alone, prices what it was really sent, and keeps a bill of its own, so that a ledger
+can be held against it.
 It shares no code with the hooks.
 """
 
@@ -102,6 +102,12 @@ class Gateway:
         provider: whose prices it bills by.
         book: has them.
         secret: signs callbacks; None: they are not signed.
+
+    Attributes:
+        jobs: id -> every task that was accepted.
+        received: every request, but uploads.
+        accepted: set when the first task is.
+        fed: set when the first part of an upload is there.
     """
 
     def __init__(self, provider: str, book: PriceBook | None = None, secret: str | None = None) -> None:
@@ -109,6 +115,7 @@ class Gateway:
         self.jobs: dict[str, Job] = {}
         self.received: list[Received] = []
         self.fed = threading.Event()
+        self.accepted = threading.Event()
         self._book = book or load_price_book()
         self._secret = secret
         self._faults: list[Fault] = []
@@ -205,6 +212,7 @@ class Gateway:
                 f"task-{self.provider}-{len(self.jobs) + 1}", api, payload, self._in_units(quoted.maximum)
             )
             self.jobs[job.id] = job
+            self.accepted.set()
             if key is not None:
                 self._by_key[key] = job
             return job
@@ -242,16 +250,8 @@ class Gateway:
                 data["final_unit_deduction"] = format(job.charged.normalize(), "f")
             return data if callback else {"code": 0, "message": "SUCCEED", "request_id": "r", "data": data}
         if job.api == "openai_videos":
-            model = job.payload["model"]
-            shown = {
-                "id": job.id,
-                "object": "video",
-                "model": model,
-                "status": word,
-                "created_at": 1,
-                "progress": 0,
-            }
-            return shown | {"task_id": job.id}
+            said = {"id": job.id, "task_id": job.id, "object": "video", "model": job.payload["model"]}
+            return said | {"status": word, "created_at": 1, "progress": 0}
         if job.api == "video_generations":
             return {"task_id": job.id, "status": word}
         cost = {"cost": int(job.charged)} if final and job.charged is not None else {}
@@ -270,7 +270,7 @@ def running(provider: str, book: PriceBook | None = None, secret: str | None = N
 
 @contextmanager
 def receiving(handle: Callable[[Received], int]) -> Iterator[str]:
-    """A server for callbacks: its URL; each one is handed over, and answered with the status that comes back."""
+    """A server for callbacks: its URL; each is handed over, and answered with the status that comes back."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""Every HTTP client that there is a hook for, behind one face, so that one scenario runs through all of them."""
+"""Every HTTP client that there is a hook for, behind one face: one scenario runs through all of them."""
 
 from __future__ import annotations
 

@@ -117,12 +117,10 @@ class AsyncGuardedTransport(_AsyncTransport):
         traceback: TracebackType | None = None,
     ) -> None:
         await self._inner.__aexit__(exc_type, exc_value, traceback)
-        self._steps.close()
 
     async def aclose(self) -> None:
         """Closes the inner transport."""
         await self._inner.aclose()
-        self._steps.close()
 
     async def handle_async_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""

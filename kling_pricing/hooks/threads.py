@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -17,7 +18,11 @@ _Told = TypeVar("_Told")
 
 
 class Steps:
-    """Runs the steps of one hook; its threads end with it."""
+    """Runs the steps of one hook.
+
+    Its threads end when nothing refers to it any more, and not when its client is closed: a request that is
+    under way then still has to be written down.
+    """
 
     def __init__(self, hook: Hook) -> None:
         self._hook = hook
@@ -28,21 +33,26 @@ class Steps:
 
         If it is cancelled it goes on in its thread; what it sets aside is given back then, for nothing is sent.
         """
+        caller = threading.current_thread()
+
+        def take_back(done: Future[Send | Answer]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                return
+            decision = done.result()
+            if isinstance(decision, Answer):
+                return
+            if threading.current_thread() is caller:  # it was done already, and the event loop is not to wait
+                self._threads.submit(self._hook.withdraw, decision.ticket)
+            else:
+                self._hook.withdraw(decision.ticket)
+
         running = self._threads.submit(step)
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            running.add_done_callback(self._withdraw)
+            running.add_done_callback(take_back)
             raise
 
     async def after(self, step: Callable[_P, _Told], *args: _P.args, **kwargs: _P.kwargs) -> _Told:
         """A step after it was sent, which is done to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.wrap_future(self._threads.submit(partial(step, *args, **kwargs))))
-
-    def close(self) -> None:
-        """Ends the threads when the steps under way are done."""
-        self._threads.shutdown(wait=False)
-
-    def _withdraw(self, done: Future[Send | Answer]) -> None:
-        if not done.cancelled() and done.exception() is None and isinstance(decision := done.result(), Send):
-            self._threads.submit(self._hook.withdraw, decision.ticket)
