@@ -19,6 +19,7 @@ from email.message import Message
 from email.parser import BytesParser
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from socket import SHUT_RDWR
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -107,6 +108,7 @@ class Gateway:
         jobs: id -> every task that was accepted.
         received: every request, but uploads.
         accepted: set when the first task is.
+        hanging: set when a question waits; see `hang_after`.
         fed: set when the first part of an upload is there.
     """
 
@@ -116,13 +118,16 @@ class Gateway:
         self.received: list[Received] = []
         self.fed = threading.Event()
         self.accepted = threading.Event()
+        self.hanging = threading.Event()
         self._book = book or load_price_book()
         self._secret = secret
         self._faults: list[Fault] = []
         self._by_key: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._go_on = threading.Event()
+        self._numbers = count(1)
         self._callbacks = 0
+        self._answers_left = -1
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_args: None  # type: ignore[method-assign] # clients that hang up
@@ -156,6 +161,10 @@ class Gateway:
     def go_on(self) -> None:
         """Lets what hangs go on, now and later."""
         self._go_on.set()
+
+    def hang_after(self, answers: int) -> None:
+        """Lets the question after so many about tasks wait until the test says `go_on`."""
+        self._answers_left = answers
 
     def finish(self, job_id: str, state: str = "succeeded", *, cost: Decimal | int | None = None) -> None:
         """Ends a task, and charges for it: what it costs by default, nothing unless it succeeded."""
@@ -192,6 +201,13 @@ class Gateway:
         with self._lock:
             return self._faults.pop(0) if self._faults else Fault()
 
+    def may_hang(self) -> None:
+        """Waits with the answer about a task, if the test wants that."""
+        self._answers_left -= 1
+        if self._answers_left == -1:
+            self.hanging.set()
+            self.wait()
+
     def wait(self) -> None:
         """Waits until the test says to go on."""
         self._go_on.wait(PATIENCE_S)
@@ -209,7 +225,7 @@ class Gateway:
                 return self._by_key[key]
             quoted = quote(payload, provider=self.provider, url=f"{self.url}{path}", at=AT, book=self._book)
             job = Job(
-                f"task-{self.provider}-{len(self.jobs) + 1}", api, payload, self._in_units(quoted.maximum)
+                f"task-{self.provider}-{next(self._numbers)}", api, payload, self._in_units(quoted.maximum)
             )
             self.jobs[job.id] = job
             self.accepted.set()
@@ -366,9 +382,13 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                 official or _TASKS.fullmatch(path) or _OPENAI.fullmatch(path) or _GENERATIONS.fullmatch(path)
             )
             job = gateway.find(found[2 if official else 1] or "") if found else None
-            if job is None:
+            if path.startswith("/redirect-to/"):
+                host, _, rest = path.removeprefix("/redirect-to/").partition("/")
+                self._fail(302, "moved", headers={"Location": f"http://{host}/{rest}"})
+            elif job is None:
                 self._fail(404, "not_found")
             else:
+                gateway.may_hang()
                 self._say(200, gateway.answer(job))
 
         def _submit(self, api: str, request: Received) -> None:
