@@ -128,9 +128,7 @@ class Gateway:
         self._numbers = count(1)
         self._callbacks = 0
         self._answers_left = -1
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_args: None  # type: ignore[method-assign] # clients that hang up
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -274,6 +272,16 @@ class Gateway:
         return {"task_id": job.id, "model": job.payload["model"], "status": word, "progress": "45%", **cost}
 
 
+class _Server(ThreadingHTTPServer):
+    """A server that takes a burst of connections, and has no quarrel with clients that hang up."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *_request: Any) -> None:
+        """Stays quiet."""
+
+
 @contextmanager
 def running(provider: str, book: PriceBook | None = None, secret: str | None = None) -> Iterator[Gateway]:
     """A gateway for the length of a block."""
@@ -300,8 +308,7 @@ def receiving(handle: Callable[[Received], int]) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Stays quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

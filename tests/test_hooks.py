@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -34,6 +34,7 @@ from kling_pricing import (
     PriceBook,
     ReservationStateError,
     WireFormatError,
+    load_price_book,
     spending,
 )
 from kling_pricing.endpoints import Endpoint
@@ -42,7 +43,7 @@ from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.messages import Outgoing
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, TaskEndpoint
-from tests.conftest import Clock, video
+from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
 from tests.hook_clients import CLIENTS
 from tests.test_hooks_scenarios import JSON, PROVIDER
@@ -349,6 +350,51 @@ def test_many_at_once_under_one_key_make_one_task(guard: BudgetGuard, gateway: G
         ]
         assert {each.result().json()["task_id"] for each in submit} == {"task-qingbo-1"}
     assert [each.state for each in guard.history()] == ["bound"]
+
+
+def test_text_of_any_kind_survives_a_change(
+    tmp_path: Path, book: PriceBook, clock: Clock, gateway: Gateway
+) -> None:
+    """What JSON can say goes out as it was said, half a surrogate pair included."""
+    tight = Budget(name="all", cap=Decimal("0.25"), currency="USD", on_exceed="cap")
+    said = b'{"model": "kling-v3", "duration": 5, "prompt": "\xe7\xb4\x99\\ud83d \\u0000"}'
+    with (
+        BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [tight], book=book, clock=clock) as guard,
+        client(guard, gateway) as guarded,
+    ):
+        assert guarded.post("/v1/tasks", content=said, headers=JSON).status_code == 200
+    assert gateway.submissions[0].json == {**json.loads(said), "duration": 3}
+
+
+CHANGE = "2026-11-21T00:00:01Z"
+BEFORE = PRICES.replace("valid_from: null", f"valid_from: null\nvalid_until: {CHANGE}")
+AFTER = PRICES.replace("valid_from: null", f"valid_from: {CHANGE}").replace("silent: 0.1}", "silent: 0.4}")
+
+
+def test_a_price_that_changes_in_between_is_quoted_anew(
+    tmp_path: Path, folder: Callable[..., Path], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent was reserved at the price that is in force when it is sent."""
+    book = load_price_book(folder({"prices/acme/1.yaml": BEFORE, "prices/acme/2.yaml": AFTER}))
+    budget = Budget(name="all", cap=9, currency="EUR")
+    with (
+        running("acme", book) as gateway,
+        BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [budget], book=book, clock=clock) as guard,
+    ):
+        admit = guard.admit
+
+        def admit_slowly(*said: Any, **more: Any) -> Any:
+            admission = admit(*said, **more)
+            clock.now = AT + timedelta(seconds=2)
+            return admission
+
+        monkeypatch.setattr(guard, "admit", admit_slowly)
+        with client(guard, gateway, hosts={gateway.host: "acme"}) as guarded:
+            assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
+        assert [(each.state, each.reserved) for each in guard.history()] == [
+            ("released", Decimal("0.5")),
+            ("bound", Decimal(2)),
+        ]
 
 
 # bursts

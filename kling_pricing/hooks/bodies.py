@@ -31,7 +31,7 @@ class Body(NamedTuple):
         if payload == self.payload:
             return None
         if self.form_type is None:
-            return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+            return json.dumps(payload, separators=(",", ":")).encode()
         before, after = dict(_flat(self.payload)), dict(_flat(payload))
         changes = {name: text for name, text in after.items() if before.get(name) != text}
         return amended_form(self.raw, self.form_type, changes)

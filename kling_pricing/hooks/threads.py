@@ -33,7 +33,7 @@ class Steps:
 
         If it is cancelled it goes on in its thread; what it sets aside is given back then, for nothing is sent.
         """
-        caller = threading.current_thread()
+        loop, caller = asyncio.get_running_loop(), threading.current_thread()
 
         def take_back(done: Future[Send | Answer]) -> None:
             if done.cancelled() or done.exception() is not None:
@@ -48,7 +48,7 @@ class Steps:
 
         running = self._threads.submit(step)
         try:
-            return await asyncio.wrap_future(running)
+            return await asyncio.wrap_future(running, loop=loop)
         except asyncio.CancelledError:
             running.add_done_callback(take_back)
             raise
