@@ -1,5 +1,6 @@
 """Signed callbacks over real sockets: verified, taken in once, observed."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kling_pricing import (
@@ -22,6 +24,7 @@ from kling_pricing import (
 from kling_pricing.hooks.webhooks import Webhooks
 from tests.conftest import Clock
 from tests.gateway import Gateway, Received, receiving, running, signed
+from tests.test_docs import BLOCK, ROOT
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of the tests, 24 b").decode()
 OTHER = "whsec_" + base64.b64encode(b"another one, not the same!").decode()
@@ -149,6 +152,45 @@ def test_a_callback_that_says_nothing_of_a_task_is_an_error(guard: BudgetGuard) 
     body = b'{"hello": 1}'
     with pytest.raises(WireFormatError):
         Webhooks(guard, SECRET, provider="kling").receive(body, signed(SECRET, body, "m-1"))
+
+
+def recipe(name: str) -> Any:
+    """What a recipe of the docs defines."""
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    (block,) = [
+        text for language, text in BLOCK.findall(page) if language == "python" and f"def {name}(" in text
+    ]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(block, f"docs/hooks.md: {name}", "exec"), names)  # noqa: S102 (our own page)
+    return names[name]
+
+
+@pytest.mark.parametrize("name", ["create_app", "create_api"])
+def test_the_recipes_of_the_docs_receive_callbacks(
+    name: str, guard: BudgetGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flask's and FastAPI's: taken in, repeated, forged, and while the ledger is away."""
+    monkeypatch.setenv("KLING_WEBHOOK_SECRET", SECRET)
+    app = recipe(name)(guard)
+
+    def post(body: bytes, headers: dict[str, str]) -> int:
+        if name == "create_app":
+            return int(app.test_client().post("/kling", data=body, headers=headers).status_code)
+
+        async def send() -> int:
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+                return (await client.post("/kling", content=body, headers=headers)).status_code
+
+        return asyncio.run(send())
+
+    assert [post(BODY, GOOD), post(BODY, GOOD), post(BODY + b" ", GOOD)] == [204, 200, 401]
+    (tmp_path / "spend.db").rename(tmp_path / "aside.db")
+    other = body_of("t-2")
+    assert post(other, signed(SECRET, other, "m-2")) == 500
+    (tmp_path / "aside.db").rename(tmp_path / "spend.db")
+    assert post(other, signed(SECRET, other, "m-2")) == 204
+    assert [each.task_id for each in guard.unmatched()] == ["t-1", "t-2"]
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", [], "whsec_a"])
