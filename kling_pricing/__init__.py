@@ -16,6 +16,7 @@ from kling_pricing.errors import (
     ReservationNotFoundError,
     ReservationStateError,
     TableError,
+    WebhookError,
     WireFormatError,
 )
 from kling_pricing.findings import Note, Violation
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
     from kling_pricing.comparison import Option, compare
     from kling_pricing.guard import Admission, BudgetGuard
+    from kling_pricing.hooks.scope import spending
     from kling_pricing.ledger.records import Alert, Bucket, Entry, Observation, Reservation
     from kling_pricing.tables import load_price_book
 
@@ -65,12 +67,14 @@ __all__ = [
     "ReservationStateError",
     "TableError",
     "Violation",
+    "WebhookError",
     "WireFormatError",
     "check",
     "compare",
     "load_budgets",
     "load_price_book",
     "quote",
+    "spending",
 ]
 
 
@@ -89,6 +93,7 @@ _LAZY = {
     "compare": "comparison",
     "load_budgets": "budgets",
     "load_price_book": "tables",
+    "spending": "hooks.scope",
 }
 
 

@@ -75,6 +75,11 @@ class AsyncBudgetGuard:
         """
         return cls(await asyncio.to_thread(partial(BudgetGuard, *args, **kwargs)))
 
+    @property
+    def guard(self) -> BudgetGuard:
+        """The guard whose verbs it runs."""
+        return self._guard
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.endpoints import Endpoint, Submission
 from kling_pricing.findings import Note, Violation, reportable, shown
+from kling_pricing.http_rules import HttpRules
 from kling_pricing.media import MediaFacts, Medium
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID, Facts, VideoRequest
 from kling_pricing.rules import Choice, Condition, Conditions, OneOf, compile_choice, compile_filter, hold
@@ -201,6 +202,7 @@ class CapabilityMatrix:
         names: every model name of this wire -> canonical name, and the facts that the name implies.
         sources: where the matrix was published, for people.
         submissions: where its payloads are sent.
+        http: what the API does over HTTP beside reading them.
     """
 
     wire_format: str
@@ -208,6 +210,7 @@ class CapabilityMatrix:
     names: Mapping[str, tuple[str, Mapping[str, Any]]]
     sources: tuple[str, ...]
     submissions: tuple[Submission, ...] = ()
+    http: HttpRules = field(default_factory=HttpRules)
 
 
 def fillings(

@@ -128,7 +128,7 @@ def read_request(
     if wire_format is not None:
         name, assumed = wire_format, False
     elif endpoint is not None:
-        name, assumed = _format_at(endpoint, payload, book, provider)
+        name, assumed = format_at(endpoint, payload, book, provider)
     else:
         name, assumed = choose_format(payload, book, provider)
     wire = wire_format_named(name)
@@ -236,7 +236,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     return DEFAULT_WIRE_FORMAT, True
 
 
-def _format_at(
+def format_at(
     endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
 ) -> tuple[str, bool]:
     """The wire format of a payload that is posted to an endpoint, and whether nothing decided it.

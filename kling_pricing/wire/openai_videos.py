@@ -1,6 +1,6 @@
 """Wire format `openai_videos`: `POST /v1/videos` as JSON or as the form that OpenAI's SDK sends (seed 003).
 
-A form is a flat mapping of text: `metadata[output_config][duration]` in the place of nested objects.
+A form (see `forms`) is a flat mapping of text: `metadata[output_config][duration]` in place of nested objects.
 The seed does not name the keys of the last frame and of the reference video: the obvious ones are read.
 """
 
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import HTTP
 from math import gcd
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
@@ -172,44 +169,6 @@ FIELD_NAMES: Mapping[str, str] = {
     "videos": _dotted(_PATH_OF["video_url"]),
     "passthrough": _dotted(_PATH_OF["file_infos"]),
 }
-
-
-def form_fields(body: bytes, content_type: str) -> dict[str, str]:
-    """The fields of a multipart/form-data body, as `parse` reads them; of a file, its name.
-
-    Args:
-        body: the body of the HTTP request.
-        content_type: the value of its Content-Type header, which names the boundary.
-
-    Raises:
-        WireFormatError: it is not such a form, a field is given twice, or a text is not UTF-8.
-    """
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
-    message = BytesParser(policy=HTTP).parsebytes(head + body)
-    if message.get_content_type() != "multipart/form-data" or not message.is_multipart():
-        raise WireFormatError(
-            f"not a multipart/form-data body with Content-Type {content_type!r}", wire_format=_NAME
-        )
-    fields: dict[str, str] = {}
-    for part in cast("list[Message]", message.get_payload()):
-        name = part.get_param("name", header="content-disposition")
-        if not isinstance(name, str):
-            raise WireFormatError("a part of the form has no name", wire_format=_NAME)
-        if name in fields:
-            raise WireFormatError(
-                f"{name!r} is given twice; keep one of them, or send JSON", wire_format=_NAME, field=name
-            )
-        file_name = part.get_filename()
-        fields[name] = _part_text(part, name) if file_name is None else file_name
-    return fields
-
-
-def _part_text(part: Message, name: str) -> str:
-    content = part.get_payload(decode=True)
-    try:
-        return content.decode() if isinstance(content, bytes) else ""
-    except UnicodeDecodeError:
-        raise WireFormatError(f"{name!r} is not UTF-8 text", wire_format=_NAME, field=name) from None
 
 
 def _is_form(payload: Mapping[str, Any]) -> bool:
