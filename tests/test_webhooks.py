@@ -92,58 +92,73 @@ def test_signed_callbacks_settle_once_however_often_they_come(guard: BudgetGuard
 
 
 BODY = body_of("t-1")
-NOW = datetime.now(UTC)
-GOOD = signed(SECRET, BODY, "m-1", NOW)
+
+
+@pytest.fixture
+def good() -> dict[str, str]:
+    """The headers of `BODY`, signed just now."""
+    return signed(SECRET, BODY, "m-1")
 
 
 @pytest.mark.parametrize(
-    ("headers", "problem"),
+    ("secret", "late", "changed", "problem"),
     [
-        (signed(SECRET, BODY, "m-1", NOW - timedelta(minutes=6)), "too old"),
-        (signed(SECRET, BODY, "m-1", NOW + timedelta(minutes=6)), "too new"),
-        (signed(OTHER, BODY, "m-1", NOW), "No matching signature"),
-        ({**GOOD, "webhook-id": "m-2"}, "No matching signature"),
-        ({**GOOD, "webhook-timestamp": "soon"}, "signature does not hold"),
-        ({**GOOD, "webhook-signature": "v1"}, "signature does not hold"),
-        ({**GOOD, "webhook-signature": "v1,%"}, "signature does not hold"),
-        ({**GOOD, "webhook-signature": GOOD["webhook-signature"].replace("v1", "v2")}, "No matching signature"),
-        ({}, "Missing required headers"),
+        (SECRET, timedelta(minutes=-6), {}, "too old"),
+        (SECRET, timedelta(minutes=6), {}, "too new"),
+        (OTHER, timedelta(0), {}, "No matching signature"),
+        (SECRET, timedelta(0), {"webhook-id": "m-2"}, "No matching signature"),
+        (SECRET, timedelta(0), {"webhook-timestamp": "soon"}, "signature does not hold"),
+        (SECRET, timedelta(0), {"webhook-signature": "v1"}, "signature does not hold"),
+        (SECRET, timedelta(0), {"webhook-signature": "v1,%"}, "signature does not hold"),
     ],
 )
 def test_what_is_not_signed_by_the_provider_is_refused(
-    guard: BudgetGuard, headers: dict[str, str], problem: str
+    guard: BudgetGuard, secret: str, late: timedelta, changed: dict[str, str], problem: str
 ) -> None:
     """Forged, tampered with, old or malformed: answered with 401, and nothing is remembered."""
+    headers = signed(secret, BODY, "m-1", datetime.now(UTC) + late) | changed
     with pytest.raises(WebhookError, match=problem) as caught:
         Webhooks(guard, SECRET, provider="kling").receive(BODY, headers)
     assert (caught.value.status, guard.unmatched()) == (401, [])
 
 
-def test_another_body_is_refused(guard: BudgetGuard) -> None:
+def test_a_signature_of_another_scheme_or_none_is_refused(guard: BudgetGuard, good: dict[str, str]) -> None:
+    """The scheme is a part of what is signed for."""
+    webhooks = Webhooks(guard, SECRET, provider="kling")
+    with pytest.raises(WebhookError, match="No matching signature"):
+        webhooks.receive(BODY, good | {"webhook-signature": good["webhook-signature"].replace("v1", "v2")})
+    with pytest.raises(WebhookError, match="Missing required headers"):
+        webhooks.receive(BODY, {})
+    assert guard.unmatched() == []
+
+
+def test_another_body_is_refused(guard: BudgetGuard, good: dict[str, str]) -> None:
     """The signature is that of the bytes; what is no text at all is no exception of another kind."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
     for body in (BODY.replace(b"3", b"0"), b"\xff"):
         with pytest.raises(WebhookError):
-            webhooks.receive(body, GOOD)
+            webhooks.receive(body, good)
 
 
-def test_while_a_secret_is_changed_both_hold(guard: BudgetGuard) -> None:
+def test_while_a_secret_is_changed_both_hold(guard: BudgetGuard, good: dict[str, str]) -> None:
     """Headers may be spelled as they like."""
     webhooks = Webhooks(guard, [OTHER, SECRET], provider="kling")
-    assert webhooks.receive(BODY, {name.title(): value for name, value in GOOD.items()}) is None
+    assert webhooks.receive(BODY, {name.title(): value for name, value in good.items()}) is None
     assert webhooks.receive(body_of("t-2"), signed(OTHER, body_of("t-2"), "m-2")) is None
     assert [each.task_id for each in guard.unmatched()] == ["t-1", "t-2"]
 
 
-def test_a_callback_that_could_not_be_noted_may_come_again(guard: BudgetGuard, tmp_path: Path) -> None:
+def test_a_callback_that_could_not_be_noted_may_come_again(
+    guard: BudgetGuard, good: dict[str, str], tmp_path: Path
+) -> None:
     """The sender repeats what was answered with 5xx; that is no replay."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
     aside = tmp_path / "aside.db"
     (tmp_path / "spend.db").rename(aside)
     with pytest.raises(LedgerUnavailableError):
-        webhooks.receive(BODY, GOOD)
+        webhooks.receive(BODY, good)
     aside.rename(tmp_path / "spend.db")
-    assert webhooks.receive(BODY, GOOD) is None
+    assert webhooks.receive(BODY, good) is None
     assert len(guard.unmatched()) == 1
 
 
@@ -167,7 +182,7 @@ def recipe(name: str) -> Any:
 
 @pytest.mark.parametrize("name", ["create_app", "create_api"])
 def test_the_recipes_of_the_docs_receive_callbacks(
-    name: str, guard: BudgetGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, guard: BudgetGuard, good: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flask's and FastAPI's: taken in, repeated, forged, and while the ledger is away."""
     monkeypatch.setenv("KLING_WEBHOOK_SECRET", SECRET)
@@ -184,7 +199,7 @@ def test_the_recipes_of_the_docs_receive_callbacks(
 
         return asyncio.run(send())
 
-    assert [post(BODY, GOOD), post(BODY, GOOD), post(BODY + b" ", GOOD)] == [204, 200, 401]
+    assert [post(BODY, good), post(BODY, good), post(BODY + b" ", good)] == [204, 200, 401]
     (tmp_path / "spend.db").rename(tmp_path / "aside.db")
     other = body_of("t-2")
     assert post(other, signed(SECRET, other, "m-2")) == 500
