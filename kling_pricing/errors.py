@@ -15,6 +15,7 @@
         IdempotencyError           the same key or task with something else
         LedgerUnavailableError     it cannot be read or written: nothing may be spent
       WebhookError            a signed callback is not taken in: status, to answer it with
+      StatementError          a provider's statement, or its mapping, cannot be read: file, row, column
 
 Catch `KlingPricingError` to catch them all.
 Attributes carry the data; the message names the place and the remedy.
@@ -231,6 +232,31 @@ class WebhookError(KlingPricingError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), self.args[0], vars(self)))
+
+
+class StatementError(KlingPricingError):
+    """A provider's statement cannot be read, or not as it is said to be.
+
+    A row that cannot be read is no error but a line of its own; this is for what concerns all of a file.
+
+    Attributes:
+        file: name of the file; empty when none is meant.
+        row: its row, from 1, as a text editor or a spreadsheet counts; None when the whole file is meant.
+        column: the column, as the file names it; None when no single one is meant.
+    """
+
+    def __init__(
+        self, problem: str, *, file: str = "", row: int | None = None, column: str | None = None
+    ) -> None:
+        place = f"{file}:{row}" if row is not None else file
+        named = "" if column is None else f"column {column}"
+        super().__init__(": ".join(part for part in (place, named, problem) if part))
+        self.file = file
+        self.row = row
+        self.column = column
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuilt, (type(self), self.args[0], vars(self)))

@@ -14,7 +14,7 @@ from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingE
 from kling_pricing.fingerprint import fingerprint
 from kling_pricing.ledger.claims import claims
 from kling_pricing.ledger.records import Candidate, Claim, Order, Refused, Shortfall
-from kling_pricing.money import NANOS, divide, from_nanos, multiply, nanos_up, plain, subtract
+from kling_pricing.money import NANOS, from_nanos, multiply, nanos_up, plain
 from kling_pricing.quotes import Quote
 from kling_pricing.variants import RESOLUTIONS, Limits
 from kling_pricing.windows import FOREVER, Period
@@ -48,7 +48,7 @@ def order(
     Raises:
         BudgetError: a budget counts in another currency than the quote, and no accounting rate is given.
     """
-    unit, value = _statement_unit(quote)
+    unit, value = quote.table.counted_in(quote.rate) or (None, None)
     claimed = claims(budgets, labels, quote.currency, at)
     return Order(
         project=project,
@@ -113,20 +113,6 @@ def amounts(nanos: int, claimed: Sequence[Claim]) -> tuple[int, ...]:
         )
     except KlingPricingError as error:
         raise BudgetError(f"with its accounting rate, {error}; check the rate") from None
-
-
-def _statement_unit(quote: Quote) -> tuple[str | None, Decimal | None]:
-    """What the provider counts in, if not in its currency, and what one of it is worth."""
-    published = quote.table.billing.statement_unit
-    if published is not None:
-        return published.name, divide(Decimal(1), published.per_currency_unit)
-    if quote.table.own_unit is not None and quote.rate.own_units:
-        value = divide(quote.rate.unit_price, quote.rate.own_units)
-        contract = quote.table.contract
-        if contract is not None and quote.rate.cell not in contract.own_cells:
-            value = subtract(value, multiply(value, contract.discount))
-        return quote.table.own_unit, value
-    return None, None
 
 
 def booking(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import permutations
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from kling_pricing.endpoints import Endpoint, Submission
 from kling_pricing.endpoints import endpoint as find_endpoint
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
+from kling_pricing.money import divide, multiply, subtract
 from kling_pricing.rates import Bill, Billing, Cell, Cells, Contract, Period, Quantity, Rate, Source
 from kling_pricing.rules import Choice, compile_choice
 from kling_pricing.wire import wire_format
@@ -130,6 +132,25 @@ class PriceTable:
         """The instants at which it, or its prices of a model, come into force or go out of it."""
         periods = [Period(self.valid_from, self.valid_until), *self.model_periods.values()]
         return [bound for period in periods for bound in period if bound is not None]
+
+    def charge(self, rate: Rate, units: Decimal) -> Decimal:
+        """What so many units cost by one of its rates, in its currency, a contract's discount taken off."""
+        amount = multiply(rate.unit_price, units)
+        return amount if self.contract is None else subtract(amount, self.contract.taken_off(rate.cell, amount))
+
+    def counted_in(self, rate: Rate) -> tuple[str, Decimal] | None:
+        """What the provider's statement counts charges of a rate in, and what one of it is worth.
+
+        None: the currency itself.
+        """
+        published = self.billing.statement_unit
+        if published is not None:
+            return published.name, divide(Decimal(1), published.per_currency_unit)
+        if self.own_unit is None or not rate.own_units:
+            return None
+        value = divide(rate.unit_price, rate.own_units)
+        discount = self.contract.discount_of(rate.cell) if self.contract else Decimal(0)
+        return self.own_unit, subtract(value, multiply(value, discount))
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Why there is no price for a cell; None when the table does not say."""

@@ -16,7 +16,7 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.findings import Note, Violation, shown
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
-from kling_pricing.money import add, multiply, plain, round_money
+from kling_pricing.money import add, multiply, plain
 from kling_pricing.price_table import MOST_BILLS, PriceBook, PriceTable
 from kling_pricing.quotes import Quote
 from kling_pricing.rates import ANY, Bill, Cell, Contract, LineItem, Quantity, Rate
@@ -244,11 +244,11 @@ def _made_out(
 
 
 def _contract_bill(contract: Contract, rate: Rate, line: LineItem) -> Bill:
-    """The discount is a line of its own, rounded once, half up, to the last digit that the ledger keeps."""
+    """The discount is a line of its own."""
     list_total = multiply(contract.list_rates[rate.cell].unit_price, line.quantity)
-    if not contract.discount or rate.cell in contract.own_cells:
+    if not contract.discount_of(rate.cell):
         return Bill(rate, (line,), line.amount, list_total)
-    off = round_money(multiply(line.amount, contract.discount)).copy_negate()
+    off = contract.taken_off(rate.cell, line.amount).copy_negate()
     percent = plain(multiply(contract.discount, 100))
     discount = LineItem(f"contract discount of {percent} %", Decimal(1), "discount", off, off)
     return Bill(rate, (line, discount), add(line.amount, off), list_total)

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kling_pricing.money import divide, round_to
+from kling_pricing.money import divide, multiply, round_money, round_to
 
 ANY = "any"
 """The resolution of a price that does not depend on one."""
@@ -127,6 +127,14 @@ class Contract(NamedTuple):
     list_rates: Mapping[Cell, Rate]
     discount: Decimal
     own_cells: frozenset[Cell]
+
+    def discount_of(self, cell: Cell) -> Decimal:
+        """The part of one that is taken off a cell's price; none off one of the contract's own."""
+        return Decimal(0) if cell in self.own_cells else self.discount
+
+    def taken_off(self, cell: Cell, amount: Decimal) -> Decimal:
+        """What is taken off an amount: rounded once, half up, to the last digit that the ledger keeps."""
+        return round_money(multiply(amount, self.discount_of(cell)))
 
 
 class Cells(NamedTuple):

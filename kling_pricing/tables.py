@@ -1,12 +1,6 @@
 """Loads `pricing_tables/` and the user's own tables, and holds the files against each other.
 
-A folder of tables looks like this::
-
-    prices/<provider>/<date>.yaml
-    capabilities/<wire format>.yaml
-
-The bundled folder is always read.
-A folder of the user's is read over it: a file of the same path replaces the bundled one, any other is added.
+Where the files lie, and how a folder of the user's is read over the bundled one, is told in `table_folders`.
 """
 
 from __future__ import annotations
@@ -16,10 +10,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import pairwise
-from pathlib import Path as FilePath
 from typing import Any
 
 from kling_pricing.capabilities import (
@@ -32,11 +24,10 @@ from kling_pricing.capabilities import (
 from kling_pricing.contracts import load_contracts
 from kling_pricing.coverage import reachable_cells
 from kling_pricing.endpoints import Submission
-from kling_pricing.errors import TableError
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.rates import Billing, Cell, Cells, Period, Quantity, Rate, StatementUnit
 from kling_pricing.rules import Choice, OneOf
-from kling_pricing.strict_yaml import MAX_BYTES, Document, Path, checked, did_you_mean, load, read
+from kling_pricing.strict_yaml import Document, Path, checked, did_you_mean, load, read
 from kling_pricing.table_files import (
     CapabilityFile,
     MediaEntry,
@@ -46,6 +37,7 @@ from kling_pricing.table_files import (
     RuleEntry,
     WarningEntry,
 )
+from kling_pricing.table_folders import file_bytes, own_folder, table_files
 from kling_pricing.table_parts import (
     cells,
     check_period,
@@ -58,11 +50,6 @@ from kling_pricing.table_parts import (
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import wire_format
 
-TABLES_VARIABLE = "KLING_PRICING_TABLES"
-"""Environment variable that names the user's folder of tables."""
-
-_DEPTHS = {"prices": 3, "capabilities": 2}
-_PLACES = "the places are prices/<provider>/<date>.yaml and capabilities/<wire format>.yaml"
 _CODES_OF_OUR_OWN = frozenset(
     {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
 )
@@ -74,7 +61,7 @@ def default_price_book() -> PriceBook:
 
     Loaded once in the life of the process.
     """
-    return load_price_book(os.environ.get(TABLES_VARIABLE) or None)
+    return load_price_book(own_folder())
 
 
 def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBook:
@@ -83,13 +70,7 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     Raises:
         TableError: a file is refused, two files contradict each other, or the folder cannot be read.
     """
-    found = _yaml_files(_bundled(), "pricing_tables")
-    if directory is not None:
-        if not FilePath(directory).is_dir():
-            raise TableError(
-                "no such folder; give one with prices/ or capabilities/ in it", file=str(directory)
-            )
-        found |= _yaml_files(FilePath(directory), str(directory))
+    found = table_files(directory)
     matrices = {}
     for (kind, *_), (name, file) in found.items():
         if kind == "capabilities":
@@ -99,7 +80,7 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     overlays: list[tuple[str, Document, bytes]] = []
     for path, (name, file) in found.items():
         if path[0] == "prices":
-            data = _bytes(file, name)
+            data = file_bytes(file, name)
             document = load(data, name=name)
             if isinstance(document.tree, dict) and "extends" in document.tree:
                 overlays.append((path[1], document, data))
@@ -112,58 +93,11 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     return PriceBook(published, matrices, load_contracts(overlays, published))
 
 
-def _bundled() -> Traversable:
-    """The tables of an installed package, else those beside the package in a checkout."""
-    package = files("kling_pricing")
-    installed = package / "pricing_tables"
-    return installed if installed.is_dir() else FilePath(str(package)).parent / "pricing_tables"
-
-
-def _yaml_files(root: Traversable, shown: str) -> dict[tuple[str, ...], tuple[str, Traversable]]:
-    """Path below the root -> (name for messages, file), in a fixed order.
-
-    Raises:
-        TableError: there is no table at all, or a file stands where it would not be read.
-    """
-    found: dict[tuple[str, ...], tuple[str, Traversable]] = {}
-
-    def walk(folder: Traversable, path: tuple[str, ...]) -> None:
-        for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-            here = (*path, entry.name)
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir() and (path or entry.name in _DEPTHS):
-                walk(entry, here)
-            elif len(here) == _DEPTHS.get(here[0]) and entry.name.endswith(".yaml") and entry.is_file():
-                found[here] = ("/".join((shown, *here)), entry)
-            elif path or entry.name.lower().endswith((".yaml", ".yml")):
-                raise TableError(f"would not be read here; {_PLACES}", file="/".join((shown, *here)))
-
-    try:
-        walk(root, ())
-    except OSError as error:
-        raise TableError(f"cannot be read: {error.strerror}", file=shown) from None
-    if not found:
-        raise TableError(f"holds no tables; {_PLACES}", file=shown)
-    return found
-
-
-def _bytes(file: Traversable, name: str) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise TableError(f"cannot be read: {error.strerror}", file=name) from None
-
-
-def _stem(file: Traversable) -> str:
-    return file.name.removesuffix(".yaml")
-
-
 def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
-    entry, document = read(_bytes(file, name), CapabilityFile, name=name)
-    if entry.wire_format != _stem(file):
-        raise document.error(("wire_format",), f"the file's name says {_stem(file)!r}; make them the same")
+    entry, document = read(file_bytes(file, name), CapabilityFile, name=name)
+    if entry.wire_format != file.name.removesuffix(".yaml"):
+        problem = f"the file's name says {file.name.removesuffix('.yaml')!r}; make them the same"
+        raise document.error(("wire_format",), problem)
     _check_vocabulary(entry, document)
     names: dict[str, tuple[str, Mapping[str, Any]]] = {}
     models = {}

@@ -94,6 +94,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """For how many seconds to kill processes in the middle of their work."""
     parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
+    parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
 
 
 class Clock:

@@ -223,7 +223,7 @@ def test_a_ledger_that_was_not_made_says_how_to_make_it(postgres_database: str) 
 )
 def test_a_schema_of_another_version_is_not_used(postgres_ledger: str, version: int, problem: str) -> None:
     """The error says which side to upgrade."""
-    execute(postgres_ledger, f"UPDATE kling_pricing.schema_version SET version = {version}")  # noqa: S608
+    execute(postgres_ledger, f"UPDATE kling_pricing.schema_version SET version = {version}")
     with pytest.raises(LedgerUnavailableError, match=problem):
         BudgetGuard(postgres_ledger, [TRAILER])
     if version > VERSION:

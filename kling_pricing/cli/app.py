@@ -9,6 +9,7 @@ from kling_pricing.cli.budgets import budget
 from kling_pricing.cli.compare import compare_command
 from kling_pricing.cli.in_doubt import in_doubt_command
 from kling_pricing.cli.ledger import ledger
+from kling_pricing.cli.reconcile import reconcile_command
 from kling_pricing.cli.requests import check_command, quote_command
 from kling_pricing.cli.spending import (
     admit_command,
@@ -42,6 +43,7 @@ def app() -> None:
     kling-pricing observe response.json         settle it by what the provider answers
     kling-pricing in-doubt                      what may be running, and nobody knows; --poll asks
     kling-pricing ledger init postgresql://...  make a ledger for many machines
+    kling-pricing reconcile --statement FILE    was every clip billed right, and if not, why
 
     Exit codes: 0 done; 1 refused or invalid; 2 bad usage or unreadable input.
     """
@@ -53,6 +55,7 @@ app.add_command(compare_command)
 app.add_command(tables)
 app.add_command(budget)
 app.add_command(ledger)
+app.add_command(reconcile_command)
 for command in (
     admit_command,
     bind_command,

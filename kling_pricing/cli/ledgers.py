@@ -64,7 +64,7 @@ def opened_guard(
 ) -> Iterator[BudgetGuard]:
     """A guard on the ledger; an error inside the block becomes a message and an exit code."""
     with errors_shown(as_json=as_json):
-        guard = BudgetGuard(ledger, budgets, book=book, on_alert=_show_alert)
+        guard = BudgetGuard(ledger, budgets, book=book, on_alert=show_alert)
         try:
             yield guard
         finally:
@@ -85,7 +85,8 @@ def errors_shown(*, as_json: bool) -> Iterator[None]:
         sys.exit(_UNUSABLE if unusable else _REFUSED)
 
 
-def _show_alert(alert: Alert) -> None:
+def show_alert(alert: Alert) -> None:
+    """Tells of an alert on standard error."""
     of = "".join(f" of {label} {value}" for label, value in alert.labels.items())
     used = f"{plain(alert.used)} of {plain(alert.cap)} {alert.currency}"
     why = "a bill was above what was set aside; " if alert.kind == "overrun" else ""

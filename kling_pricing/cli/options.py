@@ -14,7 +14,8 @@ from kling_pricing.errors import KlingPricingError, TableError, WireFormatError
 from kling_pricing.intake import EXACT_JSON, json_value
 from kling_pricing.media import MediaFacts, facts_of
 from kling_pricing.price_table import PriceBook
-from kling_pricing.tables import TABLES_VARIABLE, default_price_book, load_price_book
+from kling_pricing.table_folders import TABLES_VARIABLE
+from kling_pricing.tables import default_price_book, load_price_book
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,9 +75,14 @@ tables_option = click.option(
 )
 
 
-def instant_option(name: str, help_text: str) -> Callable[[F], F]:
-    """An option that takes an instant."""
-    return click.option(name, callback=_instant, metavar="TIME", help=f"{help_text} (ISO 8601)")
+def instant_option(
+    flag: str, help_text: str, *, name: str | None = None, required: bool = False
+) -> Callable[[F], F]:
+    """An option that takes an instant; `name` is its parameter's, where that is not the flag's."""
+    names = [flag] if name is None else [flag, name]
+    return click.option(
+        *names, callback=_instant, metavar="TIME", required=required, help=f"{help_text} (ISO 8601)"
+    )
 
 
 at_option = instant_option("--at", "Ask for this instant instead of now")

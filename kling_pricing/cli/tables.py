@@ -15,7 +15,8 @@ from kling_pricing.money import multiply, percent_change, plain
 from kling_pricing.price_table import PriceBook, PriceTable, period
 from kling_pricing.rates import Cell, Period
 from kling_pricing.table_files import capability_file_schema, price_file_schema
-from kling_pricing.tables import TABLES_VARIABLE, load_price_book
+from kling_pricing.table_folders import TABLES_VARIABLE
+from kling_pricing.tables import load_price_book
 
 
 @click.group()

@@ -7,7 +7,7 @@ what has expired is released, and what was observed is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
@@ -155,6 +155,16 @@ class Ledger(Protocol):
         until: datetime | None = None,
     ) -> list[Reservation]:
         """Those that were made from `since` on and before `until`, the oldest first."""
+
+    def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
+        """The reservations of a provider that were sent before an instant, in no order: for reading very many.
+
+        Recorded spend is among them, what was refused without a task is not. They are of one moment, nothing is
+        changed, not even what has expired, and others may go on meanwhile.
+
+        Yields:
+            Some lines of UTF-8 text at a time, each with the fields of `records.SENT`.
+        """
 
     def unmatched(self) -> list[Observation]:
         """What was observed of tasks that belong to no reservation."""

@@ -184,6 +184,21 @@ class Reservation(NamedTuple):
     deadline: datetime
 
 
+SENT = (
+    "id", "project", "key", "state", "task_id", "model", "resolution", "tier", "quantity", "unit", "currency",
+    "expected", "billed", "basis", "price_table", "statement_unit", "unit_value", "failed_tasks", "labels",
+    "dispatched_at", "ended",
+)  # fmt: skip
+"""The fields of a line of `Ledger.sent`, as text: most as in `Reservation`, empty where that has None.
+
+Amounts are in nanos, labels a JSON object, `dispatched_at` in UTC without its zone; `ended` is `failed` or
+`cancelled` if that is how the task was last seen to end.
+"""
+
+SENT_SEPARATOR = "\x1f"
+"""Between the fields of such a line. What a ledger keeps is printable, so no field has it, nor a line feed."""
+
+
 class Alert(NamedTuple):
     """A threshold that was reached for the first time in its window, or a bill above what was reserved.
 

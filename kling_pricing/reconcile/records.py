@@ -26,13 +26,13 @@ Category: TypeAlias = Literal[
 
 | category | meaning |
 |---|---|
-| `invalid_row` | a row of the statement that cannot be read; it names no task that is known |
+| `invalid_row` | a row of the statement that cannot be read; what it charges is counted nowhere |
 | `duplicate_theirs` | the statement charges one task more than once |
 | `duplicate_ours` | more than one reservation has the task |
 | `currency_mismatch` | expected and billed in different currencies |
 | `not_billed_yet` | expected and not on the statement, within the grace for late billing |
 | `not_billed` | expected and not on the statement, though it is overdue |
-| `in_doubt_candidate` | a hold without a task, and a billed task nobody knows, that fit each other |
+| `in_doubt_candidate` | a hold without a task, and a billed task nobody knows, that fit: each has a line |
 | `not_in_ledger` | billed, and not in the ledger |
 | `timing` | billed or expected on the other side of the cut-off |
 | `explained` | billed otherwise than expected, by an amount that one cause explains to the last digit |
@@ -59,14 +59,14 @@ class Line(NamedTuple):
         quantity: units, as quoted.
         unit: of the quantity.
         table: id of the price table it was quoted by.
-        currency: of the amounts; where the two differ, the statement's.
+        currency: of the amounts. A task that was expected in one currency and charged in another has two lines.
         expected: what was expected to be charged; None: nothing was expected.
         billed: what the statement charges; None: it is not on the statement.
         variance: billed minus expected, what is None counting as zero.
         booked: what the ledger has counted as spent; None: not settled.
         basis: what `booked` rests on.
         submitted_at: when the request was sent, UTC.
-        billed_at: when the statement says that it was charged, UTC.
+        billed_at: when the statement says that it was charged, or else that it was made, UTC.
         rows: where on the statement: `file:row`, several for a task with several rows.
         cause: what explains the variance, or what is wrong, in words; empty when there is nothing to say.
         remedy: what to do about it; empty when there is nothing to do, and then it is no exception.
@@ -116,6 +116,37 @@ class Total(NamedTuple):
     expected: Decimal
     billed: Decimal
     variance: Decimal
+
+
+class Tolerance(NamedTuple):
+    """How much may stay unexplained, in the currency of the lines.
+
+    Attributes:
+        line: by how much a line may differ from what was expected.
+        batch: how much the differences of such lines may come to, regardless of their signs. If they come to
+            more, none of them is tolerated.
+    """
+
+    line: Decimal = Decimal(0)
+    batch: Decimal = Decimal(0)
+
+
+class Rows(NamedTuple):
+    """What became of the rows of the statements; the first is the sum of the others.
+
+    Attributes:
+        read: how many there are.
+        charges: charges of the period.
+        uncharged: of the period, about tasks that are not charged yet, or answers that a later one replaces.
+        invalid: that cannot be read.
+        outside: of other periods, whose tasks are not of this one.
+    """
+
+    read: int
+    charges: int
+    uncharged: int
+    invalid: int
+    outside: int
 
 
 Dimension: TypeAlias = Literal["all", "category", "project", "model", "day"]

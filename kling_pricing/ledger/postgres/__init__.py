@@ -5,7 +5,7 @@ The functions are in `sql/`, one file for each verb; the database's clock decide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -155,6 +155,10 @@ class PostgresLedger:
         """See `Ledger.reservations`."""
         rows = self._server.rows("reservations", project, key, in_doubt, since, until)
         return [values.reservation(row) for row in rows]
+
+    def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
+        """See `Ledger.sent`."""
+        return self._server.copied("sent", provider, before)
 
     def unmatched(self) -> list[Observation]:
         """See `Ledger.unmatched`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +29,7 @@ from kling_pricing.ledger.records import (
     Reserved,
     Revision,
 )
-from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import balances, reservations, revisions, sent, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, text, written
@@ -276,6 +276,11 @@ class SQLiteLedger:
                 tuple(asked.values()),
             ).fetchall()
         return [reservations.from_row(row, now) for row in rows]
+
+    def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
+        """See `Ledger.sent`."""
+        with self._file.reading_alone() as db:
+            yield from sent.blocks(db, provider, before)
 
     def unmatched(self) -> list[Observation]:
         """See `Ledger.unmatched`."""

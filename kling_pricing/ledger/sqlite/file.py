@@ -112,6 +112,33 @@ class SQLiteFile:
             finally:
                 self._roll_back(connection)
 
+    @contextmanager
+    def reading_alone(self) -> Iterator[sqlite3.Connection]:
+        """As `reading`, by a connection of its own that cannot write: for long readings, while others go on.
+
+        It leaves no file where there is none.
+
+        Raises:
+            LedgerUnavailableError: the file cannot be read.
+        """
+        with self._errors():
+            if not self.path.is_file():
+                raise self._unavailable("there is no such file; check its name")
+            connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode=ro",
+                uri=True,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                if not self._is_ours(connection):
+                    raise self._unavailable("it is empty; check its name")
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                connection.close()
+
     def close(self) -> None:
         """Closes the file; it is opened again when it is needed again."""
         with self._alone():

@@ -24,6 +24,7 @@ BEGIN
     'installed()',
     'one_reservation(text[])',
     'reservations(text, text, boolean, timestamptz, timestamptz)',
+    'sent(text, timestamptz)',
     'unmatched()',
     'buckets(timestamptz)',
     'entries()',

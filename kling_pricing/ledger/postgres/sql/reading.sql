@@ -34,6 +34,27 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
+-- Lines of text, each with the fields of records.SENT; nothing that a ledger keeps has a control character.
+CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH ended AS (
+    SELECT task_id, max(state) AS state FROM observation AS seen
+    WHERE provider = p_provider AND state IN ('failed', 'cancelled') AND NOT EXISTS (
+      SELECT 1 FROM observation AS later
+      WHERE later.provider = seen.provider AND later.task_id = seen.task_id AND later.state = 'succeeded'
+        AND later.id > seen.id
+    )
+    GROUP BY task_id
+  )
+  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''), model, resolution,
+    tier, quantity::text, unit, currency, expected, coalesce(billed::text, ''), coalesce(basis, ''), price_table,
+    coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks, labels::text,
+    to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''))
+  FROM reservation LEFT JOIN ended USING (task_id)
+  WHERE provider = p_provider AND dispatched_at < p_before
+    AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
+$$;
+
 CREATE OR REPLACE FUNCTION unmatched() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(observation) FROM observation

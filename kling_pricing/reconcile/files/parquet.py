@@ -1,0 +1,63 @@
+"""Statements as Parquet, read by the database; an amount must not be of a type that rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kling_pricing.reconcile.files.reading import FileReader, Source
+from kling_pricing.reconcile.staging import literal
+from kling_pricing.reconcile.workspace import WorkspaceError
+
+_MAGIC = b"PAR1"
+_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
+_WHOLE = _INTEGERS | {f"U{kind}" for kind in _INTEGERS}
+_ROUNDED = {"FLOAT", "DOUBLE"}
+
+
+class Reader(FileReader):
+    """One Parquet file."""
+
+    def header(self) -> Sequence[str]:
+        """See `FileReader.header`."""
+        return list(self._types())
+
+    def source(self, columns: Sequence[str], exact: Sequence[str]) -> Source:
+        """See `FileReader.source`."""
+        types = self._types()
+        for name in exact:
+            if types.get(name) in _ROUNDED:
+                problem = (
+                    f"is of type {types[name]}, which rounds; export it as text, whole numbers or decimals"
+                )
+                raise self.error(problem, column=name)
+        texts = {name: self._text(name, types[name]) for name in columns if name in types}
+        return Source(self._relation, texts, row="file_row_number + 1")
+
+    @property
+    def _relation(self) -> str:
+        return f"read_parquet({literal(str(self.path))}, file_row_number = true)"
+
+    def _types(self) -> dict[str, str]:
+        with self.path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise self.error("is no Parquet file")
+        try:
+            found = self.workspace.all(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {self._relation}")
+        except WorkspaceError as error:
+            raise self.error(f"cannot be read as Parquet ({error})") from None
+        return {name: kind for name, kind, *_ in found}
+
+    def _text(self, name: str, kind: str) -> str:
+        doubled = name.replace('"', '""')
+        column = f'"{doubled}"'
+        if kind == "VARCHAR":
+            return column
+        if kind in _WHOLE | _ROUNDED | {"BOOLEAN", "DATE"}:
+            return f"CAST({column} AS VARCHAR)"
+        if kind.startswith("DECIMAL"):
+            text = f"CAST({column} AS VARCHAR)"
+            return f"CASE WHEN contains({text}, '.') THEN rtrim(rtrim({text}, '0'), '.') ELSE {text} END"
+        if kind.startswith("TIMESTAMP"):
+            zone = "'+00:00'" if kind == "TIMESTAMP WITH TIME ZONE" else "''"
+            return f"(CAST(make_timestamp(epoch_us({column})) AS VARCHAR) || {zone})"
+        raise self.error(f"is of type {kind}; export it as text", column=name)

@@ -1,0 +1,232 @@
+"""Lines and their totals, read from the database."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from kling_pricing.money import from_nanos
+from kling_pricing.reconcile.records import Category, Dimension, Line, Rows, Total
+from kling_pricing.reconcile.statements import Statement
+from kling_pricing.reconcile.wording import Circumstances, words
+from kling_pricing.reconcile.workspace import Workspace
+
+_AT = "coalesce(charge.billed_at, charge.submitted_at)"
+_JOINED = """
+    FROM line
+    LEFT JOIN charge ON charge.rowid = line.place
+    LEFT JOIN saying ON saying.file = charge.file AND saying.said = charge.said
+    LEFT JOIN reserved ON reserved.rowid = line.reservation
+"""
+_COLUMNS = {
+    "category": "category",
+    "task_id": "coalesce(reserved.task_id, charge.task_id)",
+    "reservation": "reserved.id",
+    "project": "project",
+    "labels": "labels",
+    "key": "key",
+    "model": "coalesce(reserved.model, saying.model, saying.written)",
+    "resolution": "coalesce(reserved.resolution, saying.resolution)",
+    "tier": "coalesce(reserved.tier, saying.tier)",
+    "quantity": "quantity",
+    "unit": "reserved.unit",
+    "table": "price_table",
+    "currency": "line.currency",
+    "expected": "line.expected",
+    "billed": "line.billed",
+    "booked": "CASE WHEN reserved.currency = line.currency THEN reserved.billed END",
+    "basis": "basis",
+    "submitted_at": "dispatched_at",
+    "billed_at": _AT,
+    "place": "line.place",
+    "file": "charge.file",
+    "row": 'charge."row"',
+    "places": "merged.places",
+    "state": "reserved.state",
+    "copies": "reserved.copies",
+    "reservations": "shared.ids",
+    "due": "reserved.due",
+    "told_state": "charge.state",
+    "problem": "charge.problem",
+    "fitting": "fitting",
+    "names": "names",
+    "finding": "finding.cause",
+    "kind": "finding.kind",
+    "is_open": "line.open",
+}
+_SELECT = f"""
+    SELECT {", ".join(_COLUMNS.values())}
+    {_JOINED}
+    LEFT JOIN merged ON merged.rowid = line.merged
+    LEFT JOIN shared ON category = 'duplicate_ours' AND shared.task_id = reserved.task_id
+    LEFT JOIN finding ON finding.id = line.cause
+    LEFT JOIN candidate ON category = 'in_doubt_candidate'
+      AND (candidate.stray = line.rowid OR candidate.reservation = line.reservation)
+"""
+_Row: Any = namedtuple("_Row", tuple(_COLUMNS))  # type: ignore[misc]  # noqa: PYI024 (the columns above)
+_ORDER = f"""
+    ORDER BY category, line.currency, coalesce(dispatched_at, {_AT}) NULLS LAST,
+      coalesce(reserved.task_id, charge.task_id) NULLS LAST, reserved.id NULLS LAST, line.place NULLS LAST
+"""
+_NAMES: Mapping[str, str] = {
+    "all": "''",
+    "category": "CAST(category AS VARCHAR)",
+    "project": "ifnull(project, '')",
+    "model": "coalesce(reserved.model, saying.model, saying.written, '')",
+    "day": f"ifnull(strftime(coalesce(dispatched_at, {_AT}), '%Y-%m-%d'), '')",
+}
+
+
+class Lines:
+    """The lines of a reconciliation.
+
+    Args:
+        workspace: where they are.
+        statements: the files they name rows of.
+        provider: who bills.
+        since: where the period begins.
+        until: where it ends.
+        grace: for late billing.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        statements: Sequence[Statement],
+        provider: str,
+        since: datetime,
+        until: datetime,
+        grace: timedelta,
+    ) -> None:
+        self._workspace = workspace
+        self._statements = statements
+        self._firsts = [statement.first for statement in statements]
+        self._provider = provider
+        self._period = (since, until, grace)
+
+    def read(self, categories: Sequence[Category]) -> Iterator[Line]:
+        """The lines of some categories, or of all, always in the same order."""
+        where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
+        for row in self._workspace.rows(f"{_SELECT}{where}{_ORDER}"):
+            yield self._line(_Row._make(row))
+
+    def totals(self, dimension: Dimension) -> list[Total]:
+        """The lines taken together, by currency and name."""
+        found = self._workspace.all(
+            f"""
+            SELECT {_NAMES[dimension]} AS name, line.currency, count(*), ifnull(sum(line.expected), 0),
+              ifnull(sum(line.billed), 0)
+            {_JOINED if dimension in {"project", "model", "day"} else "FROM line"}
+            GROUP BY name, line.currency
+            ORDER BY line.currency, {"min(category)" if dimension == "category" else "name"}
+            """
+        )
+        return [
+            Total(name, currency, lines, _money(expected), _money(billed), _money(billed - expected))
+            for name, currency, lines, expected, billed in found
+        ]
+
+    def rows(self) -> Rows:
+        """What became of the rows of the statements."""
+        read, invalid = self._workspace.all("SELECT count(*), count(problem) FROM charge")[0]
+        single, charged = self._workspace.all(
+            "SELECT count(*), count(native) FROM line WHERE place IS NOT NULL AND merged IS NULL"
+            " AND category <> 'invalid_row' AND NOT (category = 'timing' AND billed IS NULL)"
+        )[0]
+        many, charges = self._workspace.all(
+            "SELECT count(*), count(native) FROM part WHERE inside"
+            " AND task_id IN (SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid)"
+        )[0]
+        counted = charged + charges
+        uncharged = single + many - counted + self._workspace.one("SELECT count(*) FROM superseded")
+        return Rows(read, counted, uncharged, invalid, outside=read - invalid - counted - uncharged)
+
+    def _line(self, row: Any) -> Line:
+        line = Line(
+            category=row.category,
+            provider=self._provider,
+            task_id=None if row.category == "invalid_row" else row.task_id,
+            reservation_id=row.reservation,
+            project=row.project,
+            labels=_labels(row.labels),
+            key=row.key,
+            model=row.model,
+            resolution=row.resolution,
+            tier=row.tier,
+            quantity=_number(row.quantity),
+            unit=row.unit,
+            table=row.table,
+            currency=row.currency,
+            expected=_amount(row.expected),
+            billed=_amount(row.billed),
+            variance=_money((row.billed or 0) - (row.expected or 0)),
+            booked=_amount(row.booked),
+            basis=row.basis,
+            submitted_at=_instant(row.submitted_at),
+            billed_at=_instant(row.billed_at),
+            rows=self._rows_of(row),
+            cause="",
+            remedy="",
+        )
+        if row.category == "matched" and row.finding is None:
+            return line
+        since, until, grace = self._period
+        about = Circumstances(
+            since=since,
+            until=until,
+            grace=grace,
+            state=row.state,
+            copies=row.copies,
+            reservations=row.reservations,
+            due=_amount(row.due),
+            told_state=row.told_state,
+            problem=row.problem,
+            fitting=row.fitting,
+            names=row.names,
+            finding=row.finding,
+            kind=row.kind,
+            is_open=row.is_open,
+        )
+        cause, remedy = words(line, about)
+        return line._replace(cause=cause, remedy=remedy)
+
+    def _rows_of(self, row: Any) -> tuple[str, ...]:
+        """Where a task stands on the statements."""
+        if row.place is None:
+            return ()
+        if row.places:
+            return tuple(self._row(each["place"], each["file"], each["row"]) for each in row.places)
+        return (self._row(row.place, row.file, row.row),)
+
+    def _row(self, place: int, file: int, number: int | None) -> str:
+        statement = self._statements[file]
+        return f"{statement.name}:{place - statement.first + statement.first_row if number is None else number}"
+
+
+@lru_cache(maxsize=65536)
+def _money(nanos: int) -> Decimal:
+    return from_nanos(nanos)
+
+
+def _amount(nanos: int | None) -> Decimal | None:
+    return None if nanos is None else _money(nanos)
+
+
+@lru_cache(maxsize=4096)
+def _number(written: str | None) -> Decimal | None:
+    return None if written is None else Decimal(written)
+
+
+@lru_cache(maxsize=65536)
+def _labels(written: str | None) -> Mapping[str, str]:
+    labels: Mapping[str, str] = json.loads(written) if written else {}
+    return labels
+
+
+def _instant(at: datetime | None) -> datetime | None:
+    return None if at is None else at.replace(tzinfo=UTC)

@@ -1,0 +1,497 @@
+"""Months of a ledger and a statement, made up from a seed: every category and every explanation, counts known.
+
+The ledger is written row by row as the store writes it, only many at a time; `BudgetGuard.verify` is the proof.
+"""
+
+import csv
+import json
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import xlsxwriter
+
+from kling_pricing import Budget, BudgetGuard, PriceBook, load_price_book, quote
+from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
+from tests.conftest import video
+
+SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+QUOTA = Decimal("0.000002")
+"""What one is worth, in USD."""
+NANOS = 10**9
+
+_PRICES = """\
+provider: acme
+wire_formats: [tasks]
+currency: USD
+{period}
+sources:
+  - {{ref: price page, checked: 2026-11-01, authority: official}}
+billing:
+  failed_tasks: refunded
+  statement_unit: {{name: quota, per_currency_unit: 500000, rounding: unconfirmed}}
+tiers:
+  - {{tier: video_reference, when: {{videos: {{min: 1}}}}}}
+  - {{tier: audio, when: {{audio: true}}}}
+  - {{tier: silent}}
+quantity:
+  - {{fact: duration_s}}
+rates:
+  kling-v3:
+    720p: {{silent: {a}, audio: {b}}}
+    1080p: {{silent: {c}, audio: {d}}}
+    4k: {{silent: 0.455345, audio: 0.455345}}
+unpriced:
+  - {{model: kling-v2-6, why: not sold}}
+  - {{model: kling-v3-omni, why: not sold}}
+  - {{model: kling-video-o1, why: not sold}}
+"""
+
+
+def book(folder: Path) -> PriceBook:
+    """The bundled tables, and two of a provider of the tests' own: of before the month, and of the month."""
+    prices = folder / "tables" / "prices" / "acme"
+    prices.mkdir(parents=True)
+    before = {"a": "0.0611", "b": "0.0913", "c": "0.0817", "d": "0.1219"}
+    now = {"a": "0.0701", "b": "0.1009", "c": "0.0907", "d": "0.1301"}
+    (prices / "2026-01-01.yaml").write_text(
+        _PRICES.format(period="valid_from: null\nvalid_until: 2026-11-01", **before)
+    )
+    (prices / "2026-11-01.yaml").write_text(_PRICES.format(period="valid_from: 2026-11-01", **now))
+    return load_price_book(folder / "tables")
+
+
+@dataclass
+class Sent:
+    """A reservation that was sent."""
+
+    task_id: str | None
+    fields: dict[str, Any]
+    at: datetime
+    state: str = "settled"
+    ended: str = ""
+    labels: dict[str, str] = field(default_factory=lambda: {"project": "trailer"})
+
+
+@dataclass
+class Row:
+    """A row of the statement, its amount in quota as it is written."""
+
+    task_id: str
+    cost: str
+    at: datetime
+    model: str = "kling-v3"
+    status: str = "completed"
+
+
+@dataclass
+class Month:
+    """What is in the ledger and on the statement, and what has to become of it.
+
+    Attributes:
+        sent: reservations.
+        rows: of the statement.
+        planted: task (or the reservation's key, of a hold; or a row's task, of one that cannot be read) ->
+            the category, and a part of the cause.
+    """
+
+    sent: list[Sent] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    planted: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+Plant = Callable[["Grower", str, datetime], tuple[str, str]]
+
+
+class Grower:
+    """Plants tasks of every kind into a month."""
+
+    def __init__(self, prices: PriceBook, seed: int) -> None:
+        self.dice = random.Random(seed)  # noqa: S311 (no secret)
+        self.month = Month()
+        self._prices = prices
+        self._totals: dict[tuple[Any, ...], Decimal] = {}
+
+    def total(self, at: datetime = SINCE, **fields: Any) -> Decimal:
+        """What a clip costs."""
+        key = (at < SINCE, *sorted(fields.items()))
+        if key not in self._totals:
+            self._totals[key] = quote(video(**fields), provider="acme", at=at, book=self._prices).total
+        return self._totals[key]
+
+    def quota(self, at: datetime = SINCE, **fields: Any) -> Decimal:
+        """The same in quota, exactly."""
+        return self.total(at, **fields) / QUOTA
+
+    def clip(self) -> dict[str, Any]:
+        """A clip whose price is a whole number of quota."""
+        return {
+            "duration": self.dice.choice((3, 4, 5, 6, 7)),
+            "resolution": self.dice.choice(("720p", "1080p")),
+            "audio": self.dice.random() < 0.5,
+        }
+
+    def send(self, task_id: str | None, at: datetime, fields: dict[str, Any], **more: Any) -> None:
+        """Adds a reservation."""
+        self.month.sent.append(Sent(task_id, fields, at, **more))
+
+    def charge(self, task_id: str, at: datetime, cost: Decimal | int | str, **more: Any) -> None:
+        """Adds a row."""
+        written = cost if isinstance(cost, str) else str(int(cost))
+        self.month.rows.append(Row(task_id, written, at + timedelta(seconds=40), **more))
+
+    def grow(self, tasks: int) -> Month:
+        """A month of so many tasks; most of them match."""
+        plants = list(PLANTS.values())
+        for number in range(tasks):
+            at = SINCE + timedelta(days=2) + number * timedelta(days=25) / tasks
+            task_id = f"task-{self.dice.getrandbits(48):012x}-{number}"
+            plant = plants[number // 4 % len(plants)] if number % 4 == 0 else matched
+            self.month.planted[task_id] = plant(self, task_id, at)
+        self.dice.shuffle(self.month.rows)
+        return self.month
+
+
+def matched(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    """Charged as quoted, whether the ledger knows it already or not."""
+    clip = grower.clip()
+    grower.send(task_id, at, clip, state=grower.dice.choice(("settled", "settled", "bound")))
+    grower.charge(task_id, at, grower.quota(**clip))
+    return "matched", ""
+
+
+def _failed(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    grower.send(task_id, at, grower.clip(), state="released", ended="failed")
+    return "matched", ""
+
+
+def _failed_charged(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip, state="released", ended="failed")
+    grower.charge(task_id, at, grower.quota(**clip))
+    return "explained", "failed task charged"
+
+
+def _failed_and_settled(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip, state="settled", ended="failed")
+    grower.charge(task_id, at, grower.quota(**clip))
+    return "explained", "failed task charged"
+
+
+def _free(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    grower.send(task_id, at, grower.clip())
+    grower.charge(task_id, at, 0)
+    return "explained", "was not charged"
+
+
+def _refunded(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(**clip))
+    grower.charge(task_id, at, -grower.quota(**clip))
+    return "explained", "was not charged"
+
+
+def _rounded(up: int) -> Plant:
+    def plant(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+        clip: dict[str, Any] = {"duration": 5, "resolution": "4k", "audio": False}
+        grower.send(task_id, at, clip)
+        grower.charge(task_id, at, int(grower.quota(**clip)) + up)
+        return "explained", f"quota rounded {'up' if up else 'down'}"
+
+    return plant
+
+
+def _otherwise(sentence: str, quoted: dict[str, Any], **charged: Any) -> Plant:
+    def plant(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+        grower.send(task_id, at, quoted)
+        grower.charge(task_id, at, grower.quota(**{**quoted, **charged}))
+        return "explained", sentence
+
+    return plant
+
+
+def _old_prices(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip: dict[str, Any] = {"duration": 5, "resolution": "1080p", "audio": True}
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(SINCE - timedelta(days=1), **clip))
+    return "explained", "billed at the 1080p audio rate of table acme/2026-01-01"
+
+
+def _twice_over(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip: dict[str, Any] = {"duration": 14, "resolution": "1080p", "audio": True}
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, 2 * grower.quota(**clip))
+    return "explained", "billed twice over"
+
+
+def _unexplained(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(**clip) + 1)
+    return "unexplained", "comes to this charge"
+
+
+def _duplicate(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    for _ in range(2):
+        grower.charge(task_id, at, grower.quota(**clip))
+    return "duplicate_theirs", "charges the same amount more than once"
+
+
+def _charged_again(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    for sign in (1, -1, 1):
+        grower.charge(task_id, at, sign * grower.quota(**clip))
+    return "matched", ""
+
+
+def _not_billed(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    grower.send(task_id, at, grower.clip(), state="bound")
+    return "not_billed", "not on the statement"
+
+
+def _not_billed_yet(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
+    grower.send(task_id, UNTIL - timedelta(hours=3), grower.clip(), state="bound")
+    return "not_billed_yet", "grace of 1 day"
+
+
+def _under_way(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
+    at = UNTIL - timedelta(hours=2)
+    grower.send(task_id, at, grower.clip(), state="bound")
+    grower.charge(task_id, at, "", status="processing")
+    return "not_billed_yet", "states no charge"
+
+
+def _stranger(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    grower.charge(task_id, at, 123_457)
+    return "not_in_ledger", "nobody here knows"
+
+
+def _after(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, UNTIL - timedelta(seconds=20), clip, state="bound")
+    grower.charge(task_id, UNTIL, grower.quota(**clip))
+    return "timing", "after it"
+
+
+def _before(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    at = SINCE - timedelta(seconds=20)
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(at, **clip))
+    return "timing", "before it"
+
+
+def _unreadable(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    grower.charge(task_id, at, "12.5")
+    return "invalid_row", "more digits than its unit allows"
+
+
+def _hold(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip: dict[str, Any] = {"duration": 13, "resolution": "720p", "audio": True}
+    grower.send(None, at, clip, state="dispatching", labels={"project": "trailer", "shot": task_id})
+    grower.charge(task_id, at, grower.quota(**clip))
+    return "in_doubt_candidate", "nobody knows the task"
+
+
+PLANTS: dict[str, Plant] = {
+    "failed": _failed,
+    "failed charged": _failed_charged,
+    "failed and settled": _failed_and_settled,
+    "free": _free,
+    "refunded": _refunded,
+    "rounded up": _rounded(1),
+    "rounded down": _rounded(0),
+    "longer": _otherwise(
+        "billed 10 s for a 5 s request", {"duration": 5, "resolution": "720p", "audio": True}, duration=10
+    ),
+    "other tier": _otherwise(
+        "billed at the 1080p silent rate", {"duration": 7, "resolution": "1080p", "audio": True}, audio=False
+    ),
+    "other resolution": _otherwise(
+        "billed at the 1080p audio rate",
+        {"duration": 7, "resolution": "720p", "audio": True},
+        resolution="1080p",
+    ),
+    "other rate": _otherwise(
+        "billed at the 1080p audio rate",
+        {"duration": 7, "resolution": "720p", "audio": False},
+        resolution="1080p",
+        audio=True,
+    ),
+    "old prices": _old_prices,
+    "twice over": _twice_over,
+    "unexplained": _unexplained,
+    "duplicate": _duplicate,
+    "charged again": _charged_again,
+    "not billed": _not_billed,
+    "not billed yet": _not_billed_yet,
+    "under way": _under_way,
+    "stranger": _stranger,
+    "after": _after,
+    "before": _before,
+    "unreadable": _unreadable,
+    "hold": _hold,
+}
+"""Every kind of task that does not simply match."""
+
+
+def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
+    """Writes the reservations into a ledger in SQLite; returns its URL."""
+    url = f"sqlite:///{path}"
+    budget = Budget(name="all", cap=Decimal(10**8), currency="USD")
+    with BudgetGuard(url, [budget], book=prices) as guard:
+        guard.open_budget("all", 0)  # makes the bucket
+    grower = Grower(prices, 0)
+    reservations, lines, journal = [], [], []
+    held = spent = 0
+    for number, sent in enumerate(month.sent):
+        name = f"{number:032x}"
+        at = sent.at.isoformat(timespec="microseconds")
+        quoted = quote_of(grower, sent)
+        settled = sent.state == "settled"
+        reservations.append(
+            {
+                "id": name,
+                "project": sent.labels["project"],
+                "key": f"key-{number}",
+                "attempt": 1,
+                "state": sent.state,
+                "doubted": 0,
+                "provider": "acme",
+                "task_id": sent.task_id,
+                "wire_format": "tasks",
+                "model": "kling-v3",
+                "resolution": sent.fields["resolution"],
+                "tier": "audio" if sent.fields["audio"] else "silent",
+                "quantity": str(sent.fields["duration"]),
+                "unit": "second",
+                "currency": "USD",
+                "expected": quoted,
+                "reserved": quoted,
+                "billed": quoted if settled else None,
+                "basis": "response" if settled else None,
+                "price_table": "acme/2026-11-01" if sent.at >= SINCE else "acme/2026-01-01",
+                "table_digest": "d" * 64,
+                "statement_unit": "quota",
+                "unit_value": str(QUOTA),
+                "failed_tasks": "refunded",
+                "labels": json.dumps(sent.labels, sort_keys=True),
+                "changes": "{}",
+                "reason": sent.ended or None if sent.state == "released" else None,
+                "fingerprint": "f" * 64,
+                "created_at": at,
+                "dispatched_at": at,
+                "closed_at": at if sent.state in {"settled", "released"} else None,
+                "deadline": at,
+            }
+        )
+        is_open = sent.state in {"dispatching", "bound"}
+        lines.append((name, quoted, quoted if settled else 0))
+        journal.append((at, "reserve", name, quoted, 0))
+        if not is_open:
+            journal.append((at, "settle" if settled else "release", name, -quoted, quoted if settled else 0))
+        held += quoted if is_open else 0
+        spent += quoted if settled else 0
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN")
+    (bucket,) = db.execute("SELECT id FROM bucket").fetchone()
+    columns = [*RESERVATION_COLUMNS, "table_digest"]
+    db.executemany(
+        f"INSERT INTO reservation ({', '.join(columns)}) VALUES ({', '.join(f':{each}' for each in columns)})",
+        reservations,
+    )
+    db.executemany(
+        f"INSERT INTO reservation_line (reservation, bucket, held, spent) VALUES (?, {bucket}, ?, ?)", lines
+    )
+    db.executemany(
+        "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta)"
+        f" VALUES (?, ?, ?, {bucket}, ?, ?)",
+        journal,
+    )
+    db.executemany(
+        "INSERT INTO observation (provider, task_id, state, seen_at) VALUES ('acme', ?, ?, ?)",
+        [(each.task_id, each.ended, each.at.isoformat()) for each in month.sent if each.ended],
+    )
+    db.execute("UPDATE bucket SET held = ?, spent = ?", (held, spent))
+    db.execute("COMMIT")
+    db.close()
+    return url
+
+
+def quote_of(grower: Grower, sent: Sent) -> int:
+    """What was quoted, in nanos."""
+    return int(grower.total(sent.at, **sent.fields) * NANOS)
+
+
+HEADER = ("task_id", "model", "action", "status", "created_at", "cost")
+
+
+def records(month: Month) -> Iterator[tuple[str, ...]]:
+    """The rows of the statement as text."""
+    for row in month.rows:
+        at = str(int(row.at.timestamp() * 1000))
+        yield row.task_id, row.model, "generate", row.status, at, row.cost
+
+
+def write_csv(month: Month, folder: Path) -> Path:
+    """The statement as CSV."""
+    path = folder / "statement.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *records(month)])
+    return path
+
+
+def write_json_lines(month: Month, folder: Path) -> Path:
+    """The statement as JSON Lines, its amounts numbers where they can be."""
+    path = folder / "statement.jsonl"
+    with path.open("w") as file:
+        for *texts, at, cost in records(month):
+            named = dict(zip(HEADER, (*texts, int(at)), strict=False))
+            number = cost and cost.lstrip("-").isdigit()
+            file.write(json.dumps(named | {"cost": int(cost) if number else cost or None}) + "\n")
+    return path
+
+
+def write_parquet(month: Month, folder: Path) -> Path:
+    """The statement as Parquet."""
+    path = folder / "statement.parquet"
+    written = write_csv(month, folder)
+    duckdb.sql(
+        "COPY (SELECT * REPLACE (CAST(created_at AS BIGINT) AS created_at)"
+        f" FROM read_csv('{written}', all_varchar = true)) TO '{path}' (FORMAT parquet)"
+    )
+    written.unlink()
+    return path
+
+
+def write_xlsx(month: Month, folder: Path) -> Path:
+    """The statement as XLSX, its amounts numbers."""
+    path = folder / "statement.xlsx"
+    with xlsxwriter.Workbook(path, {"constant_memory": True, "strings_to_formulas": False}) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.write_row(0, 0, HEADER)
+        for number, (*texts, at, cost) in enumerate(records(month), start=1):
+            sheet.write_row(number, 0, texts)
+            sheet.write_number(number, 4, int(at))
+            if cost:
+                sheet.write_number(number, 5, Decimal(cost))
+    return path
+
+
+FORMATS: dict[str, Callable[[Month, Path], Path]] = {
+    "csv": write_csv,
+    "jsonl": write_json_lines,
+    "parquet": write_parquet,
+    "xlsx": write_xlsx,
+}
