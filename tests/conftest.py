@@ -20,6 +20,15 @@ from tests.servers import execute, folder_for_servers, running
 settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
 settings.load_profile("any machine")
 
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+"""Whether properties are tried for as long as it takes, rather than in passing."""
+
+
+def examples(usual: int) -> int:
+    """How many examples a property is tried with; twenty times as many with `HYPOTHESIS_PROFILE=long`."""
+    return 20 * usual if LONG else usual
+
+
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 """The instant at which tests price, so that no table is stale."""
 
@@ -86,18 +95,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """For how many seconds to kill processes in the middle of their work."""
     parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
-    parser.addoption(
-        "--faults",
-        action="store_true",
-        help="also cut connections and kill servers: some minutes, on a quiet machine",
-    )
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves the faults of networks and servers to those who ask for them."""
-    if collection_path.name == "test_ledger_postgres_failures.py" and not config.getoption("--faults"):
-        return True
-    return None
 
 
 class Clock:
