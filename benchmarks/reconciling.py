@@ -1,0 +1,268 @@
+"""How long a reconciliation takes, beside plain Python and a bare DuckDB join of the same rows in the same run.
+
+Run it with::
+
+    .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/reconciling.py [TASKS]
+
+A ledger in SQLite and a statement in CSV are made up, of as many tasks each; one in a thousand is charged
+otherwise.
+The peers get the ledger's rows as CSV, which is written before: none of them can read the ledger's file. What
+writing that takes is measured too.
+They sum each side by task, join them, and sort each task into one of four categories; nothing is checked,
+explained or tied out.
+Each contestant is a process of its own, so that its peak memory is its own; they run one after another.
+"""
+
+import csv
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from kling_pricing import Budget, BudgetGuard, load_price_book
+from kling_pricing.ledger import connect
+from kling_pricing.ledger.records import SENT, SENT_SEPARATOR
+from kling_pricing.reconcile import reconcile
+
+SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+CELLS = (("720p", "silent", 71_400_000), ("720p", "audio", 107_100_000), ("1080p", "audio", 142_800_000))
+NANOS_A_QUOTA = 2000
+COLUMNS = (
+    *("id", "project", "key", "attempt", "state", "provider", "task_id", "wire_format", "model", "resolution"),
+    *("tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table"),
+    *("table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "fingerprint"),
+    *("created_at", "dispatched_at", "closed_at", "deadline"),
+)
+
+
+def reservations(tasks: int) -> Iterator[tuple[object, ...]]:
+    """Rows of a ledger."""
+    for number in range(tasks):
+        resolution, tier, rate = CELLS[number % len(CELLS)]
+        seconds = 5 + number % 4
+        at = (SINCE + number * timedelta(days=29) / tasks).isoformat(timespec="microseconds")
+        cost = rate * seconds
+        name = f"{number * 2654435761 % 2**32:08x}{number:024x}"
+        yield (
+            *(
+                name,
+                f"project-{number % 50}",
+                f"shot-{number}",
+                1,
+                "settled",
+                "qingbo",
+                f"task-{name[:24]}-{number}",
+            ),
+            *(
+                "tasks",
+                "kling-v3",
+                resolution,
+                tier,
+                str(seconds),
+                "second",
+                "USD",
+                cost,
+                cost,
+                cost,
+                "response",
+            ),
+            *("qingbo/2026-04-29", "d" * 64, "quota", "0.000002", "refunded"),
+            *(
+                f'{{"project":"project-{number % 50}","user":"user-{number % 900}"}}',
+                "{}",
+                "f" * 64,
+                at,
+                at,
+                at,
+                at,
+            ),
+        )
+
+
+def make(folder: Path, tasks: int) -> None:
+    """Writes the ledger, its rows as CSV, and the statement."""
+    path = folder / "spend.db"
+    with BudgetGuard(f"sqlite:///{path}", [Budget(name="all", cap=Decimal(10**8), currency="USD")]):
+        pass
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute("BEGIN")
+    places = ", ".join("?" * len(COLUMNS))
+    database.executemany(
+        f"INSERT INTO reservation ({', '.join(COLUMNS)}) VALUES ({places})",  # noqa: S608
+        reservations(tasks),
+    )
+    database.execute("COMMIT")
+    database.close()
+    with (
+        (folder / "ledger.csv").open("w", newline="") as ledger,
+        (folder / "statement.csv").open("w", newline="") as statement,
+    ):
+        ours, theirs = csv.writer(ledger), csv.writer(statement)
+        ours.writerow(SENT)
+        theirs.writerow(("task_id", "model", "action", "status", "created_at", "cost"))
+        for number, block in enumerate(
+            connect(f"sqlite:///{path}", clock=lambda: UNTIL).sent("qingbo", UNTIL), start=1
+        ):
+            for place, line in enumerate(block.decode().splitlines()):
+                fields = line.split(SENT_SEPARATOR)
+                ours.writerow(fields)
+                kept = dict(zip(SENT, fields, strict=True))
+                moment = int(datetime.fromisoformat(f"{kept['dispatched_at']}+00:00").timestamp())
+                cost = int(kept["expected"]) // NANOS_A_QUOTA + ((number * 250 + place) % 1000 == 0)
+                theirs.writerow((kept["task_id"], "kling-v3", "generate", "completed", moment, cost))
+
+
+def whole(folder: Path, limit: str | None = None) -> dict[str, object]:
+    """`reconcile`, from the ledger and the statement to the totals; and how long each of its stages took."""
+    stages: dict[str, Decimal] = {}
+    begin = time.perf_counter_ns()
+
+    def tell(what: str, _done: int, _total: int | None) -> None:
+        stages.setdefault(what, Decimal(time.perf_counter_ns() - begin) / 10**9)
+
+    with reconcile(
+        f"sqlite:///{folder}/spend.db",
+        folder / "statement.csv",
+        provider="qingbo",
+        since=SINCE,
+        until=UNTIL,
+        book=load_price_book(),
+        memory_limit=limit,
+        on_progress=tell,
+    ) as found:
+        counts = {total.name: total.lines for total in found.totals("category")}
+    return {"counts": counts, "read_s": str(stages["matching"]), "done_s": str(stages["done"])}
+
+
+def limited(folder: Path) -> dict[str, object]:
+    """The same within 500 MB."""
+    return whole(folder, "500MB")
+
+
+def bare(folder: Path) -> dict[str, object]:
+    """DuckDB alone: both files read as text, summed by task, joined, sorted into categories."""
+    import duckdb  # noqa: PLC0415 (no contestant pays for another's)
+
+    database = duckdb.connect(config={"temp_directory": str(folder / "spilled")})
+    database.execute(
+        f"CREATE TABLE theirs AS SELECT * FROM read_csv('{folder}/statement.csv', all_varchar = true)"  # noqa: S608
+    )
+    database.execute(
+        f"CREATE TABLE ours AS SELECT * FROM read_csv('{folder}/ledger.csv', all_varchar = true)"  # noqa: S608
+    )
+    rows = database.execute(
+        """
+        CREATE TABLE joined AS
+        SELECT coalesce(t.task_id, o.task_id) AS task_id, billed, expected, o.place, CASE
+          WHEN t.task_id IS NULL THEN 'not_billed' WHEN o.task_id IS NULL THEN 'not_in_ledger'
+          WHEN billed = expected THEN 'matched' ELSE 'unexplained' END AS category
+        FROM (SELECT task_id, sum(CAST(cost AS BIGINT)) * 2000 AS billed FROM theirs GROUP BY task_id) AS t
+        FULL JOIN (
+          SELECT task_id, sum(CAST(expected AS BIGINT)) AS expected, min(rowid) AS place
+          FROM ours GROUP BY task_id
+        ) AS o ON o.task_id = t.task_id;
+        SELECT category, count(*) FROM joined GROUP BY category
+        """
+    ).fetchall()
+    return {"counts": dict(rows)}
+
+
+def rows_alone(folder: Path) -> dict[str, object]:
+    """What a peer would need first: the ledger's rows written to CSV, by sqlite3 and csv."""
+    database = sqlite3.connect(f"file:{folder}/spend.db?mode=ro", uri=True)
+    wanted = [name for name in SENT if name != "ended"]
+    with (folder / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(database.execute(f"SELECT {', '.join(wanted)} FROM reservation"))  # noqa: S608
+    return {"counts": {}}
+
+
+def plain_python(folder: Path) -> dict[str, object]:
+    """csv, dict and Decimal."""
+    expected: dict[str, tuple[Decimal, dict[str, str]]] = {}
+    with (folder / "ledger.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            expected[row["task_id"]] = (Decimal(row["expected"]).scaleb(-9), row)
+    billed: dict[str, Decimal] = {}
+    quota = Decimal("0.000002")
+    with (folder / "statement.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            billed[row["task_id"]] = billed.get(row["task_id"], Decimal(0)) + Decimal(row["cost"]) * quota
+    counts: dict[str, int] = {}
+    for task_id in expected.keys() | billed.keys():
+        ours, theirs = expected.get(task_id), billed.get(task_id)
+        if theirs is None or ours is None:
+            category = "not_billed" if theirs is None else "not_in_ledger"
+        else:
+            category = "matched" if theirs == ours[0] else "unexplained"
+        counts[category] = counts.get(category, 0) + 1
+    return {"counts": counts}
+
+
+CONTESTANTS: dict[str, Callable[[Path], dict[str, object]]] = {
+    "bare DuckDB: both sides from CSV": bare,
+    "reconcile: the ledger from its file": whole,
+    "reconcile, within 500 MB": limited,
+    "plain Python: csv, dict, Decimal": plain_python,
+    "the ledger's rows to CSV, by sqlite3": rows_alone,
+}
+
+
+def contend(name: str, folder: Path) -> None:
+    """Runs one contestant, and prints what it took."""
+    begin = time.perf_counter_ns()
+    found = CONTESTANTS[name](folder)
+    taken = Decimal(time.perf_counter_ns() - begin) / 10**9
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = Decimal(repr(usage.ru_utime)) + Decimal(repr(usage.ru_stime))
+    peak = usage.ru_maxrss // 1024
+    sys.stdout.write(json.dumps({**found, "taken_s": str(taken), "cpu_s": str(cpu), "peak_mb": peak}) + "\n")
+
+
+def main() -> None:
+    """Makes the files, runs everybody, prints a table."""
+    tasks = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, tasks)
+        sizes = {path.name: path.stat().st_size >> 20 for path in folder.iterdir() if path.is_file()}
+        print(f"{tasks:,} tasks a side on {os.cpu_count()} cores; MiB: {sizes}")
+        answers = {}
+        for contestant in CONTESTANTS:
+            done = subprocess.run(  # noqa: S603
+                [sys.executable, __file__, "--contend", contestant, name],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            answers[contestant] = json.loads(done.stdout)
+        base = Decimal(answers[next(iter(CONTESTANTS))]["taken_s"])
+        print(f"{'':<38} {'seconds':>8} {'x bare':>7} {'cpu s':>7} {'peak MB':>8}  counts")
+        for contestant, each in answers.items():
+            taken = Decimal(each["taken_s"])
+            cpu = Decimal(each["cpu_s"])
+            figures = f"{taken:>8.1f} {taken / base:>7.2f} {cpu:>7.1f} {each['peak_mb']:>8}"
+            print(f"{contestant:<38} {figures}  {each['counts']}")
+            if "read_s" in each:
+                read, ended = Decimal(each["read_s"]), Decimal(each["done_s"])
+                stages = {
+                    "reading both sides, with checks": read,
+                    "matching, explaining, tying out": ended - read,
+                }
+                for stage, each_s in stages.items():
+                    print(f"  {stage:<36} {each_s:>8.1f} {each_s / base:>7.2f}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--contend"]:
+        contend(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()
