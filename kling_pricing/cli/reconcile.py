@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,7 +22,10 @@ from kling_pricing.cli.output import error_dict, error_text, signed, to_json, wi
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, plain
 from kling_pricing.price_table import PriceBook
-from kling_pricing.reconcile import Reconciliation, Settled, Tolerance, reconcile
+from kling_pricing.reconcile import Tolerance
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import Reconciliation, Settled
 
 _EXCEPTIONS, _UNUSABLE = 1, 2
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
@@ -141,6 +144,8 @@ def reconcile_command(
 
     Exit codes: 0 it ties out, and nobody has to do anything; 1 there are exceptions; 2 bad input.
     """
+    from kling_pricing.reconcile import reconcile  # noqa: PLC0415 (an extra, and what it needs takes time to load)
+
     if (tolerance == 0) != (batch_tolerance == 0):
         raise click.UsageError(
             "give --tolerance and --batch-tolerance together: one bounds a line, one all lines"

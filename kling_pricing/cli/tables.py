@@ -212,10 +212,17 @@ def check_command(folder: str | None) -> None:
 
 
 @tables.command("schema")
-@click.argument("kind", type=click.Choice(["prices", "capabilities"]))
+@click.argument("kind", type=click.Choice(["prices", "capabilities", "statements"]))
 def schema_command(kind: str) -> None:
     """Print the JSON Schema of a kind of file, for an editor's completion."""
-    click.echo(to_json(price_file_schema() if kind == "prices" else capability_file_schema()))
+    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (models take time to make)
+
+    schemas = {
+        "prices": price_file_schema,
+        "capabilities": capability_file_schema,
+        "statements": statement_file_schema,
+    }
+    click.echo(to_json(schemas[kind]()))
 
 
 def _bounds(entry: PriceTable | Period) -> dict[str, str | None]:
