@@ -1,0 +1,118 @@
+"""`kling-pricing reconcile`: its answers, its exit codes, and that it changes nothing unless told to."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from kling_pricing import Budget, BudgetGuard, PriceBook
+from kling_pricing.cli.app import app
+from tests import commands
+from tests.commands import Done
+from tests.conftest import Clock, video
+
+NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
+NOVEMBER = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01")
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, book: PriceBook) -> str:
+    """A ledger with a bound task, a late one and a hold."""
+    url = f"sqlite:///{tmp_path}/spend.db"
+    budgets = [Budget(name="all", cap=9, currency="USD", alerts=["0.1"])]
+    with BudgetGuard(url, budgets, book=book, clock=Clock(NOON)) as guard:
+        for key, task_id in (("a", "t-1"), ("b", "t-2"), ("hold", None)):
+            admission = guard.admit(
+                video(duration=5, resolution="1080p", audio=True), project="trailer", key=key
+            )
+            guard.dispatch(admission)
+            if task_id is not None:
+                guard.bind(admission, task_id)
+    return url
+
+
+@pytest.fixture
+def run(ledger: str) -> Run:
+    """Runs `kling-pricing reconcile` on the ledger."""
+    return partial(commands.run, "reconcile", *NOVEMBER, ledger=ledger)
+
+
+def statement(folder: Path, **costs: int) -> Path:
+    """A statement, one row a task."""
+    made = int(NOON.timestamp() * 1000)
+    rows = [f"{task_id.replace('_', '-')},kling-v3,completed,{made},{cost}" for task_id, cost in costs.items()]
+    path = folder / "november.csv"
+    path.write_text("\n".join(["task_id,model,status,created_at,cost", *rows, ""]))
+    return path
+
+
+def test_exceptions_are_counted_and_exit_1(run: Run, tmp_path: Path) -> None:
+    """The table has a row for each category; the ledger is as it was."""
+    before = (tmp_path / "spend.db").read_bytes()
+    result = run("--statement", statement(tmp_path, t_1=357000, t_2=714000, stranger=357000))
+    assert result.returncode == 1
+    assert "│ explained          │     1 │    0.714 │   +0.714 │  1.428 │ USD      │" in result.stdout
+    assert "│ in doubt candidate │     2 │    0.714 │        0 │  0.714 │ USD      │" in result.stdout
+    assert result.stdout.endswith(
+        "rows of the statement: 3, 3 charges of the period\nties out; 3 exceptions to look at\n"
+    )
+    assert (tmp_path / "spend.db").read_bytes() == before
+
+
+def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: PriceBook, ledger: str) -> None:
+    """With the hold paired; and `--settle` makes the ledger say the same."""
+    path = statement(tmp_path, t_1=357000, t_2=357000, stranger=357000)
+    with BudgetGuard(ledger, book=book) as guard:
+        (hold,) = guard.history(key="hold")
+    pair = ("--pair", f"{hold.id}=stranger")
+    result = run("--statement", path, *pair, "--json")
+    assert result.returncode == 0
+    answer = json.loads(result.stdout)
+    assert (answer["exceptions"], answer["rows"]["charges"]) == (0, 3)
+    assert answer["totals"] == [
+        {"name": "", "currency": "USD", "lines": 3, "expected": "2.142", "billed": "2.142", "variance": "0"}
+    ]
+    settled = run("--statement", path, *pair, "--settle")
+    assert "settled: 3, bound: 1, refused: 0\n" in settled.stdout
+    again = json.loads(run("--statement", path, *pair, "--settle", "--json").stdout)
+    assert again["settled"] == {"settled": 0, "bound": 0, "refused": {}}
+    with BudgetGuard(ledger, book=book) as guard:
+        guard.verify()
+        assert {(each.state, each.basis) for each in guard.history()} == {("settled", "statement")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--statement", "none.csv"), "none.csv: cannot be read: No such file or directory"),
+        (("--statement", "HERE", "--provider", "nobody"), "unknown provider 'nobody'"),
+        (("--statement", "HERE", "--mapping", "none"), "no mapping 'none'"),
+        (("--statement", "HERE", "--ledger", "sqlite:///none.db"), "there is no such file"),
+        (("--statement", "HERE", "--grace", "soon"), "'soon' is no length of time such as 90m, 24h or 3d"),
+        (("--statement", "HERE", "--tolerance", "0.1"), "give --tolerance and --batch-tolerance together"),
+        (("--statement", "HERE", "--tolerance", "1e-3"), "is not a plain decimal number"),
+        (("--statement", "HERE", "--pair", "x"), "'x' is not RESERVATION=TASK_ID"),
+        (("--statement", "HERE", "--memory-limit", "lots"), "a memory limit is written as 500MB"),
+        ((), "Missing option '--statement'"),
+    ],
+)
+def test_what_cannot_be_used_exits_2(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    """The message says where and what to do."""
+    path = str(statement(tmp_path, t_1=357000))
+    result = run(*(path if argument == "HERE" else argument for argument in arguments))
+    assert result.returncode == 2
+    assert problem in " ".join(result.stderr.split())
+
+
+def test_the_help_teaches() -> None:
+    """It has an example and the exit codes."""
+    shown = commands.run("reconcile", "--help").stdout
+    assert "--provider qingbo --from 2026-11-01 --until 2026-12-01 --out reports/2026-11" in shown
+    assert "Exit codes: 0 it ties out" in shown
+    assert "reconcile" in app.commands
