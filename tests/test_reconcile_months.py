@@ -22,7 +22,7 @@ def prices(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
 @pytest.fixture(scope="module")
 def tasks(request: pytest.FixtureRequest) -> int:
     """How many tasks a month has."""
-    return 100_000 if request.config.getoption("--long") else 4_000
+    return 100_000 if request.config.getoption("--long") else 2_000
 
 
 @pytest.fixture(scope="module")
