@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -86,6 +87,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """For how many seconds to kill processes in the middle of their work."""
     parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
+    parser.addoption(
+        "--focus-validator",
+        action="store_true",
+        help="have the official validator of FOCUS look at what is written; CI always does",
+    )
     parser.addoption(
         "--faults",
         action="store_true",
@@ -219,3 +225,14 @@ def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
     """A payload of wire format `tasks`; a field that is None is left out."""
     payload = {"model": model, "prompt": "a paper boat in the rain", **fields}
     return {name: value for name, value in payload.items() if value is not None}
+
+
+def program(name: str) -> str:
+    """Where a program of the machine is; a test that needs it is skipped where it is not, and fails in CI."""
+    found = shutil.which(name)
+    if found is None:
+        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc)"
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI nothing is skipped: {reason}")
+        pytest.skip(reason)
+    return found
