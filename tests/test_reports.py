@@ -48,7 +48,7 @@ def reconciled(made: Month, book: PriceBook) -> Iterator[Reconciliation]:
 @pytest.fixture(scope="module")
 def out(reconciled: Reconciliation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all its reports."""
-    folder = tmp_path_factory.mktemp("reports")
+    folder = tmp_path_factory.mktemp("reports") / "li's reports"
     write_reports(reconciled, folder)
     return folder
 

@@ -47,12 +47,17 @@ def write_section(section: Section, path: Path) -> None:
     with TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
         write_lines(section._replace(rows=lambda: map(_kept, section.rows())), lines)
-        source = f"read_json(?, format = 'newline_delimited', columns = {{{read_as}}})"
+        source = f"read_json({_literal(lines)}, format = 'newline_delimited', columns = {{{read_as}}})"
         with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:
             database.execute(
-                f"COPY (SELECT {wanted} FROM {source}) TO ? (FORMAT parquet, COMPRESSION zstd)",  # noqa: S608
-                [str(lines), str(path)],
+                f"COPY (SELECT {wanted} FROM {source}) TO {_literal(path)}"  # noqa: S608 (our own names)
+                " (FORMAT parquet, COMPRESSION zstd)"
             )
+
+
+def _literal(path: Path) -> str:
+    """A path in SQL: older versions take no parameter here."""
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _kept(row: Row) -> Row:
