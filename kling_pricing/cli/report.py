@@ -120,7 +120,7 @@ def _show_table(section: Section) -> None:
         return
     grid = Table(
         *(
-            Heading(column.title, justify="left" if column.kind == "text" else "right", overflow="fold")
+            Heading(column.title, justify="right" if column.is_number else "left", overflow="fold")
             for column in section.columns
         )
     )

@@ -46,7 +46,7 @@ def section(reconciled: Reconciled) -> Section:
             Column("billed", "Billed", "amount"),
             Column("should_be", "Should be", "amount"),
             Column("difference", "Difference", "amount"),
-            Column("reason", "Reason"),
+            Column("reason", "Reason", "prose"),
         ),
         lambda: _rows(reconciled),
     )

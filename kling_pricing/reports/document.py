@@ -16,8 +16,8 @@ Cell: TypeAlias = str | int | Decimal | datetime | None
 Row: TypeAlias = tuple[Cell, ...]
 """The values of a table's row, in the order of its columns."""
 
-Kind: TypeAlias = Literal["text", "count", "amount", "quantity", "percent", "instant"]
-"""What a column holds: text, whole numbers, exact money, exact units, rounded percents, instants."""
+Kind: TypeAlias = Literal["text", "prose", "count", "amount", "quantity", "percent", "instant"]
+"""What a column holds: names, sentences, whole numbers, exact money, exact units, rounded percents, times."""
 
 
 class Word(NamedTuple):
@@ -45,6 +45,11 @@ class Column(NamedTuple):
     on_page: bool = True
     words: Mapping[str, Word] = MappingProxyType({})
     missing: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it holds numbers."""
+        return self.kind not in {"text", "prose", "instant"}
 
 
 class Section(NamedTuple):

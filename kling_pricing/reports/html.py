@@ -27,13 +27,13 @@ class Shown(NamedTuple):
     Attributes:
         text: what stands there.
         zeros: needless zeros after it, which keep the points of a column below each other.
-        number: whether it is a number.
+        look: `number`, `prose`, or nothing.
         tone: the colour of its meaning; None: it has none.
     """
 
     text: str
     zeros: str
-    number: bool
+    look: str
     tone: Tone | None
 
 
@@ -102,14 +102,14 @@ def _shown(columns: Sequence[Column], decimals: Sequence[int], row: Sequence[Cel
 
 
 def _cell(column: Column, decimals: int, cell: Cell) -> Shown:
-    number = column.kind not in {"text", "instant"}
+    look = "number" if column.is_number else "prose" if column.kind == "prose" else ""
     if cell is None:
-        return Shown(column.missing, "", number, None)
+        return Shown(column.missing, "", look, None)
     if isinstance(cell, str):
         word = column.words.get(cell)
-        return Shown(cell, "", number, None) if word is None else Shown(word.title, "", number, word.tone)
+        return Shown(cell, "", look, None) if word is None else Shown(word.title, "", look, word.tone)
     if isinstance(cell, datetime):
-        return Shown(f"{cell.astimezone(UTC):%Y-%m-%d %H:%M:%S}", "", number, None)
+        return Shown(f"{cell.astimezone(UTC):%Y-%m-%d %H:%M:%S}", "", look, None)
     least = _MONEY_DECIMALS if column.kind in {"amount", "percent"} else 0
     text, padded = grouped(cell, least), grouped(cell, decimals)
-    return Shown(text, padded.removeprefix(text), number, None)
+    return Shown(text, padded.removeprefix(text), look, None)

@@ -14,6 +14,7 @@ from kling_pricing.reports.words import decimals_of
 
 _TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
+    "prose": "VARCHAR",
     "count": "BIGINT",
     "amount": "DECIMAL(38, 9)",
     "quantity": "DECIMAL(38, 9)",

@@ -47,7 +47,7 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
         "Expected, plus the variance of each category, is what was billed.",
         (
             _CATEGORY,
-            Column("meaning", "Meaning"),
+            Column("meaning", "Meaning", "prose"),
             Column("currency", "Currency"),
             Column("lines", "Lines", "count"),
             Column("share", "Lines, %", "percent"),
@@ -113,8 +113,8 @@ _LINE_COLUMNS = (
     Column("unit", "Unit", on_page=False),
     Column("currency", "Currency"),
     *_AMOUNTS,
-    Column("cause", "Cause"),
-    Column("remedy", "What to do"),
+    Column("cause", "Cause", "prose"),
+    Column("remedy", "What to do", "prose"),
     Column("submitted_at", "Submitted (UTC)", "instant"),
     Column("billed_at", "Billed (UTC)", "instant", on_page=False),
     Column("booked", "Booked", "amount", on_page=False),
@@ -126,6 +126,11 @@ _LINE_COLUMNS = (
     Column("rows", "Rows of the statement", on_page=False),
     Column("provider", "Provider", on_page=False),
 )
+
+
+def _leaving_out(*names: str) -> tuple[Column, ...]:
+    """The columns of lines, of which the page leaves out some more."""
+    return tuple(each._replace(on_page=each.on_page and each.name not in names) for each in _LINE_COLUMNS)
 
 
 def _line_row(line: Line) -> Row:
@@ -168,7 +173,7 @@ def exceptions(reconciled: Reconciled) -> Section:
         "exceptions",
         "Exceptions",
         "Lines that somebody has to do something about.",
-        _LINE_COLUMNS,
+        _leaving_out("model", "resolution", "tier", "quantity", "submitted_at"),
         rows,
         length=reconciled.exceptions,
     )
@@ -180,7 +185,7 @@ def lines(reconciled: Reconciled, length: int) -> Section:
         "lines",
         "All lines",
         "Every task of the ledger, of the statement, or of both.",
-        _LINE_COLUMNS,
+        _leaving_out("cause", "remedy"),
         lambda: (_line_row(line) for line in reconciled.lines()),
         length=length,
     )

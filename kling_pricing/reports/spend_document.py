@@ -219,7 +219,7 @@ def _summary(jobs: Sequence[Reservation], overall: Grouped) -> Section:
         "summary",
         "Summary",
         "What became of the jobs that were reserved in the period.",
-        (_STANDING, Column("meaning", "Meaning"), Column("currency", "Currency"), *_AMOUNTS),
+        (_STANDING, Column("meaning", "Meaning", "prose"), Column("currency", "Currency"), *_AMOUNTS),
         lambda: rows,
         tuple(("Total", None, currency, *amounts) for (currency,), amounts in overall.items()),
     )
@@ -282,7 +282,7 @@ _JOB_COLUMNS = (
     Column("attempt", "Attempt", "count", on_page=False),
     Column("price_table", "Price table", on_page=False),
     Column("changes", "Changed to fit", on_page=False),
-    Column("reason", "Reason", on_page=False),
+    Column("reason", "Reason", "prose", on_page=False),
     Column("reservation_id", "Reservation", on_page=False),
     Column("labels", "Labels", on_page=False),
 )

@@ -171,6 +171,7 @@ def _share(chart: ShareChart, share: Share) -> Panel:
     height, gap = 26, 3
     number = chart.shares.index(share)
     root = _root(f"{chart.name}_{number}", f"{chart.title}: {share.label}", chart.about, WIDE, height)
+    root.attrib |= {"class": "chart whole", "preserveAspectRatio": "none"}  # as wide as there is room
     shown = [place for place, part in enumerate(share.parts) if part > 0]
     whole = sum((share.parts[place] for place in shown), Decimal(0))
     room = WIDE - gap * (len(shown) - 1)

@@ -26,17 +26,9 @@ MOST_ROWS = 1_048_576
 _MOST_CHARS = 32_767
 _CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (the same each time, and the format knows no zones)
 _WIDTHS: dict[Kind, int] = {
-    "text": 18, "count": 10, "amount": 16, "quantity": 10, "percent": 12, "instant": 19,
+    "text": 18, "prose": 48, "count": 10, "amount": 16, "quantity": 10, "percent": 12, "instant": 19,
 }  # fmt: skip
-_WIDE = {
-    "meaning": 48,
-    "cause": 48,
-    "remedy": 48,
-    "reservation_id": 34,
-    "task_id": 26,
-    "labels": 30,
-    "memo": 40,
-}
+_WIDE = {"reservation_id": 34, "task_id": 26, "labels": 30}
 _VERDICTS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
 _KINDS: dict[str, dict[str, Any]] = {
     "count": {"num_format": "#,##0"},
@@ -177,7 +169,7 @@ def _write_headings(sheet: Worksheet, looks: _Looks, columns: Sequence[Column], 
     sheet.set_row(place, 30)
     for index, (column, exact) in enumerate(_places(columns)):
         title = f"{column.title}, exactly" if exact else column.title
-        number = column.kind not in {"text", "instant"}
+        number = column.is_number
         sheet.write_string(place, index, title, looks.number_heading if number else looks.heading)
 
 
