@@ -17,6 +17,7 @@ from kling_pricing.errors import (
     ReservationStateError,
     StatementError,
     TableError,
+    WebhookError,
     WireFormatError,
 )
 from kling_pricing.findings import Note, Violation
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
     from kling_pricing.comparison import Option, compare
     from kling_pricing.guard import Admission, BudgetGuard
+    from kling_pricing.hooks.scope import spending
     from kling_pricing.ledger.records import Alert, Bucket, Entry, Observation, Reservation
     from kling_pricing.tables import load_price_book
 
@@ -67,12 +69,14 @@ __all__ = [
     "StatementError",
     "TableError",
     "Violation",
+    "WebhookError",
     "WireFormatError",
     "check",
     "compare",
     "load_budgets",
     "load_price_book",
     "quote",
+    "spending",
 ]
 
 
@@ -91,6 +95,7 @@ _LAZY = {
     "compare": "comparison",
     "load_budgets": "budgets",
     "load_price_book": "tables",
+    "spending": "hooks.scope",
 }
 
 

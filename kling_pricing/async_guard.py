@@ -1,11 +1,15 @@
-"""The guard for code that awaits: the same verbs, each in a thread, so that no verb holds up the event loop."""
+"""The guard for code that awaits: the same verbs, each in a thread, so that no verb holds up the event loop.
+
+A verb waits for an answer of its ledger, and a ledger carries out so many verbs at a time: a file one, a server
+as many as there are connections. So there are as many threads; more would only wait elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
@@ -15,33 +19,51 @@ from kling_pricing.intake import RequestLike
 _P = ParamSpec("_P")
 _Answer = TypeVar("_Answer")
 
-THREADS = 8
-"""How many verbs of one guard run at once; a ledger lets no more in at a time than it has room for."""
-
 
 def _awaited(
-    verb: Callable[Concatenate[BudgetGuard, _P], _Answer],
+    verb: Callable[Concatenate[BudgetGuard, _P], _Answer], undo: Callable[..., object] | None = None
 ) -> Callable[Concatenate[AsyncBudgetGuard, _P], Coroutine[Any, Any, _Answer]]:
-    """The same verb, to be awaited."""
+    """The same verb, to be awaited.
+
+    Args:
+        verb: of the guard.
+        undo: what to do with an answer that nobody awaits any more: called with the guard, the answer, and what
+            the verb was called with.
+    """
 
     @wraps(verb)
     async def run(self: AsyncBudgetGuard, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
-        return await self._in_a_thread(partial(verb, self._guard, *args, **kwargs))
+        work = partial(verb, self._guard, *args, **kwargs)
+        if undo is None:
+            return await self._in_a_thread(work)
+        return await self._in_a_thread(work, lambda answer: undo(self._guard, answer, *args, **kwargs))
 
     return run
+
+
+def _give_back(guard: BudgetGuard, admitted: Admission, *_args: Any, **_kwargs: Any) -> None:
+    """What was admitted for nobody is released, unless somebody else had it before."""
+    guard.leave(admitted, asyncio.CancelledError())
+
+
+def _unsent(guard: BudgetGuard, _payload: Any, admission: Admission) -> None:
+    """A payload that was given out to nobody is certainly not sent."""
+    guard.refused(admission, "CancelledError")
 
 
 class AsyncBudgetGuard:
     """A `BudgetGuard` whose verbs are awaited; it is made with the same arguments, and has the same guarantees.
 
     Make it with `await AsyncBudgetGuard.open(...)`, or `async with await AsyncBudgetGuard.open(...) as guard`.
-    A verb whose `await` is cancelled goes on in its thread, and may have had its effect: retry it with the same
-    key, as after a crash.
+
+    A verb whose `await` is cancelled before its turn came is not begun; one that has begun goes on to its end.
+    What `admit` then set aside for nobody is given back at once, and so is what `dispatch` gave out to nobody,
+    which is certainly unsent. Any other verb has had its effect, and can be repeated.
     """
 
     def __init__(self, guard: BudgetGuard) -> None:
         self._guard = guard
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kling_pricing")
+        self._threads = ThreadPoolExecutor(guard.at_once, thread_name_prefix="kling_pricing")
 
     @classmethod
     async def open(cls, *args: Any, **kwargs: Any) -> Self:
@@ -53,20 +75,29 @@ class AsyncBudgetGuard:
         """
         return cls(await asyncio.to_thread(partial(BudgetGuard, *args, **kwargs)))
 
+    @property
+    def guard(self) -> BudgetGuard:
+        """The guard whose verbs it runs."""
+        return self._guard
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Waits for the verbs under way, and closes the ledger."""
-        await self._in_a_thread(self._guard.close)
-        self._threads.shutdown(wait=False)
+    @property
+    def at_once(self) -> int:
+        """How many verbs run at the same time; more wait for a thread."""
+        return self._guard.at_once
 
-    admit = _awaited(BudgetGuard.admit)
-    dispatch = _awaited(BudgetGuard.dispatch)
-    pre_submit = _awaited(BudgetGuard.pre_submit)
+    async def close(self) -> None:
+        """Waits for the verbs under way, also those that nobody awaits any more, and closes the ledger."""
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._guard.close)
+
+    admit = _awaited(BudgetGuard.admit, _give_back)
+    dispatch = _awaited(BudgetGuard.dispatch, _unsent)
     leave = _awaited(BudgetGuard.leave)
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
@@ -85,6 +116,24 @@ class AsyncBudgetGuard:
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
     verify = _awaited(BudgetGuard.verify)
+
+    async def pre_submit(  # noqa: D102 (it has the guard's own words, below)
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **said: Unpack[Said],
+    ) -> dict[str, Any]:
+        admitted = await self.admit(payload, project=project, key=key, labels=labels, **said)
+        try:
+            return await self.dispatch(admitted)
+        except asyncio.CancelledError as error:  # between the two
+            await asyncio.shield(self.leave(admitted, error))
+            raise
+
+    pre_submit.__doc__ = BudgetGuard.pre_submit.__doc__
 
     @asynccontextmanager
     async def admission(
@@ -105,5 +154,20 @@ class AsyncBudgetGuard:
             raise
         await self.leave(admitted)
 
-    async def _in_a_thread(self, work: Callable[[], _Answer]) -> _Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _in_a_thread(
+        self, work: Callable[[], _Answer], undo: Callable[[_Answer], object] | None = None
+    ) -> _Answer:
+        begun = self._threads.submit(work)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(begun))
+        except asyncio.CancelledError:
+            if not begun.cancel() and undo is not None:
+                with suppress(RuntimeError):  # the guard is being closed: it expires, or is in doubt
+                    self._threads.submit(_undone, begun, undo)
+            raise
+
+
+def _undone(begun: Future[_Answer], undo: Callable[[_Answer], object]) -> None:
+    """Undoes what somebody was not there any more to take."""
+    if begun.exception() is None:
+        undo(begun.result())

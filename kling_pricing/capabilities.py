@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, product
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from kling_pricing.endpoints import Endpoint, Submission
 from kling_pricing.findings import Note, Violation, reportable, shown
+from kling_pricing.http_rules import HttpRules
 from kling_pricing.media import MediaFacts, Medium
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID, Facts, VideoRequest
 from kling_pricing.rules import Choice, Condition, Conditions, OneOf, compile_choice, compile_filter, hold
@@ -76,7 +77,8 @@ class ModelCapabilities:
         source: where the model's limits were published.
         general_action: the action that the inputs may turn into another.
         assumable: the defaults of facts that the model takes and could have otherwise.
-        open_facts: the facts that have no default and are not known unless the payload says so.
+        open_facts: the facts that have no default and are not known unless the payload says so, each with the
+            input it is derived from, if it is not one itself.
     """
 
     model: str
@@ -89,7 +91,7 @@ class ModelCapabilities:
     media: tuple[MediaLimit, ...]
     source: str
     general_action: str | None = field(init=False, repr=False, compare=False)
-    open_facts: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    open_facts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, compare=False)
     assumable: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     unsure: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
     imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(
@@ -112,9 +114,10 @@ class ModelCapabilities:
         object.__setattr__(self, "assumable", taken)
         spoken_of = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
         unknown = [fact for fact in spoken_of if UNSAID[fact] is None and fact not in self.defaults]
-        object.__setattr__(self, "open_facts", tuple(sorted(unknown)))
-        object.__setattr__(self, "_unsaid", {**UNSAID, **self.defaults})
-        object.__setattr__(self, "unsure", compile_filter(self.rules))
+        object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
+        object.__setattr__(self, "_unsaid", {**UNSAID, "reference": False, **self.defaults})
+        own = [rule for rule in self.rules if "model" not in rule.when or rule.when["model"].holds(self.model)]
+        object.__setattr__(self, "unsure", compile_filter(own))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,11 +125,12 @@ class ModelCapabilities:
 
     def with_defaults(self, said: dict[str, Any], implied: Mapping[str, Any]) -> Facts:
         """The facts of a payload: what its model implies, what it says, and else the default."""
-        facts = self._unsaid | said
+        facts: Any = self._unsaid | said
         if implied:
             facts |= implied
         facts["model"] = self.model
-        return cast("Facts", facts)
+        known: Facts = facts
+        return known
 
     def unknown(
         self,
@@ -139,17 +143,13 @@ class ModelCapabilities:
 
         Of an input that is not said there is nothing to know.
         """
-        unknown = [fact for fact in self.open_facts if facts[fact] is None and fact in priced]
-        if not unknown:
-            return ()
-        shown = {f"{medium.kind}s" for medium, _ in media}
-        return tuple(
-            [
-                fact
-                for fact in unknown
-                if fact not in INPUT_OF or INPUT_OF[fact] in said or INPUT_OF[fact] in shown
-            ]
-        )
+        unknown: tuple[str, ...] = ()
+        for fact, source in self.open_facts:
+            if facts[fact] is None and fact in priced:
+                is_there = source is None or source in said
+                if is_there or any(f"{medium.kind}s" == source for medium, _ in media):
+                    unknown = (*unknown, fact)
+        return unknown
 
     def completions(
         self, facts: Mapping[str, Any], unknown: tuple[str, ...], possible: Mapping[str, tuple[Any, ...]]
@@ -202,6 +202,7 @@ class CapabilityMatrix:
         names: every model name of this wire -> canonical name, and the facts that the name implies.
         sources: where the matrix was published, for people.
         submissions: where its payloads are sent.
+        http: what the API does over HTTP beside reading them.
     """
 
     wire_format: str
@@ -209,6 +210,7 @@ class CapabilityMatrix:
     names: Mapping[str, tuple[str, Mapping[str, Any]]]
     sources: tuple[str, ...]
     submissions: tuple[Submission, ...] = ()
+    http: HttpRules = field(default_factory=HttpRules)
 
 
 def fillings(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import KlingPricingError
 
 _URL = re.compile(
-    r"(?i:https?)://(?:[^/?#@\\\s]*@)?(\[[^\]/?#@\\\s]*\]|[^/?#@:\\\s]+)(?::[0-9]*)?(|/[^?#\\\s]*)(?:[?#].*)?"
+    r"(?i:https?)://(?:[^/?#@\\\s]*@)?(\[[^\]/?#@\\\s]*\]|[^/?#@:\\\s]+)(?::([0-9]*))?(|/[^?#\\\s]*)(?:[?#].*)?"
 )
 
 
@@ -24,12 +24,16 @@ class Submission(NamedTuple):
         wire_format: the format of the payloads.
         actions: what it makes; empty: the payload says.
         source: where that was published.
+        status: the path at which a task can be asked for, with `{task_id}` in it; None: none is known.
+        cancel: the path at which it can be cancelled.
     """
 
     path: str
     wire_format: str
     actions: tuple[str, ...]
     source: str
+    status: str | None = None
+    cancel: str | None = None
 
 
 class Endpoint(NamedTuple):
@@ -69,15 +73,14 @@ def endpoint(
 
     Args:
         url: where a payload is posted to, with its scheme and host; what follows the path is of no account.
-        hosts: host -> provider.
+        hosts: host, or host and port (`localhost:8080`), -> provider.
         paths: path -> what can be submitted there.
         formats: provider -> the wire formats its API speaks.
 
     Raises:
         KlingPricingError: it is no http or https URL.
     """
-    host, path = _split(url)
-    provider = hosts.get(host)
+    provider, path = place(url, hosts)
     # A gateway may put the API below a folder of its own, so the longest known end of the path counts.
     parts = path.strip("/").split("/")
     ends = ("/" + "/".join(parts[start:]) for start in range(len(parts)))
@@ -86,11 +89,17 @@ def endpoint(
     return Endpoint(provider, own or found)
 
 
-def _split(url: Any) -> tuple[str, str]:
+def place(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, str]:
+    """Who bills at a URL's host, if that is known, and the URL's path.
+
+    Raises:
+        KlingPricingError: it is no http or https URL.
+    """
     match = _URL.fullmatch(url) if isinstance(url, str) else None
     if match is None:  # the message does not repeat it: a URL may carry a key
         raise KlingPricingError(
             "url must be the http or https URL that the request is posted to, "
             "such as https://api.example.com/v1/videos"
         )
-    return match[1].lower().rstrip("."), match[2]
+    host = match[1].lower().rstrip(".")
+    return hosts.get(f"{host}:{match[2]}") or hosts.get(host), match[3]

@@ -14,6 +14,7 @@
         ReservationStateError      the reservation is past that point: reservation_id, state, task_id
         IdempotencyError           the same key or task with something else
         LedgerUnavailableError     it cannot be read or written: nothing may be spent
+      WebhookError            a signed callback is not taken in: status, to answer it with
       StatementError          a provider's statement, or its mapping, cannot be read: file, row, column
 
 Catch `KlingPricingError` to catch them all.
@@ -218,6 +219,22 @@ class IdempotencyError(LedgerError):
 
 class LedgerUnavailableError(LedgerError):
     """The ledger cannot be read or written, so nothing may be spent."""
+
+
+class WebhookError(KlingPricingError):
+    """A signed callback is not taken in; nothing has changed.
+
+    Attributes:
+        status: what to answer its sender with: 401 where the signature or the time is wrong, 200 where it was
+            taken in before, so that an honest sender stops repeating it.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), self.args[0], vars(self)))
 
 
 class StatementError(KlingPricingError):

@@ -12,13 +12,13 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities, fillings
+from kling_pricing.capabilities import CapabilityMatrix, fillings
 from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation, json_kind, reportable, shown
 from kling_pricing.media import MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.price_table import PriceBook, PriceTable, period
-from kling_pricing.request import Facts, Said, VideoRequest, counts_as_reference
+from kling_pricing.request import Facts, VideoRequest, counts_as_reference
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import marked_formats
 from kling_pricing.wire import wire_format as wire_format_named
@@ -128,21 +128,25 @@ def read_request(
     if wire_format is not None:
         name, assumed = wire_format, False
     elif endpoint is not None:
-        name, assumed = _format_at(endpoint, payload, book, provider)
+        name, assumed = format_at(endpoint, payload, book, provider)
     else:
         name, assumed = choose_format(payload, book, provider)
     wire = wire_format_named(name)
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
     fields = said.fields
-    capabilities, implied_facts = _model(said, matrix)
+    written: Any = said.facts.get("model")
+    if written not in matrix.names:
+        raise _unknown_model(written, fields.get("model", "model"), matrix)
+    model, implied_facts = matrix.names[written]
+    capabilities = matrix.models[model]
     facts = capabilities.with_defaults(said.facts, implied_facts)
     facts["duration_stated"] = "duration_s" in fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
     known_media = _add_media(facts, said.media, media or {}) if said.media else ()
-    if "reference" not in said.facts:
-        facts["reference"] = counts_as_reference(facts) if known_media or facts["elements"] else False
+    if (known_media or facts["elements"]) and "reference" not in said.facts:
+        facts["reference"] = counts_as_reference(facts)
     implied_by = None
     if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
         facts["action"], implied_by = implied[0]
@@ -161,7 +165,7 @@ def read_request(
         completions = capabilities.completions(facts, unknown, possible)
     read = VideoRequest(
         name,
-        said.facts["model"],
+        written,
         facts,
         fields,
         wire.FIELD_NAMES,
@@ -232,7 +236,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     return DEFAULT_WIRE_FORMAT, True
 
 
-def _format_at(
+def format_at(
     endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
 ) -> tuple[str, bool]:
     """The wire format of a payload that is posted to an endpoint, and whether nothing decided it.
@@ -259,15 +263,6 @@ def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:
 
 def _mark(field: str, payload: Mapping[str, Any]) -> str:
     return f"model {shown(payload[field])!r}" if field == "model" else f"field {field!r}"
-
-
-def _model(said: Said, matrix: CapabilityMatrix) -> tuple[ModelCapabilities, Mapping[str, Any]]:
-    """What the model is accepted with, and the facts that its name implies."""
-    written: Any = said.facts.get("model")
-    if written in matrix.names:
-        model, implied = matrix.names[written]
-        return matrix.models[model], implied
-    raise _unknown_model(written, said.fields.get("model", "model"), matrix)
 
 
 def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) -> CapabilityError:
@@ -357,6 +352,6 @@ def instant(at: datetime | None) -> datetime:
         return datetime.now(UTC)
     if not isinstance(at, datetime):
         raise KlingPricingError(f"at must be a datetime with a time zone, got {type(at).__name__}")
-    if at.utcoffset() is None:
+    if at.tzinfo is not UTC and at.utcoffset() is None:
         raise KlingPricingError(f"at: {at.isoformat()} has no time zone; pass an aware datetime")
     return at

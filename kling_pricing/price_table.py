@@ -16,9 +16,12 @@ from kling_pricing.endpoints import endpoint as find_endpoint
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, multiply, subtract
-from kling_pricing.rates import Billing, Cell, Cells, Contract, Period, Quantity, Rate, Source
+from kling_pricing.rates import Bill, Billing, Cell, Cells, Contract, Period, Quantity, Rate, Source
 from kling_pricing.rules import Choice, compile_choice
 from kling_pricing.wire import wire_format
+
+MOST_BILLS = 4096
+"""So many bills a table keeps: a table of forty rates has some five hundred for lengths of 3 to 15 seconds."""
 
 STALE_AFTER = timedelta(days=90)
 """How long a table that was compared with its source counts as fresh."""
@@ -59,6 +62,8 @@ class PriceTable:
         priced_facts: the facts that can change what a request costs.
         priced_formats: the wire formats whose requests it prices.
         counting_facts: the facts that count the units of some requests.
+        bills: what was billed already: model, resolution, tier, how the units are counted, and what counts them
+            -> the bill, which is always the same; the engine's own, and no more than `MOST_BILLS`.
     """
 
     provider: str
@@ -94,6 +99,7 @@ class PriceTable:
     priced_facts: tuple[str, ...] = field(init=False)
     priced_formats: frozenset[str] = field(init=False, repr=False, compare=False)
     counting_facts: frozenset[str] = field(init=False, repr=False, compare=False)
+    bills: dict[tuple[str, str | None, str, Quantity, int], Bill] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
@@ -115,6 +121,7 @@ class PriceTable:
         object.__setattr__(self, "priced_formats", frozenset((*self.wire_formats, *self.also_prices)))
         counting = frozenset(choice.result.fact for choice in self.quantity)
         object.__setattr__(self, "counting_facts", counting)
+        object.__setattr__(self, "bills", {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from kling_pricing.capabilities import examine, violations
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
@@ -17,9 +17,9 @@ from kling_pricing.findings import Note, Violation, shown
 from kling_pricing.intake import RequestLike, choose_table, instant, read_request
 from kling_pricing.media import MediaLike
 from kling_pricing.money import add, multiply, plain
-from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.price_table import MOST_BILLS, PriceBook, PriceTable
 from kling_pricing.quotes import Quote
-from kling_pricing.rates import ANY, Cell, Contract, LineItem, Rate
+from kling_pricing.rates import ANY, Bill, Cell, Contract, LineItem, Quantity, Rate
 from kling_pricing.request import VideoRequest
 from kling_pricing.suggestions import nearest_valid
 from kling_pricing.wire import wire_format as wire_format_named
@@ -151,19 +151,19 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
             rate is never used.
     """
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
-        rate, lines, total, list_total = _priced(table, request, request.facts, tiers[0])
+        rate, lines, total, list_total = _bill(table, request, request.facts, tiers[0])
         return Quote(request, table, rate, lines, total, total, list_total, notes)
     return _range(table, request, notes)
 
 
 def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) -> Quote:
     """Prices a request in every way that what is not known allows."""
-    found = [priced for facts in _completions(request) for priced in _each_priced(table, request, facts)]
+    found = [bill for facts in _completions(request) for bill in _bills(table, request, facts)]
     if not found:
         remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
         raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told{remedy}")
-    rate, lines, highest, list_total = max(found, key=lambda priced: priced[2])
-    lowest = min(total for _, _, total, _ in found)
+    rate, lines, highest, list_total = max(found, key=lambda bill: bill.total)
+    lowest = min(bill.total for bill in found)
     if lowest != highest:
         unknown = _undecided(table, request)
         note = Note("range", f"{unknown} decides the price and is not known; the lines show the maximum")
@@ -171,24 +171,19 @@ def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) ->
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
 
 
-_Priced: TypeAlias = tuple[Rate, tuple[LineItem, ...], Decimal, Decimal | None]
-"""What facts cost of which everything that matters is known: rate, lines, total, list total."""
-
-
 def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
     return request.completions if request.open_facts else (request.facts,)
 
 
-def _each_priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> list[_Priced]:
-    """The price in each tier that the facts allow: several only if the API cannot say what decides."""
-    return [_priced(table, request, facts, tier) for tier in table.choose_tier(facts)]
+def _bills(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> list[Bill]:
+    """The bill in each tier that the facts allow: several only if the API cannot say what decides."""
+    return [_bill(table, request, facts, tier) for tier in table.choose_tier(facts)]
 
 
 def _undecided(table: PriceTable, request: VideoRequest) -> str:
     """What makes a quote a range: the fields whose values, all else equal, change the price."""
     amounts = [
-        (facts, {total for _, _, total, _ in _each_priced(table, request, facts)})
-        for facts in _completions(request)
+        (facts, {bill.total for bill in _bills(table, request, facts)}) for facts in _completions(request)
     ]
     deciding = []
     for fact in request.open_facts:
@@ -210,8 +205,27 @@ def _open_field(request: VideoRequest, fact: str) -> str:
     return f"{request.field(fact)} (read as {readings})" if len(values) > 1 else request.field(fact)
 
 
-def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> _Priced:
+def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> Bill:
+    """What is billed for facts of which everything that matters is known.
+
+    A table has few cells and a request few seconds, so the same bills come again and again, and are kept.
+    """
     (quantity,) = table.choose_quantity(facts)
+    counted = facts[quantity.fact]
+    if type(counted) is not int:  # not known, or the length of a video, to the millisecond
+        return _made_out(table, request, facts, tier, quantity)
+    place = facts["model"], facts["resolution"], tier, quantity, counted
+    bill = table.bills.get(place)
+    if bill is None:
+        bill = _made_out(table, request, facts, tier, quantity)
+        if len(table.bills) < MOST_BILLS:
+            table.bills[place] = bill
+    return bill
+
+
+def _made_out(
+    table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str, quantity: Quantity
+) -> Bill:
     rate = table.rate_at.get((facts["model"], facts["resolution"] or ANY, tier))
     if rate is None:
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
@@ -225,19 +239,19 @@ def _priced(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], 
     amount = multiply(rate.unit_price, units)
     line = LineItem(rate.description, units, quantity.unit, rate.unit_price, amount)
     if table.contract is None:
-        return rate, (line,), amount, None
-    return _contract_priced(table.contract, rate, line)
+        return Bill(rate, (line,), amount, None)
+    return _contract_bill(table.contract, rate, line)
 
 
-def _contract_priced(contract: Contract, rate: Rate, line: LineItem) -> _Priced:
+def _contract_bill(contract: Contract, rate: Rate, line: LineItem) -> Bill:
     """The discount is a line of its own."""
     list_total = multiply(contract.list_rates[rate.cell].unit_price, line.quantity)
     if not contract.discount_of(rate.cell):
-        return rate, (line,), line.amount, list_total
+        return Bill(rate, (line,), line.amount, list_total)
     off = contract.taken_off(rate.cell, line.amount).copy_negate()
     percent = plain(multiply(contract.discount, 100))
     discount = LineItem(f"contract discount of {percent} %", Decimal(1), "discount", off, off)
-    return rate, (line, discount), add(line.amount, off), list_total
+    return Bill(rate, (line, discount), add(line.amount, off), list_total)
 
 
 def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotFoundError:
@@ -288,8 +302,8 @@ def _assumed(request: VideoRequest, table: PriceTable) -> list[Note]:
     notes = []
     for fact in table.priced_facts:
         if (
-            fact in defaults
-            and fact not in said
+            fact not in said
+            and fact in defaults
             and fact != "action"  # the quote itself says what is made
             and (fact not in table.counting_facts or _counts(fact, request, table))
         ):
@@ -310,12 +324,10 @@ def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -
     for other, fact, default in book.other_defaults.get(
         (table.provider, request.wire_format, request.model), ()
     ):
+        if fact in request.said or fact not in table.priced_facts:
+            continue
         wire = wire_format_named(other)
-        if (
-            fact in table.priced_facts
-            and fact not in request.said
-            and wire.FIELDS.keys() >= {*request.said.values()}
-        ):
+        if wire.FIELDS.keys() >= {*request.said.values()}:
             ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
             notes.append(
                 Note(

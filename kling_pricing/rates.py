@@ -86,6 +86,22 @@ class LineItem(NamedTuple):
     amount: Decimal
 
 
+class Bill(NamedTuple):
+    """What a number of units of one cell costs.
+
+    Attributes:
+        rate: the rate that applies.
+        lines: the parts of the total; never empty.
+        total: their exact sum.
+        list_total: under a contract, what it would be at the published prices; else None.
+    """
+
+    rate: Rate
+    lines: tuple[LineItem, ...]
+    total: Decimal
+    list_total: Decimal | None
+
+
 class Period(NamedTuple):
     """A half-open period: from its first instant, up to the first that is no longer in it; None is open."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple, TypedDict, get_args, get_type_hints
+from typing import Any, TypedDict, get_args, get_type_hints
 
 from kling_pricing.endpoints import Endpoint
 from kling_pricing.media import MediaFacts, Medium
@@ -182,8 +182,9 @@ class Said:
     open: Mapping[str, tuple[Any, ...]] | None = None
 
 
-class VideoRequest(NamedTuple):
-    """A request as it will be checked and priced.
+@dataclass(slots=True)
+class VideoRequest:
+    """A request as it will be checked and priced; nothing changes it.
 
     Attributes:
         wire_format: the API shape it was written in.
@@ -207,7 +208,7 @@ class VideoRequest(NamedTuple):
     facts: Facts
     said: Mapping[str, str]
     field_names: Mapping[str, str]
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any]
     implied_by: str | None = None
     media: tuple[tuple[Medium, MediaFacts], ...] = ()
     completions: tuple[Mapping[str, Any], ...] = ()
@@ -232,11 +233,11 @@ def counts_as_reference(facts: Facts) -> bool | None:
     return None if facts["start_images"] or facts["last_frame"] or facts["elements"] else False
 
 
-def add_prompt_facts(facts: dict[str, Any], prompt: str) -> None:
-    """Adds the facts that a prompt determines, beside the number of images its markers can name."""
+def add_prompt_facts(facts: dict[str, Any], prompt: str, images: int | None = None) -> None:
+    """Adds the facts that a prompt determines; its markers can name so many images, by default `images`."""
     facts["prompt_chars"] = len(prompt)
     if "<<<" in prompt:
-        images = facts.get("images", 0)
+        images = facts.get("images", 0) if images is None else images
         named = _IMAGE_MARKER.findall(prompt)
         there = {str(number) for number in range(1, images + 1)}
         facts["image_markers"] = len(named)

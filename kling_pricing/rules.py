@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 from kling_pricing.findings import shown
 from kling_pricing.request import FACT_TYPES, UNSAID
@@ -156,11 +156,11 @@ def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]
             audio = facts["audio"]
             resolution = facts["resolution"]
             found = []
-            if audio in c0 and not (resolution in c1): found.append(rules[0])
-            if action in c2:
+            if audio is not False and not (resolution in c0): found.append(rules[0])
+            if action in c1:
                 images = facts["images"]
-                if action in c3 and not (images in c4): found.append(rules[1])
-                if action in c5 and not (images in c6): found.append(rules[2])
+                if action in c2 and not (images in c3): found.append(rules[1])
+                if action in c4 and not (images in c5): found.append(rules[2])
             return found
     """
     constants: dict[str, Any] = {"rules": rules}
@@ -210,11 +210,15 @@ def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]]
     return _function(facts, [*lines, "return ()"], constants)
 
 
+def _is_one_bool(condition: Condition) -> TypeGuard[OneOf]:
+    return isinstance(condition, OneOf) and len(condition.values) == 1 and isinstance(condition.values[0], bool)
+
+
 def _holds(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
     """The text of a test for a fact that is known."""
+    if _is_one_bool(condition):
+        return f"{fact} is {condition.values[0]}"
     if isinstance(condition, OneOf):
-        if len(condition.values) == 1 and isinstance(condition.values[0], bool):
-            return f"{fact} is {condition.values[0]}"
         return f"{fact} in {_constant(constants, frozenset(condition.values))}"
     return _within(fact, condition, constants)
 
@@ -226,6 +230,8 @@ def _surely_holds(fact: str, condition: Condition, constants: dict[str, Any]) ->
 
 
 def _may_hold(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
+    if _is_one_bool(condition):
+        return f"{fact} is not {not condition.values[0]}"
     if isinstance(condition, OneOf):
         return f"{fact} in {_constant(constants, frozenset((*condition.values, None)))}"
     return f"({fact} is None or {_within(fact, condition, constants)})"

@@ -27,6 +27,7 @@ from kling_pricing.errors import TableError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels; flatten it"
 
 Path = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound="FileModel")
@@ -124,6 +125,8 @@ def load(data: bytes, *, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = f"not YAML: {error.problem or error.context}{_hint(text, mark)}"
+        if "nesting depth" in problem:  # of the parser's own, which newer ones have, and which reads ahead
+            problem = _TOO_DEEP
         raise TableError(problem, file=name, line=mark.line + 1 if mark else None) from None
     except yaml.YAMLError as error:
         raise TableError(f"not YAML: {str(error).splitlines()[0]}", file=name) from None
@@ -226,7 +229,7 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             return _scalar(event)
         if len(path) >= MAX_DEPTH:
-            raise self._error(event, path[:3], f"nested deeper than {MAX_DEPTH} levels; flatten it")
+            raise self._error(event, path[:3], _TOO_DEEP)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(path)
         return self._mapping(path)

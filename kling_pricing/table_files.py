@@ -11,17 +11,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from kling_pricing.http_rules import CODE, MESSAGE
 from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import FileModel
 from kling_pricing.yaml_types import (
     Code,
     Currency,
+    ErrorShape,
     FactConditions,
     FactValues,
     Instant,
     MediaConditions,
     Name,
     Price,
+    StatusCondition,
+    TaskPath,
     Text,
     UrlPath,
 )
@@ -194,7 +198,45 @@ class EndpointEntry(FileModel):
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
         None, description="What it makes, where the path says so; None: the payload does."
     )
+    status: TaskPath | None = Field(None, description="Where a task is asked for.")
+    cancel: TaskPath | None = Field(None, description="Where it is cancelled, by a POST.")
     source: Text
+
+
+class IdempotencyEntry(FileModel):
+    """A header with a key, under which the API makes one task however often the request comes."""
+
+    header: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
+    hours: Annotated[int, Field(gt=0)] = Field(description="For how long the API knows a key.")
+    source: Text
+
+
+class OwnIdEntry(FileModel):
+    """A field for the caller's own name for a task, by which the API can be asked for it."""
+
+    field: Code
+    source: Text
+
+
+class RefusedEntry(FileModel):
+    """Answers to a submission after which it is certain that nothing was accepted."""
+
+    status: StatusCondition
+    unless: list[int] = []
+    code: Text | None = Field(None, description="That the error must name; None: any.")
+    source: Text
+
+
+class HttpEntry(FileModel):
+    """What the API does over HTTP beside reading payloads; what is not said is taken to be unknown."""
+
+    forms: bool = Field(default=False, description="Whether it takes multipart/form-data beside JSON.")
+    idempotency: IdempotencyEntry | None = None
+    own_id: OwnIdEntry | None = None
+    refused: list[RefusedEntry] = Field([], description="After any other answer but a success nobody knows.")
+    error: ErrorShape = Field(
+        {"error": {"message": MESSAGE, "code": CODE}}, description="The body of its errors."
+    )
 
 
 class MediaEntry(FileModel):
@@ -229,6 +271,7 @@ class CapabilityFile(FileModel):
     wire_format: Name
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     endpoints: list[EndpointEntry] = Field([], description="Where the payloads are posted to.")
+    http: HttpEntry = HttpEntry()
     required: list[Code]
     defaults: FactValues = Field(description="fact -> what the API takes when the payload does not say")
     implied_actions: list[ImpliedActionEntry] = []

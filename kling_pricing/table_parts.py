@@ -7,10 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.findings import Note
+from kling_pricing.http_rules import HttpRules, Idempotency, RefusedAnswers
 from kling_pricing.money import MAX_DECIMALS, multiply, plain, round_money
 from kling_pricing.rates import Cell, Rate, Source
 from kling_pricing.strict_yaml import Document
-from kling_pricing.table_files import NoteEntry, SourceEntry, UnitEntry
+from kling_pricing.table_files import HttpEntry, NoteEntry, SourceEntry, UnitEntry
 
 
 def table_id(document: Document) -> str:
@@ -71,3 +72,17 @@ def check_period(valid_from: datetime | None, valid_until: datetime | None, docu
     """
     if valid_from and valid_until and valid_from >= valid_until:
         raise document.error(("valid_until",), "ends before it begins; valid_until must be after valid_from")
+
+
+def http_rules(entry: HttpEntry) -> HttpRules:
+    """What an API does over HTTP."""
+    key = entry.idempotency
+    return HttpRules(
+        Idempotency(key.header, key.hours, key.source) if key else None,
+        entry.own_id.field if entry.own_id else None,
+        tuple(
+            RefusedAnswers(each.status, tuple(each.unless), each.code, each.source) for each in entry.refused
+        ),
+        entry.forms,
+        entry.error,
+    )

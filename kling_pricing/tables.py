@@ -38,7 +38,15 @@ from kling_pricing.table_files import (
     WarningEntry,
 )
 from kling_pricing.table_folders import file_bytes, own_folder, table_files
-from kling_pricing.table_parts import cells, check_period, make_rate, table_id, table_notes, table_sources
+from kling_pricing.table_parts import (
+    cells,
+    check_period,
+    http_rules,
+    make_rate,
+    table_id,
+    table_notes,
+    table_sources,
+)
 from kling_pricing.wire import NAMES as WIRE_FORMATS
 from kling_pricing.wire import wire_format
 
@@ -112,9 +120,12 @@ def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
         names,
         tuple(source.ref for source in entry.sources),
         tuple(
-            Submission(each.path, entry.wire_format, tuple(each.actions or ()), each.source)
+            Submission(
+                each.path, entry.wire_format, tuple(each.actions or ()), each.source, each.status, each.cancel
+            )
             for each in entry.endpoints
         ),
+        http_rules(entry.http),
     )
 
 
@@ -137,6 +148,8 @@ def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
         paths.add(endpoint.path)
         for position, action in enumerate(endpoint.actions or ()):
             known(action, actions, ("endpoints", place, "actions", position))
+    if entry.http.own_id is not None:
+        known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
     for place, name in enumerate(entry.required):
         known(name, inputs, ("required", place))
     for place, implied in enumerate(entry.implied_actions):

@@ -10,6 +10,7 @@ Both ends are computed in UTC; no local times are ever subtracted.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -41,6 +42,7 @@ def calendar_period(calendar: Calendar, at: datetime, zone: tzinfo, week_starts:
         first = following  # the clock went back over midnight: the day had already begun
 
 
+@lru_cache(maxsize=4096)  # every request asks for the same few days
 def start_of(day: date, zone: tzinfo) -> datetime:
     """The earliest instant, in UTC, at which the local clock shows this date or a later one."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
 from kling_pricing.findings import shown
+from kling_pricing.http_rules import CODE, MESSAGE, STATUS
 from kling_pricing.money import price_from_text
 from kling_pricing.request import FACT_TYPES
 from kling_pricing.rules import Between, Condition, OneOf
@@ -106,6 +107,23 @@ def _fact_values(value: Any) -> dict[str, Any]:
     return value
 
 
+def _error_shape(value: Any) -> dict[str, Any]:
+    words = {MESSAGE, CODE, STATUS}
+
+    def said(tree: Any, path: str) -> set[str]:
+        if isinstance(tree, dict):
+            return {word for name, each in tree.items() for word in said(each, f"{path}.{name}")}
+        if tree is not None and type(tree) not in (str, int, bool):
+            raise ValueError(f"{path.removeprefix('.')} must be a map, text, a whole number or null")
+        if isinstance(tree, str) and "{" in tree and tree not in words:
+            raise ValueError(f"{path.removeprefix('.')}: {tree!r} is none of {', '.join(sorted(words))}")
+        return {tree} if isinstance(tree, str) else set()
+
+    if not isinstance(value, dict) or MESSAGE not in said(value, ""):
+        raise ValueError(f"must be a map with {MESSAGE!r} somewhere in it")
+    return value
+
+
 def _matching(pattern: str, words: str) -> Callable[[Any], str]:
     compiled = re.compile(pattern)
 
@@ -153,6 +171,16 @@ UrlPath: TypeAlias = Annotated[
     BeforeValidator(_matching(r"(/[A-Za-z0-9._~-]+)+", "the path of a URL, such as /v1/videos")),
     WithJsonSchema({"type": "string", "pattern": "^(/[A-Za-z0-9._~-]+)+$"}),
 ]
+TaskPath: TypeAlias = Annotated[
+    str,
+    BeforeValidator(
+        _matching(
+            r"(/[A-Za-z0-9._~-]+)+/\{task_id\}(/[A-Za-z0-9._~-]+)*",
+            "the path of a task's URL, such as /v1/videos/{task_id}",
+        )
+    ),
+    WithJsonSchema({"type": "string", "pattern": r"^(/[A-Za-z0-9._~-]+)+/\{task_id\}(/[A-Za-z0-9._~-]+)*$"}),
+]
 Currency: TypeAlias = Annotated[
     str,
     BeforeValidator(_matching(r"[A-Z]{3}", "three capital letters, as ISO 4217 has them, such as USD")),
@@ -188,6 +216,18 @@ MediaConditions: TypeAlias = Annotated[
     dict[str, Any], BeforeValidator(_conditions(_MEDIA_TYPES)), WithJsonSchema(_conditions_schema(_MEDIA_TYPES))
 ]
 """Attribute of `MediaFacts` -> condition."""
+
+StatusCondition: TypeAlias = Annotated[
+    Any,
+    BeforeValidator(lambda value: _condition(value, int)),
+    WithJsonSchema(_conditions_schema({"status": int})["properties"]["status"]),
+]
+"""Condition of an HTTP status, as `kling_pricing.rules.Condition`."""
+
+ErrorShape: TypeAlias = Annotated[
+    dict[str, Any], BeforeValidator(_error_shape), WithJsonSchema({"type": "object", "minProperties": 1})
+]
+"""The body of an API's errors, with `{message}`, `{code}` and `{status}` where they stand."""
 
 FactValues: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_fact_values)]
 """Fact -> one value."""

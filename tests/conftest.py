@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
@@ -18,8 +18,20 @@ from kling_pricing import PriceBook, load_price_book
 from kling_pricing.ledger.postgres.schema import prepare
 from tests.servers import execute, folder_for_servers, running
 
+if TYPE_CHECKING:
+    from tests.studio import Month
+
 settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
 settings.load_profile("any machine")
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+"""Whether properties are tried for as long as it takes, rather than in passing."""
+
+
+def examples(usual: int) -> int:
+    """How many examples a property is tried with; twenty times as many with `HYPOTHESIS_PROFILE=long`."""
+    return 20 * usual if LONG else usual
+
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 """The instant at which tests price, so that no table is stale."""
@@ -92,18 +104,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="have the official validator of FOCUS look at what is written; CI always does",
     )
-    parser.addoption(
-        "--faults",
-        action="store_true",
-        help="also cut connections and kill servers: some minutes, on a quiet machine",
-    )
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves the faults of networks and servers to those who ask for them."""
-    if collection_path.name == "test_ledger_postgres_failures.py" and not config.getoption("--faults"):
-        return True
-    return None
 
 
 class Clock:
@@ -225,6 +225,14 @@ def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
     """A payload of wire format `tasks`; a field that is None is left out."""
     payload = {"model": model, "prompt": "a paper boat in the rain", **fields}
     return {name: value for name, value in payload.items() if value is not None}
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> "Month":
+    """A month of a studio with a line of every kind, for those who only read it."""
+    from tests.studio import month  # noqa: PLC0415 (it needs this module)
+
+    return month(tmp_path_factory.mktemp("studio"), book, 60)
 
 
 def program(name: str) -> str:

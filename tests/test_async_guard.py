@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +23,7 @@ from tests.conftest import Clock, video
 CLIP = video(duration=5, resolution="1080p", audio=True)
 COST = Decimal("0.714")
 BUDGET = Budget(name="trailer", match={"project": "trailer"}, cap=3 * COST, currency="USD")
+ROOMY = Budget(name="trailer", match={"project": "trailer"}, cap=100 * COST, currency="USD")
 
 
 def done(work: Coroutine[Any, Any, None]) -> None:
@@ -96,6 +99,99 @@ def test_a_cancelled_block_ends_like_one_that_failed(ledger: str, book: PriceBoo
             assert (await guard.history())[-1].reason == "not dispatched"
 
     done(both())
+
+
+async def cancelled_when(done: Callable[[], bool], task: asyncio.Task[Any]) -> None:
+    """Cancels a task as soon as its verb has had its effect, before it takes the answer.
+
+    The loop stands still meanwhile, so that nothing can be taken.
+    """
+    await asyncio.sleep(0)  # it begins
+    while not done():
+        pass
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A task that is cancelled never sees its reservation; it does not keep its money from others."""
+    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+
+        async def work() -> None:
+            async with await AsyncBudgetGuard.open(ledger, book=book, clock=clock) as guard:
+                admitting = asyncio.create_task(guard.admit(CLIP, project="trailer", key="k"))
+                await cancelled_when(lambda: bool(other.history()), admitting)
+
+        done(work())
+        assert [(each.state, each.reason) for each in other.history()] == [("released", "CancelledError")]
+        assert [row.held for row in other.status()] == [0]
+
+
+def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A cancelled retry with the same key leaves it to the one who made it."""
+    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+        first = other.admit(CLIP, project="trailer", key="k")
+        begun = threading.Event()
+
+        def watched() -> datetime:
+            begun.set()
+            return clock.now
+
+        async def work() -> None:
+            async with await AsyncBudgetGuard.open(ledger, book=book, clock=watched) as guard:
+                begun.clear()
+                again = asyncio.create_task(guard.admit(CLIP, project="trailer", key="k"))
+                await cancelled_when(begun.is_set, again)
+
+        done(work())
+        assert other.dispatch(first) == CLIP
+
+
+def test_what_is_given_out_to_nobody_is_released(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A task that is cancelled never sees the payload, so it is certainly unsent, and not in doubt."""
+    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+
+        def is_dispatched() -> bool:
+            return other.history()[-1].dispatched_at is not None
+
+        async def work() -> None:
+            async with await AsyncBudgetGuard.open(ledger, book=book, clock=clock) as guard:
+                admission = await guard.admit(CLIP, project="trailer")
+                await cancelled_when(is_dispatched, asyncio.create_task(guard.dispatch(admission)))
+                assert await guard.pre_submit(CLIP, project="trailer") == CLIP
+
+        done(work())
+        assert [(each.state, each.in_doubt) for each in other.history()] == [
+            ("released", False),
+            ("dispatching", False),
+        ]
+        other.verify()
+
+
+def test_what_is_cancelled_before_its_turn_is_not_begun(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """So many verbs run at once as the ledger takes; one that waits for a thread leaves no trace."""
+    gate = threading.Event()
+    gate.set()
+
+    def gated() -> datetime:
+        gate.wait()
+        return clock.now
+
+    async def work() -> None:
+        async with await AsyncBudgetGuard.open(ledger, [ROOMY], book=book, clock=gated) as guard:
+            gate.clear()
+            running = [asyncio.create_task(guard.admit(CLIP, project="trailer")) for _ in range(guard.at_once)]
+            late = asyncio.create_task(guard.admit(CLIP, project="trailer"))
+            await asyncio.sleep(0)
+            late.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await late
+            gate.set()
+            admitted = await asyncio.gather(*running)
+            assert len(await guard.history()) == len(admitted) == guard.at_once
+
+    done(work())
 
 
 def test_it_has_every_verb_of_the_guard() -> None:

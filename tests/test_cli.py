@@ -1,7 +1,6 @@
-"""The command line, run as a command."""
+"""The command line: what it prints, and how it ends."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,19 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.commands import COMMAND, run, run_process
 from tests.conftest import PRICES, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 AT = ["--at", "2026-11-21"]
-
-
-def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs `kling-pricing` and returns its output and exit code."""
-    command = [sys.executable, "-m", "kling_pricing", *map(str, arguments)]
-    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
-    return subprocess.run(
-        command, input=stdin, capture_output=True, text=True, check=False, encoding="utf-8", env=environment
-    )
 
 
 def lines(payloads: list[Any]) -> str:
@@ -34,7 +25,7 @@ def lines(payloads: list[Any]) -> str:
 
 def test_a_file_with_one_request_is_quoted_with_its_explanation() -> None:
     """The answer is the explanation, and the exit code 0."""
-    result = run("quote", EXAMPLES / "text_to_video.json", *AT)
+    result = run_process("quote", EXAMPLES / "text_to_video.json", *AT)
     assert result.stdout.startswith("0.714 USD for kling-v3 (generate) at qingbo\n")
     assert (result.stderr, result.returncode) == ("", 0)
 
@@ -70,7 +61,7 @@ def test_json_prints_one_object_with_amounts_as_text() -> None:
 
 def test_a_refused_request_prints_its_error_and_exits_1() -> None:
     """As JSON it has type, message, violations and suggestions."""
-    result = run("quote", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
+    result = run_process("quote", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
     error = json.loads(result.stdout)["error"]
     assert error["type"] == "CapabilityError"
     assert error["violations"] == [
@@ -265,9 +256,11 @@ def test_the_schemas_come_from_the_models(kind: str) -> None:
 
 def test_bulk_input_is_streamed() -> None:
     """The first answers come before the input ends, so memory does not grow with it."""
-    command = [sys.executable, "-m", "kling_pricing", "quote", "--json", "-", *AT]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, "quote", "--json", "-", *AT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -281,11 +274,21 @@ def test_bulk_input_is_streamed() -> None:
         assert len(rest) == 199
 
 
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from kling_pricing.cli import main; main()"
+)
+"""The command, also where the tests run in the background of a shell, which lets no child be interrupted."""
+
+
 def test_ctrl_c_keeps_what_was_answered() -> None:
     """An interrupted run prints its totals so far and exits 130."""
-    command = [sys.executable, "-m", "kling_pricing", "quote", "--json", "-", *AT]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTIBLE, "quote", "--json", "-", *AT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -314,7 +317,7 @@ def test_help_teaches(command: list[str]) -> None:
 
 def test_unprintable_text_does_not_stop_the_rest() -> None:
     """A lone surrogate in one request is shown escaped, and the next request is answered."""
-    result = run("quote", "-", *AT, stdin=lines([video(action="\ud800"), video()]))
+    result = run_process("quote", "-", *AT, stdin=lines([video(action="\ud800"), video()]))
     assert "\\ud800" in result.stdout
     assert "1 done, 1 refused" in result.stdout
     assert result.returncode == 1
@@ -360,7 +363,7 @@ def test_a_full_disk_is_reported() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "kling_pricing", "quote", "--model", "kling-v3"]
+        command = [*COMMAND, "quote", "--model", "kling-v3"]
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert result.returncode == 2
     assert "No space left" in result.stderr

@@ -1,15 +1,15 @@
-"""The guard on the command line, run as commands of a shell script."""
+"""The guard on the command line, as commands of a shell script use it."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import commands
+from tests.commands import Done
 from tests.conftest import video
 
 BUDGETS = """\
@@ -18,30 +18,28 @@ budgets:
 """
 CLIP = json.dumps(video(duration=5, resolution="1080p", audio=True))
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(ledger: str, tmp_path: Path) -> Run:
-    """Runs `kling-pricing` on a ledger with one budget, and returns its output and exit code."""
-    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
-    environment["KLING_PRICING_LEDGER"] = ledger
-
-    def command(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kling_pricing", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            encoding="utf-8",
-            env=environment,
-        )
-
+def budgets(ledger: str, tmp_path: Path) -> str:
+    """A ledger with one budget."""
     path = tmp_path / "budgets.yaml"
     path.write_text(BUDGETS)
-    assert command("budget", "apply", path).returncode == 0
-    return command
+    assert commands.run("budget", "apply", path, ledger=ledger).returncode == 0
+    return ledger
+
+
+@pytest.fixture
+def run(budgets: str) -> Run:
+    """Runs `kling-pricing` on a ledger with one budget."""
+    return partial(commands.run, ledger=budgets)
+
+
+@pytest.fixture
+def run_process(budgets: str) -> Run:
+    """Runs it as a process: nothing is kept but by the ledger."""
+    return partial(commands.run_process, ledger=budgets)
 
 
 def admitted(run: Run, key: str) -> dict[str, Any]:
@@ -52,12 +50,12 @@ def admitted(run: Run, key: str) -> dict[str, Any]:
     return found
 
 
-def test_a_shell_script_can_spend_from_admission_to_settlement(run: Run) -> None:
+def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run) -> None:
     """Admit, observe the submit response, observe the status, and see what is left."""
-    job = admitted(run, "shot-1")
+    job = admitted(run_process, "shot-1")
     assert (job["reserved"], job["capped"], job["payload"]) == ("0.714", False, json.loads(CLIP))
     reservation = job["reservation_id"]
-    queued = run(
+    queued = run_process(
         "observe",
         "-",
         "--provider",
@@ -67,7 +65,7 @@ def test_a_shell_script_can_spend_from_admission_to_settlement(run: Run) -> None
         stdin='{"task_id": "t-1", "status": "queued"}',
     )
     assert queued.stdout == f"{reservation}: bound, 0.714 USD, task t-1\n"
-    done = run(
+    done = run_process(
         "observe",
         "-",
         "--provider",
@@ -76,9 +74,9 @@ def test_a_shell_script_can_spend_from_admission_to_settlement(run: Run) -> None
         stdin='{"task_id": "t-1", "status": "completed", "cost": 350000}',
     )
     assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["billed"]) == ("settled", "0.7")
-    (bucket,) = json.loads(run("budget", "status", "--json").stdout)
+    (bucket,) = json.loads(run_process("budget", "status", "--json").stdout)
     assert (bucket["spent"], bucket["held"], bucket["available"]) == ("0.7", "0", "0.3")
-    assert run("verify").stdout == "sound: the balances are what the journal says\n"
+    assert run_process("verify").stdout == "sound: the balances are what the journal says\n"
 
 
 def test_plain_admit_prints_the_payload_alone(run: Run) -> None:
@@ -204,7 +202,4 @@ def test_what_cannot_be_used_exits_2_and_says_what_to_do(
 
 def test_the_schema_of_budgets_is_printed() -> None:
     """It is JSON, and knows the keys."""
-    result = subprocess.run(
-        [sys.executable, "-m", "kling_pricing", "budget", "schema"], capture_output=True, text=True, check=True
-    )
-    assert "accounting_rates" in json.loads(result.stdout)["properties"]
+    assert "accounting_rates" in json.loads(commands.run("budget", "schema").stdout)["properties"]

@@ -2,17 +2,21 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.commands import COMMAND, Done, run
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INSTALL = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install .*? && \.venv/bin/(?=kling-pricing)")
-COMMAND = f"{sys.executable} -m kling_pricing"
+SHELL = set("|<>&;$")
+"""Of a command that is more than its words."""
 
 
 def blocks(kind: str) -> list[tuple[str, str]]:
@@ -37,34 +41,43 @@ def commands() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is run where the pages say, with no tables but the bundled ones."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("KLING_PRICING_TABLES", raising=False)
+
+
 @pytest.mark.parametrize("page", commands())
 def test_each_command_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
     """The commands of a page run in order, on a ledger of their own; each output is compared whole."""
-    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
-    environment["KLING_PRICING_LEDGER"] = f"sqlite:///{tmp_path}/spend.db"
+    ledger = f"sqlite:///{tmp_path}/spend.db"
     for command, output in commands()[page]:
-        result = subprocess.run(
-            ["bash", "-c", command.replace("kling-pricing", COMMAND)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            env=environment,
-        )
-        assert (command, result.stdout) == (command, output), result.stderr
+        if page == "README.md" or set(command) & SHELL:
+            done = in_a_shell(command, ledger)
+        else:
+            done = run(*shlex.split(command)[1:], ledger=ledger)
+        assert (command, done.stdout) == (command, output), done.stderr
+
+
+def in_a_shell(command: str, ledger: str) -> Done:
+    """Runs a command as a person would."""
+    words = ["bash", "-c", command.replace("kling-pricing", shlex.join(COMMAND))]
+    environment = {**os.environ, "KLING_PRICING_LEDGER": ledger}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    return Done(done.stdout, done.stderr, done.returncode)
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))
 def test_each_piece_of_python_runs(page: str, text: str) -> None:
     """What it asserts holds."""
-    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (page, result.returncode, result.stderr) == (page, 0, "")
+    exec(compile(text, page, "exec"), {"__name__": "__main__"})  # noqa: S102 (our own pages)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_each_example_runs(path: Path) -> None:
     """It exits 0 and prints its answer."""
-    result = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, cwd=ROOT)
+    result = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout
 

@@ -1,5 +1,6 @@
 """Where a payload is posted tells what it is and who bills."""
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -241,6 +242,7 @@ def test_two_providers_cannot_list_the_same_host(folder: Callable[..., Path]) ->
         ("{path: /v1/tasks/, source: x}", "endpoints[0].path", "must be the path of a URL"),
         ("{path: /v1/tasks}", "endpoints[0].source", "required"),
         ("{path: /v1/a, actions: [genrate], source: x}", "endpoints[0].actions[0]", "did you mean 'generate'?"),
+        ("{path: /v1/a, status: /v1/a, source: x}", "endpoints[0].status", "such as /v1/videos/{task_id}"),
         (
             "{path: /v1/a, source: x}\n  - {path: /v1/a, source: x}",
             "endpoints[1].path",
@@ -254,7 +256,7 @@ def test_endpoints_of_a_capability_file_are_checked(
     """A path that could never match, an unknown action and a doubled path are errors with their place."""
     bundled_file = bundled("capabilities", "tasks.yaml")
     text = bundled_file.read_text(encoding="utf-8")
-    changed = text.replace('{path: /v1/tasks, source: "Kling series page, curl example"}', entry)
+    changed = re.sub(r"(?<=endpoints:\n  - ).*?\n(?=\n)", f"{entry}\n", text, count=1, flags=re.DOTALL)
     assert changed != text
     with pytest.raises(TableError) as caught:
         load_price_book(folder({"capabilities/tasks.yaml": changed}))

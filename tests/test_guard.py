@@ -147,6 +147,20 @@ def test_each_value_of_a_starred_label_has_a_bucket_of_its_own(open_guard: OpenG
     ]
 
 
+def test_a_refused_request_leaves_nothing_behind(open_guard: OpenGuard) -> None:
+    """Not even an empty bucket for its own label: whoever asks in vain cannot make the ledger grow."""
+    guard = open_guard(
+        Budget(name="everyone", cap=COST, currency="USD"),
+        Budget(name="each", match={"user": "*"}, cap=Decimal(10), currency="USD"),
+    )
+    guard.admit(CLIP, project="trailer", labels={"user": "li"})
+    for user in ("wu", "ho"):
+        with pytest.raises(BudgetExceededError):
+            guard.admit(CLIP, project="trailer", labels={"user": user})
+    assert [(row.budget, row.labels) for row in guard.status()] == [("everyone", {}), ("each", {"user": "li"})]
+    assert len(guard.history()) == 1
+
+
 def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> None:
     """Unless the budgets say otherwise, no budget means no money."""
     guard = open_guard()

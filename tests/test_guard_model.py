@@ -6,7 +6,6 @@ For longer runs: `HYPOTHESIS_PROFILE=long pytest tests/test_guard_model.py`.
 """
 # ruff: noqa: D102 (the model's methods and the machine's rules are named after the guard's verbs)
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -45,7 +44,7 @@ from kling_pricing import (
     KlingPricingError,
     ReservationStateError,
 )
-from tests.conftest import AT, Clock, video
+from tests.conftest import AT, LONG, Clock, examples, video
 
 NANOS = 10**9
 BASES = ("quote", "response", "statement", "operator")
@@ -862,13 +861,10 @@ def of_alert(alert: Alert) -> tuple[Any, ...]:
     return alert.kind, alert.budget, tuple(alert.labels.items()), part, alert.reservation_id
 
 
-settings.register_profile("long", max_examples=3_000, stateful_step_count=60)
-_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-
 TestGuard = GuardMachine.TestCase
 TestGuard.settings = settings(
-    max_examples=3_000 if _LONG else 100,
-    stateful_step_count=60 if _LONG else 40,
+    max_examples=examples(100),
+    stateful_step_count=60 if LONG else 40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 

@@ -28,6 +28,7 @@ from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import info, prepare
 from kling_pricing.ledger.postgres.server import VERSION
+from tests.commands import run
 from tests.conftest import Clock, driven_by, video, with_database
 from tests.servers import execute, running
 
@@ -158,12 +159,6 @@ def test_verify_names_what_differs(postgres_ledger: str, book: PriceBook) -> Non
 # making and upgrading
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `kling-pricing ledger`."""
-    command = [sys.executable, "-m", "kling_pricing", "ledger", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_init_is_safe_when_run_twice_or_by_two_at_once(postgres_database: str) -> None:
     """Two make one ledger; what is there stays."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
@@ -171,7 +166,7 @@ def test_init_is_safe_when_run_twice_or_by_two_at_once(postgres_database: str) -
         done = [*pool.map(lambda _: prepare(postgres_database, create=True), range(4))]
     assert sorted(": made" in each for each in done) == [False, False, False, True]
     apply_budgets(postgres_database, [TRAILER])
-    again = run("init", postgres_database)
+    again = run("ledger", "init", postgres_database)
     assert (again.returncode, again.stdout.partition(": ")[2]) == (0, f"up to date, schema {VERSION}\n")
     assert "revision 1" in info(postgres_database).facts["budgets"]
 
@@ -179,11 +174,11 @@ def test_init_is_safe_when_run_twice_or_by_two_at_once(postgres_database: str) -
 def test_migrate_needs_a_ledger(postgres_database: str) -> None:
     """It makes none; it says what does."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
-    result = run("migrate", postgres_database)
+    result = run("ledger", "migrate", postgres_database)
     assert (result.returncode, result.stdout) == (1, "")
     assert "make it with `kling-pricing ledger init URL`" in " ".join(result.stderr.split())
     prepare(postgres_database, create=True)
-    assert run("migrate", postgres_database).stdout.endswith(f"up to date, schema {VERSION}\n")
+    assert run("ledger", "migrate", postgres_database).stdout.endswith(f"up to date, schema {VERSION}\n")
 
 
 def test_a_schema_of_something_else_is_left_alone(postgres_database: str) -> None:
@@ -201,19 +196,19 @@ def test_a_role_must_exist_to_be_granted(postgres_ledger: str) -> None:
 
 def test_info_shows_what_the_ledger_runs_on(postgres_ledger: str) -> None:
     """A server without standbys has nothing to warn of; the same as JSON."""
-    shown = run("info", postgres_ledger)
+    shown = run("ledger", "info", postgres_ledger)
     assert "server: PostgreSQL 1" in shown.stdout
     assert f"schema: {VERSION}\nbudgets: none yet\nsynchronous_commit: on\n" in shown.stdout
     assert shown.stderr == ""
-    assert '"standbys":"0","warnings":[]' in run("info", postgres_ledger, "--json").stdout
+    assert '"standbys":"0","warnings":[]' in run("ledger", "info", postgres_ledger, "--json").stdout
 
 
 def test_info_of_a_file_says_that_it_is_one(tmp_path: Path) -> None:
     """A ledger in SQLite needs no init, and has no roles."""
     url = f"sqlite:///{tmp_path}/spend.db"
-    assert "a ledger in a file is made" in run("init", url).stdout
-    assert "SQLite" in run("info", url).stdout
-    assert "a file has no roles" in run("init", url, "--grant", "guard").stderr
+    assert "a ledger in a file is made" in run("ledger", "init", url).stdout
+    assert "SQLite" in run("ledger", "info", url).stdout
+    assert "a file has no roles" in run("ledger", "init", url, "--grant", "guard").stderr
 
 
 # a server that cannot be used

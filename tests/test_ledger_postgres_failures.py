@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -53,11 +54,16 @@ def told() -> list[Alert]:
 
 
 @pytest.fixture
-def guard(postgres_ledger: str, proxy: Proxy, book: PriceBook, told: list[Alert]) -> Iterator[BudgetGuard]:
-    """A guard on the far side of the network."""
+def far_url(postgres_ledger: str, proxy: Proxy) -> str:
+    """The URL of a ledger on the far side of the network."""
     parts = urlsplit(postgres_ledger)
-    url = parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
-    guard = BudgetGuard(url, [TRAILER], book=book, on_alert=told.append)
+    return parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
+
+
+@pytest.fixture
+def guard(far_url: str, book: PriceBook, told: list[Alert]) -> Iterator[BudgetGuard]:
+    """A guard on the far side of the network."""
+    guard = BudgetGuard(far_url, [TRAILER], book=book, on_alert=told.append)
     yield guard
     guard.close()
 
@@ -124,17 +130,99 @@ def test_a_revision_whose_answer_was_lost_is_installed_once(guard: BudgetGuard, 
     assert (proxy.cuts, story(guard), guard.status()[0].cap) == (1, ["revision"], Decimal(2))
 
 
+OVERRUN = {"task_id": "t-1", "status": "completed", "cost": 450000}
+"""An answer that charges 0.9 USD, more than was reserved."""
+BILLED: dict[str, Callable[[BudgetGuard, str], Any]] = {
+    "bind": lambda guard, sent: guard.bind(sent, "t-1"),
+    "settle": lambda guard, sent: guard.settle(sent, "0.9"),
+    "observe": lambda guard, sent: guard.observe(OVERRUN, provider="qingbo", reservation=sent),
+}
+
+
+@pytest.mark.parametrize("verb", BILLED)
+def test_an_overrun_whose_answer_was_lost_is_told(
+    guard: BudgetGuard, proxy: Proxy, told: list[Alert], verb: str
+) -> None:
+    """The repeated call changes nothing, and is told once more what it set off."""
+    admission = guard.admit(CLIP, project="trailer")
+    guard.dispatch(admission)
+    if verb == "bind":
+        guard.observe(OVERRUN, provider="qingbo")
+    told.clear()
+    proxy.lose_answer_to(f"kling_pricing.{verb}".encode())
+    BILLED[verb](guard, admission.reservation_id)
+    assert (proxy.cuts, [(alert.kind, alert.used) for alert in told]) == (1, [("overrun", Decimal("0.9"))])
+    BILLED["settle"](guard, admission.reservation_id)
+    assert len(told) == 1
+
+
+COUNTED: dict[str, tuple[bytes, Callable[[BudgetGuard], Any]]] = {
+    "record": (
+        b"kling_pricing.record_spend",
+        lambda guard: guard.record("qingbo", "t-2", "0.6", labels={"project": "trailer"}),
+    ),
+    "open": (b"kling_pricing.open_bucket", lambda guard: guard.open_budget("trailer", "0.6")),
+    "apply": (b"COMMIT", lambda guard: guard.apply([TRAILER.model_copy(update={"cap": Decimal("0.8")})])),
+}
+
+
+@pytest.mark.parametrize("verb", COUNTED)
+def test_a_threshold_whose_answer_was_lost_is_told(
+    guard: BudgetGuard, proxy: Proxy, told: list[Alert], verb: str
+) -> None:
+    """Also where no reservation made it: by spend from elsewhere, or by a cap that was lowered."""
+    if verb == "apply":
+        guard.record("qingbo", "t-1", "0.45", labels={"project": "trailer"})
+    marker, act = COUNTED[verb]
+    proxy.lose_answer_to(marker)
+    act(guard)
+    assert (proxy.cuts, [(alert.kind, alert.threshold) for alert in told]) == (
+        1,
+        [("threshold", Decimal("0.5"))],
+    )
+
+
 def test_threads_that_all_lose_their_connections_find_new_ones(
     guard: BudgetGuard, postgres_ledger: str, proxy: Proxy
 ) -> None:
-    """The server ends every session of the pool; the next verbs know nothing of it."""
-    first = guard.admit(CLIP, project="trailer")
-    execute(
-        postgres_ledger,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kling-pricing'",
-    )
-    assert guard.dispatch(first) == CLIP
+    """The server ends every session of the pool; the next verbs, in many threads, know nothing of it."""
+    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=8 * COST, currency="USD")])
+    with ThreadPoolExecutor(8) as threads:
+        admissions = list(threads.map(lambda _: guard.admit(CLIP, project="trailer"), range(8)))
+        execute(
+            postgres_ledger,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kling-pricing'",
+        )
+        assert list(threads.map(guard.dispatch, admissions)) == [CLIP] * 8
     assert proxy.cuts == 0
+    assert Counter(story(guard)) == {"reserve": 8, "dispatch": 8, "revision": 1}
+
+
+@pytest.mark.parametrize("verb", ["reserve", "dispatch", "settle"])
+def test_a_server_that_is_gone_without_a_word_is_not_waited_for(
+    far_url: str, book: PriceBook, proxy: Proxy, verb: str
+) -> None:
+    """The connection stays open and nothing ever comes: after a second the call is repeated elsewhere."""
+    guard = BudgetGuard(f"{far_url}&answer_s=1", [TRAILER], book=book)
+    proxy.lose_answer_to(f"kling_pricing.{verb}".encode(), silently=True)
+    admission = guard.admit(CLIP, project="trailer", key="k")
+    assert guard.dispatch(admission) == CLIP
+    guard.settle(admission)
+    assert (proxy.cuts, story(guard)) == (1, ["reserve", "dispatch", "settle"])
+    guard.close()
+
+
+def test_a_server_that_never_answers_is_given_up(
+    far_url: str, postgres_ledger: str, book: PriceBook, proxy: Proxy
+) -> None:
+    """It is asked once more, and then the guard refuses to spend; what it asked for is called off."""
+    guard = BudgetGuard(f"{far_url}&answer_s=1&wait_s=1", [TRAILER], book=book)
+    with psycopg.connect(postgres_ledger) as other:
+        other.execute("LOCK TABLE kling_pricing.budget_revision IN EXCLUSIVE MODE")
+        with pytest.raises(LedgerError, match=r"no answer for 1 s.*\?answer_s=SECONDS.*nothing may be spent"):
+            guard.admit(CLIP, project="trailer")
+    assert (proxy.cuts, story(guard), guard.history()) == (0, [], [])
+    guard.close()
 
 
 # clients and servers that are killed
@@ -184,7 +272,8 @@ class Clients:
 
     def __init__(self, url: str, path: Path, count: int) -> None:
         self._url, self.path = url, path
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")  # quick, and nothing of the tests comes along
+        self._context.set_forkserver_preload([__name__])
         self._seed = 0
         self.running = [self._started() for _ in range(count)]
 

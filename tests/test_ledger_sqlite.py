@@ -204,6 +204,31 @@ def test_when_files_cannot_grow_nothing_is_half_written(
     guard.verify()
 
 
+@unix
+@pytest.mark.parametrize("how", ["truncated", "removed"])
+def test_a_ledger_that_was_emptied_is_not_begun_anew(
+    path: Path, opened: Callable[[], BudgetGuard], how: str
+) -> None:
+    """It would count from zero; the message says how to go on, either way."""
+    with opened() as guard:
+        guard.admit(VIDEO, project="trailer")
+    kept = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    with pytest.raises(LedgerUnavailableError, match=r"put it back, or remove .*\.lock beside it"):
+        opened()
+    assert not path.exists() or path.read_bytes() == b""
+    path.write_bytes(kept)
+    with opened() as guard:
+        assert guard.status()[0].held == COST
+    path.unlink()
+    path.with_name(f"{path.name}.lock").unlink()
+    with opened() as guard:
+        assert guard.status()[0].held == 0
+
+
 def test_a_missing_folder_is_not_made(tmp_path: Path, book: PriceBook) -> None:
     """A mistyped path makes no folders; the message says that the folder must exist."""
     with pytest.raises(LedgerUnavailableError, match="the folder must exist"):

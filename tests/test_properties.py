@@ -14,7 +14,7 @@ from kling_pricing import KlingPricingError, check, load_price_book, quote
 from kling_pricing.wire import NAMES, wire_format
 from kling_pricing.wire.task import STATES
 from kling_pricing.wire.tasks import FIELD_NAMES
-from tests.conftest import AT
+from tests.conftest import AT, examples
 
 MODELS = ["kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6"]
 ACTIONS = ["generate", "image2video", "first_last_frame", "reference", "reference_video"]
@@ -59,7 +59,7 @@ def answer(payload: Any) -> Any:
 
 
 @given(st.one_of(json_values, plausible, nearly, st.dictionaries(st.text(max_size=8), json_values)))
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(250), suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_value_gives_a_quote_or_an_error_of_ours(payload: Any) -> None:
     """Neither as a value nor as JSON text does anything else come out, and both ways agree."""
     direct = answer(payload)
@@ -75,7 +75,7 @@ def test_any_text_gives_a_quote_or_an_error_of_ours(text: str | bytes) -> None:
 
 
 @given(plausible)
-@settings(max_examples=300)
+@settings(max_examples=examples(120))
 def test_line_items_sum_to_the_total(payload: dict[str, Any]) -> None:
     """And each is its unit price times its quantity."""
     quoted = answer(payload)
@@ -85,7 +85,7 @@ def test_line_items_sum_to_the_total(payload: dict[str, Any]) -> None:
 
 
 @given(plausible, st.integers(0, 16))
-@settings(max_examples=300)
+@settings(max_examples=examples(120))
 def test_more_seconds_never_cost_less(payload: dict[str, Any], duration: int) -> None:
     """Whatever the rest of the request, a longer video costs at least as much."""
     shorter = answer({**payload, "duration": duration})
@@ -96,7 +96,7 @@ def test_more_seconds_never_cost_less(payload: dict[str, Any], duration: int) ->
 
 
 @given(st.one_of(plausible, nearly))
-@settings(max_examples=300)
+@settings(max_examples=examples(120))
 def test_quoting_changes_nothing_it_is_given(payload: dict[str, Any]) -> None:
     """The payload is the same afterwards, whether it was quoted or refused."""
     before = repr(copy.deepcopy(payload))
@@ -105,7 +105,7 @@ def test_quoting_changes_nothing_it_is_given(payload: dict[str, Any]) -> None:
 
 
 @given(st.one_of(plausible, nearly))
-@settings(max_examples=300)
+@settings(max_examples=examples(120))
 def test_check_and_quote_agree(payload: dict[str, Any]) -> None:
     """What has violations is not quoted, and what is quoted has none."""
     violations = check(payload, at=AT)
@@ -169,7 +169,7 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
     """Whatever stands in a format's fields, the answer is a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))

@@ -17,7 +17,7 @@ from kling_pricing.reconcile import reconcile
 from kling_pricing.reports import read_spend, write_reports, write_spend
 from tests.conftest import AT, Clock, video
 from tests.focus_validator import prepared
-from tests.studio import SINCE, UNTIL, month
+from tests.studio import SINCE, UNTIL, Month
 
 CRITERIA = (
     *("PUBLIC_PRICE_LIST_SUPPORTED", "NEGOTIATED_PRICING_SUPPORTED", "UNIT_PRICING_SUPPORTED"),
@@ -81,10 +81,9 @@ def test_a_charge_has_list_contracted_and_billed_cost(
     )
 
 
-def test_own_columns_come_last_and_numbers_are_plain(tmp_path: Path, book: PriceBook) -> None:
+def test_own_columns_come_last_and_numbers_are_plain(tmp_path: Path, studio: Month) -> None:
     """Those of FOCUS first, in order, then those that begin with x_; decimals are seen to be decimals."""
-    made = month(tmp_path, book, 10)
-    write_spend(read_spend(made.ledger, SINCE, UNTIL), tmp_path / "out", formats=["focus"])
+    write_spend(read_spend(studio.ledger, SINCE, UNTIL), tmp_path / "out", formats=["focus"])
     heading, *lines = (tmp_path / "out" / "focus.csv").read_text(encoding="utf-8").splitlines()
     names = heading.split(",")
     own = [name for name in names if name.startswith("x_")]
@@ -106,12 +105,11 @@ def validator(request: pytest.FixtureRequest) -> Path:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_the_official_validator_finds_nothing_wrong(
-    validator: Path, tmp_path: Path, book: PriceBook, kind: str
+    validator: Path, tmp_path: Path, book: PriceBook, studio: Month, kind: str
 ) -> None:
     """Every rule of FOCUS 1.2 that it can test passes, for a reconciliation with every kind of line."""
-    made = month(tmp_path, book, 60)
     with reconcile(
-        made.ledger, made.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book
+        studio.ledger, studio.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book
     ) as found:
         write_reports(found, tmp_path / "out", formats=["focus"])
     (rules,) = validator.glob("lib/python3*/site-packages/focus_validator/rules/currency_codes.csv")

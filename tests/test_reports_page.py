@@ -10,7 +10,7 @@ from kling_pricing import PriceBook
 from kling_pricing.reconcile import reconcile
 from kling_pricing.reports import read_spend, write_reports, write_spend
 from tests.conftest import program
-from tests.studio import SINCE, UNTIL, month
+from tests.studio import SINCE, UNTIL, Month
 
 pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed (pip install 'kling-pricing[dev]')"
@@ -40,15 +40,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, book: PriceBook, studio: Month) -> Path:
     """A reconciliation's page in `reconciliation`, a spend statement's in `spend`."""
     path = tmp_path_factory.mktemp("pages")
-    made = month(path, book, 60)
     with reconcile(
-        made.ledger, made.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book
+        studio.ledger, studio.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book
     ) as found:
         write_reports(found, path / "reconciliation", formats=["html", "json"])
-    write_spend(read_spend(made.ledger, SINCE, UNTIL), path / "spend", formats=["html", "json"])
+    write_spend(read_spend(studio.ledger, SINCE, UNTIL), path / "spend", formats=["html", "json"])
     return path
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kling_pricing import Budget
 from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of
+from tests.conftest import examples
 
 CALENDARS: tuple[Calendar, ...] = ("day", "week", "month", "quarter", "year")
 
@@ -197,7 +198,7 @@ NEAR_TURNS = st.builds(
     calendar=st.sampled_from(CALENDARS),
     starts=st.sampled_from(WEEKDAYS),
 )
-@settings(max_examples=1500)
+@settings(max_examples=examples(500))
 def test_windows_follow_each_other(at: datetime, place: str, calendar: Calendar, starts: str) -> None:
     """Each contains its instant, its ends are in UTC, and there is neither gap nor overlap on either side."""
     zone, tick = ZoneInfo(place), timedelta(microseconds=1)
@@ -215,7 +216,7 @@ def test_windows_follow_each_other(at: datetime, place: str, calendar: Calendar,
 
 
 @given(at=INSTANTS | NEAR_TURNS, place=st.sampled_from(PLACES))
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_a_day_begins_at_no_instant_before_its_date_is_shown(at: datetime, place: str) -> None:
     """At its first instant the clock shows its date or a later one, and just before that an earlier one."""
     zone = ZoneInfo(place)

@@ -26,8 +26,9 @@ from kling_pricing import (
     quote,
 )
 from kling_pricing.quotes import Quote
-from kling_pricing.wire.openai_videos import FIELD_NAMES, FIELDS, amend, form_fields, parse, read_task
-from tests.conftest import AT, bundled
+from kling_pricing.wire.forms import form_fields
+from kling_pricing.wire.openai_videos import FIELD_NAMES, FIELDS, amend, parse, read_task
+from tests.conftest import AT, bundled, examples
 from tests.test_properties import json_values
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "openai_videos"
@@ -369,7 +370,7 @@ changes_of = st.fixed_dictionaries(
 
 
 @given(payloads, changes_of, st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=examples(150))
 def test_an_amended_payload_reads_as_the_payload_with_the_change(
     payload: dict[str, Any],
     changes: dict[str, Any],
@@ -386,7 +387,7 @@ def test_an_amended_payload_reads_as_the_payload_with_the_change(
 
 
 @given(payloads, st.sampled_from(PLACES_OF_ANYTHING), json_values, st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=examples(150))
 def test_any_value_in_any_place_gives_a_quote_or_an_error_of_ours(
     payload: dict[str, Any],
     place: str,

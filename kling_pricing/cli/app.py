@@ -7,6 +7,7 @@ import click
 from kling_pricing import __version__
 from kling_pricing.cli.budgets import budget
 from kling_pricing.cli.compare import compare_command
+from kling_pricing.cli.in_doubt import in_doubt_command
 from kling_pricing.cli.ledger import ledger
 from kling_pricing.cli.reconcile import reconcile_command
 from kling_pricing.cli.report import report_command
@@ -15,7 +16,6 @@ from kling_pricing.cli.spending import (
     admit_command,
     bind_command,
     history_command,
-    in_doubt_command,
     observe_command,
     record_command,
     release_command,
@@ -42,7 +42,7 @@ def app() -> None:
     kling-pricing admit request.json            set its money aside, and print what to submit
     kling-pricing bind RESERVATION TASK_ID      note the task it became
     kling-pricing observe response.json         settle it by what the provider answers
-    kling-pricing in-doubt                      what may be running, and nobody knows
+    kling-pricing in-doubt                      what may be running, and nobody knows; --poll asks
     kling-pricing ledger init postgresql://...  make a ledger for many machines
     kling-pricing reconcile --statement FILE    was every clip billed right, and if not, why
     kling-pricing report --month 2026-11        what was spent, with a page, sheets and files

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+from rich.table import Column, Table
 
-from kling_pricing.cli.output import error_dict, error_text, to_json
+from kling_pricing.cli.output import error_dict, error_text, to_json, wide_console
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.records import Alert, Ref, Reservation
@@ -114,3 +115,33 @@ def show_reservation(reservation: Reservation, *, as_json: bool) -> None:
     task = f", task {reservation.task_id}" if reservation.task_id else ""
     paid = "nothing to pay" if reservation.state == "released" else f"{plain(amount)} {reservation.currency}"
     click.echo(f"{reservation.id}: {state}, {paid}{task}")
+
+
+def show_reservations(found: list[Reservation], *, as_json: bool) -> None:
+    """Prints a table of reservations."""
+    if as_json:
+        for each in found:
+            click.echo(to_json(reservation_dict(each)))
+        return
+    if not found:
+        click.echo("no reservations")
+        return
+    grid = Table(
+        *(
+            Column(name, no_wrap=True, overflow="fold")
+            for name in ("reservation", "project", "key", "state", "amount", "model", "task", "since")
+        )
+    )
+    for each in found:
+        amount = each.reserved if each.billed is None else each.billed
+        grid.add_row(
+            each.id,
+            each.project,
+            each.key,
+            f"{each.state}, in doubt" if each.in_doubt else each.state,
+            f"{plain(amount)} {each.currency}",
+            each.model,
+            each.task_id or "",
+            f"{each.created_at:%Y-%m-%d %H:%M}",
+        )
+    wide_console().print(grid)

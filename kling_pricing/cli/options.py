@@ -15,7 +15,7 @@ from kling_pricing.intake import EXACT_JSON, json_value
 from kling_pricing.media import MediaFacts, facts_of
 from kling_pricing.price_table import PriceBook
 from kling_pricing.table_folders import TABLES_VARIABLE
-from kling_pricing.tables import load_price_book
+from kling_pricing.tables import default_price_book, load_price_book
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +40,7 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -
 
 def _price_book(_ctx: click.Context, _option: click.Parameter, value: str | None) -> PriceBook:
     try:
-        return load_price_book(value)
+        return default_price_book() if value is None else load_price_book(value)
     except TableError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 import click
-from rich.table import Column, Table
 
 from kling_pricing.cli.inputs import only_request, whole
 from kling_pricing.cli.ledgers import (
@@ -17,13 +16,13 @@ from kling_pricing.cli.ledgers import (
     opened_guard,
     read_ref,
     ref_argument,
-    reservation_dict,
     show_reservation,
+    show_reservations,
 )
 from kling_pricing.cli.options import instant_option, provider_options
-from kling_pricing.cli.output import error_dict, to_json, wide_console
+from kling_pricing.cli.output import error_dict, to_json
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger.records import BASES, Basis, Ref, Reservation
+from kling_pricing.ledger.records import BASES, Basis, Ref
 from kling_pricing.money import plain
 from kling_pricing.price_table import PriceBook
 
@@ -158,24 +157,6 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
         show_reservation(found, as_json=as_json)
 
 
-@click.command("in-doubt")
-@ledger_option
-@json_option
-def in_doubt_command(ledger: str, as_json: bool) -> None:
-    """List what was sent, and nobody knows whether the provider has it; its money stays set aside.
-
-    Look each of them up at the provider, then `bind` or `resolve` it. Below stand answers about tasks that
-    belong to no reservation. With --json, one object a line: those with an id are reservations.
-    """
-    with opened_guard(ledger, as_json=as_json) as guard:
-        doubtful, unmatched = guard.in_doubt(), guard.unmatched()
-    _show_reservations(doubtful, as_json=as_json)
-    for seen in unmatched:
-        told = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
-        in_words = f"answered and not bound: task {seen.task_id} of {seen.provider} ({seen.state})"
-        click.echo(to_json(told) if as_json else in_words)
-
-
 @click.command("resolve")
 @ref_argument
 @click.option(
@@ -245,7 +226,7 @@ def history_command(
     """List reservations, the oldest first."""
     with opened_guard(ledger, as_json=as_json) as guard:
         found = guard.history(project=project, key=key, since=since, until=until)
-    _show_reservations(found, as_json=as_json)
+    show_reservations(found, as_json=as_json)
 
 
 @click.command("verify")
@@ -255,32 +236,3 @@ def verify_command(ledger: str) -> None:
     with opened_guard(ledger) as guard:
         guard.verify()
     click.echo("sound: the balances are what the journal says")
-
-
-def _show_reservations(found: list[Reservation], *, as_json: bool) -> None:
-    if as_json:
-        for each in found:
-            click.echo(to_json(reservation_dict(each)))
-        return
-    if not found:
-        click.echo("no reservations")
-        return
-    grid = Table(
-        *(
-            Column(name, no_wrap=True, overflow="fold")
-            for name in ("reservation", "project", "key", "state", "amount", "model", "task", "since")
-        )
-    )
-    for each in found:
-        amount = each.reserved if each.billed is None else each.billed
-        grid.add_row(
-            each.id,
-            each.project,
-            each.key,
-            f"{each.state}, in doubt" if each.in_doubt else each.state,
-            f"{plain(amount)} {each.currency}",
-            each.model,
-            each.task_id or "",
-            f"{each.created_at:%Y-%m-%d %H:%M}",
-        )
-    wide_console().print(grid)

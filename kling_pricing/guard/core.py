@@ -77,6 +77,21 @@ class Core:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    @property
+    def at_once(self) -> int:
+        """How many verbs its ledger carries out at the same time; more wait for their turn."""
+        return self._ledger.at_once
+
+    @property
+    def book(self) -> PriceBook:
+        """The price tables it goes by."""
+        return self._book
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """The clock it goes by, in UTC."""
+        return self._clock
+
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""
         self._ledger.close()

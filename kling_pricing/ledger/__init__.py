@@ -45,6 +45,10 @@ class Ledger(Protocol):
         ReservationNotFoundError: a reference leads to no reservation.
     """
 
+    @property
+    def at_once(self) -> int:
+        """How many verbs are carried out at the same time; more wait for their turn."""
+
     def install(self, budgets: BudgetsFile) -> Revision:
         """Installs budgets if there are none yet; returns those installed."""
 
@@ -76,7 +80,7 @@ class Ledger(Protocol):
             ReservationStateError: the key's job was sent already.
         """
 
-    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
+    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """From reserved to dispatching, for exactly one caller.
 
         Raises:

@@ -17,7 +17,6 @@ from kling_pricing.findings import shown
 from kling_pricing.ledger.records import Observation
 from kling_pricing.wire.task import Task
 
-_URL = re.compile(r"\S*(://|www\.)\S*")
 _SECRET = re.compile(r"(?i:bearer\s+\S+)|\b[A-Za-z0-9_.-]{24,}\b|\b(sk|pk|ak|key)[-_][A-Za-z0-9_-]{6,}")
 _NOT_SHOWN = "[...]"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
@@ -64,7 +63,9 @@ def kept_reason(reason: Any) -> str:
 
     It never raises: the text of an error is what callers have at hand, at a moment when nothing may go wrong.
     """
-    text = _SECRET.sub(_NOT_SHOWN, _URL.sub(_NOT_SHOWN, str(reason)[: 10 * MAX_LABEL_CHARS]))
+    words = str(reason)[: 10 * MAX_LABEL_CHARS].split()
+    text = " ".join(_NOT_SHOWN if "://" in word or "www." in word else word for word in words)
+    text = _SECRET.sub(_NOT_SHOWN, text)
     printable = "".join(each if each.isprintable() else " " for each in text)
     return " ".join(printable.split())[:MAX_LABEL_CHARS] or "no reason given"
 

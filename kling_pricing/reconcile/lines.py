@@ -143,8 +143,8 @@ class Lines:
             " AND task_id IN (SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid)"
         )[0]
         counted = charged + charges
-        uncharged = single + many - counted
-        return Rows(read, counted, uncharged, invalid, read - invalid - counted - uncharged)
+        uncharged = single + many - counted + self._workspace.one("SELECT count(*) FROM superseded")
+        return Rows(read, counted, uncharged, invalid, outside=read - invalid - counted - uncharged)
 
     def _line(self, row: Any) -> Line:
         line = Line(

@@ -159,11 +159,14 @@ def _merge(workspace: Workspace, period: Period, *, answers: bool) -> None:
         """,
         period.values,
     )
-    if answers:
-        workspace.run(
-            "DELETE FROM part WHERE place NOT IN"
-            " (SELECT coalesce(max(place) FILTER (native IS NOT NULL), max(place)) FROM part GROUP BY task_id)"
-        )
+    workspace.run(
+        f"""
+        CREATE TABLE superseded AS
+        SELECT place FROM part WHERE {"TRUE" if answers else "FALSE"} AND place NOT IN
+          (SELECT coalesce(max(place) FILTER (native IS NOT NULL), max(place)) FROM part GROUP BY task_id)
+        """
+    )
+    workspace.run("DELETE FROM part WHERE place IN (FROM superseded)")
     workspace.run(
         f"""
         CREATE TABLE merged AS

@@ -72,7 +72,7 @@ FIELDS: Mapping[str, Field] = {
     "mode": Field("resolution", str, one_of(*_RESOLUTIONS), _RESOLUTIONS.get),
     "duration": Field("duration_s", object, _seconds, int),
     "sound": Field("audio", str, one_of(*_SOUND), _SOUND.get),
-    "aspect_ratio": Field("aspect_ratio", str),
+    "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "cfg_scale": Field("cfg_scale", object, number, decimal),
     "camera_control": Field("camera", dict),
     "image": Field("first_frame", str, not_empty),
@@ -95,34 +95,24 @@ FIELDS: Mapping[str, Field] = {
 
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
-_SETTINGS = frozenset({"model", "prompt", "resolution", "duration_s", "audio", "aspect_ratio", "cfg_scale"})
+_SETTINGS = {"model", "prompt", "resolution", "duration_s", "audio", "aspect_ratio", "cfg_scale"}
 _NO_FACTS = ("camera", "keep_original_sound", "callback_url", "external_task_id")
 
-
-_read = Reader(FIELDS, _NAME).read
+_read = Reader(FIELDS, _NAME, special=FIELD_NAMES.keys() - _SETTINGS).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = _read(payload, allow_unknown=allow_unknown)
-    if "aspect_ratio" in facts:
-        facts["aspect_ratio_stated"] = True
-    prompt = facts.pop("prompt", None)
-    images: Sequence[Mapping[str, Any]] = facts.pop("images", ())
-    if prompt is not None:
-        listed = {"images": len(images)} if images else {}  # markers count every picture there, frames too
-        add_prompt_facts(listed, prompt)
-        listed.pop("images", None)
-        facts |= listed
-    media: tuple[Medium, ...] = ()
-    if not said.keys() <= _SETTINGS:
-        _take_rest(facts)
-        media = _take_material(facts, images)
+    facts, said, special = _read(payload, allow_unknown=allow_unknown)
+    listed: Sequence[Mapping[str, Any]] = facts.pop("images", ()) if special else ()
+    if (prompt := facts.pop("prompt", None)) is not None:
+        add_prompt_facts(facts, prompt, images=len(listed))  # markers count every picture there, frames too
+    media = _take_special(facts, listed) if special else ()
     return Said(facts, said, media)
 
 
-def _take_rest(facts: dict[str, Any]) -> None:
-    """Puts facts in the place of what needs more than reading, and leaves out what is none."""
+def _take_special(facts: dict[str, Any], images: Sequence[Mapping[str, Any]]) -> tuple[Medium, ...]:
+    """Puts facts in the place of what needs more than reading, leaves out what is none; returns the files."""
     for name in _NO_FACTS:
         facts.pop(name, None)
     if "watermark" in facts and (marked := facts.pop("watermark").get("enabled")) is not None:
@@ -130,6 +120,7 @@ def _take_rest(facts: dict[str, Any]) -> None:
     if "negative_prompt" in facts:
         facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
     _take_shots(facts)
+    return _take_material(facts, images)
 
 
 def _take_material(facts: dict[str, Any], images: Sequence[Mapping[str, Any]]) -> tuple[Medium, ...]:

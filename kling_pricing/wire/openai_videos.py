@@ -1,23 +1,20 @@
 """Wire format `openai_videos`: `POST /v1/videos` as JSON or as the form that OpenAI's SDK sends (seed 003).
 
-A form is a flat mapping of text: `metadata[output_config][duration]` in the place of nested objects.
+A form (see `forms`) is a flat mapping of text: `metadata[output_config][duration]` in place of nested objects.
 The seed does not name the keys of the last frame and of the reference video: the obvious ones are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import HTTP
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import gcd
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.reading import Read, Reader
 from kling_pricing.wire.shape import Field, Problems, not_empty, one_of, wrong
 from kling_pricing.wire.task import Task, text
 
@@ -73,57 +70,64 @@ def _file_infos(value: Any, path: str, problems: Problems) -> None:
         problems.append(wrong(path, "a list", value))
 
 
-_METADATA = ("metadata",)
-_OUTPUT_CONFIG = ("metadata", "output_config")
-_GROUPS = {_METADATA, _OUTPUT_CONFIG}
-
 _AUDIO = {"enabled": True, "disabled": False}
 
-_LEAVES: Mapping[Path, Field] = {
-    ("model",): Field("model", str),
-    ("prompt",): Field("prompt", str),
-    ("seconds",): Field("seconds", object, _seconds),
-    ("duration",): Field("duration", object, _seconds),
-    ("size",): Field("size", str, _size),
-    ("image",): Field("image", str, not_empty),
-    ("input_reference",): Field("input_reference", object, _picture),
-    _METADATA: Field("metadata", dict),
-    (*_METADATA, "seconds"): Field("metadata_seconds", object, _seconds),
-    (*_METADATA, "duration"): Field("metadata_duration", object, _seconds),
-    (*_METADATA, "video_duration"): Field("video_duration", object, _seconds),
-    _OUTPUT_CONFIG: Field("output_config", dict),
-    (*_OUTPUT_CONFIG, "duration"): Field("nested_duration", object, _seconds),
-    (*_OUTPUT_CONFIG, "resolution"): Field("resolution", str),
-    (*_OUTPUT_CONFIG, "aspect_ratio"): Field("aspect_ratio", str),
-    (*_OUTPUT_CONFIG, "audio_generation"): Field("audio", str, _enabled),
-    (*_METADATA, "scene_type"): Field(
-        "action", str, one_of("motion_control", "avatar_i2v", "lip_sync", "template_effect")
-    ),
-    (*_METADATA, "motion_level"): Field("motion_level", str, one_of("std", "pro")),
-    (*_METADATA, "off_peak"): Field("off_peak", bool),
-    (*_METADATA, "last_image_url"): Field("last_image_url", str, not_empty),
-    (*_METADATA, "last_frame"): Field("last_frame", str, not_empty),
-    (*_METADATA, "last_frame_url"): Field("last_frame_url", str, not_empty),
-    (*_METADATA, "video_url"): Field("video_url", str, not_empty),
-    (*_METADATA, "reference_video"): Field("reference_video", str, not_empty),
-    (*_METADATA, "reference_video_url"): Field("reference_video_url", str, not_empty),
-    (*_METADATA, "FileInfos"): Field("file_infos", object, _file_infos),
-    (*_METADATA, "ExtInfo"): Field("ext_info", str),
+_OUTPUT_CONFIG: Mapping[str, Field] = {
+    "duration": Field("nested_duration", object, _seconds, int),
+    "resolution": Field("resolution", str, read=str.lower),
+    "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
+    "audio_generation": Field("audio", str, _enabled, lambda value: _AUDIO[value.lower()]),
 }
+_METADATA: Mapping[str, Field] = {
+    "seconds": Field("duration_s", object, _seconds, int),
+    "duration": Field("duration_s", object, _seconds, int),
+    "video_duration": Field("duration_s", object, _seconds, int),
+    "output_config": Field("output_config", dict, inside=_OUTPUT_CONFIG),
+    "scene_type": Field("action", str, one_of("motion_control", "avatar_i2v", "lip_sync", "template_effect")),
+    "motion_level": Field("motion_level", str, one_of("std", "pro")),
+    "off_peak": Field("off_peak", bool),
+    "last_image_url": Field("last_image_url", str, not_empty),
+    "last_frame": Field("last_frame", str, not_empty),
+    "last_frame_url": Field("last_frame_url", str, not_empty),
+    "video_url": Field("video_url", str, not_empty),
+    "reference_video": Field("reference_video", str, not_empty),
+    "reference_video_url": Field("reference_video_url", str, not_empty),
+    "FileInfos": Field("file_infos", object, _file_infos),
+    "ExtInfo": Field("ext_info", str),
+}
+FIELDS: Mapping[str, Field] = {
+    "model": Field("model", str),
+    "prompt": Field("prompt", str),
+    "seconds": Field("duration_s", object, _seconds, int),
+    "duration": Field("duration_s", object, _seconds, int),
+    "size": Field("size", str, _size),
+    "image": Field("image", str, not_empty),
+    "input_reference": Field("input_reference", object, _picture),
+    "metadata": Field("metadata", dict, inside=_METADATA),
+}
+"""Of the places that say a duration, the one listed first counts."""
 
-FIELDS: Mapping[str, Field] = {path[0]: field for path, field in _LEAVES.items() if len(path) == 1}
-
-_PATH_OF = {field.name: path for path, field in _LEAVES.items()}
-
-_BILLED_DURATIONS = ("seconds", "duration", "metadata_seconds", "metadata_duration", "video_duration")
-"""Places of the duration, the one that counts first."""
-
-_DURATIONS = (*_BILLED_DURATIONS, "nested_duration")
 _IMAGES = ("image", "input_reference")
 _LAST_FRAMES = ("last_image_url", "last_frame", "last_frame_url")
 _VIDEOS = ("video_url", "reference_video", "reference_video_url")
 _PASSED_THROUGH = ("file_infos", "ext_info")
 _MATERIAL = frozenset((*_IMAGES, *_LAST_FRAMES, *_VIDEOS, *_PASSED_THROUGH))
+_SPECIAL = {"nested_duration", "size", *_MATERIAL}
+
+
+def _flat(fields: Mapping[str, Field], group: Path = ()) -> Iterator[tuple[Path, Field]]:
+    """Every field with its path, those inside another behind it."""
+    for name, field in fields.items():
+        yield (*group, name), field._replace(inside={})
+        yield from _flat(field.inside, (*group, name))
+
+
+_LEAVES: Mapping[Path, Field] = dict(_flat(FIELDS))
+_GROUPS = {("metadata",), ("metadata", "output_config")}
+
+_PATH_OF = {field.name: path for path, field in _LEAVES.items()}
+_NESTED_DURATION = _PATH_OF["nested_duration"]
+_DURATIONS = (*(path for path, field in _LEAVES.items() if field.name == "duration_s"), _NESTED_DURATION)
 
 
 def _dotted(path: Path) -> str:
@@ -134,9 +138,23 @@ def _bracketed(path: Path) -> str:
     return path[0] + "".join(f"[{part}]" for part in path[1:])
 
 
-_DOTTED = {path: _dotted(path) for path in _LEAVES}
-_read_json = Reader({_DOTTED[path]: field for path, field in _LEAVES.items()}, _NAME).read
-_read_form = Reader({_bracketed(path): field for path, field in _LEAVES.items()}, _NAME).read
+class _Reader(Reader):
+    """Reads JSON; what is wrong with it is told in paths."""
+
+    def read_each(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
+        flat = {_dotted(path): value for path, value in _leaves(payload)}
+        return _dotted_reader.read_each(flat, allow_unknown=allow_unknown)
+
+
+def _reader(path_text: Callable[[Path], str]) -> Reader:
+    """Reads the leaves of a payload by their paths."""
+    return Reader({path_text(path): field for path, field in _LEAVES.items()}, _NAME, special=_SPECIAL)
+
+
+_read_json = _Reader(FIELDS, _NAME, special=_SPECIAL).read
+_dotted_reader = _reader(_dotted)
+_read_form = _reader(_bracketed).read
+_DURATION_PLACES = tuple(path_text(path) for path_text in (_dotted, _bracketed) for path in _DURATIONS)
 
 FIELD_NAMES: Mapping[str, str] = {
     "model": "model",
@@ -151,44 +169,6 @@ FIELD_NAMES: Mapping[str, str] = {
     "videos": _dotted(_PATH_OF["video_url"]),
     "passthrough": _dotted(_PATH_OF["file_infos"]),
 }
-
-
-def form_fields(body: bytes, content_type: str) -> dict[str, str]:
-    """The fields of a multipart/form-data body, as `parse` reads them; of a file, its name.
-
-    Args:
-        body: the body of the HTTP request.
-        content_type: the value of its Content-Type header, which names the boundary.
-
-    Raises:
-        WireFormatError: it is not such a form, a field is given twice, or a text is not UTF-8.
-    """
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
-    message = BytesParser(policy=HTTP).parsebytes(head + body)
-    if message.get_content_type() != "multipart/form-data" or not message.is_multipart():
-        raise WireFormatError(
-            f"not a multipart/form-data body with Content-Type {content_type!r}", wire_format=_NAME
-        )
-    fields: dict[str, str] = {}
-    for part in cast("list[Message]", message.get_payload()):
-        name = part.get_param("name", header="content-disposition")
-        if not isinstance(name, str):
-            raise WireFormatError("a part of the form has no name", wire_format=_NAME)
-        if name in fields:
-            raise WireFormatError(
-                f"{name!r} is given twice; keep one of them, or send JSON", wire_format=_NAME, field=name
-            )
-        file_name = part.get_filename()
-        fields[name] = _part_text(part, name) if file_name is None else file_name
-    return fields
-
-
-def _part_text(part: Message, name: str) -> str:
-    content = part.get_payload(decode=True)
-    try:
-        return content.decode() if isinstance(content, bytes) else ""
-    except UnicodeDecodeError:
-        raise WireFormatError(f"{name!r} is not UTF-8 text", wire_format=_NAME, field=name) from None
 
 
 def _is_form(payload: Mapping[str, Any]) -> bool:
@@ -243,83 +223,79 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says, JSON or form; see `WireFormat.parse`."""
     if _is_form(payload):
         flat = {_bracketed(path): value for path, value in _leaves(_unflattened(payload))}
-        values, places = _read_form(flat, allow_unknown=allow_unknown)
+        facts, said, special = _read_form(flat, allow_unknown=allow_unknown)
     else:
-        flat = {_DOTTED.get(path) or _dotted(path): value for path, value in _leaves(payload)}
-        values, places = _read_json(flat, allow_unknown=allow_unknown)
-    facts: dict[str, Any] = {}
-    said: dict[str, str] = {}
+        facts, said, special = _read_json(payload, allow_unknown=allow_unknown)
+    media, open_ = _take_special(facts, said) if special else ((), None)
+    facts.setdefault("reference", False)
+    if (prompt := facts.pop("prompt", None)) is not None:
+        add_prompt_facts(facts, prompt)
+    return Said(facts, said, media, open_)
+
+
+def _take_special(
+    facts: dict[str, Any], said: dict[str, str]
+) -> tuple[tuple[Medium, ...], Mapping[str, tuple[Any, ...]] | None]:
+    """Puts facts in the place of what needs more than reading.
+
+    Returns:
+        The files; and the facts that are left open, each with the values that it may have.
+    """
+    media = () if _MATERIAL.isdisjoint(said) else _take_material(facts, said)
     open_: dict[str, tuple[Any, ...]] = {}
-
-    def settle(fact: str, stated: Mapping[str, Any]) -> None:
-        """Takes a fact from the places that state it; several values leave it open."""
-        if stated:
-            first, *others = dict.fromkeys(stated.values())
-            facts[fact] = None if others else first
-            said[fact] = places[next(iter(stated))]
-            if others:
-                open_[fact] = (first, *others)
-
-    for name in ("model", "action", "motion_level", "off_peak"):
-        if name in values:
-            facts[name], said[name] = values[name], places[name]
-    settle("duration_s", {name: int(values[name]) for name in _DURATIONS if name in values})
-    if "nested_duration" in values and values.keys().isdisjoint(_BILLED_DURATIONS):
-        # Who bills may look only where nothing is said, and take the default.
-        facts["duration_nested"], facts["duration_s"] = True, None
-        open_["duration_s"] = (int(values["nested_duration"]), None)
-    resolutions, ratios = {}, {}
-    if "resolution" in values:
-        resolutions["resolution"] = values["resolution"].lower()
-    if "aspect_ratio" in values:
-        ratios["aspect_ratio"] = values["aspect_ratio"]
-    if "size" in values and (match := _SIZE.fullmatch(values["size"])):
-        width, height = int(match[1]), int(match[3])
-        shared = gcd(width, height)
-        resolutions["size"] = f"{min(width, height)}p"
-        ratios["size"] = f"{width // shared}:{height // shared}"
-    settle("resolution", resolutions)
-    settle("aspect_ratio", ratios)
-    if ratios:
+    others = [facts.pop(place) for place in _DURATION_PLACES if place in facts]
+    if "nested_duration" in said:
+        nested, place = facts.pop("nested_duration"), said.pop("nested_duration")
+        if "duration_s" in said:
+            others.append(nested)
+        else:  # who bills may look only where nothing is said, and take the default
+            facts["duration_nested"], said["duration_s"] = True, place
+            facts["duration_s"], others = nested, [None]
+    if len(values := dict.fromkeys((facts.get("duration_s"), *others))) > 1:
+        facts["duration_s"], open_["duration_s"] = None, tuple(values)
+    if "size" in said:
+        place = said.pop("size")
+        for fact, value in _measured(facts.pop("size")).items():
+            facts.setdefault(fact, value)
+            said.setdefault(fact, place)
+            if value != facts[fact]:
+                facts[fact], open_[fact] = None, (facts[fact], value)
         facts["aspect_ratio_stated"] = True
-    if "audio" in values:
-        facts["audio"], said["audio"] = _AUDIO[values["audio"].lower()], places["audio"]
-    media = _take_material(values, places, facts, said)
-    if "prompt" in values:
-        said["prompt"] = places["prompt"]
-        add_prompt_facts(facts, values["prompt"])
-    return Said(facts, said, media, open_ or None)
+    return media, open_ or None
 
 
-def _take_material(
-    values: Mapping[str, Any], places: Mapping[str, str], facts: dict[str, Any], said: dict[str, str]
-) -> tuple[Medium, ...]:
-    """Adds the facts of pictures, videos and what is passed through unread; returns the files."""
-    if _MATERIAL.isdisjoint(values):
-        facts["reference"] = False
-        return ()
+def _measured(size: str) -> dict[str, str]:
+    """The resolution and the aspect ratio that a size makes."""
+    width, height = (int(side) for side in size.lower().split("x"))
+    shared = gcd(width, height)
+    return {"resolution": f"{min(width, height)}p", "aspect_ratio": f"{width // shared}:{height // shared}"}
+
+
+def _take_material(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
+    """Puts the facts of pictures, videos and what is passed through in their place; returns the files."""
+    given = {name: (said.pop(name), facts.pop(name)) for name in _MATERIAL.intersection(said)}
     images, last_frames, videos, passed = (
-        [name for name in names if name in values]
+        [given[name] for name in names if name in given]
         for names in (_IMAGES, _LAST_FRAMES, _VIDEOS, _PASSED_THROUGH)
     )
     if images:
         facts["images"] = facts["start_images"] = len(images)
-        said["images"] = places[images[0]]
+        said["images"], _ = images[0]
     if last_frames:
         facts["last_frame"] = True
-        said["last_frame"] = places[last_frames[0]]
+        said["last_frame"], _ = last_frames[0]
     if videos:
-        facts["videos"] = len(dict.fromkeys(values[name] for name in videos))
-        said["videos"] = places[videos[0]]
+        facts["videos"] = len({address for _, address in videos})
+        said["videos"], _ = videos[0]
     if passed:
         facts["passthrough"] = True
-        said["passthrough"] = places[passed[0]]
+        said["passthrough"], _ = passed[0]
     # Files that are passed through unread may be a reference, too.
     facts["reference"] = True if videos else None if images or last_frames or passed else False
-    named = [("image", name) for name in (*images, *last_frames)] + [("video", name) for name in videos]
+    files = [("image", *each) for each in (*images, *last_frames)] + [("video", *each) for each in videos]
     return tuple(
-        Medium(kind, places[name], values[name] if isinstance(values[name], str) else _address(values[name]))
-        for kind, name in named
+        Medium(kind, place, value if isinstance(value, str) else _address(value))
+        for kind, place, value in files
     )
 
 
@@ -339,8 +315,8 @@ def _rewritten(fact: str, value: Any, stated: Mapping[Path, Any], *, form: bool)
     if fact == "model":
         yield ("model",), value
     elif fact == "duration_s":
-        paths = [_PATH_OF[name] for name in _DURATIONS if _PATH_OF[name] in stated]
-        if paths in ([], [_PATH_OF["nested_duration"]]):  # nothing yet where it is sure to count
+        paths = [path for path in _DURATIONS if path in stated]
+        if paths in ([], [_NESTED_DURATION]):  # nothing yet where it is sure to count
             paths.append(("duration",))
         for path in paths:
             as_text = isinstance(stated[path], str) if path in stated else form

@@ -43,12 +43,16 @@ class Field(NamedTuple):
         kind: its JSON type: str, int, bool, list or dict; object where `check` decides.
         check: looks further into the value, and adds what is wrong to the problems.
         read: makes what the value says of one that is as it should be: `pro` -> `1080p`.
+        inside: the fields of the object that it holds, where these are inputs of their own and it is none.
+        stated: the fact that it is given at all, where rules speak of that.
     """
 
     name: str
     kind: type
     check: Check | None = None
     read: Callable[[Any], Any] | None = None
+    inside: Mapping[str, Field] = {}
+    stated: str = ""
 
 
 def not_empty(value: str, path: str, problems: Problems) -> None:
@@ -84,14 +88,20 @@ def each(kind: type, check: Check | None = None) -> Check:
     return check_all
 
 
-def one_of(*values: str) -> Check:
+class OneOf(tuple[str, ...]):
     """Checks that text is one of some words."""
 
-    def check(value: str, path: str, problems: Problems) -> None:
-        if value not in values:
-            problems.append(wrong(path, " or ".join(values), value))
+    __slots__ = ()
 
-    return check
+    def __call__(self, value: str, path: str, problems: Problems) -> None:
+        """Adds a problem when it is not."""
+        if value not in self:
+            problems.append(wrong(path, " or ".join(self), value))
+
+
+def one_of(*words: str) -> Check:
+    """Checks that text is one of some words."""
+    return OneOf(words)
 
 
 def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) -> Check:

@@ -24,7 +24,7 @@ FIELDS: Mapping[str, Field] = {
     "model": Field("model", str),
     "action": Field("action", str),
     "prompt": Field("prompt", str),
-    "aspect_ratio": Field("aspect_ratio", str),
+    "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "resolution": Field("resolution", str, read=folded),
     "duration": Field("duration_s", int),
     "audio": Field("audio", bool),
@@ -40,37 +40,32 @@ FIELDS: Mapping[str, Field] = {
 
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
-_SETTINGS = frozenset(
-    {"model", "action", "aspect_ratio", "aspect_ratio_stated", "resolution", "duration_s", "audio", "watermark"}
-)
+_MATERIAL = ("images", "first_frame", "last_frame", "videos", "video_list")
+_NO_FACTS = ("callback_url", "callback_events")
 
-
-_read = Reader(FIELDS, "tasks").read
+_read = Reader(FIELDS, "tasks", special=(*_MATERIAL, *_NO_FACTS)).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = _read(payload, allow_unknown=allow_unknown)
-    if "aspect_ratio" in facts:
-        facts["aspect_ratio_stated"] = True
-    prompt = facts.pop("prompt", None)
-    media: tuple[Medium, ...] = ()
-    if not facts.keys() <= _SETTINGS:
-        media = _take_material(facts, said)
-    if prompt is not None:
+    facts, said, special = _read(payload, allow_unknown=allow_unknown)
+    media = _take_special(facts, said) if special else ()
+    if (prompt := facts.pop("prompt", None)) is not None:
         add_prompt_facts(facts, prompt)
     return Said(facts, said, media)
 
 
-def _take_material(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
+def _take_special(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
     """Puts the facts of pictures and videos in the place of their addresses, which it returns."""
+    for name in _NO_FACTS:
+        facts.pop(name, None)
+    if said.keys().isdisjoint(_MATERIAL):
+        return ()
     images, videos = facts.pop("images", ()), facts.pop("videos", ())
     first_frame, last_frame = facts.pop("first_frame", None), facts.pop("last_frame", None)
     video_list = facts.pop("video_list", ())
     if "video_list" in said:
         said["videos"] = said.pop("video_list")
-    for name in ("callback_url", "callback_events"):
-        facts.pop(name, None)
     facts["images"] = len(images)
     facts["first_frame"] = first_frame is not None
     facts["last_frame"] = last_frame is not None

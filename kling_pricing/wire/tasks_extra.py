@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
-from kling_pricing.wire.reading import Reader
+from kling_pricing.wire.reading import Read, Reader
 from kling_pricing.wire.shape import (
     Field,
     Problems,
     decimal,
     each,
+    is_kind,
     not_empty,
     number,
     object_with,
@@ -44,8 +45,6 @@ _MASK = object_with(
     },
     required=["mask_url", "trajectories"],
 )
-_SHOT = re.compile(r"shot_(0|[1-9][0-9]{0,5})_(prompt|duration)")
-_SHOT_FIELDS = {"prompt": Field("shots", str, not_empty), "duration": Field("shots", int)}
 _EXTRA: Mapping[str, Field] = {
     "mode": Field("resolution", str, one_of(*_RESOLUTIONS), _RESOLUTIONS.get),
     "enable_audio": Field("audio", bool),
@@ -53,73 +52,85 @@ _EXTRA: Mapping[str, Field] = {
     "camera_control": Field("camera", dict, _CAMERA_CONTROL),
     "static_mask": Field("static_mask", str, not_empty),
     "dynamic_masks": Field("masks", list, each(dict, _MASK)),
-    "shot_1_prompt": _SHOT_FIELDS["prompt"],
-    "shot_1_duration": _SHOT_FIELDS["duration"],
 }
-
-
-_check_known = object_with(_EXTRA)
-
-
-def _check_extra(value: Mapping[str, Any], path: str, problems: Problems) -> None:
-    """Checks `extra`; each shot that it begins, it must give whole."""
-    named = _named_shots(value)
-    if not named:
-        _check_known(value, path, problems)
-        return
-    shots = {match[0]: _SHOT_FIELDS[match[2]] for match in named}
-    object_with({**_EXTRA, **shots})(value, path, problems)
-    said = {match[0] for match in named if value.get(match[0]) is not None}
-    for shot in dict.fromkeys(match[1] for match in named if match[0] in said):
-        for part in _SHOT_FIELDS:
-            if f"shot_{shot}_{part}" not in said:
-                problems.append(wrong(f"{path}.shot_{shot}_{part}", "present", None))
-
-
-def _named_shots(extra: Mapping[str, Any]) -> list[re.Match[str]]:
-    """The names in an `extra` that speak of a shot."""
-    if "shot_" not in "".join(map(str, extra)):  # nearly every one
-        return []
-    return [match for name in extra if (match := _SHOT.fullmatch(str(name)))]
-
+_SHOT = re.compile(r"shot_(0|[1-9][0-9]{0,5})_(prompt|duration)")
+_SHOT_PARTS: Mapping[str, Field] = {"prompt": Field("", str, not_empty), "duration": Field("", int)}
 
 FIELDS: Mapping[str, Field] = {
     "model": Field("model", str),
     "action": Field("action", str),
     "prompt": Field("prompt", str),
-    "aspect_ratio": Field("aspect_ratio", str),
+    "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "duration": Field("duration_s", int),
     "negative_prompt": Field("negative_prompt", str),
     "image_urls": Field("images", list, each(str, not_empty)),
     "last_frame": Field("last_frame", str, not_empty),
     "callback_url": Field("callback_url", str, not_empty),
-    "extra": Field("extra", dict, _check_extra),
+    "extra": Field("extra", dict, inside=_EXTRA),
 }
 
 FIELD_NAMES: Mapping[str, str] = {
     **{field.name: name for name, field in FIELDS.items() if name != "extra"},
-    **{field.name: f"extra.{name}" for name, field in _EXTRA.items() if not name.startswith("shot_")},
+    **{field.name: f"extra.{name}" for name, field in _EXTRA.items()},
     "shots": "extra.shot_1_prompt",
 }
 
 
-_read = Reader(FIELDS, "tasks_extra").read
+class _Reader(Reader):
+    """Reads shots too, of which there may be any number, so that no list of fields has them all."""
+
+    def read_each(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
+        extra: Any = payload.get("extra")
+        named = _named_shots(extra) if is_kind(extra, dict) else []
+        parts = {match[0]: _SHOT_PARTS[match[2]]._replace(name=match[0]) for match in (*_SHOT_1, *named)}
+        whole = Field("extra", dict, _whole_shots, inside={**_EXTRA, **parts})
+        reader = Reader({**FIELDS, "extra": whole}, self.wire_format)
+        values, said, _ = reader.read_each(payload, allow_unknown=allow_unknown)
+        if shots := _shots(values):
+            values = {name: value for name, value in values.items() if name not in parts}
+            said = {name: place for name, place in said.items() if name not in parts}
+            values["shots"] = shots
+        return values, said, True
+
+
+def _named_shots(names: Iterable[Any]) -> list[re.Match[str]]:
+    """Those of some names that speak of a shot."""
+    return [match for name in names if (match := _SHOT.fullmatch(str(name)))]
+
+
+_SHOT_1 = _named_shots(f"shot_1_{part}" for part in _SHOT_PARTS)
+
+
+def _whole_shots(extra: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """Checks that each shot that an `extra` begins is given whole."""
+    for shot in dict.fromkeys(match[1] for match in _named_shots(extra)):
+        for part in _SHOT_PARTS:
+            if f"shot_{shot}_{part}" not in extra:
+                problems.append(wrong(f"{path}.shot_{shot}_{part}", "present", None))
+
+
+def _shots(extra: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
+    """Number -> prompt and length of every shot of an `extra` that was checked."""
+    return {
+        int(match[1]): (extra[match[0]], extra[f"shot_{match[1]}_duration"])
+        for match in _named_shots(extra)
+        if match[2] == "prompt" and extra.get(match[0]) is not None
+    }
+
+
+_SPECIAL = (
+    *("negative_prompt", "images", "last_frame", "callback_url"),
+    *("camera", "static_mask", "masks", "shots"),
+)
+
+_read = _Reader(FIELDS, "tasks_extra", special=_SPECIAL).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = _read(payload, allow_unknown=allow_unknown)
-    prompt, negative_prompt = facts.pop("prompt", None), facts.pop("negative_prompt", None)
-    facts.pop("callback_url", None)
-    if "aspect_ratio" in facts:
-        facts["aspect_ratio_stated"] = True
-    if negative_prompt is not None:
-        facts["negative_prompt_chars"] = len(negative_prompt)
-    media = _take_images(facts)
-    if "extra" in facts:
-        del said["extra"]
-        _take_extra(facts.pop("extra"), facts, said)
-    if prompt is not None:
+    facts, said, special = _read(payload, allow_unknown=allow_unknown)
+    media = _take_special(facts, said) if special else ()
+    if (prompt := facts.pop("prompt", None)) is not None:
         add_prompt_facts(facts, prompt)
     return Said(facts, said, media)
 
@@ -136,13 +147,11 @@ def _take_images(facts: dict[str, Any]) -> tuple[Medium, ...]:
     return tuple(media)
 
 
-def _take_extra(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]) -> None:
-    """Adds what `extra` says."""
-    for name, value in extra.items():
-        field = _EXTRA.get(name)
-        if field is not None and value is not None and field.name != "shots":
-            facts[field.name] = value if field.read is None else field.read(value)
-            said[field.name] = f"extra.{name}"
+def _take_special(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
+    """Puts facts in the place of pictures, a camera, masks and shots; returns the pictures."""
+    facts.pop("callback_url", None)
+    if "negative_prompt" in facts:
+        facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
     if "static_mask" in facts:
         facts["static_mask"] = True
     if "camera" in facts:
@@ -152,8 +161,9 @@ def _take_extra(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str,
         facts["masks"] = len(points)
         if points:
             facts["fewest_mask_points"], facts["most_mask_points"] = min(points), max(points)
-    if shots := _shots(extra):
-        _take_shots(shots, facts, said)
+    if "shots" in facts:
+        _take_shots(facts.pop("shots"), facts, said)
+    return _take_images(facts)
 
 
 def _take_camera(camera: Mapping[str, Any], facts: dict[str, Any]) -> None:
@@ -180,15 +190,6 @@ def _take_shots(shots: Mapping[int, tuple[str, int]], facts: dict[str, Any], sai
     else:
         facts["duration_s"] = sum(duration for _, duration in shots.values())
         said["duration_s"] = f"extra.shot_{first}_duration"
-
-
-def _shots(extra: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
-    """Number -> prompt and length of every shot of an `extra` that was checked."""
-    return {
-        int(match[1]): (extra[match[0]], extra[f"shot_{match[1]}_duration"])
-        for match in _named_shots(extra)
-        if match[2] == "prompt" and extra.get(match[0]) is not None
-    }
 
 
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ FIELDS: Mapping[str, Field] = {
     "n": Field("calls", int),
     "resolution": Field("resolution", str, read=str.lower),
     "duration": Field("duration_s", int),
-    "aspect_ratio": Field("aspect_ratio", str),
+    "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "generate_audio": Field("audio", bool),
     "watermark": Field("watermark", bool),
     "image_urls": Field("images", list, each(str, not_empty)),
@@ -76,15 +76,25 @@ FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.ite
 _MATERIAL = frozenset({"images", "first_frame", "last_frame", "image_roles", "videos"})
 
 
-_read = Reader(FIELDS, "tasks_v2").read
+_NO_FACTS = ("keep_original_sound", "callback_url", "callback_events")
+
+_read = Reader(
+    FIELDS, "tasks_v2", special=(*_MATERIAL, *_NO_FACTS, "negative_prompt", "shots", "elements")
+).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said = _read(payload, allow_unknown=allow_unknown)
-    if "aspect_ratio" in facts:
-        facts["aspect_ratio_stated"] = True
-    for name in ("keep_original_sound", "callback_url", "callback_events"):
+    facts, said, special = _read(payload, allow_unknown=allow_unknown)
+    media = _take_special(facts, said) if special else ()
+    if (prompt := facts.pop("prompt", None)) is not None:
+        add_prompt_facts(facts, prompt)
+    return Said(facts, said, media)
+
+
+def _take_special(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
+    """Puts facts in the place of pictures, videos, shots and elements; returns the files."""
+    for name in _NO_FACTS:
         facts.pop(name, None)
     if (negative_prompt := facts.pop("negative_prompt", None)) is not None:
         facts["negative_prompt_chars"] = len(negative_prompt)
@@ -92,10 +102,7 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
         _add_shots(facts, shots)
     if (elements := facts.pop("elements", None)) is not None:
         _add_elements(facts, elements)
-    media = () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, said)
-    if (prompt := facts.pop("prompt", None)) is not None:
-        add_prompt_facts(facts, prompt)
-    return Said(facts, said, media)
+    return () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, said)
 
 
 def _add_shots(facts: dict[str, Any], shots: Sequence[Mapping[str, Any]]) -> None:
@@ -125,7 +132,7 @@ def _listed(element: Mapping[str, Any]) -> int | None:
     return sum(map(len, lists)) if lists else None
 
 
-def _take_material(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
+def _take_material(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
     """Puts the facts of pictures and videos in the place of their addresses, which it returns.
 
     This API counts every picture, wherever it stands, so `images` is their sum.

@@ -13,16 +13,33 @@ from kling_pricing.errors import WireFormatError
 from kling_pricing.media import Medium
 from kling_pricing.request import Said, add_prompt_facts
 from kling_pricing.wire.reading import Reader
-from kling_pricing.wire.shape import Field, decimal, each, not_empty, number, object_with
+from kling_pricing.wire.shape import (
+    Field,
+    Problems,
+    decimal,
+    each,
+    is_kind,
+    not_empty,
+    number,
+    object_with,
+    wrong_kind,
+)
 from kling_pricing.wire.task import Task, text
 
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+def _seconds(value: Any, path: str, problems: Problems) -> None:
+    """Checks a length: a whole number, or one as text."""
+    if not is_kind(value, int) and not (isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value)):
+        problems.append(wrong_kind(path, int, value))
+
 
 _SHOT = object_with({"prompt": Field("prompt", str, not_empty)}, required=["prompt"])
 _EXTRA_BODY: Mapping[str, Field] = {
     "cfg_scale": Field("cfg_scale", object, number, decimal),
     "shot_type": Field("shot_type", str, not_empty),
-    "negative_prompt": Field("negative_prompt", str, read=len),
+    "negative_prompt": Field("negative_prompt", str),
     "multi_prompt": Field("shots", list, each(dict, _SHOT)),
 }
 
@@ -31,9 +48,9 @@ FIELDS: Mapping[str, Field] = {
     "prompt": Field("prompt", str),
     "image": Field("first_frame", str, not_empty),
     "last_image": Field("last_frame", str, not_empty),
-    "aspect_ratio": Field("aspect_ratio", str),
-    "duration": Field("duration_s", int),
-    "extra_body": Field("extra_body", dict, object_with(_EXTRA_BODY)),
+    "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
+    "duration": Field("duration_s", object, _seconds, int),
+    "extra_body": Field("extra_body", dict, inside=_EXTRA_BODY),
 }
 
 FIELD_NAMES: Mapping[str, str] = {
@@ -44,29 +61,28 @@ FIELD_NAMES: Mapping[str, str] = {
 }
 
 
-_read = Reader(FIELDS, "video_generations").read
+_SPECIAL = ("first_frame", "last_frame", "negative_prompt", "shots")
+
+_read = Reader(FIELDS, "video_generations", special=_SPECIAL).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
-    duration = payload.get("duration")
-    if isinstance(duration, str) and _WHOLE_NUMBER.fullmatch(duration):
-        payload = {**payload, "duration": int(duration)}
-    facts, said = _read(payload, allow_unknown=allow_unknown)
-    prompt = facts.pop("prompt", None)
-    if "aspect_ratio" in facts:
-        facts["aspect_ratio_stated"] = True
-    media = _take_frames(facts, said) if "first_frame" in facts or "last_frame" in facts else ()
-    if "extra_body" in facts:
-        del said["extra_body"]
-        _take_extra_body(facts.pop("extra_body"), facts, said)
-    if prompt is not None:
+    facts, said, special = _read(payload, allow_unknown=allow_unknown)
+    media = _take_special(facts, said) if special else ()
+    if (prompt := facts.pop("prompt", None)) is not None:
         add_prompt_facts(facts, prompt)
     return Said(facts, said, media)
 
 
-def _take_frames(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
-    """Puts the facts of pictures in the place of their addresses, which it returns."""
+def _take_special(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
+    """Puts the facts of pictures and texts in the place of these; returns the pictures."""
+    if "negative_prompt" in facts:
+        facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
+    if "shots" in facts:
+        lengths = [len(shot["prompt"]) for shot in facts["shots"]]
+        facts["shots"] = len(lengths)
+        facts["longest_shot_chars"] = max(lengths, default=0)
     media = []
     for name in ("first_frame", "last_frame"):
         if name in facts:
@@ -75,21 +91,6 @@ def _take_frames(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium
     if "first_frame" in facts:
         facts["start_images"] = 1
     return tuple(media)
-
-
-def _take_extra_body(extra: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]) -> None:
-    """Adds what `extra_body` says."""
-    for name, value in extra.items():
-        field = _EXTRA_BODY.get(name)
-        if field is not None and value is not None:
-            facts[field.name] = value if field.read is None else field.read(value)
-            said[field.name] = f"extra_body.{name}"
-    if "negative_prompt" in facts:
-        facts["negative_prompt_chars"] = facts.pop("negative_prompt")
-    if "shots" in facts:
-        lengths = [len(shot["prompt"]) for shot in facts["shots"]]
-        facts["shots"] = len(lengths)
-        facts["longest_shot_chars"] = max(lengths, default=0)
 
 
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

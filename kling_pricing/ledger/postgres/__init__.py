@@ -45,6 +45,11 @@ class PostgresLedger:
         self._server = Server(url)
         self._clock = clock
 
+    @property
+    def at_once(self) -> int:
+        """See `Ledger.at_once`."""
+        return self._server.pool_size
+
     def close(self) -> None:
         """See `Ledger.close`."""
         self._server.close()
@@ -71,7 +76,7 @@ class PostgresLedger:
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         told = self._told(
-            "reserve", uuid4().hex, values.order_text(order), values.candidates_text(candidates), expires_after
+            "reserve", _new_call(), values.order_text(order), values.candidates_text(candidates), expires_after
         )
         if "outdated" in told:
             return Outdated(Revision(**told["outdated"]))
@@ -81,13 +86,13 @@ class PostgresLedger:
             return Refused(values.shortfalls(told["refused"]))
         return Reserved(values.reservation(told["reserved"]), told["replayed"], values.alerts(told["alerts"]))
 
-    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
+    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
-        return values.reservation(self._told("dispatch", reservation_id, uuid4().hex, doubtful_after))
+        self._told("dispatch", reservation_id, _new_call(), doubtful_after)
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
-        return values.change(self._told("bind", _array(ref), task_id))
+        return values.change(self._told("bind", _new_call(), _array(ref), task_id))
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
@@ -99,12 +104,13 @@ class PostgresLedger:
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
         """See `Ledger.settle`."""
-        return values.change(self._told("settle", _array(ref), amount, basis))
+        return values.change(self._told("settle", _new_call(), _array(ref), amount, basis))
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """See `Ledger.observe`."""
         told = self._told(
             "observe",
+            _new_call(),
             None if ref is None else _array(ref),
             seen.provider,
             seen.task_id,
@@ -120,7 +126,7 @@ class PostgresLedger:
         """See `Ledger.record`."""
         told = self._told(
             "record_spend",
-            uuid4().hex,
+            _new_call(),
             values.order_text(order),
             values.candidate_text(spent),
             task_id,
@@ -130,7 +136,7 @@ class PostgresLedger:
 
     def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return values.alerts(self._told("open_bucket", uuid4().hex, values.claim_text(claim), spent))
+        return values.alerts(self._told("open_bucket", _new_call(), values.claim_text(claim), spent))
 
     # reading
 
@@ -240,6 +246,11 @@ _OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricing
         f"budget {about['budget']} is not in force as the caller knows it; start the guard again"
     ),
 }
+
+
+def _new_call() -> str:
+    """A name for one call, the same when it is repeated: so that it wins once, counts once, and is told all."""
+    return uuid4().hex
 
 
 def _amount(nanos: Decimal) -> str:

@@ -6,6 +6,7 @@ import psycopg
 from psycopg import errors
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.ledger.postgres.connection import NoAnswerError
 
 _PERMANENT = (
     "authentication failed",
@@ -54,6 +55,12 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
         )
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return unavailable(name, f"{said}; raise statement_timeout or lock_timeout, or find what is slow")
+    if isinstance(error, NoAnswerError):
+        return unavailable(
+            name,
+            f"{said}; look at what the server, or a proxy before it, is busy with, or let it take longer with "
+            "?answer_s=SECONDS behind the URL",
+        )
     if isinstance(error, errors.DiskFull):
         return unavailable(name, f"{said}; make room on its disk")
     if _is_permanent(error):

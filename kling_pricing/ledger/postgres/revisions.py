@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 import psycopg
 
@@ -14,6 +15,7 @@ from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_documen
 from kling_pricing.errors import BudgetError, LedgerUnavailableError
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.postgres import values
+from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import Server
 from kling_pricing.ledger.records import Alert, Reservation, Revision
 from kling_pricing.money import multiply, nanos_up, plain
@@ -49,7 +51,7 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
     def work(at: _Revising) -> Revision:
         if at.revisions:
             return at.revisions[-1]
-        _put(at, budgets)
+        _put(at, uuid4().hex, budgets)
         return Revision(budgets.digest, budgets.document)
 
     try:
@@ -72,10 +74,11 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
     Raises:
         BudgetError: a budget of the same name counts otherwise, and does not carry over what was counted.
     """
+    call = uuid4().hex
 
     def work(at: _Revising) -> tuple[Alert, ...]:
         if at.revisions and at.revisions[-1].digest == budgets.digest:
-            return ()
+            return values.alerts(at.ask("revision_alerts", call))  # of this call, if its answer was lost
         revisions = [budgets_from_document(each.document) for each in at.revisions]
         in_force = {budget.name for budget in revisions[-1].budgets} if revisions else set()
         counted = {budget.name: budget.definition for revision in revisions for budget in revision.budgets}
@@ -90,13 +93,13 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
                         f"budget {budget.name} has another match, window, zone or currency than before; give "
                         "it another name, or say carry_over: true, so that it counts what was spent until now"
                     )
-        return _put(at, budgets, carried)
+        return _put(at, call, budgets, carried)
 
     return _revised(server, work)
 
 
 def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
-    def transaction(connection: psycopg.Connection[tuple[Any, ...]]) -> _Answer:
+    def transaction(connection: Connection) -> _Answer:
         def rows(function: str, *arguments: Any) -> list[Any]:
             places = ", ".join(["%s"] * len(arguments))
             query = f"SELECT * FROM kling_pricing.{function}({places})"  # noqa: S608 (our own names)
@@ -113,7 +116,9 @@ def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
     return server.transaction(transaction)
 
 
-def _put(at: _Revising, budgets: BudgetsFile, carried: Sequence[BudgetEntry] = ()) -> tuple[Alert, ...]:
+def _put(
+    at: _Revising, call: str, budgets: BudgetsFile, carried: Sequence[BudgetEntry] = ()
+) -> tuple[Alert, ...]:
     """Writes down a revision, and gives the budgets that carry over what they count from now on."""
     in_force = [
         {
@@ -130,7 +135,7 @@ def _put(at: _Revising, budgets: BudgetsFile, carried: Sequence[BudgetEntry] = (
     at.ask("put_in_force", json.dumps(in_force), at.now)
     for budget in carried:
         _carry_over(at, budgets, budget)
-    return values.alerts(at.ask("revision_end", budgets.digest, budgets.document, at.now))
+    return values.alerts(at.ask("revision_end", call, budgets.digest, budgets.document, at.now))
 
 
 def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> None:

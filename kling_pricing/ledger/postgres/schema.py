@@ -11,6 +11,7 @@ from psycopg import sql
 
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.administration import Info
+from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.problems import wrong_version
 from kling_pricing.ledger.postgres.server import VERSION, Server
 
@@ -26,14 +27,12 @@ _FUNCTIONS = (
 _TURN = 1263555145
 """Of the lock that lets one administrator at a time change the schema."""
 
-_Connection = psycopg.Connection[tuple[Any, ...]]
-
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
     """See `administration.prepare`."""
     server = Server(url)
 
-    def work(connection: _Connection) -> str:
+    def work(connection: Connection) -> str:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
             before = _version(connection, server.name)
@@ -61,7 +60,7 @@ def info(url: str) -> Info:
     """See `administration.info`."""
     server = Server(url)
 
-    def work(connection: _Connection) -> tuple[Any, ...]:
+    def work(connection: Connection) -> tuple[Any, ...]:
         return connection.execute(
             "SELECT kling_pricing.facts(), current_setting('server_version'),"
             " (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),"
@@ -98,7 +97,7 @@ def _warnings(version: int, commit: str, names: str, standbys: int) -> Iterator[
         )
 
 
-def _version(connection: _Connection, name: str) -> int:
+def _version(connection: Connection, name: str) -> int:
     """The version of the schema that is there; 0: none.
 
     Raises:
@@ -120,7 +119,7 @@ def _version(connection: _Connection, name: str) -> int:
     return found[0] if found else 0
 
 
-def _upgrade(connection: _Connection, before: int) -> None:
+def _upgrade(connection: Connection, before: int) -> None:
     if not before:
         connection.execute("CREATE SCHEMA kling_pricing")
     connection.execute("SET LOCAL search_path = kling_pricing, pg_temp")
@@ -131,7 +130,7 @@ def _upgrade(connection: _Connection, before: int) -> None:
     connection.execute("INSERT INTO schema_version VALUES (%s)", [VERSION])
 
 
-def _grant(connection: _Connection, role: str) -> None:
+def _grant(connection: Connection, role: str) -> None:
     try:
         connection.execute("SELECT kling_pricing.grant_guard(%s)", [role])
     except psycopg.errors.UndefinedObject as error:

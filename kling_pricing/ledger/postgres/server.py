@@ -3,6 +3,7 @@
 A verb is one call of one server-side function, in a transaction of its own: one round trip.
 Where a connection is lost nobody knows whether that was committed; so the call is repeated, and every verb
 takes being repeated with the same arguments. What the server undid itself (a deadlock) is repeated likewise.
+No wait is without an end: for a connection, for an answer, for a server that is coming back.
 Forks: a child process leaves its parent's connections alone, and opens its own.
 """
 
@@ -12,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -24,6 +26,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
 from kling_pricing.ledger.postgres.problems import explained, first_line, is_lost, unavailable, wrong_version
 from kling_pricing.ledger.postgres.values import loads
 
@@ -31,7 +34,11 @@ VERSION = 1
 """Of the schema that this version of the library works with."""
 
 POOL_SIZE, WAIT_S = 10, 10
-"""Unless the URL says otherwise: connections of a process; how long a verb waits for one, or for the server."""
+"""Unless the URL says otherwise: connections of a process; how long a verb waits for one of them, and for a
+server that was lost to come back."""
+
+_READING = 10
+"""How many times as long as a verb those may take that read the whole ledger, or go through it."""
 
 _MOST_CONFLICTS = 50
 """How often a verb that the server undid is repeated."""
@@ -42,7 +49,6 @@ _AS_IT_IS = r"FORMAT csv, DELIMITER E'\x1d', QUOTE E'\x1e'"
 _LINES = 250
 """That are read at a time where there are very many."""
 
-_Connection = psycopg.Connection[tuple[Any, ...]]
 _Answer = TypeVar("_Answer")
 
 _SETTINGS: dict[str, Any] = {
@@ -77,13 +83,13 @@ class Server:
     """One database, connected to when it is first needed."""
 
     def __init__(self, url: str) -> None:
-        self._conninfo, self.pool_size, self.wait_s = _read(url)
+        self._conninfo, self.pool_size, self.wait_s, self.answer_s = _read(url)
         parameters = conninfo_to_dict(self._conninfo)
         place = ", ".join(str(parameters[name]) for name in ("host", "port") if parameters.get(name))
         self.name = f"{parameters.get('dbname') or 'default database'} on {place or 'this machine'}"
         self._user = str(parameters.get("user") or "this user")
         self._mutex = RLock()
-        self._pool: ConnectionPool[_Connection] | None = None
+        self._pool: ConnectionPool[Connection] | None = None
         self._finalizer: finalize[..., Server] | None = None
         _servers.add(self)
 
@@ -96,11 +102,11 @@ class Server:
         """
         query = _call(function, len(arguments))
 
-        def ask(connection: _Connection) -> Any:
+        def ask(connection: Connection) -> Any:
             row = connection.execute(query, arguments).fetchone()
             return None if row is None else row[0]
 
-        return self.transaction(ask)
+        return self._done(ask, checked=True, answer_s=self.answer_s)
 
     def rows(self, function: str, *arguments: Any) -> list[Any]:
         """The rows of a function that returns many, each its only column, or a tuple of several.
@@ -111,7 +117,7 @@ class Server:
         places = ", ".join(["%s"] * len(arguments))
         query = f"SELECT * FROM kling_pricing.{function}({places})".encode()  # noqa: S608 (our own names)
 
-        def ask(connection: _Connection) -> list[Any]:
+        def ask(connection: Connection) -> list[Any]:
             found = connection.execute(query, arguments).fetchall()
             return [row[0] if len(row) == 1 else row for row in found]
 
@@ -127,23 +133,22 @@ class Server:
         asked = f"SELECT * FROM kling_pricing.{function}({places})"  # noqa: S608 (our own names)
         query = f"COPY ({asked}) TO STDOUT ({_AS_IT_IS})"
         try:
-            with (
-                self._opened(checked=True).connection(timeout=self.wait_s) as connection,
-                connection.cursor().copy(query.encode(), arguments) as copy,
-            ):
-                lines: list[bytes] = []
-                for line in copy:
-                    lines.append(bytes(line))
-                    if len(lines) == _LINES:
-                        yield b"".join(lines)
-                        lines = []
-                yield b"".join(lines)
+            with self._opened(checked=True).connection(timeout=self.wait_s) as connection:
+                connection.answer_s = _READING * self.answer_s
+                with connection.cursor().copy(query.encode(), arguments) as copy:
+                    lines: list[bytes] = []
+                    for line in copy:
+                        lines.append(bytes(line))
+                        if len(lines) == _LINES:
+                            yield b"".join(lines)
+                            lines = []
+                    yield b"".join(lines)
         except PoolTimeout as error:
             raise self._exhausted() from error
         except psycopg.Error as error:
             raise self._explained(error) from error
 
-    def transaction(self, work: Callable[[_Connection], _Answer], *, checked: bool = True) -> _Answer:
+    def transaction(self, work: Callable[[Connection], _Answer], *, checked: bool = True) -> _Answer:
         """What some work on a connection returns; it is done again where the server or the network undid it.
 
         Args:
@@ -155,12 +160,17 @@ class Server:
             LedgerError: a value is none that the ledger can keep.
             LedgerUnavailableError: the server cannot be used.
         """
-        patient_until = time.monotonic() + self.wait_s
+        return self._done(work, checked=checked, answer_s=_READING * self.answer_s)
+
+    def _done(self, work: Callable[[Connection], _Answer], *, checked: bool, answer_s: int) -> _Answer:
+        """See `transaction`; `answer_s` is how long the server may say nothing."""
+        lost_at: float | None = None
         tries = conflicts = 0
         while True:
             tries += 1
             try:
                 with self._opened(checked=checked).connection(timeout=self.wait_s) as connection:
+                    connection.answer_s = answer_s
                     return work(connection)
             except _CONFLICTS as error:
                 conflicts += 1
@@ -172,9 +182,11 @@ class Server:
             except PoolClosed:
                 continue  # another thread closed the ledger; the next use opens it again
             except psycopg.Error as error:
-                if not is_lost(error) or time.monotonic() > patient_until:
+                now = time.monotonic()
+                lost_at = lost_at or now
+                if not is_lost(error) or now - lost_at > self.wait_s:
                     raise self._explained(error) from error
-                self._drop_broken()
+                self._drop_idle()
             # a moment for others, or for a server that is coming back: longer each time, and never alike
             time.sleep(random.randrange(1, 2 + min(20 * tries, 400)) / 1000)  # noqa: S311 (no secret)
 
@@ -194,16 +206,17 @@ class Server:
             self._finalizer.detach()
         self._pool = self._finalizer = None
 
-    def _opened(self, *, checked: bool) -> ConnectionPool[_Connection]:
+    def _opened(self, *, checked: bool) -> ConnectionPool[Connection]:
         with self._mutex:
             if self._pool is None:
                 self._try(checked=checked)
-                pool = ConnectionPool[_Connection](
+                pool = ConnectionPool[Connection](
                     self._conninfo,
                     min_size=1,
                     max_size=self.pool_size,
                     kwargs={"autocommit": True},
-                    configure=_configured,
+                    connection_class=Connection,
+                    configure=partial(_configured, self.answer_s),
                     reconnect_timeout=self.wait_s,
                     open=True,
                 )
@@ -212,7 +225,8 @@ class Server:
 
     def _try(self, *, checked: bool) -> None:
         """Connects once by itself: a pool does not tell why it cannot."""
-        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+        with Connection.connect(self._conninfo, autocommit=True) as connection:
+            connection.answer_s = self.answer_s
             if not checked:
                 return
             facts = connection.execute("SELECT kling_pricing.facts()").fetchone()
@@ -220,17 +234,17 @@ class Server:
         if version != VERSION:
             raise wrong_version(self.name, version, VERSION)
 
-    def _drop_broken(self) -> None:
-        """After a lost connection: the idle ones are probably lost as well."""
+    def _drop_idle(self) -> None:
+        """After a lost connection: the others are probably lost as well, and to ask each takes time."""
         with self._mutex:
             pool = self._pool
         if pool is not None:
-            pool.check()
+            pool.drain()
 
     def _exhausted(self) -> LedgerError:
         """Why the pool gave no connection: the server does not, or they are all in use."""
         try:
-            with psycopg.connect(self._conninfo):
+            with Connection.connect(self._conninfo):
                 pass
         except psycopg.Error as error:
             return self._explained(error)
@@ -246,11 +260,11 @@ class Server:
         return explained(error, self.name, self._user)
 
 
-def _read(url: str) -> tuple[str, int, int]:
-    """Of a URL: what libpq understands, the size of the pool, and how long to wait."""
+def _read(url: str) -> tuple[str, int, int, int]:
+    """Of a URL: what libpq understands, the size of the pool, how long to wait for the server and an answer."""
     parts = urlsplit(url)
     said = dict(parse_qsl(parts.query, keep_blank_values=True))
-    own = {"pool_size": POOL_SIZE, "wait_s": WAIT_S}
+    own = {"pool_size": POOL_SIZE, "wait_s": WAIT_S, "answer_s": ANSWER_S}
     for name, default in own.items():
         value = said.pop(name, str(default))
         if not (value.isascii() and value.isdigit() and int(value)):
@@ -264,14 +278,15 @@ def _read(url: str) -> tuple[str, int, int]:
         raise LedgerUnavailableError(
             f"the URL of the ledger cannot be used ({first_line(error)}); write postgresql://user@host/database"
         ) from None
-    return make_conninfo(**(_SETTINGS | given)), own["pool_size"], own["wait_s"]
+    return make_conninfo(**(_SETTINGS | given)), own["pool_size"], own["wait_s"], own["answer_s"]
 
 
-def _configured(connection: _Connection) -> None:
+def _configured(answer_s: int, connection: Connection) -> None:
     """A new connection: numbers stay exact, and a commit is on the disk when it is acknowledged.
 
     What the functions ask is found by a key, whatever the values are, so it is planned once.
     """
+    connection.answer_s = answer_s
     set_json_loads(loads, connection)
     connection.execute(
         "SELECT set_config('plan_cache_mode', 'force_generic_plan', false),"
@@ -285,7 +300,7 @@ def _call(function: str, arguments: int) -> bytes:
 
 
 _servers: WeakSet[Server] = WeakSet()
-_inherited: list[ConnectionPool[_Connection]] = []
+_inherited: list[ConnectionPool[Connection]] = []
 """What a fork took along; nothing is done with them, not even closing."""
 
 

@@ -30,7 +30,7 @@ from kling_pricing.ledger.records import (
     Reserved,
     Revision,
 )
-from kling_pricing.ledger.sqlite import balances, reading, reservations, revisions, sent
+from kling_pricing.ledger.sqlite import balances, reading, reservations, revisions, sent, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.values import decimal, instant, text, written
@@ -47,6 +47,11 @@ class SQLiteLedger:
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
         self._file = SQLiteFile(path)
         self._clock = clock
+
+    @property
+    def at_once(self) -> int:
+        """See `Ledger.at_once`: one writes, while another makes its order ready."""
+        return 2
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -79,7 +84,7 @@ class SQLiteLedger:
             now = self._clock()
             if not revisions.is_in_force(db, order.budgets):
                 return Outdated(revisions.in_force(db))
-            reservations.expire(db, now)
+            transitions.expire(db, now)
             before = reservations.last_attempt(db, order, now)
             if before is not None and before.state == reservations.UNSENT:
                 return Reserved(before, replayed=True, alerts=())
@@ -104,37 +109,24 @@ class SQLiteLedger:
                     for move, room in zip(moves, rooms, strict=True)
                 ],
             )
-            balances.enter(db, now, "reserve", reservation, moves, None)
-            watched = [move for move, room in zip(moves, rooms, strict=True) if room.claim.alerts]
-            alerts = balances.threshold_alerts(db, balances.risen(watched), reservation, now)
+            watched = balances.enter(db, now, "reserve", reservation, moves, None)
+            alerts = balances.threshold_alerts(db, watched, reservation, now)
             return Reserved(made, replayed=False, alerts=alerts)
 
-    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> Reservation:
+    def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
         with self._file.writing() as db:
             now = self._clock()
+            if transitions.dispatch(db, reservation_id, doubtful_after, now):
+                return
+            transitions.expire(db, now)
             found = reservations.get(db, reservation_id, now)
-            if found.state == reservations.UNSENT and found.deadline > now:
-                deadline = now + doubtful_after
-                db.execute(
-                    "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ?"
-                    " WHERE id = ?",
-                    (written(now), written(deadline), reservation_id),
-                )
-                balances.enter(db, now, "dispatch", reservation_id, (), None)
-                return found._replace(
-                    state="dispatching", dispatched_at=now, deadline=deadline, in_doubt=deadline <= now
-                )
-            if found.state == reservations.UNSENT:
-                reservations.expire(db, now)
-                found = reservations.get(db, reservation_id, now)
         raise refusals.not_dispatched(found)
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
         with self._file.writing() as db:
-            now = self._clock()
-            return reservations.bind(db, reservations.get(db, ref, now), task_id, now)
+            return transitions.bind(db, ref, task_id, self._clock())
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
@@ -158,7 +150,7 @@ class SQLiteLedger:
                 return found
             if found.state not in states:
                 raise refusals.not_released(found)
-            return reservations.release(db, found, reason, "release", now)
+            return transitions.release(db, found, reason, "release", now)
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
         """See `Ledger.settle`."""
@@ -166,9 +158,9 @@ class SQLiteLedger:
             now = self._clock()
             found = reservations.get(db, ref, now)
             billed = found.expected if amount is None else amount
-            if reservations.disagrees(found, billed, basis):
+            if transitions.disagrees(found, billed, basis):
                 raise refusals.settled_otherwise(found, billed)
-            return reservations.settle(db, found, billed, basis, now)
+            return transitions.settle(db, found, billed, basis, now)
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """See `Ledger.observe`."""
@@ -197,10 +189,10 @@ class SQLiteLedger:
             if found.provider != seen.provider:
                 problem = refusals.other_provider(found, seen.provider)
             elif found.task_id == seen.task_id:
-                return reservations.take_up(db, found, seen, now) if added.rowcount else Change(found)
+                return transitions.take_up(db, found, seen, now) if added.rowcount else Change(found)
             else:
                 try:
-                    return reservations.bind(db, found, seen.task_id, now)
+                    return transitions.bind(db, found.id, seen.task_id, now)
                 except ReservationStateError as error:
                     problem = error
         raise problem  # after what was seen is kept: it may be billed
@@ -234,8 +226,8 @@ class SQLiteLedger:
                     for move, room in zip(moves, rooms, strict=True)
                 ],
             )
-            balances.enter(db, now, "record", reservation, moves, None)
-            alerts = balances.threshold_alerts(db, balances.risen(moves), reservation, now)
+            watched = balances.enter(db, now, "record", reservation, moves, None)
+            alerts = balances.threshold_alerts(db, watched, reservation, now)
             return Change(reservations.get(db, reservation, now), alerts)
 
     def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
@@ -249,8 +241,8 @@ class SQLiteLedger:
             opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
             if opened.fetchone():
                 raise refusals.opened(claim.budget)
-            balances.enter(db, now, "opening", None, [Move(bucket, 0, spent)], None)
-            return balances.threshold_alerts(db, [bucket], None, now)
+            watched = balances.enter(db, now, "opening", None, [Move(bucket, 0, spent)], None)
+            return balances.threshold_alerts(db, watched, None, now)
 
     # reading
 

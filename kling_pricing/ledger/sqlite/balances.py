@@ -129,22 +129,32 @@ def enter(
     reservation: str | None,
     moves: Sequence[Move],
     detail: str | None,
-) -> None:
-    """Moves the balances and writes down why, in one place, so that neither is done without the other."""
+) -> list[int]:
+    """Moves the balances and writes down why, in one place, so that neither is done without the other.
+
+    Returns:
+        The buckets of which more is used than before, and that have thresholds.
+    """
     at = written(now)
     if not moves:
         db.execute(
             "INSERT INTO journal (at, kind, reservation, detail) VALUES (?, ?, ?, ?)",
             (at, kind, reservation, detail),
         )
-        return
+    watched = []
     for bucket, held, spent in moves:
-        db.execute("UPDATE bucket SET held = held + ?, spent = spent + ? WHERE id = ?", (held, spent, bucket))
+        (has_alerts,) = db.execute(
+            "UPDATE bucket SET held = held + ?, spent = spent + ? WHERE id = ? RETURNING alerts <> '[]'",
+            (held, spent, bucket),
+        ).fetchone()
         db.execute(
             "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (at, kind, reservation, bucket, held, spent, detail),
         )
+        if has_alerts and held + spent > 0:
+            watched.append(bucket)
+    return watched
 
 
 def threshold_alerts(
@@ -166,11 +176,6 @@ def threshold_alerts(
             and _alert(db, bucket, f"{plain(part)} of {plain(from_nanos(cap))}", reservation, now)
         ]
     return tuple(found)
-
-
-def risen(moves: Iterable[Move]) -> list[int]:
-    """The buckets of which more is used than before."""
-    return [move.bucket for move in moves if move.held + move.spent > 0]
 
 
 def overrun_alerts(

@@ -45,6 +45,12 @@ _REMEDIES = {
     "room, look at the disk, and check the ledger with verify",
 }
 
+_MARK = b"A ledger was made in the file of this name. Remove this one too to begin a new ledger.\n"
+"""What the lock file says from then on."""
+
+_ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)
+"""What may go wrong with a file, or with a value for it."""
+
 
 class SQLiteFile:
     """One file, opened when it is first needed."""
@@ -70,17 +76,25 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be written.
         """
-        with self._alone(), self._errors():
-            connection = self._opened()
-            with self._turn():
-                self._ensure_in_place()
+        with self._mutex:
+            self._begin_use()
+            try:  # in one piece: this is run for every verb, and each part of its own takes time
+                connection = self._opened()
                 try:
+                    self._take_turn()
+                    self._ensure_in_place()
                     connection.execute("BEGIN IMMEDIATE")
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
                     self._roll_back(connection)
                     raise
+                finally:
+                    self._end_turn()
+            except _ERRORS as error:
+                raise self._explained(error) from error
+            finally:
+                self._in_use = False
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -165,16 +179,19 @@ class SQLiteFile:
             LedgerUnavailableError: this thread is using the file already.
         """
         with self._mutex:
-            if self._in_use:
-                raise self._unavailable(
-                    "it was used from within its own use; do not call the guard from a signal handler, a "
-                    "finaliser or a clock"
-                )
-            self._in_use = True
+            self._begin_use()
             try:
                 yield
             finally:
                 self._in_use = False
+
+    def _begin_use(self) -> None:
+        if self._in_use:
+            raise self._unavailable(
+                "it was used from within its own use; do not call the guard from a signal handler, a finaliser "
+                "or a clock"
+            )
+        self._in_use = True
 
     def _ensure_in_place(self) -> None:
         """Refuses a file that is no longer the one at its path: another would be counted from zero."""
@@ -188,16 +205,13 @@ class SQLiteFile:
                 "right file there, and start again"
             )
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _take_turn(self) -> None:
         """Waits for this process's turn to write."""
-        if self._lock_file is None:
-            yield
-            return
-        try:
+        if self._lock_file is not None:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-            yield
-        finally:
+
+    def _end_turn(self) -> None:
+        if self._lock_file is not None:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     def _opened(self) -> sqlite3.Connection:
@@ -218,14 +232,18 @@ class SQLiteFile:
                 "this process was forked while its parent was using it; start processes without a fork, or "
                 "open the ledger after it"
             )
+        self._refuse_an_emptied_one()
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
             self._is_ours(connection)  # before anything else: what is not ours is left as it is
             self._lock_file = self._opened_lock_file()
-            with self._turn():
+            try:
+                self._take_turn()
                 self._prepare(connection)
+            finally:
+                self._end_turn()
         except BaseException:
             connection.close()
             self._close()
@@ -234,15 +252,33 @@ class SQLiteFile:
         opened = self.path.stat()
         self._place = opened.st_dev, opened.st_ino
 
+    def _refuse_an_emptied_one(self) -> None:
+        """Refuses an empty file where there was a ledger: it would be counted from zero."""
+        with suppress(OSError):  # there is no lock file, so there never was a ledger here
+            if self._lock_path.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
+                raise self._unavailable(
+                    f"there was a ledger here, and its file is empty or gone; put it back, or remove "
+                    f"{self._lock_path.name} beside it to begin a new one"
+                )
+
+    def _mark(self) -> None:
+        """Writes down beside the file that a ledger was made in it."""
+        if self._lock_file is not None and not os.fstat(self._lock_file).st_size:
+            os.write(self._lock_file, _MARK)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
+
     def _opened_lock_file(self) -> int | None:
         if fcntl is None:
             return None
         try:
-            return os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._unavailable(
-                f"{self.path.name}.lock beside it cannot be opened ({error.strerror}); let this user write the "
-                "file and its folder"
+                f"{self._lock_path.name} beside it cannot be opened ({error.strerror}); let this user write "
+                "the file and its folder"
             ) from None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -251,6 +287,7 @@ class SQLiteFile:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         if self._is_ours(connection):
+            self._mark()
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -259,6 +296,7 @@ class SQLiteFile:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
+            self._mark()
         except BaseException:
             self._roll_back(connection)
             raise
@@ -302,17 +340,20 @@ class SQLiteFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError, UnicodeError) as error:
-            raise LedgerError(
+        except _ERRORS as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> LedgerError:
+        """The error to raise for one of SQLite's, of the disk's, or for a value that cannot be written."""
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | OverflowError | UnicodeError):
+            return LedgerError(
                 f"ledger {self.path}: an amount or a reference is not one that a ledger can keep ({error}); "
                 "nothing was changed"
-            ) from error
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            raise self._unavailable(_REMEDIES.get(code, str(error))) from error
-        except OSError as error:
-            problem = f"{error.strerror or error}; keep it on a disk of this machine"
-            raise self._unavailable(problem) from error
+            )
+        if isinstance(error, OSError):
+            return self._unavailable(f"{error.strerror or error}; keep it on a disk of this machine")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return self._unavailable(_REMEDIES.get(code, str(error)))
 
     def _unavailable(self, problem: str) -> LedgerUnavailableError:
         return LedgerUnavailableError(f"ledger {self.path}: {problem}; nothing was changed")

@@ -10,7 +10,7 @@ from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_documen
 from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.records import Alert, Reservation, Revision
-from kling_pricing.ledger.sqlite import balances, reservations
+from kling_pricing.ledger.sqlite import balances, reservations, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.values import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
@@ -154,5 +154,5 @@ def _carry(
         (found.id, bucket, *counted, text(rate)),
     )
     if added.rowcount:
-        held = counted[0] if found.state in reservations.OPEN else 0
+        held = counted[0] if found.state in transitions.OPEN else 0
         balances.enter(db, now, "carry_over", found.id, [Move(bucket, held, counted[1])], None)

@@ -1,5 +1,5 @@
 -- Notes the provider's task, and applies what was observed of that task before.
-CREATE OR REPLACE FUNCTION bind(p_ref text[], p_task_id text)
+CREATE OR REPLACE FUNCTION bind(p_call text, p_ref text[], p_task_id text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
@@ -7,19 +7,18 @@ DECLARE
 BEGIN
   PERFORM lock_task(kept.provider, p_task_id);
   kept := locked(p_ref);
-  RETURN bound(kept, p_task_id, now);
+  RETURN bound(p_call, kept, p_task_id, now);
 END $$;
 
 -- The same for a reservation that is locked, as its task is.
-CREATE OR REPLACE FUNCTION bound(p_kept reservation, p_task_id text, p_now timestamptz)
+CREATE OR REPLACE FUNCTION bound(p_call text, p_kept reservation, p_task_id text, p_now timestamptz)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   other reservation;
   seen observation;
-  alerts jsonb := '[]';
 BEGIN
   IF p_kept.task_id = p_task_id THEN
-    RETURN jsonb_build_object('reservation', shown(p_kept, p_now), 'alerts', alerts);
+    RETURN jsonb_build_object('reservation', shown(p_kept, p_now), 'alerts', alerts_of(p_call));
   ELSIF p_kept.task_id IS NOT NULL THEN
     PERFORM refuse_state('bound_to_another', p_kept, p_now, jsonb_build_object('task_id', p_task_id));
   ELSIF p_kept.dispatched_at IS NULL THEN
@@ -36,7 +35,7 @@ BEGIN
   FOR seen IN
     SELECT * FROM observation WHERE provider = p_kept.provider AND task_id = p_task_id ORDER BY id
   LOOP
-    alerts := alerts || take_up(reread(p_kept.id), seen.state, seen.amount, seen.amount_unit, p_now);
+    PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.amount, seen.amount_unit, p_now);
   END LOOP;
-  RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts);
+  RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts_of(p_call));
 END $$;

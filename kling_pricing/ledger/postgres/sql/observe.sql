@@ -1,6 +1,6 @@
 -- Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
 CREATE OR REPLACE FUNCTION observe(
-  p_ref text[], p_provider text, p_task_id text, p_state text, p_amount numeric, p_amount_unit text,
+  p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_amount numeric, p_amount_unit text,
   p_duration_s numeric, p_model text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -8,7 +8,6 @@ DECLARE
   task text[] := ARRAY[p_provider, p_task_id];
   kept reservation;
   is_new boolean;
-  alerts jsonb := '[]';
   refusal text;
 BEGIN
   PERFORM lock_task(p_provider, p_task_id);   -- so that `bind` sees it, or it sees what `bind` did
@@ -31,23 +30,23 @@ BEGIN
   END IF;
   IF kept.task_id = p_task_id THEN
     IF is_new THEN
-      alerts := take_up(kept, p_state, p_amount, p_amount_unit, now);
+      PERFORM take_up(p_call, kept, p_state, p_amount, p_amount_unit, now);
       kept := reread(kept.id);
     END IF;
-    RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts);
+    RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_call));
   END IF;
   BEGIN
-    RETURN bound(kept, p_task_id, now);
+    RETURN bound(p_call, kept, p_task_id, now);
   EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- nothing is changed by it; what was seen is kept: it may be billed
     GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
   END;
   RETURN jsonb_build_object('refusal', refusal::jsonb);
 END $$;
 
--- Applies what was observed of a locked reservation's task; returns alerts.
--- Once, since later it might mean something else.
-CREATE OR REPLACE FUNCTION take_up(p_kept reservation, p_state text, p_amount numeric, p_amount_unit text, p_now timestamptz)
-RETURNS jsonb LANGUAGE plpgsql AS $$
+-- Applies what was observed of a locked reservation's task. Once, since later it might mean something else.
+CREATE OR REPLACE FUNCTION take_up(
+  p_call text, p_kept reservation, p_state text, p_amount numeric, p_amount_unit text, p_now timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   charged numeric := CASE
     WHEN p_amount_unit = p_kept.currency THEN p_amount
@@ -58,15 +57,14 @@ BEGIN
     charged := NULL;
   END IF;
   IF p_state IS NULL OR p_state NOT IN ('succeeded', 'failed', 'cancelled') THEN
-    RETURN '[]';
+    RETURN;
   ELSIF charged > 0 OR (p_state = 'succeeded' AND charged IS NOT NULL) THEN
-    RETURN spend(p_kept, charged, 'response', p_now);
+    PERFORM spend(p_call, p_kept, charged, 'response', p_now);
   ELSIF p_state = 'succeeded' OR (charged IS NULL AND p_kept.failed_tasks <> 'refunded') THEN
-    RETURN spend(p_kept, from_nanos(p_kept.expected), 'quote', p_now);
+    PERFORM spend(p_call, p_kept, from_nanos(p_kept.expected), 'quote', p_now);
   ELSIF p_kept.state = 'settled' THEN   -- it was not charged, whatever was thought before
-    RETURN spend(p_kept, 0, 'response', p_now);
+    PERFORM spend(p_call, p_kept, 0, 'response', p_now);
   ELSIF p_kept.state <> 'released' THEN
     PERFORM give_back(p_kept.id, p_state, 'release', p_now);
   END IF;
-  RETURN '[]';
 END $$;

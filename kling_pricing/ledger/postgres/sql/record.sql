@@ -20,14 +20,11 @@ BEGIN
   kept := lookup(ARRAY[p_order->>'provider', p_task_id]);
   IF kept.id IS NOT NULL THEN
     IF kept.fingerprint = p_order->>'fingerprint' AND kept.billed = (p_spent->>'expected')::bigint THEN
-      RETURN jsonb_build_object(
-        'reservation', shown(kept, now),
-        'alerts', CASE kept.id WHEN p_id THEN alerts_of(p_id) ELSE jsonb_build_array() END
-      );
+      RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_id));
     END IF;
     PERFORM refuse('task_known', jsonb_build_object('reservation', shown(kept, now)));
   END IF;
-  own := buckets_of(p_order->'claims', p_at);
+  own := (buckets_of(p_order->'claims', p_at)).ids;
   PERFORM lock_buckets(own);
   IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = own_key) THEN
     own_key := own_key || ':' || p_id;   -- a job may have been given the same one
@@ -46,7 +43,6 @@ BEGIN
   FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
   WHERE own[place] IS NOT NULL;
   PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, NULL);
-  RETURN jsonb_build_object(
-    'reservation', shown(reread(p_id), now), 'alerts', threshold_alerts(now, p_id, buckets, nothing, amounts)
-  );
+  PERFORM alert_thresholds(now, p_id, p_id, buckets, nothing, amounts);
+  RETURN jsonb_build_object('reservation', shown(reread(p_id), now), 'alerts', alerts_of(p_id));
 END $$;

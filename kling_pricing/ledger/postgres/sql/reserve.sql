@@ -8,6 +8,7 @@ DECLARE
   kept reservation;
   holds boolean;          -- whether the windows and the price are still those of now
   own bigint[];           -- by place of the claim; null where that falls away
+  made bigint[];          -- those among them that were not there before
   lacking jsonb;          -- who has no room for a candidate
   candidate jsonb;
   chosen jsonb;
@@ -15,7 +16,6 @@ DECLARE
   held bigint[];
   nothing bigint[];
   rates numeric[];
-  watched boolean;
 BEGIN
   PERFORM lock_key(p_order->>'project', p_order->>'key');
   SELECT * INTO before FROM reservation
@@ -34,7 +34,7 @@ BEGIN
     now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz, false
   );
   IF holds AND (before.id IS NULL OR before.fingerprint = p_order->>'fingerprint') THEN
-    own := buckets_of(p_order->'claims', now);
+    SELECT bucket.ids, bucket.made INTO own, made FROM buckets_of(p_order->'claims', now) AS bucket;
   END IF;
   PERFORM expire(now, own);
   IF before.id IS NOT NULL THEN
@@ -42,6 +42,7 @@ BEGIN
     IF before.fingerprint <> p_order->>'fingerprint' THEN
       PERFORM refuse('key_taken', jsonb_build_object('reservation', shown(before, now)));
     ELSIF before.state = 'reserved' THEN
+      DELETE FROM bucket WHERE id = ANY (made);
       RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', true, 'alerts', jsonb_build_array());
     ELSIF before.state <> 'released' THEN
       PERFORM refuse_state('key_sent', before, now);
@@ -67,6 +68,7 @@ BEGIN
       END LOOP;
     END IF;
     IF chosen IS NULL THEN
+      DELETE FROM bucket WHERE id = ANY (made);
       RETURN jsonb_build_object('refused', lacking);
     END IF;
   END IF;
@@ -81,11 +83,11 @@ BEGIN
   WHERE own[place] IS NOT NULL;
   INSERT INTO reservation_line (reservation, bucket, held, rate)
   SELECT p_id, line.bucket, line.held, line.rate FROM unnest(buckets, held, rates) AS line (bucket, held, rate);
-  watched := enter(now, 'reserve', p_id, buckets, held, nothing, NULL);
-  RETURN jsonb_build_object(
-    'reserved', shown(kept, now), 'replayed', false,
-    'alerts', CASE WHEN watched THEN threshold_alerts(now, p_id, buckets, held, nothing) ELSE '[]' END
-  );
+  IF NOT enter(now, 'reserve', p_id, buckets, held, nothing, NULL) THEN
+    RETURN jsonb_build_object('reserved', shown(kept, now), 'replayed', false, 'alerts', jsonb_build_array());
+  END IF;
+  PERFORM alert_thresholds(now, p_id, p_id, buckets, held, nothing);
+  RETURN jsonb_build_object('reserved', shown(kept, now), 'replayed', false, 'alerts', alerts_of(p_id));
 END $$;
 
 -- Every bucket that does not take these amounts.

@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION carry_over(p_reservation text, p_claim jsonb, p_held 
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   kept reservation := reread(p_reservation);
-  own bigint[] := buckets_of(jsonb_build_array(p_claim), kept.created_at);
+  own bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
 BEGIN
   INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
   VALUES (p_reservation, own[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
@@ -48,7 +48,7 @@ BEGIN
   WHERE bucket.budget = budget.name AND bucket.definition = budget.definition AND window_end > p_now;
 END $$;
 
-CREATE OR REPLACE FUNCTION revision_end(p_digest text, p_document text, p_now timestamptz) RETURNS jsonb
+CREATE OR REPLACE FUNCTION revision_end(p_call text, p_digest text, p_document text, p_now timestamptz) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   open bigint[] := ARRAY(
@@ -58,7 +58,15 @@ DECLARE
 BEGIN
   INSERT INTO budget_revision (digest, document, installed_at) VALUES (p_digest, p_document, p_now);
   PERFORM enter(p_now, 'revision', NULL, NULL, NULL, NULL, p_digest);
-  RETURN threshold_alerts(
-    p_now, NULL, open, array_fill(0::bigint, ARRAY[cardinality(open)]), array_fill(1::bigint, ARRAY[cardinality(open)])
+  PERFORM alert_thresholds(
+    p_now, p_call, NULL, open,
+    array_fill(0::bigint, ARRAY[cardinality(open)]), array_fill(1::bigint, ARRAY[cardinality(open)])
   );
+  RETURN alerts_of(p_call);
 END $$;
+
+-- What a revision set off whose answer was lost.
+CREATE OR REPLACE FUNCTION revision_alerts(p_call text) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT alerts_of(p_call)
+$$;

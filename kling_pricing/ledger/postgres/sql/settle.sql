@@ -1,19 +1,18 @@
 -- Spends an amount (null: the quote) in place of what is held, or of an amount on a weaker basis.
-CREATE OR REPLACE FUNCTION settle(p_ref text[], p_amount numeric, p_basis text)
+CREATE OR REPLACE FUNCTION settle(p_call text, p_ref text[], p_amount numeric, p_basis text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
   kept reservation := locked(p_ref);
   billed numeric := coalesce(p_amount, from_nanos(kept.expected));
-  alerts jsonb;
 BEGIN
   IF kept.state = 'settled' AND kept.basis = p_basis AND from_nanos(kept.billed) <> billed
     AND NOT replaces(kept, billed, p_basis)
   THEN
     PERFORM refuse_state('settled_otherwise', kept, now, jsonb_build_object('amount', trim_scale(billed)));
   END IF;
-  alerts := spend(kept, billed, p_basis, now);
-  RETURN jsonb_build_object('reservation', shown(reread(kept.id), now), 'alerts', alerts);
+  PERFORM spend(p_call, kept, billed, p_basis, now);
+  RETURN jsonb_build_object('reservation', shown(reread(kept.id), now), 'alerts', alerts_of(p_call));
 END $$;
 
 -- Whether an amount replaces the one a reservation was settled at: a stronger basis does, and on the same basis the
@@ -26,21 +25,20 @@ LANGUAGE sql IMMUTABLE AS $$
       > array_position(ARRAY['quote', 'response', 'statement', 'operator'], p_kept.basis)
 $$;
 
--- Settles a locked reservation, unless it is settled on a basis at least as strong; returns alerts.
-CREATE OR REPLACE FUNCTION spend(p_kept reservation, p_billed numeric, p_basis text, p_now timestamptz)
-RETURNS jsonb LANGUAGE plpgsql AS $$
+-- Settles a locked reservation, unless it is settled on a basis at least as strong.
+CREATE OR REPLACE FUNCTION spend(p_call text, p_kept reservation, p_billed numeric, p_basis text, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   nanos bigint;
   buckets bigint[];
   counted bigint[];
   held bigint[];
   spent bigint[];
-  alerts jsonb;
 BEGIN
   IF p_kept.dispatched_at IS NULL THEN
     PERFORM refuse_state('settled_unsent', p_kept, p_now);
   ELSIF p_kept.state = 'settled' AND NOT replaces(p_kept, p_billed, p_basis) THEN
-    RETURN '[]';
+    RETURN;
   END IF;
   nanos := nanos_up(p_billed);
   SELECT array_agg(bucket ORDER BY bucket), array_agg(amount ORDER BY bucket),
@@ -57,10 +55,10 @@ BEGIN
   UPDATE reservation SET state = 'settled', billed = nanos, basis = p_basis, closed_at = p_now, doubted = false,
     reason = NULL
   WHERE id = p_kept.id;
-  PERFORM enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis);
-  alerts := threshold_alerts(p_now, p_kept.id, buckets, held, spent);
-  IF p_billed > from_nanos(p_kept.reserved) THEN
-    alerts := alerts || overrun_alerts(p_now, p_kept.id, buckets, p_billed);
+  IF enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis) THEN
+    PERFORM alert_thresholds(p_now, p_call, p_kept.id, buckets, held, spent);
   END IF;
-  RETURN alerts;
+  IF p_billed > from_nanos(p_kept.reserved) THEN
+    PERFORM alert_overrun(p_now, p_call, p_kept.id, buckets, p_billed);
+  END IF;
 END $$;

@@ -147,67 +147,41 @@ END $$;
 
 -- Alerts.
 
-CREATE OR REPLACE FUNCTION alert(p_bucket bucket, p_kind text, p_threshold text, p_reservation text)
-RETURNS jsonb LANGUAGE sql AS $$
-  SELECT jsonb_build_object(
-    'kind', p_kind, 'budget', p_bucket.budget, 'labels', p_bucket.labels, 'threshold', p_threshold,
-    'cap', p_bucket.cap, 'used', p_bucket.held::numeric + p_bucket.spent, 'currency', p_bucket.currency,
-    'window_end', p_bucket.window_end, 'reservation_id', p_reservation
-  )
+-- Writes down the thresholds reached for the first time, so that each alerts once.
+-- A threshold is a part of a cap, so another cap has other thresholds.
+CREATE OR REPLACE FUNCTION alert_thresholds(
+  p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
+) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal (at, kind, reservation, bucket, detail, told)
+  SELECT p_now, 'alert', p_reservation, bucket.id, part.text || ' of ' || trim_scale(from_nanos(bucket.cap)), p_call
+  FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place)
+  JOIN bucket ON bucket.id = move.bucket
+  CROSS JOIN LATERAL unnest(bucket.alerts) WITH ORDINALITY AS part (text, place)
+  WHERE move.held + move.spent > 0 AND bucket.held::numeric + bucket.spent > 0
+    AND bucket.held::numeric + bucket.spent >= part.text::numeric * bucket.cap
+  ORDER BY move.place, part.place
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
--- The thresholds reached for the first time; each is written down, so that it alerts once.
--- A threshold is a part of a cap, so another cap has other thresholds.
-CREATE OR REPLACE FUNCTION threshold_alerts(
-  p_now timestamptz, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
-) RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE
-  alerts jsonb := '[]';
-  reached record;
-BEGIN
-  FOR reached IN
-    SELECT bucket AS counted, part.text FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket_id, held, spent, place)
-    JOIN bucket ON bucket.id = move.bucket_id
-    CROSS JOIN LATERAL unnest(bucket.alerts) WITH ORDINALITY AS part (text, place)
-    WHERE move.held + move.spent > 0 AND bucket.held::numeric + bucket.spent > 0
-      AND bucket.held::numeric + bucket.spent >= part.text::numeric * bucket.cap
-    ORDER BY move.place, part.place
-  LOOP
-    INSERT INTO journal (at, kind, reservation, bucket, detail)
-    VALUES (p_now, 'alert', p_reservation, (reached.counted).id,
-      reached.text || ' of ' || trim_scale(from_nanos((reached.counted).cap)))
-    ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING;
-    IF FOUND THEN
-      alerts := alerts || alert(reached.counted, 'threshold', reached.text, p_reservation);
-    END IF;
-  END LOOP;
-  RETURN alerts;
-END $$;
+-- Writes down that a bill is above what was reserved, once for each bucket and amount.
+CREATE OR REPLACE FUNCTION alert_overrun(
+  p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_billed numeric
+) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal (at, kind, reservation, bucket, detail, told)
+  SELECT p_now, 'alert', p_reservation, bucket, trim_scale(p_billed) || ' billed for ' || p_reservation, p_call
+  FROM unnest(p_buckets) AS bucket ORDER BY bucket
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
+$$;
 
--- The alerts of a bill above what was reserved, once for each bucket and amount.
-CREATE OR REPLACE FUNCTION overrun_alerts(p_now timestamptz, p_reservation text, p_buckets bigint[], p_billed numeric)
-RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE
-  alerts jsonb := '[]';
-  counted bucket;
-BEGIN
-  FOR counted IN SELECT * FROM bucket WHERE id = ANY (p_buckets) ORDER BY id LOOP
-    INSERT INTO journal (at, kind, reservation, bucket, detail)
-    VALUES (p_now, 'alert', p_reservation, counted.id,
-      trim_scale(p_billed) || ' billed for ' || p_reservation)
-    ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING;
-    IF FOUND THEN
-      alerts := alerts || alert(counted, 'overrun', NULL, p_reservation);
-    END IF;
-  END LOOP;
-  RETURN alerts;
-END $$;
-
--- The thresholds that a reservation brought about when it was made: what a repeated call is told again.
-CREATE OR REPLACE FUNCTION alerts_of(p_reservation text) RETURNS jsonb LANGUAGE sql AS $$
-  SELECT coalesce(jsonb_agg(alert(counted, 'threshold', split_part(detail, ' of ', 1), p_reservation) ORDER BY seq), '[]')
-  FROM journal JOIN bucket AS counted ON counted.id = journal.bucket
-  WHERE kind = 'alert' AND reservation = p_reservation AND detail LIKE '% of %'
+-- What a call set off. One that is repeated, since its answer was lost, is told once more.
+CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'kind', CASE WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END,
+    'threshold', CASE WHEN detail LIKE '% billed for %' THEN NULL ELSE split_part(detail, ' of ', 1) END,
+    'budget', budget, 'labels', labels, 'cap', cap, 'used', held::numeric + spent, 'currency', currency,
+    'window_end', window_end, 'reservation_id', reservation
+  ) ORDER BY seq), '[]')
+  FROM journal JOIN bucket ON bucket.id = journal.bucket WHERE told = p_call
 $$;
 
 -- Giving back.
@@ -265,9 +239,10 @@ CREATE OR REPLACE FUNCTION windows(p_claims jsonb, p_at timestamptz) RETURNS TAB
 $$;
 
 -- The bucket of each claim, made where it is needed for the first time; null where the claim falls away.
-CREATE OR REPLACE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz) RETURNS bigint[] LANGUAGE plpgsql AS $$
+-- Those that were made are told apart, so that they can be taken away again where nothing is counted in them.
+CREATE OR REPLACE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT made bigint[])
+LANGUAGE plpgsql AS $$
 DECLARE
-  ids bigint[];
   missing text;
   off text;
 BEGIN
@@ -280,16 +255,21 @@ BEGIN
     IF off IS NOT NULL THEN
       PERFORM refuse('clock', jsonb_build_object('budget', off, 'now', p_at));
     ELSIF missing IS NULL THEN
-      RETURN coalesce(ids, '{}');
+      ids := coalesce(ids, '{}');
+      RETURN;
     END IF;
-    INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
-    SELECT claim.budget, claim.definition, claim.labels, claim.window_start, claim.window_end,
-      budget.currency, budget.cap, budget.alerts
-    FROM windows(p_claims, p_at) AS claim
-    JOIN budget ON budget.name = claim.budget AND budget.definition = claim.definition
-    WHERE claim.window_start IS NOT NULL
-    ORDER BY budget.name, claim.labels COLLATE "C", claim.window_start
-    ON CONFLICT DO NOTHING;
+    WITH new AS (
+      INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
+      SELECT claim.budget, claim.definition, claim.labels, claim.window_start, claim.window_end,
+        budget.currency, budget.cap, budget.alerts
+      FROM windows(p_claims, p_at) AS claim
+      JOIN budget ON budget.name = claim.budget AND budget.definition = claim.definition
+      WHERE claim.window_start IS NOT NULL
+      ORDER BY budget.name, claim.labels COLLATE "C", claim.window_start
+      ON CONFLICT DO NOTHING
+      RETURNING id
+    )
+    SELECT array_agg(id) INTO made FROM new;
   END LOOP;
   PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
 END $$;

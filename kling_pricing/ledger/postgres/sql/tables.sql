@@ -102,9 +102,11 @@ CREATE TABLE journal (
   bucket bigint REFERENCES bucket (id),
   held_delta bigint NOT NULL DEFAULT 0,
   spent_delta bigint NOT NULL DEFAULT 0,
-  detail text
+  detail text,
+  told text COLLATE "C"                     -- of an alert: the call that set it off, so that a repeated one is told again
 );
 CREATE UNIQUE INDEX journal_alert ON journal (bucket, detail) WHERE kind = 'alert';
+CREATE INDEX journal_told ON journal (told) WHERE told IS NOT NULL;
 
 CREATE FUNCTION journal_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

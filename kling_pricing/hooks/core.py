@@ -1,0 +1,331 @@
+"""What every hook decides: pass, send, or refuse; and what an answer means for the money set aside.
+
+It knows no client: HTTP comes in and goes out as plain data, and each client's file only translates.
+A submission takes two steps, one before it is sent and one after; either may run in any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TypedDict, Unpack
+from urllib.parse import urljoin
+
+from kling_pricing.answers import read_answer
+from kling_pricing.async_guard import AsyncBudgetGuard
+from kling_pricing.endpoints import Endpoint
+from kling_pricing.errors import (
+    KlingPricingError,
+    LedgerUnavailableError,
+    ReservationNotFoundError,
+    ReservationStateError,
+    WireFormatError,
+)
+from kling_pricing.findings import shown
+from kling_pricing.guard import BudgetGuard
+from kling_pricing.hooks.again import sent_again
+from kling_pricing.hooks.bodies import Body, read_body
+from kling_pricing.hooks.identity import KEY_HEADER, Identity, Labels, identity
+from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, Ticket
+from kling_pricing.hooks.refusals import refusal
+from kling_pricing.hooks.routes import Routes, TaskEndpoint
+from kling_pricing.http_rules import HttpRules
+from kling_pricing.intake import format_at
+from kling_pricing.ledger.records import Ref, Reservation
+from kling_pricing.wire import wire_format as wire_format_named
+
+_log = logging.getLogger("kling_pricing.hooks")
+
+_MOST_ROUNDS = 3
+"""How often a job is admitted anew because another price came into force before it could be sent."""
+
+_MOST_UNRECORDED = 10_000
+"""So many answers that the ledger could not take are kept in memory to be noted later."""
+
+_SAME_REQUEST_ELSEWHERE = {307, 308}
+"""Redirects after which a client sends the same request to another place."""
+
+
+class Options(TypedDict, total=False):
+    """What every hook takes beside its guard.
+
+    Attributes:
+        project: whose requests go through it, where neither a scope nor `labels` says otherwise.
+        labels: what else budgets may match; or a function that tells it of a request, `project` and `key`
+            among it.
+        hosts: further hosts, with a port or without (`{"gw.example.com": "qingbo"}`), -> who bills there.
+        refusals: `raise` an error where the guard refuses (the default), or `respond` as the API would, with
+            402 for a budget and 400 for a request that is not valid or has no price.
+        key_header: the header in which callers name a job; by default `Idempotency-Key`.
+        send_reservation_id: whether to put the reservation's id into the field that the API keeps for names of
+            the caller's own, if it has one, so that a lost task can be looked up by it.
+    """
+
+    project: str | None
+    labels: Labels | None
+    hosts: Mapping[str, str]
+    refusals: Literal["raise", "respond"]
+    key_header: str
+    send_reservation_id: bool
+
+
+class Hook:
+    """Decides for one client.
+
+    Raises:
+        KlingPricingError: an option cannot be used.
+    """
+
+    def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
+        self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
+        if not isinstance(self._guard, BudgetGuard):
+            raise KlingPricingError(f"a hook needs a BudgetGuard, got {shown(guard)}")
+        unknown = options.keys() - Options.__annotations__.keys()
+        if unknown:
+            known = ", ".join(Options.__annotations__)
+            raise KlingPricingError(f"unknown option {min(unknown)!r}; a hook takes {known}")
+        if options.get("refusals", "raise") not in {"raise", "respond"}:
+            raise KlingPricingError(f"refusals must be 'raise' or 'respond', got {shown(options['refusals'])}")
+        self._options = options
+        self._key_header = options.get("key_header", KEY_HEADER)
+        self._book = self._guard.book
+        self._routes = Routes(self._book, options.get("hosts", {}))
+        self._unrecorded: deque[Callable[[], object]] = deque(maxlen=_MOST_UNRECORDED)
+
+    @property
+    def at_once(self) -> int:
+        """How many steps its ledger carries out at the same time; more wait for their turn."""
+        return self._guard.at_once
+
+    def route(self, method: str, url: str) -> Endpoint | TaskEndpoint | None:
+        """What a request is; None: nothing of ours, to be passed on untouched and unread."""
+        return self._routes.find(method.upper(), url)
+
+    # a submission
+
+    def submission(self, endpoint: Endpoint, request: Outgoing) -> Callable[[], Send | Answer]:
+        """The step before a submission is sent, to be run in any thread.
+
+        Whose it is is found out now, in the caller's own task or thread.
+        """
+        try:
+            whose = identity(
+                request, self._options.get("project"), self._options.get("labels"), self._key_header
+            )
+        except KlingPricingError as error:
+            return partial(self._refuse, error, self._rules(endpoint.wire_formats[0]))
+        return partial(self._prepare, endpoint, request, whose)
+
+    def answered(self, ticket: Ticket, response: Response, *, sent_once: bool = True) -> Answer | None:
+        """The step after a submission was answered.
+
+        Nothing that goes wrong with the ledger here is raised: the caller needs the provider's answer.
+
+        Args:
+            ticket: of the submission.
+            response: what the provider answered.
+            sent_once: whether the client surely sent it no more than once.
+
+        Returns:
+            What the caller is to be answered instead; None: what the provider did.
+
+        Raises:
+            KlingPricingError: the client is told to send it to a place that is not guarded.
+        """
+        rules = self._rules(ticket.wire_format)
+        if 200 <= response.status < 300:  # noqa: PLR2004 (what HTTP calls success)
+            self._note(ticket, partial(self._accepted, ticket, response.body), response.body)
+            return None
+        code = rules.error_code(_json_or_none(response.body))
+        reason = f"HTTP {response.status}" + (f" {code}" if code else "")
+        if rules.refuses(response.status, code) and sent_once and not ticket.sent_before:
+            self._note(ticket, partial(self._guard.refused, ticket.reservation_id, reason))
+        else:
+            self._note(ticket, partial(self._guard.mark_in_doubt, ticket.reservation_id, reason))
+        if response.status in _SAME_REQUEST_ELSEWHERE:
+            target = urljoin(ticket.url, response.headers.get("location", ""))
+            if self._routes.provider(target) is None:
+                error = KlingPricingError(
+                    "the provider redirects the submission to a host that is not guarded, so it was not "
+                    "followed; name that host in hosts, or post to it yourself"
+                )
+                return self._refuse(error, rules)
+        return None
+
+    def failed(self, ticket: Ticket, error: BaseException, *, connected: bool = True) -> None:
+        """The step after a submission had no answer: it is in doubt, unless no connection was ever made."""
+        if not connected and not ticket.sent_before:
+            record = partial(self._guard.refused, ticket.reservation_id, "no connection")
+        else:
+            record = partial(self._guard.mark_in_doubt, ticket.reservation_id, "no answer")
+        _log.debug("no answer to reservation %s: %r", ticket.reservation_id, type(error))
+        self._note(ticket, record)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Gives back what was set aside for a submission that was certainly not sent after all."""
+        if not ticket.sent_before:
+            self._note(ticket, partial(self._guard.refused, ticket.reservation_id, "not sent"))
+
+    # a question about a task
+
+    def told(self, endpoint: TaskEndpoint, response: Response) -> None:
+        """Takes in what the provider said of a task, if it is one of ours; never raises.
+
+        Other people's tasks at the same host are nothing that the ledger needs to know.
+        """
+        if response.status != 200:  # noqa: PLR2004 (what is said of a task comes with this alone)
+            return
+        try:
+            self._catch_up()
+            body = read_answer(response.body)
+            found = self._reservation(endpoint, body)
+            if found is not None:
+                self._guard.observe(body, provider=found.provider, reservation=found)
+        except KlingPricingError as error:
+            _log.warning("what %s said of a task was not noted: %s", endpoint.provider, error)
+        except Exception:  # noqa: BLE001 (the caller needs the answer, whatever went wrong)
+            _log.exception("what %s said of a task was not noted", endpoint.provider)
+
+    def _reservation(self, endpoint: TaskEndpoint, body: Mapping[str, Any]) -> Reservation | None:
+        """Whose task was asked for: by the provider's name for it, or by the reservation's id."""
+        formats = self._book.formats.get(endpoint.provider, ())
+        told = [task_id for name in formats if (task_id := wire_format_named(name).read_task(body).task_id)]
+        names: list[Ref] = [(endpoint.provider, each) for each in (endpoint.task_id, *told[:1])]
+        for ref in (*names, endpoint.task_id):
+            with suppress(ReservationNotFoundError):
+                return self._guard.reservation(ref)
+        return None
+
+    # inside
+
+    def _prepare(self, endpoint: Endpoint, request: Outgoing, whose: Identity) -> Send | Answer:
+        rules = self._rules(endpoint.wire_formats[0])
+        try:
+            self._catch_up()
+            body = read_body(request.body, request.headers.get("content-type", ""))
+            name, _ = format_at(endpoint, body.payload, self._book, endpoint.provider)
+            rules = self._rules(name)
+            if body.form_type is not None and not rules.forms:
+                raise WireFormatError(f"{name} is not known to take forms; send JSON", wire_format=name)
+            ticket, payload = self._admit(endpoint, request, whose, body.payload, name)
+        except KlingPricingError as error:
+            return self._refuse(error, rules)
+        try:
+            return self._send(ticket, request, body, payload, rules)
+        except BaseException:
+            self.withdraw(ticket)
+            raise
+
+    def _admit(
+        self, endpoint: Endpoint, request: Outgoing, whose: Identity, payload: Mapping[str, Any], name: str
+    ) -> tuple[Ticket, Mapping[str, Any]]:
+        """The reservation of a submission, dispatched, and what to send for it."""
+        for _ in range(_MOST_ROUNDS):
+            try:
+                admission = self._guard.admit(
+                    payload,
+                    project=whose.project,
+                    key=whose.key,
+                    labels=whose.labels,
+                    provider=endpoint.provider,
+                    wire_format=name,
+                    url=request.url,
+                )
+                dispatched = self._guard.dispatch(admission)
+            except ReservationStateError as error:
+                refused = error
+                if error.state != "released":
+                    found, same = sent_again(self._guard, error, payload, self._rules(name).idempotency)
+                    return _ticket(found, request, sent_before=True), same
+            else:
+                return _ticket(admission.reservation, request, sent_before=False), dispatched
+        raise refused
+
+    def _send(
+        self, ticket: Ticket, request: Outgoing, body: Body, payload: Mapping[str, Any], rules: HttpRules
+    ) -> Send:
+        own_id = rules.own_id_field if self._options.get("send_reservation_id") else None
+        if own_id is not None and payload.get(own_id) is None:
+            payload = {**payload, own_id: ticket.reservation_id}
+        headers = {}
+        if rules.idempotency is not None and not request.headers.get(rules.idempotency.header.lower()):
+            headers[rules.idempotency.header] = ticket.reservation_id
+        return Send(body.written(payload), headers, ticket)
+
+    def _accepted(self, ticket: Ticket, body: bytes) -> None:
+        try:
+            self._guard.observe(
+                body,
+                provider=ticket.provider,
+                reservation=ticket.reservation_id,
+                wire_format=ticket.wire_format,
+            )
+        except WireFormatError as error:
+            _log.warning("reservation %s was answered, but: %s", ticket.reservation_id, error)
+            self._guard.mark_in_doubt(ticket.reservation_id, "answered without a task")
+
+    def _note(self, ticket: Ticket, record: Callable[[], object], body: bytes = b"") -> None:
+        """Records what became of a submission; never raises, because the caller needs the provider's answer."""
+        try:
+            record()
+        except LedgerUnavailableError as error:
+            self._unrecorded.append(record)
+            _log.error(
+                "what became of reservation %s could not be noted%s: %s; "
+                "it is tried again with this hook's next request",
+                ticket.reservation_id,
+                _task_in_words(ticket, body),
+                error,
+            )
+        except Exception:  # noqa: BLE001 (the caller needs the provider's answer, whatever went wrong)
+            _log.exception(
+                "what became of reservation %s could not be noted%s",
+                ticket.reservation_id,
+                _task_in_words(ticket, body),
+            )
+
+    def _catch_up(self) -> None:
+        """Notes what could not be noted before."""
+        while self._unrecorded:
+            try:
+                record = self._unrecorded.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                record()
+            except LedgerUnavailableError:
+                self._unrecorded.appendleft(record)
+                return
+            except KlingPricingError as error:
+                _log.warning("an answer that came while the ledger was away does not fit any more: %s", error)
+
+    def _rules(self, wire_format: str) -> HttpRules:
+        return self._book.matrices[wire_format].http
+
+    def _refuse(self, error: KlingPricingError, rules: HttpRules) -> Answer:
+        if self._options.get("refusals", "raise") == "raise":
+            raise error
+        return refusal(error, rules)
+
+
+def _ticket(reservation: Reservation, request: Outgoing, *, sent_before: bool) -> Ticket:
+    return Ticket(reservation.id, reservation.provider, reservation.wire_format, request.url, sent_before)
+
+
+def _json_or_none(body: bytes) -> Any:
+    try:
+        return read_answer(body)
+    except KlingPricingError:
+        return None
+
+
+def _task_in_words(ticket: Ticket, body: bytes) -> str:
+    """The task of an answer for a message, with the command that notes it by hand; empty: it names none."""
+    try:
+        task_id = wire_format_named(ticket.wire_format).read_task(read_answer(body)).task_id
+    except KlingPricingError:
+        return ""
+    return f" (`kling-pricing bind {ticket.reservation_id} {task_id}`)" if task_id else ""

@@ -1,0 +1,105 @@
+"""Signed callbacks: verified by the Standard Webhooks scheme, taken in once, and observed.
+
+Of callbacks that nobody signs, anybody who knows the URL can send one: take them as a hint to ask the provider
+(see `kling_pricing.hooks.recovery`), not as its word.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from standardwebhooks import Webhook
+
+from kling_pricing.async_guard import AsyncBudgetGuard
+from kling_pricing.errors import KlingPricingError, WebhookError
+from kling_pricing.guard import BudgetGuard
+from kling_pricing.ledger.records import Reservation
+
+_REMEMBERED_S = 11 * 60
+"""For longer than that no signature holds: five minutes before and five after its timestamp."""
+
+_MOST_REMEMBERED = 100_000
+
+
+class Webhooks:
+    """Takes in the signed callbacks of one provider; safe to share between threads.
+
+    Which callbacks were taken in is remembered for as long as their signatures hold, by this object: where
+    several processes receive them, one can be repeated to another, and changes nothing there, because observing
+    what was observed before changes nothing.
+
+    Args:
+        guard: observes them.
+        secret: that they are signed with, or several while it is being changed.
+        provider: who sends them.
+        wire_format: of the bodies; by default that of the task's reservation.
+
+    Raises:
+        KlingPricingError: a secret cannot be used.
+    """
+
+    def __init__(
+        self,
+        guard: BudgetGuard | AsyncBudgetGuard,
+        secret: str | Sequence[str],
+        *,
+        provider: str,
+        wire_format: str | None = None,
+    ) -> None:
+        self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
+        self._provider = provider
+        self._wire_format = wire_format
+        try:
+            self._keys = [Webhook(each) for each in ([secret] if isinstance(secret, str) else secret)]
+        except Exception:  # noqa: BLE001 (the library raises whatever its parts do)
+            raise KlingPricingError("the webhook's secret must be base64, as the provider shows it") from None
+        if not self._keys:
+            raise KlingPricingError("give the webhook's secret")
+        self._taken: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def receive(self, body: bytes, headers: Mapping[str, str]) -> Reservation | None:
+        """Verifies a callback and observes what it says.
+
+        Args:
+            body: as it came, byte for byte.
+            headers: of the request.
+
+        Returns:
+            The reservation as it now stands; None: nobody knows yet whose task it is, and it is remembered.
+
+        Raises:
+            WebhookError: the signature is wrong, it is too old, or it was taken in before.
+            LedgerError: it could not be noted; answer 5xx, so that it is sent again.
+            WireFormatError: it says nothing of a task.
+        """
+        message_id = self._verified(body, {name.lower(): value for name, value in headers.items()})
+        with self._lock:
+            now = time.monotonic_ns() // 10**9
+            while self._taken and (
+                len(self._taken) >= _MOST_REMEMBERED or next(iter(self._taken.values())) < now - _REMEMBERED_S
+            ):
+                self._taken.popitem(last=False)
+            if message_id in self._taken:
+                raise WebhookError("this callback was taken in before", status=200)
+            self._taken[message_id] = now
+        try:
+            return self._guard.observe(body, provider=self._provider, wire_format=self._wire_format)
+        except BaseException:
+            with self._lock:
+                self._taken.pop(message_id, None)
+            raise
+
+    def _verified(self, body: bytes, headers: dict[str, str]) -> str:
+        why = "it has no signature"
+        for key in self._keys:
+            try:
+                key.verify(body, headers, json_parse=False)
+            except Exception as error:  # noqa: BLE001 (a malformed header makes the library raise anything)
+                why = str(error)
+            else:
+                return headers["webhook-id"]
+        raise WebhookError(f"the callback's signature does not hold: {why}", status=401)

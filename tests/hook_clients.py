@@ -1,0 +1,179 @@
+"""Every HTTP client that there is a hook for, behind one face: one scenario runs through all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import aiohttp
+import httpx
+import httpx2
+import requests
+from requests.adapters import HTTPAdapter
+
+from kling_pricing import BudgetGuard
+from kling_pricing.hooks.aiohttp import GuardMiddleware
+from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
+from kling_pricing.hooks.requests import GuardedAdapter
+
+LONG_S = 10
+
+
+class Reply(NamedTuple):
+    """What a client gives to its caller."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
+
+
+class Client(Protocol):
+    """A client, guarded or not."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = LONG_S,
+    ) -> Reply:
+        """Sends a request; raises what the client raises."""
+
+    def close(self) -> None:
+        """Closes the client."""
+
+
+class _Httpx:
+    def __init__(self, library: Any, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
+        inner = library.HTTPTransport()
+        self._client = library.Client(
+            transport=inner if guard is None else GuardedTransport(inner, guard, **options)
+        )
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = LONG_S,
+    ) -> Reply:
+        reply = self._client.request(method, url, content=body, headers=headers, timeout=timeout_s)
+        return Reply(reply.status_code, dict(reply.headers), reply.content)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Awaited:
+    """A client that awaits, in a loop of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.Runner()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = LONG_S,
+    ) -> Reply:
+        return self._loop.run(self.asend(method, url, body, headers, timeout_s))
+
+    async def asend(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> Reply:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._loop.run(self.aclose())
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._loop.run(work)
+
+
+class _AsyncHttpx(_Awaited):
+    def __init__(self, library: Any, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        inner = library.AsyncHTTPTransport()
+        self.client = library.AsyncClient(
+            transport=inner if guard is None else AsyncGuardedTransport(inner, guard, **options)
+        )
+
+    async def asend(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> Reply:
+        reply = await self.client.request(method, url, content=body, headers=headers, timeout=timeout_s)
+        return Reply(reply.status_code, dict(reply.headers), reply.content)
+
+    async def aclose(self) -> None:
+        await self.client.aclose()
+
+
+class _Requests:
+    def __init__(self, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
+        self.session = requests.Session()
+        self.session.trust_env = False
+        if guard is not None:
+            self.session.mount("http://", GuardedAdapter(HTTPAdapter(), guard, **options))
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = LONG_S,
+    ) -> Reply:
+        reply = self.session.request(method, url, data=body, headers=headers, timeout=timeout_s)
+        return Reply(reply.status_code, dict(reply.headers), reply.content)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class _Aiohttp(_Awaited):
+    def __init__(self, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.client = self._loop.run(self._opened(guard, options))
+
+    async def _opened(self, guard: BudgetGuard | None, options: Mapping[str, Any]) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(middlewares=[] if guard is None else [GuardMiddleware(guard, **options)])
+
+    async def asend(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> Reply:
+        limit = aiohttp.ClientTimeout(total=timeout_s)
+        async with self.client.request(method, url, data=body, headers=headers, timeout=limit) as reply:
+            return Reply(reply.status, dict(reply.headers), await reply.read())
+
+    async def aclose(self) -> None:
+        await self.client.close()
+
+
+CLIENTS: Mapping[str, Callable[..., Client]] = {
+    "httpx": lambda guard=None, **options: _Httpx(httpx, guard, options),
+    "httpx-async": lambda guard=None, **options: _AsyncHttpx(httpx, guard, options),
+    "httpx2": lambda guard=None, **options: _Httpx(httpx2, guard, options),
+    "httpx2-async": lambda guard=None, **options: _AsyncHttpx(httpx2, guard, options),
+    "requests": lambda guard=None, **options: _Requests(guard, options),
+    "aiohttp": lambda guard=None, **options: _Aiohttp(guard, options),
+}
+"""Name -> makes a client, of a guard and the hook's options; without a guard it is an ordinary one."""

@@ -1,0 +1,87 @@
+"""Creates and polls videos with the unmodified OpenAI SDK through a guarded client; prints what its caller saw.
+
+Run as a program, so that either version of the SDK can be the one that is found::
+
+    python openai_session.py GATEWAY_URL LEDGER_URL [--async]
+"""
+
+import asyncio
+import json
+import sys
+import warnings
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+from kling_pricing import BudgetGuard, spending
+from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
+
+http = import_module("httpx" if openai.__version__.startswith("2.") else "httpx2")
+MODEL: Any = "Kling-2.5"
+SIZE: Any = "1920x1080"
+
+
+def options(url: str) -> dict[str, Any]:
+    """What the hook is told."""
+    return {"hosts": {urlsplit(url).netloc: "tencent-vod"}, "project": "trailer", "refusals": "respond"}
+
+
+async def outcome(call: Any) -> str:
+    """What a call brought its caller, in a word or two."""
+    try:
+        found = call()
+        video = await found if hasattr(found, "__await__") else found
+    except openai.APIStatusError as error:
+        return f"{type(error).__name__} {error.status_code} {error.code or ''}".strip()
+    except openai.APIConnectionError as error:
+        return type(error).__name__
+    return f"{video.id} {video.status}"
+
+
+async def session(client: Any) -> list[str]:
+    """Accepted, polled, not valid, capped, refused; one whose answer is lost, and two that are throttled."""
+    wanted: dict[str, Any] = {"model": MODEL, "prompt": "a paper boat", "seconds": "10", "size": SIZE}
+    seen = [await outcome(lambda: client.videos.create(**wanted))]
+    task_id = seen[0].split()[0]
+    seen.append(await outcome(lambda: client.videos.retrieve(task_id)))
+    seen.append(await outcome(lambda: client.videos.create(**{**wanted, "model": "Kling-9"})))
+    seen.append(await outcome(lambda: client.videos.create(**wanted)))
+    seen.append(await outcome(lambda: client.videos.create(**wanted)))
+    with spending(project="lost"):
+        seen.append(await outcome(lambda: client.videos.create(**wanted)))
+    with spending(project="throttled"):
+        seen.append(await outcome(lambda: client.videos.create(**wanted)))
+        picture = ("a.png", b"\x89PNG\r\n\x00--b", "image/png")
+        seen.append(await outcome(lambda: client.videos.create(**wanted, input_reference=picture)))
+    return seen
+
+
+def main(url: str, ledger: str, *modes: str) -> None:
+    """Runs a session, sync or async."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of its videos
+    guard = BudgetGuard(ledger)
+    common: dict[str, Any] = {"base_url": f"{url}/v1", "api_key": "x", "max_retries": 2}
+
+    async def run() -> list[str]:
+        client: Any
+        if "--async" in modes:
+            awaited = AsyncGuardedTransport(http.AsyncHTTPTransport(), guard, **options(url))
+            client = openai.AsyncOpenAI(http_client=http.AsyncClient(transport=awaited), **common)
+            seen = await session(client)
+            await client.close()
+            return seen
+        transport = GuardedTransport(http.HTTPTransport(), guard, **options(url))
+        client = openai.OpenAI(http_client=http.Client(transport=transport), **common)
+        seen = await session(client)
+        client.close()
+        return seen
+
+    seen = asyncio.run(run())
+    guard.close()
+    sys.stdout.write(json.dumps({"version": openai.__version__, "seen": seen}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

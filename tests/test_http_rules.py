@@ -1,0 +1,106 @@
+"""What an API does over HTTP is data, and is read as strictly as the rest."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kling_pricing import PriceBook, TableError, load_price_book
+from kling_pricing.http_rules import HttpRules
+from tests.conftest import bundled
+
+TASKS = {"tasks", "tasks_extra", "tasks_v2"}
+
+
+def test_every_wire_format_says_what_refuses_for_certain(book: PriceBook) -> None:
+    """Most 4xx; not 408 and 409; one 500, by its code, in the task system; never a success or another 5xx."""
+    for name, matrix in book.matrices.items():
+        refusing = {status for status in range(200, 600) if matrix.http.refuses(status, None)}
+        assert refusing == {307, 308, *range(400, 500)} - {408, 409}, name
+        assert matrix.http.refuses(500, "price_not_configured") is (name in TASKS)
+        assert not matrix.http.refuses(500, "internal")
+        assert all(each.source for each in matrix.http.refused)
+
+
+def test_only_the_task_system_takes_a_key(book: PriceBook) -> None:
+    """For a day; elsewhere nothing is sent twice."""
+    taken = {name: matrix.http.idempotency for name, matrix in book.matrices.items()}
+    assert {name for name, key in taken.items() if key} == TASKS
+    assert {(key.header, key.hours) for key in taken.values() if key} == {("Idempotency-Key", 24)}
+
+
+def test_each_api_can_be_asked_for_a_task(book: PriceBook) -> None:
+    """Where its payloads are posted, with the task's id behind."""
+    for matrix in book.matrices.values():
+        assert matrix.submissions
+        for each in matrix.submissions:
+            assert each.status == f"{each.path}/{{task_id}}"
+            assert each.cancel == (f"{each.status}/cancel" if matrix.wire_format in TASKS else None)
+
+
+def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
+    """And where it has a code, it is read from there."""
+    shapes = {
+        name: matrix.http.error_body(402, "budget_exceeded", "no") for name, matrix in book.matrices.items()
+    }
+    plain = {"error": {"message": "no", "code": "budget_exceeded"}}
+    assert shapes == {
+        **dict.fromkeys(("tasks", "tasks_extra", "tasks_v2", "video_generations"), plain),
+        "openai_videos": {
+            "error": {
+                "message": "no",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "budget_exceeded",
+            }
+        },
+        "kling": {"code": 402, "message": "no", "request_id": None},
+    }
+    assert book.matrices["tasks"].http.error_code({"error": {"code": "x"}}) == "x"
+    for body in (None, {}, {"error": "x"}, {"error": {"code": 7}}):
+        assert book.matrices["tasks"].http.error_code(body) is None
+    assert book.matrices["kling"].http.error_code({"code": 1102}) is None
+
+
+def test_an_api_of_which_nothing_is_said_refuses_nothing_for_certain() -> None:
+    """A matrix of one's own that leaves it out is on the safe side."""
+    rules = HttpRules()
+    assert not any(rules.refuses(status, None) for status in range(100, 600))
+    assert (rules.idempotency, rules.own_id_field, rules.forms) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("http", "key_path", "problem"),
+    [
+        (
+            "{idempotency: {header: Idempotency-Key, hours: 0, source: x}}",
+            "idempotency.hours",
+            "greater than 0",
+        ),
+        ("{idempotency: {header: 'a b', hours: 1, source: x}}", "idempotency.header", "match pattern"),
+        ("{idempotency: {header: A, hours: 1}}", "idempotency.source", "required"),
+        ("{own_id: {field: external_id, source: x}}", "own_id.field", "'external_id' is unknown"),
+        (
+            "{refused: [{status: {min: 500, max: 400}, source: x}]}",
+            "refused[0].status",
+            "nothing could meet it",
+        ),
+        ("{refused: [{status: [], source: x}]}", "refused[0].status", "allows nothing"),
+        ("{refused: [{status: 400, but: [1], source: x}]}", "refused[0].but", "unknown key"),
+        ("{error: {message: no}}", "error", "with '{message}' somewhere in it"),
+        ("{error: {message: '{message}', why: '{reason}'}}", "error", "why: '{reason}' is none of {code}"),
+        ("{error: {message: '{message}', list: [1]}}", "error", "list must be a map, text, a whole number"),
+        ("{errors: {}}", "errors", "did you mean 'error'?"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error_with_its_place(
+    folder: Callable[..., Path], http: str, key_path: str, problem: str
+) -> None:
+    """As everywhere in these files."""
+    text = bundled("capabilities", "video_generations.yaml").read_text(encoding="utf-8")
+    before, _, after = text.partition("\nhttp:")
+    changed = f"{before}\nhttp: {http}\n\nrequired:{after.partition('required:')[2]}"
+    with pytest.raises(TableError) as caught:
+        load_price_book(folder({"capabilities/video_generations.yaml": changed}))
+    assert caught.value.key_path == f"http.{key_path}"
+    assert problem in caught.value.problem
