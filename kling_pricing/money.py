@@ -8,7 +8,7 @@ Floats are refused everywhere: a float is already rounded when it arrives.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import (
     ROUND_CEILING,
     ROUND_DOWN,
@@ -79,6 +79,15 @@ subtract: Callable[[Decimal, Decimal], Decimal] = _EXACT.subtract
 
 divide: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.divide
 """The exact quotient; raises `decimal.Inexact` rather than round."""
+
+
+def sum_of(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum; raises `decimal.Inexact` rather than round."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = add(total, amount)
+    return total
+
 
 _ROUNDINGS = {"truncate": ROUND_DOWN, "nearest": ROUND_HALF_UP, "ceil": ROUND_CEILING}
 

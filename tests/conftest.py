@@ -1,11 +1,12 @@
 """What several tests share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
@@ -16,6 +17,9 @@ import kling_pricing
 from kling_pricing import PriceBook, load_price_book
 from kling_pricing.ledger.postgres.schema import prepare
 from tests.servers import execute, folder_for_servers, running
+
+if TYPE_CHECKING:
+    from tests.studio import Month
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
 settings.load_profile("any machine")
@@ -95,6 +99,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """For how many seconds to kill processes in the middle of their work."""
     parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
+    parser.addoption(
+        "--focus-validator",
+        action="store_true",
+        help="have the official validator of FOCUS look at what is written; CI always does",
+    )
 
 
 class Clock:
@@ -216,3 +225,22 @@ def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
     """A payload of wire format `tasks`; a field that is None is left out."""
     payload = {"model": model, "prompt": "a paper boat in the rain", **fields}
     return {name: value for name, value in payload.items() if value is not None}
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> "Month":
+    """A month of a studio with a line of every kind, for those who only read it."""
+    from tests.studio import month  # noqa: PLC0415 (it needs this module)
+
+    return month(tmp_path_factory.mktemp("studio"), book, 60)
+
+
+def program(name: str) -> str:
+    """Where a program of the machine is; a test that needs it is skipped where it is not, and fails in CI."""
+    found = shutil.which(name)
+    if found is None:
+        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc)"
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI nothing is skipped: {reason}")
+        pytest.skip(reason)
+    return found

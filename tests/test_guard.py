@@ -29,6 +29,7 @@ from kling_pricing import (
     WireFormatError,
     load_price_book,
 )
+from kling_pricing.ledger import connect
 from tests.conftest import Clock, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
@@ -1170,3 +1171,41 @@ def test_the_journal_tells_the_whole_story(open_guard: OpenGuard) -> None:
         ("settle", -COST, Decimal("0.7"), "response"),
     ]
     assert {entry.reservation_id for entry in guard.journal()[1:]} == {found.id}
+
+
+def test_the_history_of_a_bucket_makes_its_balance(open_guard: OpenGuard, ledger: str, clock: Clock) -> None:
+    """Windows that touch a period are there, each with its own entries, which add up to its balance."""
+    first_day = clock.now
+    guard = open_guard(
+        Budget(name="daily", cap=Decimal(10), currency="USD", window="day"),
+        Budget(name="each", match={"user": "*"}, cap=Decimal(10), currency="USD"),
+    )
+    first = bound(guard)
+    clock.pass_by(days=1)
+    guard.settle(first, "0.7")
+    guard.release(guard.admit(CLIP, project="trailer", labels={"user": "li"}))
+    guard.admit(CLIP, project="trailer", labels={"user": "wang"})
+    store = connect(ledger, clock=clock)
+    histories = store.bucket_histories(first_day, first_day + timedelta(days=2))
+    assert [
+        (each.bucket.budget, dict(each.bucket.labels), each.bucket.window_start.day) for each in histories
+    ] == [
+        ("daily", {}, 21),
+        ("daily", {}, 22),
+        ("each", {"user": "li"}, 1),
+        ("each", {"user": "wang"}, 1),
+    ]
+    assert [[(entry.kind, entry.held, entry.spent) for entry in each.entries] for each in histories] == [
+        [("reserve", COST, 0), ("settle", -COST, Decimal("0.7"))],
+        [("reserve", COST, 0), ("release", -COST, 0), ("reserve", COST, 0)],
+        [("reserve", COST, 0), ("release", -COST, 0)],
+        [("reserve", COST, 0)],
+    ]
+    for each in histories:
+        bucket = each.bucket
+        assert sum(entry.held for entry in each.entries) == bucket.held
+        assert sum(entry.spent for entry in each.entries) == bucket.spent
+    assert [
+        each.bucket.window_start.day
+        for each in store.bucket_histories(first_day + timedelta(days=1), first_day + timedelta(days=2))
+    ] == [22, 1, 1]

@@ -10,6 +10,7 @@ from kling_pricing.cli.compare import compare_command
 from kling_pricing.cli.in_doubt import in_doubt_command
 from kling_pricing.cli.ledger import ledger
 from kling_pricing.cli.reconcile import reconcile_command
+from kling_pricing.cli.report import report_command
 from kling_pricing.cli.requests import check_command, quote_command
 from kling_pricing.cli.spending import (
     admit_command,
@@ -44,6 +45,7 @@ def app() -> None:
     kling-pricing in-doubt                      what may be running, and nobody knows; --poll asks
     kling-pricing ledger init postgresql://...  make a ledger for many machines
     kling-pricing reconcile --statement FILE    was every clip billed right, and if not, why
+    kling-pricing report --month 2026-11        what was spent, with a page, sheets and files
 
     Exit codes: 0 done; 1 refused or invalid; 2 bad usage or unreadable input.
     """
@@ -67,5 +69,6 @@ for command in (
     record_command,
     history_command,
     verify_command,
+    report_command,
 ):
     app.add_command(command)

@@ -20,6 +20,7 @@ from kling_pricing.ledger.records import (
     Alert,
     Basis,
     Bucket,
+    BucketHistory,
     Candidate,
     Change,
     Claim,
@@ -171,6 +172,9 @@ class Ledger(Protocol):
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """Every bucket whose window an instant lies in, with its budget's definition."""
+
+    def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """Every bucket whose window lies at least partly in a period, with what moved it; all of one moment."""
 
     def journal(self) -> list[Entry]:
         """Every entry, the oldest first."""

@@ -401,5 +401,19 @@ class Entry(NamedTuple):
     detail: str | None
 
 
+class BucketHistory(NamedTuple):
+    """A bucket, and what made its balance what it is.
+
+    Attributes:
+        bucket: as it now stands.
+        definition: of its budget: what makes two budgets of one name count the same.
+        entries: every entry of the journal that moved its balance, the oldest first.
+    """
+
+    bucket: Bucket
+    definition: str
+    entries: tuple[Entry, ...]
+
+
 Ref: TypeAlias = str | tuple[str, str]
 """Which reservation: its id, or the provider and its task id."""

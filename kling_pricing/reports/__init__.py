@@ -1,1 +1,126 @@
-"""Reports: what a reconciliation or a ledger's spend looks like on paper; one output format in each file."""
+"""Reports: what a reconciliation or a ledger's spend looks like on paper; one output format in each file.
+
+A report is a document first (`document`), made from a reconciliation (`reconciliation`) or from a ledger alone
+(`spend`); then each format prints that same document.
+The same input gives the same bytes: nothing here asks what time it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from kling_pricing.price_table import PriceBook
+from kling_pricing.reconcile.records import Reconciled
+from kling_pricing.reports import disputes, focus, reconciliation, spend, spend_document
+from kling_pricing.reports.manifest import Manifest
+from kling_pricing.reports.spend import Spend, read_spend
+from kling_pricing.reports.writing import FORMATS, SPEND_FORMATS, Format, OnFormat, checked, write_all
+from kling_pricing.tables import default_price_book
+
+__all__ = [
+    "FORMATS",
+    "SPEND_FORMATS",
+    "Format",
+    "Manifest",
+    "Spend",
+    "read_spend",
+    "write_reports",
+    "write_spend",
+]
+
+
+def write_reports(
+    reconciled: Reconciled,
+    out_dir: str | os.PathLike[str],
+    *,
+    formats: Iterable[Format] = FORMATS,
+    book: PriceBook | None = None,
+    billing_account: str | None = None,
+    on_format: OnFormat | None = None,
+) -> Manifest:
+    """Writes the reports of a reconciliation into a folder, all of them or none.
+
+    Args:
+        reconciled: what was found.
+        out_dir: the folder; made if it is not there. Files of an earlier report in it are replaced.
+        formats: which to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `disputes`, `focus`.
+        book: the price tables that the tasks were quoted by, for the published prices in FOCUS; by default the
+            bundled ones and those of `KLING_PRICING_TABLES`.
+        billing_account: the provider's name for your account, for FOCUS; by default the provider's own name.
+        on_format: told the name of each format before it is written.
+
+    Returns:
+        The files with their SHA-256, as `manifest.json` lists them.
+
+    Raises:
+        KlingPricingError: the totals do not tie out, a format is not known or not installed, or the folder
+            cannot be written; the folder is as it was.
+    """
+    wanted = checked(formats, FORMATS)
+    document = reconciliation.document(reconciled)
+    return write_all(
+        out_dir,
+        wanted,
+        document,
+        sources=reconciled.statements,
+        others={
+            "disputes": partial(disputes.write, reconciled),
+            "focus": _focus(
+                partial(reconciliation.charges, reconciled),
+                focus.Period(reconciled.since, reconciled.until),
+                book,
+                billing_account,
+            ),
+        },
+        on_format=on_format,
+    )
+
+
+def write_spend(
+    spent: Spend,
+    out_dir: str | os.PathLike[str],
+    *,
+    formats: Iterable[Format] = SPEND_FORMATS,
+    book: PriceBook | None = None,
+    billing_account: str | None = None,
+    on_format: OnFormat | None = None,
+) -> Manifest:
+    """Writes a spend statement, from the ledger alone, into a folder: all of its files or none.
+
+    Args:
+        spent: what `read_spend` found.
+        out_dir: as for `write_reports`.
+        formats: which to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `focus`.
+        book: as for `write_reports`.
+        billing_account: as for `write_reports`.
+        on_format: as for `write_reports`.
+
+    Raises:
+        KlingPricingError: as for `write_reports`.
+    """
+    wanted = checked(formats, SPEND_FORMATS)
+    return write_all(
+        out_dir,
+        wanted,
+        spend_document.document(spent),
+        sources={},
+        others={
+            "focus": _focus(
+                partial(spend.charges, spent), focus.Period(spent.since, spent.until), book, billing_account
+            )
+        },
+        on_format=on_format,
+    )
+
+
+def _focus(
+    charges: Callable[[], Iterable[focus.Charge]],
+    period: focus.Period,
+    book: PriceBook | None,
+    billing_account: str | None,
+) -> Callable[[Path], None]:
+    """What writes FOCUS; the price tables are read when it does."""
+    return lambda folder: focus.write(charges, period, book or default_price_book(), billing_account, folder)

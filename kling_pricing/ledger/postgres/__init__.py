@@ -20,6 +20,7 @@ from kling_pricing.ledger.records import (
     Alert,
     Basis,
     Bucket,
+    BucketHistory,
     Candidate,
     Change,
     Claim,
@@ -167,6 +168,10 @@ class PostgresLedger:
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
         return [values.bucket(row) for row in self._server.rows("buckets", at)]
+
+    def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """See `Ledger.bucket_histories`."""
+        return [values.history(row) for row in self._server.rows("bucket_histories", since, until)]
 
     def journal(self) -> list[Entry]:
         """See `Ledger.journal`."""

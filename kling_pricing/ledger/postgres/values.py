@@ -11,6 +11,7 @@ from typing import Any
 from kling_pricing.ledger.records import (
     Alert,
     Bucket,
+    BucketHistory,
     Candidate,
     Change,
     Claim,
@@ -184,6 +185,13 @@ def bucket(kept: Mapping[str, Any]) -> tuple[str, Bucket]:
             _instant(kept["window_end"]),
         ),
     )
+
+
+def history(kept: Mapping[str, Any]) -> BucketHistory:
+    """A bucket, with the entries that moved it."""
+    definition, shown = bucket(kept)
+    of_bucket = {name: kept[name] for name in ("budget", "labels", "currency")}
+    return BucketHistory(shown, definition, tuple(entry(each | of_bucket) for each in kept["entries"]))
 
 
 def entry(kept: Mapping[str, Any]) -> Entry:

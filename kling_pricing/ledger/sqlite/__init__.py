@@ -15,6 +15,7 @@ from kling_pricing.ledger.records import (
     Alert,
     Basis,
     Bucket,
+    BucketHistory,
     Candidate,
     Change,
     Claim,
@@ -29,10 +30,10 @@ from kling_pricing.ledger.records import (
     Reserved,
     Revision,
 )
-from kling_pricing.ledger.sqlite import balances, reservations, revisions, sent, transitions
+from kling_pricing.ledger.sqlite import balances, reading, reservations, revisions, sent, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.file import SQLiteFile
-from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, text, written
+from kling_pricing.ledger.sqlite.values import decimal, instant, text, written
 from kling_pricing.money import from_nanos, plain
 
 
@@ -301,51 +302,17 @@ class SQLiteLedger:
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
         with self._file.reading() as db:
-            rows = db.execute(
-                "SELECT definition, budget, labels, cap, held, spent, currency, window_start, window_end"
-                " FROM bucket WHERE window_start <= ?1 AND ?1 < window_end ORDER BY budget, labels",
-                (written(at),),
-            ).fetchall()
-        return [
-            (
-                definition,
-                Bucket(
-                    budget,
-                    object_of(labels),
-                    from_nanos(cap),
-                    from_nanos(held),
-                    from_nanos(spent),
-                    from_nanos(cap - held - spent),
-                    currency,
-                    instant(start),
-                    instant(end),
-                ),
-            )
-            for definition, budget, labels, cap, held, spent, currency, start, end in rows
-        ]
+            return reading.buckets(db, at)
+
+    def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """See `Ledger.bucket_histories`."""
+        with self._file.reading_alone() as db:
+            return reading.bucket_histories(db, since, until)
 
     def journal(self) -> list[Entry]:
         """See `Ledger.journal`."""
         with self._file.reading() as db:
-            rows = db.execute(
-                "SELECT seq, at, kind, reservation, budget, labels, held_delta, spent_delta, currency, detail"
-                " FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq"
-            ).fetchall()
-        return [
-            Entry(
-                seq,
-                instant(at),
-                kind,
-                reservation,
-                budget,
-                object_of(labels),
-                from_nanos(held),
-                from_nanos(spent),
-                currency,
-                detail,
-            )
-            for seq, at, kind, reservation, budget, labels, held, spent, currency, detail in rows
-        ]
+            return reading.journal(db)
 
     def verify(self) -> None:
         """See `Ledger.verify`."""

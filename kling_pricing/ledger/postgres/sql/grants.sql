@@ -27,6 +27,7 @@ BEGIN
     'sent(text, timestamptz)',
     'unmatched()',
     'buckets(timestamptz)',
+    'bucket_histories(timestamptz, timestamptz)',
     'entries()',
     'differences()',
     'facts()'

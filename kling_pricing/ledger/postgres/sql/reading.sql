@@ -71,6 +71,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   WHERE window_start <= p_at AND p_at < window_end ORDER BY budget, labels
 $$;
 
+CREATE OR REPLACE FUNCTION bucket_histories(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH moved AS (
+    SELECT journal.bucket AS id, jsonb_agg(to_jsonb(journal) ORDER BY seq) AS entries FROM journal
+    WHERE held_delta <> 0 OR spent_delta <> 0 GROUP BY journal.bucket
+  )
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object('entries', coalesce(entries, '[]'))
+  FROM bucket LEFT JOIN moved USING (id)
+  WHERE window_end > p_since AND window_start < p_until ORDER BY budget, labels, window_start, definition
+$$;
+
 CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(journal) || jsonb_build_object('budget', budget, 'labels', labels, 'currency', currency)
