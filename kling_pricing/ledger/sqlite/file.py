@@ -59,6 +59,7 @@ class SQLiteFile:
         self.path = path
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
+        self._apart: set[sqlite3.Connection] = set()
         self._lock_file: int | None = None
         self._in_use = False
         self._place: tuple[int, int] | None = None
@@ -131,6 +132,7 @@ class SQLiteFile:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            self._apart.add(connection)
             try:
                 if not self._is_ours(connection):
                     raise self._unavailable("it is empty; check its name")
@@ -138,6 +140,7 @@ class SQLiteFile:
                 yield connection
             finally:
                 connection.close()
+                self._apart.discard(connection)
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is needed again."""
@@ -165,11 +168,13 @@ class SQLiteFile:
         """Forgets the parent's threads, and its connection if there still is one."""
         self._mutex = RLock()
         self._in_use = False
-        if self._connection is not None:
-            _inherited[os.path.realpath(self.path)] = self._connection
+        for connection in (self._connection, *self._apart):
+            if connection is not None:
+                _inherited.setdefault(os.path.realpath(self.path), []).append(connection)
         if self._lock_file is not None:
             os.close(self._lock_file)  # else this process would keep the parent's lock when the parent dies
         self._connection = self._lock_file = None
+        self._apart = set()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -364,7 +369,7 @@ _paused: list[SQLiteFile] = []
 """Those that wait for a fork to be over."""
 _forking = RLock()
 """Held while a thread forks."""
-_inherited: dict[str, sqlite3.Connection] = {}
+_inherited: dict[str, list[sqlite3.Connection]] = {}
 """What a fork took along all the same, by path: one inside a transaction, or one that Python did not see.
 Nothing is done with them, not even closing; and their files are not opened here again."""
 
