@@ -85,6 +85,9 @@ def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client
         ("POST", "https://www.qingbo.dev/v1/tasks", ("tasks", "tasks_extra")),
         ("POST", "https://api.qingbo.ai/v1/tasks?x=1", ("tasks_v2",)),
         ("POST", "https://gw.example.com/kling/v1/tasks", ("tasks", "tasks_extra")),
+        ("POST", "https://www.qingbo.dev//v1//t%61sks/", ("tasks", "tasks_extra")),
+        ("POST", "https://gw.example.net/v1/videos/text2video", ("kling",)),
+        ("POST", "http://gw.example.net/v1/videos/text2video", None),
         ("POST", "http://localhost:8080/v1/videos", ("openai_videos",)),
         ("POST", "http://localhost:8081/v1/videos", None),
         ("POST", "https://api.openai.com/v1/videos", None),
@@ -107,7 +110,8 @@ def test_what_a_request_is_follows_from_method_host_and_path(
     book: PriceBook, method: str, url: str, found: tuple[str, ...] | None
 ) -> None:
     """Hosts are those of the price tables and one's own, below any folder; the rest is nothing of ours."""
-    routes = Routes(book, {"GW.example.com": "qingbo", "localhost:8080": "tencent-vod"})
+    hosts = {"GW.example.com": "qingbo", "localhost:8080": "tencent-vod", "gw.example.net:443": "kling"}
+    routes = Routes(book, hosts)
     route = routes.find(method, url)
     if isinstance(route, Endpoint):
         assert route.wire_formats == found
