@@ -178,15 +178,23 @@ class Hook:
         """
         if response.status != 200:  # noqa: PLR2004 (what is said of a task comes with this alone)
             return
+        record = partial(self._hear, endpoint, response.body)
         try:
             self._catch_up()
-            found = self._reservation(endpoint, response.body)
-            if found is not None:
-                self._guard.observe(response.body, provider=found.provider, reservation=found)
+            record()
+        except LedgerUnavailableError as error:
+            if len(self._unrecorded) < _MOST_UNRECORDED // 2:  # the rest is kept for submissions
+                self._unrecorded.append(record)
+            _log.warning("what %s said of a task is noted later: %s", endpoint.provider, error)
         except KlingPricingError as error:
             _log.warning("what %s said of a task was not noted: %s", endpoint.provider, error)
         except Exception:  # noqa: BLE001 (the caller needs the answer, whatever went wrong)
             _log.exception("what %s said of a task was not noted", endpoint.provider)
+
+    def _hear(self, endpoint: TaskEndpoint, body: bytes) -> None:
+        found = self._reservation(endpoint, body)
+        if found is not None:
+            self._guard.observe(body, provider=found.provider, reservation=found)
 
     def _reservation(self, endpoint: TaskEndpoint, body: bytes) -> Reservation | None:
         """Whose task it is: by the provider's name for it, by the reservation's id, or by the answer's own."""
