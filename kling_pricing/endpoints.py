@@ -6,7 +6,7 @@ Hosts and paths are data in `pricing_tables/`; `PriceBook.endpoint` looks a URL 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import KlingPricingError
@@ -80,17 +80,28 @@ def endpoint(
     Raises:
         KlingPricingError: it is no http or https URL.
     """
-    provider, path = place(url, hosts)
+    provider, parts = place(url, hosts)
+    return endpoint_at(provider, parts, paths, formats)
+
+
+def endpoint_at(
+    provider: str | None,
+    parts: Sequence[str],
+    paths: Mapping[str, tuple[Submission, ...]],
+    formats: Mapping[str, tuple[str, ...]],
+) -> Endpoint:
+    """What a path says, taken apart at its slashes; see `endpoint`."""
     # A gateway may put the API below a folder of its own, so the longest known end of the path counts.
-    parts = path.strip("/").split("/")
     ends = ("/" + "/".join(parts[start:]) for start in range(len(parts)))
     found = next((paths[end] for end in ends if end in paths), ())
     own = tuple([each for each in found if each.wire_format in formats.get(provider or "", ())])
     return Endpoint(provider, own or found)
 
 
-def place(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, str]:
-    """Who bills at a URL's host, if that is known, and the URL's path.
+def place(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """Who bills at a URL's host, if that is known, and the parts of the URL's path.
+
+    Slashes that stand side by side count as one, as they do for most servers.
 
     Raises:
         KlingPricingError: it is no http or https URL.
@@ -102,4 +113,5 @@ def place(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, str]:
             "such as https://api.example.com/v1/videos"
         )
     host = match[1].lower().rstrip(".")
-    return hosts.get(f"{host}:{match[2]}") or hosts.get(host), match[3]
+    port = match[2] or ("443" if url[:5].lower() == "https" else "80")
+    return hosts.get(f"{host}:{port}") or hosts.get(host), [part for part in match[3].split("/") if part]

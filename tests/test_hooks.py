@@ -85,6 +85,9 @@ def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client
         ("POST", "https://www.qingbo.dev/v1/tasks", ("tasks", "tasks_extra")),
         ("POST", "https://api.qingbo.ai/v1/tasks?x=1", ("tasks_v2",)),
         ("POST", "https://gw.example.com/kling/v1/tasks", ("tasks", "tasks_extra")),
+        ("POST", "https://www.qingbo.dev//v1//t%61sks/", ("tasks", "tasks_extra")),
+        ("POST", "https://gw.example.net/v1/videos/text2video", ("kling",)),
+        ("POST", "http://gw.example.net/v1/videos/text2video", None),
         ("POST", "http://localhost:8080/v1/videos", ("openai_videos",)),
         ("POST", "http://localhost:8081/v1/videos", None),
         ("POST", "https://api.openai.com/v1/videos", None),
@@ -107,7 +110,8 @@ def test_what_a_request_is_follows_from_method_host_and_path(
     book: PriceBook, method: str, url: str, found: tuple[str, ...] | None
 ) -> None:
     """Hosts are those of the price tables and one's own, below any folder; the rest is nothing of ours."""
-    routes = Routes(book, {"GW.example.com": "qingbo", "localhost:8080": "tencent-vod"})
+    hosts = {"GW.example.com": "qingbo", "localhost:8080": "tencent-vod", "gw.example.net:443": "kling"}
+    routes = Routes(book, hosts)
     route = routes.find(method, url)
     if isinstance(route, Endpoint):
         assert route.wire_formats == found
@@ -401,7 +405,7 @@ def test_a_price_that_changes_in_between_is_quoted_anew(
 
 
 def test_a_burst_of_async_submissions_stops_at_the_cap(
-    tmp_path: Path, book: PriceBook, clock: Clock, gateway: Gateway
+    ledger: str, book: PriceBook, clock: Clock, gateway: Gateway
 ) -> None:
     """Of 200 at once, the 37 that fit reach the gateway, and its own bill is what the ledger says is spent."""
     cap = Budget(name="all", cap=37 * COST + COST / 2, currency="USD")
@@ -423,7 +427,7 @@ def test_a_burst_of_async_submissions_stops_at_the_cap(
         return len(tasks), sum(isinstance(each, BudgetExceededError) for each in answers)
 
     async def work() -> None:
-        opened = await AsyncBudgetGuard.open(f"sqlite:///{tmp_path}/spend.db", [cap], book=book, clock=clock)
+        opened = await AsyncBudgetGuard.open(ledger, [cap], book=book, clock=clock)
         async with opened as guard:
             assert await burst(guard) == (37, 163)
             (bucket,) = await guard.status()
@@ -627,6 +631,22 @@ def test_a_ledger_that_fails_after_sending_loses_no_task(
         guarded.get(f"/v1/tasks/{task_id}")
     (reservation,) = guard.history()
     assert (reservation.state, reservation.task_id, reservation.billed) == ("settled", task_id, COST)
+
+
+def test_a_status_that_could_not_be_noted_is_noted_later(
+    guard: BudgetGuard, gateway: Gateway, tmp_path: Path
+) -> None:
+    """The caller may ask only once, when the ledger is away: the hook's next request takes it in."""
+    aside = tmp_path / "aside.db"
+    with client(guard, gateway) as guarded:
+        task_id = guarded.post("/v1/tasks", json=CLIP).json()["task_id"]
+        gateway.finish(task_id)
+        (tmp_path / "spend.db").rename(aside)
+        assert guarded.get(f"/v1/tasks/{task_id}").json()["status"] == "completed"
+        aside.rename(tmp_path / "spend.db")
+        assert [each.state for each in guard.history()] == ["bound"]
+        guarded.post("/v1/tasks", json=CLIP)
+    assert [each.state for each in guard.history()] == ["settled", "bound"]
 
 
 def test_an_error_that_is_none_of_ours_does_not_lose_the_answer(

@@ -178,23 +178,35 @@ class Hook:
         """
         if response.status != 200:  # noqa: PLR2004 (what is said of a task comes with this alone)
             return
+        record = partial(self._hear, endpoint, response.body)
         try:
             self._catch_up()
-            body = read_answer(response.body)
-            found = self._reservation(endpoint, body)
-            if found is not None:
-                self._guard.observe(body, provider=found.provider, reservation=found)
+            record()
+        except LedgerUnavailableError as error:
+            if len(self._unrecorded) < _MOST_UNRECORDED // 2:  # the rest is kept for submissions
+                self._unrecorded.append(record)
+            _log.warning("what %s said of a task is noted later: %s", endpoint.provider, error)
         except KlingPricingError as error:
             _log.warning("what %s said of a task was not noted: %s", endpoint.provider, error)
         except Exception:  # noqa: BLE001 (the caller needs the answer, whatever went wrong)
             _log.exception("what %s said of a task was not noted", endpoint.provider)
 
-    def _reservation(self, endpoint: TaskEndpoint, body: Mapping[str, Any]) -> Reservation | None:
-        """Whose task was asked for: by the provider's name for it, or by the reservation's id."""
-        formats = self._book.formats.get(endpoint.provider, ())
-        told = [task_id for name in formats if (task_id := wire_format_named(name).read_task(body).task_id)]
-        names: list[Ref] = [(endpoint.provider, each) for each in (endpoint.task_id, *told[:1])]
-        for ref in (*names, endpoint.task_id):
+    def _hear(self, endpoint: TaskEndpoint, body: bytes) -> None:
+        found = self._reservation(endpoint, body)
+        if found is not None:
+            self._guard.observe(body, provider=found.provider, reservation=found)
+
+    def _reservation(self, endpoint: TaskEndpoint, body: bytes) -> Reservation | None:
+        """Whose task it is: by the provider's name for it, by the reservation's id, or by the answer's own."""
+        names: list[Ref] = [(endpoint.provider, endpoint.task_id), endpoint.task_id]
+        with suppress(WireFormatError):
+            answer = read_answer(body)
+            tasks = (
+                wire_format_named(name).read_task(answer)
+                for name in self._book.formats.get(endpoint.provider, ())
+            )
+            names += [(endpoint.provider, task.task_id) for task in tasks if task.task_id][:1]
+        for ref in names:
             with suppress(ReservationNotFoundError):
                 return self._guard.reservation(ref)
         return None

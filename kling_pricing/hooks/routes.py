@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from kling_pricing.endpoints import Endpoint, endpoint, place
+from kling_pricing.endpoints import Endpoint, endpoint_at, place
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.price_table import PriceBook
 
@@ -67,18 +67,21 @@ class Routes:
 
     def find(self, method: str, url: str) -> Endpoint | TaskEndpoint | None:
         """What a request is; None: nothing of ours, so it passes untouched."""
-        provider = self.provider(url)
+        try:
+            provider, parts = place(url, self._hosts)
+        except KlingPricingError:
+            return None
         if provider is None:
             return None
-        found = endpoint(url, self._hosts, self._book.paths, self._book.formats)
+        parts = [unquote(part) for part in parts]  # as servers read them
+        found = endpoint_at(provider, parts, self._book.paths, self._book.formats)
         if found.is_submission:
             return found if method == "POST" else None
-        task_id = self._task(method, url)
+        task_id = self._task(method, parts)
         return None if task_id is None else TaskEndpoint(provider, task_id)
 
-    def _task(self, method: str, url: str) -> str | None:
-        """The task that a URL names, below any folder, if tasks are asked for or cancelled there."""
-        parts = place(url, self._hosts)[1].strip("/").split("/")
+    def _task(self, method: str, parts: Sequence[str]) -> str | None:
+        """The task that a path names, below any folder, if tasks are asked for or cancelled there."""
         for path in self._task_paths:
             end = parts[-len(path.parts) :]
             if (
@@ -86,5 +89,5 @@ class Routes:
                 and len(end) == len(path.parts)
                 and all(said in {_TASK_ID, there} for said, there in zip(path.parts, end, strict=True))
             ):
-                return unquote(end[path.parts.index(_TASK_ID)]) or None
+                return end[path.parts.index(_TASK_ID)]
         return None
