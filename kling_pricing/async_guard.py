@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from kling_pricing.guard import Admission, BudgetGuard, Said
 from kling_pricing.intake import RequestLike
+from kling_pricing.threads import Threads
 
 _P = ParamSpec("_P")
 _Answer = TypeVar("_Answer")
@@ -35,8 +35,8 @@ def _awaited(
     async def run(self: AsyncBudgetGuard, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
         work = partial(verb, self._guard, *args, **kwargs)
         if undo is None:
-            return await self._in_a_thread(work)
-        return await self._in_a_thread(work, lambda answer: undo(self._guard, answer, *args, **kwargs))
+            return await self._threads.run(work)
+        return await self._threads.run(work, lambda answer: undo(self._guard, answer, *args, **kwargs))
 
     return run
 
@@ -63,7 +63,7 @@ class AsyncBudgetGuard:
 
     def __init__(self, guard: BudgetGuard) -> None:
         self._guard = guard
-        self._threads = ThreadPoolExecutor(guard.at_once, thread_name_prefix="kling_pricing")
+        self._threads = Threads(guard.at_once)
 
     @classmethod
     async def open(cls, *args: Any, **kwargs: Any) -> Self:
@@ -93,7 +93,7 @@ class AsyncBudgetGuard:
 
     async def close(self) -> None:
         """Waits for the verbs under way, also those that nobody awaits any more, and closes the ledger."""
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.close()
         await asyncio.to_thread(self._guard.close)
 
     admit = _awaited(BudgetGuard.admit, _give_back)
@@ -153,21 +153,3 @@ class AsyncBudgetGuard:
             await asyncio.shield(self.leave(admitted, error))
             raise
         await self.leave(admitted)
-
-    async def _in_a_thread(
-        self, work: Callable[[], _Answer], undo: Callable[[_Answer], object] | None = None
-    ) -> _Answer:
-        begun = self._threads.submit(work)
-        try:
-            return await asyncio.shield(asyncio.wrap_future(begun))
-        except asyncio.CancelledError:
-            if not begun.cancel() and undo is not None:
-                with suppress(RuntimeError):  # the guard is being closed: it expires, or is in doubt
-                    self._threads.submit(_undone, begun, undo)
-            raise
-
-
-def _undone(begun: Future[_Answer], undo: Callable[[_Answer], object]) -> None:
-    """Undoes what somebody was not there any more to take."""
-    if begun.exception() is None:
-        undo(begun.result())

@@ -6,12 +6,16 @@ What only a process has (signals, pipes, encodings, a full disk, what it leaves)
 import os
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from click.testing import CliRunner
 
 from kling_pricing.cli.app import app
+
+_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+"""What older versions of click have to be told, to keep the two outputs apart."""
 
 COMMAND = [sys.executable, "-m", "kling_pricing"]
 
@@ -26,7 +30,7 @@ class Done(NamedTuple):
 
 def run(*arguments: str | Path, stdin: str = "", ledger: str | None = None) -> Done:
     """Runs it in this process."""
-    done = CliRunner().invoke(
+    done = CliRunner(**_APART).invoke(
         app,
         [*map(str, arguments)],
         input=stdin,

@@ -95,7 +95,7 @@ def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client
         ("GET", "https://gw.example.com/kling/v1/tasks/a%2Fb?wait=1", ("qingbo", "a/b")),
         ("POST", "https://www.qingbo.dev/v1/tasks/t-1/cancel", ("qingbo", "t-1")),
         ("GET", "https://www.qingbo.dev/v1/tasks/t-1/cancel", None),
-        ("GET", "https://www.qingbo.dev/v1/videos/t-1", None),
+        ("GET", "https://www.qingbo.dev/v1/video/generations/t-1", ("qingbo", "t-1")),
         ("GET", "https://api-singapore.klingai.com/v1/videos/image2video/7", ("kling", "7")),
         ("GET", "https://api-singapore.klingai.com/v1/videos/image2video", None),
         ("GET", "http://localhost:8080/v1/videos/v-1", ("tencent-vod", "v-1")),

@@ -184,6 +184,36 @@ def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, 
     assert repr(payload) == before
 
 
+def read(name: str, payload: dict[str, Any]) -> Any:
+    """What a payload says, and in which order; or why it says nothing."""
+    try:
+        said = wire_format(name).parse(payload)
+    except KlingPricingError as error:
+        return str(error)
+    return said, list(said.fields)
+
+
+def reordered(payload: dict[str, Any]) -> dict[str, Any]:
+    """The payload with the fields of the objects inside it in the opposite order."""
+    return {
+        field: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for field, value in payload.items()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_what_was_read_before_makes_no_difference(name: str, data: st.DataObject) -> None:
+    """A payload says the same when its like has been read, though readers remember how that is done."""
+    payload = data.draw(fields_of(name))
+    known = {field: value for field, value in payload.items() if value is not None}
+    first = read(name, payload)
+    read(name, reordered(payload))
+    assert read(name, known) == first
+    assert read(name, payload) == first
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(
     body=st.dictionaries(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Unpack, cast
@@ -23,7 +24,7 @@ from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.core import Hook, Options
 from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
 from kling_pricing.hooks.routes import TaskEndpoint
-from kling_pricing.hooks.threads import Steps
+from kling_pricing.threads import Threads
 
 _LARGE_BYTES = 1 << 20
 """Above that aiohttp wants a body as a file, so that sending it does not hold up the event loop."""
@@ -48,7 +49,7 @@ class GuardMiddleware:
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._hook = Hook(guard, **options)
-        self._steps = Steps(self._hook)
+        self._threads = Threads(self._hook.at_once)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -60,10 +61,12 @@ class GuardMiddleware:
         if isinstance(route, TaskEndpoint):
             response = await handler(request)
             if may_tell_of_a_task(response.headers.get("content-type", "")):
-                await self._steps.after(self._hook.told, route, await _told(response))
+                await self._threads.finish(partial(self._hook.told, route, await _told(response)))
                 _put_back(request, response, await response.read())
             return response
-        decision = await self._steps.before(self._hook.submission(route, await _outgoing(request)))
+        decision = await self._threads.run(
+            self._hook.submission(route, await _outgoing(request)), self._hook.withdraw
+        )
         if isinstance(decision, Answer):
             return await _answered(request, decision)
         try:
@@ -72,9 +75,9 @@ class GuardMiddleware:
             told = await _told(response)
         except BaseException as error:
             connected = not isinstance(error, _NEVER_CONNECTED)
-            await self._steps.after(self._hook.failed, decision.ticket, error, connected=connected)
+            await self._threads.finish(partial(self._hook.failed, decision.ticket, error, connected=connected))
             raise
-        refused = await self._steps.after(self._hook.answered, decision.ticket, told)
+        refused = await self._threads.finish(partial(self._hook.answered, decision.ticket, told))
         if refused is not None:
             return await _answered(request, refused)
         _put_back(request, response, told.body)

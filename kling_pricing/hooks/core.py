@@ -164,10 +164,10 @@ class Hook:
         _log.debug("no answer to reservation %s: %r", ticket.reservation_id, type(error))
         self._note(ticket, record)
 
-    def withdraw(self, ticket: Ticket) -> None:
+    def withdraw(self, decision: Send | Answer) -> None:
         """Gives back what was set aside for a submission that was certainly not sent after all."""
-        if not ticket.sent_before:
-            self._note(ticket, partial(self._guard.refused, ticket.reservation_id, "not sent"))
+        if isinstance(decision, Send):
+            self._take_back(decision.ticket)
 
     # a question about a task
 
@@ -216,7 +216,7 @@ class Hook:
         try:
             return self._send(ticket, request, body, payload, rules)
         except BaseException:
-            self.withdraw(ticket)
+            self._take_back(ticket)
             raise
 
     def _admit(
@@ -254,6 +254,10 @@ class Hook:
         if rules.idempotency is not None and not request.headers.get(rules.idempotency.header.lower()):
             headers[rules.idempotency.header] = ticket.reservation_id
         return Send(body.written(payload), headers, ticket)
+
+    def _take_back(self, ticket: Ticket) -> None:
+        if not ticket.sent_before:
+            self._note(ticket, partial(self._guard.refused, ticket.reservation_id, "not sent"))
 
     def _accepted(self, ticket: Ticket, body: bytes) -> None:
         try:

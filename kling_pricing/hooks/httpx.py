@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -16,7 +17,7 @@ from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.core import Hook, Options
 from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
 from kling_pricing.hooks.routes import TaskEndpoint
-from kling_pricing.hooks.threads import Steps
+from kling_pricing.threads import Threads
 
 if TYPE_CHECKING:
     import httpx
@@ -104,7 +105,7 @@ class AsyncGuardedTransport(_AsyncTransport):
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._inner = inner
         self._hook = Hook(guard, **options)
-        self._steps = Steps(self._hook)
+        self._threads = Threads(self._hook.at_once)
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -132,11 +133,11 @@ class AsyncGuardedTransport(_AsyncTransport):
             response = await self._inner.handle_async_request(request)
             if may_tell_of_a_task(response.headers.get("content-type", "")):
                 raw = await _aread(response)
-                await self._steps.after(self._hook.told, route, _told(library, response, raw))
+                await self._threads.finish(partial(self._hook.told, route, _told(library, response, raw)))
                 response = _whole(library, response, raw)
             return response
         outgoing = _outgoing(request, await request.aread())
-        decision = await self._steps.before(self._hook.submission(route, outgoing))
+        decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
         if isinstance(decision, Answer):
             return _answered(library, decision)
         try:
@@ -144,10 +145,10 @@ class AsyncGuardedTransport(_AsyncTransport):
             raw = await _aread(response)
         except BaseException as error:
             connected = not _never_connected(library, error)
-            await self._steps.after(self._hook.failed, decision.ticket, error, connected=connected)
+            await self._threads.finish(partial(self._hook.failed, decision.ticket, error, connected=connected))
             raise
         told = _told(library, response, raw)
-        refused = await self._steps.after(self._hook.answered, decision.ticket, told)
+        refused = await self._threads.finish(partial(self._hook.answered, decision.ticket, told))
         return _whole(library, response, raw) if refused is None else _answered(library, refused)
 
 

@@ -28,7 +28,6 @@ class TaskEndpoint(NamedTuple):
 class _TaskPath(NamedTuple):
     method: str
     parts: tuple[str, ...]
-    wire_format: str
 
 
 class Routes:
@@ -52,7 +51,7 @@ class Routes:
         self._book = book
         self._hosts = {**book.hosts, **{host.lower(): provider for host, provider in hosts.items()}}
         self._task_paths = [
-            _TaskPath(method, tuple(path.strip("/").split("/")), matrix.wire_format)
+            _TaskPath(method, tuple(path.strip("/").split("/")))
             for matrix in book.matrices.values()
             for each in matrix.submissions
             for method, path in (("GET", each.status), ("POST", each.cancel))
@@ -71,22 +70,21 @@ class Routes:
         provider = self.provider(url)
         if provider is None:
             return None
-        if method == "POST":
-            found = endpoint(url, self._hosts, self._book.paths, self._book.formats)
-            if found.is_submission:
-                return found
-        task_id = self._task(method, url, self._book.formats.get(provider, ()))
+        found = endpoint(url, self._hosts, self._book.paths, self._book.formats)
+        if found.is_submission:
+            return found if method == "POST" else None
+        task_id = self._task(method, url)
         return None if task_id is None else TaskEndpoint(provider, task_id)
 
-    def _task(self, method: str, url: str, own_formats: tuple[str, ...]) -> str | None:
-        """The task that a URL names, below any folder, if it is one of a path at which tasks are asked for."""
+    def _task(self, method: str, url: str) -> str | None:
+        """The task that a URL names, below any folder, if tasks are asked for or cancelled there."""
         parts = place(url, self._hosts)[1].strip("/").split("/")
         for path in self._task_paths:
-            if path.method != method or (own_formats and path.wire_format not in own_formats):
-                continue
             end = parts[-len(path.parts) :]
-            if len(end) == len(path.parts) and all(
-                said in {_TASK_ID, there} for said, there in zip(path.parts, end, strict=True)
+            if (
+                path.method == method
+                and len(end) == len(path.parts)
+                and all(said in {_TASK_ID, there} for said, there in zip(path.parts, end, strict=True))
             ):
                 return unquote(end[path.parts.index(_TASK_ID)]) or None
         return None

@@ -43,7 +43,7 @@ class Reader:
         self._special = frozenset(special)
         self._order = {place: number for number, place in enumerate(_places(fields))}
         self._functions: dict[tuple[str, ...], list[_ReadPlain]] = {}
-        self._shapes: set[tuple[str, ...]] = set()
+        self._shapes: set[tuple[tuple[str, ...], frozenset[str]]] = set()
 
     def read(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
         """What the payload says.
@@ -76,31 +76,42 @@ class Reader:
             )
         keys, said, special = self._kept({place: field for place, (field, _) in found.items()})
         values = {
-            keys[place]: value if field.read is None else field.read(value)
-            for place, (field, value) in found.items()
+            name: value if field.read is None else field.read(value)
+            for name, (field, value) in ((name, found[place]) for place, name in keys.items())
         }
         values |= {field.stated: True for field, _ in found.values() if field.stated}
         return values, said, special
 
     def _kept(self, inputs: Mapping[str, Field]) -> tuple[dict[str, str], dict[str, str], bool]:
-        """Place -> the name that its value is kept by; input -> place; and whether anything is special."""
+        """Place -> the name that its value is kept by; input -> place; and whether anything is special.
+
+        They are in the payload's order, and within its objects in that of the format's list: an object is read
+        in the same way however its fields are ordered, and so must say the same.
+        """
+        tops = {top: number for number, top in enumerate(dict.fromkeys(map(_top, inputs)))}
         first: dict[str, str] = {}
         for place in sorted(inputs, key=self._order.__getitem__):
             first.setdefault(inputs[place].name, place)
-        said = {field.name: place for place, field in inputs.items() if first[field.name] == place}
-        keys = {place: place for place in inputs} | {place: name for name, place in said.items()}
+        ordered = sorted(inputs, key=lambda place: (tops[_top(place)], self._order[place]))
+        said = {inputs[place].name: place for place in ordered if first[inputs[place].name] == place}
+        keys = {place: place for place in ordered} | {place: name for name, place in said.items()}
         return keys, said, len(said) < len(inputs) or not self._special.isdisjoint(said)
 
     def _learn(self, payload: Mapping[str, Any]) -> None:
         """Makes a function for payloads of this one's shape, unless there is one or they are too many."""
         if len(self._shapes) >= MOST_SHAPES or not _is_known(payload, self.fields):
             return
-        parts = [*_parts(payload, self.fields)]
-        shape = tuple(part.place for part in parts)
+        names, parts = tuple(payload), [*_parts(payload, self.fields)]
+        shape = names, frozenset(part.place for part in parts)
         if shape not in self._shapes:
             self._shapes.add(shape)
             kept = self._kept({part.place: part.field for part in parts if not part.field.inside})
-            self._functions.setdefault(tuple(payload), []).append(_compile(parts, *kept))
+            self._functions.setdefault(names, []).append(_compile(parts, *kept))
+
+
+def _top(place: str) -> str:
+    """The field of the payload that a place is in."""
+    return place.partition(".")[0]
 
 
 class _Part(NamedTuple):
@@ -215,7 +226,8 @@ def _compile(
     constants: dict[str, Any] = {"__builtins__": {}, "type": type, "len": len, "KeyError": KeyError}
     constants |= {"NotPlain": _NotPlain, "strict": _Strict()}
     variables = {"": "payload"}
-    lines, values = [], []
+    lines: list[str] = []
+    values = dict.fromkeys(keys, "")
     for number, (place, holder, name, field, size) in enumerate(parts):
         variable = variables[place] = f"v{number}"
         lines.append(f"{variable} = {variables[holder]}[{name!r}]")
@@ -232,16 +244,15 @@ def _compile(
             lines.append(f"check{number}({variable}, {place!r}, strict)")
         if not field.inside:
             constants[f"read{number}"] = field.read
-            values.append(f"{keys[place]!r}: {variable if field.read is None else f'read{number}({variable})'}")
-            if field.stated:
-                values.append(f"{field.stated!r}: True")
+            value = variable if field.read is None else f"read{number}({variable})"
+            values[place] = f"{keys[place]!r}: {value}" + (f", {field.stated!r}: True" if field.stated else "")
     body = "\n        ".join(lines) or "pass"
     text = f"""
 def read(payload):
     try:
         {body}
     except (KeyError, NotPlain): return None
-    return {{{", ".join(values)}}}, {dict(said)!r}, {special}
+    return {{{", ".join(values.values())}}}, {dict(said)!r}, {special}
 """
     exec(compile(text, "<fields>", "exec"), constants)  # noqa: S102 (see the module's docstring)
     return cast("_ReadPlain", constants["read"])

@@ -56,6 +56,22 @@ _EXTRA: Mapping[str, Field] = {
 _SHOT = re.compile(r"shot_(0|[1-9][0-9]{0,5})_(prompt|duration)")
 _SHOT_PARTS: Mapping[str, Field] = {"prompt": Field("", str, not_empty), "duration": Field("", int)}
 
+
+def _named_shots(names: Iterable[Any]) -> list[re.Match[str]]:
+    """Those of some names that speak of a shot."""
+    return [match for name in map(str, names) if name.startswith("shot_") and (match := _SHOT.fullmatch(name))]
+
+
+def _with_shots(names: Iterable[Any]) -> Mapping[str, Field]:
+    """The fields of an `extra`, those of them that speak of shots included."""
+    shots = {match[0]: _SHOT_PARTS[match[2]]._replace(name=match[0]) for match in _named_shots(names)}
+    return {**_EXTRA, **shots}
+
+
+_SHOT_1 = ("shot_1_prompt", "shot_1_duration")
+_USUAL_SHOTS = tuple(f"shot_{shot}_{part}" for shot in range(1, 7) for part in _SHOT_PARTS)
+"""There may be shots of any number; these are read fastest."""
+
 FIELDS: Mapping[str, Field] = {
     "model": Field("model", str),
     "action": Field("action", str),
@@ -66,39 +82,25 @@ FIELDS: Mapping[str, Field] = {
     "image_urls": Field("images", list, each(str, not_empty)),
     "last_frame": Field("last_frame", str, not_empty),
     "callback_url": Field("callback_url", str, not_empty),
-    "extra": Field("extra", dict, inside=_EXTRA),
+    "extra": Field("extra", dict, inside=_with_shots(_USUAL_SHOTS)),
 }
 
 FIELD_NAMES: Mapping[str, str] = {
     **{field.name: name for name, field in FIELDS.items() if name != "extra"},
     **{field.name: f"extra.{name}" for name, field in _EXTRA.items()},
-    "shots": "extra.shot_1_prompt",
+    "shots": f"extra.{_SHOT_1[0]}",
 }
 
 
 class _Reader(Reader):
-    """Reads shots too, of which there may be any number, so that no list of fields has them all."""
+    """Reads shots of any number, and tells of those that are not whole."""
 
     def read_each(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
         extra: Any = payload.get("extra")
-        named = _named_shots(extra) if is_kind(extra, dict) else []
-        parts = {match[0]: _SHOT_PARTS[match[2]]._replace(name=match[0]) for match in (*_SHOT_1, *named)}
-        whole = Field("extra", dict, _whole_shots, inside={**_EXTRA, **parts})
-        reader = Reader({**FIELDS, "extra": whole}, self.wire_format)
-        values, said, _ = reader.read_each(payload, allow_unknown=allow_unknown)
-        if shots := _shots(values):
-            values = {name: value for name, value in values.items() if name not in parts}
-            said = {name: place for name, place in said.items() if name not in parts}
-            values["shots"] = shots
+        inside = _with_shots((*_SHOT_1, *extra) if is_kind(extra, dict) else _SHOT_1)
+        fields = {**FIELDS, "extra": Field("extra", dict, _whole_shots, inside=inside)}
+        values, said, _ = Reader(fields, self.wire_format).read_each(payload, allow_unknown=allow_unknown)
         return values, said, True
-
-
-def _named_shots(names: Iterable[Any]) -> list[re.Match[str]]:
-    """Those of some names that speak of a shot."""
-    return [match for name in names if (match := _SHOT.fullmatch(str(name)))]
-
-
-_SHOT_1 = _named_shots(f"shot_1_{part}" for part in _SHOT_PARTS)
 
 
 def _whole_shots(extra: Mapping[str, Any], path: str, problems: Problems) -> None:
@@ -119,8 +121,8 @@ def _shots(extra: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
 
 
 _SPECIAL = (
-    *("negative_prompt", "images", "last_frame", "callback_url"),
-    *("camera", "static_mask", "masks", "shots"),
+    *("negative_prompt", "images", "last_frame", "callback_url", "camera", "static_mask", "masks"),
+    *_USUAL_SHOTS,
 )
 
 _read = _Reader(FIELDS, "tasks_extra", special=_SPECIAL).read
@@ -129,7 +131,7 @@ _read = _Reader(FIELDS, "tasks_extra", special=_SPECIAL).read
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Said:
     """Reads what a payload says; see `WireFormat.parse`."""
     facts, said, special = _read(payload, allow_unknown=allow_unknown)
-    media = _take_special(facts, said) if special else ()
+    media = _take_special(payload, facts, said) if special else ()
     if (prompt := facts.pop("prompt", None)) is not None:
         add_prompt_facts(facts, prompt)
     return Said(facts, said, media)
@@ -147,7 +149,9 @@ def _take_images(facts: dict[str, Any]) -> tuple[Medium, ...]:
     return tuple(media)
 
 
-def _take_special(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
+def _take_special(
+    payload: Mapping[str, Any], facts: dict[str, Any], said: dict[str, str]
+) -> tuple[Medium, ...]:
     """Puts facts in the place of pictures, a camera, masks and shots; returns the pictures."""
     facts.pop("callback_url", None)
     if "negative_prompt" in facts:
@@ -161,8 +165,10 @@ def _take_special(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, 
         facts["masks"] = len(points)
         if points:
             facts["fewest_mask_points"], facts["most_mask_points"] = min(points), max(points)
-    if "shots" in facts:
-        _take_shots(facts.pop("shots"), facts, said)
+    if shots := _shots(payload.get("extra") or {}):
+        for name in (f"shot_{shot}_{part}" for shot in shots for part in _SHOT_PARTS):
+            del facts[name], said[name]
+        _take_shots(shots, facts, said)
     return _take_images(facts)
 
 

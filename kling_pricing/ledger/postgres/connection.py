@@ -11,24 +11,24 @@ import psycopg
 from psycopg import capabilities
 
 ANSWER_S = 30
-"""How long a server may say nothing while an answer is awaited, unless the ledger's URL says otherwise."""
+"""How long an answer of the server may take, unless the ledger's URL says otherwise."""
 
 _CANCEL_S = 3
-"""How long to wait until a server that said nothing has been told that nobody waits any more."""
+"""How long to wait until a server that does not answer has been told that nobody waits any more."""
 
 
 class NoAnswerError(psycopg.OperationalError):
-    """The server said nothing for too long; what it was asked may have been done, or may still be."""
+    """The server did not answer in time; what it was asked may have been done, or may still be."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """One that is closed when the server says nothing for `answer_s` seconds.
+    """One that is closed when an answer takes longer than `answer_s` seconds.
 
     TCP notices a machine that is gone (`tcp_user_timeout`, keepalives); this notices a peer whose machine is
     there and that does not answer: a server that hangs, or something in between that forgot the connection.
 
     Attributes:
-        answer_s: how long the server may say nothing.
+        answer_s: how long an answer may take.
     """
 
     answer_s: int = ANSWER_S
@@ -40,30 +40,27 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             NoAnswerError: the connection is closed, since an answer may still come.
         """
         try:
-            return super().wait(_while_it_speaks(gen, self.answer_s), *args, **kwargs)
-        except NoAnswerError:
+            return super().wait(_until(time.monotonic() + self.answer_s, gen), *args, **kwargs)
+        except _TooLateError:
             if capabilities.has_cancel_safe():  # older ways to cancel may wait for ever themselves
                 with suppress(psycopg.Error):
                     self.cancel_safe(timeout=_CANCEL_S)
             self.close()
-            raise
+            raise NoAnswerError(f"no answer for {self.answer_s} s") from None
 
 
-def _while_it_speaks(steps: Generator[Any, Any, Any], answer_s: int) -> Generator[Any, Any, Any]:
-    """The same steps, as long as there is something to read or write now and then.
+class _TooLateError(Exception):
+    """The time is over."""
 
-    Whoever takes the steps sends what the socket is ready for, and nothing (0) several times a second if it is
-    ready for nothing.
-    """
-    heard_at = time.monotonic()
+
+def _until(end: float, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The same steps, until a time; whoever takes them does so several times a second, news or none."""
     try:
         step = next(steps)
         while True:
             ready = yield step
-            if ready:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > answer_s:
-                raise NoAnswerError(f"no answer for {answer_s} s")
-            step = steps.send(ready)
+            step = steps.send(ready)  # what has come is taken, however late
+            if time.monotonic() > end:
+                raise _TooLateError
     except StopIteration as done:
         return done.value

@@ -163,7 +163,7 @@ class Server:
         return self._done(work, checked=checked, answer_s=_READING * self.answer_s)
 
     def _done(self, work: Callable[[Connection], _Answer], *, checked: bool, answer_s: int) -> _Answer:
-        """See `transaction`; `answer_s` is how long the server may say nothing."""
+        """See `transaction`; `answer_s` is how long an answer may take."""
         lost_at: float | None = None
         tries = conflicts = 0
         while True:

@@ -119,9 +119,11 @@ class SQLiteLedger:
             now = self._clock()
             if transitions.dispatch(db, reservation_id, doubtful_after, now):
                 return
-            transitions.expire(db, now)
             found = reservations.get(db, reservation_id, now)
-        raise refusals.not_dispatched(found)
+            if found.state == reservations.UNSENT:  # too late
+                transitions.expire(db, now)
+                found = reservations.get(db, reservation_id, now)
+        raise refusals.not_dispatched(found)  # after it is kept that it has expired
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
