@@ -116,3 +116,19 @@ def test_the_help_teaches() -> None:
     assert "--provider qingbo --from 2026-11-01 --until 2026-12-01 --out reports/2026-11" in shown
     assert "Exit codes: 0 it ties out" in shown
     assert "reconcile" in app.commands
+
+
+def test_reports_are_written_where_they_are_wanted(run: Run, tmp_path: Path) -> None:
+    """Each format that is asked for, and the same bytes each time; a folder that cannot be made exits 2."""
+    path = statement(tmp_path, t_1=357000, t_2=714000)
+    for name in ("one", "two"):
+        result = run("--statement", path, "--out", tmp_path / name, "--format", "html", "--format", "json")
+        assert result.returncode == 1
+        assert f"files in {tmp_path / name}\n" in result.stdout
+    files = {each.name for each in (tmp_path / "one").iterdir()}
+    assert {"report.html", "report.json", "manifest.json"} <= files
+    assert "report.xlsx" not in files
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert "billed 10 s for a 5 s request" in (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
+    assert run("--statement", path, "--out", path / "below").returncode == 2

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +22,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, plain
 from kling_pricing.price_table import PriceBook
 from kling_pricing.reconcile import Tolerance
+from kling_pricing.reports import FORMATS, Format, write_reports
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Settled
@@ -77,6 +77,13 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 @instant_option("--until", "Its end, which is no longer in it", required=True)
 @click.option("--out", metavar="FOLDER", help="Write the reports there.")
 @click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(FORMATS),
+    help="Of the reports; repeat it for several, by default all.",
+)
+@click.option(
     "--mapping",
     metavar="NAME|FILE",
     help="What the statement's columns mean; by default the mapping that fits it.",
@@ -122,6 +129,7 @@ def reconcile_command(
     since: datetime,
     until: datetime,
     out: str | None,
+    formats: tuple[Format, ...],
     mapping: str | None,
     grace: timedelta,
     window: timedelta,
@@ -171,9 +179,12 @@ def reconcile_command(
         ):
             files = {}
             if out is not None:
-                reports = import_module("kling_pricing.reports")
-                manifest = reports.write_reports(
-                    reconciled, out, book=book, on_format=lambda name: tell(f"writing {name}", 0, None)
+                manifest = write_reports(
+                    reconciled,
+                    out,
+                    formats=formats or FORMATS,
+                    book=book,
+                    on_format=lambda name: tell(f"writing {name}", 0, None),
                 )
                 files = dict(manifest.files)
             settled = reconciled.settle(on_progress=tell, on_alert=show_alert) if settle else None

@@ -139,7 +139,7 @@ class Rows(NamedTuple):
         charges: charges of the period.
         uncharged: of the period, about tasks that are not charged yet, or answers that a later one replaces.
         invalid: that cannot be read.
-        outside: of other periods, whose tasks are not of this one.
+        outside: of other periods.
     """
 
     read: int

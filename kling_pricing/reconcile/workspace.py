@@ -61,6 +61,7 @@ class Workspace:
             settings["memory_limit"] = memory_limit.replace(" ", "")
         self._failure, self._full = duckdb.Error, duckdb.OutOfMemoryException
         self._connections: set[DuckDBPyConnection] = set()
+        self._interrupted = False
         self._database: DuckDBPyConnection | None = duckdb.connect(":memory:", config=settings)
 
     def close(self) -> None:
@@ -101,8 +102,18 @@ class Workspace:
         ((value,),) = self.all(query, values)
         return value
 
+    def ensure_wanted(self) -> None:
+        """Ends a long reading that nobody waits for any more.
+
+        Raises:
+            WorkspaceError: it was interrupted.
+        """
+        if self._interrupted:
+            raise WorkspaceError("the reconciliation was interrupted")
+
     def interrupt(self) -> None:
-        """Ends what is being worked out, in every thread."""
+        """Ends what is being worked out, in every thread; nothing more is to be read then."""
+        self._interrupted = True
         for connection in list(self._connections):
             connection.interrupt()
 

@@ -90,6 +90,7 @@ class FileReader(ABC):
         """Rows that Python reads: row, texts of the columns, and what is wrong with it."""
         with RowFile(self.workspace.folder / f"{self.path.name}.rows", columns) as file:
             for row, texts, fault in rows:
+                self.workspace.ensure_wanted()
                 file.write(row, texts, fault)
         return Source(file.relation(), file.texts(), row='"row"', fault="fault")
 
