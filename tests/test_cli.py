@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kling_pricing.money import plain
 from tests.commands import COMMAND, run, run_process
 from tests.conftest import PRICES, video
 
@@ -281,6 +282,46 @@ INTERRUPTIBLE = (
 """The command, also where the tests run in the background of a shell, which lets no child be interrupted."""
 
 
+def test_each_line_is_answered_before_the_next_is_written() -> None:
+    """Who writes requests one by one can wait for the answer to each, the first among them."""
+    with subprocess.Popen(
+        [*COMMAND, "quote", "--json", "-", *AT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in (1, 2, 3):
+            process.stdin.write(lines([video()]))
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            assert (answer["place"], answer["total"]) == (f"standard input:{number}", "0.357")
+        process.stdin.close()
+        assert process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_lines_of_any_length_are_counted(tmp_path: Path, ending: str) -> None:
+    """A line longer than what is read at a time, blank lines, and a last line without an end."""
+    payloads = [video(), video(prompt="x" * 200_000), None, video(), None, None, video()]
+    path = tmp_path / "requests.jsonl"
+    path.write_text(
+        ending.join("" if payload is None else json.dumps(payload) for payload in payloads), newline=""
+    )
+    answers = [json.loads(line) for line in run("quote", "--json", path, *AT).stdout.splitlines()]
+    assert [answer["place"] for answer in answers] == [f"{path}:{number}" for number in (1, 2, 4, 7)]
+    assert ["error" in answer for answer in answers] == [False, True, False, False]
+
+
+def test_answers_are_printed_while_a_long_array_is_answered(tmp_path: Path) -> None:
+    """All of them, in order, however many are printed at a time."""
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps([video(duration=3 + number % 13) for number in range(1200)]))
+    result = run("quote", path, *AT)
+    heading, *rows, done, _ = result.stdout.splitlines()
+    assert (heading.split()[0], done) == ("total", "1200 done")
+    assert [row.rpartition(" ")[2] for row in rows] == [f"{path}:{number}" for number in range(1, 1201)]
+    assert [row.split()[6] for row in rows[:13]] == [str(duration) for duration in range(3, 16)]
+
+
 def test_ctrl_c_keeps_what_was_answered() -> None:
     """An interrupted run prints its totals so far and exits 130."""
     with subprocess.Popen(
@@ -301,8 +342,8 @@ def test_ctrl_c_keeps_what_was_answered() -> None:
         errors = process.stderr.read()
         assert process.wait() == 130
     assert [json.loads(line)["total"] for line in answers] == ["0.357"] * len(answers)
-    assert errors.startswith("interrupted; what was printed stands\n")
-    assert "total " in errors
+    total = plain(len(answers) * Decimal("0.357"))
+    assert errors == f"interrupted; what was printed stands\n{len(answers)} done\ntotal {total} USD\n"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-"""Requests from files: one JSON object, a JSON array, or JSON Lines, which are read one line at a time."""
+"""Requests from files: one JSON object, a JSON array, or JSON Lines, which are read as they come."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import BufferedIOBase
+from itertools import chain, dropwhile, filterfalse
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from select import select
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress
@@ -15,6 +18,9 @@ from kling_pricing.errors import KlingPricingError, WireFormatError
 from kling_pricing.intake import as_object, json_value
 
 _LINES = (".jsonl", ".ndjson")
+_BLOCK_BYTES = 1 << 16
+_PATIENCE_S = 1
+"""How long a stream may pause after its first request before that is answered as the first of several."""
 
 
 class UnreadableInputError(KlingPricingError):
@@ -28,11 +34,13 @@ class Item(NamedTuple):
         source: the input's name.
         number: its line, or its place in an array, from 1; None when the input is one request.
         request: the payload, its line of JSON that is still to be read, or why the input cannot be read.
+        alone: whether the input holds no other.
     """
 
     source: str
     number: int | None
     request: Any
+    alone: bool = False
 
     @property
     def place(self) -> str:
@@ -41,10 +49,30 @@ class Item(NamedTuple):
 
 
 class Source(NamedTuple):
-    """An opened input and its name."""
+    """An opened input.
+
+    Attributes:
+        name: for messages.
+        stream: what it holds.
+        advance: is told how many bytes were read.
+    """
 
     name: str
-    stream: IO[bytes]
+    stream: BufferedIOBase
+    advance: Callable[[int], None]
+
+    def read(self) -> bytes:
+        """What can be had, at most a block; nothing at the end."""
+        block = self.stream.read1(_BLOCK_BYTES)
+        self.advance(len(block))
+        return block
+
+    def pauses(self) -> bool:
+        """Whether it has nothing more to read, and has not ended, for as long as anybody may have to wait."""
+        try:
+            return not select([self.stream], [], [], _PATIENCE_S)[0]
+        except (OSError, ValueError):  # neither a file nor a pipe, or a system that cannot tell
+            return False
 
 
 @contextmanager
@@ -57,6 +85,7 @@ def opened(path: str) -> Iterator[Source]:
     with ExitStack() as closing:
         if path == "-" and sys.stdin is None:
             raise UnreadableInputError("standard input: is closed")
+        stream: Any
         if path == "-":
             name, stream, size_bytes = "standard input", sys.stdin.buffer, None
         else:
@@ -69,16 +98,18 @@ def opened(path: str) -> Iterator[Source]:
         if console.is_terminal and not sys.stdout.isatty():
             bar = closing.enter_context(Progress(console=console, transient=True, redirect_stdout=False))
             task = bar.add_task(name, total=size_bytes)
-            stream = closing.enter_context(bar.wrap_file(stream, task_id=task))
-        yield Source(name, stream)
+            yield Source(name, stream, lambda size: bar.advance(task, size))
+        else:
+            yield Source(name, stream, lambda _: None)
 
 
-def items(source: Source) -> Iterator[Item]:
-    """The requests of one input, in order.
+def items(source: Source) -> Iterator[Item | None]:
+    """The requests of one input, in order; None wherever what follows may be long in coming.
 
     Raises:
         UnreadableInputError: the input is neither JSON nor JSON Lines.
     """
+    yield None
     try:
         yield from _items(source)
     except OSError as error:
@@ -93,7 +124,7 @@ def whole(path: str) -> bytes:
     """
     with opened(path) as source:
         try:
-            return source.stream.read()
+            return b"".join(iter(source.read, b""))
         except OSError as error:
             raise UnreadableInputError(f"{source.name}: {error.strerror}") from None
 
@@ -105,7 +136,7 @@ def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
         UnreadableInputError: it holds none, or several.
     """
     with opened(path) as source:
-        found = items(source)
+        found = filter(None, items(source))
         item = next(found, None)
         if item is None or next(found, None) is not None:
             raise UnreadableInputError(f"{source.name}: give one request, no more and no fewer")
@@ -117,35 +148,52 @@ def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
             raise UnreadableInputError(f"{source.name}: {error}") from None
 
 
-def _items(source: Source) -> Iterator[Item]:
-    number, first = _first_line(source.stream)
-    if not first:
-        raise UnreadableInputError(f"{source.name}: is empty; give a JSON object, an array or JSON Lines")
-    if source.name.endswith(_LINES) or _is_whole_object(first):
-        yield from _lines(source, number, first)
+def _items(source: Source) -> Iterator[Item | None]:
+    name, number, blocks = source.name, 1, _blocks(source)
+    for block in blocks:
+        lines = [*dropwhile(_is_blank, block)]
+        number += len(block) - len(lines)
+        if lines:
+            break
+    else:
+        raise UnreadableInputError(f"{name}: is empty; give a JSON object, an array or JSON Lines")
+    first = lines[0]
+    if name.endswith(_LINES) or _is_whole_object(first):
+        yield from _json_lines(source, number, lines, blocks)
         return
-    rest = source.stream.read()
+    lines += chain.from_iterable(blocks)
     try:
-        value = json_value(first + rest)
+        value = json_value(b"\n".join(lines))
     except WireFormatError as error:
-        second = next(filter(bytes.strip, rest.splitlines()), b"")
+        second = next(filterfalse(_is_blank, lines[1:]), b"")
         if (first.lstrip().startswith(b"{") and first.rstrip().endswith(b"}")) or _is_whole_object(second):
-            yield from _split_lines(source.name, number, first + rest)
+            requests = [(here, line) for here, line in enumerate(lines, number) if not _is_blank(line)]
+            for here, line in requests:
+                yield Item(name, here, line, alone=len(requests) == 1)
             return
-        raise UnreadableInputError(f"{source.name}: {error}") from None
+        raise UnreadableInputError(f"{name}: {error}") from None
     if isinstance(value, list):
         for place, element in enumerate(value, start=1):
-            yield Item(source.name, place, element)
+            yield Item(name, place, element, alone=len(value) == 1)
     else:
-        yield Item(source.name, None, value)
+        yield Item(name, None, value, alone=True)
 
 
-def _first_line(stream: IO[bytes]) -> tuple[int, bytes]:
-    """The first line that is not blank, and its number."""
-    for number, line in enumerate(stream, start=1):
-        if line.strip():
-            return number, line.removeprefix(b"\xef\xbb\xbf")
-    return 0, b""
+def _blocks(source: Source) -> Iterator[list[bytes]]:
+    """The lines of an input, without their ends, as many together as can be had at a time."""
+    begun: list[bytes] = []
+    beginning = source.read().removeprefix(b"\xef\xbb\xbf")
+    for block in chain([beginning], iter(source.read, b"")):
+        whole_lines, ended, rest = block.rpartition(b"\n")
+        if ended:
+            yield b"".join((*begun, whole_lines)).split(b"\n")
+            begun = []
+        begun.append(rest)
+    yield [b"".join(begun)]
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line or line.isspace()
 
 
 def _is_whole_object(line: bytes) -> bool:
@@ -155,17 +203,27 @@ def _is_whole_object(line: bytes) -> bool:
         return False
 
 
-def _lines(source: Source, number: int, first: bytes) -> Iterator[Item]:
-    """One request a line; a file of a single line is simply one request."""
-    name, line, alone = source.name, first, True
-    for here, following in enumerate(source.stream, start=number + 1):
-        if not following.isspace():
-            yield Item(name, number, line)
-            number, line, alone = here, following, False
-    yield Item(name, None if alone else number, line)
+def _json_lines(
+    source: Source, number: int, lines: list[bytes], blocks: Iterator[list[bytes]]
+) -> Iterator[Item | None]:
+    """One request a line.
 
-
-def _split_lines(name: str, number: int, data: bytes) -> Iterator[Item]:
-    for here, line in enumerate(data.splitlines(), start=number):
-        if line.strip():
-            yield Item(name, here, line)
+    The first waits for what follows, because an input of a single line is simply one request, but it does not
+    wait long: who writes line by line may want the answer to one before writing the next.
+    """
+    name, here, first = source.name, number, lines.pop(0)
+    number += 1
+    while all(map(_is_blank, lines)) and not source.pauses():
+        block = next(blocks, None)
+        if block is None:
+            yield Item(name, None, first, alone=True)
+            return
+        number += len(lines)
+        lines = block
+    yield Item(name, here, first)
+    for block in chain([lines], blocks):
+        for line in block:
+            if line and not line.isspace():
+                yield Item(name, number, line)
+            number += 1
+        yield None

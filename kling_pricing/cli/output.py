@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from decimal import Decimal
+from json.encoder import encode_basestring
 from typing import Any
 
 import pydantic_core
@@ -69,18 +70,69 @@ HEADINGS = (
 )
 
 
-def quote_row(quote: Quote, place: str) -> str:
-    """One quote as one line, under `HEADINGS`."""
+MOST_TEXTS = 4096
+"""So many texts of quotes are kept."""
+
+
+class Texts:
+    """What a quote is printed as.
+
+    Requests that differ in nothing but their prompts and files cost the same for the same reasons, and a long
+    file has few that differ in more, so each text is made once.
+    """
+
+    def __init__(self, make: Callable[[Quote], str]) -> None:
+        self._make = make
+        self._texts: dict[tuple[Any, ...], str] = {}
+
+    def __call__(self, quote: Quote) -> str:
+        """The text of a quote, which says nothing of the request but what is asked for here."""
+        request, table, *answer = quote
+        said = table.id, request.model, request.wire_format, request.facts["action"], *answer
+        text = self._texts.get(said)
+        if text is None:
+            if len(self._texts) >= MOST_TEXTS:
+                self._texts.clear()
+            text = self._texts[said] = self._make(quote)
+        return text
+
+
+def _row(quote: Quote) -> str:
     request, line = quote.request, quote.lines[0]
     _, resolution, tier = quote.rate.cell
     priced = f"{resolution} {tier}, {plain(line.quantity)} x {plain(line.unit_price)}"
     total = f"{quote.shown_total():>12} {quote.table.currency}"
-    return f"{total}  {request.model:<16} {request.facts['action']:<16} {priced:<44} {place}"
+    return f"{total}  {request.model:<16} {request.facts['action']:<16} {priced:<44}"
 
 
-def quote_json(quoted: dict[str, Any]) -> str:
-    """One quote as one line of JSON; much faster than `to_json`, and good for data without surprises."""
-    return pydantic_core.to_json(quoted).decode()
+def _json(quote: Quote) -> str:
+    return pydantic_core.to_json(quote.as_dict()).decode()
+
+
+row_text = Texts(_row)
+"""One quote as one line under `HEADINGS`, without the last column."""
+
+json_text = Texts(_json)
+"""One quote as one line of JSON."""
+
+
+def placed_json(text: str, place: str) -> str:
+    """An object as JSON text, with its place in the input in front."""
+    return f'{{"place":{encode_basestring(place)},{text[1:]}'
+
+
+def print_whole(text: str) -> None:
+    """Prints a text, however long.
+
+    Where standard output is not buffered (`PYTHONUNBUFFERED`), its own `write` loses what a pipe does not take
+    at once.
+    """
+    out = sys.stdout
+    out.flush()
+    rest = memoryview(text.encode(out.encoding, out.errors or "strict"))
+    while rest:
+        rest = rest[out.buffer.write(rest) :]
+    out.buffer.flush()
 
 
 def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: dict[str, int]) -> str:

@@ -6,19 +6,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import click
 
 from kling_pricing.cli.inputs import Item, UnreadableInputError, items, opened
+from kling_pricing.cli.interruption import Interruption
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import (
     HEADINGS,
     error_dict,
     error_text,
-    quote_json,
-    quote_row,
+    json_text,
+    placed_json,
+    print_whole,
+    row_text,
     to_json,
     totals_text,
     violation_dict,
@@ -30,6 +34,9 @@ from kling_pricing.quotes import Quote
 from kling_pricing.quoting import check, quote
 
 REFUSED, UNREADABLE, INTERRUPTED = 1, 2, 130
+
+MOST_TOGETHER = 500
+"""So many answers are printed at a time."""
 
 
 @dataclass
@@ -99,14 +106,15 @@ def quote_command(
         raise click.UsageError("give either FILEs or --model and its companions, not both")
     if not files and model is None:
         raise click.UsageError("give a FILE (- for standard input), or --model for a quick answer")
-    quick = None if files else Item("request", None, {**said, "prompt": "a prompt"})
+    quick = None if files else Item("request", None, {**said, "prompt": "a prompt"}, alone=True)
+    quoted: Callable[..., Quote] = partial(quote, **settings)
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
-        quoted = quote(payload, **settings)
-        tally.add(quoted)
+        found = quoted(payload)
+        tally.add(found)
         if as_json:
-            return quote_json(_placed(quoted.as_dict(), item, alone=alone))
-        return quoted.explain() if alone else quote_row(quoted, item.place)
+            return json_text(found) if alone else placed_json(json_text(found), item.place)
+        return found.explain() if alone else f"{row_text(found)} {item.place}"
 
     _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
 
@@ -138,54 +146,76 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
 def _answer_all(
     files: tuple[str, ...], quick: Item | None, answer: Answer, *, as_json: bool, headings: str
 ) -> None:
-    """Answers every request in order, one at a time; a bad one is reported and the next is read."""
+    """Answers every request in order, one at a time; a bad one is reported and the next is read.
+
+    Answers are printed many together, but before anything is waited for.
+    """
     tally = Tally()
+    many = True
+    answers: list[str] = []
     requests = iter([quick]) if quick is not None else _items(files)
-    many = len(files) > 1
     try:
-        first, second = next(requests, None), next(requests, None)
-        many = many or first is None or second is not None
-        if many and headings and not as_json:
-            click.echo(headings)
-        for item in chain(filter(None, (first, second)), requests):
-            _show(item, answer, tally, as_json=as_json, alone=not many)
+        with Interruption() as interruption:
+            interruption.allowed(waiting=True)
+            first = next(filter(None, requests), None)
+            many = len(files) > 1 or first is None or not first.alone
+            if many and headings and not as_json:
+                answers.append(headings)
+            for item in chain([first], requests):
+                interruption.allowed(waiting=False)
+                if item is not None:
+                    text = _text(item, answer, tally, as_json=as_json, alone=not many)
+                    answers += [] if text is None else [text]
+                if item is None or len(answers) >= MOST_TOGETHER:
+                    _print(answers)
+                    interruption.allowed(waiting=True)
+            _print(answers)
     except KeyboardInterrupt:
-        tally.exit_code = INTERRUPTED
-        many = True
+        tally.exit_code, many = INTERRUPTED, True
+        _print(answers)
         click.echo("interrupted; what was printed stands", err=True)
     if many:
         click.echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
     sys.exit(tally.exit_code)
 
 
-def _items(files: tuple[str, ...]) -> Iterator[Item]:
-    """The requests of all files; a file that cannot be read is an item too, and the next is opened."""
+def _print(answers: list[str]) -> None:
+    """Prints answers that were not printed yet."""
+    print_whole("".join(f"{answer}\n" for answer in answers))
+    answers.clear()
+
+
+def _items(files: tuple[str, ...]) -> Iterator[Item | None]:
+    """The requests of all files; a file that cannot be read is an item too, and the next is opened.
+
+    None wherever what follows may be long in coming.
+    """
     for path in files:
         try:
             with opened(path) as source:
                 yield from items(source)
         except UnreadableInputError as error:
-            yield Item(path, None, error)
+            yield None  # so that what was printed before it stands before it
+            yield Item(path, None, error, alone=True)
 
 
-def _show(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: bool) -> None:
+def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: bool) -> str | None:
+    """The answer to a request; None where only standard error gets it."""
     what, exit_code = "unreadable", UNREADABLE
     try:
         if isinstance(item.request, UnreadableInputError):
             raise item.request
         payload = as_object(json_value(item.request) if isinstance(item.request, bytes) else item.request)
         what, exit_code = "refused", REFUSED
-        text = answer(item, payload, tally, alone)
+        return answer(item, payload, tally, alone)
     except KlingPricingError as error:
         tally.failed(what, exit_code)
         if as_json:
-            text = to_json(_placed(error_dict(error), item, alone=alone))
-        elif isinstance(error, UnreadableInputError):
+            return to_json(_placed(error_dict(error), item, alone=alone))
+        if isinstance(error, UnreadableInputError):
             click.echo(str(error), err=True)
-            return
-        else:
-            text = error_text(error, item.place)
-    sys.stdout.write(text + "\n")
+            return None
+        return error_text(error, item.place)
 
 
 def _placed(found: dict[str, Any], item: Item, *, alone: bool) -> dict[str, Any]:
