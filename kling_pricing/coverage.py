@@ -9,18 +9,20 @@ from typing import Any
 from kling_pricing.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.rates import ANY, Cell
 from kling_pricing.request import FACT_TYPES, INPUT_OF, UNSAID
-from kling_pricing.rules import Choice, Conditions, OneOf, possible
+from kling_pricing.rules import Choice, Conditions, OneOf, compile_choice
 
 
 def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) -> Iterator[Cell]:
-    """Every model x resolution x tier for which the matrix allows at least one request; may repeat itself.
+    """Every model x resolution x tier for which the matrix allows at least one request, each once.
 
     Every action is tried, and the facts that tiers speak of at all their turning points; every other fact is
     left unknown, so that a rule excludes a cell only if it does so whatever the rest of the request says.
     """
     tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution", "action"})
     unknown = dict.fromkeys(FACT_TYPES)
+    choose_tier = compile_choice(tiers)
     for capabilities in matrix.models.values():
+        reached: set[tuple[str, str]] = set()
         domains = [_domain(fact, capabilities, tiers) for fact in tier_facts]
         actions = capabilities.limit("action")
         domains.append(list(actions.values) if isinstance(actions, OneOf) else [None])
@@ -33,9 +35,10 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
                     "model": capabilities.model,
                     "resolution": None if resolution == ANY else resolution,
                 }
-                if capabilities.allows(facts):
-                    for tier in possible(tiers, facts):
-                        yield Cell(capabilities.model, resolution, tier)
+                new = [tier for tier in choose_tier(facts) if (resolution, tier) not in reached]
+                if new and capabilities.allows(facts):
+                    reached.update((resolution, tier) for tier in new)
+                    yield from (Cell(capabilities.model, resolution, tier) for tier in new)
 
 
 def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:

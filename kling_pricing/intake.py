@@ -46,7 +46,7 @@ def as_object(value: Any) -> Mapping[str, Any]:
     Raises:
         WireFormatError: it is of another kind.
     """
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise WireFormatError(f"a request is a JSON object, got {json_kind(value)}")
     return value
 
@@ -57,10 +57,15 @@ def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | Non
     Raises:
         WireFormatError: it is not such JSON.
     """
+    decoder = decoder or _JSON
     try:
-        return (decoder or _JSON).decode(
-            text if isinstance(text, str) else text.decode().removeprefix("\ufeff")
-        )
+        if not isinstance(text, str):
+            text = text.decode().removeprefix("\ufeff")
+        if text[:1] == "{":  # the usual case: `decode` would look for space before it
+            value, end = decoder.raw_decode(text)
+            if not text[end:].strip(" \t\n\r"):
+                return value
+        return decoder.decode(text)
     except RecursionError:
         raise WireFormatError("the JSON is nested too deeply to be a request") from None
     except UnicodeDecodeError as error:

@@ -35,6 +35,8 @@ from kling_pricing.quoting import check, quote
 
 REFUSED, UNREADABLE, INTERRUPTED = 1, 2, 130
 
+_NOTHING = Decimal(0)
+
 MOST_TOGETHER = 500
 """So many answers are printed at a time."""
 
@@ -61,7 +63,7 @@ class Tally:
     def add(self, quoted: Quote) -> None:
         self.counts["done"] += 1
         currency = quoted.table.currency
-        self.totals[currency] = add(self.totals.get(currency, Decimal(0)), quoted.maximum)
+        self.totals[currency] = add(self.totals.get(currency, _NOTHING), quoted.maximum)
         if quoted.minimum != quoted.maximum:
             self.ranges.add(currency)
 
@@ -203,9 +205,10 @@ def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: boo
     """The answer to a request; None where only standard error gets it."""
     what, exit_code = "unreadable", UNREADABLE
     try:
-        if isinstance(item.request, UnreadableInputError):
-            raise item.request
-        payload = as_object(json_value(item.request) if isinstance(item.request, bytes) else item.request)
+        request = item.request
+        if isinstance(request, UnreadableInputError):
+            raise request
+        payload = as_object(json_value(request) if isinstance(request, bytes) else request)
         what, exit_code = "refused", REFUSED
         return answer(item, payload, tally, alone)
     except KlingPricingError as error:
