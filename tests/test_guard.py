@@ -545,6 +545,8 @@ def test_an_unsent_reservation_expires(open_guard: OpenGuard, clock: Clock) -> N
     assert left(guard) == (0, 0, COST)
     new = guard.admit(CLIP, project="trailer")
     clock.pass_by(minutes=15)
+    assert left(guard) == (0, 0, COST)  # although nothing has released it yet
+    guard.verify()
     assert guard.admit(CLIP, project="trailer").reservation_id != new.reservation_id
 
 

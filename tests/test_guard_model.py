@@ -550,14 +550,16 @@ class Model:
     def status(self) -> list[tuple[Any, ...]]:
         """Budget, labels, cap, held, spent, window of every bucket in force."""
         rows: list[tuple[Any, ...]] = []
+        late: Counter[Place] = Counter()  # expired, whether or not it is released yet
+        for job in self.jobs:
+            if job.state == "reserved" and job.deadline <= self.clock.now:
+                late.update({place: line.held for place, line in job.lines.items()})
         for each in self.revision.rules:
             start, end = each.period(self.clock.now)
             found = [
-                (each.name, dict(labels), account.cap, account.held, account.spent, start, end)
-                for (name, definition, labels, since), account in sorted(
-                    self.accounts.items(), key=lambda item: item[0][2]
-                )
-                if (name, definition, since) == (each.name, each.definition, start)
+                (each.name, dict(place[2]), account.cap, account.held - late[place], account.spent, start, end)
+                for place, account in sorted(self.accounts.items(), key=lambda item: item[0][2])
+                if (place[0], place[1], place[3]) == (each.name, each.definition, start)
             ]
             shared = "*" not in dict(each.match).values()
             rows += found or ([(each.name, {}, each.cap, 0, 0, start, end)] if shared else [])

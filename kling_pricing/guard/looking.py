@@ -46,6 +46,8 @@ class Looking(Core):
     def status(self, at: datetime | None = None) -> list[Bucket]:
         """What each budget has left in its window; of one with `*`, each bucket that has been used.
 
+        A reservation that has expired no longer counts as held.
+
         Args:
             at: an instant in the window, with a time zone; by default now.
         """

@@ -171,7 +171,10 @@ class Ledger(Protocol):
         """What was observed of tasks that belong to no reservation."""
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
-        """Every bucket whose window an instant lies in, with its budget's definition."""
+        """Every bucket whose window an instant lies in, with its budget's definition.
+
+        What has expired is no longer held, whether or not it is released already.
+        """
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """Every bucket whose window lies at least partly in a period, with what moved it; all of one moment."""

@@ -304,7 +304,7 @@ class SQLiteLedger:
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
         with self._file.reading() as db:
-            return reading.buckets(db, at)
+            return reading.buckets(db, at, self._clock())
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""

@@ -14,12 +14,18 @@ _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end"
 _ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, currency, detail"
 
 
-def buckets(db: sqlite3.Connection, at: datetime) -> list[tuple[str, Bucket]]:
-    """Every bucket whose window an instant lies in, with its budget's definition."""
+def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
+    """Every bucket whose window an instant lies in, with its budget's definition.
+
+    What has expired by now is no longer held, whether or not it is released already.
+    """
     rows = db.execute(
-        f"SELECT definition, {_BUCKET} FROM bucket"  # noqa: S608 (names of our own columns)
+        "SELECT definition, budget, labels, cap, held - ifnull(expired, 0), spent, currency, window_start,"
+        " window_end FROM bucket LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
+        " FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id"
+        " WHERE state = 'reserved' AND deadline <= ?2 GROUP BY line.bucket) USING (id)"
         " WHERE window_start <= ?1 AND ?1 < window_end ORDER BY budget, labels",
-        (written(at),),
+        (written(at), written(now)),
     )
     return [(definition, _bucket(*row)) for definition, *row in rows]
 

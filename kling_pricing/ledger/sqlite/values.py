@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from kling_pricing.money import plain
@@ -13,9 +14,7 @@ from kling_pricing.money import plain
 _object_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-_object_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-
+@lru_cache(maxsize=32)  # a verb writes its instant several times
 def written(at: datetime) -> str:
     """An instant, which is in UTC, so that texts sort as instants do."""
     return at.isoformat(timespec="microseconds")

@@ -65,9 +65,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   ORDER BY id
 $$;
 
+-- What has expired by now is no longer held, whether or not it is released already.
 CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
-  SELECT to_jsonb(bucket) - 'opening_token' FROM bucket
+  WITH late AS (
+    SELECT line.bucket AS id, sum(line.held) AS held
+    FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id
+    WHERE state = 'reserved' AND deadline <= (SELECT current_instant()) GROUP BY line.bucket
+  )
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object('held', bucket.held - coalesce(late.held, 0))
+  FROM bucket LEFT JOIN late USING (id)
   WHERE window_start <= p_at AND p_at < window_end ORDER BY budget, labels
 $$;
 

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION record_spend(p_id text, p_order jsonb, p_spent jsonb,
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  newest budget_revision := in_force();
+  outdated jsonb := outdated(p_order->>'budgets');
   kept reservation;
   own bigint[];
   own_key text := p_order->>'key';
@@ -11,10 +11,8 @@ DECLARE
   amounts bigint[];
   nothing bigint[];
 BEGIN
-  IF newest.digest <> p_order->>'budgets' THEN
-    RETURN jsonb_build_object(
-      'outdated', jsonb_build_object('digest', newest.digest, 'document', newest.document)
-    );
+  IF outdated IS NOT NULL THEN
+    RETURN outdated;
   END IF;
   PERFORM lock_task(p_order->>'provider', p_task_id);
   kept := lookup(ARRAY[p_order->>'provider', p_task_id]);

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION reserve(p_id text, p_order jsonb, p_candidates jsonb,
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  newest budget_revision;
+  outdated jsonb;
   before reservation;
   kept reservation;
   holds boolean;          -- whether the windows and the price are still those of now
@@ -24,11 +24,9 @@ BEGIN
   IF before.id = p_id THEN   -- the same call once more: its answer was lost on the way
     RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', false, 'alerts', alerts_of(p_id));
   END IF;
-  newest := in_force();
-  IF newest.digest <> p_order->>'budgets' THEN
-    RETURN jsonb_build_object(
-      'outdated', jsonb_build_object('digest', newest.digest, 'document', newest.document)
-    );
+  outdated := outdated(p_order->>'budgets');
+  IF outdated IS NOT NULL THEN
+    RETURN outdated;
   END IF;
   holds := coalesce(
     now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz, false

@@ -274,14 +274,16 @@ BEGIN
   PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
 END $$;
 
--- The newest revision of the budgets, of a ledger in use.
-CREATE OR REPLACE FUNCTION in_force() RETURNS budget_revision LANGUAGE plpgsql AS $$
+-- The answer to an order that was made by other budgets than those in force: those; null where it was not.
+CREATE OR REPLACE FUNCTION outdated(p_budgets text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-  newest budget_revision;
+  in_force text;
 BEGIN
-  SELECT * INTO newest FROM budget_revision ORDER BY revision DESC LIMIT 1;
-  IF newest.digest IS NULL THEN
+  SELECT digest INTO in_force FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  IF in_force = p_budgets THEN
+    RETURN NULL;
+  ELSIF in_force IS NULL THEN
     PERFORM refuse('no_budgets', '{}');
   END IF;
-  RETURN newest;
+  RETURN jsonb_build_object('outdated', installed());
 END $$;
