@@ -108,6 +108,7 @@ class Gateway:
         jobs: id -> every task that was accepted.
         received: every request, but uploads.
         accepted: set when the first task is.
+        arrivals: one for each submission that has come.
         hanging: set when a question waits; see `hang_after`.
         fed: set when the first part of an upload is there.
     """
@@ -118,6 +119,7 @@ class Gateway:
         self.received: list[Received] = []
         self.fed = threading.Event()
         self.accepted = threading.Event()
+        self.arrivals = threading.Semaphore(0)
         self.hanging = threading.Event()
         self._book = book or load_price_book()
         self._secret = secret
@@ -400,6 +402,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
 
         def _submit(self, api: str, request: Received) -> None:
             fault = gateway.fault()
+            gateway.arrivals.release()
             job = None
             if fault.accepts or (fault.status is None and not fault.drops):
                 try:

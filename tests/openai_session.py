@@ -1,8 +1,9 @@
 """Creates and polls videos with the unmodified OpenAI SDK through a guarded client; prints what its caller saw.
 
-Run as a program, so that either version of the SDK can be the one that is found::
+Run as a program, so that either version of the SDK can be the one that is found; first with its sync client,
+then with its async one, each with a gateway and a ledger of its own::
 
-    python openai_session.py GATEWAY_URL LEDGER_URL [--async]
+    python openai_session.py GATEWAY_URL LEDGER_URL GATEWAY_URL LEDGER_URL
 """
 
 import asyncio
@@ -58,28 +59,34 @@ async def session(client: Any) -> list[str]:
     return seen
 
 
-def main(url: str, ledger: str, *modes: str) -> None:
-    """Runs a session, sync or async."""
+async def with_sync_client(url: str, guard: BudgetGuard, common: dict[str, Any]) -> list[str]:
+    """A session of `OpenAI`."""
+    transport = GuardedTransport(http.HTTPTransport(), guard, **options(url))
+    client = openai.OpenAI(http_client=http.Client(transport=transport), base_url=f"{url}/v1", **common)
+    seen = await session(client)
+    client.close()
+    return seen
+
+
+async def with_async_client(url: str, guard: BudgetGuard, common: dict[str, Any]) -> list[str]:
+    """A session of `AsyncOpenAI`."""
+    transport = AsyncGuardedTransport(http.AsyncHTTPTransport(), guard, **options(url))
+    client = openai.AsyncOpenAI(
+        http_client=http.AsyncClient(transport=transport), base_url=f"{url}/v1", **common
+    )
+    seen = await session(client)
+    await client.close()
+    return seen
+
+
+def main(*places: str) -> None:
+    """Runs both sessions."""
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of its videos
-    guard = BudgetGuard(ledger)
-    common: dict[str, Any] = {"base_url": f"{url}/v1", "api_key": "x", "max_retries": 2}
-
-    async def run() -> list[str]:
-        client: Any
-        if "--async" in modes:
-            awaited = AsyncGuardedTransport(http.AsyncHTTPTransport(), guard, **options(url))
-            client = openai.AsyncOpenAI(http_client=http.AsyncClient(transport=awaited), **common)
-            seen = await session(client)
-            await client.close()
-            return seen
-        transport = GuardedTransport(http.HTTPTransport(), guard, **options(url))
-        client = openai.OpenAI(http_client=http.Client(transport=transport), **common)
-        seen = await session(client)
-        client.close()
-        return seen
-
-    seen = asyncio.run(run())
-    guard.close()
+    common: dict[str, Any] = {"api_key": "x", "max_retries": 2}
+    seen = []
+    for run, url, ledger in zip((with_sync_client, with_async_client), places[::2], places[1::2], strict=True):
+        with BudgetGuard(ledger) as guard:
+            seen.append(asyncio.run(run(url, guard, common)))
     sys.stdout.write(json.dumps({"version": openai.__version__, "seen": seen}))
 
 

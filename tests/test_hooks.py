@@ -318,6 +318,25 @@ def test_a_refusal_of_the_second_sending_frees_nothing(guard: BudgetGuard, gatew
     assert (reservation.state, reservation.attempt, len(gateway.jobs)) == ("bound", 1, 1)
 
 
+@pytest.mark.parametrize("refusal", [Fault(429, hangs=True), Fault(402, hangs=True)])
+def test_a_refusal_frees_nothing_while_the_job_is_under_way_again(
+    guard: BudgetGuard, gateway: Gateway, refusal: Fault
+) -> None:
+    """Of two requests under one key, one refused and one accepted, whichever is answered first."""
+    gateway.will(refusal, Fault(hangs=True))
+    with client(guard, gateway) as guarded, ThreadPoolExecutor(2) as threads:
+        replies = []
+        for _ in range(2):
+            key = {"Idempotency-Key": "shot-1"}
+            replies.append(threads.submit(guarded.post, "/v1/tasks", json=CLIP, headers=key))
+            assert gateway.arrivals.acquire(timeout=10)
+        gateway.go_on()
+        assert sorted(each.result().status_code for each in replies) == [200, refusal.status]
+    (reservation,) = guard.history()
+    assert (reservation.state, reservation.task_id) == ("bound", "task-qingbo-1")
+    assert "release" not in [entry.kind for entry in guard.journal()]
+
+
 RETRY = "x-stainless-retry-count"
 
 

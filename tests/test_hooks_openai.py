@@ -41,26 +41,48 @@ def openai2(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+SEEN = [
+    "task-tencent-vod-1 queued",
+    "task-tencent-vod-1 queued",
+    "BadRequestError 400 capability",
+    "task-tencent-vod-2 queued",
+    "APIStatusError 402 budget_exceeded",
+    "ConflictError 409 reservation_state",
+    "task-tencent-vod-4 queued",
+    "task-tencent-vod-5 queued",
+]
+ASKED = {"model": "Kling-2.5", "prompt": "a paper boat", "seconds": "10", "size": "1920x1080"}
+SENT = [ASKED, {**ASKED, "seconds": "5"}, *[ASKED] * 4, {**ASKED, "input_reference": "a.png"}]
+RESERVED = [
+    ("trailer", "bound", 1, Decimal(5)),
+    ("trailer", "bound", 1, Decimal("2.5")),
+    ("lost", "dispatching", 1, Decimal(5)),
+    ("throttled", "released", 1, Decimal(5)),
+    ("throttled", "released", 2, Decimal(5)),
+    ("throttled", "bound", 3, Decimal(5)),
+    ("throttled", "bound", 1, Decimal(5)),
+]
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_the_sdk_creates_and_polls_through_a_guarded_client(
-    version: int, mode: str, tmp_path: Path, book: PriceBook, request: pytest.FixtureRequest
+    version: int, tmp_path: Path, book: PriceBook, request: pytest.FixtureRequest
 ) -> None:
-    """Accepted, polled, capped, refused, lost, throttled: what its caller sees, and what was really sent."""
+    """Accepted, polled, capped, refused, lost, throttled: what its caller sees, and what was really sent.
+
+    Sync and async alike.
+    """
     folder = [str(request.getfixturevalue("openai2"))] if version == 2 else []
-    ledger = f"sqlite:///{tmp_path}/spend.db"
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
-    with running("tencent-vod", book) as gateway:
+    ledgers = [f"sqlite:///{tmp_path}/{name}.db" for name in ("sync", "async")]
+    guards = [BudgetGuard(ledger, BUDGETS, book=book) for ledger in ledgers]
+    with running("tencent-vod", book) as one, running("tencent-vod", book) as other:
         soon = {"Retry-After-Ms": "1"}
-        gateway.will(Fault(), Fault(), Fault(500, accepts=True, headers=soon), *[Fault(429, headers=soon)] * 2)
+        for gateway in (one, other):
+            gateway.will(Fault(), Fault(), Fault(500, accepts=True, headers=soon))
+            gateway.will(*[Fault(429, headers=soon)] * 2)
+        script = str(Path(__file__).parent / "openai_session.py")
         done = subprocess.run(
-            [
-                sys.executable,
-                str(Path(__file__).parent / "openai_session.py"),
-                gateway.url,
-                ledger,
-                f"--{mode}",
-            ],
+            [sys.executable, script, one.url, ledgers[0], other.url, ledgers[1]],
             capture_output=True,
             text=True,
             check=False,
@@ -68,32 +90,14 @@ def test_the_sdk_creates_and_polls_through_a_guarded_client(
         )
         assert (done.returncode, done.stderr) == (0, "")
         told = json.loads(done.stdout)
-        assert told["version"].split(".")[0] == str(version)
-        assert told["seen"] == [
-            "task-tencent-vod-1 queued",
-            "task-tencent-vod-1 queued",
-            "BadRequestError 400 capability",
-            "task-tencent-vod-2 queued",
-            "APIStatusError 402 budget_exceeded",
-            "ConflictError 409 reservation_state",
-            "task-tencent-vod-4 queued",
-            "task-tencent-vod-5 queued",
-        ]
-        sent = [form_fields(each.body, each.headers["Content-Type"]) for each in gateway.submissions]
-    asked = {"model": "Kling-2.5", "prompt": "a paper boat", "seconds": "10", "size": "1920x1080"}
-    shorter = {**asked, "seconds": "5"}
-    assert sent == [asked, shorter, asked, asked, asked, asked, {**asked, "input_reference": "a.png"}]
-    assert [(each.project, each.state, each.attempt, each.reserved) for each in guard.history()] == [
-        ("trailer", "bound", 1, Decimal(5)),
-        ("trailer", "bound", 1, Decimal("2.5")),
-        ("lost", "dispatching", 1, Decimal(5)),
-        ("throttled", "released", 1, Decimal(5)),
-        ("throttled", "released", 2, Decimal(5)),
-        ("throttled", "bound", 3, Decimal(5)),
-        ("throttled", "bound", 1, Decimal(5)),
-    ]
-    guard.verify()
-    guard.close()
+        assert (told["version"].split(".")[0], told["seen"]) == (str(version), [SEEN, SEEN])
+        for gateway, guard in zip((one, other), guards, strict=True):
+            sent = [form_fields(each.body, each.headers["Content-Type"]) for each in gateway.submissions]
+            assert sent == SENT
+            history = guard.history()
+            assert [(each.project, each.state, each.attempt, each.reserved) for each in history] == RESERVED
+            guard.verify()
+            guard.close()
 
 
 def test_a_refusal_that_is_raised_reaches_the_caller_of_version_3_as_it_is(

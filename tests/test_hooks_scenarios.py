@@ -283,7 +283,7 @@ SCENARIOS: dict[str, tuple[Callable[[Play], None], Budget, list[str]]] = {
     "500 after accepting": (
         server_error_after_accepting,
         REJECT,
-        [*ONE, "1 doubt HTTP 500 internal", "1 bind", SETTLED],
+        [*ONE, "1 doubt HTTP 500 internal", "1 doubt sent again", "1 bind", SETTLED],
     ),
     "500 without a price": (
         no_price_configured,
@@ -302,7 +302,7 @@ SCENARIOS: dict[str, tuple[Callable[[Play], None], Budget, list[str]]] = {
             "2 doubt HTTP 408 timeout",
         ],
     ),
-    "dropped after accepting": (dropped, REJECT, [*ONE, "1 doubt no answer", "1 bind"]),
+    "dropped after accepting": (dropped, REJECT, [*ONE, "1 doubt no answer", "1 doubt sent again", "1 bind"]),
     "client timeout": (timed_out, REJECT, [*ONE, "1 doubt no answer", "1 bind", SETTLED]),
     "no connection": (no_connection, REJECT, [*ONE, "1 release -0.714 held no connection"]),
     "task failed": (failed, REJECT, [*BOUND, "1 release -0.714 held failed"]),

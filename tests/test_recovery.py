@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -20,6 +21,8 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.recovery import Looked, poll, status_urls, unsettled
+from tests import commands
+from tests.commands import Done
 from tests.conftest import Clock, video
 from tests.gateway import Fault, Gateway, running
 
@@ -142,26 +145,13 @@ def test_where_the_provider_is_comes_from_its_price_table(guard: BudgetGuard, bo
 
 # in a shell
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Done]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Runs `kling-pricing in-doubt` on the ledger of `guard`."""
-    environment = {key: value for key, value in os.environ.items() if key != "KLING_PRICING_TABLES"}
-    environment["KLING_PRICING_LEDGER"] = f"sqlite:///{tmp_path}/spend.db"
-
-    def command(*arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kling_pricing", "in-doubt", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            **how,
-        )
-
-    return command
+    return partial(commands.run, "in-doubt", ledger=f"sqlite:///{tmp_path}/spend.db")
 
 
 def test_in_doubt_asks_the_provider_first(
@@ -208,6 +198,7 @@ def test_one_provider_is_asked_at_a_time(guard: BudgetGuard, book: PriceBook, ru
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        (["--header", f"@{sys.executable}"], "not UTF-8 text"),
         (["--header", "Bearer k"], "write 'Name: value', or @FILE with such lines"),
         (["--header", "@nowhere.txt"], "nowhere.txt: No such file"),
         (["--base-url", "gw.example.com"], "base_url must be an http or https URL"),

@@ -40,9 +40,12 @@ def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, .
     for value in values:
         if value.startswith("@"):
             try:
-                lines += click.open_file(value[1:]).read().splitlines()
+                with click.open_file(value[1:], encoding="utf-8") as file:
+                    lines += file.read().splitlines()
             except OSError as error:
                 raise click.BadParameter(f"{value[1:]}: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise click.BadParameter(f"{value[1:]}: not UTF-8 text") from None
         else:
             lines.append(value)
     pairs = [line.partition(":") for line in lines if line.strip()]

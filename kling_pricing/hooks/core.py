@@ -7,6 +7,7 @@ A submission takes two steps, one before it is sent and one after; either may ru
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -93,6 +94,7 @@ class Hook:
         self._key_header = options.get("key_header", KEY_HEADER)
         self._book = self._guard.book
         self._routes = Routes(self._book, options.get("hosts", {}))
+        self._freeing = threading.Lock()
         self._unrecorded: deque[Callable[[], object]] = deque(maxlen=_MOST_UNRECORDED)
 
     @property
@@ -142,7 +144,7 @@ class Hook:
         code = rules.error_code(_json_or_none(response.body))
         reason = f"HTTP {response.status}" + (f" {code}" if code else "")
         if rules.refuses(response.status, code) and sent_once and not ticket.sent_before:
-            self._note(ticket, partial(self._guard.refused, ticket.reservation_id, reason))
+            self._note(ticket, partial(self._free, ticket, reason))
         else:
             self._note(ticket, partial(self._guard.mark_in_doubt, ticket.reservation_id, reason))
         if response.status in _SAME_REQUEST_ELSEWHERE:
@@ -157,8 +159,9 @@ class Hook:
 
     def failed(self, ticket: Ticket, error: BaseException, *, connected: bool = True) -> None:
         """The step after a submission had no answer: it is in doubt, unless no connection was ever made."""
+        record: Callable[[], object]
         if not connected and not ticket.sent_before:
-            record = partial(self._guard.refused, ticket.reservation_id, "no connection")
+            record = partial(self._free, ticket, "no connection")
         else:
             record = partial(self._guard.mark_in_doubt, ticket.reservation_id, "no answer")
         _log.debug("no answer to reservation %s: %r", ticket.reservation_id, type(error))
@@ -249,9 +252,12 @@ class Hook:
                 dispatched = self._guard.dispatch(admission)
             except ReservationStateError as error:
                 refused = error
-                if error.state != "released":
-                    found, same = sent_again(self._guard, error, payload, self._rules(name).idempotency)
-                    return _ticket(found, request, sent_before=True), same
+                if error.state == "released":
+                    continue
+                with self._freeing:
+                    again = sent_again(self._guard, error, payload, self._rules(name).idempotency)
+                if again is not None:
+                    return _ticket(again[0], request, sent_before=True), again[1]
             else:
                 return _ticket(admission.reservation, request, sent_before=False), dispatched
         raise refused
@@ -269,7 +275,17 @@ class Hook:
 
     def _take_back(self, ticket: Ticket) -> None:
         if not ticket.sent_before:
-            self._note(ticket, partial(self._guard.refused, ticket.reservation_id, "not sent"))
+            self._note(ticket, partial(self._free, ticket, "not sent"))
+
+    def _free(self, ticket: Ticket, reason: str) -> None:
+        """Gives back what was set aside for a submission of which nothing came, for certain.
+
+        Unless it was sent again meanwhile: then that may have been accepted.
+        """
+        with self._freeing:
+            found = self._guard.reservation(ticket.reservation_id)
+            if found.state == "dispatching" and not found.in_doubt:
+                self._guard.refused(found, reason)
 
     def _accepted(self, ticket: Ticket, body: bytes) -> None:
         try:

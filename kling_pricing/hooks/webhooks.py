@@ -11,8 +11,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from standardwebhooks import Webhook
-
 from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.errors import KlingPricingError, WebhookError
 from kling_pricing.guard import BudgetGuard
@@ -22,6 +20,13 @@ _REMEMBERED_S = 11 * 60
 """For longer than that no signature holds: five minutes before and five after its timestamp."""
 
 _MOST_REMEMBERED = 100_000
+
+try:
+    from standardwebhooks import Webhook
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "signed callbacks need standardwebhooks; pip install 'kling-pricing[webhooks]'", name=missing.name
+    ) from missing
 
 
 class Webhooks:
