@@ -37,6 +37,7 @@ _COLUMNS = {
     "unit": "reserved.unit",
     "table": "price_table",
     "currency": "line.currency",
+    "due": "CASE WHEN reserved.currency = line.currency THEN reserved.due END",
     "expected": "line.expected",
     "billed": "line.billed",
     "booked": "CASE WHEN reserved.currency = line.currency THEN reserved.billed END",
@@ -50,13 +51,15 @@ _COLUMNS = {
     "state": "reserved.state",
     "copies": "reserved.copies",
     "reservations": "shared.ids",
-    "due": "reserved.due",
     "told_state": "charge.state",
     "problem": "charge.problem",
     "fitting": "fitting",
     "names": "names",
     "finding": "finding.cause",
     "kind": "finding.kind",
+    "others": "finding.others",
+    "whole": "line.whole",
+    "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
     "is_open": "line.open",
 }
 _SELECT = f"""
@@ -162,6 +165,7 @@ class Lines:
             unit=row.unit,
             table=row.table,
             currency=row.currency,
+            due=_amount(row.due),
             expected=_amount(row.expected),
             billed=_amount(row.billed),
             variance=_money((row.billed or 0) - (row.expected or 0)),
@@ -173,7 +177,7 @@ class Lines:
             cause="",
             remedy="",
         )
-        if row.category == "matched" and row.finding is None:
+        if row.category == "matched" and row.finding is None and not row.overlaps:
             return line
         since, until, grace = self._period
         about = Circumstances(
@@ -183,13 +187,15 @@ class Lines:
             state=row.state,
             copies=row.copies,
             reservations=row.reservations,
-            due=_amount(row.due),
             told_state=row.told_state,
             problem=row.problem,
             fitting=row.fitting,
             names=row.names,
             finding=row.finding,
             kind=row.kind,
+            others=row.others,
+            whole=_amount(row.whole),
+            overlaps=bool(row.overlaps),
             is_open=row.is_open,
         )
         cause, remedy = words(line, about)
