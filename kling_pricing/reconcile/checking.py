@@ -7,7 +7,8 @@ A charge is a row of the table `charge`:
 | file | which statement, from 0 |
 | row | its row in that; NULL: it is counted from the file's first |
 | task_id | the provider's name for the task |
-| native | what was charged, in billionths of the statement's own unit; NULL: no charge is stated |
+| native | what was charged, in billionths of the statement's own unit; NULL: no charge is stated, as in a row
+that says nothing was charged for a task that still runs |
 | unit | that unit: a currency, or the provider's own |
 | billed_at, submitted_at | instants, UTC |
 | duration_s | the length that it states |
@@ -22,7 +23,7 @@ from collections.abc import Iterable, Mapping
 
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.money import MAX_DECIMALS
-from kling_pricing.reconcile.files.reading import Source
+from kling_pricing.reconcile.files.reading import DATE_CELL, Source
 from kling_pricing.reconcile.mappings import ISO, UNIX, ColumnsEntry, StatementFile, TimeEntry, offset_of
 from kling_pricing.reconcile.staging import literal
 from kling_pricing.wire.shape import folded
@@ -55,9 +56,16 @@ _INSTANT = (
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?( ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?)?"
 )
 _UNIX, _UNIX_FRACTION = "[0-9]{9,16}", "[0-9]{9,10}[.][0-9]{1,9}"
+_UNSEEN = (
+    r"[\p{C}\p{Zl}\p{Zp}\x{00A0}\x{00AD}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{115F}\x{1160}\x{3164}"
+    r"\x{FFA0}\x{FFFD}]"
+)
+"""Characters that have no look of their own: of two ids that look the same, both must be the same."""
 _FIRST_DAY, _LAST_DAY = "2000-01-01", "2200-01-01"
 _MILLISECONDS, _MICROSECONDS = 10**11, 10**14
 """From this number on, a number of seconds is one of their thousandths, and of their millionths."""
+_UNFINISHED = "'queued', 'processing'"
+"""States of a task that may be charged yet, so that a charge of nothing is none."""
 _UNCHARGED = ("queued", "processing", "failed", "cancelled")
 """States in which a row of a table may leave its amount out."""
 
@@ -71,7 +79,7 @@ def charges(source: Source, mapping: StatementFile, file: int, units: Iterable[s
         file: which statement it is.
         units: the provider's units that are known.
     """
-    texts = _answer_texts(source) if mapping.columns is None else _texts(source, mapping.columns)
+    texts = _answer_texts(source) if mapping.columns is None else _texts(source, mapping.columns, units)
     columns = mapping.columns or answers_columns(mapping)
     return f"""
         WITH text AS (
@@ -79,15 +87,19 @@ def charges(source: Source, mapping: StatementFile, file: int, units: Iterable[s
             {", ".join(f"ifnull({sql}, '') AS {name}" for name, sql in texts.items())}
           FROM {source.relation}
         ), read AS (
-          SELECT *, {_native(columns)} AS native, {_instant("billed_text", columns.billed_at)} AS billed_at,
+          SELECT *, {_native(columns)} AS number, {_instant("billed_text", columns.billed_at)} AS billed_at,
             {_instant("submitted_text", columns.submitted_at)} AS submitted_at,
             CASE WHEN {_matches("duration", _DURATION)} THEN CAST(duration AS DECIMAL(12, 6)) END AS duration_s,
             {_state(columns, is_answer=mapping.columns is None)} AS state
           FROM text
+        ), stated AS (
+          SELECT *,
+            CASE WHEN number <> 0 OR NOT ifnull(state IN ({_UNFINISHED}), FALSE) THEN number END AS native
+          FROM read
         )
         SELECT {file} AS file, "row", task_id, native, unit, billed_at, submitted_at, duration_s, state, said,
           {_problem(columns, units, is_answer=mapping.columns is None)} AS problem
-        FROM read
+        FROM stated
     """
 
 
@@ -105,7 +117,7 @@ def answers_columns(mapping: StatementFile) -> ColumnsEntry:
     )
 
 
-def _texts(source: Source, columns: ColumnsEntry) -> dict[str, str]:
+def _texts(source: Source, columns: ColumnsEntry, units: Iterable[str]) -> dict[str, str]:
     """Name of what is read -> the SQL of its text, empty where the file does not have it."""
 
     def of(entry: object) -> str:
@@ -114,13 +126,13 @@ def _texts(source: Source, columns: ColumnsEntry) -> dict[str, str]:
     unit = (
         literal(columns.amount.unit)
         if columns.amount.unit
-        else source.texts.get(columns.amount.unit_column or "", "''")
+        else _currency(source.texts.get(columns.amount.unit_column or "", "''"), units)
     )
     said = [of(columns.model), of(columns.resolution), *(of(entry) for entry in columns.facts)]
     return {
         "task_id": of(columns.task_id),
         "amount": of(columns.amount),
-        "unit": _currency(unit),
+        "unit": unit,
         "billed_text": of(columns.billed_at),
         "submitted_text": of(columns.submitted_at),
         "duration": of(columns.duration_s),
@@ -144,9 +156,10 @@ def _answer_texts(source: Source) -> dict[str, str]:
     }
 
 
-def _currency(unit: str) -> str:
-    """A unit's SQL; a currency in small letters is the same one."""
-    return f"CASE WHEN length({unit}) = 3 THEN upper({unit}) ELSE {unit} END"
+def _currency(unit: str, units: Iterable[str]) -> str:
+    """A unit's SQL; a currency in small letters is the same one, unless the provider has such a unit."""
+    own = _any_of(units)
+    return f"CASE WHEN length({unit}) = 3 AND {unit} NOT IN ({own}) THEN upper({unit}) ELSE {unit} END"
 
 
 def _native(columns: ColumnsEntry) -> str:
@@ -170,12 +183,12 @@ def _instant(text: str, entry: TimeEntry | None) -> str:
     """The instant of a text, UTC; NULL: it is none, or there is none."""
     if entry is None:
         return "NULL::TIMESTAMP"
-    iso = _iso_instant(text, entry)
+    cell = f"CASE WHEN starts_with({text}, '{DATE_CELL}') THEN {_iso_instant(f'substr({text}, 2)', entry)} END"
     if entry.format == ISO:
-        return iso
+        return f"coalesce({_iso_instant(text, entry)}, {cell})"
     if entry.format != UNIX:
         minutes = int(offset_of(entry).total_seconds()) // 60
-        return f"coalesce(TRY_STRPTIME({text}, {literal(entry.format)}) - to_minutes({minutes}), {iso})"
+        return f"coalesce(TRY_STRPTIME({text}, {literal(entry.format)}) - to_minutes({minutes}), {cell})"
     whole = f"CAST({text} AS BIGINT)"
     micros = (
         f"CASE WHEN {whole} < {_MILLISECONDS} THEN {whole} * 1000000"
@@ -185,7 +198,7 @@ def _instant(text: str, entry: TimeEntry | None) -> str:
     fraction = f"CAST(left(rpad(split_part({text}, '.', 2), 6, '0'), 6) AS BIGINT)"
     return (
         f"CASE WHEN {_matches(text, _UNIX)} THEN make_timestamp({micros})"
-        f" WHEN {_matches(text, _UNIX_FRACTION)} THEN make_timestamp({parts} + {fraction}) END"
+        f" WHEN {_matches(text, _UNIX_FRACTION)} THEN make_timestamp({parts} + {fraction}) ELSE {cell} END"
     )
 
 
@@ -218,8 +231,7 @@ def _problem(columns: ColumnsEntry, units: Iterable[str], *, is_answer: bool) ->
     """The first thing that is wrong with a row; nearly every row is well, which is asked first and at once."""
     amount = columns.amount
     uncharged = "TRUE" if is_answer else f"ifnull(state IN ({', '.join(map(literal, _UNCHARGED))}), FALSE)"
-    known = ", ".join(map(literal, sorted(units))) or "''"
-    known_unit = f"(unit IN ({known}) OR {_matches('unit', '[A-Z]{3}')})"
+    known_unit = f"(unit IN ({_any_of(units)}) OR {_matches('unit', '[A-Z]{3}')})"
     times = {
         f"{name}_text": _is_instant(name, entry)
         for name, entry in (("billed", columns.billed_at), ("submitted", columns.submitted_at))
@@ -229,20 +241,20 @@ def _problem(columns: ColumnsEntry, units: Iterable[str], *, is_answer: bool) ->
         "ifnull(fault, '') = ''",
         f"length(task_id) <= {MAX_LABEL_CHARS}",
         _matches("task_id", "[ -~]+"),
-        "native IS NOT NULL",
+        "number IS NOT NULL",
         known_unit,
         *times.values(),
         "(duration = '' OR duration_s IS NOT NULL)",
     ]
-    cannot_be_seen = "regexp_matches(task_id, '[\\x00-\\x1f\\x7f\\x{FFFD}]')"
+    cannot_be_seen = f"regexp_matches(task_id, '{_UNSEEN}')"
     more_digits = _matches("amount", f"{_NUMBER}[.][0-9]+")
     checks = [
         ("ifnull(fault, '') <> ''", "", "row", "fault"),
         ("task_id = ''", columns.task_id.column, "empty", "''"),
         (f"length(task_id) > {MAX_LABEL_CHARS} OR {cannot_be_seen}", columns.task_id.column, "long", "''"),
         (f"amount = '' AND NOT {uncharged}", amount.column, "empty", "''"),
-        (f"amount <> '' AND native IS NULL AND {more_digits}", amount.column, "digits", "amount"),
-        ("amount <> '' AND native IS NULL", amount.column, "number", "amount"),
+        (f"amount <> '' AND number IS NULL AND {more_digits}", amount.column, "digits", "amount"),
+        ("amount <> '' AND number IS NULL", amount.column, "number", "amount"),
         (f"amount <> '' AND NOT {known_unit}", amount.unit_column or amount.column, "unit", "unit"),
     ]
     for entry, text in zip(filter(None, (columns.billed_at, columns.submitted_at)), times, strict=True):
@@ -255,6 +267,10 @@ def _problem(columns: ColumnsEntry, units: Iterable[str], *, is_answer: bool) ->
         for condition, column, kind, text in checks
     )
     return f"CASE WHEN {' AND '.join(well)} THEN NULL {whens} END"
+
+
+def _any_of(units: Iterable[str]) -> str:
+    return ", ".join(map(literal, sorted(units))) or "''"
 
 
 def _is_instant(name: str, entry: TimeEntry) -> str:

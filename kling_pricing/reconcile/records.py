@@ -60,7 +60,8 @@ class Line(NamedTuple):
         unit: of the quantity.
         table: id of the price table it was quoted by.
         currency: of the amounts. A task that was expected in one currency and charged in another has two lines.
-        expected: what was expected to be charged; None: nothing was expected.
+        due: what the whole task should cost, whichever period it falls in; None: nobody knows in this currency.
+        expected: the part of that which falls in the period; None: nothing does.
         billed: what the statement charges; None: it is not on the statement.
         variance: billed minus expected, what is None counting as zero.
         booked: what the ledger has counted as spent; None: not settled.
@@ -86,6 +87,7 @@ class Line(NamedTuple):
     unit: str | None
     table: str | None
     currency: str
+    due: Decimal | None
     expected: Decimal | None
     billed: Decimal | None
     variance: Decimal

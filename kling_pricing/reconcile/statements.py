@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import file_digest
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -109,9 +110,15 @@ def _further(on_bytes: Callable[[int, int], None], before: int, total: int) -> O
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """The files' names; where two have the same, the paths as they were given."""
-    names = [path.name for path in files]
-    return names if len({*names}) == len(names) else [str(path) for path in files]
+    """The files' names, never their folders; where several have the same, they are numbered."""
+    names: list[str] = []
+    for path in files:
+        numbers = count(2)
+        name = path.name
+        while name in names:
+            name = f"{path.name} ({next(numbers)})"
+        names.append(name)
+    return names
 
 
 def _digests(files: Sequence[Path], names: Sequence[str]) -> list[str]:

@@ -31,7 +31,6 @@ class Circumstances(NamedTuple):
         state: of the reservation.
         copies: how many reservations have its task.
         reservations: their ids, where they are several.
-        due: what is due for the task, in whichever period; None: it has no reservation.
         told_state: what the statement says of the task's state.
         problem: of a row that cannot be read: column, kind and text.
         fitting: how many others fit it, of a candidate.
@@ -47,7 +46,6 @@ class Circumstances(NamedTuple):
     state: str | None
     copies: int | None
     reservations: Sequence[str] | None
-    due: Decimal | None
     told_state: str | None
     problem: str | None
     fitting: int | None
@@ -167,11 +165,11 @@ def _timing(line: Line, about: Circumstances) -> _Words:
     after = line.submitted_at is not None and line.submitted_at >= about.until
     when = "" if line.submitted_at is None else f" {_instant(line.submitted_at)}"
     cause = f"charged in the period, sent{when}, {'after' if after else 'before'} it"
-    if about.due is None or line.billed == about.due:
+    if line.due is None or line.billed == line.due:
         return cause, ""
-    expected = f"{_money(about.due, line)} was expected"
+    expected = f"{_money(line.due, line)} was expected"
     why = about.finding or _NO_EXPLANATION
-    return f"{cause}; {expected}: {why}", _to_do(line, about, line.billed - about.due)
+    return f"{cause}; {expected}: {why}", _to_do(line, about, line.billed - line.due)
 
 
 _NO_EXPLANATION = "no table, tier, length or rule that is known comes to this charge"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,5} ?(MB|GB|MiB|GiB)")
+_PATTERN = re.compile(r"[*?\[\\]")
+"""What the database takes for a pattern in the path of a file."""
 _FETCHED = 2000
 """Rows that are fetched at a time."""
 _INTERRUPTED = "Query interrupted"
@@ -51,7 +55,13 @@ class Workspace:
             raise KlingPricingError(
                 f"{folder}: temporary files cannot be kept there: {error.strerror}"
             ) from None
-        self.folder = Path(self._kept.name)
+        self.folder = Path(self._kept.name).absolute()
+        if _PATTERN.search(str(self.folder)):
+            self._kept.cleanup()
+            raise KlingPricingError(
+                f"{self.folder.parent}: temporary files cannot be kept where a name has one of * ? [ \\; "
+                "give another folder"
+            )
         settings: dict[str, Any] = {
             "temp_directory": str(self.folder / "spilled"),
             "autoinstall_known_extensions": False,
@@ -62,6 +72,7 @@ class Workspace:
         self._failure, self._full = duckdb.Error, duckdb.OutOfMemoryException
         self._connections: set[DuckDBPyConnection] = set()
         self._interrupted = False
+        self._aliases = count(1)
         self._database: DuckDBPyConnection | None = duckdb.connect(":memory:", config=settings)
 
     def close(self) -> None:
@@ -70,6 +81,15 @@ class Workspace:
             self._database.close()
             self._database = None
             self._kept.cleanup()
+
+    def alias(self, path: Path) -> Path:
+        """Another name of a file, in the folder, without anything that the database takes for a pattern."""
+        own = self.folder / f"statement-{next(self._aliases)}{path.suffix.lower()}"
+        try:
+            own.symlink_to(path.absolute())
+        except OSError:  # where links are not allowed
+            shutil.copyfile(path, own)
+        return own
 
     def run(self, statement: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> None:
         """Runs a statement."""

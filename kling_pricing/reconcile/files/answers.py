@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.json_objects import at_path, text_of
+from kling_pricing.reconcile.files.json_objects import at_path, digits, text_of
 from kling_pricing.reconcile.mappings import AnswersEntry
 from kling_pricing.wire import wire_format
 
@@ -42,7 +42,7 @@ def _row(row: int, found: Mapping[str, Any] | str, entry: AnswersEntry) -> tuple
     except WireFormatError as error:
         return row, nothing, f"{error.field or 'a field'} cannot be read"
     made = entry.submitted_at and text_of(at_path(found, entry.submitted_at.column))
-    amount = "" if task.amount is None else format(task.amount, "f")
+    amount = "" if task.amount is None else digits(task.amount)
     facts = {name: value for name, value in task.facts.items() if isinstance(value, str | bool)}
     texts = (
         task.task_id,
@@ -50,7 +50,7 @@ def _row(row: int, found: Mapping[str, Any] | str, entry: AnswersEntry) -> tuple
         task.amount_unit if amount else None,
         made,
         task.model,
-        task.duration_s and format(task.duration_s, "f"),
+        task.duration_s and digits(task.duration_s),
         task.state,
         json.dumps(facts) if facts else None,
     )

@@ -31,7 +31,7 @@ class Reader(FileReader):
         header = self.header()
         types = ", ".join(f"'c{place}': 'VARCHAR'" for place, _ in enumerate(header))
         relation = (
-            f"read_csv({literal(str(self.path))}, auto_detect = false, header = true, "
+            f"read_csv({self.literal_path}, auto_detect = false, header = true, hive_partitioning = false, "
             f"delim = {literal(self._delimiter)}, quote = '\"', escape = '\"', nullstr = '', "
             f"strict_mode = true, columns = {{{types}}})"
         )

@@ -12,6 +12,7 @@ from kling_pricing.intake import EXACT_JSON, json_value
 from kling_pricing.reconcile.files.reading import FileReader, Source
 
 _LINES = (".jsonl", ".ndjson")
+_MOST_DIGITS = 300
 _TOLD_EVERY = 5000
 """Rows between two tidings of how far the reading is."""
 
@@ -80,8 +81,15 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return digits(value)
     return str(value) if isinstance(value, str | int) else None
+
+
+def digits(number: Decimal) -> str:
+    """A number in plain digits; one with so many that it can be no amount stays as it is written."""
+    exponent = number.as_tuple().exponent
+    plain = isinstance(exponent, int) and max(abs(exponent), abs(number.adjusted())) <= _MOST_DIGITS
+    return format(number, "f") if plain else str(number)
 
 
 def _row(row: int, found: Mapping[str, Any] | str, columns: Sequence[str]) -> tuple[int, Sequence[str], str]:

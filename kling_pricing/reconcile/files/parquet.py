@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kling_pricing.reconcile.files.reading import FileReader, Source
-from kling_pricing.reconcile.staging import literal
+from kling_pricing.reconcile.files.reading import DATE_CELL, FileReader, Source
 from kling_pricing.reconcile.workspace import WorkspaceError
 
 _MAGIC = b"PAR1"
@@ -31,18 +30,18 @@ class Reader(FileReader):
                 )
                 raise self.error(problem, column=name)
         texts = {name: self._text(name, types[name]) for name in columns if name in types}
-        return Source(self._relation, texts, row="file_row_number + 1")
+        return Source(self._relation, texts)
 
     @property
     def _relation(self) -> str:
-        return f"read_parquet({literal(str(self.path))}, file_row_number = true)"
+        return f"read_parquet({self.literal_path}, hive_partitioning = false)"
 
     def _types(self) -> dict[str, str]:
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise self.error("is no Parquet file")
         try:
-            found = self.workspace.all(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {self._relation}")
+            found = self.workspace.all(f"DESCRIBE SELECT * FROM {self._relation}")
         except WorkspaceError as error:
             raise self.error(f"cannot be read as Parquet ({error})") from None
         return {name: kind for name, kind, *_ in found}
@@ -52,12 +51,16 @@ class Reader(FileReader):
         column = f'"{doubled}"'
         if kind == "VARCHAR":
             return column
-        if kind in _WHOLE | _ROUNDED | {"BOOLEAN", "DATE"}:
+        if kind == '"NULL"':
+            return "NULL::VARCHAR"
+        if kind == "DATE":
+            return f"('{DATE_CELL}' || CAST({column} AS VARCHAR))"
+        if kind in _WHOLE | _ROUNDED | {"BOOLEAN"}:
             return f"CAST({column} AS VARCHAR)"
         if kind.startswith("DECIMAL"):
             text = f"CAST({column} AS VARCHAR)"
             return f"CASE WHEN contains({text}, '.') THEN rtrim(rtrim({text}, '0'), '.') ELSE {text} END"
         if kind.startswith("TIMESTAMP"):
             zone = "'+00:00'" if kind == "TIMESTAMP WITH TIME ZONE" else "''"
-            return f"(CAST(make_timestamp(epoch_us({column})) AS VARCHAR) || {zone})"
+            return f"('{DATE_CELL}' || CAST(make_timestamp(epoch_us({column})) AS VARCHAR) || {zone})"
         raise self.error(f"is of type {kind}; export it as text", column=name)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.errors import StatementError
-from kling_pricing.reconcile.staging import RowFile
+from kling_pricing.reconcile.staging import RowFile, literal
 from kling_pricing.reconcile.workspace import Workspace
 
 OnBytes: TypeAlias = Callable[[int], None]
 """Told how many bytes of a file are read so far."""
+
+
+DATE_CELL = "@"
+"""Before the text of what is a date in its file and no text: it is in ISO 8601, whatever the mapping says."""
 
 
 class Layout(NamedTuple):
@@ -88,11 +92,19 @@ class FileReader(ABC):
 
     def staged(self, columns: Sequence[str], rows: Iterable[tuple[int, Sequence[str], str]]) -> Source:
         """Rows that Python reads: row, texts of the columns, and what is wrong with it."""
-        with RowFile(self.workspace.folder / f"{self.path.name}.rows", columns) as file:
+        with RowFile(self.workspace.folder / "statement.rows", columns) as file:
             for row, texts, fault in rows:
                 self.workspace.ensure_wanted()
                 file.write(row, texts, fault)
         return Source(file.relation(), file.texts(), row='"row"', fault="fault")
+
+    @property
+    def literal_path(self) -> str:
+        """The file for the database, as SQL writes it.
+
+        Never by its own name: the database may take that for a pattern that other files fit, or an address.
+        """
+        return literal(str(self.workspace.alias(self.path)))
 
     def places(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
         """The wanted columns that are there, and where."""

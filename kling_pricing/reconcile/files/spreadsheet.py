@@ -12,9 +12,11 @@ from decimal import Decimal
 from typing import Any
 from zipfile import BadZipFile
 
-from kling_pricing.reconcile.files.reading import FileReader, Source
+from kling_pricing.reconcile.files.reading import DATE_CELL, FileReader, Source
 
 _MOST_DIGITS = 15
+_FIRST_LOST = 10**_MOST_DIGITS
+"""From here on the last digit may be one that the spreadsheet has made a zero."""
 
 
 class Reader(FileReader):
@@ -77,9 +79,11 @@ def _text(cell: Any) -> str | None:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, int | float):
+        if abs(cell) >= _FIRST_LOST:
+            return None
         number = Decimal(repr(cell))
         significant = len(number.normalize().as_tuple().digits)
         return format(number, "f") if significant <= _MOST_DIGITS else None
     if isinstance(cell, datetime | date):
-        return cell.isoformat()
+        return f"{DATE_CELL}{cell.isoformat()}"
     return str(cell)
