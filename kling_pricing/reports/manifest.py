@@ -11,6 +11,8 @@ from typing import NamedTuple
 from kling_pricing.reports.document import Document
 
 NAME = "manifest.json"
+WRITER = "kling-pricing"
+"""What tells a manifest of ours from other files of that name."""
 
 
 class Manifest(NamedTuple):
@@ -37,6 +39,7 @@ class Manifest(NamedTuple):
             for name, digest in sorted(self.files.items())
         ]
         found = {
+            "written_by": WRITER,
             "report": self.report,
             "title": self.title,
             "sources": dict(sorted(self.sources.items())),
@@ -52,11 +55,12 @@ def manifest(document: Document, sources: Mapping[str, str], folder: Path) -> Ma
         document.kind,
         document.title,
         sources,
-        {path.name: _digest(path) for path in paths},
+        {path.name: digest_of(path) for path in paths},
         {path.name: path.stat().st_size for path in paths},
     )
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import shown
 from kling_pricing.reports.document import Document
 from kling_pricing.reports.manifest import NAME, Manifest, manifest
+from kling_pricing.reports.placing import ensure_free, put_in_place
 
 Format: TypeAlias = Literal["html", "xlsx", "csv", "parquet", "json", "disputes", "focus"]
 """In which forms a report can be written."""
@@ -66,7 +66,8 @@ def write_all(
 ) -> Manifest:
     """Writes every file beside its place first, and puts them there together; the manifest comes last.
 
-    What an earlier manifest of the folder lists is replaced or removed; other files are left alone.
+    An earlier report's files are replaced or removed; other files are left alone, and a report that would take
+    the place of one is not written.
 
     Args:
         out_dir: the folder.
@@ -77,13 +78,14 @@ def write_all(
         on_format: told of each format.
 
     Raises:
-        KlingPricingError: the folder cannot be written.
+        KlingPricingError: the folder cannot be written, or holds a file in the place of ours that is not an
+            earlier report's.
     """
     folder = Path(out_dir)
     with _errors(folder), localcontext(Context(prec=60)):
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(mkdtemp(prefix=".report-", dir=folder))
-        try:
+        formats = list(formats)
+        ensure_free(folder, [name for each in formats for name in _FILES[each](document)])
+        with _aside(folder) as aside:
             for each in formats:
                 if on_format is not None:
                     on_format(each)
@@ -93,27 +95,41 @@ def write_all(
                     import_module(f"kling_pricing.reports.{each}").write(document, aside)
             found = manifest(document, sources, aside)
             (aside / NAME).write_text(found.text(), encoding="utf-8", newline="\n")
-            _put_in_place(aside, folder, [*found.files, NAME])
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            put_in_place(aside, folder, found)
     return found
 
 
-def _put_in_place(aside: Path, folder: Path, names: list[str]) -> None:
-    for stale in _listed(folder / NAME):
-        if stale not in names:
-            (folder / stale).unlink(missing_ok=True)
-    (folder / NAME).unlink(missing_ok=True)  # until all are there, none is vouched for
-    for name in names:
-        (aside / name).replace(folder / name)
+_FILES: dict[str, Callable[[Document], list[str]]] = {
+    "html": lambda _: ["report.html"],
+    "xlsx": lambda _: ["report.xlsx"],
+    "csv": lambda document: [f"{each.name}.csv" for each in document.sections],
+    "parquet": lambda document: [f"{each.name}.parquet" for each in document.sections if each.per_task],
+    "json": lambda document: [
+        "report.json",
+        *(f"{each.name}.jsonl" for each in document.sections if each.per_task),
+    ],
+    "disputes": lambda _: ["disputes.csv"],
+    "focus": lambda _: ["focus.csv", "focus.parquet"],
+}
+"""What each format writes, to know before it takes its time whether there is room for it."""
 
 
-def _listed(path: Path) -> list[str]:
-    """The files of an earlier report; nothing where there is none, or it is not ours."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        names = [each["name"] for each in json.loads(path.read_text(encoding="utf-8"))["files"]]
-        return [name for name in names if Path(name).name == name]
-    return []
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A place in a folder that is made if it is not there; of what fails, neither remains."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(mkdtemp(prefix=".report-", dir=folder))
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # not made yet, or somebody else has put something there
+                each.rmdir()
+        raise
 
 
 @contextmanager
