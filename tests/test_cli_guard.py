@@ -169,7 +169,7 @@ def test_a_narrow_terminal_cuts_nothing_off(run: Run, ledger: str) -> None:
     shown = on_a_terminal(["history"], columns=60, ledger=ledger)
     assert f"reservation  {reservation}\n" in shown
     assert "project      trailer\n" in shown
-    assert "left         1.786\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
+    assert "left            0.286\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
     assert "┃ left" in on_a_terminal(["budget", "status"], columns=120, ledger=ledger)
 
 

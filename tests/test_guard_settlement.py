@@ -149,6 +149,24 @@ def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
     assert left(guard) == (COST, 0, Decimal("9.286"))
 
 
+def test_a_refusal_does_not_free_what_is_in_doubt(open_guard: OpenGuard, clock: Clock) -> None:
+    """Another answer may have accepted it: a person has to know. That it is late is no such mark."""
+    guard = open_guard()
+    found = guard.mark_in_doubt(sent(guard).id, "sent again")
+    with pytest.raises(
+        ReservationStateError, match=r"in doubt and cannot be released: .* bind it or resolve it"
+    ):
+        guard.refused(found.id, "429")
+    assert guard.reservation(found.id) == found
+    assert left(guard)[0] == COST
+    assert guard.resolve(found.id, "not_charged").state == "released"
+    late = sent(guard)
+    clock.pass_by(days=1)
+    assert guard.reservation(late.id).in_doubt
+    assert guard.refused(late.id, "429").state == "released"
+    guard.verify()
+
+
 def test_a_bill_after_a_release_is_spent_all_the_same(open_guard: OpenGuard) -> None:
     """What the provider charges is true, whatever it said before."""
     guard = open_guard()
