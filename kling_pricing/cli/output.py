@@ -90,7 +90,7 @@ class Texts:
     def __call__(self, quote: Quote) -> str:
         """The text of a quote, which says nothing of the request but what is asked for here."""
         request, table, *answer = quote
-        said = table.id, request.model, request.wire_format, request.facts["action"], *answer
+        said = table.id, table.digest, request.model, request.wire_format, request.facts["action"], *answer
         text = self._texts.get(said)
         if text is None:
             if len(self._texts) >= MOST_TEXTS:
