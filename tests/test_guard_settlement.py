@@ -15,7 +15,7 @@ from kling_pricing import (
     ReservationStateError,
     WireFormatError,
 )
-from tests.conftest import OpenGuard, video
+from tests.conftest import Clock, OpenGuard, video
 from tests.guards import CLIP, COST, ZERO, answer, bound, left, sent
 
 # binding
