@@ -170,7 +170,7 @@ def test_a_narrow_terminal_cuts_nothing_off(run: Run, ledger: str) -> None:
     assert f"reservation  {reservation}\n" in shown
     assert "project      trailer\n" in shown
     assert "left            0.286\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
-    assert "┃ left" in on_a_terminal(["budget", "status"], columns=120, ledger=ledger)
+    assert "│ trailer │" in on_a_terminal(["budget", "status"], columns=120, ledger=ledger)
 
 
 def on_a_terminal(arguments: list[str], *, columns: int, ledger: str) -> str:
