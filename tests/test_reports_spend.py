@@ -240,6 +240,9 @@ def test_the_command_speaks_json(run: Run) -> None:
     ("arguments", "problem"),
     [
         (("--month", "2026-13"), "2026-13 is no month; write it as 2026-11"),
+        (("--month", "0000-01"), "0000-01 is no month; write it as 2026-11"),
+        (("--month", "2000-01"), "is not in the years 2000 to 2200"),
+        (("--month", "9999-12"), "9999-12 is no month; write it as 2026-11"),
         (("--from", "2026-11-01"), "give --month, or both --from and --until"),
         (("--month", "2026-11", "--from", "2026-11-01", "--until", "2026-11-02"), "give --month, or both"),
         (("--month", "2026-11", "--timezone", "Moon/Sea"), "is not a time zone"),

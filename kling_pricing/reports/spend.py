@@ -19,7 +19,7 @@ from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.focus import Charge
 from kling_pricing.windows import Period, calendar_period, start_of
 
-_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
 
 class Spend(NamedTuple):
