@@ -178,10 +178,13 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         ((357000, -357000, 357000), "matched", "0.714"),
         ((357000, -357000), "explained", "0"),
         ((357000, 357000, -357000, -357000), "explained", "0"),
-        ((178500, 178500), "duplicate_theirs", "0.714"),
+        ((178500, 178500), "matched", "0.714"),
+        ((178501, 178501), "duplicate_theirs", "0.714004"),
+        ((357000, 357000, -714000), "explained", "0"),
+        ((357000, -357000, -357000, -357000), "unexplained", "-1.428"),
         ((300000, 57000), "matched", "0.714"),
         ((357000, 0, 0), "matched", "0.714"),
-        ((-357000, -357000), "duplicate_theirs", "-1.428"),
+        ((-357000, -357000), "unexplained", "-1.428"),
     ],
 )
 def test_rows_of_a_task_add_up_unless_one_is_repeated(

@@ -96,8 +96,7 @@ def task(task_id: str, own: Sent | None, listed: list[Row], quoted: Mapping[int,
     """What becomes of a task; at most one line."""
     here = [row for row in listed if inside(row.at)]
     counted = here or listed
-    amounts = [int(row.cost) for row in counted if row.cost]
-    total = sum(amounts) * QUOTA if amounts else None
+    total, whole = (added_up(some) for some in (counted, listed))
     due = None
     if own is not None:
         free = own.state == "released" or own.ended == "failed"
@@ -109,22 +108,28 @@ def task(task_id: str, own: Sent | None, listed: list[Row], quoted: Mapping[int,
         return []
     if not is_sent and own is not None and total is None:
         return []
-    if here and is_repeated(amounts):
+    if here and is_repeated(listed) and whole is not None and whole > (due or 0):
         return [Found("duplicate_theirs", task_id, expected, billed)]
-    if is_sent and own is not None and due and total is None:
+    if is_sent and own is not None and due and whole is None:
         late = own.at > UNTIL - GRACE
         return [Found("not_billed_yet" if late else "not_billed", task_id, expected, None)]
     if own is None:
         return [Found("not_in_ledger", task_id, None, billed)]
-    if listed and is_sent != bool(here):
+    if listed and (is_sent != bool(here) or whole != total):
         return [Found("timing", task_id, expected, billed)]
     return [Found("matched" if (total or 0) == due else VARIES, task_id, expected, billed)]
 
 
-def is_repeated(amounts: list[int]) -> bool:
+def added_up(listed: list[Row]) -> Decimal | None:
+    """What rows charge together; nothing for a task that still runs is no charge."""
+    amounts = [int(row.cost) for row in listed if row.cost and (row.status != "processing" or row.cost != "0")]
+    return sum(amounts) * QUOTA if amounts else None
+
+
+def is_repeated(listed: list[Row]) -> bool:
     """Whether one amount is charged more often than it is given back, by more than once."""
-    times = Counter(amounts)
-    return any(abs(times[amount] - times[-amount]) > 1 for amount in times if amount)
+    times = Counter(int(row.cost) for row in listed if row.cost)
+    return any(times[amount] - times[-amount] > 1 for amount in times if amount > 0)
 
 
 def pair_up(
@@ -153,7 +158,7 @@ def pair_up(
 def first(listed: list[Row]) -> Any:
     """When a task was first charged, in the period if it was."""
     counted = [row for row in listed if inside(row.at)] or listed
-    return next(row.at for row in counted if row.cost)
+    return next(row.at for row in counted if (row.cost and row.cost != "0") or row.status != "processing")
 
 
 @settings(max_examples=25)

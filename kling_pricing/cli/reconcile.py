@@ -150,7 +150,8 @@ def reconcile_command(
     kling-pricing reconcile --ledger sqlite:///spend.db --statement november.csv \\
         --provider qingbo --from 2026-11-01 --until 2026-12-01 --out reports/2026-11
 
-    Exit codes: 0 it ties out, and nobody has to do anything; 1 there are exceptions; 2 bad input.
+    Exit codes: 0 it ties out, and nobody has to do anything; 1 there are exceptions, or the ledger refuses to
+    settle one; 2 bad input.
     """
     from kling_pricing.reconcile import reconcile  # noqa: PLC0415 (an extra, and what it needs takes time to load)
 
@@ -199,7 +200,7 @@ def reconcile_command(
         wide_console().print(grid)
         for line in _sentences(answer, out):
             click.echo(line)
-    sys.exit(_EXCEPTIONS if answer["exceptions"] else 0)
+    sys.exit(_EXCEPTIONS if answer["exceptions"] or _refused(answer) else 0)
 
 
 @contextmanager
@@ -284,5 +285,14 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
             yield f"  {reservation}: {why}"
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"
-    count = answer["exceptions"]
-    yield "ties out; " + ("nobody has to do anything" if not count else f"{count} exceptions to look at")
+    open_ = [
+        (answer["exceptions"], "exceptions to look at"),
+        (_refused(answer), "reservations that could not be settled"),
+    ]
+    said = ", ".join(f"{count} {what}" for count, what in open_ if count)
+    yield f"ties out; {said or 'nobody has to do anything'}"
+
+
+def _refused(answer: dict[str, Any]) -> int:
+    """How many reservations a ledger refused to settle or to bind."""
+    return len(answer["settled"]["refused"]) if "settled" in answer else 0

@@ -45,7 +45,8 @@ def propose(workspace: Workspace, period: Period, window: timedelta) -> None:
         """
         CREATE TABLE hold AS
         SELECT reserved.rowid AS reservation, id, currency, due, model, dispatched_at
-        FROM reserved WHERE task_id IS NULL AND dispatched_at >= $earliest AND dispatched_at < $until
+        FROM reserved
+        WHERE task_id IS NULL AND due <> 0 AND dispatched_at >= $earliest AND dispatched_at < $until
         """,
         {"earliest": period.values["since"] - window, "until": period.values["until"]},
     )

@@ -64,7 +64,7 @@ _UNSEEN = (
 _FIRST_DAY, _LAST_DAY = "2000-01-01", "2200-01-01"
 _MILLISECONDS, _MICROSECONDS = 10**11, 10**14
 """From this number on, a number of seconds is one of their thousandths, and of their millionths."""
-_UNFINISHED = "'queued', 'processing'"
+UNFINISHED = "'queued', 'processing'"
 """States of a task that may be charged yet, so that a charge of nothing is none."""
 _UNCHARGED = ("queued", "processing", "failed", "cancelled")
 """States in which a row of a table may leave its amount out."""
@@ -94,7 +94,7 @@ def charges(source: Source, mapping: StatementFile, file: int, units: Iterable[s
           FROM text
         ), stated AS (
           SELECT *,
-            CASE WHEN number <> 0 OR NOT ifnull(state IN ({_UNFINISHED}), FALSE) THEN number END AS native
+            CASE WHEN number <> 0 OR NOT ifnull(state IN ({UNFINISHED}), FALSE) THEN number END AS native
           FROM read
         )
         SELECT {file} AS file, "row", task_id, native, unit, billed_at, submitted_at, duration_s, state, said,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.money import MAX_DECIMALS, NANOS, multiply
+from kling_pricing.money import MAX_DECIMALS, NANOS, from_nanos, multiply
 from kling_pricing.price_table import PriceBook
 from kling_pricing.rates import Cell
 from kling_pricing.reconcile.explanations import Explainer, Explanation, Variance
@@ -17,24 +17,24 @@ from kling_pricing.reconcile.units import WORTH_DIGITS
 from kling_pricing.reconcile.workspace import Workspace
 
 _ALIKE = (
-    "model, resolution, tier, quantity, unit, price_table, refunded, native, counted_in, worth, decimals,"
-    " duration_s, file, said"
+    "model, resolution, tier, quantity, unit, price_table, expected, refunded, written_off, native,"
+    " counted_in, worth, decimals, duration_s, file, said"
 )
 
 
 def explain(workspace: Workspace, book: PriceBook, provider: str, reading: Reading) -> None:
     """Explains variances; a line whose variance is explained to the last digit becomes `explained`."""
-    workspace.run("CREATE TABLE finding (id BIGINT, cause VARCHAR, kind VARCHAR)")
+    workspace.run("CREATE TABLE finding (id BIGINT, cause VARCHAR, others VARCHAR, kind VARCHAR)")
     workspace.run(
         f"""
         CREATE TABLE variance AS
         SELECT line.rowid AS line, reserved.model, reserved.resolution, reserved.tier, quantity, reserved.unit,
-          price_table, due = 0 AND reserved.expected <> 0 AS refunded,
-          coalesce(line.native, line.billed) AS native,
-          CASE WHEN line.native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
-          CASE WHEN line.native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
-          CASE WHEN line.native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
-          duration_s, file, said, ifnull(reserved.billed = line.billed, FALSE) AS booked
+          price_table, reserved.expected, due = 0 AND reserved.expected <> 0 AS refunded, written_off,
+          coalesce(line.whole_native, line.whole) AS native,
+          CASE WHEN line.whole_native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
+          CASE WHEN line.whole_native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
+          CASE WHEN line.whole_native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
+          duration_s, file, said, ifnull(reserved.billed = line.whole, FALSE) AS booked
         FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
         WHERE gap IS NOT NULL
@@ -49,7 +49,7 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, reading: Readi
     for number, *shape in workspace.rows(f"SELECT id, {_ALIKE} FROM shape ORDER BY id"):
         explanation = _explained(explainer, reading, *shape)
         if explanation is not None:
-            found.append((number, explanation.cause, explanation.kind))
+            found.append((number, explanation.cause, explanation.others, explanation.kind))
     workspace.insert("finding", found)
     same = " AND ".join(
         f"variance.{column} IS NOT DISTINCT FROM shape.{column}" for column in _ALIKE.split(", ")
@@ -77,7 +77,9 @@ def _explained(
     quantity: str,
     unit: str,
     price_table: str | None,
+    expected: int,
     refunded: bool,  # noqa: FBT001 (a row of the query above)
+    written_off: bool,  # noqa: FBT001
     native: int,
     counted_in: str,
     worth: int,
@@ -92,7 +94,9 @@ def _explained(
             quantity=Decimal(quantity),
             unit=unit,
             table=price_table or "",
+            expected=from_nanos(expected),
             refunded=refunded,
+            written_off=written_off,
             counted=Counted(counted_in, Decimal(worth).scaleb(-WORTH_DIGITS), decimals),
             charged=Decimal(native).scaleb(-MAX_DECIMALS),
             duration_s=duration_s,
@@ -146,10 +150,10 @@ def contradict(workspace: Workspace, reading: Reading, book: PriceBook, provider
         if other:
             number += 1
             cause = f"the statement says {other}, and charges what was quoted"
-            found.append((number, cause, "matched", file, said, model, resolution, tier, price_table))
-    workspace.insert("finding", [each[:3] for each in found])
+            found.append((number, cause, "", "matched", file, said, model, resolution, tier, price_table))
+    workspace.insert("finding", [each[:4] for each in found])
     workspace.run("CREATE TABLE contradiction AS SELECT NULL::BIGINT AS id, * FROM charged_as LIMIT 0")
-    workspace.insert("contradiction", [(each[0], *each[3:]) for each in found])
+    workspace.insert("contradiction", [(each[0], *each[4:]) for each in found])
     workspace.run(
         """
         UPDATE line SET cause = contradiction.id FROM charge, reserved, contradiction

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.money import plain
+from kling_pricing.money import multiply, plain, subtract
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.rates import Cell
 from kling_pricing.reconcile.fits import Counted, Fit, Repricer
@@ -20,7 +20,9 @@ from kling_pricing.reconcile.sayings import Saying
 Kind: TypeAlias = Literal[
     "rounding",
     "misrounding",
+    "repriced",
     "failed_charged",
+    "written_off",
     "not_charged",
     "table",
     "rate",
@@ -29,7 +31,8 @@ Kind: TypeAlias = Literal[
     "discount",
     "several",
 ]
-"""What explains a variance; `rounding` is as the price table has it, or as it leaves open; `several`: more than
+"""What explains a variance; `rounding` is as the price table has it, or leaves open; `repriced`: the table has
+other prices than when it was quoted; `written_off`: an operator said that nothing is due; `several`: more than
 one of the others at once."""
 
 _MOST_DIFFERENCES, _MOST_CONFIRMED = 2, 4
@@ -50,7 +53,9 @@ class Variance(NamedTuple):
         quantity: units quoted.
         unit: of the quantity.
         table: id of the price table.
-        refunded: whether it ended so that nothing is due.
+        expected: what was quoted, in its currency.
+        refunded: whether nothing is due, though something was quoted.
+        written_off: whether that is because an operator said so.
         counted: how the statement counts.
         charged: what it charges, in its own unit.
         duration_s: the length that it states; None: none.
@@ -61,7 +66,9 @@ class Variance(NamedTuple):
     quantity: Decimal
     unit: str
     table: str
+    expected: Decimal
     refunded: bool
+    written_off: bool
     counted: Counted
     charged: Decimal
     duration_s: Decimal | None
@@ -69,10 +76,17 @@ class Variance(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What explains a variance to the last digit: in words, and of which kind it is."""
+    """What explains a variance to the last digit.
+
+    Attributes:
+        cause: in words.
+        kind: of which kind that is.
+        others: what would explain it as well, in words; empty: nothing.
+    """
 
     cause: str
     kind: Kind
+    others: str = ""
 
 
 class _Way(NamedTuple):
@@ -97,6 +111,8 @@ class Explainer:
             return Explanation("the task is on the statement and was not charged", "not_charged")
         if variance.charged < 0:
             return None
+        if variance.written_off:
+            return Explanation("charged, though nothing is due for this task", "written_off")
         models = dict.fromkeys(filter(None, (variance.cell.model, variance.saying.model)))
         fits = self._repricer.fits(
             models,
@@ -111,7 +127,12 @@ class Explainer:
             return None
         best, *others = sorted(ways, key=self._rank)
         alike = [each for each in others if self._rank(each)[:2] == self._rank(best)[:2]]
-        return Explanation(_sentence(variance, best, alike, self._repricer.tables), _kind(variance, best))
+        kind = _kind(variance, best)
+        if kind == "repriced":
+            cause = f"table {variance.table} prices this differently today than when it was quoted"
+            return Explanation(cause, kind)
+        tables = self._repricer.tables
+        return Explanation(_sentence(variance, best, tables), kind, _others(variance, alike, tables))
 
     def _way(self, variance: Variance, fit: Fit) -> _Way | None:
         """How a way differs from the quote; None: in too much."""
@@ -180,12 +201,26 @@ def _kind(variance: Variance, way: _Way) -> Kind:
     if not kinds:
         unit = way.fit.table.billing.statement_unit
         rule = "unconfirmed" if unit is None else unit.rounding
+        if not _is_of_the_quote(variance, way.fit):
+            return "repriced"
         follows = way.fit.is_nearest if rule == "half_up" else rule in {way.fit.rounding, "unconfirmed"}
         return "rounding" if follows or way.fit.rounding == "exact" else "misrounding"
     return next(iter(kinds)) if len(kinds) == 1 else "several"
 
 
-def _sentence(variance: Variance, way: _Way, alike: Sequence[_Way], tables: Sequence[PriceTable]) -> str:
+def _is_of_the_quote(variance: Variance, fit: Fit) -> bool:
+    """Whether a charge that differs in nothing from the quote is the quote, and not today's price in its place.
+
+    A table may have been edited since, under the same id.
+    """
+    grain = variance.counted.worth.scaleb(-variance.counted.decimals)
+    gap = subtract(multiply(variance.charged, variance.counted.worth), variance.expected)
+    return (
+        abs(gap) < grain or fit.table.charge(fit.table.rates[fit.cell], fit.units.number) == variance.expected
+    )
+
+
+def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:
     """The explanation in words."""
     parts = ["failed task charged"] if variance.refunded else []
     what = _differences(variance, way, tables)
@@ -197,8 +232,14 @@ def _sentence(variance: Variance, way: _Way, alike: Sequence[_Way], tables: Sequ
         text += f", though the statement says {_said(variance)}"
     elif way.differences and way.confirmed == len(way.differences):
         text += ", as the statement says"
-    others = [_differences(variance, each, tables) for each in alike[:_MOST_OTHERS]]
-    return f"{text}; it might as well be {'; or '.join(others)}" if others else text
+    return text
+
+
+def _others(variance: Variance, alike: Sequence[_Way], tables: Sequence[PriceTable]) -> str:
+    """What would explain it as well."""
+    named = [_differences(variance, each, tables) for each in alike[:_MOST_OTHERS]]
+    more = len(alike) - len(named)
+    return "; or ".join(filter(None, [*named, f"{more} more" if more else ""]))
 
 
 def _differences(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:

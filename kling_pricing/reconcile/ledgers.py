@@ -6,7 +6,8 @@ A reservation is a row of the table `reserved`: the fields of `records.SENT`, it
 |---|---|
 | ledger | which one, from 0 |
 | inside | whether it was sent in the period |
-| due | what should be charged, in nanos: the quote, or nothing for a task that failed and is refunded |
+| written_off | whether an operator said that it costs nothing |
+| due | what should be charged, in nanos: the quote, or nothing for what is refunded or written off |
 | copies | how many reservations of all ledgers have its task |
 | spare | whether another of those stands for it |
 | paired | whether its task is by a person's decision, and the ledger does not know it yet |
@@ -35,7 +36,7 @@ _TYPES = dict.fromkeys(SENT, "VARCHAR") | _NOT_TEXT
 _RESERVED = f"""
     CREATE TABLE reserved (
       ledger USMALLINT, {", ".join(f"{name} {kind}" for name, kind in _TYPES.items())},
-      inside BOOLEAN, due BIGINT, copies USMALLINT, spare BOOLEAN, paired BOOLEAN
+      inside BOOLEAN, written_off BOOLEAN, due BIGINT, copies USMALLINT, spare BOOLEAN, paired BOOLEAN
     )
 """
 
@@ -67,6 +68,7 @@ def read_ledgers(
 
     Raises:
         LedgerUnavailableError: a ledger cannot be read.
+        KlingPricingError: two ledgers are the same.
     """
     workspace.run(_RESERVED)
     workspace.run(
@@ -84,6 +86,7 @@ def read_ledgers(
             on_reservations(read)
     loads[-1].result()
     if len(ledgers) > 1:
+        _refuse_the_same_twice(workspace)
         _mark_copies(workspace)
 
 
@@ -137,7 +140,9 @@ def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, da
         f"""
         INSERT INTO reserved
         SELECT {ledger}, *, dispatched_at >= $since AND dispatched_at < $until,
-          CASE WHEN state = 'released' OR (ended IS NOT NULL AND failed_tasks = 'refunded') THEN 0
+          ifnull(basis = 'operator' AND billed = 0, FALSE) AS written_off,
+          CASE WHEN written_off OR state = 'released' THEN 0
+            WHEN ended IS NOT NULL AND failed_tasks = 'refunded' THEN 0
             ELSE expected END,
           1, FALSE, FALSE
         FROM {separated(path, _TYPES)}
@@ -147,14 +152,31 @@ def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, da
     path.unlink()
 
 
+def _refuse_the_same_twice(workspace: Workspace) -> None:
+    """Every ledger names its reservations by ids that no other has."""
+    same = workspace.all(
+        "SELECT min(ledger), max(ledger) FROM reserved GROUP BY id HAVING min(ledger) < max(ledger) LIMIT 1"
+    )
+    if same:
+        ((one, other),) = same
+        raise KlingPricingError(
+            f"ledgers {one + 1} and {other + 1} hold the same reservations; give each ledger once"
+        )
+
+
 def _mark_copies(workspace: Workspace) -> None:
-    """Of reservations with the same task, the one that was sent first stands for all of them."""
+    """Of reservations with the same task, the one that was sent first stands for all of them.
+
+    One that an operator wrote off is no copy, and stands for the task only if all of them are.
+    """
     workspace.run(
         """
         INSERT INTO shared
-        SELECT task_id, count(*) AS copies, bool_or(inside) AS inside,
-          CAST(sum(due) FILTER (inside) AS BIGINT) AS due, arg_min(rowid, (dispatched_at, id)) AS place,
-          list(id ORDER BY dispatched_at, id) AS ids
+        SELECT task_id, greatest(count(*) FILTER (NOT written_off), 1) AS copies,
+          coalesce(bool_or(inside) FILTER (NOT written_off), bool_or(inside)) AS inside,
+          CAST(sum(due) FILTER (inside AND NOT written_off) AS BIGINT) AS due,
+          arg_min(rowid, (written_off, dispatched_at, id)) AS place,
+          list(id ORDER BY dispatched_at, id) FILTER (NOT written_off) AS ids
         FROM reserved WHERE task_id IS NOT NULL GROUP BY task_id HAVING count(*) > 1
         """
     )

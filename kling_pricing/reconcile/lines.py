@@ -57,6 +57,9 @@ _COLUMNS = {
     "names": "names",
     "finding": "finding.cause",
     "kind": "finding.kind",
+    "others": "finding.others",
+    "whole": "line.whole",
+    "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
     "is_open": "line.open",
 }
 _SELECT = f"""
@@ -174,7 +177,7 @@ class Lines:
             cause="",
             remedy="",
         )
-        if row.category == "matched" and row.finding is None:
+        if row.category == "matched" and row.finding is None and not row.overlaps:
             return line
         since, until, grace = self._period
         about = Circumstances(
@@ -190,6 +193,9 @@ class Lines:
             names=row.names,
             finding=row.finding,
             kind=row.kind,
+            others=row.others,
+            whole=_amount(row.whole),
+            overlaps=bool(row.overlaps),
             is_open=row.is_open,
         )
         cause, remedy = words(line, about)

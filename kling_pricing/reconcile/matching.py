@@ -12,6 +12,7 @@ Each match becomes a row of the table `line`; what its variance is explained by 
 | currency | of `expected` and `billed`, which are in nanos |
 | expected, billed | what falls into the period; NULL: nothing does |
 | native, unit, worth | what was charged in the statement's own unit, and that unit's row in `worth` |
+| whole, whole_native | the whole charge of the task, in nanos and in that unit, in the period or not |
 | gap | by how much the whole charge differs from what is due for the task, in nanos; NULL: it does not |
 | cause | row in `finding`, where something was found out about it |
 | open | whether somebody has to do something about it |
@@ -19,19 +20,21 @@ Each match becomes a row of the table `line`; what its variance is explained by 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import get_args
 
 from kling_pricing.money import MAX_DECIMALS, NANOS
+from kling_pricing.reconcile.checking import UNFINISHED
 from kling_pricing.reconcile.records import Category
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
 from kling_pricing.reconcile.workspace import Workspace
 
 _SCALE = 10**WORTH_DIGITS
-_CURRENCY = "regexp_full_match(unit, '[A-Z]{3}')"
+_CURRENCY = re.compile("[A-Z]{3}")
 
 IN_PERIOD = "(said_at IS NULL OR (said_at >= $since AND said_at < $until))"
 """Of a charge; one without a time falls into the period that the statement is for."""
@@ -93,38 +96,40 @@ def match(
         """
         CREATE TABLE line (
           category category, place BIGINT, merged BIGINT, reservation BIGINT, currency VARCHAR,
-          expected HUGEINT, billed HUGEINT, native HUGEINT, unit VARCHAR, worth USMALLINT, gap HUGEINT,
-          cause BIGINT, open BOOLEAN
+          expected HUGEINT, billed HUGEINT, native HUGEINT, unit VARCHAR, worth USMALLINT, whole HUGEINT,
+          whole_native HUGEINT, gap HUGEINT, cause BIGINT, open BOOLEAN
         )
         """
     )
     _value_units(workspace, statements, units)
-    _merge(workspace, period, answers=any(each.is_answers for each in statements))
+    _merge(workspace, period, answers=any(each.is_answers for each in statements), files=len(statements))
     _join(workspace, period, usual)
     _split_currencies(workspace)
     _add_holds(workspace, period)
     _add_unreadable(workspace, usual)
 
 
-def _value_units(workspace: Workspace, statements: Iterable[Statement], units: Iterable[Unit]) -> None:
+def _value_units(workspace: Workspace, statements: Sequence[Statement], units: Iterable[Unit]) -> None:
     """What each unit is worth: as it was when a task was reserved (`written`), or else today (NULL)."""
     workspace.run(
         "CREATE TABLE worth (id USMALLINT, unit VARCHAR, written VARCHAR, currency VARCHAR, atto HUGEINT,"
         " decimals UTINYINT, grain HUGEINT)"
     )
-    currencies = workspace.all(
-        f"SELECT DISTINCT unit FROM charge WHERE problem IS NULL AND {_CURRENCY} ORDER BY 1"
+    used: dict[str, list[int]] = dict(
+        workspace.all(
+            "SELECT unit, list(DISTINCT file) FROM charge WHERE problem IS NULL GROUP BY unit ORDER BY unit"
+        )
     )
     reserved = workspace.all(
         "SELECT DISTINCT statement_unit, unit_value, currency FROM reserved"
         " WHERE statement_unit IS NOT NULL AND unit_value IS NOT NULL ORDER BY ALL"
     )
-    known = [(unit, None, unit, Decimal(1)) for (unit,) in currencies]
+    known = [(unit, None, unit, Decimal(1)) for unit in used if _CURRENCY.fullmatch(unit)]
     known += [(unit.name, None, unit.currency, unit.worth) for unit in units]
     known += [(unit, written, currency, Decimal(written)) for unit, written, currency in reserved]
     for number, (unit, written, currency, worth) in enumerate(known):
-        decimals = [each.decimals(unit) for each in statements]
-        finest = max(MAX_DECIMALS if each is None else each for each in decimals)
+        decimals = [statements[file].decimals(unit) for file in used.get(unit, ())]
+        finest = max((MAX_DECIMALS if each is None else each for each in decimals), default=MAX_DECIMALS)
         atto = int(worth.scaleb(WORTH_DIGITS))
         grain = max(1, atto * NANOS // 10**finest // _SCALE)
         workspace.run(
@@ -133,10 +138,10 @@ def _value_units(workspace: Workspace, statements: Iterable[Statement], units: I
         )
 
 
-def _merge(workspace: Workspace, period: Period, *, answers: bool) -> None:
+def _merge(workspace: Workspace, period: Period, *, answers: bool, files: int) -> None:
     """Tasks with several rows become one of `merged` for each currency.
 
-    Charges add up, within the period if any of them is in it. Of answers the last that states a charge counts.
+    Charges add up: those of the period to what is billed, all of them to the whole charge.
     """
     workspace.run(
         "CREATE TABLE several AS SELECT task_id FROM charge WHERE problem IS NULL"
@@ -144,50 +149,63 @@ def _merge(workspace: Workspace, period: Period, *, answers: bool) -> None:
     )
     workspace.run(
         f"""
-        CREATE TABLE part AS
-        WITH listed AS (
-          SELECT charge.rowid AS place, task_id, native, unit, coalesce(billed_at, submitted_at) AS said_at,
-            {{'place': charge.rowid, 'file': file, 'row': "row"}} AS here
+        CREATE TABLE listed AS
+        SELECT *, {IN_PERIOD} AS inside FROM (
+          SELECT charge.rowid AS place, file, "row", task_id, native, unit, state, billed_at, submitted_at,
+            coalesce(billed_at, submitted_at) AS said_at
           FROM charge SEMI JOIN several USING (task_id) WHERE problem IS NULL
-        ), sided AS (
-          SELECT *, {IN_PERIOD} AS inside FROM listed
         )
-        SELECT place, task_id, native, unit, inside,
-          list(here) OVER (PARTITION BY task_id ORDER BY place
-            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS places
-        FROM sided QUALIFY inside = bool_or(inside) OVER (PARTITION BY task_id)
         """,
         period.values,
     )
+    _supersede(workspace, answers=answers, files=files)
     workspace.run(
-        f"""
-        CREATE TABLE superseded AS
-        SELECT place FROM part WHERE {"TRUE" if answers else "FALSE"} AND place NOT IN
-          (SELECT coalesce(max(place) FILTER (native IS NOT NULL), max(place)) FROM part GROUP BY task_id)
+        """
+        CREATE TABLE part AS
+        WITH sided AS (
+          SELECT *, inside = bool_or(inside) OVER (PARTITION BY task_id) AS counted,
+            place IN (SELECT place FROM superseded) AS dropped
+          FROM listed
+        ), placed AS (
+          SELECT *, list({'place': place, 'file': file, 'row': "row"}) FILTER (counted)
+            OVER (PARTITION BY task_id ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+            AS places
+          FROM sided
+        )
+        SELECT place, task_id, native, unit, inside, places,
+          inside = bool_or(inside) OVER (PARTITION BY task_id) AS counted
+        FROM placed WHERE NOT dropped
         """
     )
-    workspace.run("DELETE FROM part WHERE place IN (FROM superseded)")
+    workspace.run("DROP TABLE listed")
     workspace.run(
         f"""
         CREATE TABLE merged AS
         WITH repeated AS (
           SELECT DISTINCT task_id FROM part WHERE native <> 0 GROUP BY task_id, unit, abs(native)
-          HAVING abs(count(*) FILTER (native > 0) - count(*) FILTER (native < 0)) > 1
+          HAVING count(*) FILTER (native > 0) - count(*) FILTER (native < 0) > 1
         ), summed AS (
-          SELECT task_id, unit, bool_or(inside) AS inside, sum(native) AS native, any_value(places) AS places,
-            coalesce(min(place) FILTER (native IS NOT NULL), min(place)) AS place
+          SELECT task_id, unit, bool_or(inside) AS inside, any_value(places) AS places,
+            sum(native) FILTER (counted) AS native, sum(native) AS whole_native,
+            coalesce(
+              min(place) FILTER (counted AND native IS NOT NULL),
+              min(place) FILTER (native IS NOT NULL), min(place)
+            ) AS place
           FROM part GROUP BY task_id, unit
         ), valued AS (
           SELECT bill.*, owned.currency AS own, {_WORTH},
-            money(native, coalesce(past.atto, usual.atto)) AS money
+            money(native, coalesce(past.atto, usual.atto)) AS money,
+            money(whole_native, coalesce(past.atto, usual.atto)) AS whole
           FROM summed AS bill
           LEFT JOIN reserved AS owned ON owned.task_id = bill.task_id AND NOT spare
           {_WITH_WORTH}
-          WHERE native IS NOT NULL OR bill.task_id NOT IN (SELECT task_id FROM part WHERE native IS NOT NULL)
+          WHERE whole_native IS NOT NULL
+            OR bill.task_id NOT IN (SELECT task_id FROM part WHERE native IS NOT NULL)
         ), by_currency AS (
           SELECT task_id, currency, any_value(own) AS own, bool_or(inside) AS inside, min(place) AS place,
-            any_value(places) AS places, sum(money) AS money,
+            any_value(places) AS places, sum(money) AS money, sum(whole) AS whole,
             CASE WHEN count(*) = 1 THEN any_value(native) END AS native,
+            CASE WHEN count(*) = 1 THEN any_value(whole_native) END AS whole_native,
             CASE WHEN count(*) = 1 THEN any_value(unit) END AS unit,
             CASE WHEN count(*) = 1 THEN any_value(worth) END AS worth
           FROM valued GROUP BY task_id, currency
@@ -199,24 +217,62 @@ def _merge(workspace: Workspace, period: Period, *, answers: bool) -> None:
     )
 
 
+def _supersede(workspace: Workspace, *, answers: bool, files: int) -> None:
+    """Finds the rows that another one stands for.
+
+    Of answers about a task one counts: one that states a charge before one that does not, then one about a task
+    that has ended before one that still runs, then the last. Of a charge that two files have at the same
+    instant, the first file's: they overlap.
+    """
+    workspace.run("CREATE TABLE superseded (place BIGINT, task_id VARCHAR, file USMALLINT)")
+    if answers:
+        workspace.run(
+            f"""
+            INSERT INTO superseded
+            SELECT place, task_id, NULL FROM listed QUALIFY row_number() OVER (
+              PARTITION BY task_id
+              ORDER BY native IS NULL, ifnull(state IN ({UNFINISHED}), FALSE), place DESC
+            ) > 1
+            """
+        )
+    elif files > 1:
+        workspace.run(
+            """
+            INSERT INTO superseded
+            WITH counted AS (
+              SELECT *, row_number() OVER (
+                PARTITION BY task_id, file, native, unit, billed_at, submitted_at ORDER BY place
+              ) AS time
+              FROM listed WHERE said_at IS NOT NULL AND native IS NOT NULL
+            )
+            SELECT place, task_id, file FROM counted QUALIFY place <> min(place) OVER (
+              PARTITION BY task_id, native, unit, billed_at, submitted_at, time
+            )
+            """
+        )
+
+
 def _join(workspace: Workspace, period: Period, usual: str) -> None:
     workspace.run(
         f"""
         INSERT INTO line
         WITH bill AS (
-          SELECT rowid AS place, NULL AS merged, task_id, native, unit, NULL AS money, NULL AS currency,
-            NULL AS worth, {IN_PERIOD.replace("said_at", "coalesce(billed_at, submitted_at)")} AS inside,
+          SELECT rowid AS place, NULL AS merged, task_id, native, native AS whole_native, unit, NULL AS money,
+            NULL AS whole, NULL AS currency, NULL AS worth,
+            {IN_PERIOD.replace("said_at", "coalesce(billed_at, submitted_at)")} AS inside,
             FALSE AS repeated, FALSE AS extra
           FROM charge ANTI JOIN several USING (task_id) WHERE problem IS NULL
           UNION ALL
-          SELECT place, rowid, task_id, native, unit, money, currency, worth, inside, repeated, extra
+          SELECT place, rowid, task_id, native, whole_native, unit, money, whole, currency, worth, inside,
+            repeated, extra
           FROM merged
         ), owned AS (
           SELECT rowid AS place, task_id, currency, statement_unit, unit_value, due, inside, copies,
             dispatched_at
           FROM reserved WHERE task_id IS NOT NULL AND NOT spare
         ), joined AS (
-          SELECT bill.place, bill.merged, owned.place AS reservation, native, bill.unit, money,
+          SELECT bill.place, bill.merged, owned.place AS reservation, native, whole_native, bill.unit, money,
+            whole,
             coalesce(bill.worth, past.id, usual.id) AS worth,
             coalesce(bill.currency, past.currency, usual.currency) AS currency,
             coalesce(past.atto, usual.atto) AS atto, owned.currency AS own,
@@ -225,18 +281,20 @@ def _join(workspace: Workspace, period: Period, usual: str) -> None:
           FROM bill FULL JOIN owned ON bill.task_id = owned.task_id
           {_WITH_WORTH}
         ), valued AS (
-          SELECT *, coalesce(money, money(native, atto)) AS charge, ifnull(currency <> own, FALSE) AS differs
+          SELECT * REPLACE (coalesce(whole, money(whole_native, atto)) AS whole),
+            coalesce(money, money(native, atto)) AS charge, ifnull(currency <> own, FALSE) AS differs
           FROM joined
           WHERE sent OR (charged AND (native IS NOT NULL OR money IS NOT NULL OR reservation IS NULL))
         ), sorted AS (
           SELECT *, CASE
-            WHEN repeated AND charged THEN 'duplicate_theirs'
+            WHEN repeated AND charged AND whole > CASE WHEN differs THEN 0 ELSE ifnull(due, 0) END
+              THEN 'duplicate_theirs'
             WHEN copies > 1 THEN 'duplicate_ours'
             WHEN (differs AND charged AND charge IS NOT NULL) OR extra THEN 'currency_mismatch'
-            WHEN sent AND due <> 0 AND charge IS NULL
+            WHEN sent AND due <> 0 AND whole IS NULL
               THEN CASE WHEN dispatched_at > $overdue THEN 'not_billed_yet' ELSE 'not_billed' END
             WHEN reservation IS NULL THEN 'not_in_ledger'
-            WHEN place IS NOT NULL AND sent <> charged THEN 'timing'
+            WHEN place IS NOT NULL AND (sent <> charged OR whole IS DISTINCT FROM charge) THEN 'timing'
             WHEN ifnull(charge, 0) = due THEN 'matched'
             ELSE 'unexplained' END AS category
           FROM valued
@@ -244,8 +302,9 @@ def _join(workspace: Workspace, period: Period, usual: str) -> None:
         SELECT category, place, merged, reservation,
           CASE WHEN charged AND charge IS NOT NULL THEN currency ELSE coalesce(own, currency, $usual) END,
           CASE WHEN sent AND NOT (differs AND charged AND charge IS NOT NULL) THEN due END,
-          CASE WHEN charged THEN charge END, native, unit, worth,
-          CASE WHEN category IN ('timing', 'unexplained') AND charged AND charge <> due THEN charge - due END,
+          CASE WHEN charged THEN charge END, native, unit, worth, whole, whole_native,
+          CASE WHEN category IN ('timing', 'unexplained') AND charged AND charge IS NOT NULL AND whole <> due
+            THEN whole - due END,
           NULL,
           CASE category WHEN 'not_in_ledger' THEN ifnull(charge, 0) <> 0
             ELSE category NOT IN ('not_billed_yet', 'timing', 'matched') END
@@ -261,7 +320,7 @@ def _split_currencies(workspace: Workspace) -> None:
         """
         INSERT INTO line
         SELECT 'currency_mismatch', NULL, NULL, line.reservation, reserved.currency, due, NULL, NULL, NULL,
-          NULL, NULL, NULL, TRUE
+          NULL, NULL, NULL, NULL, NULL, TRUE
         FROM line JOIN reserved ON reserved.rowid = line.reservation
         LEFT JOIN merged ON merged.rowid = line.merged
         WHERE line.currency <> reserved.currency AND reserved.inside AND NOT ifnull(extra, FALSE)
@@ -274,8 +333,10 @@ def _add_holds(workspace: Workspace, period: Period) -> None:
     workspace.run(
         """
         INSERT INTO line
-        SELECT CASE WHEN dispatched_at > $overdue THEN 'not_billed_yet' ELSE 'not_billed' END, NULL, NULL,
-          rowid, currency, due, NULL, NULL, NULL, NULL, NULL, NULL, dispatched_at <= $overdue
+        SELECT CASE WHEN due = 0 THEN 'matched' WHEN dispatched_at > $overdue THEN 'not_billed_yet'
+            ELSE 'not_billed' END,
+          NULL, NULL, rowid, currency, due, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+          due <> 0 AND dispatched_at <= $overdue
         FROM reserved WHERE task_id IS NULL AND inside
         """,
         period.overdue,
@@ -289,7 +350,7 @@ def _add_unreadable(workspace: Workspace, usual: str) -> None:
         INSERT INTO line
         SELECT 'invalid_row', rowid, NULL, NULL,
           CASE WHEN regexp_full_match(unit, '[A-Z]{3}') THEN unit ELSE ? END,
-          NULL, NULL, NULL, NULL, NULL, NULL, NULL, TRUE
+          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, TRUE
         FROM charge WHERE problem IS NOT NULL
         """,
         [usual],

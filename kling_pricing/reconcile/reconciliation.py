@@ -14,6 +14,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import shown
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.records import Alert
+from kling_pricing.money import exact_amount
 from kling_pricing.price_table import PriceBook
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.explaining import contradict, explain, tolerate
@@ -104,8 +105,9 @@ class Reconciliation:
         """Writes the statement's truth into the ledgers, where they count something else or nothing yet.
 
         Tasks that were paired are bound. What has to be cleared up first is left alone: tasks that are charged
-        twice, or in another currency, or have several reservations; and what an operator corrected. Each task
-        is a transaction of its own; doing it again changes nothing. The lines stay as they are.
+        twice, or in another currency, or have several reservations; what an operator corrected; and late
+        charges that are not what was quoted. Each task is a transaction of its own; doing it again changes
+        nothing. The lines stay as they are. What a ledger refuses is in the answer: somebody has to look at it.
 
         Args:
             on_progress: told how far it is.
@@ -153,7 +155,7 @@ def reconcile(
         until: its end, which is no longer in it.
         mapping: what the columns mean: a name, or a YAML file; by default the one that fits.
         grace: how long after a task was sent it may be charged late.
-        tolerance: how much may stay unexplained; by default nothing.
+        tolerance: how much may stay unexplained, of a line and of all such lines; by default nothing.
         pairs: reservation without a task -> the task that somebody decided is its own.
         window: how long after a request without a task was sent an unknown task is proposed for it.
         book: the price tables to explain by; by default the bundled ones and those of `KLING_PRICING_TABLES`.
@@ -182,6 +184,7 @@ def reconcile(
         from kling_pricing.tables import default_price_book  # noqa: PLC0415 (reading YAML is slow)
 
         book = default_price_book()
+    allowed = _checked_tolerance(tolerance)
     tell: OnProgress = _untold if on_progress is None else on_progress
     tables = tables_of(book, provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
@@ -222,7 +225,7 @@ def reconcile(
         propose(workspace, period, window)
         tell("explaining", 1, 3)
         explain(workspace, book, provider, reading)
-        tolerate(workspace, tolerance)
+        tolerate(workspace, allowed)
         contradict(workspace, reading, book, provider)
         tell("tying out", 2, 3)
         tie_out(workspace, period)
@@ -240,6 +243,21 @@ def reconcile(
     except BaseException:
         workspace.close()
         raise
+    return found
+
+
+def _checked_tolerance(tolerance: Tolerance) -> Tolerance:
+    """A tolerance that can be used: exact, and of both a line and the batch, or of neither."""
+    if not isinstance(tolerance, Tolerance):
+        raise KlingPricingError(f"tolerance must be a Tolerance, got {shown(tolerance)}")
+    try:
+        found = Tolerance(*map(exact_amount, tolerance))
+    except KlingPricingError as error:
+        raise KlingPricingError(f"tolerance: {error}") from None
+    if (found.line == 0) != (found.batch == 0):
+        raise KlingPricingError(
+            "tolerance: give line and batch together; one bounds a line, one all such lines together"
+        )
     return found
 
 

@@ -51,7 +51,7 @@ _DIFFERENCES = f"""
       SELECT part.unit AS name, sum(part.native) AS amount FROM part
       WHERE part.native IS NOT NULL AND task_id IN (
         SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid WHERE line.billed IS NOT NULL
-      ) GROUP BY part.unit
+      ) AND part.inside GROUP BY part.unit
     )
     {
     " UNION ALL ".join(
@@ -69,5 +69,6 @@ _DIFFERENCES = f"""
 
 _WRONGLY_VALUED = """
     SELECT count(*) FROM line JOIN worth ON worth.id = line.worth
-    WHERE billed IS NOT NULL AND native IS NOT NULL AND billed <> money(native, atto)
+    WHERE (billed IS NOT NULL AND native IS NOT NULL AND billed <> money(native, atto))
+      OR (whole_native IS NOT NULL AND whole <> money(whole_native, atto))
 """

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from shlex import quote
 from typing import NamedTuple
 
 from kling_pricing.ledger.records import SENT_SEPARATOR
@@ -37,6 +38,9 @@ class Circumstances(NamedTuple):
         names: the nearest of those.
         finding: what was found out about it, in words.
         kind: of the finding.
+        others: what would explain it as well.
+        whole: the whole charge of the task, whichever period it falls in; None: none is stated.
+        overlaps: whether several files have the same row of it.
         is_open: whether somebody has to do something.
     """
 
@@ -52,6 +56,9 @@ class Circumstances(NamedTuple):
     names: Sequence[str] | None
     finding: str | None
     kind: str | None
+    others: str | None
+    whole: Decimal | None
+    overlaps: bool
     is_open: bool
 
 
@@ -61,6 +68,8 @@ _Words = tuple[str, str]
 def words(line: Line, about: Circumstances) -> _Words:
     """The cause and the remedy of a line."""
     cause, remedy = _WORDS[line.category](line, about)
+    if about.overlaps:
+        cause = "; ".join(filter(None, [cause, "several files have the same row, which counts once"]))
     return cause, remedy if about.is_open else ""
 
 
@@ -81,10 +90,11 @@ def _invalid_row(_line: Line, about: Circumstances) -> _Words:
     )
 
 
-def _duplicate_theirs(line: Line, _about: Circumstances) -> _Words:
+def _duplicate_theirs(line: Line, about: Circumstances) -> _Words:
+    more = (about.whole or Decimal(0)) - (line.due or Decimal(0))
     return (
         f"the statement has {len(line.rows)} rows of this task and charges the same amount more than once",
-        f"Dispute the repeated charge with the provider: {_money(line.variance, line)} more than expected.",
+        f"Dispute the repeated charge with the provider: {_money(more, line)} more than expected.",
     )
 
 
@@ -143,18 +153,22 @@ def _in_doubt_candidate(line: Line, about: Circumstances) -> _Words:
         which = f"task {' or '.join(names)}{more}"
     else:
         cause = f"nobody knows the task; requests without a known task that fit it: {about.fitting}"
-        pair = f"RESERVATION={line.task_id}"
+        pair = f"RESERVATION={quote(line.task_id or '')}"
         which = f"reservation {' or '.join(names)}{more}"
     return cause, f"See at the provider whether it is {which}; if so, pair them: --pair {pair}."
 
 
 def _not_in_ledger(line: Line, _about: Circumstances) -> _Words:
-    amount = plain(line.billed or Decimal(0))
-    remedy = (
-        "Find out who made it, and book it with `kling-pricing record "
-        f"{line.provider} {line.task_id} {amount} --project PROJECT`; if nobody did, dispute it."
+    cause = "nobody here knows the task"
+    billed = line.billed or Decimal(0)
+    if billed < 0:
+        return cause, "Ask the provider what it gives back: the charge stands on none of these statements."
+    at = "" if line.billed_at is None else f" --at {line.billed_at:%Y-%m-%dT%H:%M:%SZ}"
+    command = (
+        f"kling-pricing record --project PROJECT --currency {line.currency}{at} -- "
+        f"{quote(line.provider)} {quote(line.task_id or '')} {plain(billed)}"
     )
-    return "nobody here knows the task", remedy
+    return cause, f"Find out who made it, and book it with `{command}`; if nobody did, dispute it."
 
 
 def _timing(line: Line, about: Circumstances) -> _Words:
@@ -162,14 +176,17 @@ def _timing(line: Line, about: Circumstances) -> _Words:
         after = line.billed_at is not None and line.billed_at >= about.until
         when = "" if line.billed_at is None else f" {_instant(line.billed_at)}"
         return f"sent in the period, charged{when}, {'after' if after else 'before'} it", ""
-    after = line.submitted_at is not None and line.submitted_at >= about.until
-    when = "" if line.submitted_at is None else f" {_instant(line.submitted_at)}"
-    cause = f"charged in the period, sent{when}, {'after' if after else 'before'} it"
-    if line.due is None or line.billed == line.due:
+    if line.expected is not None:
+        cause = f"charged in part outside the period: {_money(about.whole or Decimal(0), line)} in all"
+    else:
+        after = line.submitted_at is not None and line.submitted_at >= about.until
+        when = "" if line.submitted_at is None else f" {_instant(line.submitted_at)}"
+        cause = f"charged in the period, sent{when}, {'after' if after else 'before'} it"
+    if line.due is None or about.whole is None or about.whole == line.due:
         return cause, ""
     expected = f"{_money(line.due, line)} was expected"
     why = about.finding or _NO_EXPLANATION
-    return f"{cause}; {expected}: {why}", _to_do(line, about, line.billed - line.due)
+    return f"{cause}; {expected}: {why}", _to_do(line, about, about.whole - line.due)
 
 
 _NO_EXPLANATION = "no table, tier, length or rule that is known comes to this charge"
@@ -210,9 +227,23 @@ _WORDS: Mapping[str, Callable[[Line, Circumstances], _Words]] = {
 
 def _to_do(line: Line, about: Circumstances, difference: Decimal) -> str:
     """What to do about a charge that is not what was expected."""
+    remedy = _what_to_do(line, about, difference)
+    return f"{remedy} It might as well be {about.others}." if about.others else remedy
+
+
+def _what_to_do(line: Line, about: Circumstances, difference: Decimal) -> str:
     more = f"{_money(abs(difference), line)} {'more' if difference > 0 else 'less'} than expected"
     if about.kind == "failed_charged":
-        return f"Dispute the charge of {_money(line.billed or Decimal(0), line)}: failed tasks are refunded."
+        return f"Dispute the charge of {_money(about.whole or Decimal(0), line)}: failed tasks are refunded."
+    if about.kind == "written_off":
+        return (
+            f"Dispute it with the provider, or correct what an operator said: `kling-pricing settle "
+            f"{line.reservation_id} --amount {plain(about.whole or Decimal(0))} --basis operator`."
+        )
+    if about.kind == "repriced":
+        return (
+            f"Give the price tables as they were when it was quoted, under an id of their own: charged {more}."
+        )
     if about.kind == "not_charged":
         return "Nothing is to be paid; let --settle give the money back to its budgets."
     if about.kind == "misrounding":
