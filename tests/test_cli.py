@@ -353,12 +353,10 @@ def test_ctrl_c_exits_130_wherever_it_is_heard(tmp_path: Path, command: list[str
     """Also in a command that answers nothing until all is read: 130, and no traceback."""
     pipe = tmp_path / "request.json"
     os.mkfifo(pipe)
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, *command, str(pipe)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as process:
-        with pipe.open("w"):  # it is being read now
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+    whole = [sys.executable, "-c", INTERRUPTIBLE, *command, str(pipe)]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process, pipe.open("w"):
+        process.send_signal(signal.SIGINT)  # it is reading now
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.split()[0].startswith("interrupted")
 

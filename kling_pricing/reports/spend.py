@@ -95,6 +95,15 @@ def month_of(text: str | None, timezone: str, now: datetime) -> Period:
     return calendar_period("month", start_of(date.fromisoformat(f"{text}-01"), zone), zone)
 
 
+def beginning(at: date | datetime, timezone: str) -> datetime:
+    """An instant as it is; a day begins in a zone.
+
+    Raises:
+        KlingPricingError: the zone is not known.
+    """
+    return at if isinstance(at, datetime) else start_of(at, zone_named(timezone))
+
+
 def zone_named(name: str) -> tzinfo:
     """A time zone by its IANA name.
 
