@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kling_pricing import PriceBook
+from kling_pricing.reconcile import reconcile
 from kling_pricing.reports import write_reports
 from kling_pricing.reports.csv import harmless
 from kling_pricing.reports.words import safe
@@ -92,6 +93,24 @@ def test_the_price_of_what_should_have_cost_nothing_is_in_focus(world: World) ->
     (charge,) = written(world, "focus.csv")
     assert (charge["ListUnitPrice"], charge["ListCost"], charge["PricingQuantity"]) == (
         *("0.1428", "0.714", "5.0"),
+    )
+
+
+def test_a_task_that_was_reserved_twice_has_one_unit_price(world: World, tmp_path: Path) -> None:
+    """In two ledgers: the price by the second is that of the table, not twice it."""
+    (tmp_path / "other").mkdir()
+    other = World(f"sqlite:///{tmp_path}/other/spend.db", world.book, world.clock, tmp_path / "other")
+    for each in (world, other):
+        each.send("t")
+    world.bill("t", 357000)
+    ledgers, statement = [world.ledger, other.ledger], world.statement()
+    with reconcile(ledgers, statement, provider="qingbo", since=SINCE, until=UNTIL, book=world.book) as found:
+        assert {line.category for line in found.lines()} == {"duplicate_ours"}
+        write_reports(found, tmp_path / "out", formats=["focus"], book=world.book)
+    with (tmp_path / "out" / "focus.csv").open(encoding="utf-8", newline="") as file:
+        (charge,) = csv.DictReader(file)
+    assert (charge["ContractedUnitPrice"], charge["ListUnitPrice"], charge["ListCost"]) == (
+        *("0.1428", "0.1428", "0.714"),
     )
 
 
