@@ -1,6 +1,7 @@
 """The command line: what it prints, and how it ends."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -356,6 +357,20 @@ def test_ctrl_c_keeps_what_was_answered() -> None:
     assert [json.loads(line)["total"] for line in answers] == ["0.357"] * len(answers)
     total = plain(len(answers) * Decimal("0.357"))
     assert errors == f"interrupted; what was printed stands\n{len(answers)} done\ntotal {total} USD\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
+@pytest.mark.parametrize("command", [["compare"], ["check"]])
+def test_ctrl_c_exits_130_wherever_it_is_heard(tmp_path: Path, command: list[str]) -> None:
+    """Also in a command that answers nothing until all is read: 130, and no traceback."""
+    pipe = tmp_path / "request.json"
+    os.mkfifo(pipe)
+    whole = [sys.executable, "-c", INTERRUPTIBLE, *command, str(pipe)]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process, pipe.open("w"):
+        process.send_signal(signal.SIGINT)  # it is reading now
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.split()[0].startswith("interrupted")
 
 
 @pytest.mark.parametrize(

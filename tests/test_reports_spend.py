@@ -240,6 +240,9 @@ def test_the_command_speaks_json(run: Run) -> None:
     ("arguments", "problem"),
     [
         (("--month", "2026-13"), "2026-13 is no month; write it as 2026-11"),
+        (("--month", "0000-01"), "0000-01 is no month; write it as 2026-11"),
+        (("--month", "2000-01"), "is not in the years 2000 to 2200"),
+        (("--month", "9999-12"), "9999-12 is no month; write it as 2026-11"),
         (("--from", "2026-11-01"), "give --month, or both --from and --until"),
         (("--month", "2026-11", "--from", "2026-11-01", "--until", "2026-11-02"), "give --month, or both"),
         (("--month", "2026-11", "--timezone", "Moon/Sea"), "is not a time zone"),
@@ -251,3 +254,33 @@ def test_what_cannot_be_reported_exits_2(run: Run, arguments: tuple[str, ...], p
     result = run(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert problem in " ".join(result.stderr.split())
+
+
+def test_bare_days_begin_where_the_reader_is(run: Run) -> None:
+    """A day of --from and --until begins in --timezone; an instant stays what it is."""
+    days = run("--from", "2026-11-03", "--until", "2026-11-04", "--timezone", "Asia/Shanghai", "--json")
+    (period,) = [each["text"] for each in json.loads(days.stdout)["facts"] if each["title"] == "Period"]
+    assert period == "reserved from 2026-11-03 00:00 until before 2026-11-04 00:00, Asia/Shanghai"
+    instants = ("--from", "2026-11-02T16:00Z", "--until", "2026-11-03T16:00Z")
+    assert run(*instants, "--timezone", "Asia/Shanghai", "--json").stdout == days.stdout
+
+
+def test_what_expired_unsent_is_not_held(ledger: str, book: PriceBook, tmp_path: Path) -> None:
+    """Its money is free, though nothing has happened since that would make the ledger say so."""
+    clock = Clock(datetime(2025, 11, 5, tzinfo=UTC))
+    with BudgetGuard(ledger, BUDGETS, book=book, clock=clock) as guard:
+        guard.admit(CLIP, project="trailer", key="expired")
+        guard.admit(CLIP, project="teaser", key="of another project")
+    november_2025 = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
+    write_spend(read_spend(ledger, *november_2025, project="trailer"), tmp_path, formats=["json"])
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [(row["standing"], row["held"]) for row in report["tables"]["summary"]["rows"]] == [
+        ("released", "0")
+    ]
+    assert report["verdict"]["headline"] == "Final"
+    assert {row["budget"]: (row["held"], row["left"]) for row in lines(tmp_path / "budgets.jsonl")} == {
+        "all": ("0", "20"),
+        "trailer": ("0", "5"),
+    }
+    (day,) = [row for row in lines(tmp_path / "burn_down.jsonl") if row["budget"] == "trailer"]
+    assert (day["window"], day["left"]) == ("2025-11-01 00:00 to 2025-11-30 23:59", "5")

@@ -9,14 +9,26 @@ _FAILED, _INTERRUPTED = 2, 130
 
 
 def main() -> None:
-    """Runs `kling-pricing`; says what to install when the extra is missing."""
+    """Runs `kling-pricing`; says what to install when the extra is missing.
+
+    Ctrl-C ends every command with 130, as a shell expects of what it interrupts.
+    """
     try:
-        from kling_pricing.cli.app import app  # noqa: PLC0415 (the extra may be missing)
+        import click  # noqa: PLC0415 (the extra may be missing)
+
+        from kling_pricing.cli.app import app  # noqa: PLC0415
 
         if sys.stdout is None:
             sys.exit(_FAILED)
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        app(prog_name="kling-pricing")
+        try:
+            sys.exit(app.main(prog_name="kling-pricing", standalone_mode=False))
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:  # what click makes of Ctrl-C
+            click.echo("interrupted", err=True)
+            sys.exit(_INTERRUPTED)
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise

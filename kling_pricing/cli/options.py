@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,12 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -
             f"{value!r} has no time zone; write 2026-11-21, or 2026-11-21T08:00:00Z for UTC"
         )
     return at
+
+
+def _day_or_instant(ctx: click.Context, option: click.Parameter, value: str | None) -> date | datetime | None:
+    """Reads an instant, or a day, whose beginning depends on where it is."""
+    at = _instant(ctx, option, value)
+    return at.date() if at is not None and _DAY.fullmatch(value or "") else at
 
 
 def _price_book(_ctx: click.Context, _option: click.Parameter, value: str | None) -> PriceBook:
@@ -76,12 +82,24 @@ tables_option = click.option(
 
 
 def instant_option(
-    flag: str, help_text: str, *, name: str | None = None, required: bool = False
+    flag: str, help_text: str, *, name: str | None = None, required: bool = False, days: bool = False
 ) -> Callable[[F], F]:
-    """An option that takes an instant; `name` is its parameter's, where that is not the flag's."""
+    """An option that takes an instant.
+
+    Args:
+        flag: how it is written.
+        help_text: what it says of itself.
+        name: of its parameter, where that is not the flag's.
+        required: whether it has to be given.
+        days: a day stays a `date`, to begin where another option says; else it begins in UTC.
+    """
     names = [flag] if name is None else [flag, name]
     return click.option(
-        *names, callback=_instant, metavar="TIME", required=required, help=f"{help_text} (ISO 8601)"
+        *names,
+        callback=_day_or_instant if days else _instant,
+        metavar="TIME",
+        required=required,
+        help=f"{help_text} (ISO 8601)",
     )
 
 

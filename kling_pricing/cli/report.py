@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import click
@@ -18,7 +18,7 @@ from kling_pricing.price_table import PriceBook
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
 from kling_pricing.reports.document import Cell, Section
 from kling_pricing.reports.json import as_data
-from kling_pricing.reports.spend import month_of
+from kling_pricing.reports.spend import beginning, month_of
 from kling_pricing.reports.words import grouped
 
 _UNUSABLE = 2
@@ -29,8 +29,8 @@ _SHOWN = "by_project_and_model"
 @ledger_option
 @click.option("--project", help="Only this project's spend; by default everybody's.")
 @click.option("--month", metavar="YYYY-MM", help="The month; by default the current one.")
-@instant_option("--from", "The start of another period")
-@instant_option("--until", "Its end, exclusive")
+@instant_option("--from", "The start of another period", days=True)
+@instant_option("--until", "Its end, exclusive", days=True)
 @click.option(
     "--timezone",
     default="UTC",
@@ -53,14 +53,14 @@ def report_command(
     ledger: str,
     project: str | None,
     month: str | None,
-    until: datetime | None,
+    until: date | datetime | None,
     timezone: str,
     out: str | None,
     formats: tuple[Format, ...],
     billing_account: str | None,
     book: PriceBook,
     as_json: bool,
-    **period: datetime | None,
+    **period: date | datetime | None,
 ) -> None:
     """Say what was spent in a month, from the ledger alone, without a provider's statement.
 
@@ -79,8 +79,10 @@ def report_command(
         )
     try:
         if since is None or until is None:
-            since, until = month_of(month, timezone, datetime.now(UTC))
-        spent = read_spend(ledger, since, until, project=project, timezone=timezone)
+            start, end = month_of(month, timezone, datetime.now(UTC))
+        else:
+            start, end = (beginning(each, timezone) for each in (since, until))
+        spent = read_spend(ledger, start, end, project=project, timezone=timezone)
         if out is not None:
             _write(spent, out, formats or SPEND_FORMATS, book, billing_account)
     except KlingPricingError as error:

@@ -8,12 +8,13 @@ provider's invoice takes off them; what remains then is what was used and not bi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.money import add
+from kling_pricing.money import add, multiply, subtract
 from kling_pricing.reconcile.records import Line, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.words import counted, safe_or_none
@@ -21,6 +22,9 @@ from kling_pricing.reports.words import counted, safe_or_none
 EXPENSE = "Video generation"
 VARIANCE = "Billing variance"
 LIABILITY = "Accrued liabilities"
+
+_ROUNDING = Decimal("0.01")
+"""By how much of an amount a charge may miss the hold that it fits: statements round."""
 
 Purpose: TypeAlias = Literal["used and billed", "used and not billed", "billed otherwise"]
 """Why an entry is made."""
@@ -40,7 +44,10 @@ class _Sum(NamedTuple):
 def section(reconciled: Reconciled) -> Section:
     """The journal lines of a period, per project and currency; debits are credits, exactly."""
     sums: dict[tuple[str, str, Purpose], _Sum] = {}
+    twice = _counted_by_charges(reconciled)
     for line in reconciled.lines():
+        if line.billed is None and line.reservation_id in twice:
+            continue
         for purpose, amount in _parts(line, reconciled):
             key = (line.currency, line.project or "", purpose)
             before = sums.get(key, _Sum(Decimal(0), 0))
@@ -71,18 +78,43 @@ def section(reconciled: Reconciled) -> Section:
 def _parts(line: Line, reconciled: Reconciled) -> Iterator[tuple[Purpose, Decimal]]:
     """What a line adds to the entries: what was used in the period, and what was billed otherwise."""
     billed = line.billed is not None
-    if line.category == "in_doubt_candidate" and not billed:
-        return  # the charge that fits it is counted, and would be counted twice
-    if line.expected and not _of_another_period(line, reconciled):
+    otherwise = line.variance
+    if _of_another_period(line, reconciled):
+        otherwise = subtract(line.billed or Decimal(0), line.due or Decimal(0))
+    elif line.expected:
         yield ("used and billed" if billed else "used and not billed"), line.expected
-    if billed and line.variance:
-        yield "billed otherwise", line.variance
+    if billed and otherwise:
+        yield "billed otherwise", otherwise
 
 
 def _of_another_period(line: Line, reconciled: Reconciled) -> bool:
     """Whether a line was used, and so was an expense, in an earlier or later period than it is billed in."""
     at = line.submitted_at
     return line.category == "timing" and at is not None and not reconciled.since <= at < reconciled.until
+
+
+def _counted_by_charges(reconciled: Reconciled) -> set[str | None]:
+    """Reservations of holds that a charge of an unknown task counts: as many as there are such charges.
+
+    A charge that fits several holds is of one of them, and any will do: they are of the same amount, as the
+    statement can write it.
+    """
+    in_doubt = sorted(
+        reconciled.lines("in_doubt_candidate"), key=lambda each: (each.currency, each.billed or each.expected)
+    )
+    found: set[str | None] = set()
+    charges = deque((each.currency, each.billed) for each in in_doubt if each.billed is not None)
+    for hold in in_doubt:
+        expected = hold.expected
+        if hold.billed is not None or expected is None:
+            continue
+        least, most = (multiply(expected, each) for each in (1 - _ROUNDING, 1 + _ROUNDING))
+        while charges and charges[0] < (hold.currency, least):
+            charges.popleft()
+        if charges and charges[0] <= (hold.currency, most):
+            charges.popleft()
+            found.add(hold.reservation_id)
+    return found
 
 
 def _rows(sums: Mapping[tuple[str, str, Purpose], _Sum], day: str) -> Iterator[Row]:

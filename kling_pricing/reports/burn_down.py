@@ -110,6 +110,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
         (
             Column("budget", "Budget"),
             Column("labels", "Of"),
+            Column("window", "Window"),
             Column("day", f"Day ({zone})"),
             Column("currency", "Currency"),
             Column("cap", "Cap", "amount"),
@@ -159,16 +160,20 @@ def _run(history: BucketHistory, since: datetime, until: datetime) -> tuple[Step
     return tuple(steps)
 
 
-def _balance(bucket: Bucket, zone: tzinfo) -> Row:
+def _window(bucket: Bucket, zone: tzinfo) -> str:
+    """Its first and last minutes, both in it."""
     start, end = bucket.window_start, bucket.window_end
-    window = "lifetime"
-    if end != FOREVER.end:
-        last = (end - timedelta(microseconds=1)).astimezone(zone)
-        window = f"{start.astimezone(zone):%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    if end == FOREVER.end:
+        return "lifetime"
+    last = (end - timedelta(microseconds=1)).astimezone(zone)
+    return f"{start.astimezone(zone):%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+
+
+def _balance(bucket: Bucket, zone: tzinfo) -> Row:
     return (
         safe(bucket.budget),
         _of(bucket),
-        window,
+        _window(bucket, zone),
         bucket.currency,
         bucket.cap,
         bucket.spent,
@@ -188,6 +193,7 @@ def _days(histories: Iterable[BucketHistory], since: datetime, until: datetime, 
                 yield (
                     safe(bucket.budget),
                     _of(bucket),
+                    _window(bucket, zone),
                     f"{day}",
                     bucket.currency,
                     bucket.cap,

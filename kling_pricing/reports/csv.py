@@ -1,14 +1,16 @@
 """Tables as CSV files: UTF-8, comma, quoted where needed, one heading, no totals.
 
 Spreadsheets run a text that begins with `=`, `+`, `-` or `@` as a formula, quoted or not.
-So a text that would be read as one, and one that begins with an apostrophe, gets an apostrophe in front:
-whoever takes away one leading apostrophe has the exact text again.
+So a text that would be read as one, and one that begins with an apostrophe, gets an apostrophe in front; so
+does what follows a semicolon, a tab or a line break in it, which some spreadsheets take for the next cell.
+Whoever takes away one such apostrophe at each of these places has the exact text again.
 Numbers are left alone.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -18,8 +20,9 @@ from kling_pricing.money import plain
 from kling_pricing.reports.document import Cell, Document, Section
 from kling_pricing.reports.words import instant_text
 
-_DANGEROUS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20'")
-"""What makes a spreadsheet read a text as a formula, in either width; and what marks those that would be."""
+_FORMULA = re.compile(r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@\uff1d\uff0b\uff0d\uff20']))")
+"""Where a formula may begin, in either width, or what marks those that would: in a text, or where a spreadsheet
+that takes semicolons or tabs for commas would begin another."""
 
 
 def write(document: Document, folder: Path) -> None:
@@ -47,7 +50,4 @@ def _cell(cell: Cell, number: Callable[[Decimal], str]) -> str | int | None:
 
 def harmless(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
-    begins = text.lstrip()[:1] or text[:1]
-    if begins in _DANGEROUS or text[:1] in {"\t", "\r", "\n"}:
-        return f"'{text}"
-    return text
+    return _FORMULA.sub(r"\1'", text)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+from kling_pricing.money import subtract
 from kling_pricing.reconcile.records import Category, Line, Reconciled
 from kling_pricing.reports import csv
 from kling_pricing.reports.document import Column, Row, Section
@@ -19,6 +20,7 @@ _REASONS: dict[Category, str] = {
     "not_in_ledger": "We did not submit this task.",
     "explained": "Charged otherwise than priced: {cause}.",
     "unexplained": "Charged otherwise than priced, and no published price gives this amount.",
+    "timing": "Charged otherwise than priced; this task was submitted in another period.",
     "invalid_row": "This row cannot be read: {cause}.",
     "currency_mismatch": "Charged in another currency than the one that was agreed.",
 }
@@ -54,7 +56,9 @@ def section(reconciled: Reconciled) -> Section:
 
 def _rows(reconciled: Reconciled) -> Iterator[Row]:
     for line in reconciled.lines(*_REASONS):
-        if line.remedy and (line.variance > 0 or line.category in {"invalid_row", "currency_mismatch"}):
+        should_be = _should_be(line)
+        difference = None if should_be is None or line.billed is None else subtract(line.billed, should_be)
+        if line.remedy and (difference is None or difference > 0):
             yield (
                 safe_or_none(line.task_id),
                 safe(", ".join(line.rows)) or None,
@@ -63,14 +67,16 @@ def _rows(reconciled: Reconciled) -> Iterator[Row]:
                 line.resolution,
                 line.currency,
                 line.billed,
-                _should_be(line),
-                None if line.category == "currency_mismatch" else line.variance,
+                should_be,
+                difference,
                 safe_prose(_REASONS[line.category].format(cause=line.cause.rstrip("."))),
             )
 
 
 def _should_be(line: Line) -> Decimal | None:
-    """What the task should have cost; None: nobody can say in this currency."""
+    """What should have been charged; None: nobody can say in this currency."""
     if line.category in {"invalid_row", "currency_mismatch"}:
         return None
+    if line.due is not None and (line.category == "timing" or (line.billed or 0) > line.due):
+        return line.due
     return Decimal(0) if line.expected is None else line.expected

@@ -236,12 +236,34 @@ def _priced(charge: Charge, table: PriceTable | None) -> _Price:
     if charge.expected is None or not charge.quantity or not charge.unit:
         whole = charge.billed if charge.expected is None else charge.expected
         return _Price(Decimal(1), "Tasks", whole, whole)
+    if not charge.expected or charge.standing == "duplicate_ours":
+        published = _published(charge, charge.quantity, charge.unit, table)
+        if published is not None:
+            return published
     with suppress(Inexact):
         contracted = divide(charge.expected, charge.quantity)
         if decimals_of(contracted) <= MAX_DECIMALS:
             listed = _listed(charge, charge.quantity, charge.expected, table)
             return _Price(charge.quantity, _unit(charge.unit), contracted, listed or contracted)
     return _Price(Decimal(1), "Tasks", charge.expected, charge.expected)
+
+
+def _published(charge: Charge, quantity: Decimal, unit: str, table: PriceTable | None) -> _Price | None:
+    """By the table, where what was expected is no price: that of a failed task, or of two reservations.
+
+    None: the table does not know it.
+    """
+    cell = Cell(charge.model or "", charge.resolution or "", charge.tier or "")
+    own = None if table is None else table.rates.get(cell)
+    if table is None or own is None:
+        return None
+    if table.contract is None:
+        return _Price(quantity, _unit(unit), own.unit_price, own.unit_price)
+    contracted = own.unit_price
+    if cell not in table.contract.own_cells:
+        contracted = round_money(multiply(contracted, subtract(Decimal(1), table.contract.discount)))
+    listed = table.contract.list_rates.get(cell, own)
+    return _Price(quantity, _unit(unit), contracted, listed.unit_price)
 
 
 def _listed(charge: Charge, quantity: Decimal, expected: Decimal, table: PriceTable | None) -> Decimal | None:

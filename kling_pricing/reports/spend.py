@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
@@ -14,12 +14,12 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import shown
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.records import BucketHistory, Reservation
-from kling_pricing.money import add
+from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.focus import Charge
 from kling_pricing.windows import Period, calendar_period, start_of
 
-_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
 
 class Spend(NamedTuple):
@@ -49,6 +49,7 @@ def read_spend(
     """Reads what there is for a spend statement; it changes nothing.
 
     A job belongs to the period that it was reserved in, whenever it is settled, as it does for the budgets.
+    One that expired unsent is released, whether or not the ledger has come to say so: its money is free.
 
     Args:
         ledger: its URL.
@@ -64,16 +65,42 @@ def read_spend(
     zone, start, end = zone_named(timezone), in_utc(since), in_utc(until)
     if start >= end:
         raise KlingPricingError(f"a period ends after it begins; got {start.isoformat()} to {end.isoformat()}")
-    store = connect(ledger, clock=utc_clock(None))
+    clock = utc_clock(None)
+    store = connect(ledger, clock=clock)
     try:
         buckets = store.bucket_histories(start, end)
-        jobs = store.reservations(project=project, since=start, until=end)
+        everybodys = store.reservations(since=start, until=end)
     finally:
         store.close()
+    expired: dict[str | None, Reservation] = {
+        job.id: job for job in everybodys if job.state == "reserved" and job.deadline <= clock()
+    }
+    jobs = [
+        job._replace(state="released", reason="expired", closed_at=job.deadline) if job.id in expired else job
+        for job in everybodys
+        if project is None or job.project == project
+    ]
+    buckets = [_without(each, expired) for each in buckets]
     if project is not None:
         own = {job.id for job in jobs}
         buckets = [each for each in buckets if any(entry.reservation_id in own for entry in each.entries)]
     return Spend(start, end, zone, project, tuple(jobs), tuple(buckets))
+
+
+def _without(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:
+    """A bucket from which what has expired was given back when it did."""
+    given_back = [
+        entry._replace(at=expired[entry.reservation_id].deadline, kind="expire", held=-entry.held)
+        for entry in history.entries
+        if entry.reservation_id in expired
+    ]
+    if not given_back:
+        return history
+    bucket, amount = history.bucket, sum_of(entry.held for entry in given_back)
+    return history._replace(
+        bucket=bucket._replace(held=add(bucket.held, amount), available=subtract(bucket.available, amount)),
+        entries=tuple(sorted((*history.entries, *given_back), key=lambda entry: entry.at)),
+    )
 
 
 def month_of(text: str | None, timezone: str, now: datetime) -> Period:
@@ -93,6 +120,15 @@ def month_of(text: str | None, timezone: str, now: datetime) -> Period:
     if not _MONTH.fullmatch(text):
         raise KlingPricingError(f"{shown(text)} is no month; write it as 2026-11")
     return calendar_period("month", start_of(date.fromisoformat(f"{text}-01"), zone), zone)
+
+
+def beginning(at: date | datetime, timezone: str) -> datetime:
+    """An instant as it is; a day begins in a zone.
+
+    Raises:
+        KlingPricingError: the zone is not known.
+    """
+    return at if isinstance(at, datetime) else start_of(at, zone_named(timezone))
 
 
 def zone_named(name: str) -> tzinfo:

@@ -16,6 +16,9 @@ _MONTHS = (
 )
 _URL = re.compile(r"\S*(://|\bwww\.)\S*")
 _SECRET = re.compile(r"(?i:bearer\s+\S+)|\b(sk|pk|ak|key)[-_][A-Za-z0-9_-]{12,}")
+_KEY = re.compile(r"\b[sap]k[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
+"""What nobody would call a project or a task."""
+
 MOST_BARS = 12
 """Bars of a chart of projects or models; the smaller ones are taken together."""
 
@@ -23,8 +26,8 @@ _NOT_SHOWN = "[...]"
 
 
 def safe(text: str) -> str:
-    """A name without URLs: reports are read by many."""
-    return _URL.sub(_NOT_SHOWN, text) if "://" in text or "www." in text else text
+    """A name without URLs and what is certainly an API key: reports are read by many."""
+    return _KEY.sub(_NOT_SHOWN, _URL.sub(_NOT_SHOWN, text) if "://" in text or "www." in text else text)
 
 
 def safe_prose(text: str) -> str | None:
