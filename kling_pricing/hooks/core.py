@@ -102,6 +102,7 @@ class Hook:
             raise KlingPricingError(f"unknown option {min(unknown)!r}; a hook takes {known}")
         if options.get("refusals", "raise") not in {"raise", "respond"}:
             raise KlingPricingError(f"refusals must be 'raise' or 'respond', got {shown(options['refusals'])}")
+        _check(options)
         self._options = options
         self._key_header = options.get("key_header", KEY_HEADER)
         self._book = self._guard.book
@@ -376,6 +377,25 @@ class Hook:
         if self._options.get("refusals", "raise") == "raise":
             raise error
         return refusal(error, rules)
+
+
+def _check(options: Options) -> None:
+    """Refuses options of another kind than they must be.
+
+    Raises:
+        KlingPricingError: one is.
+    """
+    project, labels = options.get("project"), options.get("labels")
+    if project is not None and not isinstance(project, str):
+        raise KlingPricingError(f"project must be text, got {shown(project)}")
+    if labels is not None and not isinstance(labels, Mapping) and not callable(labels):
+        raise KlingPricingError(f"labels must be a mapping, or a function that tells one, got {shown(labels)}")
+    header = options.get("key_header", KEY_HEADER)
+    if not isinstance(header, str) or not header.strip():
+        raise KlingPricingError(f"key_header must be the name of a header, got {shown(header)}")
+    for name in ("keeps_keys", "sends_once", "send_reservation_id"):
+        if not isinstance(options.get(name, False), bool):
+            raise KlingPricingError(f"{name} must be True or False, got {shown(options.get(name))}")
 
 
 def _ticket(reservation: Reservation, request: Outgoing) -> Ticket:
