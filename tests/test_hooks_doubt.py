@@ -28,6 +28,7 @@ from kling_pricing import (
     LedgerUnavailableError,
     PriceBook,
     ReservationStateError,
+    WireFormatError,
     spending,
 )
 from kling_pricing.hooks.aiohttp import GuardMiddleware
@@ -593,3 +594,19 @@ def test_a_redirected_request_of_aiohttp_is_given_its_own_id(guard: BudgetGuard,
         sent = [each.json["external_task_id"] for each in (*official.received, *other.received)]
         assert sent == [first.id, second.id]
         assert other.received[0].headers["Content-Type"] == "application/json"
+
+
+def test_a_file_in_the_place_of_a_text_is_refused(
+    open_guard: Callable[..., BudgetGuard], book: PriceBook
+) -> None:
+    """Its name says 5 seconds, and its content, which the API may read, says 15."""
+    guard = open_guard(Budget(name="all", cap=1000, currency="CNY"))
+    fields = {"model": "Kling-2.5", "prompt": "a boat", "size": "1280x720"}
+    picture = {"input_reference": ("a.png", b"x", "image/png")}
+    with running("tencent-vod", book) as gateway, client(guard, gateway) as guarded:
+        with pytest.raises(WireFormatError, match="'seconds' is sent as a file, and is none"):
+            guarded.post("/v1/videos", data=fields, files={"seconds": ("5", b"15"), **picture})
+        assert gateway.received == []
+        said = {**fields, "seconds": "5"}
+        assert guarded.post("/v1/videos", data=said, files=picture).status_code == 200
+    assert [each.state for each in guard.history()] == ["bound"]

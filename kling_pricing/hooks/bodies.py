@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kling_pricing.intake import read_payload
-from kling_pricing.wire.forms import amended_form, form_fields
+from kling_pricing.wire.forms import amended_form, form_fields, form_files
 
 
 class Body(NamedTuple):
@@ -17,11 +17,13 @@ class Body(NamedTuple):
         payload: what it says.
         raw: as it came.
         form_type: the Content-Type of a form, with its boundary; None: it is JSON.
+        files: the fields of a form that are sent as files; their names are in `payload`.
     """
 
     payload: Mapping[str, Any]
     raw: bytes
     form_type: str | None
+    files: frozenset[str] = frozenset()
 
     def written(self, payload: Mapping[str, Any]) -> bytes | None:
         """The same body with another payload; None: the payload is no other.
@@ -44,7 +46,7 @@ def read_body(raw: bytes, content_type: str) -> Body:
         WireFormatError: it is neither JSON nor the form that its Content-Type says.
     """
     if content_type.lower().lstrip().startswith("multipart/"):
-        return Body(form_fields(raw, content_type), raw, content_type)
+        return Body(form_fields(raw, content_type), raw, content_type, form_files(raw, content_type))
     return Body(read_payload(raw), raw, None)
 
 

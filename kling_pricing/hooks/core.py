@@ -253,6 +253,7 @@ class Hook:
             rules = self._rules(name)
             if body.form_type is not None and not rules.forms:
                 raise WireFormatError(f"{name} is not known to take forms; send JSON", wire_format=name)
+            _check_files(body, name)
             ticket, payload = self._admit(endpoint, request, whose, body.payload, name)
         except KlingPricingError as error:
             return self._refuse(error, rules)
@@ -379,7 +380,25 @@ class Hook:
         return refusal(error, rules)
 
 
-def _check(options: Options) -> None:
+def _check_files(body: Body, wire_format: str) -> None:
+    """Refuses a file in the place of a text: its name was read, and its content may be taken for the text.
+
+    Raises:
+        WireFormatError: there is one.
+    """
+    if not body.files:
+        return
+    media = {each.url for each in wire_format_named(wire_format).parse(body.payload).media}
+    for field in sorted(body.files):
+        if body.payload[field] not in media:
+            raise WireFormatError(
+                f"{field!r} is sent as a file, and is none; send it as text",
+                wire_format=wire_format,
+                field=field,
+            )
+
+
+def _check(options: Mapping[str, Any]) -> None:
     """Refuses options of another kind than they must be.
 
     Raises:

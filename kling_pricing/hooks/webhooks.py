@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.errors import KlingPricingError, WebhookError
@@ -65,9 +66,8 @@ class Webhooks:
             raise KlingPricingError(f"unknown provider {shown(provider)!r}; known: {known}")
         self._provider = provider
         self._wire_format = wire_format
-        self._keys = [
-            Webhook(_key(each)) for each in (secret if isinstance(secret, list | tuple) else [secret])
-        ]
+        secrets: Sequence[Any] = secret if isinstance(secret, list | tuple) else [secret]
+        self._keys = [Webhook(_key(each)) for each in secrets]
         if not self._keys:
             raise KlingPricingError("give the webhook's secret")
         self._taken: OrderedDict[str, int] = OrderedDict()
@@ -125,7 +125,7 @@ class Webhooks:
         raise WebhookError(f"the callback's signature does not hold: {why}", status=401)
 
 
-def _key(secret: str) -> bytes:
+def _key(secret: Any) -> bytes:
     """The bytes of a secret; the message does not repeat it.
 
     Raises:
