@@ -189,8 +189,9 @@ def test_what_may_be_running_is_sent_again_only_where_keys_are_kept(
             assert guarded.post("/v1/tasks", json=CLIP, headers=KEY).status_code == 200
         else:
             for url in (gateway.url, "https://www.qingbo.dev"):
-                with pytest.raises(ReservationStateError):
+                with pytest.raises(ReservationStateError) as caught:
                     guarded.post(f"{url}/v1/tasks", json=CLIP, headers=KEY)
+                assert "keeps_keys=True" in caught.value.__notes__[0]
     assert len(gateway.submissions) == 1 + keeps_keys
 
 

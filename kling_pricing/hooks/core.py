@@ -283,7 +283,12 @@ class Hook:
                 refused = error
                 if error.state == "released":
                     continue
-                again = sent_again(self._guard, error, payload, self._idempotency(endpoint.provider, name))
+                key = self._idempotency(endpoint.provider, name)
+                if key is None and self._rules(name).idempotency is not None:
+                    error.add_note(
+                        "it may be sent again if the hosts that were given keep the keys of the API: keeps_keys=True"
+                    )
+                again = sent_again(self._guard, error, payload, key)
                 if again is not None:
                     return _ticket(again[0], request), again[1]
             else:
