@@ -206,6 +206,7 @@ UNLISTED = [
     "/v1/videos/text2video%2F",
     "/v1/videos/text2video%20",
     "/v1//Videos/effects",
+    "/v1\\videos\\effects",
     "/v1%2Fvideos%2Ftext2video/x",
     "/v1/x/%2E%2E/videos/effects",
     "/v1/images/generations",

@@ -286,7 +286,7 @@ class Hook:
                 key = self._idempotency(endpoint.provider, name)
                 if key is None and self._rules(name).idempotency is not None:
                     error.add_note(
-                        "it may be sent again if the hosts that were given keep the keys of the API: keeps_keys=True"
+                        "it may be sent again if the hosts given keep keys as the API does: keeps_keys=True"
                     )
                 again = sent_again(self._guard, error, payload, key)
                 if again is not None:
