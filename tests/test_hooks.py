@@ -206,6 +206,13 @@ def test_what_cannot_be_read_or_priced_is_refused(
     assert (gateway.received, guard.history()) == ([], [])
 
 
+def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The error says what to do, not that it is no JSON."""
+    body = gzip.compress(json.dumps(CLIP).encode())
+    with client(guard, gateway) as guarded, pytest.raises(WireFormatError, match="Content-Encoding: gzip"):
+        guarded.post("/v1/tasks", content=body, headers={**JSON, "Content-Encoding": "gzip"})
+
+
 def test_without_a_project_nothing_is_sent(guard: BudgetGuard, gateway: Gateway) -> None:
     """Nobody's budget is no budget; the error says both remedies."""
     with client(guard, gateway, project=None) as guarded:

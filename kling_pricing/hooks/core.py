@@ -248,7 +248,7 @@ class Hook:
         rules = self._rules(endpoint.wire_formats[0])
         try:
             self._catch_up()
-            body = read_body(request.body, request.headers.get("content-type", ""))
+            body = read_body(request.body, request.headers)
             name, _ = format_at(endpoint, body.payload, self._book, endpoint.provider)
             rules = self._rules(name)
             if body.form_type is not None and not rules.forms:
