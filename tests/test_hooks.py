@@ -128,6 +128,19 @@ def test_what_a_request_is_follows_from_method_host_and_path(
         ({"hosts": {"https://gw.example.com": "qingbo"}}, "is no host; write gw.example.com or localhost:8080"),
         ({"refusals": "ignore"}, "refusals must be 'raise' or 'respond', got ignore"),
         ({"projekt": "trailer"}, "unknown option 'projekt'; a hook takes project, labels"),
+        ({"hosts": None}, "hosts must be a mapping"),
+        ({"hosts": {5: "qingbo"}}, "hosts: '5' is no host"),
+        ({"hosts": {"gw.example.com": 5}}, "hosts: unknown provider '5' of gw.example.com"),
+        ({"hosts": {"*.example.com": "qingbo"}}, "each host by itself"),
+        ({"hosts": {"m\u00fcnchen.example": "qingbo"}}, "a name of other letters as xn--"),
+        ({"hosts": {"gw.example.com\t": "qingbo"}}, "is no host"),
+        ({"hosts": {"gw.example.com:": "qingbo"}}, "is no host"),
+        ({"hosts": {"::1": "qingbo"}}, "an IPv6 address in brackets"),
+        ({"labels": 5}, "labels must be a mapping, or a function"),
+        ({"project": 5}, "project must be text, got 5"),
+        ({"key_header": ""}, "key_header must be the name of a header"),
+        ({"key_header": None}, "key_header must be the name of a header, got null"),
+        ({"sends_once": 1}, "sends_once must be True or False, got 1"),
     ],
 )
 def test_options_that_cannot_be_used_are_errors(
@@ -139,6 +152,28 @@ def test_options_that_cannot_be_used_are_errors(
     assert problem in str(caught.value)
     with pytest.raises(KlingPricingError, match="a hook needs a BudgetGuard"):
         GuardedTransport(httpx.HTTPTransport(), "sqlite:///spend.db")  # type: ignore[arg-type]
+
+
+def test_hosts_are_found_however_they_are_written(book: PriceBook) -> None:
+    """With a dot at the end, zeros before the port, in capitals, or as an address."""
+    for host, url in (
+        ("GW.example.com.", "https://gw.example.com"),
+        ("gw.example.com:08080", "http://gw.example.com:8080"),
+        ("gw.example.com.:443", "https://gw.example.com."),
+        ("[::1]:80", "http://[::1]"),
+        ("10.0.0.7", "http://10.0.0.7:81"),
+    ):
+        assert isinstance(Routes(book, {host: "qingbo"}).find("POST", f"{url}/v1/tasks"), Endpoint), host
+
+
+def test_labels_that_a_function_does_not_tell_are_an_error(guard: BudgetGuard, gateway: Gateway) -> None:
+    """Nothing is sent that nobody answers for."""
+    with (
+        client(guard, gateway, labels=lambda _: None) as guarded,
+        pytest.raises(KlingPricingError, match="must return a mapping, got null"),
+    ):
+        guarded.post("/v1/tasks", json=CLIP)
+    assert gateway.received == []
 
 
 # what is refused rather than let through
@@ -169,6 +204,13 @@ def test_what_cannot_be_read_or_priced_is_refused(
     with client(guard, gateway) as guarded, pytest.raises(WireFormatError):
         guarded.post("/v1/tasks", content=body, headers=headers)
     assert (gateway.received, guard.history()) == ([], [])
+
+
+def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The error says what to do, not that it is no JSON."""
+    body = gzip.compress(json.dumps(CLIP).encode())
+    with client(guard, gateway) as guarded, pytest.raises(WireFormatError, match="Content-Encoding: gzip"):
+        guarded.post("/v1/tasks", content=body, headers={**JSON, "Content-Encoding": "gzip"})
 
 
 def test_without_a_project_nothing_is_sent(guard: BudgetGuard, gateway: Gateway) -> None:

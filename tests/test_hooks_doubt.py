@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import socket
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,9 +21,19 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, ReservationStateError, spending
+from kling_pricing import (
+    Budget,
+    BudgetGuard,
+    KlingPricingError,
+    LedgerUnavailableError,
+    PriceBook,
+    ReservationStateError,
+    WireFormatError,
+    spending,
+)
 from kling_pricing.hooks.aiohttp import GuardMiddleware
 from kling_pricing.hooks.httpx import GuardedTransport
+from kling_pricing.hooks.recovery import poll
 from kling_pricing.hooks.requests import GuardedAdapter
 from tests.conftest import Clock, video
 from tests.gateway import Fault, Gateway, running
@@ -178,8 +189,9 @@ def test_what_may_be_running_is_sent_again_only_where_keys_are_kept(
             assert guarded.post("/v1/tasks", json=CLIP, headers=KEY).status_code == 200
         else:
             for url in (gateway.url, "https://www.qingbo.dev"):
-                with pytest.raises(ReservationStateError):
+                with pytest.raises(ReservationStateError) as caught:
                     guarded.post(f"{url}/v1/tasks", json=CLIP, headers=KEY)
+                assert "keeps_keys=True" in caught.value.__notes__[0]
     assert len(gateway.submissions) == 1 + keeps_keys
 
 
@@ -194,6 +206,7 @@ UNLISTED = [
     "/v1/videos/text2video%2F",
     "/v1/videos/text2video%20",
     "/v1//Videos/effects",
+    "/v1\\videos\\effects",
     "/v1%2Fvideos%2Ftext2video/x",
     "/v1/x/%2E%2E/videos/effects",
     "/v1/images/generations",
@@ -409,3 +422,193 @@ def test_a_refusal_is_not_believed_of_what_may_have_sent_before(
     assert standing(guard) == [("dispatching", True, "HTTP 429")]
     assert send(guard, official, {"sends_once": True}) == 429
     assert [each.state for each in guard.history()] == ["dispatching", "released"]
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.PoolTimeout, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol]
+)
+def test_what_fails_before_there_is_a_connection_frees(
+    guard: BudgetGuard, gateway: Gateway, error: type[httpx.TransportError]
+) -> None:
+    """Nothing was sent; a timeout of reading says nothing of the kind."""
+    for raised in (error, httpx.ReadTimeout):
+
+        def fail(_: httpx.Request, raised: type[httpx.TransportError] = raised) -> httpx.Response:
+            raise raised("no")
+
+        with client(guard, gateway, httpx.MockTransport(fail)) as guarded, pytest.raises(raised):
+            guarded.post("/v1/tasks", json=CLIP)
+    assert standing(guard) == [("released", False, "no connection"), ("dispatching", True, "no answer")]
+
+
+# what is said of a task
+
+
+@pytest.mark.parametrize(
+    ("said", "after"),
+    [
+        ({"status": "failed"}, "bound"),
+        ({"task_id": "other", "status": "failed"}, "bound"),
+        ({"task_id": "task-qingbo-1", "status": "failed"}, "released"),
+    ],
+)
+def test_an_answer_that_does_not_name_the_task_frees_nothing(
+    guard: BudgetGuard, gateway: Gateway, said: dict[str, str], after: str
+) -> None:
+    """It may be an error of something in between, or about another task."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(200, json={"task_id": "task-qingbo-1", "status": "queued"})
+        return httpx.Response(200, json=said)
+
+    with client(guard, gateway, httpx.MockTransport(answer)) as guarded:
+        guarded.post("/v1/tasks", json=CLIP)
+        assert guarded.get("/v1/tasks/task-qingbo-1").json() == said
+    assert [each.state for each in guard.history()] == [after]
+
+
+def test_every_place_is_asked_until_one_names_the_task(guard: BudgetGuard, official: Gateway) -> None:
+    """The official API has one for each kind, and answers 200 at the wrong ones."""
+    with client(guard, official) as guarded:
+        picture = {**JOB, "image": "https://example.com/a.png"}
+        guarded.post("/v1/videos/image2video", json=picture)
+    (job,) = official.jobs.values()
+    official.finish(job.id)
+    asked: list[str] = []
+
+    def fetch(url: str) -> tuple[int, bytes]:
+        asked.append(url)
+        found = official.answer(job) if "image2video" in url else {"code": 1203, "data": None}
+        return 200, json.dumps(found).encode()
+
+    assert [each.outcome for each in poll(guard, fetch, base_url=official.url)] == ["settled"]
+    assert len(asked) == 2
+
+
+# what is noted later
+
+
+def test_what_could_not_be_noted_is_kept_in_its_order(
+    guard: BudgetGuard, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the ledger is away it stays the next to be noted, and none is lost."""
+    noted: list[str] = []
+    observe, away = guard.observe, [True]
+
+    def failing(body: Any, **said: Any) -> Any:
+        if away:
+            raise LedgerUnavailableError("the ledger is away")
+        found = observe(body, **said)
+        noted.append(str(found and found.task_id))
+        return found
+
+    monkeypatch.setattr(guard, "observe", failing)
+    with client(guard, gateway) as guarded:
+        tasks = [guarded.post("/v1/tasks", json=CLIP).json()["task_id"] for _ in range(3)]
+        away.clear()
+        tasks.append(guarded.post("/v1/tasks", json=CLIP).json()["task_id"])
+    assert noted == tasks
+    assert [(each.state, each.task_id) for each in guard.history()] == [("bound", each) for each in tasks]
+
+
+def test_an_answer_with_another_jobs_task_is_in_doubt(guard: BudgetGuard, gateway: Gateway) -> None:
+    """Whatever the ledger refuses of an answer, the job may be running."""
+    gateway.will(*[Fault(body=b'{"task_id": "t-1", "status": "queued"}', accepts=True)] * 2)
+    with client(guard, gateway) as guarded:
+        for _ in range(2):
+            guarded.post("/v1/tasks", json=CLIP)
+    assert standing(guard) == [("bound", False, None), ("dispatching", True, "answered without a task")]
+
+
+# what goes out
+
+
+@pytest.mark.parametrize("budget", [PLENTY, TIGHT], ids=["as it is", "capped"])
+def test_a_compressed_request_of_aiohttp_arrives(
+    open_guard: Callable[..., BudgetGuard], gateway: Gateway, budget: Budget
+) -> None:
+    """Changed, it goes out as it is; unchanged, as aiohttp compresses it."""
+    guard = open_guard(budget)
+    gateway.will(Fault(200, body=b'{"task_id": "t-1", "status": "queued"}'))
+
+    async def work() -> None:
+        middleware = GuardMiddleware(guard, project="trailer", hosts={gateway.host: PROVIDER})
+        async with (
+            aiohttp.ClientSession(gateway.url, middlewares=[middleware]) as session,
+            session.post("/v1/tasks", json=CLIP, compress=True) as reply,
+        ):
+            assert reply.status == 200
+
+    asyncio.run(work())
+    (sent,) = gateway.received
+    if budget is PLENTY:
+        assert sent.headers["Content-Encoding"] == "deflate"
+        assert json.loads(zlib.decompress(sent.body)) == CLIP
+    else:
+        assert "Content-Encoding" not in sent.headers
+        assert sent.json == {**CLIP, "duration": 3}
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("name", ["httpx", "httpx-async", "requests", "aiohttp"])
+def test_a_redirect_is_followed_with_the_callers_own_request(
+    name: str, status: int, open_guard: Callable[..., BudgetGuard], gateway: Gateway
+) -> None:
+    """To a guarded place for the same job: it is admitted there anew, and changed anew."""
+    guard = open_guard(TIGHT)
+    with running(PROVIDER) as other:
+        gateway.will(Fault(status, headers={"Location": f"{other.url}/v1/tasks"}))
+        hosts = {gateway.host: PROVIDER, other.host: PROVIDER}
+        guarded = CLIENTS[name](guard, project="trailer", hosts=hosts)
+        for inner in (getattr(guarded, "client", None), getattr(guarded, "_client", None)):
+            if inner is not None and hasattr(inner, "follow_redirects"):
+                inner.follow_redirects = True
+        try:
+            reply = guarded.send("POST", f"{gateway.url}/v1/tasks", body=BODY, headers=JSON | KEY)
+        finally:
+            guarded.close()
+        assert reply.status == 200
+        assert [each.json for each in (*gateway.received, *other.received)] == [{**CLIP, "duration": 3}] * 2
+        assert [each.headers["Content-Type"] for each in other.received] == ["application/json"]
+        first, second = guard.history()
+        assert (first.state, first.attempt, first.key) == ("released", 1, "shot-1")
+        assert (second.state, second.attempt, second.changes) == ("bound", 2, first.changes)
+        assert [each.headers["Idempotency-Key"] for each in other.received] == [second.id]
+
+
+def test_a_redirected_request_of_aiohttp_is_given_its_own_id(guard: BudgetGuard, official: Gateway) -> None:
+    """What the hook wrote into the first request is not in the second."""
+    with running("kling") as other:
+        official.will(Fault(307, headers={"Location": f"{other.url}/v1/videos/text2video"}))
+        hosts = {official.host: "kling", other.host: "kling"}
+
+        async def work() -> None:
+            middleware = GuardMiddleware(guard, project="trailer", hosts=hosts, send_reservation_id=True)
+            async with (
+                aiohttp.ClientSession(official.url, middlewares=[middleware]) as session,
+                session.post("/v1/videos/text2video", json=JOB) as reply,
+            ):
+                assert reply.status == 200
+
+        asyncio.run(work())
+        first, second = guard.history()
+        sent = [each.json["external_task_id"] for each in (*official.received, *other.received)]
+        assert sent == [first.id, second.id]
+        assert other.received[0].headers["Content-Type"] == "application/json"
+
+
+def test_a_file_in_the_place_of_a_text_is_refused(
+    open_guard: Callable[..., BudgetGuard], book: PriceBook
+) -> None:
+    """Its name says 5 seconds, and its content, which the API may read, says 15."""
+    guard = open_guard(Budget(name="all", cap=1000, currency="CNY"))
+    fields = {"model": "Kling-2.5", "prompt": "a boat", "size": "1280x720"}
+    picture = {"input_reference": ("a.png", b"x", "image/png")}
+    with running("tencent-vod", book) as gateway, client(guard, gateway) as guarded:
+        with pytest.raises(WireFormatError, match="'seconds' is sent as a file, and is none"):
+            guarded.post("/v1/videos", data=fields, files={"seconds": ("5", b"15"), **picture})
+        assert gateway.received == []
+        said = {**fields, "seconds": "5"}
+        assert guarded.post("/v1/videos", data=said, files=picture).status_code == 200
+    assert [each.state for each in guard.history()] == ["bound"]

@@ -102,6 +102,7 @@ class Hook:
             raise KlingPricingError(f"unknown option {min(unknown)!r}; a hook takes {known}")
         if options.get("refusals", "raise") not in {"raise", "respond"}:
             raise KlingPricingError(f"refusals must be 'raise' or 'respond', got {shown(options['refusals'])}")
+        _check(options)
         self._options = options
         self._key_header = options.get("key_header", KEY_HEADER)
         self._book = self._guard.book
@@ -247,11 +248,12 @@ class Hook:
         rules = self._rules(endpoint.wire_formats[0])
         try:
             self._catch_up()
-            body = read_body(request.body, request.headers.get("content-type", ""))
+            body = read_body(request.body, request.headers)
             name, _ = format_at(endpoint, body.payload, self._book, endpoint.provider)
             rules = self._rules(name)
             if body.form_type is not None and not rules.forms:
                 raise WireFormatError(f"{name} is not known to take forms; send JSON", wire_format=name)
+            _check_files(body, name)
             ticket, payload = self._admit(endpoint, request, whose, body.payload, name)
         except KlingPricingError as error:
             return self._refuse(error, rules)
@@ -281,7 +283,12 @@ class Hook:
                 refused = error
                 if error.state == "released":
                     continue
-                again = sent_again(self._guard, error, payload, self._idempotency(endpoint.provider, name))
+                key = self._idempotency(endpoint.provider, name)
+                if key is None and self._rules(name).idempotency is not None:
+                    error.add_note(
+                        "it may be sent again if the hosts given keep keys as the API does: keeps_keys=True"
+                    )
+                again = sent_again(self._guard, error, payload, key)
                 if again is not None:
                     return _ticket(again[0], request), again[1]
             else:
@@ -376,6 +383,43 @@ class Hook:
         if self._options.get("refusals", "raise") == "raise":
             raise error
         return refusal(error, rules)
+
+
+def _check_files(body: Body, wire_format: str) -> None:
+    """Refuses a file in the place of a text: its name was read, and its content may be taken for the text.
+
+    Raises:
+        WireFormatError: there is one.
+    """
+    if not body.files:
+        return
+    media = {each.url for each in wire_format_named(wire_format).parse(body.payload).media}
+    for field in sorted(body.files):
+        if body.payload[field] not in media:
+            raise WireFormatError(
+                f"{field!r} is sent as a file, and is none; send it as text",
+                wire_format=wire_format,
+                field=field,
+            )
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Refuses options of another kind than they must be.
+
+    Raises:
+        KlingPricingError: one is.
+    """
+    project, labels = options.get("project"), options.get("labels")
+    if project is not None and not isinstance(project, str):
+        raise KlingPricingError(f"project must be text, got {shown(project)}")
+    if labels is not None and not isinstance(labels, Mapping) and not callable(labels):
+        raise KlingPricingError(f"labels must be a mapping, or a function that tells one, got {shown(labels)}")
+    header = options.get("key_header", KEY_HEADER)
+    if not isinstance(header, str) or not header.strip():
+        raise KlingPricingError(f"key_header must be the name of a header, got {shown(header)}")
+    for name in ("keeps_keys", "sends_once", "send_reservation_id"):
+        if not isinstance(options.get(name, False), bool):
+            raise KlingPricingError(f"{name} must be True or False, got {shown(options.get(name))}")
 
 
 def _ticket(reservation: Reservation, request: Outgoing) -> Ticket:

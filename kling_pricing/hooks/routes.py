@@ -103,7 +103,7 @@ class Routes:
     def find(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
         """What a request is; None: nothing of ours, so it passes untouched."""
         try:
-            provider, parts = place(url, self._hosts)
+            provider, parts = place(url.replace("\\", "%5C"), self._hosts)
         except KlingPricingError:
             return None
         if provider is None:
