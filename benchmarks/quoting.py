@@ -4,6 +4,9 @@ Run it with::
 
     .venv/bin/pip install -q -e '.[dev,bench]' && .venv/bin/python benchmarks/quoting.py
 
+With `--instructions` it counts the processor's instructions instead, which what else the machine does cannot
+change; it needs valgrind and takes some minutes.
+
 The floor is what any answer needs at the least: pydantic validation of an equivalent model of ten fields, one
 dict lookup, one multiplication of Decimals.
 Each figure is the best of many short rounds, in which all contestants take turns, so that a slow moment of the
@@ -13,11 +16,14 @@ machine hits all of them alike.
 import gc
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -33,6 +39,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 ROUNDS = 60
 ROUND_CALLS = 300
 BULK_LINES = 100_000
+
+INSTRUCTION_CALLS = 1000
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 PAYLOAD: dict[str, Any] = {
@@ -128,6 +136,22 @@ FORMATS: dict[str, tuple[dict[str, Any], str | None]] = {
 """A plain request of each wire format, and the provider that must be named for it."""
 
 
+def bulk_lines() -> list[bytes]:
+    """JSON Lines of plain requests in every setting that one model takes, no two prompts alike."""
+    chance = random.Random(2026)  # noqa: S311 (nobody is to be surprised)
+    words = PAYLOAD["prompt"].split()
+    lines = []
+    for number in range(BULK_LINES):
+        settings = {
+            "prompt": f"{' '.join(chance.sample(words, len(words)))} {number}",
+            "duration": chance.randrange(3, 16),
+            "resolution": chance.choice(["720p", "1080p", "4k"]),
+            "audio": chance.choice([True, False]),
+        }
+        lines.append(json.dumps(PAYLOAD | settings).encode() + b"\n")
+    return lines
+
+
 def formats() -> dict[str, Callable[[], Any]]:
     """Wire format -> one quote through it."""
     return {
@@ -174,37 +198,85 @@ def best_ns(functions: dict[str, Callable[[], Any]]) -> dict[str, int]:
     return best
 
 
-def bulk_per_s(*arguments: str) -> int:
+@contextmanager
+def environment() -> Iterator[dict[str, str]]:
+    """For processes as on a user's machine: all modules compiled before, and output buffered."""
+    with tempfile.TemporaryDirectory() as compiled:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        yield kept | {"PYTHONPYCACHEPREFIX": compiled}
+
+
+def bulk_per_s(lines: list[bytes], *arguments: str) -> int:
     """Requests a second through the command line, start-up included, from one file of JSON Lines to a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, answers = Path(folder, "requests.jsonl"), Path(folder, "answers")
-        path.write_text((json.dumps(PAYLOAD) + "\n") * BULK_LINES)
-        command = [sys.executable, "-m", "kling_pricing", "quote", "--at", "2026-11-21", *arguments, str(path)]
-        begin = time.perf_counter()
-        with answers.open("w") as out:
-            subprocess.run(command, check=True, stdout=out, stderr=subprocess.DEVNULL)  # noqa: S603
-        return int(BULK_LINES / (time.perf_counter() - begin))
+    with tempfile.TemporaryDirectory() as folder, environment() as variables:
+        path, warm_up, answers = Path(folder, "all.jsonl"), Path(folder, "one.jsonl"), Path(folder, "answers")
+        path.write_bytes(b"".join(lines))
+        warm_up.write_bytes(lines[0])
+        best = float("inf")
+        for requests in (warm_up, path, path, path):
+            command = [sys.executable, "-m", "kling_pricing", "quote", "--at", "2026-11-21", *arguments]
+            begin = time.perf_counter()
+            with answers.open("w") as out:
+                subprocess.run(  # noqa: S603
+                    [*command, str(requests)], check=True, stdout=out, stderr=subprocess.DEVNULL, env=variables
+                )
+            best = best if requests is warm_up else min(best, time.perf_counter() - begin)
+        return int(len(lines) / best)
 
 
-def library_per_s() -> int:
+def library_per_s(lines: list[bytes]) -> int:
     """Requests a second from JSON text to quotes in one process: reading and quoting, without printing."""
-    line = json.dumps(PAYLOAD).encode()
-    begin = time.perf_counter()
-    for _ in range(BULK_LINES):
-        quote(line, at=AT)
-    return int(BULK_LINES / (time.perf_counter() - begin))
+    best = float("inf")
+    for _ in range(3):
+        begin = time.perf_counter()
+        for line in lines:
+            quote(line, at=AT)
+        best = min(best, time.perf_counter() - begin)
+    return int(len(lines) / best)
 
 
-def import_ms(module: str) -> int:
-    """The best import time of a module in a fresh interpreter, less an empty one, in microseconds."""
+def import_us(*statements: str) -> dict[str, int]:
+    """The best time of each statement in a fresh interpreter, less that of none; they take turns."""
+    best = dict.fromkeys(("pass", *statements), 10**12)
+    with environment() as variables:
+        for _ in range(20):
+            for statement in best:
+                begin = time.perf_counter_ns()
+                subprocess.run([sys.executable, "-c", statement], check=True, env=variables)  # noqa: S603
+                best[statement] = min(best[statement], time.perf_counter_ns() - begin)
+    return {statement: (best[statement] - best["pass"]) // 1000 for statement in statements}
 
-    def run(code: str) -> int:
-        begin = time.perf_counter_ns()
-        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
-        return time.perf_counter_ns() - begin
 
-    empty = min(run("pass") for _ in range(15))
-    return (min(run(f"import {module}") for _ in range(15)) - empty) // 1000
+def counted() -> dict[str, Callable[[], Any]]:
+    """Name -> one answer, for counting instructions."""
+    return {"floor": floor, "quote(dict)": lambda: quote(PAYLOAD), **formats()}
+
+
+def instructions(name: str) -> int:
+    """The instructions of one answer: what many more calls add to a run, divided by their number."""
+    runs = []
+    for calls in (INSTRUCTION_CALLS, 2 * INSTRUCTION_CALLS):
+        command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+        done = subprocess.run(  # noqa: S603
+            [*command, sys.executable, __file__, "--call", name, str(calls)],
+            check=True,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+        )
+        match = re.search(r"I\s+refs:\s+([0-9,]+)", done.stderr)
+        assert match is not None, done.stderr
+        runs.append(int(match[1].replace(",", "")))
+    return (runs[1] - runs[0]) // INSTRUCTION_CALLS
+
+
+def show_instructions() -> None:
+    """Counts and prints a table."""
+    found = {name: instructions(name) for name in counted()}
+    print(f"{'one answer':<40} {'instructions':>12} {'x floor':>8} {'x tasks':>8}")
+    for name, count in found.items():
+        ratios = f"{Decimal(count) / found['floor']:>8.2f} {Decimal(count) / found['tasks']:>8.2f}"
+        print(f"{name:<40} {count:>12} {ratios}")
 
 
 def main() -> None:
@@ -218,15 +290,28 @@ def main() -> None:
     print(f"\n{'one quote through':<40} {'ns':>8} {'x tasks':>8}")
     for name, ns in through.items():
         print(f"{name:<40} {ns:>8} {Decimal(ns) / through['tasks']:>8.2f}")
+    lines = bulk_lines()
     print(f"\n{'bulk, one process':<40} {'a second':>10}")
-    print(f"{'quote(JSON line), no output':<40} {library_per_s():>10}")
-    print(f"{'command line, table':<40} {bulk_per_s():>10}")
-    print(f"{'command line, --json':<40} {bulk_per_s('--json'):>10}")
-    ours, pydantic = import_ms("kling_pricing"), import_ms("pydantic")
+    print(f"{'quote(JSON line), no output':<40} {library_per_s(lines):>10}")
+    print(f"{'command line, table':<40} {bulk_per_s(lines):>10}")
+    print(f"{'command line, --json':<40} {bulk_per_s(lines, '--json'):>10}")
+    imported = import_us(
+        "import pydantic",
+        "import kling_pricing",
+        "from pydantic import BaseModel",
+        "from kling_pricing import quote",
+    )
     print(f"\n{'import':<40} {'us':>8} {'x pydantic':>10}")
-    print(f"{'kling_pricing':<40} {ours:>8} {Decimal(ours) / pydantic:>10.2f}")
-    print(f"{'pydantic':<40} {pydantic:>8} {1:>10.2f}")
+    for statement, us in imported.items():
+        print(f"{statement:<40} {us:>8} {Decimal(us) / imported['import pydantic']:>10.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--call"]:
+        function = counted()[sys.argv[2]]
+        for _ in range(int(sys.argv[3])):
+            function()
+    elif sys.argv[1:] == ["--instructions"]:
+        show_instructions()
+    else:
+        main()

@@ -226,7 +226,7 @@ class WebhookError(KlingPricingError):
 
     Attributes:
         status: what to answer its sender with: 401 where the signature or the time is wrong, 200 where it was
-            taken in before, so that an honest sender stops repeating it.
+            taken in before, so that an honest sender stops repeating it, 503 where it is being taken in.
     """
 
     def __init__(self, message: str, *, status: int) -> None:

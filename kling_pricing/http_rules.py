@@ -55,6 +55,7 @@ class HttpRules:
             asked for the task; None: there is none.
         refused: the answers that refuse for certain; after any other but a success nobody knows.
         forms: whether it takes multipart/form-data beside JSON.
+        billed_below: paths at and below which jobs are made and billed, beside the endpoints that are listed.
         error: the shape of an error's body; `{message}`, `{code}` and `{status}` stand for what they say.
     """
 
@@ -62,6 +63,7 @@ class HttpRules:
     own_id_field: str | None = None
     refused: tuple[RefusedAnswers, ...] = ()
     forms: bool = False
+    billed_below: tuple[str, ...] = ()
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     def refuses(self, status: int, code: str | None) -> bool:

@@ -62,10 +62,10 @@ def price_from_text(text: str) -> Decimal:
 
 def _why_not_a_price(text: str) -> str:
     if text.strip().lower().lstrip("+-.") in {"nan", "snan", "inf", "infinity"}:
-        return f"{text!r} is not a finite number; write the published price, such as 0.0714"
+        return f"{text!r} is not a finite number; write an amount such as 0.0714"
     if text.startswith("-"):
         return f"{text!r} is negative; a price is zero or more"
-    return f"{text!r} is not a plain decimal number; write the price as published, such as 0.0714"
+    return f"{text!r} is not a plain decimal number; write it without a unit, such as 0.0714"
 
 
 multiply: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.multiply

@@ -36,6 +36,12 @@ class Quote(NamedTuple):
     list_total: Decimal | None
     notes: tuple[Note, ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"<Quote {self.shown_total()} {self.currency}: {self.model} {self.resolution} {self.tier} "
+            f"by {self.table.id}>"
+        )
+
     @property
     def total(self) -> Decimal:
         """The exact sum of the lines, in `currency`; never rounded.

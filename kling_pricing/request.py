@@ -126,14 +126,14 @@ class Facts(TypedDict):
     """Whether a static mask is given."""
 
 
-FACT_TYPES: Mapping[str, type] = {
-    name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Facts).items()
-}
+_HINTS = get_type_hints(Facts)
+
+FACT_TYPES: Mapping[str, type] = {name: (get_args(hint) or (hint,))[0] for name, hint in _HINTS.items()}
 """The type of each fact's values, which rules are checked against when they are loaded."""
 
-UNSAID: Mapping[str, Any] = {
-    name: None if get_args(hint) else hint() for name, hint in get_type_hints(Facts).items()
-} | {"calls": 1}
+UNSAID: Mapping[str, Any] = {name: None if get_args(hint) else hint() for name, hint in _HINTS.items()} | {
+    "calls": 1
+}
 """The facts of a payload that says nothing, before any default: no images, no prompt; the rest unknown."""
 
 INPUT_OF: Mapping[str, str] = {

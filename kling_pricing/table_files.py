@@ -227,12 +227,20 @@ class RefusedEntry(FileModel):
     source: Text
 
 
+class BilledBelowEntry(FileModel):
+    """A path at and below which jobs are made and billed: a POST there that no endpoint lists is refused."""
+
+    path: UrlPath
+    source: Text
+
+
 class HttpEntry(FileModel):
     """What the API does over HTTP beside reading payloads; what is not said is taken to be unknown."""
 
     forms: bool = Field(default=False, description="Whether it takes multipart/form-data beside JSON.")
     idempotency: IdempotencyEntry | None = None
     own_id: OwnIdEntry | None = None
+    billed_below: list[BilledBelowEntry] = Field([], description="Beside the endpoints and what is below them.")
     refused: list[RefusedEntry] = Field([], description="After any other answer but a success nobody knows.")
     error: ErrorShape = Field(
         {"error": {"message": MESSAGE, "code": CODE}}, description="The body of its errors."

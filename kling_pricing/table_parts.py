@@ -84,5 +84,6 @@ def http_rules(entry: HttpEntry) -> HttpRules:
             RefusedAnswers(each.status, tuple(each.unless), each.code, each.source) for each in entry.refused
         ),
         entry.forms,
+        tuple(each.path for each in entry.billed_below),
         entry.error,
     )

@@ -6,53 +6,21 @@ Where the files lie, and how a folder of the user's is read over the bundled one
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.resources.abc import Traversable
 from itertools import pairwise
-from typing import Any
 
-from kling_pricing.capabilities import (
-    CapabilityMatrix,
-    ImpliedAction,
-    MediaLimit,
-    ModelCapabilities,
-    Rule,
-)
 from kling_pricing.contracts import load_contracts
-from kling_pricing.coverage import reachable_cells
-from kling_pricing.endpoints import Submission
+from kling_pricing.coverage import check_coverage
+from kling_pricing.matrices import load_matrix
 from kling_pricing.price_table import PriceBook, PriceTable
 from kling_pricing.rates import Billing, Cell, Cells, Period, Quantity, Rate, StatementUnit
-from kling_pricing.rules import Choice, OneOf
-from kling_pricing.strict_yaml import Document, Path, checked, did_you_mean, load, read
-from kling_pricing.table_files import (
-    CapabilityFile,
-    MediaEntry,
-    ModelEntry,
-    PriceFile,
-    QuantityEntry,
-    RuleEntry,
-    WarningEntry,
-)
+from kling_pricing.rules import Choice
+from kling_pricing.strict_yaml import Document, checked, did_you_mean, load
+from kling_pricing.table_files import PriceFile, QuantityEntry
 from kling_pricing.table_folders import file_bytes, own_folder, table_files
-from kling_pricing.table_parts import (
-    cells,
-    check_period,
-    http_rules,
-    make_rate,
-    table_id,
-    table_notes,
-    table_sources,
-)
-from kling_pricing.wire import NAMES as WIRE_FORMATS
-from kling_pricing.wire import wire_format
-
-_CODES_OF_OUR_OWN = frozenset(
-    {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
-)
+from kling_pricing.table_parts import cells, check_period, make_rate, table_id, table_notes, table_sources
 
 
 @cache
@@ -74,7 +42,7 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     matrices = {}
     for (kind, *_), (name, file) in found.items():
         if kind == "capabilities":
-            matrix = _load_matrix(file, name)
+            matrix = load_matrix(file, name)
             matrices[matrix.wire_format] = matrix
     tables: dict[str, list[tuple[PriceTable, Document]]] = {}
     overlays: list[tuple[str, Document, bytes]] = []
@@ -86,123 +54,11 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
                 overlays.append((path[1], document, data))
                 continue
             table = _table(document, data, folder=path[1])
-            _check_coverage(table, document, matrices)
+            check_coverage(table, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
     published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
     _check_hosts(tables)
     return PriceBook(published, matrices, load_contracts(overlays, published))
-
-
-def _load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
-    entry, document = read(file_bytes(file, name), CapabilityFile, name=name)
-    if entry.wire_format != file.name.removesuffix(".yaml"):
-        problem = f"the file's name says {file.name.removesuffix('.yaml')!r}; make them the same"
-        raise document.error(("wire_format",), problem)
-    _check_vocabulary(entry, document)
-    names: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    models = {}
-    for model, model_entry in entry.models.items():
-        implied = (
-            model_entry.names
-            if isinstance(model_entry.names, dict)
-            else {written: {} for written in model_entry.names}
-        )
-        for place, written in enumerate(implied):
-            if written in names:
-                path = ("models", model, "names", place if isinstance(model_entry.names, list) else written)
-                problem = f"{written!r} already names {names[written][0]}; a name means one model"
-                raise document.error(path, problem)
-            names[written] = (model, implied[written])
-        models[model] = _model_capabilities(model, model_entry, entry, document)
-    return CapabilityMatrix(
-        entry.wire_format,
-        models,
-        names,
-        tuple(source.ref for source in entry.sources),
-        tuple(
-            Submission(
-                each.path, entry.wire_format, tuple(each.actions or ()), each.source, each.status, each.cancel
-            )
-            for each in entry.endpoints
-        ),
-        http_rules(entry.http),
-    )
-
-
-def _check_vocabulary(entry: CapabilityFile, document: Document) -> None:
-    """Holds a matrix's words against those that its wire format can say, and its parts against each other."""
-    if entry.wire_format not in WIRE_FORMATS:
-        problem = f"no wire format of that name is known; known: {', '.join(WIRE_FORMATS)}"
-        raise document.error(("wire_format",), problem)
-    inputs = wire_format(entry.wire_format).FIELD_NAMES
-    actions = {action for model in entry.models.values() for action in model.actions}
-
-    def known(word: str, words: Iterable[str], path: Path) -> None:
-        if word not in words:
-            raise document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(words))}")
-
-    paths: set[str] = set()
-    for place, endpoint in enumerate(entry.endpoints):
-        if endpoint.path in paths:
-            raise document.error(("endpoints", place, "path"), "is listed twice; keep one entry")
-        paths.add(endpoint.path)
-        for position, action in enumerate(endpoint.actions or ()):
-            known(action, actions, ("endpoints", place, "actions", position))
-    if entry.http.own_id is not None:
-        known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
-    for place, name in enumerate(entry.required):
-        known(name, inputs, ("required", place))
-    for place, implied in enumerate(entry.implied_actions):
-        known(implied.action, actions, ("implied_actions", place, "action"))
-    for model, each in entry.models.items():
-        for place, name in enumerate(each.fields):
-            known(name, inputs, ("models", model, "fields", place))
-        if "action" in each.limits:
-            raise document.error(("models", model, "limits", "action"), "is said by `actions`; remove it")
-        if "resolution" in each.fields and not isinstance(each.limits.get("resolution"), OneOf):
-            problem = "the model takes a resolution; list those it takes, as resolution: [720p]"
-            raise document.error(("models", model, "limits"), problem)
-
-
-def _model_capabilities(
-    model: str, entry: ModelEntry, file: CapabilityFile, document: Document
-) -> ModelCapabilities:
-    limits = {"action": OneOf(tuple(entry.actions))} | entry.limits
-    rules = [Rule(f"{fact}_limit", {}, {fact: limit}, entry.source) for fact, limit in limits.items()]
-    for level in (file, entry):
-        rules += [_rule(rule) for rule in level.rules]
-        rules += [_rule(warning) for warning in level.warnings]
-    seen: set[str] = set(_CODES_OF_OUR_OWN)
-    for rule in rules:
-        if rule.code in seen:
-            raise document.error(
-                ("models", model), f"the code {rule.code!r} is used twice for this model; rename one"
-            )
-        seen.add(rule.code)
-    implied = [
-        Choice(ImpliedAction(each.action, next(iter(each.when), "action")), each.when)
-        for each in file.implied_actions
-    ]
-    return ModelCapabilities(
-        model=model,
-        names=tuple(entry.names),
-        fields=frozenset(entry.fields),
-        required=tuple(file.required if entry.required is None else entry.required),
-        defaults=file.defaults | entry.defaults,
-        rules=tuple(rules),
-        implied_actions=tuple(implied),
-        media=tuple(_media_limit(each) for each in (*file.media, *entry.media)),
-        source=entry.source,
-    )
-
-
-def _rule(entry: RuleEntry | WarningEntry) -> Rule:
-    warning = isinstance(entry, WarningEntry)
-    return Rule(entry.code, entry.when, entry.need, entry.source, entry.message or "", warning=warning)
-
-
-def _media_limit(entry: MediaEntry) -> MediaLimit:
-    return MediaLimit(entry.kind, entry.limits, entry.source)
 
 
 def _table(document: Document, data: bytes, *, folder: str) -> PriceTable:
@@ -290,57 +146,6 @@ def _rates(entry: PriceFile, document: Document) -> dict[Cell, Rate]:
         return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
     except ValueError as error:
         raise document.error(("unit", "value"), str(error)) from None
-
-
-def _check_coverage(table: PriceTable, document: Document, matrices: Mapping[str, CapabilityMatrix]) -> None:
-    """Holds a table against its wire formats: every allowed cell has one answer, and no other cell has any."""
-    formats = [("wire_formats", place, name) for place, name in enumerate(table.wire_formats)]
-    formats += [("also_prices", place, name) for place, name in enumerate(table.also_prices)]
-    reachable: dict[Cell, str] = {}
-    for key, place, spoken in formats:
-        if spoken not in matrices:
-            known = ", ".join(sorted(matrices))
-            raise document.error((key, place), f"no capabilities/{spoken}.yaml; there are: {known}")
-        for cell in reachable_cells(matrices[spoken], table.tiers):
-            reachable.setdefault(cell, spoken)
-    names = ", ".join((*table.wire_formats, *table.also_prices))
-    for place, past in enumerate(table.unreached):
-        covered = [cell for cell in table.rates if past.covers(cell)]
-        if not covered:
-            raise document.error(("unreached", place), f"{past} has no rate; remove the entry")
-        if now := [cell for cell in covered if cell in reachable]:
-            raise document.error(
-                ("unreached", place),
-                f"{reachable[now[0]]} allows {now[0]}; name only what requests cannot reach",
-            )
-    for cell in table.rates:
-        if cell not in reachable and not any(past.covers(cell) for past in table.unreached):
-            raise document.error(
-                ("rates", *cell),
-                f"no request can reach this rate: {names} allows no {cell}"
-                f"{_misspelt(cell, reachable)}; remove the rate, or correct the tiers or the capabilities",
-            )
-    for place, unpriced in enumerate(table.unpriced):
-        if both := [cell for cell in table.rates if unpriced.covers(cell)]:
-            raise document.error(("unpriced", place), f"{both[0]} has a rate; remove one of the two")
-        if not any(unpriced.covers(cell) for cell in reachable):
-            raise document.error(("unpriced", place), f"no request can reach {unpriced}; remove the entry")
-    for cell, spoken in reachable.items():
-        if spoken in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
-            raise document.error(
-                ("rates", *cell),
-                f"{spoken} allows {cell}, which is neither priced nor listed under unpriced; "
-                "add its published rate, or an unpriced entry that says why there is none",
-            )
-
-
-def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:
-    """A hint, where one part of an unreachable cell is no model, resolution or tier at all."""
-    for part, known in zip(cell, zip(*reachable, strict=True), strict=False):
-        if part not in known:
-            close = get_close_matches(part, sorted(set(known)), n=1)
-            return f" ({part!r} is unknown{f', did you mean {close[0]!r}?' if close else ''})"
-    return ""
 
 
 def _in_order(loaded: list[tuple[PriceTable, Document]]) -> tuple[PriceTable, ...]:

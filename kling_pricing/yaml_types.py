@@ -28,7 +28,10 @@ def _price(value: Any) -> Decimal:
         return price_from_text(format(value, "f"))
     if isinstance(value, str) or type(value) is int:
         return price_from_text(str(value))
-    raise ValueError(f"must be a price such as 0.0714, got {value!r}")
+    problem = f"must be an amount such as 0.0714, got {value!r}"
+    if isinstance(value, float):
+        problem = f"must be exact, which the float {value!r} is not; write it as text or as a Decimal"
+    raise ValueError(problem)
 
 
 def _instant(value: Any) -> datetime:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 import kling_pricing
-from kling_pricing import PriceBook, load_price_book
+from kling_pricing import Budget, BudgetGuard, PriceBook, load_price_book
 from kling_pricing.ledger.postgres.schema import prepare
 from tests.servers import execute, folder_for_servers, running
 
@@ -192,6 +193,22 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     with driven_by(request.getfixturevalue("clock"), url):
         yield url
+
+
+OpenGuard = Callable[..., BudgetGuard]
+
+
+@pytest.fixture
+def open_guard(ledger: str, book: PriceBook, clock: Clock) -> OpenGuard:
+    """Opens a guard on the test's ledger; the budgets are those given, or one of the keywords given."""
+
+    def opened(*budgets: Budget, settings: dict[str, Any] | None = None, **budget: Any) -> BudgetGuard:
+        one = {"name": "trailer", "match": {"project": "trailer"}, "cap": Decimal(10), "currency": "USD"}
+        return BudgetGuard(
+            ledger, budgets or [Budget(**one | budget)], book=book, clock=clock, **settings or {}
+        )
+
+    return opened
 
 
 @contextmanager

@@ -369,13 +369,15 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             if match := _TASKS.fullmatch(self.path):
                 if match[2]:
                     self._cancel(match[1])
+                elif match[1]:
+                    self._fail(404, "not_found")
                 else:
                     self._submit("tasks", request)
-            elif _OFFICIAL.fullmatch(self.path):
+            elif (match := _OFFICIAL.fullmatch(self.path)) and not match[2]:
                 self._submit("kling", request)
-            elif _OPENAI.fullmatch(self.path):
+            elif (match := _OPENAI.fullmatch(self.path)) and not match[1]:
                 self._submit("openai_videos", request)
-            elif _GENERATIONS.fullmatch(self.path):
+            elif (match := _GENERATIONS.fullmatch(self.path)) and not match[1]:
                 self._submit("video_generations", request)
             else:
                 self._say(200, {"path": self.path, "bytes": len(request.body)})

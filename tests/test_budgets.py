@@ -132,7 +132,7 @@ BAD_BUDGETS = [
     ({"cap": "1_000"}, 3, "cap", "is not a plain decimal number"),
     ({"cap": "0.0000000001"}, 3, "cap", "at most 9 are kept"),
     ({"cap": "4000000001"}, 3, "cap", "is too large; the most is 4000000000"),
-    ({"cap": "true"}, 3, "cap", "must be a price such as 0.0714"),
+    ({"cap": "true"}, 3, "cap", "must be an amount such as 0.0714"),
     ({"currency": "usd"}, 4, "currency", "must be three capital letters"),
     ({"currency": "EURO"}, 4, "currency", "must be three capital letters"),
     ({"match": "{project: []}"}, 5, "match.project", "must be a value, a list of values, any or *"),
@@ -257,12 +257,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     [
         ({"nam": "x"}, "nam", "budget all: unknown key; did you mean 'name'?"),
         ({"name": None}, "name", "must be small letters"),
-        ({"cap": 10.0}, "cap", "must be a price such as 0.0714, got 10.0"),
-        ({"cap": True}, "cap", "must be a price"),
+        ({"cap": 10.0}, "cap", "must be exact, which the float 10.0 is not"),
+        ({"cap": True}, "cap", "must be an amount"),
         ({"cap": Decimal("NaN")}, "cap", "is not a finite number"),
         ({"cap": Decimal(-1)}, "cap", "is negative"),
         ({"cap": 4_000_000_001}, "cap", "is too large"),
-        ({"alerts": (0.8,)}, "alerts[0]", "must be a price such as 0.0714, got 0.8"),
+        ({"alerts": (0.8,)}, "alerts[0]", "must be exact, which the float 0.8 is not"),
         ({"match": {"project": ()}}, "match.project", "must be a value, a list of values"),
         ({"match": {"project": 5}}, "match.project", "as text, got 5"),
         ({"window": "fortnight"}, "window", "must be lifetime, day,"),
@@ -293,7 +293,7 @@ BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     (
         ALL,
         {"accounting_rates": [{"quote": "CNY", "budget": "USD", "rate": 0.14}]},
-        "a price such as 0.0714, got 0.14",
+        "must be exact, which the float 0.14 is not",
     ),
 ]
 

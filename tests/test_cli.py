@@ -224,6 +224,18 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
     assert sum((Decimal(rate["unit_price"]) for rate in rates), Decimal(0)) == Decimal("1.62")
 
 
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_an_answer_is_that_of_the_tables_given(tmp_path: Path, form: str) -> None:
+    """Another table of the same name, which differs in nothing but its currency, has another answer."""
+    path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
+    path.parent.mkdir(parents=True)
+    for currency in ("EUR", "GBP"):
+        path.write_text(PRICES.replace("currency: EUR", f"currency: {currency}"))
+        options: list[str | Path] = ["--provider", "acme", "--tables", tmp_path, *AT, *([form] if form else [])]
+        result = run("quote", "-", *options, stdin=lines([video(), video()]))
+        assert [currency in line for line in result.stdout.splitlines()].count(True) >= 2
+
+
 def test_tables_are_listed_and_shown_for_people() -> None:
     """Nothing is cut off in a pipe."""
     assert "qingbo/2026-04-29" in run("tables", "list").stdout

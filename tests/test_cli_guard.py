@@ -1,7 +1,13 @@
 """The guard on the command line, as commands of a shell script use it."""
 
+import fcntl
 import json
+import os
+import struct
+import subprocess
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,6 +161,37 @@ def test_history_lists_reservations_with_their_reasons(run: Run) -> None:
     ]
     assert run("history", "--project", "other", "--json").stdout == ""
     assert reservation in run("history").stdout
+
+
+def test_a_narrow_terminal_cuts_nothing_off(run: Run, ledger: str) -> None:
+    """An id has to be copied: where a table does not fit, each reservation has lines of its own."""
+    reservation = admitted(run, "a-job-with-quite-a-long-name")["reservation_id"]
+    shown = on_a_terminal(["history"], columns=60, ledger=ledger)
+    assert f"reservation  {reservation}\n" in shown
+    assert "project      trailer\n" in shown
+    assert "left            0.286\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
+    assert "│ trailer │" in on_a_terminal(["budget", "status"], columns=120, ledger=ledger)
+
+
+def on_a_terminal(arguments: list[str], *, columns: int, ledger: str) -> str:
+    """What a command shows on a terminal so wide."""
+    ours, its = os.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    done = subprocess.run(
+        [*commands.COMMAND, *arguments, "--ledger", ledger],
+        stdout=its,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
+    )
+    os.close(its)
+    assert done.returncode == 0
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody writes any more
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
 
 
 def test_spend_from_elsewhere_is_recorded_and_opened(run: Run) -> None:

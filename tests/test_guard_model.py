@@ -391,6 +391,11 @@ class Model:
         if job.state != "released":
             self.give_back(job)
 
+    def refused(self, job: Job) -> None:
+        if job.doubted:
+            raise Refusal(ReservationStateError)
+        self.release(job, "reserved", "dispatching")
+
     def mark_in_doubt(self, job: Job) -> None:
         if job.state == "reserved":
             raise Refusal(ReservationStateError)
@@ -708,9 +713,7 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def refused(self, job: Job) -> None:
-        self.both(
-            lambda: self.model.release(job, "reserved", "dispatching"), lambda: self.guard.refused(job.id)
-        )
+        self.both(lambda: self.model.refused(job), lambda: self.guard.refused(job.id))
 
     @rule(job=jobs)
     def mark_in_doubt(self, job: Job) -> None:

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from openai import OpenAI
 
-from kling_pricing import Budget, BudgetExceededError, BudgetGuard, PriceBook
+from kling_pricing import Budget, BudgetExceededError, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.wire.forms import form_fields
 from tests.gateway import Fault, running
@@ -103,7 +103,7 @@ def test_the_sdk_creates_and_polls_through_a_guarded_client(
 def test_a_refusal_that_is_raised_reaches_the_caller_of_version_3_as_it_is(
     tmp_path: Path, book: PriceBook
 ) -> None:
-    """Neither retried nor wrapped, so it can be caught by its own name."""
+    """Neither retried nor wrapped, so it can be caught by its own name; a remix has no price at all."""
     guard = BudgetGuard(
         f"sqlite:///{tmp_path}/spend.db", [Budget(name="all", cap=1, currency="CNY")], book=book
     )
@@ -115,7 +115,10 @@ def test_a_refusal_that_is_raised_reaches_the_caller_of_version_3_as_it_is(
             base_url=f"{gateway.url}/v1", api_key="x", http_client=httpx2.Client(transport=transport)
         )
         wanted = {"model": "Kling-2.5", "prompt": "a boat", "seconds": "5", "size": "1280x720"}
-        with client, pytest.raises(BudgetExceededError) as caught:
-            client.post("/videos", body=wanted, cast_to=object)
+        with client:
+            with pytest.raises(BudgetExceededError) as caught:
+                client.post("/videos", body=wanted, cast_to=object)
+            with pytest.raises(KlingPricingError, match="/v1/videos/v-1/remix may make a job that is billed"):
+                client.post("/videos/v-1/remix", body={"prompt": "a ship"}, cast_to=object)
         assert (caught.value.requested, gateway.received) == (Decimal("1.5"), [])
     guard.close()

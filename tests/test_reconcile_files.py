@@ -145,3 +145,41 @@ def test_files_of_one_name_are_numbered(world: World) -> None:
     with world.reconcile(*paths) as found:
         assert list(found.statements) == ["s.csv", "s.csv (2)"]
         assert [line.rows for line in found.lines()] == [("s.csv:2",), ("s.csv (2):2",)]
+
+
+def test_a_prompt_in_another_column_may_be_long(world: World) -> None:
+    """The column is not read, so its length is nobody's concern, also where rows have to be read one by one."""
+    world.send("t")
+    made = int(NOON.timestamp())
+    for length in (200_000, 3_000_000):
+        rows = (f't,kling-v3,completed,{made},357000,"{"x" * length}"', f"u,kling-v3,completed,{made},1")
+        path = world.statement(HEADER.replace("cost", "cost,prompt") + "\n".join(rows) + "\n")
+        with world.reconcile(path) as found:
+            assert [line.category for line in found.lines()] == ["invalid_row", "matched"]
+
+
+@pytest.mark.parametrize(("sound", "cause"), [("on", ""), ("", ""), ("loud?", "a text of 5 characters")])
+def test_a_word_that_the_mapping_does_not_know_is_said(world: World, sound: str, cause: str) -> None:
+    """It tells nothing of the task, and the line says so."""
+    world.send("t")
+    mapping = world.folder / "money.yaml"
+    mapping.write_text(f"{MONEY}  facts:\n    - {{column: sound, means: {{'on': {{audio: true}}}}}}\n")
+    path = world.statement(f"task,amount,currency,day,sound\nt,0.714,USD,2026-11-05,{sound}\n")
+    line = world.line(path, mapping=mapping)
+    assert line.category == "matched"
+    assert line.cause == (f"column sound says what its mapping does not know: {cause}" if cause else "")
+
+
+def test_three_letters_are_a_currency_or_a_known_unit(world: World) -> None:
+    """Small letters of a currency are that currency, and what is neither is refused."""
+    mapping = world.folder / "money.yaml"
+    mapping.write_text(MONEY)
+    path = world.statement("task,amount,currency,day\na,1,usd,2026-11-05\nb,1,dollars,2026-11-05\n")
+    with world.reconcile(path, mapping=mapping) as found:
+        assert [(line.category, line.currency) for line in found.lines()] == [
+            ("invalid_row", "USD"),
+            ("not_in_ledger", "USD"),
+        ]
+    mapping.write_text(MONEY.replace("unit_column: currency", "unit: pts"))
+    path = world.statement("task,amount,day\na,1,2026-11-05\n")
+    assert world.line(path, mapping=mapping).category == "invalid_row"

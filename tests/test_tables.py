@@ -64,8 +64,8 @@ RATE = "rates.kling-v2-6.720p.silent"
         ("silent: 0.05", "silent: 010", 14, RATE, "plain decimal"),
         ("silent: 0.05", "silent: 1:30", 14, RATE, "plain decimal"),
         ("silent: 0.05", "silent: no", 14, RATE, "plain decimal"),
-        ("silent: 0.05", "silent: true", 14, RATE, "must be a price"),
-        ("silent: 0.05", "silent: [1]", 14, RATE, "must be a price"),
+        ("silent: 0.05", "silent: true", 14, RATE, "must be an amount"),
+        ("silent: 0.05", "silent: [1]", 14, RATE, "must be an amount"),
         ("silent: 0.05", "silent: 0.05, silent: 0.06", 14, RATE, "duplicate key"),
         (
             "silent: 0.05",

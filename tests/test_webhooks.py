@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -162,6 +164,34 @@ def test_a_callback_that_could_not_be_noted_may_come_again(
     assert len(guard.unmatched()) == 1
 
 
+def test_a_callback_that_comes_twice_at_once_is_not_lost(
+    guard: BudgetGuard, good: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is asked to come again, for the first may fail; here it does."""
+    webhooks = Webhooks(guard, SECRET, provider="kling")
+    in_hand, go_on = threading.Event(), threading.Event()
+    observe = guard.observe
+
+    def failing(*_said: Any, **_more: Any) -> None:
+        in_hand.set()
+        assert go_on.wait(10)
+        raise LedgerUnavailableError("the ledger is away")
+
+    monkeypatch.setattr(guard, "observe", failing)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(webhooks.receive, BODY, good)
+        assert in_hand.wait(10)
+        with pytest.raises(WebhookError, match="send it again") as caught:
+            webhooks.receive(BODY, good)
+        go_on.set()
+        assert isinstance(first.exception(), LedgerUnavailableError)
+    assert caught.value.status == 503
+    monkeypatch.setattr(guard, "observe", observe)
+    assert webhooks.receive(BODY, good) is None
+    with pytest.raises(WebhookError, match="taken in before"):
+        webhooks.receive(BODY, good)
+
+
 def test_a_callback_that_says_nothing_of_a_task_is_an_error(guard: BudgetGuard) -> None:
     """Signed or not."""
     body = b'{"hello": 1}'
@@ -208,8 +238,17 @@ def test_the_recipes_of_the_docs_receive_callbacks(
     assert [each.task_id for each in guard.unmatched()] == ["t-1", "t-2"]
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", [], "whsec_a"])
+NO_SECRETS = ["", "whsec_", [], "whsec_a", "whsec_" + base64.b64encode(b"23 bytes are too few...").decode()]
+
+
+@pytest.mark.parametrize("secret", [*NO_SECRETS, SECRET.replace("_", "_*"), 7, [None]])
 def test_a_secret_that_is_none_is_an_error(guard: BudgetGuard, secret: Any) -> None:
     """At once, and not with the first callback; the message does not repeat it."""
     with pytest.raises(KlingPricingError, match="secret"):
         Webhooks(guard, secret, provider="kling")
+
+
+def test_a_provider_that_is_unknown_is_an_error(guard: BudgetGuard) -> None:
+    """At once; else every callback would fail."""
+    with pytest.raises(KlingPricingError, match="unknown provider 'klingon'; known: "):
+        Webhooks(guard, SECRET, provider="klingon")

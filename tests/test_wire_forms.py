@@ -88,7 +88,7 @@ def test_texts_come_back_as_they_were_put_in(fields: dict[str, str]) -> None:
 
 def test_what_is_nested_goes_into_a_form_flat() -> None:
     """A setting that the form did not have is written as the form writes such things."""
-    form = read_body(part("model", b"m") + part("seconds", b"10") + END, TYPE)
+    form = read_body(part("model", b"m") + part("seconds", b"10") + END, {"content-type": TYPE})
     changed = form.written(
         {**form.payload, "seconds": "5", "duration": 5, "metadata": {"output_config": {"resolution": "720p"}}}
     )

@@ -1,32 +1,51 @@
-"""The `kling-pricing` command and its groups."""
+"""The `kling-pricing` command and its groups, of which each is imported when it is asked for."""
 
 from __future__ import annotations
+
+from importlib import import_module
 
 import click
 
 from kling_pricing import __version__
-from kling_pricing.cli.budgets import budget
-from kling_pricing.cli.compare import compare_command
-from kling_pricing.cli.in_doubt import in_doubt_command
-from kling_pricing.cli.ledger import ledger
-from kling_pricing.cli.reconcile import reconcile_command
-from kling_pricing.cli.report import report_command
-from kling_pricing.cli.requests import check_command, quote_command
-from kling_pricing.cli.spending import (
-    admit_command,
-    bind_command,
-    history_command,
-    observe_command,
-    record_command,
-    release_command,
-    resolve_command,
-    settle_command,
-    verify_command,
-)
-from kling_pricing.cli.tables import tables
+
+_PLACES = {
+    "admit": "spending:admit_command",
+    "bind": "spending:bind_command",
+    "budget": "budgets:budget",
+    "check": "requests:check_command",
+    "compare": "compare:compare_command",
+    "history": "spending:history_command",
+    "in-doubt": "in_doubt:in_doubt_command",
+    "ledger": "ledger:ledger",
+    "observe": "spending:observe_command",
+    "quote": "requests:quote_command",
+    "reconcile": "reconcile:reconcile_command",
+    "record": "spending:record_command",
+    "release": "spending:release_command",
+    "report": "report:report_command",
+    "resolve": "spending:resolve_command",
+    "settle": "spending:settle_command",
+    "tables": "tables:tables",
+    "verify": "spending:verify_command",
+}
+"""Command -> the module beside this one and the name in it."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Imports what the command asked for needs, and not what the others do."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
+        return [*_PLACES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module, _, name = _PLACES.get(cmd_name, "").partition(":")
+        if not name:
+            return None
+        command: click.Command = getattr(import_module(f"kling_pricing.cli.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kling-pricing")
 def app() -> None:
     """Know what a Kling video job will cost before you submit it, and keep it within budget.
@@ -49,26 +68,3 @@ def app() -> None:
 
     Exit codes: 0 done; 1 refused or invalid; 2 bad usage or unreadable input.
     """
-
-
-app.add_command(quote_command)
-app.add_command(check_command)
-app.add_command(compare_command)
-app.add_command(tables)
-app.add_command(budget)
-app.add_command(ledger)
-app.add_command(reconcile_command)
-for command in (
-    admit_command,
-    bind_command,
-    observe_command,
-    settle_command,
-    release_command,
-    in_doubt_command,
-    resolve_command,
-    record_command,
-    history_command,
-    verify_command,
-    report_command,
-):
-    app.add_command(command)

@@ -13,7 +13,7 @@ from rich.text import Text
 from kling_pricing.budgets import budgets_file_schema, load_budgets
 from kling_pricing.cli.ledgers import errors_shown, json_option, labels_option, ledger_option, opened_guard
 from kling_pricing.cli.options import at_option
-from kling_pricing.cli.output import to_json, wide_console
+from kling_pricing.cli.output import print_table, to_json
 from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger.records import Bucket
 from kling_pricing.money import plain
@@ -74,7 +74,7 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
         named = " ".join([row.budget, *(f"{label}={value}" for label, value in row.labels.items())])
         amounts = [plain(amount) for amount in (row.spent, row.held, row.available)]
         grid.add_row(named, *amounts, f"{plain(row.cap)} {row.currency}", _bar(row), _ends(row))
-    wide_console().print(grid)
+    print_table(grid)
 
 
 @budget.command("open")

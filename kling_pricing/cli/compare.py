@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
-from kling_pricing.cli.output import error_dict, error_text, signed, to_json, wide_console
+from kling_pricing.cli.output import error_dict, error_text, print_table, signed, to_json
 from kling_pricing.comparison import Option, compare, own_provider
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import plain, subtract
@@ -105,7 +105,6 @@ def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
 
 
 def _show(options: list[Option], given: Mapping[str, Option]) -> None:
-    console = wide_console()
     quotes = [(option, option.quote) for option in options if option.quote is not None]
     for currency, rows in groupby(quotes, key=lambda row: row[1].currency):
         base = given.get(currency)
@@ -113,7 +112,7 @@ def _show(options: list[Option], given: Mapping[str, Option]) -> None:
             Column(currency, justify="right", no_wrap=True),
             Column("difference", justify="right", no_wrap=True),
             *_columns(),
-            "changes",
+            Column("changes", min_width=_READABLE_CHARS),
             title=f"in {currency}"
             + ("" if base is None else f", compared with the request as given at {base.provider}"),
         )
@@ -126,13 +125,17 @@ def _show(options: list[Option], given: Mapping[str, Option]) -> None:
                 escape(", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items()))
                 or "none: as given",
             )
-        console.print(grid)
+        print_table(grid)
     refused = [option for option in options if option.quote is None]
     if refused:
-        grid = Table(*_columns(), "why not", title="not available")
+        grid = Table(*_columns(), Column("why not", min_width=_READABLE_CHARS), title="not available")
         for option in refused:
             grid.add_row(*_cells(option), escape(option.why_not))
-        console.print(grid)
+        print_table(grid)
+
+
+_READABLE_CHARS = 24
+"""A sentence in a narrower column is no longer one."""
 
 
 def _columns() -> list[Column]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from rich.table import Column, Table
 
-from kling_pricing.cli.output import error_dict, error_text, to_json, wide_console
+from kling_pricing.cli.output import error_dict, error_text, print_table, to_json
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.records import Alert, Ref, Reservation
@@ -144,4 +144,4 @@ def show_reservations(found: list[Reservation], *, as_json: bool) -> None:
             each.task_id or "",
             f"{each.created_at:%Y-%m-%d %H:%M}",
         )
-    wide_console().print(grid)
+    print_table(grid)

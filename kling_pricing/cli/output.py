@@ -13,6 +13,8 @@ from typing import Any
 
 import pydantic_core
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
@@ -88,7 +90,7 @@ class Texts:
     def __call__(self, quote: Quote) -> str:
         """The text of a quote, which says nothing of the request but what is asked for here."""
         request, table, *answer = quote
-        said = table.id, request.model, request.wire_format, request.facts["action"], *answer
+        said = table.id, table.digest, request.model, request.wire_format, request.facts["action"], *answer
         text = self._texts.get(said)
         if text is None:
             if len(self._texts) >= MOST_TEXTS:
@@ -154,6 +156,27 @@ def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: di
 def signed(number: Decimal) -> str:
     """A difference with its sign, in plain decimal notation: `+0.1`, `-0.1`, `0`."""
     return f"+{plain(number)}" if number > 0 else plain(number) if number else "0"
+
+
+def print_table(grid: Table) -> None:
+    """Prints a table; where the terminal is too narrow, each row as lines of its own: nothing is cut off."""
+    console = wide_console()
+    unlimited = console.options.update(width=_UNLIMITED)
+    if console.measure(grid, options=unlimited).minimum <= console.width:
+        console.print(grid)
+        return
+    if grid.title is not None:
+        console.print(grid.title, style="italic")
+    names = [str(column.header) for column in grid.columns]
+    widest = max(map(len, names))
+    for cells in zip(*(column.cells for column in grid.columns), strict=True):
+        for name, cell in zip(names, cells, strict=True):
+            text = cell if isinstance(cell, Text) else Text.from_markup(str(cell))
+            console.print(Text.assemble(f"{name:<{widest}}  ", text), soft_wrap=True)
+        console.print()
+
+
+_UNLIMITED = 10_000
 
 
 def wide_console() -> Console:

@@ -13,7 +13,7 @@ from kling_pricing.guard.admissions import Reference, ref_of
 from kling_pricing.guard.looking import Looking
 from kling_pricing.intake import RequestLike
 from kling_pricing.ledger.keeping import kept_reason, observation, short_text
-from kling_pricing.ledger.records import BASES, Basis, Reservation
+from kling_pricing.ledger.records import BASES, DOUBTED, Basis, Reservation
 
 
 class AfterSending(Looking):
@@ -64,7 +64,8 @@ class AfterSending(Looking):
         Not for a timeout or a 5xx answer, after which the job may be running: see `mark_in_doubt`.
 
         Raises:
-            ReservationStateError: it has a task, so it was accepted.
+            ReservationStateError: it has a task, so it was accepted; or it was marked in doubt, and another
+                answer than the one at hand may have accepted it.
         """
         return self._ledger.release(ref_of(ref), kept_reason(reason), states=("reserved", "dispatching"))
 
@@ -137,7 +138,7 @@ class AfterSending(Looking):
         if outcome != "not_charged":
             raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
         return self._ledger.release(
-            ref_of(ref), "not charged, says the operator", states=("dispatching", "bound")
+            ref_of(ref), "not charged, says the operator", states=("dispatching", DOUBTED, "bound")
         )
 
     def _format_of(self, provider: str, task_id: str) -> str | None:

@@ -21,7 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.core import Hook, Options
+from kling_pricing.hooks.core import SAME_REQUEST_ELSEWHERE, Hook, Options
 from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
 from kling_pricing.hooks.routes import TaskEndpoint
 from kling_pricing.threads import Threads
@@ -44,12 +44,17 @@ class GuardMiddleware:
 
     Args:
         guard: whose budgets hold.
-        options: see `Options`.
+        options: see `Options`. Unless it is the last of the middlewares, no refusal and no failed connection is
+            believed, for those after it may have sent before: see `sends_once`.
     """
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._hook = Hook(guard, **options)
         self._threads = Threads(self._hook.at_once)
+
+    def _sends_once(self, handler: aiohttp.ClientHandlerType) -> bool:
+        """Whether the handler is aiohttp's own, and not another middleware, which might send again."""
+        return self._hook.sends_once(known=handler.__module__ == aiohttp.client.__name__)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -64,22 +69,26 @@ class GuardMiddleware:
                 await self._threads.finish(partial(self._hook.told, route, await _told(response)))
                 _put_back(request, response, await response.read())
             return response
-        decision = await self._threads.run(
-            self._hook.submission(route, await _outgoing(request)), self._hook.withdraw
-        )
+        outgoing = await _outgoing(request)
+        decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
         if isinstance(decision, Answer):
             return await _answered(request, decision)
+        sent_once = self._sends_once(handler)
         try:
             await _rewrite(request, decision)
             response = await handler(request)
             told = await _told(response)
         except BaseException as error:
             connected = not isinstance(error, _NEVER_CONNECTED)
-            await self._threads.finish(partial(self._hook.failed, decision.ticket, error, connected=connected))
+            failed = partial(self._hook.failed, connected=connected, sent_once=sent_once)
+            await self._threads.finish(partial(failed, decision.ticket, error))
             raise
-        refused = await self._threads.finish(partial(self._hook.answered, decision.ticket, told))
+        answered = partial(self._hook.answered, decision.ticket, told, sent_once=sent_once)
+        refused = await self._threads.finish(answered)
         if refused is not None:
             return await _answered(request, refused)
+        if decision.body is not None and response.status in SAME_REQUEST_ELSEWHERE:
+            await request.update_body(_payload(request, outgoing.body))  # aiohttp sends what is there then
         _put_back(request, response, told.body)
         return response
 
@@ -95,10 +104,18 @@ async def _rewrite(request: aiohttp.ClientRequest, decision: Send) -> None:
     """Makes the request the one to be sent; a payload that was read can be written all the same."""
     request.headers.update(decision.headers)
     if decision.body is not None:
-        request.chunked = None
-        request.headers.pop("Transfer-Encoding", None)
-        large = len(decision.body) > _LARGE_BYTES
-        await request.update_body(BytesIO(decision.body) if large else decision.body)
+        request.chunked = request.compress = None  # it goes out whole, as it is
+        for name in ("Transfer-Encoding", "Content-Encoding"):
+            request.headers.pop(name, None)
+        await request.update_body(_payload(request, decision.body))
+
+
+def _payload(request: aiohttp.ClientRequest, body: bytes) -> aiohttp.Payload:
+    """A body of the request's own kind."""
+    kind = request.headers.get("Content-Type", "application/octet-stream")
+    if len(body) > _LARGE_BYTES:
+        return aiohttp.BytesIOPayload(BytesIO(body), content_type=kind)
+    return aiohttp.BytesPayload(body, content_type=kind)
 
 
 async def _told(response: aiohttp.ClientResponse) -> Response:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from kling_pricing.errors import WireFormatError
+from kling_pricing.findings import shown
 from kling_pricing.intake import read_payload
-from kling_pricing.wire.forms import amended_form, form_fields
+from kling_pricing.wire.forms import amended_form, form_fields, form_files
 
 
 class Body(NamedTuple):
@@ -17,11 +19,13 @@ class Body(NamedTuple):
         payload: what it says.
         raw: as it came.
         form_type: the Content-Type of a form, with its boundary; None: it is JSON.
+        files: the fields of a form that are sent as files; their names are in `payload`.
     """
 
     payload: Mapping[str, Any]
     raw: bytes
     form_type: str | None
+    files: frozenset[str] = frozenset()
 
     def written(self, payload: Mapping[str, Any]) -> bytes | None:
         """The same body with another payload; None: the payload is no other.
@@ -37,14 +41,30 @@ class Body(NamedTuple):
         return amended_form(self.raw, self.form_type, changes)
 
 
-def read_body(raw: bytes, content_type: str) -> Body:
+def read_body(raw: bytes, headers: Mapping[str, str]) -> Body:
     """Reads a body.
 
+    Args:
+        raw: as it goes out.
+        headers: of the request, their names in small letters.
+
     Raises:
-        WireFormatError: it is neither JSON nor the form that its Content-Type says.
+        WireFormatError: it is neither JSON nor the form that its Content-Type says, or it is compressed.
     """
+    try:
+        return _read(raw, headers.get("content-type", ""))
+    except WireFormatError:
+        if encoding := headers.get("content-encoding"):
+            raise WireFormatError(
+                f"the body cannot be read, for it is compressed (Content-Encoding: {shown(encoding)}); "
+                "send it as it is"
+            ) from None
+        raise
+
+
+def _read(raw: bytes, content_type: str) -> Body:
     if content_type.lower().lstrip().startswith("multipart/"):
-        return Body(form_fields(raw, content_type), raw, content_type)
+        return Body(form_fields(raw, content_type), raw, content_type, form_files(raw, content_type))
     return Body(read_payload(raw), raw, None)
 
 

@@ -7,9 +7,9 @@ A submission takes two steps, one before it is sent and one after; either may ru
 from __future__ import annotations
 
 import logging
-import threading
+import shlex
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
@@ -29,11 +29,12 @@ from kling_pricing.findings import shown
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.again import sent_again
 from kling_pricing.hooks.bodies import Body, read_body
+from kling_pricing.hooks.hearing import hear
 from kling_pricing.hooks.identity import KEY_HEADER, Identity, Labels, identity
 from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, Ticket
 from kling_pricing.hooks.refusals import refusal
-from kling_pricing.hooks.routes import Routes, TaskEndpoint
-from kling_pricing.http_rules import HttpRules
+from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
+from kling_pricing.http_rules import HttpRules, Idempotency
 from kling_pricing.intake import format_at
 from kling_pricing.ledger.records import Ref, Reservation
 from kling_pricing.wire import wire_format as wire_format_named
@@ -46,7 +47,7 @@ _MOST_ROUNDS = 3
 _MOST_UNRECORDED = 10_000
 """So many answers that the ledger could not take are kept in memory to be noted later."""
 
-_SAME_REQUEST_ELSEWHERE = {307, 308}
+SAME_REQUEST_ELSEWHERE = {307, 308}
 """Redirects after which a client sends the same request to another place."""
 
 
@@ -58,6 +59,14 @@ class Options(TypedDict, total=False):
         labels: what else budgets may match; or a function that tells it of a request, `project` and `key`
             among it.
         hosts: further hosts, with a port or without (`{"gw.example.com": "qingbo"}`), -> who bills there.
+        keeps_keys: whether those further hosts honour the idempotency key of the provider's API, and are one
+            system with each other and with the provider's own hosts. Only then is a job sent a second time that
+            may have been accepted, by a hook with further hosts of that provider.
+        allow_paths: paths that may be posted to though jobs are billed there that nobody can price here, such
+            as `["/v1/images"]`; what is below them as well.
+        sends_once: whether what sends in the end repeats nothing by itself, so that a refusal or a failed
+            connection is believed. By default that is known of the client library's own transports and adapters
+            alone.
         refusals: `raise` an error where the guard refuses (the default), or `respond` as the API would, with
             402 for a budget and 400 for a request that is not valid or has no price.
         key_header: the header in which callers name a job; by default `Idempotency-Key`.
@@ -68,6 +77,9 @@ class Options(TypedDict, total=False):
     project: str | None
     labels: Labels | None
     hosts: Mapping[str, str]
+    keeps_keys: bool
+    allow_paths: Sequence[str]
+    sends_once: bool
     refusals: Literal["raise", "respond"]
     key_header: str
     send_reservation_id: bool
@@ -90,11 +102,11 @@ class Hook:
             raise KlingPricingError(f"unknown option {min(unknown)!r}; a hook takes {known}")
         if options.get("refusals", "raise") not in {"raise", "respond"}:
             raise KlingPricingError(f"refusals must be 'raise' or 'respond', got {shown(options['refusals'])}")
+        _check(options)
         self._options = options
         self._key_header = options.get("key_header", KEY_HEADER)
         self._book = self._guard.book
-        self._routes = Routes(self._book, options.get("hosts", {}))
-        self._freeing = threading.Lock()
+        self._routes = Routes(self._book, options.get("hosts", {}), options.get("allow_paths", ()))
         self._unrecorded: deque[Callable[[], object]] = deque(maxlen=_MOST_UNRECORDED)
 
     @property
@@ -102,17 +114,23 @@ class Hook:
         """How many steps its ledger carries out at the same time; more wait for their turn."""
         return self._guard.at_once
 
-    def route(self, method: str, url: str) -> Endpoint | TaskEndpoint | None:
+    def sends_once(self, *, known: bool) -> bool:
+        """Whether what sends repeats nothing by itself, as the caller says or as is known of it."""
+        return self._options.get("sends_once", known)
+
+    def route(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
         """What a request is; None: nothing of ours, to be passed on untouched and unread."""
         return self._routes.find(method.upper(), url)
 
     # a submission
 
-    def submission(self, endpoint: Endpoint, request: Outgoing) -> Callable[[], Send | Answer]:
+    def submission(self, endpoint: Endpoint | UnlistedPath, request: Outgoing) -> Callable[[], Send | Answer]:
         """The step before a submission is sent, to be run in any thread.
 
         Whose it is is found out now, in the caller's own task or thread.
         """
+        if isinstance(endpoint, UnlistedPath):
+            return partial(self._refuse, endpoint.error(request.method), self._rules(endpoint.wire_format))
         try:
             whose = identity(
                 request, self._options.get("project"), self._options.get("labels"), self._key_header
@@ -143,24 +161,34 @@ class Hook:
             return None
         code = rules.error_code(_json_or_none(response.body))
         reason = f"HTTP {response.status}" + (f" {code}" if code else "")
-        if rules.refuses(response.status, code) and sent_once and not ticket.sent_before:
+        if rules.refuses(response.status, code) and sent_once:
             self._note(ticket, partial(self._free, ticket, reason))
         else:
             self._note(ticket, partial(self._guard.mark_in_doubt, ticket.reservation_id, reason))
-        if response.status in _SAME_REQUEST_ELSEWHERE:
+        if response.status in SAME_REQUEST_ELSEWHERE:
             target = urljoin(ticket.url, response.headers.get("location", ""))
-            if self._routes.provider(target) is None:
+            if not isinstance(self._routes.find("POST", target), Endpoint):
                 error = KlingPricingError(
-                    "the provider redirects the submission to a host that is not guarded, so it was not "
-                    "followed; name that host in hosts, or post to it yourself"
+                    "the provider redirects the submission to a host that is not guarded, or to a path where "
+                    "none is known to be made, so it was not followed; name that host in hosts, or post to it "
+                    "yourself"
                 )
                 return self._refuse(error, rules)
         return None
 
-    def failed(self, ticket: Ticket, error: BaseException, *, connected: bool = True) -> None:
-        """The step after a submission had no answer: it is in doubt, unless no connection was ever made."""
+    def failed(
+        self, ticket: Ticket, error: BaseException, *, connected: bool = True, sent_once: bool = True
+    ) -> None:
+        """The step after a submission had no answer: it is in doubt, unless no connection was ever made.
+
+        Args:
+            ticket: of the submission.
+            error: that came in place of an answer.
+            connected: whether there may have been a connection over which it was sent.
+            sent_once: as for `answered`.
+        """
         record: Callable[[], object]
-        if not connected and not ticket.sent_before:
+        if not connected and sent_once:
             record = partial(self._free, ticket, "no connection")
         else:
             record = partial(self._guard.mark_in_doubt, ticket.reservation_id, "no answer")
@@ -197,7 +225,7 @@ class Hook:
     def _hear(self, endpoint: TaskEndpoint, body: bytes) -> None:
         found = self._reservation(endpoint, body)
         if found is not None:
-            self._guard.observe(body, provider=found.provider, reservation=found)
+            hear(self._guard, found, body)
 
     def _reservation(self, endpoint: TaskEndpoint, body: bytes) -> Reservation | None:
         """Whose task it is: by the provider's name for it, by the reservation's id, or by the answer's own."""
@@ -220,16 +248,17 @@ class Hook:
         rules = self._rules(endpoint.wire_formats[0])
         try:
             self._catch_up()
-            body = read_body(request.body, request.headers.get("content-type", ""))
+            body = read_body(request.body, request.headers)
             name, _ = format_at(endpoint, body.payload, self._book, endpoint.provider)
             rules = self._rules(name)
             if body.form_type is not None and not rules.forms:
                 raise WireFormatError(f"{name} is not known to take forms; send JSON", wire_format=name)
+            _check_files(body, name)
             ticket, payload = self._admit(endpoint, request, whose, body.payload, name)
         except KlingPricingError as error:
             return self._refuse(error, rules)
         try:
-            return self._send(ticket, request, body, payload, rules)
+            return self._send(ticket, body, payload, rules)
         except BaseException:
             self._take_back(ticket)
             raise
@@ -254,38 +283,39 @@ class Hook:
                 refused = error
                 if error.state == "released":
                     continue
-                with self._freeing:
-                    again = sent_again(self._guard, error, payload, self._rules(name).idempotency)
+                key = self._idempotency(endpoint.provider, name)
+                if key is None and self._rules(name).idempotency is not None:
+                    error.add_note(
+                        "it may be sent again if the hosts given keep keys as the API does: keeps_keys=True"
+                    )
+                again = sent_again(self._guard, error, payload, key)
                 if again is not None:
-                    return _ticket(again[0], request, sent_before=True), again[1]
+                    return _ticket(again[0], request), again[1]
             else:
-                return _ticket(admission.reservation, request, sent_before=False), dispatched
+                return _ticket(admission.reservation, request), dispatched
         raise refused
 
-    def _send(
-        self, ticket: Ticket, request: Outgoing, body: Body, payload: Mapping[str, Any], rules: HttpRules
-    ) -> Send:
+    def _send(self, ticket: Ticket, body: Body, payload: Mapping[str, Any], rules: HttpRules) -> Send:
         own_id = rules.own_id_field if self._options.get("send_reservation_id") else None
         if own_id is not None and payload.get(own_id) is None:
             payload = {**payload, own_id: ticket.reservation_id}
         headers = {}
-        if rules.idempotency is not None and not request.headers.get(rules.idempotency.header.lower()):
+        if rules.idempotency is not None:  # in place of the caller's own: one reservation is one task there
             headers[rules.idempotency.header] = ticket.reservation_id
         return Send(body.written(payload), headers, ticket)
 
     def _take_back(self, ticket: Ticket) -> None:
-        if not ticket.sent_before:
-            self._note(ticket, partial(self._free, ticket, "not sent"))
+        self._note(ticket, partial(self._free, ticket, "not sent"))
 
     def _free(self, ticket: Ticket, reason: str) -> None:
         """Gives back what was set aside for a submission of which nothing came, for certain.
 
-        Unless it was sent again meanwhile: then that may have been accepted.
+        Unless it was sent more than once, from here or elsewhere: the ledger knows, for it is in doubt then.
         """
-        with self._freeing:
-            found = self._guard.reservation(ticket.reservation_id)
-            if found.state == "dispatching" and not found.in_doubt:
-                self._guard.refused(found, reason)
+        try:
+            self._guard.refused(ticket.reservation_id, reason)
+        except ReservationStateError as error:
+            _log.info("%s, but nothing is given back: %s", reason, error)
 
     def _accepted(self, ticket: Ticket, body: bytes) -> None:
         try:
@@ -295,7 +325,9 @@ class Hook:
                 reservation=ticket.reservation_id,
                 wire_format=ticket.wire_format,
             )
-        except WireFormatError as error:
+        except LedgerUnavailableError:
+            raise
+        except KlingPricingError as error:
             _log.warning("reservation %s was answered, but: %s", ticket.reservation_id, error)
             self._guard.mark_in_doubt(ticket.reservation_id, "answered without a task")
 
@@ -334,6 +366,16 @@ class Hook:
             except KlingPricingError as error:
                 _log.warning("an answer that came while the ledger was away does not fit any more: %s", error)
 
+    def _idempotency(self, provider: str | None, wire_format: str) -> Idempotency | None:
+        """How a job may be sent again that may have been accepted; None: not at all.
+
+        Hosts that are not the provider's own keep its keys only if somebody says so; and as it is not written
+        down to which host a job went first, one of them is enough to doubt it.
+        """
+        if provider in self._routes.further and not self._options.get("keeps_keys", False):
+            return None
+        return self._rules(wire_format).idempotency
+
     def _rules(self, wire_format: str) -> HttpRules:
         return self._book.matrices[wire_format].http
 
@@ -343,8 +385,45 @@ class Hook:
         return refusal(error, rules)
 
 
-def _ticket(reservation: Reservation, request: Outgoing, *, sent_before: bool) -> Ticket:
-    return Ticket(reservation.id, reservation.provider, reservation.wire_format, request.url, sent_before)
+def _check_files(body: Body, wire_format: str) -> None:
+    """Refuses a file in the place of a text: its name was read, and its content may be taken for the text.
+
+    Raises:
+        WireFormatError: there is one.
+    """
+    if not body.files:
+        return
+    media = {each.url for each in wire_format_named(wire_format).parse(body.payload).media}
+    for field in sorted(body.files):
+        if body.payload[field] not in media:
+            raise WireFormatError(
+                f"{field!r} is sent as a file, and is none; send it as text",
+                wire_format=wire_format,
+                field=field,
+            )
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Refuses options of another kind than they must be.
+
+    Raises:
+        KlingPricingError: one is.
+    """
+    project, labels = options.get("project"), options.get("labels")
+    if project is not None and not isinstance(project, str):
+        raise KlingPricingError(f"project must be text, got {shown(project)}")
+    if labels is not None and not isinstance(labels, Mapping) and not callable(labels):
+        raise KlingPricingError(f"labels must be a mapping, or a function that tells one, got {shown(labels)}")
+    header = options.get("key_header", KEY_HEADER)
+    if not isinstance(header, str) or not header.strip():
+        raise KlingPricingError(f"key_header must be the name of a header, got {shown(header)}")
+    for name in ("keeps_keys", "sends_once", "send_reservation_id"):
+        if not isinstance(options.get(name, False), bool):
+            raise KlingPricingError(f"{name} must be True or False, got {shown(options.get(name))}")
+
+
+def _ticket(reservation: Reservation, request: Outgoing) -> Ticket:
+    return Ticket(reservation.id, reservation.provider, reservation.wire_format, request.url)
 
 
 def _json_or_none(body: bytes) -> Any:
@@ -360,4 +439,4 @@ def _task_in_words(ticket: Ticket, body: bytes) -> str:
         task_id = wire_format_named(ticket.wire_format).read_task(read_answer(body)).task_id
     except KlingPricingError:
         return ""
-    return f" (`kling-pricing bind {ticket.reservation_id} {task_id}`)" if task_id else ""
+    return f" (`kling-pricing bind {ticket.reservation_id} {shlex.quote(task_id)}`)" if task_id else ""

@@ -40,7 +40,8 @@ class GuardedTransport(_Transport):
     task's status that passes by settles it. Everything else passes untouched.
 
     Args:
-        inner: the transport that sends, such as `httpx.HTTPTransport()`.
+        inner: the transport that sends, such as `httpx.HTTPTransport()`. Of one of another make no refusal and
+            no failed connection is believed, for it may have sent before: see `sends_once`.
         guard: whose budgets hold.
         options: see `Options`.
 
@@ -53,6 +54,7 @@ class GuardedTransport(_Transport):
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._inner = inner
         self._hook = Hook(guard, **options)
+        self._sends_once = self._hook.sends_once(known=_is_the_librarys_own(inner))
 
     def __enter__(self) -> Self:
         self._inner.__enter__()
@@ -90,9 +92,11 @@ class GuardedTransport(_Transport):
             response = self._inner.handle_request(_rewritten(library, request, decision))
             raw = _read(response)
         except BaseException as error:
-            self._hook.failed(decision.ticket, error, connected=not _never_connected(library, error))
+            connected = not _never_connected(library, error)
+            self._hook.failed(decision.ticket, error, connected=connected, sent_once=self._sends_once)
             raise
-        refused = self._hook.answered(decision.ticket, _told(library, response, raw))
+        told = _told(library, response, raw)
+        refused = self._hook.answered(decision.ticket, told, sent_once=self._sends_once)
         return _whole(library, response, raw) if refused is None else _answered(library, refused)
 
 
@@ -105,6 +109,7 @@ class AsyncGuardedTransport(_AsyncTransport):
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._inner = inner
         self._hook = Hook(guard, **options)
+        self._sends_once = self._hook.sends_once(known=_is_the_librarys_own(inner))
         self._threads = Threads(self._hook.at_once)
 
     async def __aenter__(self) -> Self:
@@ -145,10 +150,12 @@ class AsyncGuardedTransport(_AsyncTransport):
             raw = await _aread(response)
         except BaseException as error:
             connected = not _never_connected(library, error)
-            await self._threads.finish(partial(self._hook.failed, decision.ticket, error, connected=connected))
+            failed = partial(self._hook.failed, connected=connected, sent_once=self._sends_once)
+            await self._threads.finish(partial(failed, decision.ticket, error))
             raise
         told = _told(library, response, raw)
-        refused = await self._threads.finish(partial(self._hook.answered, decision.ticket, told))
+        answered = partial(self._hook.answered, decision.ticket, told, sent_once=self._sends_once)
+        refused = await self._threads.finish(answered)
         return _whole(library, response, raw) if refused is None else _answered(library, refused)
 
 
@@ -156,6 +163,11 @@ def _library(request: Any) -> Any:
     """The library whose client made a request, and which must have made the response."""
     kinds = (kind.__module__.partition(".")[0] for kind in type(request).__mro__)
     return sys.modules[next(name for name in kinds if name.startswith("httpx"))]
+
+
+def _is_the_librarys_own(transport: Any) -> bool:
+    """Whether it is one of the libraries' transports, which send a request once, and no class built on one."""
+    return type(transport).__module__.partition(".")[0] in {"httpx", "httpx2"}
 
 
 def _outgoing(request: Any, body: bytes) -> Outgoing:

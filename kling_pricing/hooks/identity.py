@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.findings import shown
 from kling_pricing.hooks.messages import Outgoing
 from kling_pricing.hooks.scope import KEY, PROJECT, said_in_scope
 
@@ -52,7 +53,10 @@ def identity(request: Outgoing, project: str | None, labels: Labels | None, key_
         said |= labels
     said |= said_in_scope()
     if callable(labels):
-        said |= labels(request)
+        told = labels(request)
+        if not isinstance(told, Mapping):
+            raise KlingPricingError(f"the function for labels must return a mapping, got {shown(told)}")
+        said |= told
     if PROJECT not in said:
         raise KlingPricingError(
             "no project is said for this submission; make the hook with project=..., or call within "

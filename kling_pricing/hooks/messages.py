@@ -30,14 +30,12 @@ class Ticket(NamedTuple):
         provider: who bills.
         wire_format: of the request, and so of the answer.
         url: where it was sent.
-        sent_before: whether this was not the first time: then no refusal says that nothing was accepted.
     """
 
     reservation_id: str
     provider: str
     wire_format: str
     url: str
-    sent_before: bool
 
 
 class Send(NamedTuple):

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError, WireFormatError
 from kling_pricing.guard import BudgetGuard
+from kling_pricing.hooks.hearing import hear
 from kling_pricing.ledger.records import Reservation
 
 Fetch: TypeAlias = Callable[[str], tuple[int, bytes]]
@@ -117,7 +118,7 @@ def _look(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_url: 
                 return Looked(reservation, "unanswered", detail)
             continue
         try:
-            found = guard.observe(body, provider=reservation.provider, reservation=reservation)
+            found = hear(guard, reservation, body)
         except (WireFormatError, ReservationStateError) as error:
             detail = str(error)
             continue

@@ -15,7 +15,7 @@ from typing import Any, Unpack
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPResponse, Retry
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
 
 from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.guard import BudgetGuard
@@ -28,8 +28,9 @@ class GuardedAdapter(BaseAdapter):
     """Guards what a session sends through another adapter; see `kling_pricing.hooks.httpx.GuardedTransport`.
 
     Args:
-        inner: the adapter that sends, such as `HTTPAdapter()`. If it retries POSTs by itself, a refusal of the
-            last try does not release the money, for an earlier one may have been accepted.
+        inner: the adapter that sends, such as `HTTPAdapter()`. Its `max_retries` do not hold for submissions.
+            Of an adapter of another make no refusal and no failed connection is believed, for it may have sent
+            before: see `sends_once`.
         guard: whose budgets hold.
         options: see `Options`.
     """
@@ -40,6 +41,7 @@ class GuardedAdapter(BaseAdapter):
         super().__init__()
         self._inner = inner
         self._hook = Hook(guard, **options)
+        self._sends_once = self._hook.sends_once(known=type(inner) is HTTPAdapter)
 
     def close(self) -> None:
         """Closes the inner adapter."""
@@ -59,23 +61,27 @@ class GuardedAdapter(BaseAdapter):
         decision = self._hook.submission(route, outgoing)()
         if isinstance(decision, Answer):
             return _answered(request, decision)
-        sent_once = self._sends_once()
         try:
-            response = self._inner.send(_rewritten(request, outgoing, decision), *args, **kwargs)
+            response = _once(self._inner).send(_rewritten(request, outgoing, decision), *args, **kwargs)
             told = _told(response)
         except BaseException as error:
-            never = sent_once and _never_connected(error)
-            self._hook.failed(decision.ticket, error, connected=not never)
+            connected = not _never_connected(error)
+            self._hook.failed(decision.ticket, error, connected=connected, sent_once=self._sends_once)
             raise
-        refused = self._hook.answered(decision.ticket, told, sent_once=sent_once)
+        refused = self._hook.answered(decision.ticket, told, sent_once=self._sends_once)
         return response if refused is None else _answered(request, refused)
 
-    def _sends_once(self) -> bool:
-        """Whether the inner adapter never sends a POST twice; by default it repeats failed connections only."""
-        retries = getattr(self._inner, "max_retries", None)
-        if not isinstance(retries, Retry) or (not retries.total and retries.total is not None):
-            return True
-        return bool(retries.allowed_methods) and "POST" not in (retries.allowed_methods or ())
+
+def _once(adapter: BaseAdapter) -> BaseAdapter:
+    """The same adapter, with the same connections, but that it repeats nothing.
+
+    urllib3 repeats a POST after any error of a proxy, though another may have been accepted.
+    """
+    if not isinstance(adapter, HTTPAdapter):
+        return adapter
+    once = object.__new__(type(adapter))  # copying it by `copy` would leave its connections behind
+    vars(once).update(vars(adapter), max_retries=Retry(0, read=False))
+    return once
 
 
 def _outgoing(request: requests.PreparedRequest) -> Outgoing:
@@ -131,7 +137,10 @@ def _text(value: str | bytes) -> str:
 
 def _never_connected(error: BaseException) -> bool:
     """Whether there was never a connection over which a request could have been sent."""
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+    if isinstance(error, requests.exceptions.ConnectTimeout):
         return True
     cause = error.args[0] if isinstance(error, requests.exceptions.ConnectionError) and error.args else None
-    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+    reason = cause.reason if isinstance(cause, MaxRetryError) else None
+    if isinstance(reason, ProxyError):  # of any kind: the proxy may have given the request on before it failed
+        reason = reason.original_error
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError)

@@ -6,13 +6,16 @@ Of callbacks that nobody signs, anybody who knows the URL can send one: take the
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.errors import KlingPricingError, WebhookError
+from kling_pricing.findings import shown
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.records import Reservation
 
@@ -20,6 +23,9 @@ _REMEMBERED_S = 11 * 60
 """For longer than that no signature holds: five minutes before and five after its timestamp."""
 
 _MOST_REMEMBERED = 100_000
+
+_LEAST_SECRET_BYTES = 24
+"""The scheme asks for so many; a mistyped or placeholder secret is most often shorter."""
 
 try:
     from standardwebhooks import Webhook
@@ -43,7 +49,7 @@ class Webhooks:
         wire_format: of the bodies; by default that of the task's reservation.
 
     Raises:
-        KlingPricingError: a secret cannot be used.
+        KlingPricingError: a secret cannot be used, or the provider is unknown.
     """
 
     def __init__(
@@ -55,15 +61,17 @@ class Webhooks:
         wire_format: str | None = None,
     ) -> None:
         self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
+        if provider not in self._guard.book.tables:
+            known = ", ".join(sorted(self._guard.book.tables))
+            raise KlingPricingError(f"unknown provider {shown(provider)!r}; known: {known}")
         self._provider = provider
         self._wire_format = wire_format
-        try:
-            self._keys = [Webhook(each) for each in ([secret] if isinstance(secret, str) else secret)]
-        except Exception:  # noqa: BLE001 (the library raises whatever its parts do)
-            raise KlingPricingError("the webhook's secret must be base64, as the provider shows it") from None
+        secrets: Sequence[Any] = secret if isinstance(secret, list | tuple) else [secret]
+        self._keys = [Webhook(_key(each)) for each in secrets]
         if not self._keys:
             raise KlingPricingError("give the webhook's secret")
         self._taken: OrderedDict[str, int] = OrderedDict()
+        self._in_hand: set[str] = set()
         self._lock = threading.Lock()
 
     def receive(self, body: bytes, headers: Mapping[str, str]) -> Reservation | None:
@@ -77,7 +85,8 @@ class Webhooks:
             The reservation as it now stands; None: nobody knows yet whose task it is, and it is remembered.
 
         Raises:
-            WebhookError: the signature is wrong, it is too old, or it was taken in before.
+            WebhookError: the signature is wrong, it is too old, it was taken in before, or it came twice at
+                once: then its sender is to repeat it, for the other may fail.
             LedgerError: it could not be noted; answer 5xx, so that it is sent again.
             WireFormatError: it says nothing of a task.
         """
@@ -90,13 +99,19 @@ class Webhooks:
                 self._taken.popitem(last=False)
             if message_id in self._taken:
                 raise WebhookError("this callback was taken in before", status=200)
-            self._taken[message_id] = now
+            if message_id in self._in_hand:
+                raise WebhookError("this callback is being taken in; send it again", status=503)
+            self._in_hand.add(message_id)
+        taken = False
         try:
-            return self._guard.observe(body, provider=self._provider, wire_format=self._wire_format)
-        except BaseException:
+            found = self._guard.observe(body, provider=self._provider, wire_format=self._wire_format)
+            taken = True
+            return found
+        finally:
             with self._lock:
-                self._taken.pop(message_id, None)
-            raise
+                self._in_hand.discard(message_id)
+                if taken:
+                    self._taken[message_id] = now
 
     def _verified(self, body: bytes, headers: dict[str, str]) -> str:
         why = "it has no signature"
@@ -108,3 +123,22 @@ class Webhooks:
             else:
                 return headers["webhook-id"]
         raise WebhookError(f"the callback's signature does not hold: {why}", status=401)
+
+
+def _key(secret: Any) -> bytes:
+    """The bytes of a secret; the message does not repeat it.
+
+    Raises:
+        KlingPricingError: it is not base64, or too short to be one.
+    """
+    text = secret.removeprefix("whsec_") if isinstance(secret, str) else ""
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < _LEAST_SECRET_BYTES:
+        raise KlingPricingError(
+            f"the webhook's secret must be base64 of at least {_LEAST_SECRET_BYTES} bytes, "
+            "as the provider shows it"
+        )
+    return key

@@ -104,8 +104,11 @@ class Ledger(Protocol):
     def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
         """Gives back what is held, from one of these states; of no effect if that was done before.
 
+        What was marked in doubt (see `doubt`) is given back only if `DOUBTED` is among the states too; that its
+        deadline has passed does not count as a mark.
+
         Raises:
-            ReservationStateError: it is in another state.
+            ReservationStateError: it is in another state, or in doubt.
         """
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:

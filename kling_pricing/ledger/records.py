@@ -12,6 +12,9 @@ from kling_pricing.windows import Period
 State: TypeAlias = Literal["reserved", "dispatching", "bound", "settled", "released"]
 """Where a reservation stands; *in doubt* is derived, see `Reservation.in_doubt`."""
 
+DOUBTED = "in doubt"
+"""Beside `dispatching`, where states are listed: also if it was marked as in doubt."""
+
 Basis: TypeAlias = Literal["quote", "response", "statement", "operator"]
 """What the amount of a settled reservation rests on."""
 

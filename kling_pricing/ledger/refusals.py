@@ -78,6 +78,13 @@ def not_released(found: Reservation) -> ReservationStateError:
     return wrong_state(found, "released", remedies[found.state])
 
 
+def doubted(found: Reservation) -> ReservationStateError:
+    """It was marked in doubt: it may have been accepted, whatever one answer says."""
+    return wrong_state(
+        found, "released", "nobody knows whether it was accepted; look it up, then bind it or resolve it"
+    )
+
+
 def settled_otherwise(found: Reservation, amount: Decimal) -> ReservationStateError:
     """Another amount stands on the same basis."""
     standing = amount if found.billed is None else found.billed

@@ -60,6 +60,7 @@ _COLUMNS = {
     "others": "finding.others",
     "whole": "line.whole",
     "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
+    "unknown": "saying.unknown",
     "is_open": "line.open",
 }
 _SELECT = f"""
@@ -177,7 +178,7 @@ class Lines:
             cause="",
             remedy="",
         )
-        if row.category == "matched" and row.finding is None and not row.overlaps:
+        if row.category == "matched" and not (row.finding or row.overlaps or row.unknown):
             return line
         since, until, grace = self._period
         about = Circumstances(
@@ -196,6 +197,7 @@ class Lines:
             others=row.others,
             whole=_amount(row.whole),
             overlaps=bool(row.overlaps),
+            unknown=row.unknown,
             is_open=row.is_open,
         )
         cause, remedy = words(line, about)

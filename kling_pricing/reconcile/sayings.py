@@ -22,10 +22,12 @@ class Saying(NamedTuple):
     Attributes:
         written: the model as it is written; None: it is not.
         facts: what the row tells, in the words of price tables.
+        unknown: column -> what stands there, which the mapping does not know.
     """
 
     written: str | None
     facts: Mapping[str, Any]
+    unknown: Mapping[str, str] = {}
 
     @property
     def model(self) -> str | None:
@@ -63,9 +65,13 @@ class Reading:
         if resolution:
             names = mapping.columns.resolution.names if mapping.columns.resolution else {}
             facts["resolution"] = _named(names, resolution) or folded(resolution)
+        unknown = {}
         for entry, text in zip(mapping.columns.facts, others, strict=False):
-            facts |= _named(entry.means, text) or {}
-        return Saying(written or None, facts)
+            told = _named(entry.means, text)
+            if told is None and text:
+                unknown[entry.column] = text
+            facts |= told or {}
+        return Saying(written or None, facts, unknown)
 
     def _model_facts(self, mapping: StatementFile, written: str) -> dict[str, Any]:
         """What a model's name tells."""
@@ -100,7 +106,7 @@ def write_sayings(workspace: Workspace, reading: Reading, table: PriceTable) -> 
     """
     workspace.run(
         "CREATE TABLE saying (file USMALLINT, said VARCHAR, model VARCHAR, written VARCHAR, resolution VARCHAR,"
-        " tier VARCHAR)"
+        " tier VARCHAR, unknown VARCHAR)"
     )
     rows = []
     for file, said in workspace.rows(
@@ -108,5 +114,6 @@ def write_sayings(workspace: Workspace, reading: Reading, table: PriceTable) -> 
     ):
         saying = reading.saying(file, said)
         resolution = None if saying.resolution == ANY else saying.resolution
-        rows.append((file, said, saying.model, saying.written, resolution, saying.tier(table)))
+        unknown = SENT_SEPARATOR.join(part for pair in saying.unknown.items() for part in pair) or None
+        rows.append((file, said, saying.model, saying.written, resolution, saying.tier(table), unknown))
     workspace.insert("saying", rows)

@@ -41,6 +41,7 @@ class Circumstances(NamedTuple):
         others: what would explain it as well.
         whole: the whole charge of the task, whichever period it falls in; None: none is stated.
         overlaps: whether several files have the same row of it.
+        unknown: columns of the statement with words that the mapping does not know, and those words.
         is_open: whether somebody has to do something.
     """
 
@@ -59,6 +60,7 @@ class Circumstances(NamedTuple):
     others: str | None
     whole: Decimal | None
     overlaps: bool
+    unknown: str | None
     is_open: bool
 
 
@@ -68,8 +70,13 @@ _Words = tuple[str, str]
 def words(line: Line, about: Circumstances) -> _Words:
     """The cause and the remedy of a line."""
     cause, remedy = _WORDS[line.category](line, about)
-    if about.overlaps:
-        cause = "; ".join(filter(None, [cause, "several files have the same row, which counts once"]))
+    notes = ["several files have the same row, which counts once"] if about.overlaps else []
+    parts = about.unknown.split(SENT_SEPARATOR) if about.unknown else []
+    notes += [
+        f"column {column} says what its mapping does not know: {shown_text(text)}"
+        for column, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    cause = "; ".join(filter(None, [cause, *notes]))
     return cause, remedy if about.is_open else ""
 
 

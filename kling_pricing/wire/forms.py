@@ -57,6 +57,17 @@ def form_fields(body: bytes, content_type: str) -> dict[str, str]:
     return fields
 
 
+def form_files(body: bytes, content_type: str) -> frozenset[str]:
+    """The names of the fields that are sent as files.
+
+    Raises:
+        WireFormatError: it is not such a form.
+    """
+    return frozenset(
+        [part.name for part in _taken_apart(body, content_type).parts if part.file_name is not None]
+    )
+
+
 def amended_form(body: bytes, content_type: str, changes: Mapping[str, str]) -> bytes:
     """The same form with other texts; files, order and every other byte stay, and new fields come last.
 

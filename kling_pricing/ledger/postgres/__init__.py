@@ -226,6 +226,7 @@ _OF_A_RESERVATION: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPri
     "task_of_another": lambda found, about: refusals.task_of_another(found, about["task_id"], about["other"]),
     "doubt": lambda found, _: refusals.not_doubtful(found),
     "release": lambda found, _: refusals.not_released(found),
+    "doubted": lambda found, _: refusals.doubted(found),
     "settled_otherwise": lambda found, about: refusals.settled_otherwise(found, Decimal(about["amount"])),
     "settled_unsent": lambda found, _: refusals.settled_unsent(found),
     "other_provider": lambda found, about: refusals.other_provider(found, about["provider"]),

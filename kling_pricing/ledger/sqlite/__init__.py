@@ -12,6 +12,7 @@ from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError, ReservationStateError
 from kling_pricing.ledger import refusals
 from kling_pricing.ledger.records import (
+    DOUBTED,
     Alert,
     Basis,
     Bucket,
@@ -152,6 +153,8 @@ class SQLiteLedger:
                 return found
             if found.state not in states:
                 raise refusals.not_released(found)
+            if found.state == "dispatching" and DOUBTED not in states and reservations.doubted(db, found.id):
+                raise refusals.doubted(found)
             return transitions.release(db, found, reason, "release", now)
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:

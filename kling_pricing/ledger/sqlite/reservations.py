@@ -70,6 +70,11 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
     return found
 
 
+def doubted(db: sqlite3.Connection, reservation: str) -> bool:
+    """Whether it was marked as in doubt, which it is by its deadline too."""
+    return bool(db.execute("SELECT doubted FROM reservation WHERE id = ?", (reservation,)).fetchone()[0])
+
+
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
     """The row of the newest reservation of a key; None: there is none."""
     found = db.execute(

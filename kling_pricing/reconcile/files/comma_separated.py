@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from kling_pricing.reconcile.files.reading import FileReader, Source
 from kling_pricing.reconcile.staging import literal
 
 _BLOCK = 1 << 20
+_LONGEST_FIELD = 1 << 26
 
 
 class Reader(FileReader):
@@ -70,7 +72,7 @@ class Reader(FileReader):
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """The line on which each record begins, and its fields."""
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
+        with _long_fields(), self.path.open(encoding="utf-8-sig", newline="") as file:
             records = csv.reader(file, delimiter=self._delimiter, strict=True)
             line = 1
             try:
@@ -86,6 +88,16 @@ class Reader(FileReader):
         """The first line that is not UTF-8."""
         with self.path.open("rb") as file:
             return next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """A prompt in a column that is not read may be longer than what Python takes by default."""
+    usual = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -1,4 +1,5 @@
 -- Gives back what is held, from one of these states; of no effect if that was done before.
+-- 'in doubt' among them: also if it was marked so.
 CREATE OR REPLACE FUNCTION release(p_ref text[], p_reason text, p_states text[])
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -9,6 +10,8 @@ BEGIN
     RETURN shown(kept, now);
   ELSIF kept.state <> ALL (p_states) OR kept.state = 'settled' THEN
     PERFORM refuse_state('release', kept, now);
+  ELSIF kept.state = 'dispatching' AND kept.doubted AND 'in doubt' <> ALL (p_states) THEN
+    PERFORM refuse_state('doubted', kept, now);
   END IF;
   PERFORM give_back(kept.id, p_reason, 'release', now);
   RETURN shown(reread(kept.id), now);

@@ -1,0 +1,173 @@
+"""Budgets that change, spend from elsewhere, alerts and windows, the same on every kind of store."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from kling_pricing import (
+    Alert,
+    Budget,
+    BudgetError,
+    BudgetExceededError,
+    BudgetGuard,
+    IdempotencyError,
+    KlingPricingError,
+    LedgerError,
+)
+from tests.conftest import Clock, OpenGuard
+from tests.guards import CLIP, COST, answer, bound, left
+
+# spend from elsewhere
+
+
+def test_recorded_spend_counts_whatever_the_cap_says(open_guard: OpenGuard) -> None:
+    """It is booked once; the same task with something else is an error."""
+    guard = open_guard(cap=Decimal(1))
+    booked = guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"})
+    assert (booked.state, booked.billed, booked.task_id) == ("settled", Decimal("1.25"), "t-9")
+    assert guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"}) == booked
+    with pytest.raises(IdempotencyError, match="task t-9 of qingbo is in the ledger already"):
+        guard.record("qingbo", "t-9", "1.3", labels={"project": "trailer"})
+    assert left(guard) == (0, Decimal("1.25"), Decimal("-0.25"))
+    guard.verify()
+
+
+def test_recorded_spend_counts_in_the_window_it_was_spent_in(open_guard: OpenGuard) -> None:
+    """Last month's spend is not this month's."""
+    guard = open_guard(window="month")
+    guard.record(
+        "qingbo", "t-9", "2", labels={"project": "trailer"}, at=datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
+    )
+    assert left(guard)[1] == 0
+    (october,) = guard.status(datetime(2026, 10, 5, tzinfo=UTC))
+    assert (october.spent, october.window_end) == (Decimal(2), datetime(2026, 11, 1, tzinfo=UTC))
+
+
+def test_a_bill_for_recorded_spend_is_not_counted_twice(open_guard: OpenGuard) -> None:
+    """An answer about its task finds it, and has nothing stronger to say."""
+    guard = open_guard()
+    guard.record("qingbo", "task-1", "0.714", labels={"project": "trailer"})
+    guard.observe(answer("completed", cost=1), provider="qingbo")
+    assert left(guard)[1] == COST
+
+
+def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard) -> None:
+    """Once, and for a bucket that exists."""
+    guard = open_guard(window="month")
+    guard.open_budget("trailer", "7.5")
+    assert left(guard) == (0, Decimal("7.5"), Decimal("2.5"))
+    with pytest.raises(IdempotencyError, match="opening balance already"):
+        guard.open_budget("trailer", "1")
+    with pytest.raises(BudgetError, match="there is no budget nothing; there are: trailer"):
+        guard.open_budget("nothing", "1")
+    with pytest.raises(BudgetError, match="told apart by labels: none"):
+        guard.open_budget("trailer", "1", labels={"user": "li"})
+    guard.verify()
+
+
+def test_recorded_spend_does_not_take_a_callers_key(open_guard: OpenGuard) -> None:
+    """If a caller has used the same name for a job, both are kept."""
+    guard = open_guard()
+    own = guard.admit(CLIP, project="trailer", key="qingbo:t-9")
+    guard.record("qingbo", "t-9", "1", labels={"project": "trailer"})
+    assert [each.id for each in guard.history(key="qingbo:t-9")] == [own.reservation_id]
+    assert left(guard) == (COST, 1, Decimal("8.286"))
+
+
+def test_an_amount_that_cannot_be_counted_is_refused(open_guard: OpenGuard) -> None:
+    """A ledger counts up to four thousand million; beyond that is a mistake."""
+    guard = open_guard()
+    with pytest.raises(KlingPricingError, match="is too large; the most is 4000000000"):
+        guard.record("qingbo", "t-9", "4000000001", labels={"project": "trailer"})
+    for task_id in ("a", "b"):
+        guard.record("qingbo", task_id, "4000000000", labels={"project": "trailer"})
+    with pytest.raises(LedgerError, match="nothing was changed"):
+        guard.record("qingbo", "c", "4000000000", labels={"project": "trailer"})
+    assert left(guard)[1] == Decimal(8000000000)
+    guard.verify()
+
+
+# alerts
+
+
+def test_each_threshold_alerts_once_a_window(open_guard: OpenGuard, clock: Clock) -> None:
+    """Reaching it counts, passing it again does not, and a new window begins anew."""
+    seen: list[Alert] = []
+    alerts = [Decimal("0.5"), Decimal("0.714"), Decimal(1)]
+    guard = open_guard(cap=Decimal(1), alerts=alerts, window="day", settings={"on_alert": seen.append})
+    admission = guard.admit(CLIP, project="trailer")
+    assert [(alert.kind, alert.threshold, alert.used, alert.cap) for alert in seen] == [
+        ("threshold", Decimal("0.5"), COST, Decimal(1)),
+        ("threshold", Decimal("0.714"), COST, Decimal(1)),
+    ]
+    guard.release(admission)
+    guard.admit(CLIP, project="trailer")
+    assert len(seen) == 2
+    clock.pass_by(days=1)
+    guard.admit(CLIP, project="trailer")
+    assert len(seen) == 4
+    assert [entry.detail for entry in guard.journal() if entry.kind == "alert"] == [
+        "0.5 of 1",
+        "0.714 of 1",
+    ] * 2
+
+
+def test_a_failing_alert_does_not_hide_the_admission(
+    open_guard: OpenGuard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The money is set aside, so the caller must get the admission; the failure is logged."""
+
+    def fail(_alert: Alert) -> None:
+        raise ZeroDivisionError
+
+    guard = open_guard(cap=Decimal(1), alerts=[Decimal("0.5")], settings={"on_alert": fail})
+    assert guard.admit(CLIP, project="trailer").quote.total == COST
+    assert "on_alert failed for budget trailer" in caplog.text
+
+
+# windows and revisions
+
+
+def test_a_reservation_settles_in_the_window_it_was_reserved_in(open_guard: OpenGuard, clock: Clock) -> None:
+    """Midnight in Shanghai is four in the afternoon in UTC."""
+    guard = open_guard(window="day", timezone="Asia/Shanghai")
+    clock.now = datetime(2026, 11, 21, 15, 59, 59, tzinfo=UTC)
+    found = bound(guard)
+    clock.pass_by(seconds=1)
+    guard.settle(found.id)
+    assert left(guard) == (0, 0, 10)
+    (before,) = guard.status(datetime(2026, 11, 21, 15, 59, 59, tzinfo=UTC))
+    assert (before.spent, before.window_start, before.window_end) == (
+        COST,
+        datetime(2026, 11, 20, 16, tzinfo=UTC),
+        datetime(2026, 11, 21, 16, tzinfo=UTC),
+    )
+
+
+def test_a_lowered_cap_blocks_and_takes_nothing_back(open_guard: OpenGuard) -> None:
+    """What is held stays held; nothing more is admitted."""
+    guard = open_guard()
+    found = bound(guard)
+    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal("0.1"), currency="USD")])
+    assert left(guard) == (COST, 0, Decimal("-0.614"))
+    with pytest.raises(BudgetExceededError):
+        guard.admit(CLIP, project="trailer")
+    assert guard.settle(found.id).billed == COST
+
+
+def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: str) -> None:
+    """The administrator's cap holds from the next admission on, in every guard."""
+    guard, admin = open_guard(cap=Decimal("0.1")), BudgetGuard(ledger)
+    with pytest.raises(BudgetExceededError):
+        guard.admit(CLIP, project="trailer")
+    admin.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
+    assert guard.admit(CLIP, project="trailer").quote.total == COST
+    with pytest.raises(BudgetError, match="the ledger has other budgets"):
+        open_guard(cap=Decimal("0.1"))
+
+
+def test_a_guard_without_budgets_needs_a_ledger_that_has_some(ledger: str) -> None:
+    """The error says what to do."""
+    with pytest.raises(BudgetError, match="no budgets yet"):
+        BudgetGuard(ledger)

@@ -1,0 +1,359 @@
+"""Admitting, the same on every kind of store: what is set aside, what is refused, what is capped."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kling_pricing import (
+    Budget,
+    BudgetExceededError,
+    BudgetGuard,
+    Budgets,
+    CapabilityError,
+    KlingPricingError,
+    LedgerUnavailableError,
+    PriceBook,
+    PriceNotFoundError,
+    ReservationStateError,
+    WireFormatError,
+    load_price_book,
+)
+from tests.conftest import Clock, OpenGuard, video
+from tests.guards import CLIP, COST, ZERO, left, sent
+
+# admission
+
+
+def test_admitting_sets_the_quote_aside(open_guard: OpenGuard) -> None:
+    """What is held is the quote, and nothing is spent."""
+    guard = open_guard()
+    admission = guard.admit(CLIP, project="trailer", key="shot-042", labels={"user": "li"})
+    assert (admission.quote.total, admission.capped, dict(admission.changes)) == (COST, False, {})
+    assert left(guard) == (COST, 0, Decimal("9.286"))
+    kept = guard.reservation(admission.reservation_id)
+    assert kept == admission.reservation
+    assert (kept.state, kept.key, kept.labels) == ("reserved", "shot-042", {"project": "trailer", "user": "li"})
+    assert (kept.expected, kept.reserved, kept.billed) == (COST, COST, None)
+
+
+def test_the_last_nano_is_available_and_no_more(open_guard: OpenGuard) -> None:
+    """A request that takes exactly what is left is admitted, and the next is refused with nothing left."""
+    guard = open_guard(cap=COST)
+    guard.admit(CLIP, project="trailer")
+    with pytest.raises(BudgetExceededError) as caught:
+        guard.admit(CLIP, project="trailer")
+    error = caught.value
+    assert (error.budget, error.requested, error.available) == ("trailer", COST, ZERO)
+    assert (error.currency, error.window_end, error.cheapest) == ("USD", None, None)
+    assert left(guard) == (COST, 0, 0)
+
+
+def test_a_cap_that_lacks_one_nano_refuses(open_guard: OpenGuard) -> None:
+    """There is no tolerance."""
+    guard = open_guard(cap=COST - Decimal("0.000000001"))
+    with pytest.raises(BudgetExceededError, match=r"takes 0\.714 USD, and budget trailer has 0\.713999999 USD"):
+        guard.admit(CLIP, project="trailer")
+    assert guard.history() == []
+
+
+def test_every_budget_that_matches_must_fit(open_guard: OpenGuard) -> None:
+    """If one lacks room, nothing is held in the others, and the error names the one that binds."""
+    guard = open_guard(
+        Budget(name="everyone", cap=Decimal(100), currency="USD"),
+        Budget(name="team", match={"team": "film"}, cap=Decimal("0.7"), currency="USD", window="day"),
+        Budget(name="other", match={"project": "other"}, cap=Decimal(0), currency="USD"),
+    )
+    guard.admit(CLIP, project="trailer", labels={"team": "sound"})
+    with pytest.raises(BudgetExceededError) as caught:
+        guard.admit(CLIP, project="trailer", labels={"team": "film"})
+    assert (caught.value.budget, caught.value.available) == ("team", Decimal("0.7"))
+    assert caught.value.window_end == datetime(2026, 11, 22, tzinfo=UTC)
+    assert [(bucket.budget, bucket.held) for bucket in guard.status()] == [
+        ("everyone", COST),
+        ("team", 0),
+        ("other", 0),
+    ]
+
+
+def test_each_value_of_a_starred_label_has_a_bucket_of_its_own(open_guard: OpenGuard) -> None:
+    """What one user spends is not missed by another."""
+    guard = open_guard(name="each", match={"user": "*"}, cap=Decimal(1))
+    for user in ("li", "wu"):
+        guard.admit(CLIP, project="trailer", labels={"user": user})
+    with pytest.raises(BudgetExceededError, match="budget each of user li"):
+        guard.admit(CLIP, project="trailer", labels={"user": "li"})
+    assert [(bucket.labels, bucket.held) for bucket in guard.status()] == [
+        ({"user": "li"}, COST),
+        ({"user": "wu"}, COST),
+    ]
+
+
+def test_a_refused_request_leaves_nothing_behind(open_guard: OpenGuard) -> None:
+    """Not even an empty bucket for its own label: whoever asks in vain cannot make the ledger grow."""
+    guard = open_guard(
+        Budget(name="everyone", cap=COST, currency="USD"),
+        Budget(name="each", match={"user": "*"}, cap=Decimal(10), currency="USD"),
+    )
+    guard.admit(CLIP, project="trailer", labels={"user": "li"})
+    for user in ("wu", "ho"):
+        with pytest.raises(BudgetExceededError):
+            guard.admit(CLIP, project="trailer", labels={"user": user})
+    assert [(row.budget, row.labels) for row in guard.status()] == [("everyone", {}), ("each", {"user": "li"})]
+    assert len(guard.history()) == 1
+
+
+def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> None:
+    """Unless the budgets say otherwise, no budget means no money."""
+    guard = open_guard()
+    with pytest.raises(BudgetExceededError, match="no budget is in force for project=other") as caught:
+        guard.admit(CLIP, project="other")
+    assert (caught.value.budget, caught.value.requested, caught.value.available) == (None, COST, ZERO)
+
+
+def test_unmatched_requests_can_be_allowed(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """They are counted nowhere, and still leave once, under one key."""
+    only = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(0), currency="USD")
+    guard = BudgetGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
+    admission = guard.admit(CLIP, project="other", key="k")
+    guard.dispatch(admission)
+    assert guard.settle(admission).billed == COST
+    guard.verify()
+
+
+def test_a_single_request_can_be_limited(open_guard: OpenGuard) -> None:
+    """The limit binds although the cap has room, and the error says that it does."""
+    guard = open_guard(max_request=Decimal("0.5"))
+    with pytest.raises(BudgetExceededError, match=r"allows 0\.5 USD a request") as caught:
+        guard.admit(CLIP, project="trailer")
+    assert (caught.value.available, caught.value.window_end) == (Decimal("0.5"), None)
+
+
+def test_what_cannot_be_quoted_is_never_admitted(open_guard: OpenGuard) -> None:
+    """Invalid, unpriced and unreadable requests raise as in quoting, and leave no trace."""
+    guard = open_guard()
+    with pytest.raises(CapabilityError):
+        guard.admit(video(duration=99), project="trailer")
+    with pytest.raises(PriceNotFoundError):
+        guard.admit(video("kling-v3-omni", resolution="4k", audio=True), project="trailer")
+    with pytest.raises(WireFormatError):
+        guard.admit("{", project="trailer")
+    assert (guard.history(), guard.status()[0].held) == ([], ZERO)
+
+
+def test_half_a_quota_is_reserved_as_a_whole_one(open_guard: OpenGuard) -> None:
+    """How a provider rounds its own unit is not ours to guess, so the reservation can take either."""
+    guard = open_guard()
+    admission = guard.admit(video(resolution="4k", duration=5), project="trailer")
+    assert admission.quote.total == Decimal("2.276725")
+    assert (admission.reservation.expected, admission.reservation.reserved) == (
+        Decimal("2.276725"),
+        Decimal("2.276726"),
+    )
+
+
+def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
+    """What is not known is held as if it were the dearest; telling it holds what it costs."""
+    guard = open_guard()
+    request = {
+        "model": "kling-v3-motion-control",
+        "prompt": "dance",
+        "duration": 0,
+        "image_urls": ["https://media.example.com/a.png"],
+        "video_urls": ["https://media.example.com/b.mp4"],
+        "character_orientation": "video",
+    }
+    ranged = guard.admit(request, project="trailer")
+    assert (ranged.quote.minimum, ranged.reservation.reserved) == (Decimal("0.3402"), Decimal("3.402"))
+    told = guard.admit(
+        request, project="trailer", media={"https://media.example.com/b.mp4": {"length_s": "10"}}
+    )
+    assert told.reservation.reserved == Decimal("1.134")
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"project": ""}, "project must be text"),
+        ({"project": 5}, "project must be text"),
+        ({"project": "a", "key": ""}, "key must be text"),
+        ({"project": "a", "labels": {"user": "x" * 201}}, "label user must be text"),
+        ({"project": "a", "labels": {"project": "b"}}, "say it once"),
+        ({"project": "a", "labels": {f"l{n}": "x" for n in range(16)}}, "the most is 16"),
+    ],
+)
+def test_names_that_cannot_be_kept_are_refused(
+    open_guard: OpenGuard, said: dict[str, Any], problem: str
+) -> None:
+    """Each says what is wrong, and nothing is reserved."""
+    guard = open_guard()
+    with pytest.raises(KlingPricingError, match=problem):
+        guard.admit(CLIP, **said)
+    assert guard.history() == []
+
+
+def test_a_guards_budgets_hold_however_late_the_ledgers_turn_comes(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """If days pass between the quote and the transaction, the day it then is counts."""
+    day = Budget(name="day", match={"project": "trailer"}, cap=Decimal("0.1"), currency="USD", window="day")
+    everyone = Budget(name="everyone", cap=Decimal(10), currency="USD")
+    slow = [0]
+
+    def late() -> datetime:
+        slow[0] += 1
+        return clock() + (timedelta(days=3) if slow[0] % 2 else timedelta(0))
+
+    with BudgetGuard(ledger, [day, everyone], book=book, clock=late) as guard:
+        for _ in range(4):
+            with pytest.raises((BudgetExceededError, LedgerUnavailableError)):
+                guard.admit(CLIP, project="trailer")
+        assert guard.history() == []
+
+
+CHANGING = """\
+provider: acme
+wire_formats: [tasks]
+currency: USD
+valid_from: {valid_from}
+valid_until: {valid_until}
+sources: [{{ref: price page, checked: 2026-11-01, authority: official}}]
+billing: {{failed_tasks: refunded}}
+tiers: [{{tier: silent}}]
+quantity: [{{fact: duration_s}}]
+rates:
+  kling-v2-6: {{720p: {{silent: {rate}}}, 1080p: {{silent: {rate}}}}}
+unpriced:
+  - {{model: kling-v3, why: not sold}}
+  - {{model: kling-v3-omni, why: not sold}}
+  - {{model: kling-video-o1, why: not sold}}
+"""
+
+
+def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
+    ledger: str, folder: Callable[..., Path], clock: Clock
+) -> None:
+    """The reservation is released, and the next admission reserves at the new price."""
+    before = CHANGING.format(valid_from="null", valid_until="2026-11-21T00:10:00Z", rate="0.1")
+    after = CHANGING.format(valid_from="2026-11-21T00:10:00Z", valid_until="null", rate="0.9")
+    files = {"prices/acme/2026-01-01.yaml": before, "prices/acme/2026-11-21.yaml": after}
+    book = load_price_book(folder(files))
+    budget = Budget(name="all", cap=Decimal(100), currency="USD")
+    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+        request = video("kling-v2.6", duration=5)
+        first = guard.admit(request, project="trailer", key="k", provider="acme")
+        assert first.reservation.reserved == Decimal("0.5")
+        clock.pass_by(minutes=10)
+        with pytest.raises(ReservationStateError, match="before another price came into force"):
+            guard.dispatch(first)
+        second = guard.admit(request, project="trailer", key="k", provider="acme")
+        assert (second.reservation.reserved, guard.dispatch(second)) == (Decimal("4.5"), request)
+        assert left(guard)[0] == Decimal("4.5")
+
+
+def test_a_key_whose_job_was_sent_says_so_even_when_it_has_no_price_any_more(open_guard: OpenGuard) -> None:
+    """That the job is running matters more than that it cannot be quoted again."""
+    guard = open_guard()
+    found = guard.bind(sent(guard, key="k"), "task-9")
+    with pytest.raises(ReservationStateError) as caught:
+        guard.admit(CLIP, project="trailer", key="k", provider="nobody")
+    assert (caught.value.reservation_id, caught.value.task_id) == (found.id, "task-9")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda guard: guard.admit(CLIP, project="trailer", labels=["user"]),
+        lambda guard: guard.admit(CLIP | {"prompt": float("nan")}, project="trailer", allow_unknown=True),
+        lambda guard: guard.admit(CLIP | {"prompts": {1, 2}}, project="trailer", allow_unknown=True),
+        lambda guard: guard.record("qingbo", "t", 1, labels=None),
+        lambda guard: guard.record("qingbo", "t", 1, labels={"project": "a"}, currency="usd"),
+        lambda guard: guard.record(
+            "qingbo", "t", 1, labels={"project": "a"}, at=datetime.max.replace(tzinfo=UTC)
+        ),
+        lambda guard: guard.reservation(None),
+        lambda guard: guard.reservation(("qingbo", "t", "x")),
+        lambda guard: guard.reservation("\ud800"),
+        lambda guard: guard.observe(None, provider="qingbo"),
+        lambda guard: guard.observe("[1]", provider="qingbo"),
+        lambda guard: guard.observe({"task_id": "\ud800"}, provider="qingbo"),
+        lambda guard: guard.observe({"task_id": "t"}, provider=[]),
+        lambda guard: guard.bind("x", "y" * 201),
+        lambda guard: guard.resolve("x", "perhaps"),
+        lambda guard: guard.history(since="yesterday"),
+    ],
+)
+def test_whatever_is_wrong_is_said_in_our_own_words(open_guard: OpenGuard, wrong: Callable[[Any], Any]) -> None:
+    """Never an error of Python's or the store's, and nothing changes."""
+    guard = open_guard()
+    with pytest.raises(KlingPricingError):
+        wrong(guard)
+    assert (guard.history(), guard.unmatched()) == ([], [])
+
+
+def test_a_payload_that_contains_itself_is_refused(open_guard: OpenGuard) -> None:
+    """It is no JSON."""
+    payload: dict[str, Any] = video()
+    payload["image_urls"] = [payload]
+    with pytest.raises(WireFormatError, match="nested too deeply"):
+        open_guard().admit(payload, project="trailer")
+
+
+def test_a_reason_is_kept_without_what_must_not_be_kept(open_guard: OpenGuard) -> None:
+    """The text of an error is what callers have at hand; its URLs and keys do not get into the ledger."""
+    guard = open_guard()
+    error = "POST https://api.example.com/v1?key=abc failed: Bearer sk-abcdef1234567890, \ud800 timeout"
+    found = guard.mark_in_doubt(sent(guard).id, error)
+    assert found.reason == "POST [...] failed: [...] timeout"
+
+
+def test_a_guard_can_be_opened_for_a_block(open_guard: OpenGuard) -> None:
+    """Its files are closed when the block ends."""
+    with open_guard() as guard:
+        guard.admit(CLIP, project="trailer")
+    assert len(guard.history()) == 1
+
+
+# capping
+
+
+def test_a_capped_request_is_the_best_that_fits(open_guard: OpenGuard) -> None:
+    """Shortening comes first; only what shortening cannot do is done by other means."""
+    guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
+    admission = guard.admit(CLIP, project="trailer")
+    assert dict(admission.changes) == {"duration_s": 3}
+    assert admission.quote.total == Decimal("0.4284")
+    assert guard.dispatch(admission) == CLIP | {"duration": 3}
+    assert left(guard) == (Decimal("0.4284"), 0, Decimal("0.0716"))
+
+
+def test_an_error_of_a_capping_budget_names_the_cheapest_variant(open_guard: OpenGuard) -> None:
+    """So that the caller knows what it would take."""
+    guard = open_guard(cap=Decimal("0.1"), on_exceed="cap")
+    with pytest.raises(BudgetExceededError, match=r"the cheapest valid variant takes 0\.2142 USD") as caught:
+        guard.admit(CLIP, project="trailer")
+    assert caught.value.cheapest == Decimal("0.2142")
+
+
+def test_a_rejecting_budget_rejects_although_another_would_cap(open_guard: OpenGuard) -> None:
+    """One budget that does not cap is enough."""
+    guard = open_guard(
+        Budget(name="caps", cap=Decimal("0.5"), currency="USD", on_exceed="cap"),
+        Budget(name="rejects", cap=Decimal("0.5"), currency="USD"),
+    )
+    with pytest.raises(BudgetExceededError) as caught:
+        guard.admit(CLIP, project="trailer")
+    assert (caught.value.budget, caught.value.cheapest) == ("rejects", None)
+
+
+def test_a_rejecting_budget_with_room_does_not_hinder_capping(open_guard: OpenGuard) -> None:
+    """It counts what is sent, not what was asked."""
+    guard = open_guard(
+        Budget(name="caps", cap=Decimal("0.5"), currency="USD", on_exceed="cap"),
+        Budget(name="rejects", cap=Decimal(5), currency="USD"),
+    )
+    guard.admit(CLIP, project="trailer")
+    assert [bucket.held for bucket in guard.status()] == [Decimal("0.4284"), Decimal("0.4284")]

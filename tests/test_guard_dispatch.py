@@ -1,0 +1,279 @@
+"""From an admission to a job that was sent, the same on every kind of store: keys, dispatch, doubt, blocks."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kling_pricing import (
+    Budget,
+    BudgetExceededError,
+    BudgetGuard,
+    IdempotencyError,
+    PriceBook,
+    ReservationStateError,
+)
+from tests.conftest import Clock, OpenGuard, video
+from tests.guards import CLIP, COST, ZERO, bound, left, sent
+
+# keys
+
+
+def test_a_key_gives_the_same_reservation_while_it_is_unsent(open_guard: OpenGuard) -> None:
+    """The money is held once, and the changes are the same even when more has become available."""
+    guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
+    first = guard.admit(CLIP, project="trailer", key="k")
+    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")])
+    again = guard.admit(CLIP, project="trailer", key="k")
+    assert (again.reservation_id, again.changes, again.quote.total) == (
+        first.reservation_id,
+        {"duration_s": 3},
+        Decimal("0.4284"),
+    )
+    assert (first.replayed, again.replayed) == (False, True)
+    assert guard.dispatch(again) == CLIP | {"duration": 3}
+    assert left(guard)[0] == Decimal("0.4284")
+
+
+@pytest.mark.parametrize("after", ["dispatch", "doubt", "bind", "settle"])
+def test_a_key_whose_job_was_sent_never_makes_another(open_guard: OpenGuard, after: str) -> None:
+    """The error carries what is known of the job."""
+    guard = open_guard()
+    found = sent(guard, key="k")
+    if after == "doubt":
+        guard.mark_in_doubt(found.id, "timeout")
+    if after in {"bind", "settle"}:
+        guard.bind(found.id, "task-1")
+    if after == "settle":
+        guard.settle(found.id)
+    with pytest.raises(ReservationStateError) as caught:
+        guard.admit(CLIP, project="trailer", key="k")
+    state = {"dispatch": "dispatching", "doubt": "dispatching", "bind": "bound", "settle": "settled"}[after]
+    assert (caught.value.reservation_id, caught.value.state) == (found.id, state)
+    assert caught.value.task_id == ("task-1" if after in {"bind", "settle"} else None)
+    assert len(guard.history()) == 1
+
+
+def test_a_released_key_makes_a_new_attempt(open_guard: OpenGuard) -> None:
+    """It is a new reservation, quoted anew."""
+    guard = open_guard()
+    first = sent(guard, key="k")
+    guard.refused(first.id, "402")
+    second = guard.admit(CLIP, project="trailer", key="k")
+    assert [(each.id, each.attempt, each.state) for each in guard.history(key="k")] == [
+        (first.id, 1, "released"),
+        (second.reservation_id, 2, "reserved"),
+    ]
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_key_stands_for_one_request(open_guard: OpenGuard, released: bool) -> None:  # noqa: FBT001
+    """Another request under the same key is an error, even after a release."""
+    guard = open_guard()
+    first = guard.admit(CLIP, project="trailer", key="k")
+    if released:
+        guard.release(first)
+    with pytest.raises(IdempotencyError, match="stands for another request"):
+        guard.admit(CLIP | {"duration": 6}, project="trailer", key="k")
+
+
+def test_a_fresh_signature_or_callback_is_the_same_request(open_guard: OpenGuard) -> None:
+    """Query strings sign and expire, and callbacks say where to report; neither changes the job."""
+    guard = open_guard()
+    one = video("kling-video-o1", image_urls=["https://media.example.com/a.png?sig=1"])
+    two = video(
+        "kling-video-o1",
+        image_urls=["https://media.example.com/a.png?sig=2"],
+        callback_url="https://example.com/done",
+    )
+    three = video("kling-video-o1", image_urls=["https://media.example.com/b.png?sig=1"])
+    first = guard.admit(one, project="trailer", key="k")
+    assert guard.admit(two, project="trailer", key="k").reservation_id == first.reservation_id
+    with pytest.raises(IdempotencyError):
+        guard.admit(three, project="trailer", key="k")
+
+
+def test_keys_of_two_projects_are_two(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A key is a name within its project."""
+    guard = BudgetGuard(ledger, [Budget(name="all", cap=Decimal(9), currency="USD")], book=book, clock=clock)
+    one, two = (guard.admit(CLIP, project=name, key="k") for name in ("one", "two"))
+    assert one.reservation_id != two.reservation_id
+
+
+def test_refusals_are_not_kept(open_guard: OpenGuard) -> None:
+    """After a top-up the same key succeeds."""
+    guard = open_guard(cap=Decimal("0.1"))
+    with pytest.raises(BudgetExceededError):
+        guard.admit(CLIP, project="trailer", key="k")
+    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
+    assert guard.admit(CLIP, project="trailer", key="k").reservation.attempt == 1
+
+
+# dispatch
+
+
+def test_the_payload_is_given_out_once(open_guard: OpenGuard) -> None:
+    """The second caller gets an error in its place."""
+    guard = open_guard()
+    admission = guard.admit(CLIP, project="trailer")
+    assert guard.dispatch(admission) == CLIP
+    with pytest.raises(ReservationStateError, match="is dispatching and cannot be dispatched"):
+        guard.dispatch(admission)
+
+
+def test_the_callers_payload_is_never_changed(open_guard: OpenGuard) -> None:
+    """What is dispatched is a copy."""
+    guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
+    payload = dict(CLIP)
+    guard.dispatch(guard.admit(payload, project="trailer"))["prompt"] = "changed"
+    assert payload == CLIP
+
+
+def test_json_text_is_admitted_like_a_mapping(open_guard: OpenGuard) -> None:
+    """What is dispatched is the object that the text stands for."""
+    guard = open_guard()
+    admission = guard.admit('{"model": "kling-v3", "prompt": "纸船"}', project="trailer")
+    assert guard.dispatch(admission) == {"model": "kling-v3", "prompt": "纸船"}
+
+
+def test_an_unsent_reservation_expires(open_guard: OpenGuard, clock: Clock) -> None:
+    """Its money is free for others, and it cannot be dispatched any more."""
+    guard = open_guard(cap=COST)
+    old = guard.admit(CLIP, project="trailer")
+    clock.pass_by(minutes=15)
+    with pytest.raises(ReservationStateError, match="is released and cannot be dispatched"):
+        guard.dispatch(old)
+    assert guard.reservation(old).reason == "expired"
+    assert left(guard) == (0, 0, COST)
+    new = guard.admit(CLIP, project="trailer")
+    clock.pass_by(minutes=15)
+    assert left(guard) == (0, 0, COST)  # although nothing has released it yet
+    guard.verify()
+    assert guard.admit(CLIP, project="trailer").reservation_id != new.reservation_id
+
+
+def test_pre_submit_admits_and_dispatches(open_guard: OpenGuard) -> None:
+    """The smallest hook gives back what to send."""
+    guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
+    assert guard.pre_submit(CLIP, project="trailer") == CLIP | {"duration": 3}
+    assert [each.state for each in guard.history()] == ["dispatching"]
+    with pytest.raises(BudgetExceededError):
+        guard.pre_submit(CLIP, project="trailer")
+
+
+# doubt
+
+
+def test_a_dispatch_without_a_task_is_in_doubt_after_a_while(open_guard: OpenGuard, clock: Clock) -> None:
+    """Doubt frees no money, however long it lasts."""
+    guard = open_guard()
+    found = sent(guard)
+    assert guard.in_doubt() == []
+    clock.pass_by(days=400)
+    assert [each.id for each in guard.in_doubt()] == [found.id]
+    assert guard.reservation(found.id).in_doubt
+    assert left(guard)[0] == COST
+
+
+def test_doubt_can_be_said_at_once_and_ends_with_a_task(open_guard: OpenGuard) -> None:
+    """After a timeout nobody knows, until the task turns up."""
+    guard = open_guard()
+    found = guard.mark_in_doubt(sent(guard).id, "ReadTimeout")
+    assert (found.in_doubt, found.reason) == (True, "ReadTimeout")
+    assert not guard.bind(found.id, "task-1").in_doubt
+    assert not guard.mark_in_doubt(found.id, "late").in_doubt
+
+
+@pytest.mark.parametrize(
+    ("outcome", "amount", "state", "spent"),
+    [
+        ("charged", None, "settled", COST),
+        ("charged", "0.5", "settled", Decimal("0.5")),
+        ("not_charged", None, "released", 0),
+    ],
+)
+def test_a_person_can_resolve_doubt(
+    open_guard: OpenGuard, outcome: Any, amount: str | None, state: str, spent: Decimal
+) -> None:
+    """The money is spent or given back, on the operator's word."""
+    guard = open_guard()
+    found = guard.mark_in_doubt(sent(guard).id, "timeout")
+    assert guard.resolve(found.id, outcome, amount=amount).state == state
+    assert left(guard)[:2] == (0, spent)
+
+
+def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
+    """Not by resolving, which might be meant for what it was before, but by settling it at nothing."""
+    guard = open_guard()
+    found = guard.settle(bound(guard))
+    with pytest.raises(ReservationStateError, match="settle it at 0 on the basis operator"):
+        guard.resolve(found, "not_charged")
+    found = guard.settle(found, 0, basis="operator")
+    assert (found.state, found.billed, found.basis) == ("settled", ZERO, "operator")
+
+
+def test_doubt_is_for_what_was_sent(open_guard: OpenGuard) -> None:
+    """What was never dispatched is released instead."""
+    guard = open_guard()
+    admission = guard.admit(CLIP, project="trailer")
+    with pytest.raises(ReservationStateError, match="release it"):
+        guard.mark_in_doubt(admission, "timeout")
+    with pytest.raises(ReservationStateError):
+        guard.resolve(admission, "not_charged")
+
+
+# the with block
+
+
+def test_a_block_that_fails_before_dispatch_releases(open_guard: OpenGuard) -> None:
+    """Nothing was sent, so nothing is held."""
+    guard = open_guard()
+    with pytest.raises(ZeroDivisionError), guard.admission(CLIP, project="trailer") as admission:
+        raise ZeroDivisionError
+    found = guard.reservation(admission)
+    assert (found.state, found.reason) == ("released", "ZeroDivisionError")
+
+
+def test_a_block_that_fails_after_dispatch_leaves_doubt(open_guard: OpenGuard) -> None:
+    """It may be running; the message of the exception, which may show the request, is not kept."""
+    guard = open_guard()
+    with (  # noqa: PT012 (what the block did before is the point)
+        pytest.raises(TimeoutError),
+        guard.admission(CLIP, project="trailer") as admission,
+    ):
+        guard.dispatch(admission)
+        raise TimeoutError("POST https://api.example.com/ failed")
+    found = guard.reservation(admission)
+    assert (found.state, found.in_doubt, found.reason) == ("dispatching", True, "TimeoutError")
+
+
+def test_a_block_that_fails_after_bind_changes_nothing(open_guard: OpenGuard) -> None:
+    """The task is known, so there is no doubt."""
+    guard = open_guard()
+    with (  # noqa: PT012 (what the block did before is the point)
+        pytest.raises(ZeroDivisionError),
+        guard.admission(CLIP, project="trailer") as admission,
+    ):
+        guard.dispatch(admission)
+        guard.bind(admission, "task-1")
+        raise ZeroDivisionError
+    assert (guard.reservation(admission).state, guard.in_doubt()) == ("bound", [])
+
+
+def test_a_block_that_never_dispatches_releases(open_guard: OpenGuard) -> None:
+    """Leaving without sending gives the money back."""
+    guard = open_guard()
+    with guard.admission(CLIP, project="trailer"):
+        assert left(guard)[0] == COST
+    assert left(guard) == (0, 0, 10)
+
+
+def test_a_block_leaves_alone_what_another_worker_made(open_guard: OpenGuard) -> None:
+    """Of two workers with one key, the one that fails takes nothing from the one that sends."""
+    guard = open_guard()
+    first = guard.admit(CLIP, project="trailer", key="k")
+    with pytest.raises(ZeroDivisionError), guard.admission(CLIP, project="trailer", key="k"):
+        raise ZeroDivisionError
+    guard.dispatch(first)
+    assert guard.in_doubt() == []
+    guard.bind(first, "task-1")

@@ -1,0 +1,105 @@
+"""What a guard shows, the same on every kind of store."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from kling_pricing import (
+    Bucket,
+    Budget,
+    KlingPricingError,
+)
+from kling_pricing.ledger import connect
+from tests.conftest import Clock, OpenGuard
+from tests.guards import CLIP, COST, answer, bound
+
+
+def test_the_status_shows_each_budget(open_guard: OpenGuard) -> None:
+    """Also one that nothing was spent of; amounts and windows are exact."""
+    guard = open_guard(window="year")
+    assert guard.status() == [
+        Bucket(
+            budget="trailer",
+            labels={},
+            cap=Decimal(10),
+            held=Decimal(0),
+            spent=Decimal(0),
+            available=Decimal(10),
+            currency="USD",
+            window_start=datetime(2026, 1, 1, tzinfo=UTC),
+            window_end=datetime(2027, 1, 1, tzinfo=UTC),
+        )
+    ]
+
+
+def test_history_is_filtered_and_in_order(open_guard: OpenGuard, clock: Clock) -> None:
+    """By project, key and time; the oldest first."""
+    guard = open_guard(Budget(name="all", cap=Decimal(100), currency="USD"))
+    for number in range(4):
+        guard.admit(CLIP, project="ab"[number % 2], key=f"k{number}")
+        clock.pass_by(minutes=1)
+    start = guard.history()[0].created_at
+    assert [each.key for each in guard.history()] == ["k0", "k1", "k2", "k3"]
+    assert [each.key for each in guard.history(project="b")] == ["k1", "k3"]
+    assert [
+        each.key for each in guard.history(since=start.replace(minute=1), until=start.replace(minute=3))
+    ] == [
+        "k1",
+        "k2",
+    ]
+    with pytest.raises(KlingPricingError, match="no time zone"):
+        guard.history(since=datetime(2026, 11, 1))  # noqa: DTZ001 (that is the point)
+
+
+def test_the_journal_tells_the_whole_story(open_guard: OpenGuard) -> None:
+    """Every step stands there, with what it moved."""
+    guard = open_guard()
+    found = bound(guard)
+    guard.observe(answer("completed", cost=350000), provider="qingbo")
+    story = [(entry.kind, entry.held, entry.spent, entry.detail) for entry in guard.journal()]
+    assert story[1:] == [
+        ("reserve", COST, 0, None),
+        ("dispatch", 0, 0, None),
+        ("bind", 0, 0, None),
+        ("settle", -COST, Decimal("0.7"), "response"),
+    ]
+    assert {entry.reservation_id for entry in guard.journal()[1:]} == {found.id}
+
+
+def test_the_history_of_a_bucket_makes_its_balance(open_guard: OpenGuard, ledger: str, clock: Clock) -> None:
+    """Windows that touch a period are there, each with its own entries, which add up to its balance."""
+    first_day = clock.now
+    guard = open_guard(
+        Budget(name="daily", cap=Decimal(10), currency="USD", window="day"),
+        Budget(name="each", match={"user": "*"}, cap=Decimal(10), currency="USD"),
+    )
+    first = bound(guard)
+    clock.pass_by(days=1)
+    guard.settle(first, "0.7")
+    guard.release(guard.admit(CLIP, project="trailer", labels={"user": "li"}))
+    guard.admit(CLIP, project="trailer", labels={"user": "wang"})
+    store = connect(ledger, clock=clock)
+    histories = store.bucket_histories(first_day, first_day + timedelta(days=2))
+    assert [
+        (each.bucket.budget, dict(each.bucket.labels), each.bucket.window_start.day) for each in histories
+    ] == [
+        ("daily", {}, 21),
+        ("daily", {}, 22),
+        ("each", {"user": "li"}, 1),
+        ("each", {"user": "wang"}, 1),
+    ]
+    assert [[(entry.kind, entry.held, entry.spent) for entry in each.entries] for each in histories] == [
+        [("reserve", COST, 0), ("settle", -COST, Decimal("0.7"))],
+        [("reserve", COST, 0), ("release", -COST, 0), ("reserve", COST, 0)],
+        [("reserve", COST, 0), ("release", -COST, 0)],
+        [("reserve", COST, 0)],
+    ]
+    for each in histories:
+        bucket = each.bucket
+        assert sum(entry.held for entry in each.entries) == bucket.held
+        assert sum(entry.spent for entry in each.entries) == bucket.spent
+    assert [
+        each.bucket.window_start.day
+        for each in store.bucket_histories(first_day + timedelta(days=1), first_day + timedelta(days=2))
+    ] == [22, 1, 1]

@@ -1,0 +1,327 @@
+"""From a job that was sent to what it cost, the same on every kind of store."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kling_pricing import (
+    Alert,
+    BudgetExceededError,
+    KlingPricingError,
+    LedgerError,
+    PriceNotFoundError,
+    ReservationNotFoundError,
+    ReservationStateError,
+    WireFormatError,
+)
+from tests.conftest import Clock, OpenGuard, video
+from tests.guards import CLIP, COST, ZERO, answer, bound, left, sent
+
+# binding
+
+
+def test_binding_again_changes_nothing_and_another_task_is_an_error(open_guard: OpenGuard) -> None:
+    """One reservation, one task."""
+    guard = open_guard()
+    found = bound(guard)
+    assert guard.bind(found.id, "task-1") == found
+    with pytest.raises(ReservationStateError, match="it is bound to task task-1") as caught:
+        guard.bind(found.id, "task-2")
+    assert caught.value.task_id == "task-1"
+
+
+def test_a_task_belongs_to_one_reservation(open_guard: OpenGuard) -> None:
+    """The error names the reservation that has it."""
+    guard = open_guard()
+    one, two = bound(guard), sent(guard)
+    with pytest.raises(ReservationStateError, match=f"belongs to reservation {one.id}"):
+        guard.bind(two.id, "task-1")
+
+
+def test_what_was_never_dispatched_is_not_bound(open_guard: OpenGuard) -> None:
+    """Only `dispatch` gives out what can become a task."""
+    guard = open_guard()
+    with pytest.raises(ReservationStateError, match="never dispatched"):
+        guard.bind(guard.admit(CLIP, project="trailer"), "task-1")
+
+
+def test_a_reservation_is_found_by_its_task(open_guard: OpenGuard) -> None:
+    """Provider and task id are as good a name as the reservation's own."""
+    guard = open_guard()
+    found = bound(guard)
+    assert guard.reservation(("qingbo", "task-1")) == found
+    for unknown in ("nothing", ("qingbo", "task-2"), ("kling", "task-1")):
+        with pytest.raises(ReservationNotFoundError, match="the ledger knows no"):
+            guard.reservation(unknown)
+
+
+# settling
+
+
+def test_settling_spends_the_quote_or_what_was_charged(open_guard: OpenGuard) -> None:
+    """What is not spent of what was held is free again."""
+    guard = open_guard()
+    one, two = bound(guard, "one"), bound(guard, "two")
+    assert (guard.settle(one.id).billed, guard.settle(one.id).basis) == (COST, "quote")
+    assert guard.settle(("qingbo", "two"), Decimal("0.7")).basis == "response"
+    assert guard.reservation(two.id).billed == Decimal("0.7")
+    assert left(guard) == (0, Decimal("1.414"), Decimal("8.586"))
+
+
+def test_a_stronger_basis_replaces_a_weaker(open_guard: OpenGuard) -> None:
+    """Quote, response, statement, operator: each may correct the ones before it, never the other way."""
+    guard = open_guard()
+    found = bound(guard)
+    told = [(None, None), ("0.7", None), ("0.69", "statement"), ("0.68", "operator"), ("0.67", "operator")]
+    for amount, basis in told:
+        guard.settle(found.id, amount, basis=basis)  # type: ignore[arg-type]
+    for amount, basis in (("0.5", "response"), ("0.5", "statement"), (None, None)):
+        assert guard.settle(found.id, amount, basis=basis).billed == Decimal("0.67")  # type: ignore[arg-type]
+    assert left(guard) == (0, Decimal("0.67"), Decimal("9.33"))
+    assert [entry.spent for entry in guard.journal() if entry.kind == "settle"] == [
+        COST,
+        Decimal("-0.014"),
+        Decimal("-0.01"),
+        Decimal("-0.01"),
+        Decimal("-0.01"),
+    ]
+
+
+def test_of_two_amounts_on_one_basis_the_dearer_holds(open_guard: OpenGuard) -> None:
+    """So that it does not matter which comes first; saying a lower one is an error."""
+    guard = open_guard()
+    found = bound(guard)
+    guard.settle(found.id, "0.7")
+    assert guard.settle(found.id, "0.7").billed == Decimal("0.7")
+    assert guard.settle(found.id, "0.71").billed == Decimal("0.71")
+    with pytest.raises(ReservationStateError, match=r"settled at 0\.71 on the basis response"):
+        guard.settle(found.id, "0.7")
+
+
+@pytest.mark.parametrize("costs", [(0, 357000), (357000, 0), (357000, 300000), (300000, 357000)])
+def test_of_two_answers_the_dearer_holds(open_guard: OpenGuard, costs: tuple[int, int]) -> None:
+    """Callbacks may come in any order; what is spent does not depend on it."""
+    guard = open_guard()
+    found = bound(guard)
+    for cost in costs:
+        guard.observe(answer("completed", cost=cost), provider="qingbo")
+    assert guard.reservation(found).billed == COST
+    guard.verify()
+
+
+@pytest.mark.parametrize("amount", [0.7, "0.7 USD", "-1", Decimal("NaN"), Decimal("-0.1"), True, "1e3"])
+def test_an_amount_is_exact_or_refused(open_guard: OpenGuard, amount: Any) -> None:
+    """A float is already rounded; nothing is guessed from text."""
+    guard = open_guard()
+    found = bound(guard)
+    with pytest.raises(KlingPricingError, match="amount of money"):
+        guard.settle(found.id, amount)
+    assert guard.reservation(found.id).state == "bound"
+
+
+def test_an_overrun_is_recorded_and_alerts(open_guard: OpenGuard) -> None:
+    """What was billed is true even above the cap; it blocks only through what is left."""
+    seen: list[Alert] = []
+    guard = open_guard(cap=Decimal(1), settings={"on_alert": seen.append})
+    found = bound(guard)
+    guard.settle(found.id, "1.5")
+    assert left(guard) == (0, Decimal("1.5"), Decimal("-0.5"))
+    assert [(alert.kind, alert.budget, alert.used, alert.reservation_id) for alert in seen] == [
+        ("overrun", "trailer", Decimal("1.5"), found.id)
+    ]
+    with pytest.raises(BudgetExceededError):
+        guard.admit(CLIP, project="trailer")
+
+
+def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
+    """What may be running keeps its money; a definite refusal gives it back; both can be said twice."""
+    guard = open_guard()
+    unsent = guard.admit(CLIP, project="trailer")
+    assert guard.release(unsent, "changed my mind") == guard.release(unsent)
+    dispatched = sent(guard)
+    with pytest.raises(ReservationStateError, match="may be running"):
+        guard.release(dispatched.id)
+    assert guard.refused(dispatched.id, "402") == guard.refused(dispatched.id)
+    accepted = bound(guard)
+    with pytest.raises(ReservationStateError):
+        guard.refused(accepted.id)
+    assert left(guard) == (COST, 0, Decimal("9.286"))
+
+
+def test_a_refusal_does_not_free_what_is_in_doubt(open_guard: OpenGuard, clock: Clock) -> None:
+    """Another answer may have accepted it: a person has to know. That it is late is no such mark."""
+    guard = open_guard()
+    found = guard.mark_in_doubt(sent(guard).id, "sent again")
+    with pytest.raises(
+        ReservationStateError, match=r"in doubt and cannot be released: .* bind it or resolve it"
+    ):
+        guard.refused(found.id, "429")
+    assert guard.reservation(found.id) == found
+    assert left(guard)[0] == COST
+    assert guard.resolve(found.id, "not_charged").state == "released"
+    late = sent(guard)
+    clock.pass_by(days=1)
+    assert guard.reservation(late.id).in_doubt
+    assert guard.refused(late.id, "429").state == "released"
+    guard.verify()
+
+
+def test_a_bill_after_a_release_is_spent_all_the_same(open_guard: OpenGuard) -> None:
+    """What the provider charges is true, whatever it said before."""
+    guard = open_guard()
+    found = sent(guard)
+    guard.refused(found.id, "500")
+    assert guard.settle(found.id, "0.714").state == "settled"
+    assert left(guard) == (0, COST, Decimal("9.286"))
+    guard.verify()
+
+
+def test_what_was_never_sent_is_never_billed(open_guard: OpenGuard) -> None:
+    """A bill for it is somebody else's."""
+    guard = open_guard()
+    unsent = guard.admit(CLIP, project="trailer")
+    with pytest.raises(ReservationStateError, match="never dispatched"):
+        guard.settle(unsent)
+    guard.release(unsent)
+    with pytest.raises(ReservationStateError, match="never dispatched"):
+        guard.settle(unsent, "0.714")
+
+
+# observations
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "billed", "basis"),
+    [
+        (answer("queued"), "bound", None, None),
+        (answer("processing", cost=1), "bound", None, None),
+        (answer("unheard of"), "bound", None, None),
+        (answer("completed"), "settled", COST, "quote"),
+        (answer("completed", cost=357000), "settled", COST, "response"),
+        (answer("completed", cost=350001), "settled", Decimal("0.700002"), "response"),
+        (answer("completed", cost=0), "settled", 0, "response"),
+        (answer("failed"), "released", None, None),
+        (answer("failed", cost=0), "released", None, None),
+        (answer("failed", cost=100), "settled", Decimal("0.0002"), "response"),
+        (answer("cancelled", cost=0), "released", None, None),
+    ],
+)
+def test_an_answer_settles_or_releases(
+    open_guard: OpenGuard, seen: dict[str, Any], state: str, billed: Decimal | None, basis: str | None
+) -> None:
+    """The charge that is stated is believed (500,000 quota are 1 USD); a failed task is refunded here."""
+    guard = open_guard()
+    bound(guard)
+    for _ in range(2):
+        found = guard.observe(seen, provider="qingbo")
+        assert found is not None
+        assert (found.state, found.billed, found.basis) == (state, billed, basis)
+    guard.verify()
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "state", "billed"),
+    [
+        ("succeed", {"final_unit_deduction": "6"}, "settled", Decimal("0.84")),
+        ("succeed", {}, "settled", Decimal("0.84")),
+        ("failed", {}, "settled", Decimal("0.84")),
+        ("failed", {"final_unit_deduction": "0"}, "released", None),
+    ],
+)
+def test_units_are_money_and_an_unconfirmed_refund_is_not_counted_on(
+    open_guard: OpenGuard, status: str, fields: dict[str, str], state: str, billed: Decimal | None
+) -> None:
+    """A provider that does not say whether it refunds failed tasks is taken to charge them until it does."""
+    guard = open_guard()
+    request = {"model_name": "kling-v3", "prompt": "a boat", "mode": "pro", "sound": "on", "duration": "5"}
+    admission = guard.admit(request, project="trailer")
+    guard.dispatch(admission)
+    guard.bind(admission, "task-1")
+    found = guard.observe(
+        {"code": 0, "data": {"task_id": "task-1", "task_status": status, **fields}}, provider="kling"
+    )
+    assert found is not None
+    assert (found.state, found.billed) == (state, billed)
+
+
+def test_a_webhook_that_overtakes_bind_is_not_lost(open_guard: OpenGuard) -> None:
+    """It is remembered, shown as unmatched, and applied when the task is bound."""
+    guard = open_guard()
+    found = sent(guard)
+    assert guard.observe(answer("completed", cost=357000), provider="qingbo") is None
+    assert [(seen.task_id, seen.state) for seen in guard.unmatched()] == [("task-1", "succeeded")]
+    assert guard.bind(found.id, "task-1").billed == COST
+    assert guard.unmatched() == []
+
+
+def test_an_answer_can_bind_the_reservation_it_belongs_to(open_guard: OpenGuard) -> None:
+    """A submit response names the task; the caller says whose it is."""
+    guard = open_guard()
+    found = sent(guard)
+    assert guard.observe(answer("queued"), provider="qingbo", reservation=found.id) == guard.reservation(
+        ("qingbo", "task-1")
+    )
+    assert guard.reservation(found.id).state == "bound"
+    with pytest.raises(LedgerError, match="is of provider qingbo"):
+        guard.observe(answer("queued"), provider="qingbo-ai", reservation=found.id)
+
+
+def test_an_answer_corrects_what_was_settled_at_the_quote(open_guard: OpenGuard) -> None:
+    """A response is a stronger basis than the quote, also when it says that nothing was charged."""
+    guard = open_guard()
+    guard.settle(bound(guard).id)
+    found = guard.observe(answer("failed"), provider="qingbo")
+    assert found is not None
+    assert (found.state, found.billed, found.basis) == ("settled", ZERO, "response")
+
+
+def test_an_answer_that_names_no_task_or_nobody_is_refused(open_guard: OpenGuard) -> None:
+    """The error says what is missing."""
+    guard = open_guard()
+    with pytest.raises(WireFormatError, match="names no task"):
+        guard.observe({"status": "completed"}, provider="qingbo")
+    with pytest.raises(PriceNotFoundError, match="unknown provider 'nobody'"):
+        guard.observe(answer("completed"), provider="nobody")
+    with pytest.raises(WireFormatError, match="cost must be"):
+        guard.observe(answer("completed", cost=0.5), provider="qingbo")
+    assert guard.unmatched() == []
+
+
+def test_an_answer_as_text_is_read_exactly(open_guard: OpenGuard) -> None:
+    """Bytes of a webhook need no decoding by the caller."""
+    guard = open_guard()
+    bound(guard)
+    found = guard.observe(b'{"task_id": "task-1", "status": "completed", "cost": 357000}', provider="qingbo")
+    assert found is not None
+    assert found.billed == COST
+
+
+@pytest.mark.parametrize(
+    ("provider", "wire_format", "request_", "body"),
+    [
+        ("kling", "tasks", video(duration=5), {"task_id": "t", "status": "completed"}),
+        (
+            "tencent-vod",
+            "openai_videos",
+            {
+                "model": "Kling-2.6",
+                "prompt": "a boat",
+                "duration": 5,
+                "metadata": {"output_config": {"resolution": "720P"}},
+            },
+            {"id": "t", "status": "completed"},
+        ),
+    ],
+)
+def test_an_answer_is_read_in_the_format_of_its_reservation(
+    open_guard: OpenGuard, provider: str, wire_format: str, request_: dict[str, Any], body: dict[str, str]
+) -> None:
+    """A provider may be reached through another API than its own, or have none of its own."""
+    guard = open_guard(currency="CNY" if provider == "tencent-vod" else "USD")
+    admission = guard.admit(request_, project="trailer", provider=provider, wire_format=wire_format)
+    guard.dispatch(admission)
+    guard.bind(admission, "t")
+    found = guard.observe(body, provider=provider)
+    assert found is not None
+    assert (found.state, found.basis) == ("settled", "quote")
