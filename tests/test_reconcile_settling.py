@@ -158,7 +158,8 @@ def test_an_operator_clears_what_costs_nothing(world: World, clock: Clock) -> No
     world.guard.settle(task, 0, basis="operator")
     world.guard.settle(hold, 0, basis="operator")
     with world.reconcile() as found:
-        assert [(line.category, line.due, line.expected) for line in found.lines()] == 2 * [("matched", 0, 0)]
+        settled = [(str(line.category), line.due, line.expected) for line in found.lines()]
+        assert settled == 2 * [("matched", Decimal(0), Decimal(0))]
         assert found.exceptions == 0
     world.bill("t", 357000)
     with world.reconcile() as found:
