@@ -265,8 +265,9 @@ def test_bare_days_begin_where_the_reader_is(run: Run) -> None:
     assert run(*instants, "--timezone", "Asia/Shanghai", "--json").stdout == days.stdout
 
 
-def test_what_expired_unsent_is_not_held(ledger: str, book: PriceBook, tmp_path: Path) -> None:
+def test_what_expired_unsent_is_not_held(book: PriceBook, tmp_path: Path) -> None:
     """Its money is free, though nothing has happened since that would make the ledger say so."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"  # a server has its own clock
     clock = Clock(datetime(2025, 11, 5, tzinfo=UTC))
     with BudgetGuard(ledger, BUDGETS, book=book, clock=clock) as guard:
         guard.admit(CLIP, project="trailer", key="expired")
