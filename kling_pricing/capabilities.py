@@ -6,7 +6,7 @@ Its limits, actions, rules and warnings all become `Rule`s of one shape, compile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from typing import Any, NamedTuple
@@ -136,7 +136,7 @@ class ModelCapabilities:
         self,
         facts: Mapping[str, Any],
         said: Mapping[str, str],
-        media: Iterable[tuple[Medium, MediaFacts]],
+        media: Sequence[tuple[Medium, MediaFacts]],
         priced: Container[str],
     ) -> tuple[str, ...]:
         """The open facts that are not known and can change a price.
@@ -146,8 +146,8 @@ class ModelCapabilities:
         unknown: tuple[str, ...] = ()
         for fact, source in self.open_facts:
             if facts[fact] is None and fact in priced:
-                is_there = source is None or source in said
-                if is_there or any(f"{medium.kind}s" == source for medium, _ in media):
+                is_said = source is None or source in said
+                if is_said or (media and source in [f"{medium.kind}s" for medium, _ in media]):
                     unknown = (*unknown, fact)
         return unknown
 

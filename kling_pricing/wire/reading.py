@@ -134,8 +134,10 @@ class _Part(NamedTuple):
 
 def _parts(node: Mapping[str, Any], fields: Fields, holder: str = "") -> Iterator[_Part]:
     """The fields of a payload that has known ones only, those of an object of inputs behind it."""
-    for name, value in node.items():
-        field, place = fields[name], f"{holder}.{name}" if holder else name
+    listed = {name: name for name in fields}
+    for given, value in node.items():
+        name, field = listed[given], fields[given]
+        place = f"{holder}.{name}" if holder else name
         yield _Part(place, holder, name, field, len(value) if field.inside else 0)
         if field.inside:
             yield from _parts(value, field.inside, place)
