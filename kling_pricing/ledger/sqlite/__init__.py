@@ -83,10 +83,12 @@ class SQLiteLedger:
         """See `Ledger.reserve`."""
         with self._file.writing() as db:
             now = self._clock()
-            if not revisions.is_in_force(db, order.budgets):
+            look = reservations.look(db, order, now)
+            if look.budgets != order.budgets:
                 return Outdated(revisions.in_force(db))
-            transitions.expire(db, now)
-            before = reservations.last_attempt(db, order, now)
+            if look.is_late:
+                transitions.expire(db, now)
+            before = reservations.last_attempt(db, order, now) if look.is_known else None
             if before is not None and before.state == reservations.UNSENT:
                 return Reserved(before, replayed=True, alerts=())
             if not order.holds.start <= now < order.holds.end:

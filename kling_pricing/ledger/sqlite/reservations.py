@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from kling_pricing.ledger import refusals
 from kling_pricing.ledger.records import (
@@ -26,27 +26,25 @@ COLUMNS = ", ".join(RESERVATION_COLUMNS)
 SELECT = f"SELECT {COLUMNS} FROM reservation"  # noqa: S608 (only our own words)
 _SELECT_BY_ID = f"{SELECT} WHERE id = ?"
 _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
+_SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1"
 
 
 def from_row(row: Sequence[Any], now: datetime) -> Reservation:
     """The reservation in a row of `SELECT`, as it stands at an instant."""
-    kept: Any = Reservation._make(row)  # as written: the columns stand in the order of its fields
-    deadline = instant(kept.deadline)
-    read: Reservation = kept._replace(
-        in_doubt=kept.state == "dispatching" and (bool(kept.in_doubt) or deadline <= now),
-        quantity=Decimal(kept.quantity),
-        expected=from_nanos(kept.expected),
-        reserved=from_nanos(kept.reserved),
-        billed=None if kept.billed is None else from_nanos(kept.billed),
-        unit_value=decimal(kept.unit_value),
-        labels=object_of(kept.labels),
-        changes=object_of(kept.changes),
-        created_at=instant(kept.created_at),
-        dispatched_at=kept.dispatched_at and instant(kept.dispatched_at),
-        closed_at=kept.closed_at and instant(kept.closed_at),
-        deadline=deadline,
-    )
-    return read
+    (
+        id_, project, key, attempt, state, doubted, provider, task_id, wire_format, model, resolution, tier,
+        quantity, unit, currency, expected, reserved, billed, basis, price_table, statement_unit, unit_value,
+        failed_tasks, labels, changes, reason, fingerprint, created_at, dispatched_at, closed_at, deadline,
+    ) = row  # fmt: skip
+    until = instant(deadline)
+    return Reservation(
+        id_, project, key, attempt, state, state == "dispatching" and (bool(doubted) or until <= now),
+        provider, task_id, wire_format, model, resolution, tier, Decimal(quantity), unit, currency,
+        from_nanos(expected), from_nanos(reserved), None if billed is None else from_nanos(billed), basis,
+        price_table, statement_unit, decimal(unit_value), failed_tasks, object_of(labels), object_of(changes),
+        reason, fingerprint, instant(created_at), dispatched_at and instant(dispatched_at),
+        closed_at and instant(closed_at), until,
+    )  # fmt: skip
 
 
 def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
@@ -75,12 +73,34 @@ def doubted(db: sqlite3.Connection, reservation: str) -> bool:
     return bool(db.execute("SELECT doubted FROM reservation WHERE id = ?", (reservation,)).fetchone()[0])
 
 
+class Look(NamedTuple):
+    """What an order asks before anything else.
+
+    Attributes:
+        budgets: digest of those in force; None: there are none.
+        is_late: whether something is still reserved that has expired.
+        is_known: whether its key was used before.
+    """
+
+    budgets: str | None
+    is_late: bool
+    is_known: bool
+
+
+def look(db: sqlite3.Connection, order: Order, now: datetime) -> Look:
+    """In one statement, for it is asked every time, and mostly there is nothing to do."""
+    found = db.execute(
+        "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"
+        " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
+        " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?)",
+        (written(now), order.project, order.key),
+    ).fetchone()
+    return Look._make(found)
+
+
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
     """The row of the newest reservation of a key; None: there is none."""
-    found = db.execute(
-        "SELECT id FROM reservation WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1", (project, key)
-    ).fetchone()  # most keys are new, and a row of so many columns takes time even if it is not there
-    row: Sequence[Any] | None = found and db.execute(_SELECT_BY_ID, found).fetchone()
+    row: Sequence[Any] | None = db.execute(_SELECT_BY_KEY, (project, key)).fetchone()
     return row
 
 

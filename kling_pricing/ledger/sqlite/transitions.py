@@ -160,12 +160,10 @@ def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int
 def expire(db: sqlite3.Connection, now: datetime) -> None:
     """Releases what was reserved and not dispatched in time: it is certainly unsent.
 
-    However many there are, it takes the same few statements.
+    However many there are, it takes the same few statements; where there are none it does nothing.
     """
     at = written(now)
     late = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"
-    if db.execute(f"{late} LIMIT 1", (at,)).fetchone() is None:
-        return
     db.execute(
         "UPDATE bucket SET held = held - freed FROM (SELECT bucket AS id, sum(held) AS freed"  # noqa: S608
         f" FROM reservation_line WHERE reservation IN ({late}) GROUP BY bucket) AS line"
