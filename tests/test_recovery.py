@@ -258,7 +258,7 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
         output, _ = process.communicate(timeout=30)
         reader.join()
         os.close(ours)
-        assert process.returncode == 1
+        assert process.returncode == 130
         assert "asked about 2 of 3: 2 settled" in output
         assert b"asking" in b"".join(shown)
         gateway.go_on()

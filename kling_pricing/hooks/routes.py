@@ -173,9 +173,7 @@ def _checked_paths(paths: Any) -> Sequence[str]:
 def _further(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
     """Hosts of the caller's own, written as they are looked up."""
     if not isinstance(hosts, Mapping):
-        raise KlingPricingError(
-            f'hosts must be a mapping, such as {{"gw.example.com": "qingbo"}}, got {shown(hosts)}'
-        )
+        raise KlingPricingError(f"hosts must be a mapping of host to provider, got {shown(hosts)}")
     for host, provider in hosts.items():
         if provider not in book.tables:
             known = ", ".join(sorted(book.tables))
