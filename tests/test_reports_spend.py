@@ -244,6 +244,8 @@ def test_the_command_speaks_json(run: Run) -> None:
         (("--month", "2000-01"), "is not in the years 2000 to 2200"),
         (("--month", "9999-12"), "9999-12 is no month; write it as 2026-11"),
         (("--from", "2026-11-01"), "give --month, or both --from and --until"),
+        (("--month", "2026-11", "--format", "csv"), "--format is about files; name the folder"),
+        (("--month", "2026-11", "--billing-account", "team"), "--billing-account is about files; name"),
         (("--month", "2026-11", "--from", "2026-11-01", "--until", "2026-11-02"), "give --month, or both"),
         (("--month", "2026-11", "--timezone", "Moon/Sea"), "is not a time zone"),
         (("--month", "2026-11", "--out", "/dev/null/out"), "cannot be written into /dev/null/out"),

@@ -77,6 +77,9 @@ def report_command(
         raise click.UsageError(
             "give --month, or both --from and --until, or none of them for the current month"
         )
+    if out is None and (formats or billing_account is not None):
+        given = "--format" if formats else "--billing-account"
+        raise click.UsageError(f"{given} is about files; name the folder to write them into with --out")
     try:
         if since is None or until is None:
             start, end = month_of(month, timezone, datetime.now(UTC))
