@@ -152,7 +152,12 @@ def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("content", "remedy"),
-    [(None, "No such file"), ("", "is empty"), ("\n\n", "is empty"), ("model: kling-v3\n", "not JSON")],
+    [
+        (None, "No such file or directory; name a file that can be read"),
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("model: kling-v3\n", "not JSON"),
+    ],
 )
 def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None, remedy: str) -> None:
     """The message names the file."""

@@ -62,6 +62,16 @@ def test_exceptions_are_counted_and_exit_1(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "spend.db").read_bytes() == before
 
 
+def test_one_exception_is_said_as_one(run: Run, tmp_path: Path, book: PriceBook, ledger: str) -> None:
+    """The last line counts in words that fit the number."""
+    path = statement(tmp_path, t_1=357000, t_2=714000, stranger=357000)
+    with BudgetGuard(ledger, book=book) as guard:
+        (hold,) = guard.history(key="hold")
+    result = run("--statement", path, "--pair", f"{hold.id}=stranger")
+    assert result.returncode == 1
+    assert result.stdout.endswith("\nties out; 1 exception to look at\n")
+
+
 def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: PriceBook, ledger: str) -> None:
     """With the hold paired; and `--settle` makes the ledger say the same."""
     path = statement(tmp_path, t_1=357000, t_2=357000, stranger=357000)
@@ -93,6 +103,7 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         (("--statement", "HERE", "--ledger", "sqlite:///none.db"), "there is no such file"),
         (("--statement", "HERE", "--grace", "soon"), "'soon' is no length of time such as 90m, 24h or 3d"),
         (("--statement", "HERE", "--tolerance", "0.1"), "give --tolerance and --batch-tolerance together"),
+        (("--statement", "HERE", "--format", "html"), "--format is about files; name the folder"),
         (("--statement", "HERE", "--tolerance", "1e-3"), "is not a plain decimal number"),
         (("--statement", "HERE", "--pair", "x"), "'x' is not RESERVATION=TASK_ID"),
         (("--statement", "HERE", "--memory-limit", "lots"), "a memory limit is written as 500MB"),

@@ -92,7 +92,7 @@ def opened(path: str) -> Iterator[Source]:
             try:
                 stream = closing.enter_context(Path(path).open("rb"))
             except OSError as error:
-                raise UnreadableInputError(f"{path}: {error.strerror}") from None
+                raise _unreadable(path, error) from None
             name, size_bytes = path, Path(path).stat().st_size
         console = Console(stderr=True)
         if console.is_terminal and not sys.stdout.isatty():
@@ -113,7 +113,7 @@ def items(source: Source) -> Iterator[Item | None]:
     try:
         yield from _items(source)
     except OSError as error:
-        raise UnreadableInputError(f"{source.name}: {error.strerror}") from None
+        raise _unreadable(source.name, error) from None
 
 
 def whole(path: str) -> bytes:
@@ -126,7 +126,7 @@ def whole(path: str) -> bytes:
         try:
             return b"".join(iter(source.read, b""))
         except OSError as error:
-            raise UnreadableInputError(f"{source.name}: {error.strerror}") from None
+            raise _unreadable(source.name, error) from None
 
 
 def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
@@ -146,6 +146,12 @@ def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
             )
         except WireFormatError as error:
             raise UnreadableInputError(f"{source.name}: {error}") from None
+
+
+def _unreadable(name: str, error: OSError) -> UnreadableInputError:
+    return UnreadableInputError(
+        f"{name}: {error.strerror}; name a file that can be read, or - for standard input"
+    )
 
 
 def _items(source: Source) -> Iterator[Item | None]:

@@ -105,6 +105,23 @@ def instant_option(
 
 at_option = instant_option("--at", "Ask for this instant instead of now")
 
+
+def refuse_without_folder(out: str | None, **given: object) -> None:
+    """Refuses options that say how files are written where no folder for them is named.
+
+    Args:
+        out: the folder; None: none.
+        given: such options by the name of their parameters, each with its value; empty or None: not given.
+
+    Raises:
+        click.UsageError: one is given all the same; it would be of no effect.
+    """
+    for name, value in given.items():
+        if out is None and value not in (None, ()):
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag} is about files; name the folder to write them into with --out")
+
+
 _PROVIDER_OPTIONS = [
     click.option(
         "--provider", help="Who bills you; by default the provider whose API the request is written for."

@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
 from kling_pricing.cli.ledgers import LEDGER_VARIABLE, json_option, show_alert
-from kling_pricing.cli.options import instant_option, tables_option
+from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
 from kling_pricing.cli.output import error_dict, error_text, signed, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, plain
@@ -159,6 +159,7 @@ def reconcile_command(
         raise click.UsageError(
             "give --tolerance and --batch-tolerance together: one bounds a line, one all lines"
         )
+    refuse_without_folder(out, format=formats)
     try:
         with (
             _progress() as tell,
@@ -286,10 +287,10 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"
     open_ = [
-        (answer["exceptions"], "exceptions to look at"),
-        (_refused(answer), "reservations that could not be settled"),
+        (answer["exceptions"], "exception", "to look at"),
+        (_refused(answer), "reservation", "that could not be settled"),
     ]
-    said = ", ".join(f"{count} {what}" for count, what in open_ if count)
+    said = ", ".join(f"{count} {what}{'s' * (count > 1)} {how}" for count, what, how in open_ if count)
     yield f"ties out; {said or 'nobody has to do anything'}"
 
 

@@ -11,7 +11,7 @@ from rich.table import Column as Heading
 from rich.table import Table
 
 from kling_pricing.cli.ledgers import json_option, ledger_option
-from kling_pricing.cli.options import instant_option, tables_option
+from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
 from kling_pricing.cli.output import error_dict, error_text, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.price_table import PriceBook
@@ -77,9 +77,7 @@ def report_command(
         raise click.UsageError(
             "give --month, or both --from and --until, or none of them for the current month"
         )
-    if out is None and (formats or billing_account is not None):
-        given = "--format" if formats else "--billing-account"
-        raise click.UsageError(f"{given} is about files; name the folder to write them into with --out")
+    refuse_without_folder(out, format=formats, billing_account=billing_account)
     try:
         if since is None or until is None:
             start, end = month_of(month, timezone, datetime.now(UTC))
