@@ -123,7 +123,7 @@ def test_what_a_ledger_refuses_is_said(world: World) -> None:
     period = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01", "--settle")
     ran = run("reconcile", "--ledger", world.ledger, "--statement", str(world.statement()), *period)
     assert ran.returncode == 1
-    assert "ties out; 1 reservations that could not be settled" in ran.stdout
+    assert "ties out; 1 reservation that could not be settled" in ran.stdout
     assert f"`kling-pricing settle {reservation} --amount 0.714 --basis operator`" in ran.stdout
     assert booked(world, reservation) == ("settled", D("1.428"), "statement")
 
