@@ -12,17 +12,14 @@ from kling_pricing.ledger.sqlite.values import written
 _LINES = 250
 """Read at a time."""
 
-_NUMBERS = {"expected": "expected || ''"}
-_MAY_BE_NULL = ("task_id", "billed", "basis", "statement_unit", "unit_value")
-_TEXTS = {
+_VALUES = {
     **{name: name for name in SENT},
-    **_NUMBERS,
-    **{name: f"ifnull({name} || '', '')" for name in _MAY_BE_NULL},
-    "task_id": "ifnull(reservation.task_id, '')",
+    "task_id": "reservation.task_id",
     "state": "reservation.state",
     "dispatched_at": "substr(dispatched_at, 1, 26)",
-    "ended": "ifnull(ended.state, '')",
+    "ended": "ended.state",
 }
+_LINE = SENT_SEPARATOR.join("%s" for _ in SENT) + "\n"  # printf writes nothing where there is nothing
 
 # The plus keeps SQLite from an index by which most of the table would be read out of its order on the disk.
 _SELECT = f"""
@@ -35,7 +32,7 @@ _SELECT = f"""
       )
       GROUP BY task_id
     )
-    SELECT {", ".join(_TEXTS[name] for name in SENT)}
+    SELECT printf('{_LINE}', {", ".join(_VALUES[name] for name in SENT)})
     FROM reservation LEFT JOIN ended ON ended.task_id = reservation.task_id
     WHERE +provider = ?1 AND dispatched_at < ?2
       AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
@@ -44,7 +41,7 @@ _SELECT = f"""
 
 def blocks(db: sqlite3.Connection, provider: str, before: datetime) -> Iterator[bytes]:
     """See `Ledger.sent`."""
+    db.text_factory = bytes
     rows = db.execute(_SELECT, (provider, written(before)))
-    line = SENT_SEPARATOR.join
     while some := rows.fetchmany(_LINES):
-        yield ("\n".join(map(line, some)) + "\n").encode()
+        yield b"".join([line for (line,) in some])
