@@ -19,6 +19,7 @@ from decimal import (
     InvalidOperation,
     Overflow,
 )
+from functools import lru_cache
 
 from kling_pricing.errors import KlingPricingError
 
@@ -139,6 +140,7 @@ def nanos_up(amount: Decimal, step: int = 1) -> int:
     return nanos
 
 
+@lru_cache(maxsize=1024)  # the same prices come again and again
 def from_nanos(nanos: int) -> Decimal:
     """The exact amount of some nanos, without needless zeros behind the point."""
     whole, rest = divmod(nanos, NANOS)

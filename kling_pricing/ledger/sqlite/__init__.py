@@ -32,7 +32,7 @@ from kling_pricing.ledger.records import (
     Revision,
 )
 from kling_pricing.ledger.sqlite import balances, reading, reservations, revisions, sent, transitions
-from kling_pricing.ledger.sqlite.balances import Move
+from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.values import decimal, instant, text, written
 from kling_pricing.money import from_nanos, plain
@@ -88,12 +88,13 @@ class SQLiteLedger:
                 return Outdated(revisions.in_force(db))
             if look.is_late:
                 transitions.expire(db, now)
+                look = reservations.look(db, order, now)
             before = reservations.last_attempt(db, order, now) if look.is_known else None
             if before is not None and before.state == reservations.UNSENT:
                 return Reserved(before, replayed=True, alerts=())
             if not order.holds.start <= now < order.holds.end:
                 return Mistimed(now)
-            rooms = balances.rooms(db, order.claims, now)
+            rooms = look.rooms
             if not rooms and not order.may_be_unmatched:
                 return Refused(())
             chosen = balances.choose(rooms, candidates)
@@ -105,15 +106,14 @@ class SQLiteLedger:
                 db, order, chosen, reservation, order.key, attempt, now, now + expires_after
             )
             moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
-            db.executemany(
-                "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
-                [
-                    (reservation, move.bucket, move.held, text(room.claim.rate))
-                    for move, room in zip(moves, rooms, strict=True)
-                ],
-            )
-            watched = balances.enter(db, now, "reserve", reservation, moves, None)
-            alerts = balances.threshold_alerts(db, watched, reservation, now)
+            for move, room in zip(moves, rooms, strict=True):
+                db.execute(
+                    "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
+                    (reservation, move.bucket, move.held, text(room.claim.rate)),
+                )
+            balances.enter(db, now, "reserve", reservation, moves, None)
+            watched = [move.bucket for move, room in zip(moves, rooms, strict=True) if room.has_alerts]
+            alerts = balances.threshold_alerts(db, watched, reservation, now) if watched else ()
             return Reserved(made, replayed=False, alerts=alerts)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
@@ -163,6 +163,10 @@ class SQLiteLedger:
         """See `Ledger.settle`."""
         with self._file.writing() as db:
             now = self._clock()
+            if isinstance(ref, str):
+                settled = transitions.settle_open(db, ref, amount, basis, now)
+                if settled is not None:
+                    return settled
             found = reservations.get(db, ref, now)
             billed = found.expected if amount is None else amount
             if transitions.disagrees(found, billed, basis):
@@ -233,8 +237,8 @@ class SQLiteLedger:
                     for move, room in zip(moves, rooms, strict=True)
                 ],
             )
-            watched = balances.enter(db, now, "record", reservation, moves, None)
-            alerts = balances.threshold_alerts(db, watched, reservation, now)
+            balances.enter(db, now, "record", reservation, moves, None)
+            alerts = balances.threshold_alerts(db, grown(moves), reservation, now)
             return Change(reservations.get(db, reservation, now), alerts)
 
     def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
@@ -248,8 +252,9 @@ class SQLiteLedger:
             opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
             if opened.fetchone():
                 raise refusals.opened(claim.budget)
-            watched = balances.enter(db, now, "opening", None, [Move(bucket, 0, spent)], None)
-            return balances.threshold_alerts(db, watched, None, now)
+            moves = [Move(bucket, 0, spent)]
+            balances.enter(db, now, "opening", None, moves, None)
+            return balances.threshold_alerts(db, grown(moves), None, now)
 
     # reading
 

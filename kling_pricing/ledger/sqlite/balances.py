@@ -6,15 +6,16 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.ledger.records import Alert, Candidate, Claim, Shortfall
 from kling_pricing.ledger.sqlite.values import (
     alert_parts,
     alert_texts,
     instant,
+    labels_text,
     object_of,
-    object_text,
     written,
 )
 from kling_pricing.money import from_nanos, multiply, plain
@@ -25,6 +26,7 @@ class Room(NamedTuple):
     """A bucket as a transaction finds it, and the place of the claim on it.
 
     `bucket` is its row; None: nothing was ever counted in it, and it has none yet.
+    `has_alerts`: whether it has thresholds.
     """
 
     place: int
@@ -34,6 +36,7 @@ class Room(NamedTuple):
     cap: int
     held: int
     spent: int
+    has_alerts: bool
 
     @property
     def available(self) -> int:
@@ -54,20 +57,57 @@ class Move(NamedTuple):
     spent: int
 
 
-def rooms(db: sqlite3.Connection, claims: Iterable[Claim], at: datetime) -> list[Room]:
-    """The buckets that claims speak of; of a claim whose only window does not lie around the instant, none."""
-    found = []
+Window: TypeAlias = tuple[int, Claim, Period]
+"""The place of a claim among the claims of its order, the claim, and its window that lies around an instant."""
+
+ROOM = "wanted.column1, bucket.id, cap, held, spent, alerts <> '[]'"
+"""What `rooms_of` reads of each row of `buckets_wanted`: the last columns."""
+
+
+def wanted(claims: Iterable[Claim], at: datetime) -> tuple[list[Window], list[Any]]:
+    """The windows that claims speak of, and the values by which `buckets_wanted` finds their buckets.
+
+    A claim whose only window does not lie around the instant has none.
+    """
+    windows: list[Window] = []
+    values: list[Any] = []
     for place, claim in enumerate(claims):
-        period = next((each for each in claim.periods if each.start <= at < each.end), None)
-        if period is None:
-            continue
-        row = db.execute(
-            "SELECT id, cap, held, spent FROM bucket"
-            " WHERE budget = ? AND definition = ? AND labels = ? AND window_start = ?",
-            (claim.budget, claim.definition, object_text(claim.labels), written(period.start)),
-        ).fetchone()
-        found.append(Room(place, claim, period, *(row or (None, claim.cap, 0, 0))))
+        for period in claim.periods:
+            if period.start <= at < period.end:
+                labels = labels_text(claim.labels)
+                values += (len(windows), claim.budget, claim.definition, labels, written(period.start))
+                windows.append((place, claim, period))
+    return windows, values
+
+
+@lru_cache(maxsize=64)
+def buckets_wanted(windows: int) -> str:
+    """What to select `ROOM` from: a row for each window, with its bucket if it has one; one row for none."""
+    if not windows:
+        return "(VALUES (NULL)) AS wanted LEFT JOIN bucket ON FALSE"
+    return (
+        f"(VALUES {', '.join(['(?, ?, ?, ?, ?)'] * windows)}) AS wanted LEFT JOIN bucket ON"
+        " budget = column2 AND definition = column3 AND labels = column4 AND window_start = column5"
+    )
+
+
+def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[Room]:
+    """The buckets in rows of `ROOM`."""
+    found = []
+    for row in rows if windows else ():
+        number, bucket, cap, held, spent, has_alerts = row[-6:]
+        place, claim, period = windows[number]
+        if bucket is None:
+            cap, held, spent, has_alerts = claim.cap, 0, 0, bool(claim.alerts)
+        found.append(Room(place, claim, period, bucket, cap, held, spent, has_alerts))
     return found
+
+
+def rooms(db: sqlite3.Connection, claims: Iterable[Claim], at: datetime) -> list[Room]:
+    """The buckets that claims speak of at an instant."""
+    windows, values = wanted(claims, at)
+    rows = db.execute(f"SELECT {ROOM} FROM {buckets_wanted(len(windows))}", values)  # noqa: S608 (our own words)
+    return rooms_of(windows, rows)
 
 
 def opened(db: sqlite3.Connection, room: Room) -> int:
@@ -82,7 +122,7 @@ def opened(db: sqlite3.Connection, room: Room) -> int:
         (
             claim.budget,
             claim.definition,
-            object_text(claim.labels),
+            labels_text(claim.labels),
             written(room.period.start),
             written(room.period.end),
             claim.currency,
@@ -129,32 +169,26 @@ def enter(
     reservation: str | None,
     moves: Sequence[Move],
     detail: str | None,
-) -> list[int]:
-    """Moves the balances and writes down why, in one place, so that neither is done without the other.
-
-    Returns:
-        The buckets of which more is used than before, and that have thresholds.
-    """
+) -> None:
+    """Moves the balances and writes down why, in one place, so that neither is done without the other."""
     at = written(now)
     if not moves:
         db.execute(
             "INSERT INTO journal (at, kind, reservation, detail) VALUES (?, ?, ?, ?)",
             (at, kind, reservation, detail),
         )
-    watched = []
     for bucket, held, spent in moves:
-        (has_alerts,) = db.execute(
-            "UPDATE bucket SET held = held + ?, spent = spent + ? WHERE id = ? RETURNING alerts <> '[]'",
-            (held, spent, bucket),
-        ).fetchone()
+        db.execute("UPDATE bucket SET held = held + ?, spent = spent + ? WHERE id = ?", (held, spent, bucket))
         db.execute(
             "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (at, kind, reservation, bucket, held, spent, detail),
         )
-        if has_alerts and held + spent > 0:
-            watched.append(bucket)
-    return watched
+
+
+def grown(moves: Iterable[Move]) -> list[int]:
+    """The buckets of which more is used than before: only these can have reached a threshold."""
+    return [bucket for bucket, held, spent in moves if held + spent > 0]
 
 
 def threshold_alerts(

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
+from types import TracebackType
 from weakref import WeakSet
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
@@ -57,6 +58,7 @@ class SQLiteFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = os.fspath(path)
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
         self._apart: set[sqlite3.Connection] = set()
@@ -70,32 +72,59 @@ class SQLiteFile:
         with suppress(Exception):  # at the end of the interpreter there may be nothing left to close with
             self.close()
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """One transaction that writes: all of it is kept, durably, when the block ends, or nothing.
 
         Raises:
             LedgerUnavailableError: the file cannot be written.
         """
-        with self._mutex:
-            self._begin_use()
-            try:  # in one piece: this is run for every verb, and each part of its own takes time
-                connection = self._opened()
-                try:
-                    self._take_turn()
-                    self._ensure_in_place()
-                    connection.execute("BEGIN IMMEDIATE")
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    self._roll_back(connection)
-                    raise
-                finally:
-                    self._end_turn()
-            except _ERRORS as error:
-                raise self._explained(error) from error
-            finally:
-                self._in_use = False
+        return _Writing(self)
+
+    def begin_writing(self) -> sqlite3.Connection:
+        """Begins such a transaction; `end_writing` must follow, unless this raises."""
+        self._mutex.acquire()
+        if self._in_use:
+            self._mutex.release()
+            raise self._used_within()
+        try:  # mostly in one piece: this is run for every verb, and each part of its own takes time
+            self._in_use = True
+            connection = self._connection or self._opened()
+            self._take_turn()
+            self._ensure_in_place()
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        return connection
+
+    def end_writing(self, error: BaseException | None) -> None:
+        """Keeps what was written, or none of it if there is an error, which is raised as `writing` says."""
+        if error is not None:
+            self._give_up(error)
+            return
+        try:
+            self._opened().execute("COMMIT")
+        except BaseException as failure:
+            self._give_up(failure)
+            raise
+        self._end_use()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Undoes a transaction, and raises an error of SQLite's or of the disk's as one of ours."""
+        try:
+            if self._connection is not None:
+                self._roll_back(self._connection)
+        finally:
+            self._end_use()
+        if isinstance(error, _ERRORS):
+            raise self._explained(error) from error
+
+    def _end_use(self) -> None:
+        try:
+            self._end_turn()
+        finally:
+            self._in_use = False
+            self._mutex.release()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -184,24 +213,24 @@ class SQLiteFile:
             LedgerUnavailableError: this thread is using the file already.
         """
         with self._mutex:
-            self._begin_use()
+            if self._in_use:
+                raise self._used_within()
+            self._in_use = True
             try:
                 yield
             finally:
                 self._in_use = False
 
-    def _begin_use(self) -> None:
-        if self._in_use:
-            raise self._unavailable(
-                "it was used from within its own use; do not call the guard from a signal handler, a finaliser "
-                "or a clock"
-            )
-        self._in_use = True
+    def _used_within(self) -> LedgerUnavailableError:
+        return self._unavailable(
+            "it was used from within its own use; do not call the guard from a signal handler, a finaliser "
+            "or a clock"
+        )
 
     def _ensure_in_place(self) -> None:
         """Refuses a file that is no longer the one at its path: another would be counted from zero."""
         try:
-            found: os.stat_result | None = self.path.stat()
+            found: os.stat_result | None = os.stat(self._name)  # noqa: PTH116 (every verb asks)
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._place:
@@ -362,6 +391,23 @@ class SQLiteFile:
 
     def _unavailable(self, problem: str) -> LedgerUnavailableError:
         return LedgerUnavailableError(f"ledger {self.path}: {problem}; nothing was changed")
+
+
+class _Writing:
+    """The block of `SQLiteFile.writing`; no generator, because every verb goes through it."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: SQLiteFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._file.begin_writing()
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._file.end_writing(error)
 
 
 _files: WeakSet[SQLiteFile] = WeakSet()

@@ -9,17 +9,21 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.ledger import refusals
-from kling_pricing.ledger.records import (
-    Candidate,
-    Order,
-    Ref,
-    Reservation,
-)
+from kling_pricing.ledger.records import Candidate, Order, Ref, Reservation, State
+from kling_pricing.ledger.sqlite.balances import ROOM, Room, buckets_wanted, rooms_of, wanted
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
-from kling_pricing.ledger.sqlite.values import decimal, instant, object_of, object_text, text, written
+from kling_pricing.ledger.sqlite.values import (
+    decimal,
+    instant,
+    labels_text,
+    object_of,
+    object_text,
+    text,
+    written,
+)
 from kling_pricing.money import from_nanos
 
-UNSENT = "reserved"
+UNSENT: State = "reserved"
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
 
@@ -80,22 +84,31 @@ class Look(NamedTuple):
         budgets: digest of those in force; None: there are none.
         is_late: whether something is still reserved that has expired.
         is_known: whether its key was used before.
+        rooms: the buckets its claims speak of.
     """
 
     budgets: str | None
     is_late: bool
     is_known: bool
+    rooms: list[Room]
+
+
+_LOOK = (
+    "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"  # noqa: S608 (our own words)
+    " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
+    " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?),"
+    f" {ROOM} FROM "
+)
 
 
 def look(db: sqlite3.Connection, order: Order, now: datetime) -> Look:
     """In one statement, for it is asked every time, and mostly there is nothing to do."""
-    found = db.execute(
-        "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"
-        " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
-        " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?)",
-        (written(now), order.project, order.key),
-    ).fetchone()
-    return Look._make(found)
+    windows, values = wanted(order.claims, now)
+    rows = db.execute(
+        _LOOK + buckets_wanted(len(windows)), [written(now), order.project, order.key, *values]
+    ).fetchall()
+    budgets, is_late, is_known = rows[0][:3]
+    return Look(budgets, is_late, is_known, rooms_of(windows, rows))
 
 
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
@@ -158,43 +171,18 @@ def insert(
             order.statement_unit,
             text(order.unit_value),
             order.failed_tasks,
-            object_text(order.labels),
+            labels_text(order.labels),
             object_text(candidate.changes),
             order.fingerprint,
             written(now),
             written(deadline),
         ),
     )
+    in_doubt = False
     return Reservation(
-        id=reservation,
-        project=order.project,
-        key=key,
-        attempt=attempt,
-        state="reserved",
-        in_doubt=False,
-        provider=order.provider,
-        task_id=None,
-        wire_format=order.wire_format,
-        model=candidate.model,
-        resolution=candidate.resolution,
-        tier=candidate.tier,
-        quantity=candidate.quantity,
-        unit=candidate.unit,
-        currency=order.currency,
-        expected=from_nanos(candidate.expected),
-        reserved=from_nanos(candidate.reserved),
-        billed=None,
-        basis=None,
-        table=order.table,
-        statement_unit=order.statement_unit,
-        unit_value=order.unit_value,
-        failed_tasks=order.failed_tasks,
-        labels=order.labels,
-        changes=candidate.changes,
-        reason=None,
-        fingerprint=order.fingerprint,
-        created_at=now,
-        dispatched_at=None,
-        closed_at=None,
-        deadline=deadline,
-    )
+        reservation, order.project, key, attempt, UNSENT, in_doubt, order.provider, None, order.wire_format,
+        candidate.model, candidate.resolution, candidate.tier, candidate.quantity, candidate.unit,
+        order.currency, from_nanos(candidate.expected), from_nanos(candidate.reserved), None, None, order.table,
+        order.statement_unit, order.unit_value, order.failed_tasks, order.labels, candidate.changes, None,
+        order.fingerprint, now, None, None, deadline,
+    )  # fmt: skip

@@ -12,10 +12,10 @@ from decimal import Decimal
 from kling_pricing.ledger import refusals
 from kling_pricing.ledger.outcomes import Charge, outcome
 from kling_pricing.ledger.records import BASES, Basis, Change, Observation, Ref, Reservation
-from kling_pricing.ledger.sqlite.balances import Move, enter, overrun_alerts, threshold_alerts
-from kling_pricing.ledger.sqlite.reservations import COLUMNS, from_row, get
+from kling_pricing.ledger.sqlite.balances import Move, enter, grown, overrun_alerts, threshold_alerts
+from kling_pricing.ledger.sqlite.reservations import get
 from kling_pricing.ledger.sqlite.values import decimal, written
-from kling_pricing.money import from_nanos, multiply, nanos_up
+from kling_pricing.money import multiply, nanos_up
 
 OPEN = ("reserved", "dispatching", "bound")
 
@@ -24,12 +24,17 @@ _DISPATCH = (
     " WHERE id = ?3 AND state = 'reserved' AND deadline > ?1"
 )
 _BIND = (
-    "UPDATE reservation SET task_id = ?1, doubted = 0,"  # noqa: S608 (only our own words)
+    "UPDATE OR IGNORE reservation SET task_id = ?, doubted = 0,"
     " state = iif(state = 'dispatching', 'bound', state)"
-    " WHERE id = ?2 AND task_id IS NULL AND dispatched_at IS NOT NULL AND NOT EXISTS"
-    " (SELECT 1 FROM reservation AS other WHERE other.provider = reservation.provider AND other.task_id = ?1)"
-    f" RETURNING {COLUMNS}"
+    " WHERE id = ? AND task_id IS NULL AND dispatched_at IS NOT NULL"
 )
+
+_SETTLE = (
+    "UPDATE reservation SET state = 'settled', billed = ifnull(?, expected), basis = ?, closed_at = ?,"
+    " doubted = 0, reason = NULL WHERE id = ?"
+)
+_SETTLE_OPEN = f"{_SETTLE} AND state IN ('dispatching', 'bound')"
+_SPEND_LINE = "UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = ?"
 
 
 def dispatch(db: sqlite3.Connection, reservation: str, doubtful_after: timedelta, now: datetime) -> bool:
@@ -47,10 +52,9 @@ def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Chang
     Raises:
         ReservationStateError: it was never sent, or one of the two belongs to another.
     """
-    row = db.execute(_BIND, (task_id, ref)).fetchone() if isinstance(ref, str) else None
-    if row is None:
+    if not isinstance(ref, str) or db.execute(_BIND, (task_id, ref)).rowcount == 0:
         return _bound_already(db, ref, task_id, now)
-    bound = from_row(row, now)
+    bound = get(db, ref, now)
     enter(db, now, "bind", bound.id, (), None)
     change = Change(bound)
     rows = db.execute(
@@ -103,31 +107,41 @@ def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, 
     return found._replace(state="released", reason=reason, closed_at=now, in_doubt=False)
 
 
+def settle_open(
+    db: sqlite3.Connection, reservation: str, amount: Decimal | None, basis: Basis, now: datetime
+) -> Change | None:
+    """Settles what was sent and holds its money, by default at the quote; None: it is in another state."""
+    nanos = None if amount is None else nanos_up(amount)
+    if db.execute(_SETTLE_OPEN, (nanos, basis, written(now), reservation)).rowcount == 0:
+        return None
+    settled = get(db, reservation, now)
+    return _spend(db, settled, settled.expected if amount is None else amount, now, was_open=True)
+
+
 def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
     """Settles, unless what it is settled at holds."""
     if found.dispatched_at is None:
         raise refusals.settled_unsent(found)
     if found.state == "settled" and not _replaces(found, billed, basis):
         return Change(found)
-    held_back = found.state in OPEN
+    db.execute(_SETTLE, (nanos_up(billed), basis, written(now), found.id))
+    return _spend(db, get(db, found.id, now), billed, now, was_open=found.state in OPEN)
+
+
+def _spend(
+    db: sqlite3.Connection, settled: Reservation, billed: Decimal, now: datetime, *, was_open: bool
+) -> Change:
+    """Counts what a reservation was settled at, in place of what it held or had spent."""
     nanos = nanos_up(billed)
-    moves, lines = [], []
-    for bucket, held, spent, rate in _lines(db, found.id):
+    moves = []
+    for bucket, held, spent, rate in _lines(db, settled.id):
         counted = nanos if rate is None else nanos_up(multiply(billed, rate))
-        moves.append(Move(bucket, -held if held_back else 0, counted - spent))
-        lines.append((counted, found.id, bucket))
-    db.executemany("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = ?", lines)
-    db.execute(
-        "UPDATE reservation SET state = 'settled', billed = ?, basis = ?, closed_at = ?, doubted = 0,"
-        " reason = NULL WHERE id = ?",
-        (nanos, basis, written(now), found.id),
-    )
-    alerts = threshold_alerts(db, enter(db, now, "settle", found.id, moves, basis), found.id, now)
-    if billed > found.reserved:
-        alerts += overrun_alerts(db, moves, billed, found.id, now)
-    settled = found._replace(
-        state="settled", billed=from_nanos(nanos), basis=basis, closed_at=now, in_doubt=False, reason=None
-    )
+        moves.append(Move(bucket, -held if was_open else 0, counted - spent))
+        db.execute(_SPEND_LINE, (counted, settled.id, bucket))
+    enter(db, now, "settle", settled.id, moves, settled.basis)
+    alerts = threshold_alerts(db, grown(moves), settled.id, now)
+    if billed > settled.reserved:
+        alerts += overrun_alerts(db, moves, billed, settled.id, now)
     return Change(settled, alerts)
 
 

@@ -36,8 +36,18 @@ def text(number: Decimal | None) -> str | None:
 
 
 def object_text(values: Mapping[str, Any]) -> str:
-    """Labels or changes as JSON, the same text for the same values."""
+    """Changes as JSON, the same text for the same values."""
     return _object_text(values) if values else "{}"
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Labels as JSON, the same text for the same labels."""
+    return _labels_text(tuple(labels.items())) if labels else "{}"
+
+
+@lru_cache(maxsize=1024)  # most requests have the labels of one before
+def _labels_text(labels: tuple[tuple[str, str], ...]) -> str:
+    return _object_text(dict(labels))
 
 
 def alert_texts(parts: Iterable[Decimal]) -> str:
@@ -52,5 +62,10 @@ def alert_parts(written: str) -> list[Decimal]:
 
 def object_of(written: str | None) -> dict[str, Any]:
     """Labels or changes that were written; none where nothing was."""
-    found: dict[str, Any] = json.loads(written) if written and written != "{}" else {}
+    return dict(_object_of(written)) if written and written != "{}" else {}
+
+
+@lru_cache(maxsize=1024)
+def _object_of(written: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(written)
     return found
