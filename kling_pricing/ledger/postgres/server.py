@@ -220,6 +220,11 @@ class Server:
                     reconnect_timeout=self.wait_s,
                     open=True,
                 )
+                try:  # else the first caller makes it grow, and all connections take turns from then on
+                    pool.wait(self.wait_s)
+                except PoolTimeout:
+                    pool.close()
+                    raise
                 self._pool, self._finalizer = pool, finalize(self, pool.close)
             return self._pool
 

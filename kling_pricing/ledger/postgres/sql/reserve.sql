@@ -12,10 +12,10 @@ DECLARE
   lacking jsonb;          -- who has no room for a candidate
   candidate jsonb;
   chosen jsonb;
-  buckets bigint[];
-  held bigint[];
-  nothing bigint[];
-  rates numeric[];
+  amount bigint;
+  buckets bigint[] := '{}';
+  held bigint[] := '{}';
+  nothing bigint[] := '{}';
 BEGIN
   PERFORM lock_key(p_order->>'project', p_order->>'key');
   SELECT * INTO before FROM reservation
@@ -74,13 +74,16 @@ BEGIN
   kept := insert_reservation(
     p_id, p_order->>'key', coalesce(before.attempt, 0) + 1, p_order, chosen, now, now + p_expires_after
   );
-  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint),
-    array_agg((p_order->'claims'->(place::integer - 1)->>'rate')::numeric ORDER BY place)
-  INTO buckets, held, nothing, rates
-  FROM jsonb_array_elements_text(chosen->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
-  INSERT INTO reservation_line (reservation, bucket, held, rate)
-  SELECT p_id, line.bucket, line.held, line.rate FROM unnest(buckets, held, rates) AS line (bucket, held, rate);
+  FOR place IN 1..cardinality(own) LOOP
+    IF own[place] IS NOT NULL THEN
+      amount := (chosen->'amounts'->>(place - 1))::bigint;
+      INSERT INTO reservation_line (reservation, bucket, held, rate)
+      VALUES (p_id, own[place], amount, (p_order->'claims'->(place - 1)->>'rate')::numeric);
+      buckets := buckets || own[place];
+      held := held || amount;
+      nothing := nothing || 0::bigint;
+    END IF;
+  END LOOP;
   IF NOT enter(now, 'reserve', p_id, buckets, held, nothing, NULL) THEN
     RETURN jsonb_build_object('reserved', shown(kept, now), 'replayed', false, 'alerts', jsonb_build_array());
   END IF;
@@ -90,7 +93,20 @@ END $$;
 
 -- Every bucket that does not take these amounts.
 CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  needed bigint;
+  fits boolean := true;
 BEGIN
+  FOR place IN 1..cardinality(p_buckets) LOOP   -- mostly there is room, which this finds out sooner
+    EXIT WHEN NOT fits;
+    needed := (p_amounts->>(place - 1))::bigint;
+    SELECT bucket.cap::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed) INTO fits
+    FROM bucket JOIN budget ON budget.name = bucket.budget WHERE bucket.id = p_buckets[place];
+    fits := coalesce(fits, true);   -- a claim that falls away, or of a budget that is not in force, asks for nothing
+  END LOOP;
+  IF fits THEN
+    RETURN '[]';
+  END IF;
   RETURN coalesce(jsonb_agg(jsonb_build_object(
     'budget', name, 'labels', labels, 'requested', amount::bigint, 'available', cap::numeric - held - spent,
     'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap
