@@ -72,6 +72,19 @@ def test_one_exception_is_said_as_one(run: Run, tmp_path: Path, book: PriceBook,
     assert result.stdout.endswith("\nties out; 1 exception to look at\n")
 
 
+def test_a_period_in_which_nothing_was_sent_or_charged_is_said(tmp_path: Path, ledger: str) -> None:
+    """There is no empty table, and the last line asks whether that is meant."""
+    period = ("--provider", "qingbo", "--from", "2026-08-01", "--until", "2026-09-01")
+    paths = ("--statement", statement(tmp_path, t_1=357000))
+    result = commands.run("reconcile", *period, *paths, ledger=ledger)
+    assert result.returncode == 0
+    assert result.stdout == (
+        "rows of the statement: 1, 0 charges of the period, 1 outside\n"
+        "nothing of qingbo was sent or charged from 2026-08-01T00:00:00+00:00 to 2026-09-01T00:00:00+00:00; "
+        "are these the right provider and the right period?\n"
+    )
+
+
 def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: PriceBook, ledger: str) -> None:
     """With the hold paired; and `--settle` makes the ledger say the same."""
     path = statement(tmp_path, t_1=357000, t_2=357000, stranger=357000)

@@ -198,7 +198,8 @@ def reconcile_command(
     if as_json:
         click.echo(to_json(answer))
     else:
-        wide_console().print(grid)
+        if answer["totals"]:
+            wide_console().print(grid)
         for line in _sentences(answer, out):
             click.echo(line)
     sys.exit(_EXCEPTIONS if answer["exceptions"] or _refused(answer) else 0)
@@ -291,7 +292,13 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         (_refused(answer), "reservation", "that could not be settled"),
     ]
     said = ", ".join(f"{count} {what}{'s' * (count > 1)} {how}" for count, what, how in open_ if count)
-    yield f"ties out; {said or 'nobody has to do anything'}"
+    if answer["totals"] or said:
+        yield f"ties out; {said or 'nobody has to do anything'}"
+    else:
+        yield (
+            f"nothing of {answer['provider']} was sent or charged from {answer['since']} to {answer['until']}; "
+            "are these the right provider and the right period?"
+        )
 
 
 def _refused(answer: dict[str, Any]) -> int:
