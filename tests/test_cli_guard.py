@@ -132,6 +132,9 @@ def test_references_are_ids_or_tasks(run: Run) -> None:
     assert run("settle", "qingbo:t-1").stdout == f"{reservation}: settled, 0.714 USD, task t-1\n"
     corrected = run("settle", "qingbo:t-1", "--amount", "0.5", "--basis", "operator")
     assert corrected.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
+    weaker = run("settle", "qingbo:t-1", "--amount", "0.9")
+    assert weaker.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
+    assert weaker.stderr == "it stays as it was: it rests on the operator, which outweighs the response\n"
     for arguments in (("settle", "nothing"), ("release", reservation), ("bind", reservation, "t-2")):
         result = run(*arguments)
         assert (result.returncode, result.stdout) == (1, "")

@@ -137,7 +137,11 @@ def settle_command(ref: Ref, amount: str | None, basis: Basis | None, ledger: st
     REF is its id, or PROVIDER:TASK_ID.
     """
     with opened_guard(ledger, as_json=as_json) as guard:
-        show_reservation(guard.settle(ref, amount, basis=basis), as_json=as_json)
+        found = guard.settle(ref, amount, basis=basis)
+        show_reservation(found, as_json=as_json)
+    given = basis or ("quote" if amount is None else "response")
+    if found.basis != given:
+        click.echo(f"it stays as it was: it rests on the {found.basis}, which outweighs the {given}", err=True)
 
 
 @click.command("release")
