@@ -168,11 +168,19 @@ def test_currencies_are_never_added_up(ledger: str, book: PriceBook, clock: Cloc
 
 
 def test_a_month_in_which_nothing_was_spent_says_so(ledger: str, book: PriceBook, tmp_path: Path) -> None:
-    """Every format can be empty."""
+    """Every format can be empty; of one project, its name is told, which may be mistyped."""
     BudgetGuard(ledger, BUDGETS, book=book).close()
-    write_spend(read_spend(ledger, AT, AT + timedelta(days=1)), tmp_path)
-    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert report["verdict"]["headline"] == "Nothing was spent"
+    about = (
+        (None, "The ledger has no job in this period."),
+        ("trialer", "The ledger has no job of project trialer in this period."),
+    )
+    for project, told in about:
+        spent = read_spend(ledger, AT, AT + timedelta(days=1), project=project)
+        folder = tmp_path / str(project)
+        write_spend(spent, folder)
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        assert report["verdict"]["headline"] == "Nothing was spent"
+        assert report["verdict"]["about"] == told
 
 
 def test_reading_makes_no_ledger(tmp_path: Path) -> None:
@@ -280,7 +288,7 @@ def test_what_expired_unsent_is_not_held(book: PriceBook, tmp_path: Path) -> Non
     assert [(row["standing"], row["held"]) for row in report["tables"]["summary"]["rows"]] == [
         ("released", "0")
     ]
-    assert report["verdict"]["headline"] == "Final"
+    assert report["verdict"]["headline"] == "All settled"
     assert {row["budget"]: (row["held"], row["left"]) for row in lines(tmp_path / "budgets.jsonl")} == {
         "all": ("0", "20"),
         "trailer": ("0", "5"),

@@ -83,13 +83,18 @@ def document(spent: Spend) -> Document:
 
 def _verdict(spent: Spend, overall: Grouped) -> Verdict:
     if not spent.jobs:
-        return Verdict(tone="good", headline="Nothing was spent", about="The ledger has no job in this period.")
+        about = "The ledger has no job in this period."
+        if spent.project is not None:
+            about = f"The ledger has no job of project {safe(spent.project)} in this period."
+        return Verdict(tone="good", headline="Nothing was spent", about=about)
     provisional = sum(standing_of(job) == "provisional" for job in spent.jobs)
     held = sum(amounts_of(job).held > 0 for job in spent.jobs)
     total = " and ".join(f"{grouped(amounts.spent, 2)} {currency}" for (currency,), amounts in overall.items())
     jobs = counted(len(spent.jobs), "job")
     if not provisional and not held:
-        return Verdict(tone="good", headline="Final", about=f"{total} spent; {jobs}, all settled or released.")
+        return Verdict(
+            tone="good", headline="All settled", about=f"{total} spent; {jobs}, all settled or released."
+        )
     open_ends = [
         *([f"{counted(provisional, 'job')} settled at the quote alone"] if provisional else []),
         *([f"{counted(held, 'job')} not settled yet"] if held else []),
