@@ -210,6 +210,9 @@ def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
     admitted(run, "shot-1")
     shown = run("budget", "status").stdout
     assert "│ trailer │     0 │ 0.714 │ 0.286 │ 1 USD │ ▒▒▒▒▒▒▒▒▒▒▒▒▒▒······ │ never       │" in shown
+    run("record", "--project", "trailer", "--currency", "USD", "qingbo", "t-9", "0.9")
+    shown = run("budget", "status").stdout
+    assert "│ -0.614 │ 1 USD │ ████████████▒▒▒▒▒▒▒▒ │" in shown
 
 
 @pytest.mark.parametrize(

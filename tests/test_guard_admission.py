@@ -124,6 +124,18 @@ def test_unmatched_requests_can_be_allowed(ledger: str, book: PriceBook, clock: 
     guard.verify()
 
 
+def test_unmatched_requests_end_as_others_do(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """Nothing is set aside for them, so nothing is given back when they are released or expire."""
+    only = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")
+    guard = BudgetGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
+    assert guard.release(guard.admit(CLIP, project="other", key="k")).state == "released"
+    late = guard.admit(CLIP, project="other", key="l")
+    clock.now += timedelta(hours=1)
+    guard.admit(CLIP, project="trailer")
+    assert guard.reservation(late).state == "released"
+    guard.verify()
+
+
 def test_a_single_request_can_be_limited(open_guard: OpenGuard) -> None:
     """The limit binds although the cap has room, and the error says that it does."""
     guard = open_guard(max_request=Decimal("0.5"))

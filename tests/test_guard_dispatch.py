@@ -208,8 +208,11 @@ def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
     found = guard.settle(bound(guard))
     with pytest.raises(ReservationStateError, match="settle it at 0 on the basis operator"):
         guard.resolve(found, "not_charged")
+    with pytest.raises(ReservationStateError, match="to correct that, settle it on the basis operator"):
+        guard.resolve(found, "charged", amount="0.1")
     found = guard.settle(found, 0, basis="operator")
     assert (found.state, found.billed, found.basis) == ("settled", ZERO, "operator")
+    assert guard.resolve(found, "charged").billed == ZERO
 
 
 def test_doubt_is_for_what_was_sent(open_guard: OpenGuard) -> None:

@@ -443,7 +443,10 @@ class Model:
         return basis == "operator" or stronger > 0 or (stronger == 0 and amount > (job.billed or 0))
 
     def resolve(self, job: Job, outcome: str, amount: int | None) -> None:
-        if outcome == "charged":
+        if outcome == "charged" and job.state == "settled":
+            if amount not in {None, job.billed}:
+                raise Refusal(ReservationStateError)
+        elif outcome == "charged":
             self.settle(job, amount, "operator")
         else:
             self.release(job, "dispatching", "bound")

@@ -11,7 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -473,6 +475,45 @@ def test_spend_made_elsewhere_is_booked_though_a_job_has_its_key(opened: Callabl
     guard.dispatch(admission)
     with pytest.raises(ReservationStateError, match="belongs to"):
         guard.bind(admission, "task-1")
+    guard.verify()
+
+
+def interrupted(verb: Callable[[], object], place: int) -> bool:
+    """Whether a verb was ended by Ctrl-C as the ledger's file, or a `with` block, enters its n-th function."""
+    ahead = place
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        nonlocal ahead
+        if event == "call" and frame.f_code.co_filename.endswith(("file.py", "contextlib.py")):
+            ahead -= 1
+            if ahead == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+    sys.settrace(trace)
+    try:
+        verb()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@unix
+def test_ctrl_c_within_a_verb_leaves_nothing_open(path: Path, opened: Callable[[], BudgetGuard]) -> None:
+    """Wherever it strikes, the next verb goes on, and other processes are not kept waiting."""
+    import fcntl  # noqa: PLC0415 (not on Windows)
+
+    guard = opened()
+    for place in count(1):
+        struck = interrupted(lambda: guard.admit(VIDEO, project="trailer"), place)
+        with path.with_name(f"{path.name}.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
+        guard.release(guard.admit(VIDEO, project="trailer"))
+        if not struck:
+            break
+    assert place > 5
     guard.verify()
 
 

@@ -178,3 +178,10 @@ def test_responses_are_read() -> None:
     assert read_task({"task_id": "t1", "status": "new"}).state is None
     with pytest.raises(WireFormatError, match="cost must be"):
         read_task({"task_id": "t1", "cost": 0.5})
+
+
+@pytest.mark.parametrize("cost", [Decimal("0.3213"), "160650.5"])
+def test_a_part_of_a_quota_is_no_charge(cost: object) -> None:
+    """It may be an amount of money, which would be read as next to nothing."""
+    with pytest.raises(WireFormatError, match=r"cost counts whole units, got .*; an amount of money"):
+        read_task({"task_id": "t1", "status": "completed", "cost": cost})

@@ -113,6 +113,8 @@ def _bar(row: Bucket) -> Text:
     spent, held = (_marks(amount, whole) for amount in (row.spent, row.held))
     spent = min(spent, _BAR_CHARS - (1 if held else 0))
     held = min(held, _BAR_CHARS - spent)
+    if row.available <= 0:  # nothing is left, and the bar has no room for it
+        spent, held = (_BAR_CHARS - held, held) if spent else (0, _BAR_CHARS)
     return Text("█" * spent + "▒" * held + "·" * (_BAR_CHARS - spent - held))
 
 

@@ -14,6 +14,7 @@ from kling_pricing.guard.looking import Looking
 from kling_pricing.intake import RequestLike
 from kling_pricing.ledger.keeping import kept_reason, observation, short_text
 from kling_pricing.ledger.records import BASES, DOUBTED, Basis, Reservation
+from kling_pricing.ledger.refusals import settled_already
 
 
 class AfterSending(Looking):
@@ -125,16 +126,24 @@ class AfterSending(Looking):
     ) -> Reservation:
         """Decides what became of a job that was sent, on the word of a person who looked it up.
 
+        What is settled stays as it is: the word might be meant for what it was before.
+
         Args:
             ref: the reservation.
             outcome: `charged` settles it, `not_charged` gives the money back.
             amount: what was charged; None: what was quoted.
 
         Raises:
-            ReservationStateError: it was never dispatched, or is settled and said to be not charged.
+            ReservationStateError: it was never dispatched, or is settled at another amount, or is settled and
+                said to be not charged.
         """
         if outcome == "charged":
-            return self.settle(ref, amount, basis="operator")
+            found = self.reservation(ref)
+            if found.state != "settled":
+                return self.settle(ref, amount, basis="operator")
+            if amount is not None and countable(amount) != found.billed:
+                raise settled_already(found, countable(amount))
+            return found
         if outcome != "not_charged":
             raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
         return self._ledger.release(

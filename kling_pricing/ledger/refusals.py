@@ -95,6 +95,17 @@ def settled_otherwise(found: Reservation, amount: Decimal) -> ReservationStateEr
     )
 
 
+def settled_already(found: Reservation, amount: Decimal) -> ReservationStateError:
+    """A person says what it was charged, and it is settled at something else."""
+    standing = amount if found.billed is None else found.billed
+    return wrong_state(
+        found,
+        f"resolved as charged {plain(amount)} {found.currency}",
+        f"it is settled at {plain(standing)} on the basis {found.basis}; to correct that, settle it on the "
+        "basis operator",
+    )
+
+
 def settled_unsent(found: Reservation) -> ReservationStateError:
     """It was never sent, so nobody can bill it."""
     return wrong_state(found, "settled", "it was never dispatched, so nothing can be billed for it")

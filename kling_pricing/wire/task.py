@@ -58,6 +58,22 @@ def exact(value: Any, field: str, wire_format: str) -> Decimal | None:
     )
 
 
+def whole(value: Any, field: str, wire_format: str) -> Decimal | None:
+    """A number of a response that counts whole units; otherwise as `exact`.
+
+    Raises:
+        WireFormatError: it is something else, or has a part of a unit: it may be an amount of money.
+    """
+    found = exact(value, field, wire_format)
+    if found is not None and found % 1:
+        raise WireFormatError(
+            f"{field} counts whole units, got {shown(value)}; an amount of money is another field",
+            wire_format=wire_format,
+            field=field,
+        )
+    return found
+
+
 def text(value: Any, field: str, wire_format: str) -> str | None:
     """A text of a response; None when it is absent or empty.
 
@@ -92,7 +108,7 @@ def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
     return Task(
         task_id=text(body.get("task_id"), "task_id", wire_format),
         state=_QUOTA_STATES.get(status) if isinstance(status, str) else None,
-        amount=exact(body.get("cost"), "cost", wire_format),
+        amount=whole(body.get("cost"), "cost", wire_format),
         amount_unit="quota",
         model=text(body.get("model"), "model", wire_format),
     )

@@ -22,7 +22,7 @@ _FUNCTIONS = (
     *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
     *("observe.sql", "record.sql", "open_bucket.sql", "reading.sql", "revisions.sql", "grants.sql"),
 )
-"""What is made anew by each upgrade; functions used in the declaration of others come first."""
+"""Made anew each time, as this release has them; functions used in the declaration of others come first."""
 
 _TURN = 1263555145
 """Of the lock that lets one administrator at a time change the schema."""
@@ -42,8 +42,7 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
                 raise LedgerError(
                     f"ledger {server.name}: there is none yet; make it with `kling-pricing ledger init URL`"
                 )
-            if before < VERSION:
-                _upgrade(connection, before)
+            _upgrade(connection, before)
             if grant is not None:
                 _grant(connection, grant)
         done = "up to date" if before == VERSION else "made" if not before else f"upgraded from {before}"

@@ -222,7 +222,11 @@ class Server:
                 )
                 try:  # else the first caller makes it grow, and all connections take turns from then on
                     pool.wait(self.wait_s)
-                except PoolTimeout:
+                except PoolTimeout as error:
+                    raise unavailable(
+                        self.name, f"connecting took more than {self.wait_s} s; look at its load"
+                    ) from error
+                except BaseException:
                     pool.close()
                     raise
                 self._pool, self._finalizer = pool, finalize(self, pool.close)

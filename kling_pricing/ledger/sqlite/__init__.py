@@ -112,8 +112,8 @@ class SQLiteLedger:
                     (reservation, move.bucket, move.held, text(room.claim.rate)),
                 )
             balances.enter(db, now, "reserve", reservation, moves, None)
-            watched = [move.bucket for move, room in zip(moves, rooms, strict=True) if room.has_alerts]
-            alerts = balances.threshold_alerts(db, watched, reservation, now) if watched else ()
+            watched = grown(move for move, room in zip(moves, rooms, strict=True) if room.has_alerts)
+            alerts = balances.threshold_alerts(db, watched, reservation, now)
             return Reserved(made, replayed=False, alerts=alerts)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:

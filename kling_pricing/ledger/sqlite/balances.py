@@ -84,7 +84,7 @@ def wanted(claims: Iterable[Claim], at: datetime) -> tuple[list[Window], list[An
 def buckets_wanted(windows: int) -> str:
     """What to select `ROOM` from: a row for each window, with its bucket if it has one; one row for none."""
     if not windows:
-        return "(VALUES (NULL)) AS wanted LEFT JOIN bucket ON FALSE"
+        return "(VALUES (NULL)) AS wanted LEFT JOIN bucket ON bucket.id = wanted.column1"
     return (
         f"(VALUES {', '.join(['(?, ?, ?, ?, ?)'] * windows)}) AS wanted LEFT JOIN bucket ON"
         " budget = column2 AND definition = column3 AND labels = column4 AND window_start = column5"

@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
 from weakref import WeakSet
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
@@ -72,59 +71,42 @@ class SQLiteFile:
         with suppress(Exception):  # at the end of the interpreter there may be nothing left to close with
             self.close()
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction that writes: all of it is kept, durably, when the block ends, or nothing.
+
+        A generator, since Python ends one even where the exception of a signal handler strikes in the midst of
+        it; and mostly in one piece, since it is run for every verb, and each part of its own takes time.
 
         Raises:
             LedgerUnavailableError: the file cannot be written.
         """
-        return _Writing(self)
-
-    def begin_writing(self) -> sqlite3.Connection:
-        """Begins such a transaction; `end_writing` must follow, unless this raises."""
-        self._mutex.acquire()
-        if self._in_use:
-            self._mutex.release()
-            raise self._used_within()
-        try:  # mostly in one piece: this is run for every verb, and each part of its own takes time
+        with self._mutex:
+            if self._in_use:
+                raise self._used_within()
             self._in_use = True
-            connection = self._connection or self._opened()
-            self._take_turn()
-            self._ensure_in_place()
-            connection.execute("BEGIN IMMEDIATE")
-        except BaseException as error:
-            self._give_up(error)
-            raise
-        return connection
-
-    def end_writing(self, error: BaseException | None) -> None:
-        """Keeps what was written, or none of it if there is an error, which is raised as `writing` says."""
-        if error is not None:
-            self._give_up(error)
-            return
-        try:
-            self._opened().execute("COMMIT")
-        except BaseException as failure:
-            self._give_up(failure)
-            raise
-        self._end_use()
-
-    def _give_up(self, error: BaseException) -> None:
-        """Undoes a transaction, and raises an error of SQLite's or of the disk's as one of ours."""
-        try:
-            if self._connection is not None:
-                self._roll_back(self._connection)
-        finally:
-            self._end_use()
-        if isinstance(error, _ERRORS):
-            raise self._explained(error) from error
-
-    def _end_use(self) -> None:
-        try:
-            self._end_turn()
-        finally:
-            self._in_use = False
-            self._mutex.release()
+            try:
+                connection = self._connection or self._opened()
+                try:
+                    self._take_turn()
+                    self._ensure_in_place()
+                    if connection.in_transaction:  # left by such an exception
+                        self._roll_back(connection)
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield connection
+                    self._ensure_not_forked(connection)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection is connection:  # else it is the parent's, which goes on with it
+                        self._roll_back(connection)
+                    raise
+                finally:
+                    if self._lock_file is not None:
+                        fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+            except _ERRORS as error:
+                raise self._explained(error) from error
+            finally:
+                self._in_use = False
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -227,6 +209,17 @@ class SQLiteFile:
             "or a clock"
         )
 
+    def _ensure_not_forked(self, connection: sqlite3.Connection) -> None:
+        """Refuses to end a transaction that the parent process began, and will end itself."""
+        if self._connection is not connection:
+            raise self._forked()
+
+    def _forked(self) -> LedgerUnavailableError:
+        return self._unavailable(
+            "this process was forked while its parent was using it; start processes without a fork, or "
+            "open the ledger after it"
+        )
+
     def _ensure_in_place(self) -> None:
         """Refuses a file that is no longer the one at its path: another would be counted from zero."""
         try:
@@ -262,10 +255,7 @@ class SQLiteFile:
                 "newer Python or system"
             )
         if os.path.realpath(self.path) in _inherited:
-            raise self._unavailable(
-                "this process was forked while its parent was using it; start processes without a fork, or "
-                "open the ledger after it"
-            )
+            raise self._forked()
         self._refuse_an_emptied_one()
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -391,23 +381,6 @@ class SQLiteFile:
 
     def _unavailable(self, problem: str) -> LedgerUnavailableError:
         return LedgerUnavailableError(f"ledger {self.path}: {problem}; nothing was changed")
-
-
-class _Writing:
-    """The block of `SQLiteFile.writing`; no generator, because every verb goes through it."""
-
-    __slots__ = ("_file",)
-
-    def __init__(self, file: SQLiteFile) -> None:
-        self._file = file
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._file.begin_writing()
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._file.end_writing(error)
 
 
 _files: WeakSet[SQLiteFile] = WeakSet()

@@ -191,7 +191,8 @@ DECLARE
   buckets bigint[];
   held bigint[];
 BEGIN
-  SELECT array_agg(line.bucket ORDER BY line.bucket), array_agg(-line.held ORDER BY line.bucket)
+  SELECT coalesce(array_agg(line.bucket ORDER BY line.bucket), '{}'),
+    coalesce(array_agg(-line.held ORDER BY line.bucket), '{}')
   INTO buckets, held FROM reservation_line AS line WHERE line.reservation = p_reservation;
   PERFORM lock_buckets(buckets);
   UPDATE reservation SET state = 'released', reason = p_reason, closed_at = p_now WHERE id = p_reservation;
