@@ -23,7 +23,7 @@ from kling_pricing.cli.options import instant_option, provider_options
 from kling_pricing.cli.output import error_dict, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.records import BASES, Basis, Ref
-from kling_pricing.money import plain
+from kling_pricing.money import exact_amount, plain
 from kling_pricing.price_table import PriceBook
 
 _UNREADABLE = 2
@@ -139,9 +139,8 @@ def settle_command(ref: Ref, amount: str | None, basis: Basis | None, ledger: st
     with opened_guard(ledger, as_json=as_json) as guard:
         found = guard.settle(ref, amount, basis=basis)
         show_reservation(found, as_json=as_json)
-    given = basis or ("quote" if amount is None else "response")
-    if found.basis != given:
-        click.echo(f"it stays as it was: it rests on the {found.basis}, which outweighs the {given}", err=True)
+    if amount is not None and exact_amount(amount) != found.billed:
+        click.echo(f"it stays as it was: it rests on the {found.basis}, which outweighs {amount}", err=True)
 
 
 @click.command("release")
