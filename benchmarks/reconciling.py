@@ -30,7 +30,7 @@ from pathlib import Path
 
 from kling_pricing import Budget, BudgetGuard, load_price_book
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.records import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.records import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile import reconcile
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -42,6 +42,8 @@ COLUMNS = (
     *("table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "fingerprint"),
     *("created_at", "dispatched_at", "closed_at", "deadline"),
 )
+FIELDS = (*SENT[:-1], *TERMS)
+KEPT = tuple(name for name in FIELDS if name != "ended")
 
 
 def reservations(tasks: int) -> Iterator[tuple[object, ...]]:
@@ -108,15 +110,15 @@ def make(folder: Path, tasks: int) -> None:
         (folder / "statement.csv").open("w", newline="") as statement,
     ):
         ours, theirs = csv.writer(ledger), csv.writer(statement)
-        ours.writerow(SENT)
+        ours.writerow(FIELDS)
         theirs.writerow(("task_id", "model", "action", "status", "created_at", "cost"))
         for number, block in enumerate(
             connect(f"sqlite:///{path}", clock=lambda: UNTIL).sent("qingbo", UNTIL), start=1
         ):
             for place, line in enumerate(block.decode().splitlines()):
-                fields = line.split(SENT_SEPARATOR)
+                fields = line.replace(TERMS_SEPARATOR, SENT_SEPARATOR).split(SENT_SEPARATOR)
                 ours.writerow(fields)
-                kept = dict(zip(SENT, fields, strict=True))
+                kept = dict(zip(FIELDS, fields, strict=True))
                 moment = int(datetime.fromisoformat(f"{kept['dispatched_at']}+00:00").timestamp())
                 cost = int(kept["expected"]) // NANOS_A_QUOTA + ((number * 250 + place) % 1000 == 0)
                 theirs.writerow((kept["task_id"], "kling-v3", "generate", "completed", moment, cost))
@@ -174,9 +176,6 @@ def joined(folder: Path, ours: str, setting: str = "") -> dict[str, object]:
         """
     ).fetchall()
     return {"counts": dict(rows)}
-
-
-KEPT = tuple(name for name in SENT if name != "ended")
 
 
 def exported(folder: Path) -> dict[str, object]:

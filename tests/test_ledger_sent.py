@@ -10,7 +10,7 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, LedgerUnavailableError, PriceBook
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.records import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.records import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
 from tests.conftest import Clock, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
@@ -34,6 +34,8 @@ def read(ledger: str, clock: Clock) -> Read:
         texts = b"".join(blocks).decode().splitlines()
         store.close()
         found = [dict(zip(SENT, text.split(SENT_SEPARATOR), strict=True)) for text in texts]
+        for each in found:
+            each.update(zip(TERMS, each.pop("terms").split(TERMS_SEPARATOR), strict=True))
         return {each["key"]: each for each in found}
 
     return lines

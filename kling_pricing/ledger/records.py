@@ -188,18 +188,25 @@ class Reservation(NamedTuple):
 
 
 SENT = (
-    "id", "project", "key", "state", "task_id", "model", "resolution", "tier", "quantity", "unit", "currency",
-    "expected", "billed", "basis", "price_table", "statement_unit", "unit_value", "failed_tasks", "labels",
-    "dispatched_at", "ended",
+    "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
 )  # fmt: skip
 """The fields of a line of `Ledger.sent`, as text: most as in `Reservation`, empty where that has None.
 
 Amounts are in nanos, labels a JSON object, `dispatched_at` in UTC without its zone; `ended` is `failed` or
-`cancelled` if that is how the task was last seen to end.
+`cancelled` if that is how the task was last seen to end; `terms` are the fields of `TERMS`.
 """
+
+TERMS = (
+    "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "price_table", "statement_unit",
+    "unit_value", "failed_tasks",
+)  # fmt: skip
+"""What a quote fixes. Very many reservations have the same, so a line has them as one text, to be read once."""
 
 SENT_SEPARATOR = "\x1f"
 """Between the fields of such a line. What a ledger keeps is printable, so no field has it, nor a line feed."""
+
+TERMS_SEPARATOR = "\x17"
+"""Between the fields of the terms."""
 
 
 class Alert(NamedTuple):

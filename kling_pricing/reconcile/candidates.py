@@ -44,8 +44,8 @@ def propose(workspace: Workspace, period: Period, window: timedelta) -> None:
     workspace.run(
         """
         CREATE TABLE hold AS
-        SELECT reserved.rowid AS reservation, id, currency, due, model, dispatched_at
-        FROM reserved
+        SELECT reserved.rowid AS reservation, reserved.id, currency, due, model, dispatched_at
+        FROM reserved JOIN terms ON terms.id = reserved.terms
         WHERE task_id IS NULL AND due <> 0 AND dispatched_at >= $earliest AND dispatched_at < $until
         """,
         {"earliest": period.values["since"] - window, "until": period.values["until"]},

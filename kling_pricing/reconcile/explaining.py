@@ -28,14 +28,15 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, reading: Readi
     workspace.run(
         f"""
         CREATE TABLE variance AS
-        SELECT line.rowid AS line, reserved.model, reserved.resolution, reserved.tier, quantity, reserved.unit,
-          price_table, reserved.expected, due = 0 AND reserved.expected <> 0 AS refunded, written_off,
+        SELECT line.rowid AS line, model, resolution, tier, quantity, terms.unit, price_table, terms.expected,
+          due = 0 AND terms.expected <> 0 AS refunded, written_off,
           coalesce(line.whole_native, line.whole) AS native,
           CASE WHEN line.whole_native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
           CASE WHEN line.whole_native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
           CASE WHEN line.whole_native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
           duration_s, file, said, ifnull(reserved.billed = line.whole, FALSE) AS booked
-        FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN charge ON charge.rowid = line.place
+        FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN terms ON terms.id = reserved.terms
+        JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
         WHERE gap IS NOT NULL
         """
@@ -133,6 +134,7 @@ def contradict(workspace: Workspace, reading: Reading, book: PriceBook, provider
         CREATE TABLE charged_as AS
         SELECT DISTINCT file, said, model, resolution, tier, price_table FROM line
         JOIN charge ON charge.rowid = line.place JOIN reserved ON reserved.rowid = line.reservation
+        JOIN terms ON terms.id = reserved.terms
         WHERE category = 'matched' AND model IS NOT NULL
         """
     )
@@ -156,11 +158,12 @@ def contradict(workspace: Workspace, reading: Reading, book: PriceBook, provider
     workspace.insert("contradiction", [(each[0], *each[4:]) for each in found])
     workspace.run(
         """
-        UPDATE line SET cause = contradiction.id FROM charge, reserved, contradiction
+        UPDATE line SET cause = contradiction.id FROM charge, reserved, terms, contradiction
         WHERE category = 'matched' AND charge.rowid = line.place AND reserved.rowid = line.reservation
+          AND terms.id = reserved.terms
           AND contradiction.file = charge.file AND contradiction.said = charge.said
-          AND contradiction.model = reserved.model AND contradiction.resolution = reserved.resolution
-          AND contradiction.tier = reserved.tier AND contradiction.price_table = reserved.price_table
+          AND contradiction.model = terms.model AND contradiction.resolution = terms.resolution
+          AND contradiction.tier = terms.tier AND contradiction.price_table = terms.price_table
         """
     )
 

@@ -1,6 +1,7 @@
 """Ledgers in: the reservations of a provider that were sent, from one or several ledgers, to the database.
 
-A reservation is a row of the table `reserved`: the fields of `records.SENT`, its amounts in nanos, and
+A reservation is a row of the table `reserved`: the fields of `records.SENT`, of which `terms` is the row of the
+table `terms` that has the fields of `records.TERMS`; amounts are in nanos; and
 
 | column | what it is |
 |---|---|
@@ -23,22 +24,31 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.records import SENT
-from kling_pricing.reconcile.staging import separated
+from kling_pricing.ledger.records import SENT, TERMS, TERMS_SEPARATOR
+from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace
 
 _BLOCK_BYTES = 32 << 20
 """Written at a time: while the database loads one file of this size, the next is written."""
 
-_NOT_TEXT = {"expected": "BIGINT", "billed": "BIGINT", "dispatched_at": "TIMESTAMP"}
-_TYPES = dict.fromkeys(SENT, "VARCHAR") | _NOT_TEXT
+_TYPES = dict.fromkeys(SENT, "VARCHAR") | {"billed": "BIGINT", "dispatched_at": "TIMESTAMP"}
+_TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT"}
 
 _RESERVED = f"""
     CREATE TABLE reserved (
-      ledger USMALLINT, {", ".join(f"{name} {kind}" for name, kind in _TYPES.items())},
+      ledger USMALLINT, {", ".join(f"{name} {kind}" for name, kind in (_TYPES | {"terms": "BIGINT"}).items())},
       inside BOOLEAN, written_off BOOLEAN, due BIGINT, copies USMALLINT, spare BOOLEAN, paired BOOLEAN
     )
 """
+_TERMS = f"""
+    CREATE TABLE terms (
+      id BIGINT, written VARCHAR, {", ".join(f"{name} {kind}" for name, kind in _TERMS_TYPES.items())}
+    )
+"""
+_PARTS = ", ".join(
+    f"CAST(nullif(parts[{place}], '') AS {kind})" for place, kind in enumerate(_TERMS_TYPES.values(), start=1)
+)
+"""Of terms as they are written, the fields."""
 
 
 def read_ledgers(
@@ -71,6 +81,7 @@ def read_ledgers(
         KlingPricingError: two ledgers are the same.
     """
     workspace.run(_RESERVED)
+    workspace.run(_TERMS)
     workspace.run(
         "CREATE TABLE shared"
         " (task_id VARCHAR, copies BIGINT, inside BOOLEAN, due BIGINT, place BIGINT, ids VARCHAR[])"
@@ -136,16 +147,27 @@ def _files(blocks: Iterator[bytes], stem: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, datetime]) -> None:
+    sent = separated(path, _TYPES)
+    workspace.run(
+        f"""
+        INSERT INTO terms
+        SELECT (SELECT count(*) FROM terms) + row_number() OVER (), written, {_PARTS} FROM (
+          SELECT DISTINCT sent.terms AS written, string_split(written, {literal(TERMS_SEPARATOR)}) AS parts
+          FROM {sent} AS sent ANTI JOIN terms ON terms.written = sent.terms
+        )
+        """
+    )
     workspace.run(
         f"""
         INSERT INTO reserved
-        SELECT {ledger}, *, dispatched_at >= $since AND dispatched_at < $until,
+        SELECT {ledger}, sent.* REPLACE (terms.id AS terms),
+          dispatched_at >= $since AND dispatched_at < $until,
           ifnull(basis = 'operator' AND billed = 0, FALSE) AS written_off,
           CASE WHEN written_off OR state = 'released' THEN 0
             WHEN ended IS NOT NULL AND failed_tasks = 'refunded' THEN 0
             ELSE expected END,
           1, FALSE, FALSE
-        FROM {separated(path, _TYPES)}
+        FROM {sent} AS sent JOIN terms ON terms.written = sent.terms
         """,
         period,
     )

@@ -22,6 +22,7 @@ _JOINED = """
     LEFT JOIN charge ON charge.rowid = line.place
     LEFT JOIN saying ON saying.file = charge.file AND saying.said = charge.said
     LEFT JOIN reserved ON reserved.rowid = line.reservation
+    LEFT JOIN terms ON terms.id = reserved.terms
 """
 _COLUMNS = {
     "category": "category",
@@ -30,17 +31,17 @@ _COLUMNS = {
     "project": "project",
     "labels": "labels",
     "key": "key",
-    "model": "coalesce(reserved.model, saying.model, saying.written)",
-    "resolution": "coalesce(reserved.resolution, saying.resolution)",
-    "tier": "coalesce(reserved.tier, saying.tier)",
+    "model": "coalesce(terms.model, saying.model, saying.written)",
+    "resolution": "coalesce(terms.resolution, saying.resolution)",
+    "tier": "coalesce(terms.tier, saying.tier)",
     "quantity": "quantity",
-    "unit": "reserved.unit",
+    "unit": "terms.unit",
     "table": "price_table",
     "currency": "line.currency",
-    "due": "CASE WHEN reserved.currency = line.currency THEN reserved.due END",
+    "due": "CASE WHEN terms.currency = line.currency THEN reserved.due END",
     "expected": "line.expected",
     "billed": "line.billed",
-    "booked": "CASE WHEN reserved.currency = line.currency THEN reserved.billed END",
+    "booked": "CASE WHEN terms.currency = line.currency THEN reserved.billed END",
     "basis": "basis",
     "submitted_at": "dispatched_at",
     "billed_at": _AT,
@@ -81,7 +82,7 @@ _NAMES: Mapping[str, str] = {
     "all": "''",
     "category": "CAST(category AS VARCHAR)",
     "project": "ifnull(project, '')",
-    "model": "coalesce(reserved.model, saying.model, saying.written, '')",
+    "model": "coalesce(terms.model, saying.model, saying.written, '')",
     "day": f"ifnull(strftime(coalesce(dispatched_at, {_AT}), '%Y-%m-%d'), '')",
 }
 

@@ -46,6 +46,15 @@ _MONEY = f"""
 """
 """Of native amounts; exact, unless a unit's worth has more than nine decimals: then half up, as for a quote."""
 
+_OWNED = """
+    owned AS (
+      SELECT reserved.rowid AS place, task_id, currency, statement_unit, unit_value, due, inside, copies,
+        dispatched_at
+      FROM reserved JOIN terms ON terms.id = reserved.terms WHERE task_id IS NOT NULL AND NOT spare
+    )
+"""
+"""The reservations that have a task, one a task."""
+
 _WITH_WORTH = """
     LEFT JOIN worth AS past ON past.unit = bill.unit AND past.unit = owned.statement_unit
       AND past.written = owned.unit_value AND past.currency = owned.currency
@@ -121,7 +130,7 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
         )
     )
     reserved = workspace.all(
-        "SELECT DISTINCT statement_unit, unit_value, currency FROM reserved"
+        "SELECT DISTINCT statement_unit, unit_value, currency FROM terms"
         " WHERE statement_unit IS NOT NULL AND unit_value IS NOT NULL ORDER BY ALL"
     )
     known = [(unit, None, unit, Decimal(1)) for unit in used if _CURRENCY.fullmatch(unit)]
@@ -181,7 +190,7 @@ def _merge(workspace: Workspace, period: Period, *, answers: bool, files: int) -
     workspace.run(
         f"""
         CREATE TABLE merged AS
-        WITH repeated AS (
+        WITH {_OWNED}, repeated AS (
           SELECT DISTINCT task_id FROM part WHERE native <> 0 GROUP BY task_id, unit, abs(native)
           HAVING count(*) FILTER (native > 0) - count(*) FILTER (native < 0) > 1
         ), summed AS (
@@ -197,7 +206,7 @@ def _merge(workspace: Workspace, period: Period, *, answers: bool, files: int) -
             money(native, coalesce(past.atto, usual.atto)) AS money,
             money(whole_native, coalesce(past.atto, usual.atto)) AS whole
           FROM summed AS bill
-          LEFT JOIN reserved AS owned ON owned.task_id = bill.task_id AND NOT spare
+          LEFT JOIN owned ON owned.task_id = bill.task_id
           {_WITH_WORTH}
           WHERE whole_native IS NOT NULL
             OR bill.task_id NOT IN (SELECT task_id FROM part WHERE native IS NOT NULL)
@@ -256,7 +265,7 @@ def _join(workspace: Workspace, period: Period, usual: str) -> None:
     workspace.run(
         f"""
         INSERT INTO line
-        WITH bill AS (
+        WITH {_OWNED}, bill AS (
           SELECT rowid AS place, NULL AS merged, task_id, native, native AS whole_native, unit, NULL AS money,
             NULL AS whole, NULL AS currency, NULL AS worth,
             {IN_PERIOD.replace("said_at", "coalesce(billed_at, submitted_at)")} AS inside,
@@ -266,10 +275,6 @@ def _join(workspace: Workspace, period: Period, usual: str) -> None:
           SELECT place, rowid, task_id, native, whole_native, unit, money, whole, currency, worth, inside,
             repeated, extra
           FROM merged
-        ), owned AS (
-          SELECT rowid AS place, task_id, currency, statement_unit, unit_value, due, inside, copies,
-            dispatched_at
-          FROM reserved WHERE task_id IS NOT NULL AND NOT spare
         ), joined AS (
           SELECT bill.place, bill.merged, owned.place AS reservation, native, whole_native, bill.unit, money,
             whole,
@@ -319,11 +324,11 @@ def _split_currencies(workspace: Workspace) -> None:
     workspace.run(
         """
         INSERT INTO line
-        SELECT 'currency_mismatch', NULL, NULL, line.reservation, reserved.currency, due, NULL, NULL, NULL,
+        SELECT 'currency_mismatch', NULL, NULL, line.reservation, terms.currency, due, NULL, NULL, NULL,
           NULL, NULL, NULL, NULL, NULL, TRUE
-        FROM line JOIN reserved ON reserved.rowid = line.reservation
+        FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN terms ON terms.id = reserved.terms
         LEFT JOIN merged ON merged.rowid = line.merged
-        WHERE line.currency <> reserved.currency AND reserved.inside AND NOT ifnull(extra, FALSE)
+        WHERE line.currency <> terms.currency AND reserved.inside AND NOT ifnull(extra, FALSE)
         """
     )
 
@@ -335,9 +340,9 @@ def _add_holds(workspace: Workspace, period: Period) -> None:
         INSERT INTO line
         SELECT CASE WHEN due = 0 THEN 'matched' WHEN dispatched_at > $overdue THEN 'not_billed_yet'
             ELSE 'not_billed' END,
-          NULL, NULL, rowid, currency, due, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+          NULL, NULL, reserved.rowid, currency, due, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
           due <> 0 AND dispatched_at <= $overdue
-        FROM reserved WHERE task_id IS NULL AND inside
+        FROM reserved JOIN terms ON terms.id = reserved.terms WHERE task_id IS NULL AND inside
         """,
         period.overdue,
     )

@@ -32,9 +32,9 @@ class Settled(NamedTuple):
 
 _TO_BIND = "FROM reserved WHERE paired AND id NOT IN (FROM bound)"
 _TO_SETTLE = """
-    FROM line JOIN reserved ON reserved.rowid = line.reservation
+    FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN terms ON terms.id = reserved.terms
     WHERE category IN ('timing', 'explained', 'within_tolerance', 'unexplained', 'matched')
-      AND line.billed IS NOT NULL AND line.whole >= 0 AND line.currency = reserved.currency
+      AND line.billed IS NOT NULL AND line.whole >= 0 AND line.currency = terms.currency
       AND (category <> 'timing' OR inside OR line.whole = due)
       AND ifnull(basis, '') <> 'operator'
       AND (ifnull(basis, '') <> 'statement' OR ifnull(reserved.billed, 0) <> line.whole)
@@ -80,7 +80,9 @@ def settle(
                     done.refused[reservation] = str(error)
                 on_done(done.count, total)
             for reservation, whole in workspace.rows(
-                f"SELECT id, line.whole {_TO_SETTLE} AND ledger = ? ORDER BY dispatched_at, id", [place]
+                f"SELECT reserved.id, line.whole {_TO_SETTLE} AND ledger = ?"
+                " ORDER BY dispatched_at, reserved.id",
+                [place],
             ):
                 if reservation not in done.refused:
                     try:

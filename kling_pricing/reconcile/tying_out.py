@@ -34,7 +34,8 @@ def tie_out(workspace: Workspace, period: Period) -> None:
 
 _DIFFERENCES = f"""
     WITH expected_read AS (
-      SELECT currency AS name, sum(due) AS amount FROM reserved WHERE inside AND NOT spare GROUP BY currency
+      SELECT currency AS name, sum(due) AS amount FROM reserved JOIN terms ON terms.id = reserved.terms
+      WHERE inside AND NOT spare GROUP BY currency
     ), expected_lines AS (
       SELECT currency AS name, sum(expected) AS amount FROM line WHERE expected IS NOT NULL GROUP BY currency
     ), charged_read AS (

@@ -6,20 +6,21 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 
-from kling_pricing.ledger.records import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.records import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
 from kling_pricing.ledger.sqlite.values import written
 
 _LINES = 250
 """Read at a time."""
 
 _VALUES = {
-    **{name: name for name in SENT},
+    **{name: name for name in (*SENT[:-1], *TERMS)},
     "task_id": "reservation.task_id",
     "state": "reservation.state",
     "dispatched_at": "substr(dispatched_at, 1, 26)",
     "ended": "ended.state",
 }
-_LINE = SENT_SEPARATOR.join("%s" for _ in SENT) + "\n"  # printf writes nothing where there is nothing
+# printf writes nothing where there is nothing.
+_LINE = SENT_SEPARATOR.join([*("%s" for _ in SENT[:-1]), TERMS_SEPARATOR.join("%s" for _ in TERMS)]) + "\n"
 
 # The plus keeps SQLite from an index by which most of the table would be read out of its order on the disk.
 _SELECT = f"""
@@ -32,7 +33,7 @@ _SELECT = f"""
       )
       GROUP BY task_id
     )
-    SELECT printf('{_LINE}', {", ".join(_VALUES[name] for name in SENT)})
+    SELECT printf('{_LINE}', {", ".join(_VALUES.values())})
     FROM reservation LEFT JOIN ended ON ended.task_id = reservation.task_id
     WHERE +provider = ?1 AND dispatched_at < ?2
       AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)

@@ -34,7 +34,7 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Lines of text, each with the fields of records.SENT; nothing that a ledger keeps has a control character.
+-- Lines of text, each with the fields of records.SENT, the last those of records.TERMS; nothing that a ledger keeps has a control character.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH ended AS (
@@ -46,10 +46,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     )
     GROUP BY task_id
   )
-  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''), model, resolution,
-    tier, quantity::text, unit, currency, expected, coalesce(billed::text, ''), coalesce(basis, ''), price_table,
-    coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks, labels::text,
-    to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''))
+  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
+    coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
+    to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
+    concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected, price_table,
+      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
   FROM reservation LEFT JOIN ended USING (task_id)
   WHERE provider = p_provider AND dispatched_at < p_before
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
