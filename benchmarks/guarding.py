@@ -37,6 +37,8 @@ from kling_pricing.orders import candidate, order
 
 ROUNDS, ROUND_CALLS = 60, 20
 PROCESSES, CONTENDED_ROUNDS, CONTENDED_CALLS = 4, 5, 250
+CALLS = max(ROUNDS * ROUND_CALLS, 1 + CONTENDED_ROUNDS * CONTENDED_CALLS)
+"""Of one process at most."""
 
 PAYLOAD = {"model": "kling-v3", "prompt": "A paper boat in the rain", "duration": 5, "resolution": "1080p"}
 BUDGETS = Budgets([Budget(name="everyone", cap=Decimal(10**9), currency="USD", window="month")])
@@ -156,7 +158,7 @@ class Store:
         self._ledger = connect(f"sqlite:///{path}", clock=now)
         self._ledger.install(BUDGETS)
         quoted = quote(PAYLOAD)
-        self._order = order(
+        made = order(
             quoted,
             project="trailer",
             key="key",
@@ -167,13 +169,13 @@ class Store:
             at=now(),
             priced_until=None,
         )
-        self._candidates = [candidate(quoted, {}, self._order)]
+        self._orders = [made._replace(key=uuid4().hex) for _ in range(CALLS)]
+        self._candidates = [candidate(quoted, {}, made)]
         assert nanos_up(quoted.total) == COST_NANOS
 
     def admit(self) -> str:
         """One reservation."""
-        wanted = self._order._replace(key=uuid4().hex)
-        answer = self._ledger.reserve(wanted, self._candidates, expires_after=EXPIRES_AFTER)
+        answer = self._ledger.reserve(self._orders.pop(), self._candidates, expires_after=EXPIRES_AFTER)
         assert isinstance(answer, Reserved)
         return answer.reservation.id
 

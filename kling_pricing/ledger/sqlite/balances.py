@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.ledger.records import Alert, Candidate, Claim, Shortfall
@@ -80,7 +79,6 @@ def wanted(claims: Iterable[Claim], at: datetime) -> tuple[list[Window], list[An
     return windows, values
 
 
-@lru_cache(maxsize=64)
 def buckets_wanted(windows: int) -> str:
     """What to select `ROOM` from: a row for each window, with its bucket if it has one; one row for none."""
     if not windows:

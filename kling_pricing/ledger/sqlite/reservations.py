@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kling_pricing.ledger import refusals
@@ -93,20 +94,21 @@ class Look(NamedTuple):
     rooms: list[Room]
 
 
-_LOOK = (
-    "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"  # noqa: S608 (our own words)
-    " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
-    " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?),"
-    f" {ROOM} FROM "
-)
+@lru_cache(maxsize=64)
+def _look(windows: int) -> str:
+    """What an order with so many windows asks."""
+    return (
+        "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"  # noqa: S608 (our words)
+        " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
+        " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?),"
+        f" {ROOM} FROM {buckets_wanted(windows)}"
+    )
 
 
 def look(db: sqlite3.Connection, order: Order, now: datetime) -> Look:
     """In one statement, for it is asked every time, and mostly there is nothing to do."""
     windows, values = wanted(order.claims, now)
-    rows = db.execute(
-        _LOOK + buckets_wanted(len(windows)), [written(now), order.project, order.key, *values]
-    ).fetchall()
+    rows = db.execute(_look(len(windows)), (written(now), order.project, order.key, *values)).fetchall()
     budgets, is_late, is_known = rows[0][:3]
     return Look(budgets, is_late, is_known, rooms_of(windows, rows))
 
