@@ -35,6 +35,7 @@ from kling_pricing.ledger.records import (
     Reserved,
     Revision,
 )
+from kling_pricing.ledger.reserving import unsent
 from kling_pricing.money import from_nanos, plain
 
 
@@ -75,8 +76,9 @@ class PostgresLedger:
         self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
+        own_id = _new_call()
         told = self._told(
-            "reserve", _new_call(), values.order_text(order), values.candidates_text(candidates), expires_after
+            "reserve", own_id, values.order_text(order), values.candidates_text(candidates), expires_after
         )
         if "outdated" in told:
             return Outdated(Revision(**told["outdated"]))
@@ -84,7 +86,19 @@ class PostgresLedger:
             return Mistimed(datetime.fromisoformat(told["mistimed"]))
         if "refused" in told:
             return Refused(values.shortfalls(told["refused"]))
-        return Reserved(values.reservation(told["reserved"]), told["replayed"], values.alerts(told["alerts"]))
+        if "reserved" in told:
+            found = values.reservation(told["reserved"])
+            return Reserved(found, told["replayed"], values.alerts(told["alerts"]))
+        made = unsent(
+            order,
+            candidates[told["candidate"]],
+            own_id,
+            order.key,
+            told["attempt"],
+            datetime.fromisoformat(told["created_at"]),
+            datetime.fromisoformat(told["deadline"]),
+        )
+        return Reserved(made, replayed=False, alerts=values.alerts(told["alerts"]))
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""

@@ -31,6 +31,7 @@ from kling_pricing.ledger.records import (
     Reserved,
     Revision,
 )
+from kling_pricing.ledger.reserving import UNSENT
 from kling_pricing.ledger.sqlite import balances, reading, reservations, revisions, sent, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.file import SQLiteFile
@@ -90,7 +91,7 @@ class SQLiteLedger:
                 transitions.expire(db, now)
                 look = reservations.look(db, order, now)
             before = reservations.last_attempt(db, order, now) if look.is_known else None
-            if before is not None and before.state == reservations.UNSENT:
+            if before is not None and before.state == UNSENT:
                 return Reserved(before, replayed=True, alerts=())
             if not order.holds.start <= now < order.holds.end:
                 return Mistimed(now)
@@ -123,7 +124,7 @@ class SQLiteLedger:
             if transitions.dispatch(db, reservation_id, doubtful_after, now):
                 return
             found = reservations.get(db, reservation_id, now)
-            if found.state == reservations.UNSENT:  # too late
+            if found.state == UNSENT:  # too late
                 transitions.expire(db, now)
                 found = reservations.get(db, reservation_id, now)
         raise refusals.not_dispatched(found)  # after it is kept that it has expired
@@ -138,7 +139,7 @@ class SQLiteLedger:
         with self._file.writing() as db:
             now = self._clock()
             found = reservations.get(db, ref, now)
-            if found.state == reservations.UNSENT:
+            if found.state == UNSENT:
                 raise refusals.not_doubtful(found)
             if found.state != "dispatching" or (found.in_doubt and found.reason == reason):
                 return found

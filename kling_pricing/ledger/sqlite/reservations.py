@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kling_pricing.ledger import refusals
-from kling_pricing.ledger.records import Candidate, Order, Ref, Reservation, State
+from kling_pricing.ledger.records import Candidate, Order, Ref, Reservation
+from kling_pricing.ledger.reserving import UNSENT, unsent
 from kling_pricing.ledger.sqlite.balances import ROOM, Room, buckets_wanted, rooms_of, wanted
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
 from kling_pricing.ledger.sqlite.values import (
@@ -23,8 +24,6 @@ from kling_pricing.ledger.sqlite.values import (
     written,
 )
 from kling_pricing.money import from_nanos
-
-UNSENT: State = "reserved"
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
 
@@ -180,11 +179,4 @@ def insert(
             written(deadline),
         ),
     )
-    in_doubt = False
-    return Reservation(
-        reservation, order.project, key, attempt, UNSENT, in_doubt, order.provider, None, order.wire_format,
-        candidate.model, candidate.resolution, candidate.tier, candidate.quantity, candidate.unit,
-        order.currency, from_nanos(candidate.expected), from_nanos(candidate.reserved), None, None, order.table,
-        order.statement_unit, order.unit_value, order.failed_tasks, order.labels, candidate.changes, None,
-        order.fingerprint, now, None, None, deadline,
-    )  # fmt: skip
+    return unsent(order, candidate, reservation, key, attempt, now, deadline)

@@ -3,38 +3,54 @@ CREATE OR REPLACE FUNCTION reserve(p_id text, p_order jsonb, p_candidates jsonb,
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  outdated jsonb;
+  is_known boolean;       -- whether the key was used before
+  is_outdated boolean;    -- whether other budgets are in force
+  is_late boolean;        -- whether something is still reserved that has expired
   before reservation;
-  kept reservation;
   holds boolean;          -- whether the windows and the price are still those of now
+  claimed record;
   own bigint[];           -- by place of the claim; null where that falls away
   made bigint[];          -- those among them that were not there before
-  lacking jsonb;          -- who has no room for a candidate
-  candidate jsonb;
+  lacking jsonb;          -- who has no room for the first candidate
+  place_chosen integer := 0;
   chosen jsonb;
+  attempt integer;
   amount bigint;
   buckets bigint[] := '{}';
   held bigint[] := '{}';
   nothing bigint[] := '{}';
+  alerts jsonb;
 BEGIN
   PERFORM lock_key(p_order->>'project', p_order->>'key');
-  SELECT * INTO before FROM reservation
-  WHERE project = p_order->>'project' AND key = p_order->>'key' ORDER BY id = p_id DESC, attempt DESC LIMIT 1
-  FOR UPDATE;
+  -- In one statement, for it is asked every time, and mostly there is nothing to do.
+  SELECT EXISTS (SELECT FROM reservation WHERE project = p_order->>'project' AND key = p_order->>'key'),
+    (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1) IS DISTINCT FROM p_order->>'budgets',
+    is_late(now)
+  INTO is_known, is_outdated, is_late;
+  IF is_known THEN
+    SELECT * INTO before FROM reservation
+    WHERE project = p_order->>'project' AND key = p_order->>'key' ORDER BY id = p_id DESC, attempt DESC LIMIT 1
+    FOR UPDATE;
+  END IF;
   IF before.id = p_id THEN   -- the same call once more: its answer was lost on the way
     RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', false, 'alerts', alerts_of(p_id));
   END IF;
-  outdated := outdated(p_order->>'budgets');
-  IF outdated IS NOT NULL THEN
-    RETURN outdated;
+  IF is_outdated THEN
+    RETURN outdated(p_order->>'budgets');
   END IF;
   holds := coalesce(
     now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz, false
   );
   IF holds AND (before.id IS NULL OR before.fingerprint = p_order->>'fingerprint') THEN
-    SELECT bucket.ids, bucket.made INTO own, made FROM buckets_of(p_order->'claims', now) AS bucket;
+    claimed := buckets_of(p_order->'claims', now);
+    own := claimed.ids;
+    made := claimed.made;
   END IF;
-  PERFORM expire(now, own);
+  IF is_late THEN
+    PERFORM expire(now, own);
+  ELSE
+    PERFORM lock_buckets(own);
+  END IF;
   IF before.id IS NOT NULL THEN
     before := reread(before.id);
     IF before.fingerprint <> p_order->>'fingerprint' THEN
@@ -58,9 +74,10 @@ BEGIN
   IF lacking <> '[]' THEN
     chosen := NULL;
     IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- else one budget that does not cap is enough
-      FOR candidate IN SELECT jsonb_array_elements(p_candidates) OFFSET 1 LOOP
-        IF without_room(own, candidate->'amounts') = '[]' THEN
-          chosen := candidate;
+      FOR place IN 1..jsonb_array_length(p_candidates) - 1 LOOP
+        IF without_room(own, p_candidates->place->'amounts') = '[]' THEN
+          place_chosen := place;
+          chosen := p_candidates->place;
           EXIT;
         END IF;
       END LOOP;
@@ -71,9 +88,8 @@ BEGIN
     END IF;
   END IF;
 
-  kept := insert_reservation(
-    p_id, p_order->>'key', coalesce(before.attempt, 0) + 1, p_order, chosen, now, now + p_expires_after
-  );
+  attempt := coalesce(before.attempt, 0) + 1;
+  PERFORM insert_reservation(p_id, p_order->>'key', attempt, p_order, chosen, now, now + p_expires_after);
   FOR place IN 1..cardinality(own) LOOP
     IF own[place] IS NOT NULL THEN
       amount := (chosen->'amounts'->>(place - 1))::bigint;
@@ -84,11 +100,16 @@ BEGIN
       nothing := nothing || 0::bigint;
     END IF;
   END LOOP;
-  IF NOT enter(now, 'reserve', p_id, buckets, held, nothing, NULL) THEN
-    RETURN jsonb_build_object('reserved', shown(kept, now), 'replayed', false, 'alerts', jsonb_build_array());
+  alerts := jsonb_build_array();
+  IF enter(now, 'reserve', p_id, buckets, held, nothing, NULL) THEN
+    PERFORM alert_thresholds(now, p_id, p_id, buckets, held, nothing);
+    alerts := alerts_of(p_id);
   END IF;
-  PERFORM alert_thresholds(now, p_id, p_id, buckets, held, nothing);
-  RETURN jsonb_build_object('reserved', shown(kept, now), 'replayed', false, 'alerts', alerts_of(p_id));
+  -- The caller knows the rest.
+  RETURN jsonb_build_object(
+    'candidate', place_chosen, 'attempt', attempt, 'created_at', now, 'deadline', now + p_expires_after,
+    'alerts', alerts
+  );
 END $$;
 
 -- Every bucket that does not take these amounts.

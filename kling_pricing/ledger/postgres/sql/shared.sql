@@ -34,7 +34,11 @@ CREATE OR REPLACE FUNCTION lock_task(p_provider text, p_task_id text) RETURNS vo
 $$;
 CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM 1 FROM bucket WHERE id = ANY (p_buckets) ORDER BY id FOR UPDATE;
+  IF cardinality(p_buckets) = 1 THEN   -- mostly, and then there is nothing to sort
+    PERFORM 1 FROM bucket WHERE id = p_buckets[1] FOR UPDATE;
+  ELSE
+    PERFORM 1 FROM bucket WHERE id = ANY (p_buckets) ORDER BY id FOR UPDATE;
+  END IF;
 END $$;
 
 -- Amounts.
@@ -101,9 +105,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
-) RETURNS reservation LANGUAGE plpgsql AS $$
-DECLARE
-  kept reservation;
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO reservation (
     id, project, key, attempt, state, provider, wire_format, model, resolution, tier, quantity, unit, currency,
@@ -116,8 +118,7 @@ BEGIN
     (p_candidate->>'reserved')::bigint, p_order->>'table', p_order->>'table_digest', p_order->>'statement_unit',
     (p_order->>'unit_value')::numeric, p_order->>'failed_tasks', p_order->'labels', p_candidate->'changes',
     p_order->>'fingerprint', p_at, p_deadline
-  ) RETURNING * INTO kept;
-  RETURN kept;
+  );
 END $$;
 
 -- Balances move only together with the entry that says why. The buckets are locked already.
@@ -199,25 +200,23 @@ BEGIN
   PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
 END $$;
 
+-- Whether something was reserved and not dispatched in time.
+-- Asked in this order, the index answers at once. Asked whether there is one, the planner may believe that
+-- every third row is late, and look for it through the whole table.
+CREATE OR REPLACE FUNCTION is_late(p_now timestamptz) RETURNS boolean LANGUAGE sql AS $$
+  SELECT coalesce((SELECT deadline FROM reservation WHERE state = 'reserved' ORDER BY deadline LIMIT 1) <= p_now, false)
+$$;
+
 -- Releases what was reserved and not dispatched in time: it is certainly unsent.
 -- What another transaction works on is left to that one. The buckets of the verb's own are locked here as well,
 -- so that all are locked in one order.
 CREATE OR REPLACE FUNCTION expire(p_now timestamptz, p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  late text[] := '{}';
+  late text[] := ARRAY(
+    SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= p_now ORDER BY seq FOR UPDATE SKIP LOCKED
+  );
   each_late text;
 BEGIN
-  -- Asked in this order, the index answers at once. Asked whether there is one, the planner may believe that
-  -- every third row is late, and look for it through the whole table.
-  IF p_now >= (SELECT deadline FROM reservation WHERE state = 'reserved' ORDER BY deadline LIMIT 1) THEN
-    late := ARRAY(
-      SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= p_now ORDER BY seq FOR UPDATE SKIP LOCKED
-    );
-  END IF;
-  IF cardinality(late) = 0 THEN
-    PERFORM lock_buckets(p_buckets);
-    RETURN;
-  END IF;
   PERFORM lock_buckets(p_buckets || ARRAY(SELECT bucket FROM reservation_line WHERE reservation = ANY (late)));
   FOREACH each_late IN ARRAY late LOOP
     PERFORM give_back(each_late, 'expired', 'expire', p_now);
