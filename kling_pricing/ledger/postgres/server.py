@@ -169,9 +169,13 @@ class Server:
         while True:
             tries += 1
             try:
-                with self._opened(checked=checked).connection(timeout=self.wait_s) as connection:
+                pool = self._opened(checked=checked)
+                connection = pool.getconn(self.wait_s)
+                try:  # as its connection() does, but for ending a transaction where there is none
                     connection.answer_s = answer_s
                     return work(connection)
+                finally:
+                    pool.putconn(connection)
             except _CONFLICTS as error:
                 conflicts += 1
                 if conflicts == _MOST_CONFLICTS:
