@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from threading import RLock
+from typing import TypeVar, TypeVarTuple
 from weakref import WeakSet
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
@@ -52,11 +54,16 @@ _ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)
 """What may go wrong with a file, or with a value for it."""
 
 
+_Answer = TypeVar("_Answer")
+_Told = TypeVarTuple("_Told")
+
+
 class SQLiteFile:
     """One file, opened when it is first needed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
         self.path = path
+        self._clock = clock
         self._name = os.fspath(path)
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
@@ -71,12 +78,17 @@ class SQLiteFile:
         with suppress(Exception):  # at the end of the interpreter there may be nothing left to close with
             self.close()
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that writes: all of it is kept, durably, when the block ends, or nothing.
+    def transaction(
+        self, work: Callable[[sqlite3.Connection, datetime, *_Told], _Answer], *told: *_Told
+    ) -> _Answer:
+        """What some work answers, in a transaction that writes: all it does is kept, durably, or nothing.
 
-        A generator, since Python ends one even where the exception of a signal handler strikes in the midst of
-        it; and mostly in one piece, since it is run for every verb, and each part of its own takes time.
+        All in one piece, so that an exception which strikes in the midst of it, such as Ctrl-C, undoes whatever
+        was done; and since it is run for every verb, and each part of its own takes time.
+
+        Args:
+            work: gets a connection, the instant at which the transaction began, and what it is told.
+            told: to the work.
 
         Raises:
             LedgerUnavailableError: the file cannot be written.
@@ -84,8 +96,8 @@ class SQLiteFile:
         with self._mutex:
             if self._in_use:
                 raise self._used_within()
-            self._in_use = True
             try:
+                self._in_use = True
                 connection = self._connection or self._opened()
                 try:
                     self._take_turn()
@@ -93,13 +105,15 @@ class SQLiteFile:
                     if connection.in_transaction:  # left by such an exception
                         self._roll_back(connection)
                     connection.execute("BEGIN IMMEDIATE")
-                    yield connection
+                    answer = work(connection, self._clock(), *told)
                     self._ensure_not_forked(connection)
                     connection.execute("COMMIT")
                 except BaseException:
                     if self._connection is connection:  # else it is the parent's, which goes on with it
                         self._roll_back(connection)
                     raise
+                else:
+                    return answer
                 finally:
                     if self._lock_file is not None:
                         fcntl.flock(self._lock_file, fcntl.LOCK_UN)

@@ -13,7 +13,7 @@ from kling_pricing.ledger import refusals
 from kling_pricing.ledger.outcomes import Charge, outcome
 from kling_pricing.ledger.records import BASES, Basis, Change, Observation, Ref, Reservation
 from kling_pricing.ledger.sqlite.balances import Move, enter, grown, overrun_alerts, threshold_alerts
-from kling_pricing.ledger.sqlite.reservations import get
+from kling_pricing.ledger.sqlite.reservations import COLUMNS, from_row, get
 from kling_pricing.ledger.sqlite.values import decimal, written
 from kling_pricing.money import multiply, nanos_up
 
@@ -28,7 +28,10 @@ _BIND = (
     " state = iif(state = 'dispatching', 'bound', state)"
     " WHERE id = ? AND task_id IS NULL AND dispatched_at IS NOT NULL"
 )
-
+_SELECT_BOUND = (
+    f"SELECT {COLUMNS}, EXISTS (SELECT 1 FROM observation AS seen WHERE seen.provider = reservation.provider"  # noqa: S608
+    " AND seen.task_id = reservation.task_id) FROM reservation WHERE id = ?"
+)
 _SETTLE = (
     "UPDATE reservation SET state = 'settled', billed = ifnull(?, expected), basis = ?, closed_at = ?,"
     " doubted = 0, reason = NULL WHERE id = ?"
@@ -54,9 +57,12 @@ def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Chang
     """
     if not isinstance(ref, str) or db.execute(_BIND, (task_id, ref)).rowcount == 0:
         return _bound_already(db, ref, task_id, now)
-    bound = get(db, ref, now)
+    *row, is_seen = db.execute(_SELECT_BOUND, (ref,)).fetchone()
+    bound = from_row(row, now)
     enter(db, now, "bind", bound.id, (), None)
     change = Change(bound)
+    if not is_seen:
+        return change
     rows = db.execute(
         "SELECT state, amount, amount_unit FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
         (bound.provider, task_id),

@@ -1,0 +1,230 @@
+"""What each verb of a ledger does: inside one transaction, at the instant when that began.
+
+A verb that raises is undone. Where something is to be kept all the same, what it should raise is its answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from kling_pricing.budgets import BudgetsFile
+from kling_pricing.errors import LedgerError, ReservationStateError
+from kling_pricing.ledger import refusals
+from kling_pricing.ledger.records import (
+    DOUBTED,
+    Alert,
+    Basis,
+    Candidate,
+    Change,
+    Claim,
+    Mistimed,
+    Observation,
+    Order,
+    Outdated,
+    Ref,
+    Refused,
+    Reservation,
+    Reserved,
+    Revision,
+)
+from kling_pricing.ledger.reserving import UNSENT
+from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite.balances import Move, grown
+from kling_pricing.ledger.sqlite.values import text, written
+from kling_pricing.money import from_nanos
+
+
+def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
+    """See `Ledger.install`."""
+    return revisions.current(db) or revisions.add(db, budgets, now)
+
+
+def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> tuple[Alert, ...]:
+    """See `Ledger.apply`."""
+    return revisions.replace(db, budgets, now)
+
+
+def reserve(
+    db: sqlite3.Connection,
+    now: datetime,
+    order: Order,
+    candidates: Sequence[Candidate],
+    expires_after: timedelta,
+) -> Reserved | Refused | Outdated | Mistimed:
+    """See `Ledger.reserve`."""
+    look = reservations.look(db, order, now)
+    if look.budgets != order.budgets:
+        return Outdated(revisions.in_force(db))
+    if look.is_late:
+        transitions.expire(db, now)
+        look = reservations.look(db, order, now)
+    before = reservations.last_attempt(db, order, now) if look.is_known else None
+    if before is not None and before.state == UNSENT:
+        return Reserved(before, replayed=True, alerts=())
+    if not order.holds.start <= now < order.holds.end:
+        return Mistimed(now)
+    rooms = look.rooms
+    if not rooms and not order.may_be_unmatched:
+        return Refused(())
+    chosen = balances.choose(rooms, candidates)
+    if chosen is None:
+        return Refused(balances.shortfalls(rooms, candidates[0]))
+    reservation = _new_id()
+    attempt = 1 if before is None else before.attempt + 1
+    made = reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+    moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
+    for move, room in zip(moves, rooms, strict=True):
+        db.execute(
+            "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
+            (reservation, move.bucket, move.held, text(room.claim.rate)),
+        )
+    balances.enter(db, now, "reserve", reservation, moves, None)
+    watched = grown(move for move, room in zip(moves, rooms, strict=True) if room.has_alerts)
+    alerts = balances.threshold_alerts(db, watched, reservation, now)
+    return Reserved(made, replayed=False, alerts=alerts)
+
+
+def dispatch(
+    db: sqlite3.Connection, now: datetime, reservation: str, doubtful_after: timedelta
+) -> LedgerError | None:
+    """See `Ledger.dispatch`; why not, after it is kept that it has expired."""
+    if transitions.dispatch(db, reservation, doubtful_after, now):
+        return None
+    found = reservations.get(db, reservation, now)
+    if found.state == UNSENT:  # too late
+        transitions.expire(db, now)
+        found = reservations.get(db, reservation, now)
+    return refusals.not_dispatched(found)
+
+
+def bind(db: sqlite3.Connection, now: datetime, ref: Ref, task_id: str) -> Change:
+    """See `Ledger.bind`."""
+    return transitions.bind(db, ref, task_id, now)
+
+
+def doubt(db: sqlite3.Connection, now: datetime, ref: Ref, reason: str) -> Reservation:
+    """See `Ledger.doubt`."""
+    found = reservations.get(db, ref, now)
+    if found.state == UNSENT:
+        raise refusals.not_doubtful(found)
+    if found.state != "dispatching" or (found.in_doubt and found.reason == reason):
+        return found
+    db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, found.id))
+    balances.enter(db, now, "doubt", found.id, (), reason)
+    return reservations.get(db, found.id, now)
+
+
+def release(
+    db: sqlite3.Connection, now: datetime, ref: Ref, reason: str, states: Collection[str]
+) -> Reservation:
+    """See `Ledger.release`."""
+    found = reservations.get(db, ref, now)
+    if found.state == "released":
+        return found
+    if found.state not in states:
+        raise refusals.not_released(found)
+    if found.state == "dispatching" and DOUBTED not in states and reservations.doubted(db, found.id):
+        raise refusals.doubted(found)
+    return transitions.release(db, found, reason, "release", now)
+
+
+def settle(db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    """See `Ledger.settle`."""
+    if isinstance(ref, str):
+        settled = transitions.settle_open(db, ref, amount, basis, now)
+        if settled is not None:
+            return settled
+    found = reservations.get(db, ref, now)
+    billed = found.expected if amount is None else amount
+    if transitions.disagrees(found, billed, basis):
+        raise refusals.settled_otherwise(found, billed)
+    return transitions.settle(db, found, billed, basis, now)
+
+
+def observe(
+    db: sqlite3.Connection, now: datetime, seen: Observation, ref: Ref | None
+) -> Change | LedgerError | None:
+    """See `Ledger.observe`; what is wrong with it, after what was seen is kept: it may be billed."""
+    added = db.execute(
+        "INSERT OR IGNORE INTO observation"
+        " (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            seen.provider,
+            seen.task_id,
+            seen.state,
+            text(seen.amount),
+            seen.amount_unit if seen.amount is not None else None,
+            text(seen.duration_s),
+            seen.model,
+            written(now),
+        ),
+    )
+    task = (seen.provider, seen.task_id)
+    found = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
+    if found is None:
+        return None
+    if found.provider != seen.provider:
+        return refusals.other_provider(found, seen.provider)
+    if found.task_id == seen.task_id:
+        return transitions.take_up(db, found, seen, now) if added.rowcount else Change(found)
+    try:
+        return transitions.bind(db, found.id, seen.task_id, now)
+    except ReservationStateError as error:
+        return error
+
+
+def record(
+    db: sqlite3.Connection, now: datetime, order: Order, spent: Candidate, task_id: str, at: datetime
+) -> Change | Outdated:
+    """See `Ledger.record`."""
+    if not revisions.is_in_force(db, order.budgets):
+        return Outdated(revisions.in_force(db))
+    found = reservations.find(db, (order.provider, task_id), now)
+    if found is not None:
+        if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
+            return Change(found)
+        raise refusals.task_known(found)
+    reservation = _new_id()
+    rooms = balances.rooms(db, order.claims, at)
+    taken = reservations.newest(db, order.project, order.key) is not None
+    key = f"{order.key}:{reservation}" if taken else order.key  # a job may have been given the same one
+    reservations.insert(db, order, spent, reservation, key, 1, at, at)
+    db.execute(
+        "UPDATE reservation SET state = 'settled', task_id = ?, billed = expected, basis = 'operator',"
+        " dispatched_at = created_at, closed_at = ? WHERE id = ?",
+        (task_id, written(now), reservation),
+    )
+    moves = [Move(balances.opened(db, room), 0, spent.amounts[room.place]) for room in rooms]
+    db.executemany(
+        "INSERT INTO reservation_line (reservation, bucket, held, spent, rate) VALUES (?, ?, 0, ?, ?)",
+        [
+            (reservation, move.bucket, move.spent, text(room.claim.rate))
+            for move, room in zip(moves, rooms, strict=True)
+        ],
+    )
+    balances.enter(db, now, "record", reservation, moves, None)
+    alerts = balances.threshold_alerts(db, grown(moves), reservation, now)
+    return Change(reservations.get(db, reservation, now), alerts)
+
+
+def open_bucket(db: sqlite3.Connection, now: datetime, claim: Claim, spent: int) -> tuple[Alert, ...]:
+    """See `Ledger.open_bucket`."""
+    rooms = balances.rooms(db, [claim], now)
+    if not rooms:
+        raise refusals.no_window(claim.budget)
+    bucket = balances.opened(db, rooms[0])
+    opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
+    if opened.fetchone():
+        raise refusals.opened(claim.budget)
+    moves = [Move(bucket, 0, spent)]
+    balances.enter(db, now, "opening", None, moves, None)
+    return balances.threshold_alerts(db, grown(moves), None, now)
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
