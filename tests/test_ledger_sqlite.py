@@ -481,9 +481,6 @@ def test_spend_made_elsewhere_is_booked_though_a_job_has_its_key(opened: Callabl
 def interrupted(verb: Callable[[], object], place: int) -> bool:
     """Whether a verb was ended by Ctrl-C as the ledger enters its n-th function."""
     ahead = place
-    own = tuple(
-        f"/ledger/sqlite/{name}.py" for name in ("__init__", "balances", "file", "reservations", "verbs")
-    )
 
     def trace(frame: FrameType, event: str, _: object) -> None:
         nonlocal ahead
