@@ -127,6 +127,7 @@ MAX_NANOS = 4 * 10**18
 """The largest amount a ledger takes; two of them still fit the 64 bits of a database's integer."""
 
 
+@lru_cache(maxsize=4096)  # prices recur
 def nanos_up(amount: Decimal, step: int = 1) -> int:
     """An amount that is not negative as integer nanos, rounded up to a multiple of `step` nanos.
 

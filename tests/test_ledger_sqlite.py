@@ -384,7 +384,7 @@ def test_the_files_hold_no_prompt_no_url_and_no_api_key(path: Path, book: PriceB
     if after == "when it is closed":
         guard.close()
     files = contents(path.parent)
-    assert len(files) == (2 if after == "when it is closed" else 4)
+    assert len(files) == (3 if after == "when it is closed" else 5)
     everything = b"".join(files.values())
     assert b"task-visible" in everything
     assert b"shot 0" in everything

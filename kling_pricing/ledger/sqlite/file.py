@@ -1,8 +1,10 @@
 """A ledger's SQLite file: opening it, one transaction at a time, and what its errors mean.
 
 Durability: WAL with `synchronous=FULL`, so that what was committed survives a crash of the machine.
-Fairness: writers queue for an `flock` on a file beside the database; SQLite's own busy handler lets some of
-them starve for seconds.
+Fairness: writers wait for an `flock` on a file beside the database; SQLite's own busy handler lets some of them
+starve for seconds. A lock that is given up goes to whoever asks first, and that is mostly who just had it, for
+who sleeps has to wake up. So it is waited for by one at a time, which holds a second lock, and the others wait
+for that one.
 Forks: SQLite keeps what it knows of a file's locks in the memory of the process, and a child process inherits
 that memory without the locks: another process then deletes the WAL beneath it, and what the child commits is
 lost. So files are closed before a fork, and parent and child each open their own.
@@ -69,6 +71,7 @@ class SQLiteFile:
         self._connection: sqlite3.Connection | None = None
         self._apart: set[sqlite3.Connection] = set()
         self._lock_file: int | None = None
+        self._queue_file: int | None = None
         self._in_use = False
         self._place: tuple[int, int] | None = None
         with _forking:
@@ -175,9 +178,13 @@ class SQLiteFile:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-        self._connection = self._lock_file = None
+        self._forget()
+
+    def _forget(self) -> None:
+        for file in (self._lock_file, self._queue_file):
+            if file is not None:
+                os.close(file)
+        self._connection = self._lock_file = self._queue_file = None
 
     def before_fork(self) -> None:
         """Waits until no thread uses the file, and closes it."""
@@ -196,9 +203,7 @@ class SQLiteFile:
         for connection in (self._connection, *self._apart):
             if connection is not None:
                 _inherited.setdefault(os.path.realpath(self.path), []).append(connection)
-        if self._lock_file is not None:
-            os.close(self._lock_file)  # else this process would keep the parent's lock when the parent dies
-        self._connection = self._lock_file = None
+        self._forget()  # with the files, else this process would keep the parent's locks when the parent dies
         self._apart = set()
 
     @contextmanager
@@ -248,8 +253,12 @@ class SQLiteFile:
 
     def _take_turn(self) -> None:
         """Waits for this process's turn to write."""
-        if self._lock_file is not None:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        if self._lock_file is not None and self._queue_file is not None:
+            try:
+                fcntl.flock(self._queue_file, fcntl.LOCK_EX)
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            finally:
+                fcntl.flock(self._queue_file, fcntl.LOCK_UN)
 
     def _end_turn(self) -> None:
         if self._lock_file is not None:
@@ -276,7 +285,8 @@ class SQLiteFile:
         )
         try:
             self._is_ours(connection)  # before anything else: what is not ours is left as it is
-            self._lock_file = self._opened_lock_file()
+            self._lock_file = self._opened_beside(self._lock_path)
+            self._queue_file = self._opened_beside(self.path.with_name(f"{self.path.name}.queue"))
             try:
                 self._take_turn()
                 self._prepare(connection)
@@ -308,14 +318,14 @@ class SQLiteFile:
     def _lock_path(self) -> Path:
         return self.path.with_name(f"{self.path.name}.lock")
 
-    def _opened_lock_file(self) -> int | None:
+    def _opened_beside(self, path: Path) -> int | None:
         if fcntl is None:
             return None
         try:
-            return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._unavailable(
-                f"{self._lock_path.name} beside it cannot be opened ({error.strerror}); let this user write "
+                f"{path.name} beside it cannot be opened ({error.strerror}); let this user write "
                 "the file and its folder"
             ) from None
 
