@@ -56,9 +56,11 @@ def test_exceptions_are_counted_and_exit_1(run: Run, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "│ explained          │     1 │    0.714 │   +0.714 │  1.428 │ USD      │" in result.stdout
     assert "│ in doubt candidate │     2 │    0.714 │        0 │  0.714 │ USD      │" in result.stdout
-    assert result.stdout.endswith(
-        "rows of the statement: 3, 3 charges of the period\nties out; 3 exceptions to look at\n"
-    )
+    below = result.stdout.partition("rows of the statement: 3, 3 charges of the period\n")[2].splitlines()
+    assert below[0] == "exceptions:"
+    assert below[1].startswith("  stranger: in doubt candidate, +0.714 USD: nobody knows the task; ")
+    assert below[3].startswith("  t-1: explained, +0.714 USD: billed 10 s for a 5 s request. ")
+    assert below[4] == "ties out; 3 exceptions to look at"
     assert (tmp_path / "spend.db").read_bytes() == before
 
 
@@ -155,3 +157,20 @@ def test_reports_are_written_where_they_are_wanted(run: Run, tmp_path: Path) -> 
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert "billed 10 s for a 5 s request" in (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
     assert run("--statement", path, "--out", path / "below").returncode == 2
+
+
+def test_no_more_than_ten_exceptions_are_named(run: Run, tmp_path: Path) -> None:
+    """The rest is counted, and said to be in the reports; for a program the same ten are objects."""
+    strangers = {f"stranger_{number:02}": 357001 for number in range(20)}
+    path = statement(tmp_path, t_1=357000, t_2=714000, **strangers)
+    lines = run("--statement", path).stdout.splitlines()
+    named = lines[lines.index("exceptions:") + 1 : -2]
+    assert len(named) == 10
+    assert lines[-2].endswith(" more; --out FOLDER writes all")
+    answer = json.loads(run("--statement", path, "--json").stdout)
+    assert len(answer["first_exceptions"]) == 10
+    assert answer["exceptions"] == 10 + int(lines[-2].split()[1])
+    assert all(
+        named[place].startswith(f"  {each['task_id'] or each['reservation_id']}: ")
+        for place, each in enumerate(answer["first_exceptions"])
+    )

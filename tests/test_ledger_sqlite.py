@@ -231,6 +231,14 @@ def test_a_ledger_that_was_emptied_is_not_begun_anew(
         assert guard.status()[0].held == 0
 
 
+def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
+    """A guard that brings no budgets does not begin a ledger, and asks whether it is the right one."""
+    for _ in range(2):
+        with pytest.raises(BudgetError, match="is it the right one"):
+            BudgetGuard(f"sqlite:///{tmp_path}/spent.db")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_folder_is_not_made(tmp_path: Path, book: PriceBook) -> None:
     """A mistyped path makes no folders; the message says that the folder must exist."""
     with pytest.raises(LedgerUnavailableError, match="the folder must exist"):

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
@@ -22,12 +23,15 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, plain
 from kling_pricing.price_table import PriceBook
 from kling_pricing.reconcile import Tolerance
+from kling_pricing.reconcile.records import Category
 from kling_pricing.reports import FORMATS, Format, write_reports
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile import Reconciliation, Settled
+    from kling_pricing.reconcile import Line, Reconciliation, Settled
 
 _EXCEPTIONS, _UNUSABLE = 1, 2
+_MOST_NAMED = 10
+"""Of the exceptions, the first are named; the reports have all."""
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
 _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -243,10 +247,30 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
             }
             for each in reconciled.totals(name)
         ]
+    found["first_exceptions"] = [
+        {
+            "task_id": line.task_id,
+            "reservation_id": line.reservation_id,
+            "rows": list(line.rows),
+            "category": line.category,
+            "variance": plain(line.variance),
+            "currency": line.currency,
+            "cause": line.cause,
+            "remedy": line.remedy,
+        }
+        for line in _first_exceptions(reconciled)
+    ]
     found["reports"] = files
     if settled is not None:
         found["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
     return found
+
+
+def _first_exceptions(reconciled: Reconciliation) -> Iterator[Line]:
+    """The first lines with something to do; no more are read than it takes."""
+    unsettled = [each for each in get_args(Category) if each != "matched"]
+    most = min(_MOST_NAMED, reconciled.exceptions)
+    return islice((line for line in reconciled.lines(*unsettled) if line.remedy), most)
 
 
 def _grid(reconciled: Reconciliation) -> Table:
@@ -285,6 +309,15 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
         for reservation, why in settled["refused"].items():
             yield f"  {reservation}: {why}"
+    if answer["first_exceptions"]:
+        yield "exceptions:"
+    for each in answer["first_exceptions"]:
+        place = each["task_id"] or each["reservation_id"] or ", ".join(each["rows"])
+        variance = f"{signed(Decimal(each['variance']))} {each['currency']}"
+        category = each["category"].replace("_", " ")
+        yield f"  {place}: {category}, {variance}: {'. '.join(filter(None, (each['cause'], each['remedy'])))}"
+    if answer["exceptions"] > _MOST_NAMED:
+        yield f"  and {answer['exceptions'] - _MOST_NAMED} more" + ("" if out else "; --out FOLDER writes all")
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"
     open_ = [

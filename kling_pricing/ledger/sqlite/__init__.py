@@ -57,7 +57,9 @@ class SQLiteLedger:
         return self._file.transaction(verbs.install, budgets)
 
     def installed(self) -> Revision | None:
-        """See `Ledger.installed`."""
+        """See `Ledger.installed`; it makes no file."""
+        if not self._file.is_begun():
+            return None
         with self._file.reading() as db:
             return revisions.current(db)
 

@@ -125,14 +125,30 @@ class SQLiteFile:
             finally:
                 self._in_use = False
 
+    def is_begun(self) -> bool:
+        """Whether there is a file.
+
+        Raises:
+            LedgerUnavailableError: there was one, or there is not even a folder.
+        """
+        if self._connection is None:
+            self._refuse_an_emptied_one()
+            if not self.path.parent.is_dir():
+                raise self._unavailable(_REMEDIES[sqlite3.SQLITE_CANTOPEN])
+        return self.path.is_file()
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One transaction that reads, of which all parts see the same state.
+
+        It leaves no file where there is none.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
         with self._alone(), self._errors():
+            if self._connection is None and not self.is_begun():
+                raise self._missing()
             connection = self._opened()
             self._ensure_in_place()
             try:
@@ -152,7 +168,7 @@ class SQLiteFile:
         """
         with self._errors():
             if not self.path.is_file():
-                raise self._unavailable("there is no such file; check its name")
+                raise self._missing()
             connection = sqlite3.connect(
                 f"{self.path.as_uri()}?mode=ro",
                 uri=True,
@@ -308,6 +324,11 @@ class SQLiteFile:
                     f"there was a ledger here, and its file is empty or gone; put it back, or remove "
                     f"{self._lock_path.name} beside it to begin a new one"
                 )
+
+    def _missing(self) -> LedgerUnavailableError:
+        return self._unavailable(
+            "there is no such file; check its name, or begin it with `kling-pricing budget apply FILE`"
+        )
 
     def _mark(self) -> None:
         """Writes down beside the file that a ledger was made in it."""
