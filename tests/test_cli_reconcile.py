@@ -59,7 +59,7 @@ def test_exceptions_are_counted_and_exit_1(run: Run, tmp_path: Path) -> None:
     below = result.stdout.partition("rows of the statement: 3, 3 charges of the period\n")[2].splitlines()
     assert below[0] == "exceptions:"
     assert below[1].startswith("  stranger: in doubt candidate, +0.714 USD: nobody knows the task; ")
-    assert below[3].startswith("  t-1: explained, +0.714 USD: billed 10 s for a 5 s request. ")
+    assert below[3].startswith("  t-2: explained, +0.714 USD: billed 10 s for a 5 s request. ")
     assert below[4] == "ties out; 3 exceptions to look at"
     assert (tmp_path / "spend.db").read_bytes() == before
 
