@@ -8,7 +8,7 @@ The floor writes the same rows to the same tables through the bare `sqlite3` mod
 under the same kind of `flock`: a conditional update of the balance, and the inserts.
 It looks nothing up, checks nothing else, and answers nothing.
 Contestants take turns within each round, so that a slow moment of the machine hits all of them alike; each
-figure is the median round.
+figure is the median of the rounds, and each part of the floor the median of what it was within the rounds.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ from kling_pricing.ledger.sqlite.schema import DDL
 from kling_pricing.money import nanos_up
 from kling_pricing.orders import candidate, order
 
-ROUNDS, ROUND_CALLS = 60, 20
+ROUNDS, ROUND_CALLS = 200, 10
 PROCESSES, CONTENDED_ROUNDS, CONTENDED_CALLS = 4, 5, 250
 CALLS = max(ROUNDS * ROUND_CALLS, 1 + CONTENDED_ROUNDS * CONTENDED_CALLS)
 """Of one process at most."""
@@ -212,8 +212,8 @@ KINDS: dict[str, type[Floor | Store | Guard]] = {
 }
 
 
-def median_us(functions: dict[str, Callable[[], object]]) -> dict[str, int]:
-    """The median time of one call of each, in microseconds; they take turns."""
+def measured(functions: dict[str, Callable[[], object]]) -> dict[str, tuple[int, Decimal]]:
+    """Of each: the median time of one call in microseconds, and the median part of the first one's rate."""
     rounds: dict[str, list[int]] = {name: [] for name in functions}
     gc.collect()
     gc.disable()
@@ -222,9 +222,16 @@ def median_us(functions: dict[str, Callable[[], object]]) -> dict[str, int]:
             begin = time.perf_counter_ns()
             for _ in range(ROUND_CALLS):
                 function()
-            rounds[name].append((time.perf_counter_ns() - begin) // ROUND_CALLS // 1000)
+            rounds[name].append((time.perf_counter_ns() - begin) // ROUND_CALLS)
     gc.enable()
-    return {name: int(median(taken)) for name, taken in rounds.items()}
+    first = next(iter(rounds.values()))
+    return {
+        name: (
+            int(median(taken)) // 1000,
+            median(Decimal(base) / own for base, own in zip(first, taken, strict=True)),
+        )
+        for name, taken in rounds.items()
+    }
 
 
 def contend(kind: str, path: str, verb: str) -> None:
@@ -289,11 +296,9 @@ def main() -> None:
                 kind: getattr(make(folder / f"{place} {verb} alone.db"), verb)
                 for place, (kind, make) in enumerate(KINDS.items())
             }
-            best = median_us(functions)
-            base = next(iter(best.values()))
             print(f"{what + ', one process':<48} {'a second':>10} {'of floor':>9}")
-            for kind, taken in best.items():
-                print(f"{kind:<48} {10**6 // taken:>10} {Decimal(base) / taken:>9.2f}")
+            for kind, (taken, part) in measured(functions).items():
+                print(f"{kind:<48} {10**6 // taken:>10} {part:>9.2f}")
             together = contended(folder, verb)
             first = next(iter(together.values()))[0]
             title = f"{what}, {PROCESSES} processes"
