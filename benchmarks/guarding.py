@@ -5,7 +5,8 @@ Run it with::
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding.py
 
 The floor writes the same rows to the same tables through the bare `sqlite3` module, with `synchronous=FULL`,
-under the same kind of `flock`: a conditional update of the balance, and the inserts.
+under one `flock` (the store takes two, so that processes take turns): a conditional update of the balance, and
+the inserts.
 It looks nothing up, checks nothing else, and answers nothing.
 Contestants take turns within each round, so that a slow moment of the machine hits all of them alike; each
 figure is the median of the rounds, and each part of the floor the median of what it was within the rounds.

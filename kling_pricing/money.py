@@ -127,13 +127,17 @@ MAX_NANOS = 4 * 10**18
 """The largest amount a ledger takes; two of them still fit the 64 bits of a database's integer."""
 
 
-@lru_cache(maxsize=4096)  # prices recur
 def nanos_up(amount: Decimal, step: int = 1) -> int:
     """An amount that is not negative as integer nanos, rounded up to a multiple of `step` nanos.
 
     Raises:
         KlingPricingError: it is more than `MAX_NANOS`.
     """
+    return _nanos_up(amount, step)
+
+
+@lru_cache(maxsize=4096, typed=True)  # prices recur; a float is equal to a decimal, and none
+def _nanos_up(amount: Decimal, step: int) -> int:
     steps = _WIDE.divide(_EXACT.multiply(amount, NANOS), Decimal(step))
     nanos = int(steps.quantize(Decimal(1), ROUND_CEILING, _WIDE)) * step
     if nanos > MAX_NANOS:
@@ -141,7 +145,7 @@ def nanos_up(amount: Decimal, step: int = 1) -> int:
     return nanos
 
 
-@lru_cache(maxsize=1024)  # the same prices come again and again
+@lru_cache(maxsize=1024, typed=True)  # the same prices come again and again
 def from_nanos(nanos: int) -> Decimal:
     """The exact amount of some nanos, without needless zeros behind the point."""
     whole, rest = divmod(nanos, NANOS)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -27,6 +28,7 @@ from kling_pricing import (
     LedgerError,
     LedgerUnavailableError,
     PriceBook,
+    ReservationNotFoundError,
     ReservationStateError,
 )
 from tests.conftest import video
@@ -514,10 +516,22 @@ def test_ctrl_c_within_a_verb_leaves_nothing_open(path: Path, opened: Callable[[
     import fcntl  # noqa: PLC0415 (not on Windows)
 
     guard = opened()
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+
+    def refused() -> None:
+        with suppress(ReservationNotFoundError):
+            guard.settle("no such reservation")
+
+    verb: Callable[[], object]
     for place in count(1):
-        struck = interrupted(lambda: guard.admit(VIDEO, project="trailer"), place)
-        with path.with_name(f"{path.name}.lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
+        struck = False
+        for verb in (lambda: guard.admit(VIDEO, project="trailer"), refused):
+            struck = interrupted(verb, place) or struck
+            for suffix in ("lock", "queue"):
+                with path.with_name(f"{path.name}.{suffix}").open() as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
+            other.execute("BEGIN IMMEDIATE")  # and so does this
+            other.execute("ROLLBACK")
         guard.release(guard.admit(VIDEO, project="trailer"))
         if not struck:
             break

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kling_pricing.money import add, multiply, plain, price_from_text
+from kling_pricing.money import add, multiply, nanos_up, plain, price_from_text
 
 prices = st.decimals(min_value=0, max_value=10**12 - 1, places=9)
 
@@ -84,3 +84,10 @@ def test_plain_notation_has_no_exponent_and_no_needless_zero(number: str, text: 
 def test_plain_notation_loses_nothing(price: Decimal) -> None:
     """Reading back what was written gives the same number."""
     assert Decimal(plain(price)) == price
+
+
+def test_no_float_passes_for_an_amount_that_was_seen_before() -> None:
+    """A float that equals a decimal is refused whatever was asked before."""
+    assert nanos_up(Decimal("0.5")) == 500_000_000
+    with pytest.raises(TypeError):
+        nanos_up(0.5)  # type: ignore[arg-type]

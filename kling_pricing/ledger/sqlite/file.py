@@ -118,6 +118,8 @@ class SQLiteFile:
                 else:
                     return answer
                 finally:
+                    if self._connection is connection and connection.in_transaction:  # struck once more
+                        self._roll_back(connection)
                     if self._lock_file is not None:
                         fcntl.flock(self._lock_file, fcntl.LOCK_UN)
             except _ERRORS as error:
@@ -192,15 +194,18 @@ class SQLiteFile:
             self._close()
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
         self._forget()
 
     def _forget(self) -> None:
-        for file in (self._lock_file, self._queue_file):
+        """First, and then closes: what is closed twice may be somebody else's file by then."""
+        files = self._lock_file, self._queue_file
+        self._connection = self._lock_file = self._queue_file = None
+        for file in files:
             if file is not None:
                 os.close(file)
-        self._connection = self._lock_file = self._queue_file = None
 
     def before_fork(self) -> None:
         """Waits until no thread uses the file, and closes it."""
@@ -269,12 +274,13 @@ class SQLiteFile:
 
     def _take_turn(self) -> None:
         """Waits for this process's turn to write."""
-        if self._lock_file is not None and self._queue_file is not None:
+        lock, queue = self._lock_file, self._queue_file
+        if lock is not None and queue is not None:
             try:
-                fcntl.flock(self._queue_file, fcntl.LOCK_EX)
-                fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+                fcntl.flock(queue, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             finally:
-                fcntl.flock(self._queue_file, fcntl.LOCK_UN)
+                fcntl.flock(queue, fcntl.LOCK_UN)
 
     def _end_turn(self) -> None:
         if self._lock_file is not None:
@@ -308,13 +314,13 @@ class SQLiteFile:
                 self._prepare(connection)
             finally:
                 self._end_turn()
+            opened = self.path.stat()
         except BaseException:
             connection.close()
             self._close()
             raise
-        self._connection = connection
-        opened = self.path.stat()
         self._place = opened.st_dev, opened.st_ino
+        self._connection = connection
 
     def _refuse_an_emptied_one(self) -> None:
         """Refuses an empty file where there was a ledger: it would be counted from zero."""

@@ -103,7 +103,8 @@ CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS
   SELECT * FROM reservation WHERE id = p_id
 $$;
 
-CREATE OR REPLACE FUNCTION insert_reservation(
+DROP FUNCTION IF EXISTS insert_reservation(text, text, integer, jsonb, jsonb, timestamptz, timestamptz);
+CREATE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
