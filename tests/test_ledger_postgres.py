@@ -207,6 +207,8 @@ def test_info_of_a_file_says_that_it_is_one(tmp_path: Path) -> None:
     """A ledger in SQLite needs no init, and has no roles."""
     url = f"sqlite:///{tmp_path}/spend.db"
     assert "a ledger in a file is made" in run("ledger", "init", url).stdout
+    assert "none was begun there; check its name" in run("ledger", "info", url).stderr
+    BudgetGuard(url, [Budget(name="all", cap=Decimal(1), currency="USD")]).close()
     assert "SQLite" in run("ledger", "info", url).stdout
     assert "a file has no roles" in run("ledger", "init", url, "--grant", "guard").stderr
 

@@ -239,6 +239,11 @@ def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
         with pytest.raises(BudgetError, match="is it the right one"):
             BudgetGuard(f"sqlite:///{tmp_path}/spent.db")
     assert list(tmp_path.iterdir()) == []
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    with pytest.raises(BudgetError, match="is it the right one"):
+        BudgetGuard(f"sqlite:///{empty}")
+    assert (list(tmp_path.iterdir()), empty.read_bytes()) == ([empty], b"")
 
 
 def test_a_missing_folder_is_not_made(tmp_path: Path, book: PriceBook) -> None:

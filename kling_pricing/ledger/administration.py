@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from kling_pricing.errors import LedgerError
+from kling_pricing.errors import LedgerError, LedgerUnavailableError
 from kling_pricing.ledger import connect, is_on_a_server, store
 from kling_pricing.ledger.records import Revision
 
@@ -57,13 +57,18 @@ def info(url: str) -> Info:
         found: Info = store("postgres", "schema").info(url)
         return found
     revision = _installed(url)
+    if revision is None:
+        raise LedgerUnavailableError(
+            f"ledger {url}: none was begun there; check its name, or begin it with "
+            "`kling-pricing budget apply FILE`"
+        )
     schema = store("sqlite", "schema")
     return Info(
         {
             "ledger": url,
             "server": "none: SQLite, a file for the processes of one machine",
             "schema": str(schema.VERSION),
-            "budgets": "none yet" if revision is None else f"digest {revision.digest[:16]}",
+            "budgets": f"digest {revision.digest[:16]}",
         },
         (),
     )

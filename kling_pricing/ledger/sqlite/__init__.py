@@ -57,7 +57,7 @@ class SQLiteLedger:
         return self._file.transaction(verbs.install, budgets)
 
     def installed(self) -> Revision | None:
-        """See `Ledger.installed`; it makes no file."""
+        """See `Ledger.installed`; it begins no ledger."""
         if not self._file.is_begun():
             return None
         with self._file.reading() as db:

@@ -128,16 +128,17 @@ class SQLiteFile:
                 self._in_use = False
 
     def is_begun(self) -> bool:
-        """Whether there is a file.
+        """Whether there is a file, and something in it.
 
         Raises:
-            LedgerUnavailableError: there was one, or there is not even a folder.
+            LedgerUnavailableError: there was, or there is not even a folder.
         """
-        if self._connection is None:
-            self._refuse_an_emptied_one()
-            if not self.path.parent.is_dir():
-                raise self._unavailable(_REMEDIES[sqlite3.SQLITE_CANTOPEN])
-        return self.path.is_file()
+        if self._connection is not None:
+            return True
+        self._refuse_an_emptied_one()
+        if not self.path.parent.is_dir():
+            raise self._unavailable(_REMEDIES[sqlite3.SQLITE_CANTOPEN])
+        return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -149,7 +150,7 @@ class SQLiteFile:
             LedgerUnavailableError: the file cannot be read.
         """
         with self._alone(), self._errors():
-            if self._connection is None and not self.is_begun():
+            if not self.is_begun():
                 raise self._missing()
             connection = self._opened()
             self._ensure_in_place()
@@ -169,7 +170,7 @@ class SQLiteFile:
             LedgerUnavailableError: the file cannot be read.
         """
         with self._errors():
-            if not self.path.is_file():
+            if not self.is_begun():
                 raise self._missing()
             connection = sqlite3.connect(
                 f"{self.path.as_uri()}?mode=ro",
@@ -181,7 +182,7 @@ class SQLiteFile:
             self._apart.add(connection)
             try:
                 if not self._is_ours(connection):
-                    raise self._unavailable("it is empty; check its name")
+                    raise self._missing()
                 connection.execute("BEGIN")
                 yield connection
             finally:
@@ -332,8 +333,9 @@ class SQLiteFile:
                 )
 
     def _missing(self) -> LedgerUnavailableError:
+        problem = "it is empty" if self.path.is_file() else "there is no such file"
         return self._unavailable(
-            "there is no such file; check its name, or begin it with `kling-pricing budget apply FILE`"
+            f"{problem}; check its name, or begin it with `kling-pricing budget apply FILE`"
         )
 
     def _mark(self) -> None:
