@@ -246,6 +246,13 @@ def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
     assert (list(tmp_path.iterdir()), empty.read_bytes()) == ([empty], b"")
 
 
+def test_a_name_that_the_disk_refuses_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Also where nothing but the name is looked at."""
+    for budgets in (None, BUDGETS):
+        with pytest.raises(LedgerUnavailableError, match=r"x\.db"):
+            BudgetGuard(f"sqlite:///{tmp_path}/{300 * 'x'}.db", budgets)
+
+
 def test_a_missing_folder_is_not_made(tmp_path: Path, book: PriceBook) -> None:
     """A mistyped path makes no folders; the message says that the folder must exist."""
     with pytest.raises(LedgerUnavailableError, match="the folder must exist"):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -23,11 +23,11 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, plain
 from kling_pricing.price_table import PriceBook
 from kling_pricing.reconcile import Tolerance
-from kling_pricing.reconcile.records import Category
+from kling_pricing.reconcile.records import exceptions_of
 from kling_pricing.reports import FORMATS, Format, write_reports
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile import Line, Reconciliation, Settled
+    from kling_pricing.reconcile import Reconciliation, Settled
 
 _EXCEPTIONS, _UNUSABLE = 1, 2
 _MOST_NAMED = 10
@@ -258,19 +258,12 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
             "cause": line.cause,
             "remedy": line.remedy,
         }
-        for line in _first_exceptions(reconciled)
+        for line in islice(exceptions_of(reconciled), min(_MOST_NAMED, reconciled.exceptions))
     ]
     found["reports"] = files
     if settled is not None:
         found["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
     return found
-
-
-def _first_exceptions(reconciled: Reconciliation) -> Iterator[Line]:
-    """The first lines with something to do; no more are read than it takes."""
-    unsettled = [each for each in get_args(Category) if each != "matched"]
-    most = min(_MOST_NAMED, reconciled.exceptions)
-    return islice((line for line in reconciled.lines(*unsettled) if line.remedy), most)
 
 
 def _grid(reconciled: Reconciliation) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 Category: TypeAlias = Literal[
     "invalid_row",
@@ -177,3 +177,9 @@ class Reconciled(Protocol):
 
     def totals(self, dimension: Dimension) -> list[Total]:
         """The lines taken together, by currency and name."""
+
+
+def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:
+    """The lines that somebody has to do something about."""
+    others = [each for each in get_args(Category) if each != "matched"]
+    return (line for line in reconciled.lines(*others) if line.remedy)

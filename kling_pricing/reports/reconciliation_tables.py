@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import get_args
 
-from kling_pricing.reconcile.records import Category, Line, Reconciled, Total
+from kling_pricing.reconcile.records import Line, Reconciled, Total, exceptions_of
 from kling_pricing.reports.categories import CATEGORIES, STANDINGS
 from kling_pricing.reports.document import Column, Row, Section, Word
 from kling_pricing.reports.words import labels_text, percent, safe, safe_or_none, safe_prose
@@ -164,17 +163,12 @@ def _line_row(line: Line) -> Row:
 
 def exceptions(reconciled: Reconciled) -> Section:
     """The lines with something to do."""
-    unsettled = [each for each in get_args(Category) if each != "matched"]
-
-    def rows() -> Iterator[Row]:
-        return (_line_row(line) for line in reconciled.lines(*unsettled) if line.remedy)
-
     return Section(
         "exceptions",
         "Exceptions",
         "Lines that somebody has to do something about.",
         _leaving_out("model", "resolution", "tier", "quantity", "submitted_at"),
-        rows,
+        lambda: map(_line_row, exceptions_of(reconciled)),
         length=reconciled.exceptions,
     )
 

@@ -136,9 +136,10 @@ class SQLiteFile:
         if self._connection is not None:
             return True
         self._refuse_an_emptied_one()
-        if not self.path.parent.is_dir():
-            raise self._unavailable(_REMEDIES[sqlite3.SQLITE_CANTOPEN])
-        return self.path.is_file() and self.path.stat().st_size > 0
+        with self._errors():  # a folder may be closed to this user
+            if not self.path.parent.is_dir():
+                raise self._unavailable(_REMEDIES[sqlite3.SQLITE_CANTOPEN])
+            return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

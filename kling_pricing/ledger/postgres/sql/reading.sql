@@ -34,7 +34,8 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Lines of text, each with the fields of records.SENT, the last those of records.TERMS; nothing that a ledger keeps has a control character.
+-- Lines of text, each with the fields of records.SENT, of which the last has those of records.TERMS; nothing that a
+-- ledger keeps has a control character.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH ended AS (
