@@ -469,7 +469,7 @@ def test_a_rate_stays_with_what_was_reserved_at_it(ledger: str, clock: Clock) ->
 
 def test_a_later_guard_brings_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
     """Others are refused, an empty ledger without budgets too."""
-    with pytest.raises(BudgetError, match="the ledger has no budgets yet"):
+    with pytest.raises(BudgetError, match="has no budgets yet; is it the right one"):
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)

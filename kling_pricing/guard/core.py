@@ -138,8 +138,8 @@ def _installed(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
         revision = ledger.installed()
         if revision is None:
             raise BudgetError(
-                "the ledger has no budgets yet; is it the right one? To begin it, open it with budgets, or use "
-                "`kling-pricing budget apply FILE`"
+                f"ledger {ledger.name} has no budgets yet; is it the right one? To begin it, open it with "
+                "budgets, or use `kling-pricing budget apply FILE`"
             )
         return InForce.of(revision)
     given = read_budgets(budgets)

@@ -46,6 +46,10 @@ class Ledger(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """What errors call it: its place, without any password."""
+
+    @property
     def at_once(self) -> int:
         """How many verbs are carried out at the same time; more wait for their turn."""
 

@@ -47,6 +47,11 @@ class PostgresLedger:
         self._clock = clock
 
     @property
+    def name(self) -> str:
+        """See `Ledger.name`."""
+        return self._server.name
+
+    @property
     def at_once(self) -> int:
         """See `Ledger.at_once`."""
         return self._server.pool_size

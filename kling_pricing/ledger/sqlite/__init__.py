@@ -42,6 +42,11 @@ class SQLiteLedger:
         self._clock = clock
 
     @property
+    def name(self) -> str:
+        """See `Ledger.name`."""
+        return str(self._file.path)
+
+    @property
     def at_once(self) -> int:
         """See `Ledger.at_once`: one writes, while another makes its order ready."""
         return 2
