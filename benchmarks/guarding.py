@@ -30,11 +30,11 @@ from uuid import uuid4
 
 from kling_pricing import Budget, BudgetGuard, load_price_book, quote
 from kling_pricing.budgets import Budgets
+from kling_pricing.guard.reservation_requests import priced_variant, reservation_request
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.records import Reserved
+from kling_pricing.ledger.model import Reserved
 from kling_pricing.ledger.sqlite.schema import DDL
 from kling_pricing.money import nanos_up
-from kling_pricing.orders import candidate, order
 
 ROUNDS, ROUND_CALLS = 200, 10
 PROCESSES, CONTENDED_ROUNDS, CONTENDED_CALLS = 4, 5, 250
@@ -159,7 +159,7 @@ class Store:
         self._ledger = connect(f"sqlite:///{path}", clock=now)
         self._ledger.install(BUDGETS)
         quoted = quote(PAYLOAD)
-        made = order(
+        made = reservation_request(
             quoted,
             project="trailer",
             key="key",
@@ -171,7 +171,7 @@ class Store:
             priced_until=None,
         )
         self._orders = [made._replace(key=uuid4().hex) for _ in range(CALLS)]
-        self._candidates = [candidate(quoted, {}, made)]
+        self._candidates = [priced_variant(quoted, {}, made)]
         assert nanos_up(quoted.total) == COST_NANOS
 
     def admit(self) -> str:

@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # for the server of the t
 
 from kling_pricing import AsyncBudgetGuard, Budget, BudgetGuard, Budgets, quote
 from kling_pricing.guard import apply_budgets
+from kling_pricing.guard.reservation_requests import priced_variant, reservation_request
 from kling_pricing.ledger.administration import prepare
+from kling_pricing.ledger.postgres.codec import candidates_text, order_text
 from kling_pricing.ledger.postgres.server import POOL_SIZE
-from kling_pricing.ledger.postgres.values import candidates_text, order_text
-from kling_pricing.orders import candidate, order
 from tests.servers import folder_for_servers, running
 
 ROUNDS, TURN_S = 7, 1
@@ -98,7 +98,7 @@ async def bare(url: str) -> tuple[AsyncConnectionPool, Callable[[int], Awaitable
     at = datetime.now(UTC)
     quoted = quote(PAYLOAD, at=at)
     orders = [
-        order(
+        reservation_request(
             quoted,
             project="trailer",
             key="key",
@@ -111,7 +111,7 @@ async def bare(url: str) -> tuple[AsyncConnectionPool, Callable[[int], Awaitable
         )
         for user in range(USERS)
     ]
-    texts = [(order_text(each), candidates_text([candidate(quoted, {}, each)])) for each in orders]
+    texts = [(order_text(each), candidates_text([priced_variant(quoted, {}, each)])) for each in orders]
 
     async def admit(number: int) -> None:
         wanted, candidates = texts[number % USERS]

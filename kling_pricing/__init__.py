@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.endpoints import Endpoint
 from kling_pricing.errors import (
     BudgetError,
     BudgetExceededError,
@@ -21,20 +20,21 @@ from kling_pricing.errors import (
     WireFormatError,
 )
 from kling_pricing.findings import Note, Violation
-from kling_pricing.media import MediaFacts
-from kling_pricing.price_table import PriceBook
-from kling_pricing.quotes import Quote
-from kling_pricing.quoting import check, quote
-from kling_pricing.rates import LineItem
+from kling_pricing.quoting.engine import check, quote
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.rates import LineItem
+from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.media import MediaFacts
 
 if TYPE_CHECKING:
-    from kling_pricing.async_guard import AsyncBudgetGuard
     from kling_pricing.budgets import Budget, Budgets, load_budgets
-    from kling_pricing.comparison import Option, compare
     from kling_pricing.guard import Admission, BudgetGuard
-    from kling_pricing.hooks.scope import spending
-    from kling_pricing.ledger.records import Alert, Bucket, Entry, Observation, Reservation
-    from kling_pricing.tables import load_price_book
+    from kling_pricing.guard.async_guard import AsyncBudgetGuard
+    from kling_pricing.hooks.context import spending
+    from kling_pricing.ledger.model import Alert, Bucket, Entry, Observation, Reservation
+    from kling_pricing.quoting.comparison import Option, compare
+    from kling_pricing.tables.loading.book import load_price_book
 
 __version__ = "0.1.0"
 
@@ -82,20 +82,20 @@ __all__ = [
 
 _LAZY = {
     "Admission": "guard",
-    "Alert": "ledger.records",
-    "AsyncBudgetGuard": "async_guard",
-    "Bucket": "ledger.records",
+    "Alert": "ledger.model",
+    "AsyncBudgetGuard": "guard.async_guard",
+    "Bucket": "ledger.model",
     "Budget": "budgets",
     "BudgetGuard": "guard",
     "Budgets": "budgets",
-    "Entry": "ledger.records",
-    "Observation": "ledger.records",
-    "Option": "comparison",
-    "Reservation": "ledger.records",
-    "compare": "comparison",
+    "Entry": "ledger.model",
+    "Observation": "ledger.model",
+    "Option": "quoting.comparison",
+    "Reservation": "ledger.model",
+    "compare": "quoting.comparison",
     "load_budgets": "budgets",
-    "load_price_book": "tables",
-    "spending": "hooks.scope",
+    "load_price_book": "tables.loading.book",
+    "spending": "hooks.context",
 }
 
 

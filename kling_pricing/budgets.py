@@ -27,13 +27,12 @@ from pydantic import (
     model_validator,
 )
 
+from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, TableError
-from kling_pricing.findings import shown
-from kling_pricing.money import MAX_NANOS, NANOS, plain
-from kling_pricing.strict_yaml import FileModel, explained, key_path, read
-from kling_pricing.variants import SACRIFICE, Setting
+from kling_pricing.money import MAX_NANOS, NANOS, format_decimal
+from kling_pricing.quoting.settings import SACRIFICE, Setting
+from kling_pricing.strict_yaml import Currency, Day, FileModel, Name, Price, Text, explained, key_path, read
 from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of
-from kling_pricing.yaml_types import Currency, Day, Name, Price, Text
 
 ANY, EACH = "any", "*"
 """In a `match`: whatever the label says, in one bucket; and each value of it in a bucket of its own."""
@@ -52,11 +51,11 @@ def _tuple(value: Any) -> Any:
 
 def _shortest(amount: Decimal) -> Decimal:
     """The same number however many zeros were written, so that the same budgets have the same document."""
-    return Decimal(plain(amount))
+    return Decimal(format_decimal(amount))
 
 
 _Amount: TypeAlias = Annotated[
-    Price, AfterValidator(_shortest), PlainSerializer(plain, return_type=str, when_used="json")
+    Price, AfterValidator(_shortest), PlainSerializer(format_decimal, return_type=str, when_used="json")
 ]
 _Alerts: TypeAlias = Annotated[tuple[_Amount, ...], BeforeValidator(_tuple)]
 _Settings: TypeAlias = Annotated[tuple[Setting, ...], BeforeValidator(_tuple)]
@@ -141,7 +140,7 @@ class BudgetEntry(FileModel):
     @classmethod
     def _countable(cls, amount: Decimal | None) -> Decimal | None:
         if amount is not None and amount > MAX_NANOS // NANOS:
-            raise ValueError(f"is too large; the most is {plain(Decimal(MAX_NANOS // NANOS))}")
+            raise ValueError(f"is too large; the most is {format_decimal(Decimal(MAX_NANOS // NANOS))}")
         return amount
 
     @field_validator("timezone")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
-from math import isfinite
 from typing import Any, NamedTuple
 
 
@@ -38,47 +35,3 @@ class Note(NamedTuple):
 
     code: str
     message: str
-
-
-MAX_SHOWN_CHARS = 80
-_MAX_SHOWN_NUMBER = 10**20
-
-
-def reportable(value: Any) -> Any:
-    """A caller's value as a finding carries it: long text cut, huge numbers and objects only named."""
-    if isinstance(value, str):
-        return value if len(value) <= MAX_SHOWN_CHARS else f"{value[:MAX_SHOWN_CHARS]}..."
-    if isinstance(value, int) and not -_MAX_SHOWN_NUMBER < value < _MAX_SHOWN_NUMBER:
-        return "a very large number"
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | Decimal):
-        return value
-    return json_kind(value)
-
-
-def shown(value: Any) -> str:
-    """A caller's value for a sentence: on one line, printable, and no longer than the sentence bears."""
-    value = reportable(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return value if value.isprintable() and value.isascii() and value else ascii(value)
-    return "null" if value is None else str(value)
-
-
-def json_kind(value: Any) -> str:
-    """What JSON calls the kind of a value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    kinds = {
-        str: "text",
-        int: "a number",
-        float: "a number",
-        Mapping: "an object",
-        list: "a list",
-        tuple: "a list",
-    }
-    return next((name for kind, name in kinds.items() if isinstance(value, kind)), type(value).__name__)

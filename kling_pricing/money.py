@@ -112,7 +112,7 @@ def exact_amount(amount: Decimal | int | str) -> Decimal:
     """
     if type(amount) in {int, str, Decimal}:
         try:
-            return price_from_text(plain(amount) if isinstance(amount, Decimal) else str(amount))
+            return price_from_text(format_decimal(amount) if isinstance(amount, Decimal) else str(amount))
         except ValueError as error:
             raise KlingPricingError(f"an amount of money: {error}") from None
     raise KlingPricingError(
@@ -141,7 +141,7 @@ def _nanos_up(amount: Decimal, step: int) -> int:
     steps = _WIDE.divide(_EXACT.multiply(amount, NANOS), Decimal(step))
     nanos = int(steps.quantize(Decimal(1), ROUND_CEILING, _WIDE)) * step
     if nanos > MAX_NANOS:
-        raise KlingPricingError(f"{plain(amount)} is more than a ledger can hold")
+        raise KlingPricingError(f"{format_decimal(amount)} is more than a ledger can hold")
     return nanos
 
 
@@ -158,9 +158,22 @@ def percent_change(before: Decimal, after: Decimal) -> Decimal:
     return percent.quantize(Decimal(1).scaleb(-2), ROUND_HALF_UP, _WIDE)
 
 
-def plain(number: Decimal) -> str:
+def format_decimal(number: Decimal) -> str:
     """The number in plain decimal notation without needless zeros: `0.714`, `10`, never `1E+1`."""
     text = str(number)
     if "E" in text:
         text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def ledger_amount(amount: Decimal | int | str) -> Decimal:
+    """An amount that a ledger can hold.
+
+    Raises:
+        KlingPricingError: it is none.
+    """
+    exact = exact_amount(amount)
+    if exact > MAX_NANOS // NANOS:
+        most = format_decimal(Decimal(MAX_NANOS // NANOS))
+        raise KlingPricingError(f"an amount of money: {format_decimal(exact)} is too large; the most is {most}")
+    return exact

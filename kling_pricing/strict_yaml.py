@@ -13,17 +13,28 @@ that expects a number or a boolean there says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from kling_pricing.display import shown
 from kling_pricing.errors import TableError
+from kling_pricing.money import price_from_text
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -69,7 +80,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """A file's tree and where each part of it stands.
 
     Attributes:
@@ -96,7 +107,7 @@ def key_path(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def load(data: bytes, *, name: str) -> Document:
+def load(data: bytes, *, name: str) -> YamlDocument:
     """Reads one document.
 
     Args:
@@ -121,7 +132,7 @@ def load(data: bytes, *, name: str) -> Document:
         raise TableError(problem, file=name, line=line)
     lines: dict[Path, int] = {}
     try:
-        return Document(name, _Builder(name, text, lines).document(), lines)
+        return YamlDocument(name, _Builder(name, text, lines).document(), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = f"not YAML: {error.problem or error.context}{_hint(text, mark)}"
@@ -144,7 +155,7 @@ def _hint(text: str, mark: Any) -> str:
     return ""
 
 
-def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, Document]:
+def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, YamlDocument]:
     """Reads one document and checks it against its model.
 
     Raises:
@@ -154,7 +165,7 @@ def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, Docume
     return checked(document, model), document
 
 
-def checked(document: Document, model: type[_Model]) -> _Model:
+def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """Checks a document against its model.
 
     Raises:
@@ -273,3 +284,114 @@ def _scalar(event: Any) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text)
     return Decimal(text) if _DECIMAL.fullmatch(text) else text
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200
+
+
+def _price(value: Any) -> Decimal:
+    if isinstance(value, Decimal):
+        return price_from_text(format(value, "f"))
+    if isinstance(value, str) or type(value) is int:
+        return price_from_text(str(value))
+    problem = f"must be an amount such as 0.0714, got {value!r}"
+    if isinstance(value, float):
+        problem = f"must be exact, which the float {value!r} is not; write it as text or as a Decimal"
+    raise ValueError(problem)
+
+
+def _instant(value: Any) -> datetime:
+    problem = f"{value!r} is neither a day (2026-04-29) nor an instant with its zone (2026-04-29T08:00:00Z)"
+    try:
+        if _DAY.fullmatch(value):
+            value += "T00:00:00Z"
+        instant = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(problem) from None
+    if "W" in value or instant.tzinfo is None or not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise ValueError(problem)
+    return instant.astimezone(UTC)
+
+
+def _day(value: Any) -> date:
+    try:
+        if _DAY.fullmatch(value) and _FIRST_YEAR <= (day := date.fromisoformat(value)).year <= _LAST_YEAR:
+            return day
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{value!r} is not a day such as 2026-04-29")
+
+
+def matching_text(pattern: str, words: str) -> Callable[[Any], str]:
+    """Returns a validator for text that matches a pattern; `words` describe the pattern in its error."""
+    compiled = re.compile(pattern)
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError(f"must be {words}, got {shown(value)}")
+        return value
+
+    return read
+
+
+Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+
+
+Name: TypeAlias = Annotated[
+    str,
+    BeforeValidator(
+        matching_text(r"[a-z0-9][a-z0-9._-]*", "small letters, digits, points and hyphens, such as 720p")
+    ),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]*$"}),
+]
+
+
+Code: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(r"[a-z][a-z0-9_]*", "small letters, digits and underscores, such as silent")),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}),
+]
+
+
+UrlPath: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(r"(/[A-Za-z0-9._~-]+)+", "the path of a URL, such as /v1/videos")),
+    WithJsonSchema({"type": "string", "pattern": "^(/[A-Za-z0-9._~-]+)+$"}),
+]
+
+
+Currency: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(r"[A-Z]{3}", "three capital letters, as ISO 4217 has them, such as USD")),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"}),
+]
+
+
+Price: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_price),
+    WithJsonSchema(
+        {
+            "type": ["number", "string"],
+            "minimum": 0,
+            "description": "Exact price with at most 9 decimals, quoted or not.",
+        }
+    ),
+]
+
+
+Instant: TypeAlias = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "description": "A day (its UTC midnight) or an instant with its zone."}),
+]
+
+
+Day: TypeAlias = Annotated[
+    date,
+    BeforeValidator(lambda value: value if type(value) is date else _day(value)),
+    WithJsonSchema({"type": "string", "description": "A day: 2026-04-29."}),
+]

@@ -9,9 +9,12 @@ Both ends are computed in UTC; no local times are ever subtracted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
+
+from kling_pricing.errors import KlingPricingError
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 Calendar: TypeAlias = Literal["day", "week", "month", "quarter", "year"]
@@ -75,3 +78,40 @@ def _next_first_date(calendar: Calendar, first: date) -> date:
     months = {"month": 1, "quarter": _MONTHS_PER_QUARTER, "year": 12}[calendar]
     month = first.month - 1 + months
     return first.replace(year=first.year + month // 12, month=month % 12 + 1)
+
+
+def instant(at: datetime | None) -> datetime:
+    """The instant to price at; now when none is given.
+
+    Raises:
+        KlingPricingError: it has no time zone.
+    """
+    if at is None:
+        return datetime.now(UTC)
+    if not isinstance(at, datetime):
+        raise KlingPricingError(f"at must be a datetime with a time zone, got {type(at).__name__}")
+    if at.tzinfo is not UTC and at.utcoffset() is None:
+        raise KlingPricingError(f"at: {at.isoformat()} has no time zone; pass an aware datetime")
+    return at
+
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200
+
+
+def in_utc(at: datetime) -> datetime:
+    """An instant in UTC.
+
+    Raises:
+        KlingPricingError: it has no time zone, or is far from any that money is spent in.
+    """
+    given = instant(at)
+    if not _FIRST_YEAR < given.year < _LAST_YEAR:
+        raise KlingPricingError(f"{given.isoformat()} is not in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return given.astimezone(UTC)
+
+
+def utc_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
+    """A clock in UTC: the one given, or the system's."""
+    if clock is None:
+        return lambda: datetime.now(UTC)
+    return lambda: in_utc(clock())

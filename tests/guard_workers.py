@@ -219,7 +219,7 @@ def _one_life(guard: BudgetGuard, ack: Callable[..., None]) -> None:
         if end < 0.1:
             return
         if end < 0.4:
-            guard.refused(admission)
+            guard.release_refused(admission)
             ack("released", name)
             return
         task = f"task-{name}"
@@ -350,7 +350,7 @@ def _releasing(guard: BudgetGuard) -> Callable[[], object]:
 
 def _refusing(guard: BudgetGuard) -> Callable[[], object]:
     name = _sent(guard)
-    return lambda: guard.refused(name)
+    return lambda: guard.release_refused(name)
 
 
 def _doubting(guard: BudgetGuard) -> Callable[[], object]:
@@ -396,7 +396,7 @@ SCENES: dict[str, Scene] = {
     "settle": _settling,
     "settle again, on a stronger basis": _correcting,
     "release": _releasing,
-    "refused": _refusing,
+    "release_refused": _refusing,
     "mark_in_doubt": _doubting,
     "observe before it is bound": _observing_early,
     "observe, which binds it": _observing_first,

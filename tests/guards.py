@@ -3,10 +3,7 @@
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from kling_pricing import (
-    BudgetGuard,
-    Reservation,
-)
+from kling_pricing import BudgetGuard, Reservation
 from tests.conftest import video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)

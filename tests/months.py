@@ -244,7 +244,7 @@ def _duplicate(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     grower.send(task_id, at, clip)
     for _ in range(2):
         grower.charge(task_id, at, grower.quota(**clip))
-    return "duplicate_theirs", "charges the same amount more than once"
+    return "billed_twice", "charges the same amount more than once"
 
 
 def _charged_again(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:

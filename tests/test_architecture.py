@@ -10,7 +10,7 @@ import pytest
 
 import kling_pricing
 from kling_pricing import PriceBook
-from kling_pricing.wire import NAMES as WIRE_FORMATS
+from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 PACKAGE = Path(str(kling_pricing.__file__)).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -181,7 +181,9 @@ def test_what_is_cancelled_before_its_turn_is_not_begun(ledger: str, book: Price
     async def work() -> None:
         async with await AsyncBudgetGuard.open(ledger, [ROOMY], book=book, clock=gated) as guard:
             gate.clear()
-            running = [asyncio.create_task(guard.admit(CLIP, project="trailer")) for _ in range(guard.at_once)]
+            running = [
+                asyncio.create_task(guard.admit(CLIP, project="trailer")) for _ in range(guard.max_concurrency)
+            ]
             late = asyncio.create_task(guard.admit(CLIP, project="trailer"))
             await asyncio.sleep(0)
             late.cancel()
@@ -189,7 +191,7 @@ def test_what_is_cancelled_before_its_turn_is_not_begun(ledger: str, book: Price
                 await late
             gate.set()
             admitted = await asyncio.gather(*running)
-            assert len(await guard.history()) == len(admitted) == guard.at_once
+            assert len(await guard.history()) == len(admitted) == guard.max_concurrency
 
     done(work())
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kling_pricing import KlingPricingError, MediaFacts, PriceBook, check, quote
-from kling_pricing.capabilities import violations
-from kling_pricing.intake import read_request
+from kling_pricing.quoting.intake import read_request
+from kling_pricing.tables.capabilities import violations
 from tests.conftest import AT, video
 
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]

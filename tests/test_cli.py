@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kling_pricing.money import plain
+from kling_pricing.money import format_decimal
 from tests.commands import COMMAND, run, run_process
 from tests.conftest import PRICES, video
 
@@ -360,7 +360,7 @@ def test_ctrl_c_keeps_what_was_answered() -> None:
         errors = process.stderr.read()
         assert process.wait() == 130
     assert [json.loads(line)["total"] for line in answers] == ["0.357"] * len(answers)
-    total = plain(len(answers) * Decimal("0.357"))
+    total = format_decimal(len(answers) * Decimal("0.357"))
     assert errors == f"interrupted; what was printed stands\n{len(answers)} done\ntotal {total} USD\n"
 
 

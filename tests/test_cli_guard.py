@@ -50,7 +50,7 @@ def run_process(budgets: str) -> Run:
 
 def admitted(run: Run, key: str) -> dict[str, Any]:
     """What `admit --json` says of a clip."""
-    result = run("admit", "-", "--project", "trailer", "--key", key, "--json", stdin=CLIP)
+    result = run("pre-submit", "-", "--project", "trailer", "--key", key, "--json", stdin=CLIP)
     assert result.returncode == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -87,7 +87,7 @@ def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run)
 
 def test_plain_admit_prints_the_payload_alone(run: Run) -> None:
     """What is on standard output can be piped to the API; the rest is for people."""
-    result = run("admit", "-", "--project", "trailer", stdin=CLIP)
+    result = run("pre-submit", "-", "--project", "trailer", stdin=CLIP)
     assert json.loads(result.stdout) == json.loads(CLIP)
     alert, reserved = result.stderr.splitlines()
     assert alert.startswith("alert: budget trailer has used 0.714 of 1 USD (")
@@ -103,10 +103,10 @@ def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
         {"duration_s": 3, "audio": False},
         "0.2856",
     )
-    plain = run("admit", "-", "--project", "trailer", stdin=CLIP)
+    plain = run("pre-submit", "-", "--project", "trailer", stdin=CLIP)
     assert (plain.stdout, plain.returncode) == ("", 1)
     assert "has 0.0004 USD left; the cheapest valid variant takes 0.2142 USD" in plain.stderr
-    told = json.loads(run("admit", "-", "--project", "trailer", "--json", stdin=CLIP).stdout)["error"]
+    told = json.loads(run("pre-submit", "-", "--project", "trailer", "--json", stdin=CLIP).stdout)["error"]
     assert {name: told[name] for name in ("type", "budget", "requested", "available", "cheapest")} == {
         "type": "BudgetExceededError",
         "budget": "trailer",
@@ -119,7 +119,7 @@ def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
 def test_a_key_is_sent_once(run: Run) -> None:
     """A script that runs twice submits once."""
     first = admitted(run, "shot-1")
-    again = run("admit", "-", "--project", "trailer", "--key", "shot-1", "--json", stdin=CLIP)
+    again = run("pre-submit", "-", "--project", "trailer", "--key", "shot-1", "--json", stdin=CLIP)
     assert again.returncode == 1
     error = json.loads(again.stdout)["error"]
     assert (error["type"], error["reservation_id"]) == ("ReservationStateError", first["reservation_id"])
@@ -225,8 +225,8 @@ def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
             ("budget", "status", "--ledger", "sqlite:////no/such/folder/spend.db"),
             "the folder must exist",
         ),
-        (("admit", "-", "--project", "trailer"), "not JSON"),
-        (("admit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE"),
+        (("pre-submit", "-", "--project", "trailer"), "not JSON"),
+        (("pre-submit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE"),
     ],
 )
 def test_what_cannot_be_used_exits_2_and_says_what_to_do(

@@ -22,7 +22,7 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.wire import wire_format
+from kling_pricing.wire.formats import wire_format
 from tests.conftest import AT, PRICES, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"

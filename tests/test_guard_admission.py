@@ -303,7 +303,7 @@ def test_whatever_is_wrong_is_said_in_our_own_words(open_guard: OpenGuard, wrong
     guard = open_guard()
     with pytest.raises(KlingPricingError):
         wrong(guard)
-    assert (guard.history(), guard.unmatched()) == ([], [])
+    assert (guard.history(), guard.unclaimed()) == ([], [])
 
 
 def test_a_payload_that_contains_itself_is_refused(open_guard: OpenGuard) -> None:

@@ -89,7 +89,7 @@ class Wreck:
         assert guard.settle(job.id, CHARGED, basis="statement").billed == CHARGED
         assert self.money == SPENT
         assert guard.in_doubt() == []
-        assert guard.unmatched() == []
+        assert guard.unclaimed() == []
         guard.verify()
         return sent
 
@@ -121,7 +121,7 @@ OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
         ("settled with task 0.3", SPENT),
     ),
     "release": (("reserved", HELD), ("released", NO_MONEY)),
-    "refused": (("dispatching", HELD), ("released", NO_MONEY)),
+    "release_refused": (("dispatching", HELD), ("released", NO_MONEY)),
     "mark_in_doubt": (("dispatching", HELD), ("dispatching in doubt", HELD)),
     "observe before it is bound": (("dispatching", HELD), ("dispatching", HELD)),
     "observe, which binds it": (("dispatching", HELD), ("settled with task 0.3", SPENT)),
@@ -157,7 +157,7 @@ def test_a_webhook_that_overtakes_bind_is_not_lost(crashed: Crashed, book: Price
     for wreck in [Wreck(path, book) for path in crashed("observe before it is bound")]:
         job = wreck.job
         assert job is not None
-        waits = [seen.task_id for seen in wreck.guard.unmatched()]
+        waits = [seen.task_id for seen in wreck.guard.unclaimed()]
         waited.append(len(waits))
         bound = wreck.guard.bind(job.id, "task-1")
         assert (bound.state, bound.billed) == (("settled", CHARGED) if waits else ("bound", None))
@@ -220,10 +220,10 @@ def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Cr
 
 def test_every_verb_that_writes_has_crash_points() -> None:
     """What is killed here step by step is all that a guard offers to change a ledger with."""
-    reading = {"reservation", "in_doubt", "unmatched", "history", "journal", "status", "verify", "close"}
+    reading = {"reservation", "in_doubt", "unclaimed", "history", "journal", "status", "verify", "close"}
     methods = {name for name, _ in inspect.getmembers(BudgetGuard, inspect.isfunction)}
     verbs = {name for name in methods if not name.startswith("_")} - reading
-    made_of_others = {"pre_submit", "admission", "leave", "resolve", "open_budget"}
+    made_of_others = {"pre_submit", "admission", "close_admission", "resolve", "open_budget"}
     assert verbs - made_of_others == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
 
 
@@ -268,7 +268,7 @@ def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: s
     guard.bind(admission, "task-1")
     with pytest.raises(ReservationStateError, match="task-1"):
         guard.observe({"task_id": "task-2", "status": "queued"}, provider=PROVIDER, reservation=admission)
-    assert [seen.task_id for seen in guard.unmatched()] == ["task-2"]
+    assert [seen.task_id for seen in guard.unclaimed()] == ["task-2"]
     assert guard.reservation(admission).state == "bound"
 
 

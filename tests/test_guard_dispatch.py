@@ -58,7 +58,7 @@ def test_a_released_key_makes_a_new_attempt(open_guard: OpenGuard) -> None:
     """It is a new reservation, quoted anew."""
     guard = open_guard()
     first = sent(guard, key="k")
-    guard.refused(first.id, "402")
+    guard.release_refused(first.id, "402")
     second = guard.admit(CLIP, project="trailer", key="k")
     assert [(each.id, each.attempt, each.state) for each in guard.history(key="k")] == [
         (first.id, 1, "released"),

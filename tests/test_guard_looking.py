@@ -5,11 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from kling_pricing import (
-    Bucket,
-    Budget,
-    KlingPricingError,
-)
+from kling_pricing import Bucket, Budget, KlingPricingError
 from kling_pricing.ledger import connect
 from tests.conftest import Clock, OpenGuard
 from tests.guards import CLIP, COST, answer, bound

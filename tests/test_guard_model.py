@@ -716,7 +716,7 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def refused(self, job: Job) -> None:
-        self.both(lambda: self.model.refused(job), lambda: self.guard.refused(job.id))
+        self.both(lambda: self.model.refused(job), lambda: self.guard.release_refused(job.id))
 
     @rule(job=jobs)
     def mark_in_doubt(self, job: Job) -> None:
@@ -833,7 +833,7 @@ class GuardMachine(RuleBasedStateMachine):
         owned = {(job.provider, job.task) for job in model.jobs}
         assert [
             (found.provider, found.task_id, found.state, None if found.amount is None else int(found.amount))
-            for found in guard.unmatched()
+            for found in guard.unclaimed()
         ] == [seen for seen in model.seen if seen[:2] not in owned]
         assert Counter(map(of_alert, self.told)) == model.alerts
 

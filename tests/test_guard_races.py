@@ -202,7 +202,7 @@ def test_nothing_is_lost_when_processes_are_killed(
             assert (job.state, job.billed, job.basis) == ("settled", NANO, "operator")
     dispatched = Counter(name for word, name, *_ in lines if word == "dispatched")
     assert set(dispatched.values()) == {1}
-    known = {job.task_id for job in jobs.values()} | {seen.task_id for seen in guard.unmatched()}
+    known = {job.task_id for job in jobs.values()} | {seen.task_id for seen in guard.unclaimed()}
     assert {task for word, _, *tasks in lines if word == "observed" for task in tasks} <= known
     alerted = Counter((e.budget, str(e.detail).split()[0]) for e in guard.journal() if e.kind == "alert")
     assert alerted["everyone", "0.5"] == 1

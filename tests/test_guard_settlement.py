@@ -142,10 +142,10 @@ def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
     dispatched = sent(guard)
     with pytest.raises(ReservationStateError, match="may be running"):
         guard.release(dispatched.id)
-    assert guard.refused(dispatched.id, "402") == guard.refused(dispatched.id)
+    assert guard.release_refused(dispatched.id, "402") == guard.release_refused(dispatched.id)
     accepted = bound(guard)
     with pytest.raises(ReservationStateError):
-        guard.refused(accepted.id)
+        guard.release_refused(accepted.id)
     assert left(guard) == (COST, 0, Decimal("9.286"))
 
 
@@ -156,14 +156,14 @@ def test_a_refusal_does_not_free_what_is_in_doubt(open_guard: OpenGuard, clock: 
     with pytest.raises(
         ReservationStateError, match=r"in doubt and cannot be released: .* bind it or resolve it"
     ):
-        guard.refused(found.id, "429")
+        guard.release_refused(found.id, "429")
     assert guard.reservation(found.id) == found
     assert left(guard)[0] == COST
     assert guard.resolve(found.id, "not_charged").state == "released"
     late = sent(guard)
     clock.pass_by(days=1)
     assert guard.reservation(late.id).in_doubt
-    assert guard.refused(late.id, "429").state == "released"
+    assert guard.release_refused(late.id, "429").state == "released"
     guard.verify()
 
 
@@ -171,7 +171,7 @@ def test_a_bill_after_a_release_is_spent_all_the_same(open_guard: OpenGuard) -> 
     """What the provider charges is true, whatever it said before."""
     guard = open_guard()
     found = sent(guard)
-    guard.refused(found.id, "500")
+    guard.release_refused(found.id, "500")
     assert guard.settle(found.id, "0.714").state == "settled"
     assert left(guard) == (0, COST, Decimal("9.286"))
     guard.verify()
@@ -250,9 +250,9 @@ def test_a_webhook_that_overtakes_bind_is_not_lost(open_guard: OpenGuard) -> Non
     guard = open_guard()
     found = sent(guard)
     assert guard.observe(answer("completed", cost=357000), provider="qingbo") is None
-    assert [(seen.task_id, seen.state) for seen in guard.unmatched()] == [("task-1", "succeeded")]
+    assert [(seen.task_id, seen.state) for seen in guard.unclaimed()] == [("task-1", "succeeded")]
     assert guard.bind(found.id, "task-1").billed == COST
-    assert guard.unmatched() == []
+    assert guard.unclaimed() == []
 
 
 def test_an_answer_can_bind_the_reservation_it_belongs_to(open_guard: OpenGuard) -> None:
@@ -285,7 +285,7 @@ def test_an_answer_that_names_no_task_or_nobody_is_refused(open_guard: OpenGuard
         guard.observe(answer("completed"), provider="nobody")
     with pytest.raises(WireFormatError, match="cost must be"):
         guard.observe(answer("completed", cost=0.5), provider="qingbo")
-    assert guard.unmatched() == []
+    assert guard.unclaimed() == []
 
 
 def test_an_answer_as_text_is_read_exactly(open_guard: OpenGuard) -> None:

@@ -36,12 +36,12 @@ from kling_pricing import (
     load_price_book,
     spending,
 )
-from kling_pricing.endpoints import Endpoint
 from kling_pricing.hooks.aiohttp import GuardMiddleware
+from kling_pricing.hooks.http_messages import Outgoing
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
-from kling_pricing.hooks.messages import Outgoing
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
+from kling_pricing.wire.endpoints import Endpoint
 from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
 from tests.hook_clients import CLIENTS
@@ -652,7 +652,7 @@ def test_tasks_of_others_are_not_remembered(guard: BudgetGuard, gateway: Gateway
         gateway.finish(task_id)
         assert guarded.get(f"/v1/tasks/{task_id}").json()["status"] == "completed"
         assert guarded.get("/v1/tasks/none").status_code == 404
-    assert (guard.unmatched(), guard.history()) == ([], [])
+    assert (guard.unclaimed(), guard.history()) == ([], [])
 
 
 # what never gets lost
@@ -728,7 +728,7 @@ def test_cancelling_before_it_is_sent_gives_the_money_back(
 ) -> None:
     """The step under way goes on in its thread, and takes back what it set aside."""
     dispatched, cancelled, taken_back = (threading.Event() for _ in range(3))
-    dispatch, refused = guard.dispatch, guard.refused
+    dispatch, refused = guard.dispatch, guard.release_refused
 
     def slowly(admission: Any) -> dict[str, Any]:
         payload = dispatch(admission)
@@ -741,7 +741,7 @@ def test_cancelling_before_it_is_sent_gives_the_money_back(
         taken_back.set()
 
     monkeypatch.setattr(guard, "dispatch", slowly)
-    monkeypatch.setattr(guard, "refused", refused_and_told)
+    monkeypatch.setattr(guard, "release_refused", refused_and_told)
 
     async def work() -> None:
         transport = AsyncGuardedTransport(

@@ -23,7 +23,7 @@ from kling_pricing import (
     PriceBook,
     ReservationStateError,
 )
-from kling_pricing.money import plain
+from kling_pricing.money import format_decimal
 from tests.conftest import Clock, video
 from tests.gateway import Fault, Gateway, receiving, running
 from tests.hook_clients import CLIENTS, Client, Reply
@@ -64,7 +64,7 @@ class Play:
                 continue
             number = seen.setdefault(entry.reservation_id, len(seen) + 1)
             moved = [
-                f"{'+' if amount > 0 else ''}{plain(amount)} {what}"
+                f"{'+' if amount > 0 else ''}{format_decimal(amount)} {what}"
                 for what, amount in (("held", entry.held), ("spent", entry.spent))
                 if amount
             ]

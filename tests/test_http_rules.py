@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kling_pricing import PriceBook, TableError, load_price_book
-from kling_pricing.http_rules import HttpRules
+from kling_pricing.tables.http_rules import HttpRules
 from tests.conftest import bundled
 
 TASKS = {"tasks", "tasks_extra", "tasks_v2"}

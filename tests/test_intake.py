@@ -19,7 +19,7 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.intake import read_request
+from kling_pricing.quoting.intake import read_request
 from tests.conftest import AT, PRICES, video
 
 

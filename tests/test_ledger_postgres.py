@@ -15,19 +15,12 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from kling_pricing import (
-    Budget,
-    BudgetError,
-    BudgetGuard,
-    LedgerError,
-    LedgerUnavailableError,
-    PriceBook,
-)
-from kling_pricing.arguments import utc_clock
+from kling_pricing import Budget, BudgetError, BudgetGuard, LedgerError, LedgerUnavailableError, PriceBook
 from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import info, prepare
 from kling_pricing.ledger.postgres.server import VERSION
+from kling_pricing.windows import utc_clock
 from tests.commands import run
 from tests.conftest import Clock, driven_by, video, with_database
 from tests.servers import execute, running
@@ -64,7 +57,7 @@ def test_a_granted_role_can_do_all_that_a_guard_does(role: str, book: PriceBook)
     guard.release(guard.admit(CLIP, project="trailer"))
     guard.record("qingbo", "t-2", "1", labels={"project": "trailer"})
     assert [(bucket.spent, bucket.held) for bucket in guard.status()] == [(Decimal("1.69"), Decimal(0))]
-    assert (len(guard.history()), guard.in_doubt(), guard.unmatched()) == (3, [], [])
+    assert (len(guard.history()), guard.in_doubt(), guard.unclaimed()) == (3, [], [])
     assert guard.journal()[-1].kind == "record"
     (history,) = connect(role, clock=utc_clock(None)).bucket_histories(*guard.status()[0][-2:])
     assert (history.bucket, history.entries[-1].spent) == (guard.status()[0], Decimal(1))

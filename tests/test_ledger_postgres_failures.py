@@ -100,7 +100,7 @@ def test_a_dispatch_whose_answer_was_lost_still_wins(guard: BudgetGuard, proxy: 
 VERBS: dict[str, Callable[[BudgetGuard, str], Any]] = {
     "bind": lambda guard, sent: guard.bind(sent, "t-1"),
     "settle": lambda guard, sent: guard.settle(sent, "0.7"),
-    "release": lambda guard, sent: guard.refused(sent),
+    "release": lambda guard, sent: guard.release_refused(sent),
     "observe": lambda guard, sent: guard.observe(
         {"task_id": "t-1", "status": "completed", "cost": 350000}, provider="qingbo", reservation=sent
     ),
@@ -268,7 +268,7 @@ def _spend(url: str, path: Path, seed: int) -> None:
                 guard.settle(admission, "0" if project == "hot" else "0.1")  # so that the hot one stays hot
                 os.write(acknowledged, f"settled {admission.reservation_id}\n".encode())
             else:
-                guard.refused(admission)
+                guard.release_refused(admission)
         except BudgetExceededError:
             continue
         except LedgerError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, LedgerUnavailableError, PriceBook
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.records import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
 from tests.conftest import Clock, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
@@ -82,7 +82,7 @@ def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
 def test_only_what_may_be_billed_is_among_them(guard: BudgetGuard, read: Read) -> None:
     """Not what waits to be sent or was refused, but what failed, and what was recorded."""
     guard.admit(CLIP, project="trailer", key="waiting")
-    guard.refused(send(guard, "refused"))
+    guard.release_refused(send(guard, "refused"))
     send(guard, "in doubt")
     send(guard, "failed", "t-1")
     guard.observe({"task_id": "t-1", "status": "failed", "cost": 0}, provider="qingbo")

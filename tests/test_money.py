@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kling_pricing.money import add, multiply, nanos_up, plain, price_from_text
+from kling_pricing.money import add, format_decimal, multiply, nanos_up, price_from_text
 
 prices = st.decimals(min_value=0, max_value=10**12 - 1, places=9)
 
@@ -77,13 +77,13 @@ def test_what_cannot_be_exact_raises() -> None:
 )
 def test_plain_notation_has_no_exponent_and_no_needless_zero(number: str, text: str) -> None:
     """Amounts are written the way people write them."""
-    assert plain(Decimal(number)) == text
+    assert format_decimal(Decimal(number)) == text
 
 
 @given(prices)
 def test_plain_notation_loses_nothing(price: Decimal) -> None:
     """Reading back what was written gives the same number."""
-    assert Decimal(plain(price)) == price
+    assert Decimal(format_decimal(price)) == price
 
 
 def test_no_float_passes_for_an_amount_that_was_seen_before() -> None:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kling_pricing import KlingPricingError, check, load_price_book, quote
-from kling_pricing.wire import NAMES, wire_format
+from kling_pricing.wire.formats import NAMES, wire_format
+from kling_pricing.wire.formats.tasks import FIELD_NAMES
 from kling_pricing.wire.task import STATES
-from kling_pricing.wire.tasks import FIELD_NAMES
 from tests.conftest import AT, examples
 
 MODELS = ["kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6"]

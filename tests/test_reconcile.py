@@ -23,7 +23,7 @@ from kling_pricing import (
     load_price_book,
 )
 from kling_pricing.reconcile import Line, Reconciliation, Tolerance, reconcile
-from kling_pricing.reconcile.records import Category
+from kling_pricing.reconcile.model import Category
 from tests.conftest import Clock, video
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -127,7 +127,7 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
     shown = {(line.task_id, line.category): (line.expected, line.billed, line.cause) for line in lines}
     assert shown == {
         (None, "invalid_row"): (None, None, "column cost has more digits than its unit allows: '12.5'"),
-        ("twice", "duplicate_theirs"): (
+        ("twice", "billed_twice"): (
             *(D("0.714"), D("1.428")),
             "the statement has 2 rows of this task and charges the same amount more than once",
         ),
@@ -179,7 +179,7 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         ((357000, -357000), "explained", "0"),
         ((357000, 357000, -357000, -357000), "explained", "0"),
         ((178500, 178500), "matched", "0.714"),
-        ((178501, 178501), "duplicate_theirs", "0.714004"),
+        ((178501, 178501), "billed_twice", "0.714004"),
         ((357000, 357000, -714000), "explained", "0"),
         ((357000, -357000, -357000, -357000), "unexplained", "-1.428"),
         ((300000, 57000), "matched", "0.714"),
@@ -226,7 +226,7 @@ def test_a_task_of_two_ledgers_is_ours_twice(
         [world.ledger, other.ledger], world.statement(), provider="qingbo", since=SINCE, until=UNTIL, book=book
     ) as found:
         twice, alone = found.lines()
-    assert (twice.category, twice.expected, twice.billed) == ("duplicate_ours", D("1.428"), D("0.714"))
+    assert (twice.category, twice.expected, twice.billed) == ("reserved_twice", D("1.428"), D("0.714"))
     assert all(name in twice.remedy for name in ids)
     assert twice.cause == "2 reservations have this task"
     assert alone.category == "matched"

@@ -109,7 +109,7 @@ def task(task_id: str, own: Sent | None, listed: list[Row], quoted: Mapping[int,
     if not is_sent and own is not None and total is None:
         return []
     if here and is_repeated(listed) and whole is not None and whole > (due or 0):
-        return [Found("duplicate_theirs", task_id, expected, billed)]
+        return [Found("billed_twice", task_id, expected, billed)]
     if is_sent and own is not None and due and whole is None:
         late = own.at > UNTIL - GRACE
         return [Found("not_billed_yet" if late else "not_billed", task_id, expected, None)]

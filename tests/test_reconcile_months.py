@@ -156,7 +156,7 @@ def test_settling_writes_what_the_statement_charges_once(prices: PriceBook, tmp_
         billed = {line.reservation_id: line.billed for line in found.lines() if line.reservation_id}
         left = {
             line.reservation_id
-            for line in found.lines("duplicate_theirs", "not_billed", "not_billed_yet", "in_doubt_candidate")
+            for line in found.lines("billed_twice", "not_billed", "not_billed_yet", "in_doubt_candidate")
         }
     with BudgetGuard(ledger, book=prices) as guard:
         guard.verify()

@@ -278,7 +278,7 @@ def test_files_that_overlap_charge_once(world: World) -> None:
     world.bill("t", 357000)
     third = world.statement(name="week3.csv")
     with world.reconcile(first, third) as found:
-        (line,) = found.lines("duplicate_theirs")
+        (line,) = found.lines("billed_twice")
     assert (line.billed, line.remedy) == (
         D("1.428"),
         "Dispute the repeated charge with the provider: 0.714 USD more than expected.",

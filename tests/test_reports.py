@@ -18,9 +18,10 @@ from openpyxl import load_workbook
 
 from kling_pricing import KlingPricingError, PriceBook
 from kling_pricing.reconcile import Reconciliation, Total, reconcile
-from kling_pricing.reconcile.records import Category, Dimension
-from kling_pricing.reports import FORMATS, Manifest, reconciliation, write_reports, xlsx
+from kling_pricing.reconcile.model import Category, Dimension
+from kling_pricing.reports import FORMATS, Manifest, reconciliation_document, write_reports
 from kling_pricing.reports.categories import CATEGORIES
+from kling_pricing.reports.formats import xlsx
 from tests.conftest import program
 from tests.studio import API_KEY, PROMPT, SINCE, UNTIL, URL, Month
 
@@ -72,7 +73,7 @@ def test_the_month_has_something_to_report(reconciled: Reconciliation) -> None:
     """The tests below would prove little on a month where all matches."""
     found = Counter(line.category for line in reconciled.lines())
     assert set(found) >= {
-        *("matched", "explained", "unexplained", "duplicate_theirs", "not_billed", "not_in_ledger"),
+        *("matched", "explained", "unexplained", "billed_twice", "not_billed", "not_in_ledger"),
         *("in_doubt_candidate", "invalid_row"),
     }
 
@@ -209,7 +210,7 @@ def test_a_table_that_is_longer_than_a_sheet_goes_on_in_another(
     reconciled: Reconciliation, whole: Total, tmp_path: Path
 ) -> None:
     """Every line is there once, below a heading on each sheet."""
-    xlsx.write(reconciliation.document(reconciled), tmp_path, most_rows=20)
+    xlsx.write(reconciliation_document.document(reconciled), tmp_path, most_rows=20)
     workbook = load_workbook(tmp_path / "report.xlsx", read_only=True)
     names = [name for name in workbook.sheetnames if name.startswith("All lines")]
     assert names == ["All lines", "All lines 2", "All lines 3", "All lines 4"][: -(-whole.lines // 19)]
@@ -268,7 +269,7 @@ def test_disputes_say_nothing_of_ours(reconciled: Reconciliation, out: Path) -> 
     disputes = rows(out / "disputes.csv")
     overcharged = {
         line.task_id
-        for line in reconciled.lines("duplicate_theirs", "explained", "not_in_ledger", "unexplained")
+        for line in reconciled.lines("billed_twice", "explained", "not_in_ledger", "unexplained")
         if line.remedy and line.variance > 0
     }
     assert {row["task_id"] for row in disputes} - {"", "task_bad"} == overcharged

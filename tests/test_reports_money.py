@@ -10,8 +10,8 @@ import pytest
 from kling_pricing import PriceBook
 from kling_pricing.reconcile import reconcile
 from kling_pricing.reports import write_reports
-from kling_pricing.reports.csv import harmless
-from kling_pricing.reports.words import safe
+from kling_pricing.reports.formats.csv import harmless
+from kling_pricing.reports.formatting import safe
 from tests.conftest import Clock
 from tests.test_reconcile import NOON, SINCE, UNTIL, World
 
@@ -105,7 +105,7 @@ def test_a_task_that_was_reserved_twice_has_one_unit_price(world: World, tmp_pat
     world.bill("t", 357000)
     ledgers, statement = [world.ledger, other.ledger], world.statement()
     with reconcile(ledgers, statement, provider="qingbo", since=SINCE, until=UNTIL, book=world.book) as found:
-        assert {line.category for line in found.lines()} == {"duplicate_ours"}
+        assert {line.category for line in found.lines()} == {"reserved_twice"}
         write_reports(found, tmp_path / "out", formats=["focus"], book=world.book)
     with (tmp_path / "out" / "focus.csv").open(encoding="utf-8", newline="") as file:
         (charge,) = csv.DictReader(file)

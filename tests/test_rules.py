@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kling_pricing.capabilities import Rule
-from kling_pricing.request import FACT_TYPES
-from kling_pricing.rules import (
+from kling_pricing.tables.capabilities import Rule
+from kling_pricing.tables.rules import (
     Between,
     Choice,
     Condition,
@@ -18,6 +17,7 @@ from kling_pricing.rules import (
     hold,
     possible,
 )
+from kling_pricing.wire.facts import FACT_TYPES
 
 conditions = st.one_of(
     st.tuples(

@@ -26,8 +26,9 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.variants import Cheaper, Limits, Reading, cheaper
-from kling_pricing.wire import wire_format
+from kling_pricing.quoting.settings import Limits
+from kling_pricing.quoting.variants import CheaperVariant, ReadOptions, cheaper_variants
+from kling_pricing.wire.formats import wire_format
 from tests.conftest import AT, Clock, video
 
 BOOK = load_price_book()
@@ -186,7 +187,7 @@ def paths(value: Any, here: str = "") -> dict[str, Any]:
     }
 
 
-def is_sound(payload: Mapping[str, Any], original: Quote, variant: Cheaper) -> None:
+def is_sound(payload: Mapping[str, Any], original: Quote, variant: CheaperVariant) -> None:
     """A variant is valid, cheaper, and differs from the request in nothing but its changes."""
     wire = original.wire_format
     assert check(variant.payload, wire_format=wire, at=AT, book=BOOK) == []
@@ -200,15 +201,15 @@ def is_sound(payload: Mapping[str, Any], original: Quote, variant: Cheaper) -> N
     assert {fact for fact in facts if facts[fact] != new[fact]} <= allowed
 
 
-def first_that_fits(found: list[Cheaper], amount: Decimal) -> Cheaper | None:
+def first_that_fits(found: list[CheaperVariant], amount: Decimal) -> CheaperVariant | None:
     """The one that is taken where so much is left."""
     return next((each for each in found if each.quote.maximum <= amount), None)
 
 
 def compared(payload: Mapping[str, Any], original: Quote, limits: Limits) -> int:
     """Compares what is chosen with what is best, at every amount that decides, and counts the variants."""
-    reading = Reading(BOOK, original.wire_format, None, allow_unknown=False)
-    found = cheaper(payload, original, limits, reading, AT)
+    reading = ReadOptions(BOOK, original.wire_format, None, allow_unknown=False)
+    found = cheaper_variants(payload, original, limits, reading, AT)
     for each in found:
         is_sound(payload, original, each)
     best = everything(payload, original, limits)

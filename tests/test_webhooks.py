@@ -121,7 +121,7 @@ def test_what_is_not_signed_by_the_provider_is_refused(
     headers = signed(secret, BODY, "m-1", datetime.now(UTC) + late) | changed
     with pytest.raises(WebhookError, match=problem) as caught:
         Webhooks(guard, SECRET, provider="kling").receive(BODY, headers)
-    assert (caught.value.status, guard.unmatched()) == (401, [])
+    assert (caught.value.status, guard.unclaimed()) == (401, [])
 
 
 def test_a_signature_of_another_scheme_or_none_is_refused(guard: BudgetGuard, good: dict[str, str]) -> None:
@@ -131,7 +131,7 @@ def test_a_signature_of_another_scheme_or_none_is_refused(guard: BudgetGuard, go
         webhooks.receive(BODY, good | {"webhook-signature": good["webhook-signature"].replace("v1", "v2")})
     with pytest.raises(WebhookError, match="Missing required headers"):
         webhooks.receive(BODY, {})
-    assert guard.unmatched() == []
+    assert guard.unclaimed() == []
 
 
 def test_another_body_is_refused(guard: BudgetGuard, good: dict[str, str]) -> None:
@@ -147,7 +147,7 @@ def test_while_a_secret_is_changed_both_hold(guard: BudgetGuard, good: dict[str,
     webhooks = Webhooks(guard, [OTHER, SECRET], provider="kling")
     assert webhooks.receive(BODY, {name.title(): value for name, value in good.items()}) is None
     assert webhooks.receive(body_of("t-2"), signed(OTHER, body_of("t-2"), "m-2")) is None
-    assert [each.task_id for each in guard.unmatched()] == ["t-1", "t-2"]
+    assert [each.task_id for each in guard.unclaimed()] == ["t-1", "t-2"]
 
 
 def test_a_callback_that_could_not_be_noted_may_come_again(
@@ -161,7 +161,7 @@ def test_a_callback_that_could_not_be_noted_may_come_again(
         webhooks.receive(BODY, good)
     aside.rename(tmp_path / "spend.db")
     assert webhooks.receive(BODY, good) is None
-    assert len(guard.unmatched()) == 1
+    assert len(guard.unclaimed()) == 1
 
 
 def test_a_callback_that_comes_twice_at_once_is_not_lost(
@@ -235,7 +235,7 @@ def test_the_recipes_of_the_docs_receive_callbacks(
     assert post(other, signed(SECRET, other, "m-2")) == 500
     (tmp_path / "aside.db").rename(tmp_path / "spend.db")
     assert post(other, signed(SECRET, other, "m-2")) == 204
-    assert [each.task_id for each in guard.unmatched()] == ["t-1", "t-2"]
+    assert [each.task_id for each in guard.unclaimed()] == ["t-1", "t-2"]
 
 
 NO_SECRETS = ["", "whsec_", [], "whsec_a", "whsec_" + base64.b64encode(b"23 bytes are too few...").decode()]

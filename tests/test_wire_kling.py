@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_pricing import CapabilityError, PriceBook, PriceNotFoundError, WireFormatError, check, quote
-from kling_pricing.wire.kling import FIELD_NAMES, FIELDS, amend, parse, read_task
+from kling_pricing.wire.formats.kling import FIELD_NAMES, FIELDS, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.conftest import AT
 

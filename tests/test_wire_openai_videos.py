@@ -25,9 +25,9 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.quotes import Quote
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.wire.formats.openai_videos import FIELD_NAMES, FIELDS, amend, parse, read_task
 from kling_pricing.wire.forms import form_fields
-from kling_pricing.wire.openai_videos import FIELD_NAMES, FIELDS, amend, parse, read_task
 from tests.conftest import AT, bundled, examples
 from tests.test_properties import json_values
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kling_pricing import WireFormatError
-from kling_pricing.wire.reading import MOST_SHAPES, Reader
-from kling_pricing.wire.shape import Field, decimal, number, one_of
+from kling_pricing.wire.fields import Field, decimal, number, one_of
+from kling_pricing.wire.reader import MAX_SHAPES, PayloadReader
 
 FIELDS = {
     "model": Field("model", str),
@@ -27,9 +27,9 @@ FIELDS = {
 PAYLOAD = {"model": "m", "prompt": "a boat", "ratio": "1:1", "seconds": 5, "mode": "pro", "audio": True}
 
 
-def reader() -> Reader:
+def reader() -> PayloadReader:
     """A reader that has read nothing yet."""
-    return Reader(FIELDS, "tests", special=["cfg_scale"])
+    return PayloadReader(FIELDS, "tests", special=["cfg_scale"])
 
 
 def test_a_payload_says_the_same_the_first_time_and_later() -> None:
@@ -109,7 +109,7 @@ def test_null_is_the_same_as_left_out() -> None:
 def test_many_threads_and_more_shapes_than_are_kept() -> None:
     """Each payload is read as it is, in the order of its fields."""
     payloads = [dict(entries) for entries in permutations(PAYLOAD.items())]
-    assert len(payloads) > 2 * MOST_SHAPES
+    assert len(payloads) > 2 * MAX_SHAPES
     fields = reader()
     names = {place: field.name for place, field in FIELDS.items()}
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kling_pricing import WireFormatError
+from kling_pricing.wire.formats.tasks import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
-from kling_pricing.wire.tasks import FIELD_NAMES, amend, parse, read_task
 from tests.conftest import video
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_pricing import CapabilityError, PriceBook, PriceNotFoundError, WireFormatError, check, quote
-from kling_pricing.intake import read_request
+from kling_pricing.quoting.intake import read_request
+from kling_pricing.wire.formats.tasks_extra import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
-from kling_pricing.wire.tasks_extra import FIELD_NAMES, amend, parse, read_task
 from tests.conftest import AT, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "tasks_extra"

@@ -22,10 +22,10 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.intake import choose_format, read_request
-from kling_pricing.quoting import price
+from kling_pricing.quoting.engine import price
+from kling_pricing.quoting.intake import choose_format, read_request
+from kling_pricing.wire.formats.tasks_v2 import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
-from kling_pricing.wire.tasks_v2 import FIELD_NAMES, amend, parse, read_task
 from tests.conftest import AT, bundled
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "tasks_v2"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_pricing import CapabilityError, PriceNotFoundError, WireFormatError, check, load_price_book, quote
+from kling_pricing.wire.formats.video_generations import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
-from kling_pricing.wire.video_generations import FIELD_NAMES, amend, parse, read_task
 from tests.conftest import AT
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "video_generations"

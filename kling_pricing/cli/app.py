@@ -9,23 +9,23 @@ import click
 from kling_pricing import __version__
 
 _PLACES = {
-    "admit": "spending:admit_command",
+    "pre-submit": "spending:pre_submit_command",
     "bind": "spending:bind_command",
-    "budget": "budgets:budget",
-    "check": "requests:check_command",
+    "budget": "budget:budget",
+    "check": "quote_and_check:check_command",
     "compare": "compare:compare_command",
     "history": "spending:history_command",
     "in-doubt": "in_doubt:in_doubt_command",
     "ledger": "ledger:ledger",
     "observe": "spending:observe_command",
-    "quote": "requests:quote_command",
+    "quote": "quote_and_check:quote_command",
     "reconcile": "reconcile:reconcile_command",
     "record": "spending:record_command",
     "release": "spending:release_command",
     "report": "report:report_command",
     "resolve": "spending:resolve_command",
     "settle": "spending:settle_command",
-    "tables": "tables:tables",
+    "tables": "price_tables:tables",
     "verify": "spending:verify_command",
 }
 """Command -> the module beside this one and the name in it."""
@@ -58,7 +58,7 @@ def app() -> None:
 
     \b
     kling-pricing budget status                 what each budget has left
-    kling-pricing admit request.json            set its money aside, and print what to submit
+    kling-pricing pre-submit request.json       set its money aside, and print what to submit
     kling-pricing bind RESERVATION TASK_ID      note the task it became
     kling-pricing observe response.json         settle it by what the provider answers
     kling-pricing in-doubt                      what may be running, and nobody knows; --poll asks

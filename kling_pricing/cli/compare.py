@@ -15,11 +15,11 @@ from rich.table import Column, Table
 from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import error_dict, error_text, print_table, signed, to_json
-from kling_pricing.comparison import Option, compare, own_provider
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.money import plain, subtract
-from kling_pricing.price_table import PriceBook
-from kling_pricing.quotes import Quote
+from kling_pricing.money import format_decimal, subtract
+from kling_pricing.quoting.comparison import Option, compare, own_provider
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.tables.price_table import PriceBook
 
 _NOT_AVAILABLE, _UNREADABLE = 1, 2
 
@@ -96,10 +96,10 @@ def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
         **found,
         "table": quoted.table.id,
         "tier": quoted.tier,
-        "minimum": plain(quoted.minimum),
-        "maximum": plain(quoted.maximum),
+        "minimum": format_decimal(quoted.minimum),
+        "maximum": format_decimal(quoted.maximum),
         "currency": quoted.currency,
-        "difference": None if difference is None else plain(difference),
+        "difference": None if difference is None else format_decimal(difference),
         "why_not": "",
     }
 

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from kling_pricing.cli.ledgers import (
+from kling_pricing.cli.ledger_options import (
     json_option,
     ledger_option,
     opened_guard,
@@ -29,7 +29,7 @@ from kling_pricing.cli.output import to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.recovery import Fetch, Looked, poll, unsettled
-from kling_pricing.price_table import PriceBook
+from kling_pricing.tables.price_table import PriceBook
 
 _TIMEOUT_S = 30
 _CHANGED = {"settled", "released"}
@@ -96,7 +96,7 @@ def in_doubt_command(
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
         if asks:
             _ask(guard, _fetch_with(headers), provider, base_url, since, as_json=as_json)
-        doubtful, unmatched = guard.in_doubt(), guard.unmatched()
+        doubtful, unmatched = guard.in_doubt(), guard.unclaimed()
     show_reservations(doubtful, as_json=as_json)
     for seen in unmatched:
         told = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}

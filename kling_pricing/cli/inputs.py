@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kling_pricing.errors import KlingPricingError, WireFormatError
-from kling_pricing.intake import as_object, json_value
+from kling_pricing.strict_json import as_object, json_value
 
 _LINES = (".jsonl", ".ndjson")
 _BLOCK_BYTES = 1 << 16
@@ -48,7 +48,7 @@ class Item(NamedTuple):
         return self.source if self.number is None else f"{self.source}:{self.number}"
 
 
-class Source(NamedTuple):
+class RequestFile(NamedTuple):
     """An opened input.
 
     Attributes:
@@ -76,7 +76,7 @@ class Source(NamedTuple):
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Source]:
+def opened(path: str) -> Iterator[RequestFile]:
     """Opens a file, or standard input for `-`; shows a progress bar when that disturbs no other output.
 
     Raises:
@@ -98,12 +98,12 @@ def opened(path: str) -> Iterator[Source]:
         if console.is_terminal and not sys.stdout.isatty():
             bar = closing.enter_context(Progress(console=console, transient=True, redirect_stdout=False))
             task = bar.add_task(name, total=size_bytes)
-            yield Source(name, stream, lambda size: bar.advance(task, size))
+            yield RequestFile(name, stream, lambda size: bar.advance(task, size))
         else:
-            yield Source(name, stream, lambda _: None)
+            yield RequestFile(name, stream, lambda _: None)
 
 
-def items(source: Source) -> Iterator[Item | None]:
+def items(source: RequestFile) -> Iterator[Item | None]:
     """The requests of one input, in order; None wherever what follows may be long in coming.
 
     Raises:
@@ -154,7 +154,7 @@ def _unreadable(name: str, error: OSError) -> UnreadableInputError:
     )
 
 
-def _items(source: Source) -> Iterator[Item | None]:
+def _items(source: RequestFile) -> Iterator[Item | None]:
     name, number, blocks = source.name, 1, _blocks(source)
     for block in blocks:
         lines = [*dropwhile(_is_blank, block)]
@@ -185,7 +185,7 @@ def _items(source: Source) -> Iterator[Item | None]:
         yield Item(name, None, value, alone=True)
 
 
-def _blocks(source: Source) -> Iterator[list[bytes]]:
+def _blocks(source: RequestFile) -> Iterator[list[bytes]]:
     """The lines of an input, without their ends, as many together as can be had at a time."""
     begun: list[bytes] = []
     beginning = source.read().removeprefix(b"\xef\xbb\xbf")
@@ -210,7 +210,7 @@ def _is_whole_object(line: bytes) -> bool:
 
 
 def _json_lines(
-    source: Source, number: int, lines: list[bytes], blocks: Iterator[list[bytes]]
+    source: RequestFile, number: int, lines: list[bytes], blocks: Iterator[list[bytes]]
 ) -> Iterator[Item | None]:
     """One request a line.
 

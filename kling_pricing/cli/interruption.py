@@ -40,7 +40,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def _hear(self, *_: Any) -> None:
-        at_once = self._waiting or self._heard
+        max_concurrency = self._waiting or self._heard
         self._heard = True
-        if at_once:
+        if max_concurrency:
             raise KeyboardInterrupt

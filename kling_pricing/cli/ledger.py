@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kling_pricing.cli.ledgers import LEDGER_VARIABLE, errors_shown, json_option
+from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, errors_shown, json_option
 from kling_pricing.cli.output import to_json
 from kling_pricing.ledger.administration import info, prepare
 

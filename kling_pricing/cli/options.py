@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import click
 
 from kling_pricing.errors import KlingPricingError, TableError, WireFormatError
-from kling_pricing.intake import EXACT_JSON, json_value
-from kling_pricing.media import MediaFacts, facts_of
-from kling_pricing.price_table import PriceBook
-from kling_pricing.table_folders import TABLES_VARIABLE
-from kling_pricing.tables import default_price_book, load_price_book
+from kling_pricing.strict_json import EXACT_JSON, json_value
+from kling_pricing.tables.loading.book import default_price_book, load_price_book
+from kling_pricing.tables.loading.folders import TABLES_VARIABLE
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.wire.media import MediaFacts, facts_of
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 F = TypeVar("F", bound=Callable[..., Any])

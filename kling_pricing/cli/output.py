@@ -18,8 +18,8 @@ from rich.text import Text
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
-from kling_pricing.money import plain
-from kling_pricing.quotes import Quote
+from kling_pricing.money import format_decimal
+from kling_pricing.quoting.quote import Quote
 
 to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
@@ -49,7 +49,7 @@ _MONEY_ATTRIBUTES = (
 
 def _json_ready(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return plain(value)
+        return format_decimal(value)
     return value.isoformat() if isinstance(value, datetime) else value
 
 
@@ -72,7 +72,7 @@ HEADINGS = (
 )
 
 
-MOST_TEXTS = 4096
+MAX_TEXTS = 4096
 """So many texts of quotes are kept."""
 
 
@@ -93,7 +93,7 @@ class Texts:
         said = table.id, table.digest, request.model, request.wire_format, request.facts["action"], *answer
         text = self._texts.get(said)
         if text is None:
-            if len(self._texts) >= MOST_TEXTS:
+            if len(self._texts) >= MAX_TEXTS:
                 self._texts.clear()
             text = self._texts[said] = self._make(quote)
         return text
@@ -102,7 +102,7 @@ class Texts:
 def _row(quote: Quote) -> str:
     request, line = quote.request, quote.lines[0]
     _, resolution, tier = quote.rate.cell
-    priced = f"{resolution} {tier}, {plain(line.quantity)} x {plain(line.unit_price)}"
+    priced = f"{resolution} {tier}, {format_decimal(line.quantity)} x {format_decimal(line.unit_price)}"
     total = f"{quote.shown_total():>12} {quote.table.currency}"
     return f"{total}  {request.model:<16} {request.facts['action']:<16} {priced:<44}"
 
@@ -146,7 +146,7 @@ def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: di
     lines = [
         counted,
         *(
-            f"total {'at most ' if currency in ranges else ''}{plain(total)} {currency}"
+            f"total {'at most ' if currency in ranges else ''}{format_decimal(total)} {currency}"
             for currency, total in sorted(totals.items())
         ),
     ]
@@ -155,7 +155,7 @@ def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: di
 
 def signed(number: Decimal) -> str:
     """A difference with its sign, in plain decimal notation: `+0.1`, `-0.1`, `0`."""
-    return f"+{plain(number)}" if number > 0 else plain(number) if number else "0"
+    return f"+{format_decimal(number)}" if number > 0 else format_decimal(number) if number else "0"
 
 
 def print_table(grid: Table) -> None:

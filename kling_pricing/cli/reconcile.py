@@ -16,21 +16,21 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
-from kling_pricing.cli.ledgers import LEDGER_VARIABLE, json_option, show_alert
+from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
 from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
 from kling_pricing.cli.output import error_dict, error_text, signed, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.money import exact_amount, plain
-from kling_pricing.price_table import PriceBook
+from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
-from kling_pricing.reconcile.records import exceptions_of
+from kling_pricing.reconcile.model import exceptions_of
 from kling_pricing.reports import FORMATS, Format, write_reports
+from kling_pricing.tables.price_table import PriceBook
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Settled
 
 _EXCEPTIONS, _UNUSABLE = 1, 2
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 """Of the exceptions, the first are named; the reports have all."""
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
 _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -241,9 +241,9 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
         found["totals" if name == "all" else "categories"] = [
             {
                 **each._asdict(),
-                "expected": plain(each.expected),
-                "billed": plain(each.billed),
-                "variance": plain(each.variance),
+                "expected": format_decimal(each.expected),
+                "billed": format_decimal(each.billed),
+                "variance": format_decimal(each.variance),
             }
             for each in reconciled.totals(name)
         ]
@@ -253,12 +253,12 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
             "reservation_id": line.reservation_id,
             "rows": list(line.rows),
             "category": line.category,
-            "variance": plain(line.variance),
+            "variance": format_decimal(line.variance),
             "currency": line.currency,
             "cause": line.cause,
             "remedy": line.remedy,
         }
-        for line in islice(exceptions_of(reconciled), min(_MOST_NAMED, reconciled.exceptions))
+        for line in islice(exceptions_of(reconciled), min(_MAX_NAMED, reconciled.exceptions))
     ]
     found["reports"] = files
     if settled is not None:
@@ -280,9 +280,9 @@ def _grid(reconciled: Reconciliation) -> Table:
             grid.add_row(
                 each.name.replace("_", " ") or "all",
                 str(each.lines),
-                plain(each.expected),
+                format_decimal(each.expected),
                 signed(each.variance),
-                plain(each.billed),
+                format_decimal(each.billed),
                 currency,
                 style="" if each.name else "bold",
                 end_section=not each.name,
@@ -309,8 +309,8 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         variance = f"{signed(Decimal(each['variance']))} {each['currency']}"
         category = each["category"].replace("_", " ")
         yield f"  {place}: {category}, {variance}: {'. '.join(filter(None, (each['cause'], each['remedy'])))}"
-    if answer["exceptions"] > _MOST_NAMED:
-        yield f"  and {answer['exceptions'] - _MOST_NAMED} more" + ("" if out else "; --out FOLDER writes all")
+    if answer["exceptions"] > _MAX_NAMED:
+        yield f"  and {answer['exceptions'] - _MAX_NAMED} more" + ("" if out else "; --out FOLDER writes all")
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"
     open_ = [

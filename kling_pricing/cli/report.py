@@ -10,16 +10,16 @@ import click
 from rich.table import Column as Heading
 from rich.table import Table
 
-from kling_pricing.cli.ledgers import json_option, ledger_option
+from kling_pricing.cli.ledger_options import json_option, ledger_option
 from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
 from kling_pricing.cli.output import error_dict, error_text, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.price_table import PriceBook
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
 from kling_pricing.reports.document import Cell, Section
-from kling_pricing.reports.json import as_data
+from kling_pricing.reports.formats.json import as_data
+from kling_pricing.reports.formatting import grouped
 from kling_pricing.reports.spend import beginning, month_of
-from kling_pricing.reports.words import grouped
+from kling_pricing.tables.price_table import PriceBook
 
 _UNUSABLE = 2
 _SHOWN = "by_project_and_model"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kling_pricing.cli.inputs import only_request, whole
-from kling_pricing.cli.ledgers import (
+from kling_pricing.cli.ledger_options import (
     json_option,
     labels_option,
     ledger_option,
@@ -22,14 +22,14 @@ from kling_pricing.cli.ledgers import (
 from kling_pricing.cli.options import instant_option, provider_options
 from kling_pricing.cli.output import error_dict, to_json
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger.records import BASES, Basis, Ref
-from kling_pricing.money import exact_amount, plain
-from kling_pricing.price_table import PriceBook
+from kling_pricing.ledger.model import BASES, Basis, Ref
+from kling_pricing.money import exact_amount, format_decimal
+from kling_pricing.tables.price_table import PriceBook
 
 _UNREADABLE = 2
 
 
-@click.command("admit")
+@click.command("pre-submit")
 @click.argument("file", metavar="FILE|-")
 @click.option("--project", required=True, help="Whose request it is.")
 @click.option("--key", help="Your name for the job: the same key never makes a second one.")
@@ -38,7 +38,7 @@ _UNREADABLE = 2
 @click.option("--budgets", metavar="FILE", help="Budgets to install, if the ledger has none yet.")
 @provider_options
 @json_option
-def admit_command(
+def pre_submit_command(
     file: str,
     project: str,
     key: str | None,
@@ -69,7 +69,7 @@ def admit_command(
         found = {
             "reservation_id": admission.reservation_id,
             "key": reserved.key,
-            "reserved": plain(reserved.reserved),
+            "reserved": format_decimal(reserved.reserved),
             "currency": reserved.currency,
             "capped": admission.capped,
             "changes": dict(admission.changes),
@@ -78,7 +78,9 @@ def admit_command(
         click.echo(to_json(found))
         return
     capped = "".join(f", {setting} made {value}" for setting, value in admission.changes.items())
-    click.echo(f"reserved {plain(reserved.reserved)} {reserved.currency} as {reserved.id}{capped}", err=True)
+    click.echo(
+        f"reserved {format_decimal(reserved.reserved)} {reserved.currency} as {reserved.id}{capped}", err=True
+    )
     click.echo(to_json(body))
 
 
@@ -90,7 +92,7 @@ def admit_command(
 def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
     """Note that reservation REF became the provider's task TASK_ID.
 
-    REF is the id that `admit` told.
+    REF is the id that `pre-submit` printed.
     """
     with opened_guard(ledger, as_json=as_json) as guard:
         show_reservation(guard.bind(ref, task_id), as_json=as_json)
@@ -156,7 +158,7 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
     REF is its id, or PROVIDER:TASK_ID.
     """
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.refused(ref, reason) if refused else guard.release(ref, reason)
+        found = guard.release_refused(ref, reason) if refused else guard.release(ref, reason)
         show_reservation(found, as_json=as_json)
 
 

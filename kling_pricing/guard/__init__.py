@@ -12,10 +12,10 @@ Then the payload is given out once, to one caller; and what the provider says of
 from __future__ import annotations
 
 from kling_pricing.guard.administration import Administration, apply_budgets
-from kling_pricing.guard.admissions import Admission, Reference, Said
+from kling_pricing.guard.admissions import Admission, QuoteOptions, Reference
 from kling_pricing.guard.before_sending import BeforeSending
 
-__all__ = ["Admission", "BudgetGuard", "Reference", "Said", "apply_budgets"]
+__all__ = ["Admission", "BudgetGuard", "QuoteOptions", "Reference", "apply_budgets"]
 
 
 class BudgetGuard(BeforeSending, Administration):

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from kling_pricing.arguments import countable, in_utc, utc_clock
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, read_budgets
+from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
-from kling_pricing.findings import shown
-from kling_pricing.guard.core import MOST_ROUNDS, Core, InForce
+from kling_pricing.guard.core import MAX_ROUNDS, Core, InForce
+from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.claims import claim, claims
-from kling_pricing.ledger.keeping import checked_labels, currency_code, short_text
-from kling_pricing.ledger.records import Outdated, Reservation
-from kling_pricing.money import nanos_up
-from kling_pricing.orders import booking
+from kling_pricing.ledger.model import Outdated, Reservation
+from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
+from kling_pricing.money import ledger_amount, nanos_up
+from kling_pricing.windows import in_utc, utc_clock
 
 
 class Administration(Core):
@@ -49,10 +49,10 @@ class Administration(Core):
         if not isinstance(labels, Mapping):
             raise KlingPricingError(f"labels must be a mapping with the project, got {shown(labels)}")
         named = checked_labels(labels.get("project", ""), labels)
-        charged = countable(amount)
+        charged = ledger_amount(amount)
         provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
         counted_in = currency_code(currency or self._book.table(provider, when).currency)
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             in_force, claimed = self._by_budgets(lambda by: claims(by.budgets, named, counted_in, when))
             booked, spent = booking(
                 provider, task_id, charged, counted_in, labels=named, claimed=claimed, revision=in_force.digest
@@ -91,7 +91,7 @@ class Administration(Core):
             raise BudgetError(f"budget {budget} has no window that is open now")
         bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
         opened = claim(found, bucket, None, now)
-        self._tell(self._ledger.open_bucket(opened, nanos_up(countable(spent))))
+        self._tell(self._ledger.open_bucket(opened, nanos_up(ledger_amount(spent))))
 
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:
         """Installs budgets in place of those of the ledger: what an administrator does.

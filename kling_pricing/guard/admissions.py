@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger.keeping import short_text
-from kling_pricing.ledger.records import Ref, Reservation
-from kling_pricing.media import MediaLike
-from kling_pricing.money import plain
-from kling_pricing.quotes import Quote
+from kling_pricing.ledger.model import Ref, Reservation
+from kling_pricing.ledger.redaction import short_text
+from kling_pricing.money import format_decimal
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.wire.media import MediaLike
 
 
-class Said(TypedDict, total=False):
+class QuoteOptions(TypedDict, total=False):
     """What may be said beside a payload, as for `quote`."""
 
     provider: str | None
@@ -44,7 +44,7 @@ class Admission:
 
     def __repr__(self) -> str:
         return (
-            f"Admission({self.reservation_id}: {plain(self.reservation.reserved)} {self.quote.currency} for "
+            f"Admission({self.reservation_id}: {format_decimal(self.reservation.reserved)} {self.quote.currency} for "
             f"{self.quote.model}, changes {dict(self.changes)})"
         )
 

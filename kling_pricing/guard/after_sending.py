@@ -5,16 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
-from kling_pricing.answers import read_answer, read_task
-from kling_pricing.arguments import countable
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
-from kling_pricing.findings import shown
 from kling_pricing.guard.admissions import Reference, ref_of
 from kling_pricing.guard.looking import Looking
-from kling_pricing.intake import RequestLike
-from kling_pricing.ledger.keeping import kept_reason, observation, short_text
-from kling_pricing.ledger.records import BASES, DOUBTED, Basis, Reservation
-from kling_pricing.ledger.refusals import settled_already
+from kling_pricing.guard.responses import read_answer, read_task
+from kling_pricing.ledger.errors import settled_already
+from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Reservation
+from kling_pricing.ledger.redaction import kept_reason, observation, short_text
+from kling_pricing.money import ledger_amount
+from kling_pricing.strict_json import RequestLike
 
 
 class AfterSending(Looking):
@@ -47,7 +47,7 @@ class AfterSending(Looking):
         """
         if basis is not None and basis not in BASES:
             raise KlingPricingError(f"basis must be one of {', '.join(BASES)}, got {shown(basis)}")
-        charged = None if amount is None else countable(amount)
+        charged = None if amount is None else ledger_amount(amount)
         grounds: Basis = basis or ("quote" if charged is None else "response")
         return self._told(self._ledger.settle(ref_of(ref), charged, grounds))
 
@@ -59,7 +59,7 @@ class AfterSending(Looking):
         """
         return self._ledger.release(ref_of(ref), kept_reason(reason), states=("reserved",))
 
-    def refused(self, ref: Reference, reason: str = "refused by the provider") -> Reservation:
+    def release_refused(self, ref: Reference, reason: str = "refused by the provider") -> Reservation:
         """Gives back what was set aside for a request that the provider definitely did not accept.
 
         Not for a timeout or a 5xx answer, after which the job may be running: see `mark_in_doubt`.
@@ -141,8 +141,8 @@ class AfterSending(Looking):
             found = self.reservation(ref)
             if found.state != "settled":
                 return self.settle(ref, amount, basis="operator")
-            if amount is not None and countable(amount) != found.billed:
-                raise settled_already(found, countable(amount))
+            if amount is not None and ledger_amount(amount) != found.billed:
+                raise settled_already(found, ledger_amount(amount))
             return found
         if outcome != "not_charged":
             raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")

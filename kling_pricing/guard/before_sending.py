@@ -8,20 +8,25 @@ from datetime import datetime
 from typing import Any, Unpack
 from uuid import uuid4
 
-from kling_pricing.arguments import own_copy
 from kling_pricing.errors import KlingPricingError, LedgerError, LedgerUnavailableError, ReservationStateError
-from kling_pricing.fingerprint import fingerprint
-from kling_pricing.guard.admissions import Admission, Said
+from kling_pricing.guard.admissions import Admission, QuoteOptions
 from kling_pricing.guard.after_sending import AfterSending
-from kling_pricing.guard.core import MOST_ROUNDS, InForce
-from kling_pricing.intake import RequestLike
-from kling_pricing.ledger.keeping import checked_labels, short_text
-from kling_pricing.ledger.records import Mistimed, Outdated, Refused, Reserved
-from kling_pricing.orders import candidate, exceeded, limits, order
-from kling_pricing.quotes import Quote
-from kling_pricing.quoting import quote
-from kling_pricing.variants import Cheaper, Reading, cheaper
-from kling_pricing.wire import wire_format as wire_format_named
+from kling_pricing.guard.core import MAX_ROUNDS, InForce
+from kling_pricing.guard.fingerprint import fingerprint
+from kling_pricing.guard.reservation_requests import (
+    exceeded,
+    limits,
+    priced_variant,
+    reservation_request,
+    snapshot,
+)
+from kling_pricing.ledger.model import Mistimed, Outdated, Refused, Reserved
+from kling_pricing.ledger.redaction import checked_labels, short_text
+from kling_pricing.quoting.engine import quote
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.variants import CheaperVariant, ReadOptions, cheaper_variants
+from kling_pricing.strict_json import RequestLike
+from kling_pricing.wire.formats import wire_format as wire_format_named
 
 
 class BeforeSending(AfterSending):
@@ -34,7 +39,7 @@ class BeforeSending(AfterSending):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
-        **said: Unpack[Said],
+        **said: Unpack[QuoteOptions],
     ) -> Admission:
         """Sets aside what a request will cost, in every budget that matches it, or refuses it.
 
@@ -58,10 +63,10 @@ class BeforeSending(AfterSending):
             LedgerUnavailableError: the ledger cannot be used, so nothing may be spent.
             KlingPricingError: as for `quote`: the request is not valid, or its price is not known.
         """
-        body = own_copy(payload)
+        body = snapshot(payload)
         named = checked_labels(project, labels)
         named_key = uuid4().hex if key is None else short_text("key", key)
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             now = self._clock()
             try:
                 original = quote(body, at=now, book=self._book, **said)
@@ -90,9 +95,9 @@ class BeforeSending(AfterSending):
         project: str,
         key: str,
         labels: Mapping[str, str],
-        said: Said,
+        said: QuoteOptions,
         now: datetime,
-    ) -> tuple[Reserved | Outdated | Mistimed, list[Cheaper]]:
+    ) -> tuple[Reserved | Outdated | Mistimed, list[CheaperVariant]]:
         """Reserves a request as it is, or else the best variant that fits.
 
         Returns:
@@ -102,7 +107,7 @@ class BeforeSending(AfterSending):
             BudgetExceededError: nothing fits.
         """
         in_force, wanted = self._by_budgets(
-            lambda by: order(
+            lambda by: reservation_request(
                 original,
                 project=project,
                 key=key,
@@ -119,23 +124,23 @@ class BeforeSending(AfterSending):
                 priced_until=self._book.next_change(original.provider, now),
             )
         )
-        options = [Cheaper({}, body, original)]
+        options = [CheaperVariant({}, body, original)]
         answer = self._ledger.reserve(
-            wanted, [candidate(original, {}, wanted)], expires_after=self._expires_after
+            wanted, [priced_variant(original, {}, wanted)], expires_after=self._expires_after
         )
         if isinstance(answer, Refused) and answer.may_be_capped:
-            reading = Reading(
+            reading = ReadOptions(
                 self._book,
                 original.wire_format,
                 said.get("media"),
                 said.get("allow_unknown", False),
                 said.get("url"),
             )
-            options += cheaper(body, original, limits(in_force.budgets, labels), reading, now)
-            candidates = [candidate(each.quote, each.changes, wanted) for each in options]
+            options += cheaper_variants(body, original, limits(in_force.budgets, labels), reading, now)
+            candidates = [priced_variant(each.quote, each.changes, wanted) for each in options]
             answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
         if isinstance(answer, Refused):
-            variants = [candidate(each.quote, each.changes, wanted) for each in options[1:]]
+            variants = [priced_variant(each.quote, each.changes, wanted) for each in options[1:]]
             cheapest = min(variants, key=lambda each: each.expected, default=None)
             raise exceeded(answer, original, wanted, cheapest)
         return answer, options
@@ -167,7 +172,7 @@ class BeforeSending(AfterSending):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
-        **said: Unpack[Said],
+        **said: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
         """The smallest hook: admits a request and gives out what to send, or raises as `admit` does.
 
@@ -183,7 +188,7 @@ class BeforeSending(AfterSending):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
-        **said: Unpack[Said],
+        **said: Unpack[QuoteOptions],
     ) -> Iterator[Admission]:
         """Admits a request for the length of a `with` block, and leaves nothing unsaid when the block ends.
 
@@ -195,11 +200,11 @@ class BeforeSending(AfterSending):
         try:
             yield admitted
         except BaseException as error:
-            self.leave(admitted, error)
+            self.close_admission(admitted, error)
             raise
-        self.leave(admitted)
+        self.close_admission(admitted)
 
-    def leave(self, admitted: Admission, error: BaseException | None = None) -> None:
+    def close_admission(self, admitted: Admission, error: BaseException | None = None) -> None:
         """Ends an admission as `admission` does at the end of its block.
 
         Args:
@@ -219,16 +224,16 @@ class BeforeSending(AfterSending):
             error.add_note(f"and its reservation {admitted.reservation_id} is as it was: {failure}")
 
     def _admission(
-        self, answer: Reserved, body: Mapping[str, Any], options: list[Cheaper], said: Said
+        self, answer: Reserved, body: Mapping[str, Any], options: list[CheaperVariant], said: QuoteOptions
     ) -> Admission:
         """The admission of a reservation: what to send is the payload with the changes that it keeps."""
         reserved = answer.reservation
         chosen = next((each for each in options if each.changes == reserved.changes), None)
         if answer.replayed or chosen is None:
-            given: Said = {**said, "provider": reserved.provider, "wire_format": reserved.wire_format}
+            given: QuoteOptions = {**said, "provider": reserved.provider, "wire_format": reserved.wire_format}
             payload = wire_format_named(reserved.wire_format).amend(body, reserved.changes)
             quoted = quote(payload, at=reserved.created_at, book=self._book, **given)
-            chosen = Cheaper(reserved.changes, payload, quoted)
+            chosen = CheaperVariant(reserved.changes, payload, quoted)
         if chosen.quote.maximum > reserved.reserved:
             raise LedgerError(
                 f"reservation {reserved.id} was made when the request cost less; release it, and admit it again"

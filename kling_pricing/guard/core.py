@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self, TypeVar
 
-from kling_pricing.arguments import utc_clock
 from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
+from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
-from kling_pricing.findings import shown
 from kling_pricing.ledger import Ledger, connect
-from kling_pricing.ledger.records import Alert, Change, Reservation, Revision
-from kling_pricing.price_table import PriceBook
+from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.windows import utc_clock
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ EXPIRES_AFTER = timedelta(minutes=15)
 DOUBTFUL_AFTER = timedelta(minutes=5)
 """How long after its dispatch a reservation without a task is in doubt. That frees no money by itself."""
 
-MOST_ROUNDS = 5
+MAX_ROUNDS = 5
 """How often a request is made anew because the ledger's budgets or windows had gone on."""
 
 _Made = TypeVar("_Made")
@@ -56,7 +56,7 @@ class Core:
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         if book is None:
-            from kling_pricing.tables import default_price_book  # noqa: PLC0415 (reading YAML is slow)
+            from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415 (reading YAML is slow)
 
             book = default_price_book()
         self._book = book
@@ -78,9 +78,9 @@ class Core:
         self.close()
 
     @property
-    def at_once(self) -> int:
+    def max_concurrency(self) -> int:
         """How many verbs its ledger carries out at the same time; more wait for their turn."""
-        return self._ledger.at_once
+        return self._ledger.max_concurrency
 
     @property
     def book(self) -> PriceBook:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from kling_pricing.arguments import in_utc
 from kling_pricing.budgets import EACH
 from kling_pricing.guard.admissions import Reference, ref_of
 from kling_pricing.guard.core import Core
-from kling_pricing.ledger.records import Bucket, Entry, Observation, Reservation
+from kling_pricing.ledger.model import Bucket, Entry, Observation, Reservation
+from kling_pricing.windows import in_utc
 
 
 class Looking(Core):
@@ -23,9 +23,9 @@ class Looking(Core):
         """What was dispatched, and nobody knows whether the provider has it; the oldest first."""
         return self._ledger.reservations(in_doubt=True)
 
-    def unmatched(self) -> list[Observation]:
+    def unclaimed(self) -> list[Observation]:
         """What was observed of tasks that belong to no reservation."""
-        return self._ledger.unmatched()
+        return self._ledger.unclaimed()
 
     def history(
         self,

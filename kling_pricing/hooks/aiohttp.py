@@ -19,12 +19,12 @@ from aiohttp.helpers import TimerNoop
 from aiohttp.http import HttpVersion11, RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.core import SAME_REQUEST_ELSEWHERE, Hook, Options
-from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
+from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.hooks.hook import SAME_REQUEST_ELSEWHERE, Hook, Options
+from kling_pricing.hooks.http_messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
 from kling_pricing.hooks.routes import TaskEndpoint
-from kling_pricing.threads import Threads
 
 _LARGE_BYTES = 1 << 20
 """Above that aiohttp wants a body as a file, so that sending it does not hold up the event loop."""
@@ -50,7 +50,7 @@ class GuardMiddleware:
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._hook = Hook(guard, **options)
-        self._threads = Threads(self._hook.at_once)
+        self._threads = WorkerPool(self._hook.max_concurrency)
 
     def _sends_once(self, handler: aiohttp.ClientHandlerType) -> bool:
         """Whether the handler is aiohttp's own, and not another middleware, which might send again."""
@@ -66,7 +66,7 @@ class GuardMiddleware:
         if isinstance(route, TaskEndpoint):
             response = await handler(request)
             if may_tell_of_a_task(response.headers.get("content-type", "")):
-                await self._threads.finish(partial(self._hook.told, route, await _told(response)))
+                await self._threads.finish(partial(self._hook.on_task_answer, route, await _told(response)))
                 _put_back(request, response, await response.read())
             return response
         outgoing = await _outgoing(request)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
-from kling_pricing.findings import shown
-from kling_pricing.intake import read_payload
+from kling_pricing.strict_json import read_payload
 from kling_pricing.wire.forms import amended_form, form_fields, form_files
 
 

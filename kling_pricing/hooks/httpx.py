@@ -12,12 +12,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.core import Hook, Options
-from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
+from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.hooks.hook import Hook, Options
+from kling_pricing.hooks.http_messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
 from kling_pricing.hooks.routes import TaskEndpoint
-from kling_pricing.threads import Threads
 
 if TYPE_CHECKING:
     import httpx
@@ -82,7 +82,7 @@ class GuardedTransport(_Transport):
             response = self._inner.handle_request(request)
             if may_tell_of_a_task(response.headers.get("content-type", "")):
                 raw = _read(response)
-                self._hook.told(route, _told(library, response, raw))
+                self._hook.on_task_answer(route, _told(library, response, raw))
                 response = _whole(library, response, raw)
             return response
         decision = self._hook.submission(route, _outgoing(request, request.read()))()
@@ -110,7 +110,7 @@ class AsyncGuardedTransport(_AsyncTransport):
         self._inner = inner
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(known=_is_the_librarys_own(inner))
-        self._threads = Threads(self._hook.at_once)
+        self._threads = WorkerPool(self._hook.max_concurrency)
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -138,7 +138,9 @@ class AsyncGuardedTransport(_AsyncTransport):
             response = await self._inner.handle_async_request(request)
             if may_tell_of_a_task(response.headers.get("content-type", "")):
                 raw = await _aread(response)
-                await self._threads.finish(partial(self._hook.told, route, _told(library, response, raw)))
+                await self._threads.finish(
+                    partial(self._hook.on_task_answer, route, _told(library, response, raw))
+                )
                 response = _whole(library, response, raw)
             return response
         outgoing = _outgoing(request, await request.aread())

@@ -7,10 +7,10 @@ from contextvars import ContextVar
 from typing import NamedTuple
 from uuid import uuid4
 
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.findings import shown
-from kling_pricing.hooks.messages import Outgoing
-from kling_pricing.hooks.scope import KEY, PROJECT, said_in_scope
+from kling_pricing.hooks.context import KEY, PROJECT, current_spending
+from kling_pricing.hooks.http_messages import Outgoing
 
 KEY_HEADER = "Idempotency-Key"
 
@@ -51,7 +51,7 @@ def identity(request: Outgoing, project: str | None, labels: Labels | None, key_
     said = {} if project is None else {PROJECT: project}
     if isinstance(labels, Mapping):
         said |= labels
-    said |= said_in_scope()
+    said |= current_spending()
     if callable(labels):
         told = labels(request)
         if not isinstance(told, Mapping):

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError, WireFormatError
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.hearing import hear
-from kling_pricing.ledger.records import Reservation
+from kling_pricing.hooks.task_updates import observe_answer
+from kling_pricing.ledger.model import Reservation
 
 Fetch: TypeAlias = Callable[[str], tuple[int, bytes]]
 """GETs a URL with the caller's own client and credentials: the status and the body. It may raise OSError."""
@@ -118,7 +118,7 @@ def _look(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_url: 
                 return Looked(reservation, "unanswered", detail)
             continue
         try:
-            found = hear(guard, reservation, body)
+            found = observe_answer(guard, reservation, body)
         except (WireFormatError, ReservationStateError) as error:
             detail = str(error)
             continue

@@ -17,10 +17,10 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPResponse, Retry
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
 
-from kling_pricing.async_guard import AsyncBudgetGuard
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.core import Hook, Options
-from kling_pricing.hooks.messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
+from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.hooks.hook import Hook, Options
+from kling_pricing.hooks.http_messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
 from kling_pricing.hooks.routes import TaskEndpoint
 
 
@@ -55,7 +55,7 @@ class GuardedAdapter(BaseAdapter):
         if isinstance(route, TaskEndpoint):
             response = self._inner.send(request, *args, **kwargs)
             if may_tell_of_a_task(response.headers.get("content-type", "")):
-                self._hook.told(route, _told(response))
+                self._hook.on_task_answer(route, _told(response))
             return response
         outgoing = _outgoing(request)
         decision = self._hook.submission(route, outgoing)()

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from kling_pricing.endpoints import Endpoint, endpoint_at, place
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.findings import shown
-from kling_pricing.price_table import PriceBook
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.wire.endpoints import Endpoint, endpoint_at, place
 
 _TASK_ID = "{task_id}"
 

@@ -13,16 +13,16 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kling_pricing.async_guard import AsyncBudgetGuard
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, WebhookError
-from kling_pricing.findings import shown
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.ledger.records import Reservation
+from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.ledger.model import Reservation
 
 _REMEMBERED_S = 11 * 60
 """For longer than that no signature holds: five minutes before and five after its timestamp."""
 
-_MOST_REMEMBERED = 100_000
+_MAX_REMEMBERED = 100_000
 
 _LEAST_SECRET_BYTES = 24
 """The scheme asks for so many; a mistyped or placeholder secret is most often shorter."""
@@ -94,7 +94,7 @@ class Webhooks:
         with self._lock:
             now = time.monotonic_ns() // 10**9
             while self._taken and (
-                len(self._taken) >= _MOST_REMEMBERED or next(iter(self._taken.values())) < now - _REMEMBERED_S
+                len(self._taken) >= _MAX_REMEMBERED or next(iter(self._taken.values())) < now - _REMEMBERED_S
             ):
                 self._taken.popitem(last=False)
             if message_id in self._taken:

@@ -16,22 +16,22 @@ from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.records import (
+from kling_pricing.ledger.model import (
     Alert,
     Basis,
     Bucket,
+    BucketClaim,
     BucketHistory,
-    Candidate,
     Change,
-    Claim,
     Entry,
     Mistimed,
     Observation,
-    Order,
     Outdated,
+    PricedVariant,
     Ref,
     Refused,
     Reservation,
+    ReservationRequest,
     Reserved,
     Revision,
 )
@@ -50,7 +50,7 @@ class Ledger(Protocol):
         """What errors call it: its place, without any password."""
 
     @property
-    def at_once(self) -> int:
+    def max_concurrency(self) -> int:
         """How many verbs are carried out at the same time; more wait for their turn."""
 
     def install(self, budgets: BudgetsFile) -> Revision:
@@ -70,7 +70,7 @@ class Ledger(Protocol):
         """
 
     def reserve(
-        self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
+        self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """Sets money aside in every bucket that an order claims, or in none.
 
@@ -136,14 +136,16 @@ class Ledger(Protocol):
             ReservationStateError: the reservation cannot be bound to the task; what was seen is remembered.
         """
 
-    def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
+    def record(
+        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+    ) -> Change | Outdated:
         """Books spend that was made elsewhere, whatever the caps say; of no effect if repeated.
 
         Raises:
             IdempotencyError: the task is in the ledger with something else.
         """
 
-    def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
+    def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
         """Counts nanos that were spent in a bucket's current window before the ledger knew of it.
 
         Raises:
@@ -174,7 +176,7 @@ class Ledger(Protocol):
             Some lines of UTF-8 text at a time, each with the fields of `records.SENT`.
         """
 
-    def unmatched(self) -> list[Observation]:
+    def unclaimed(self) -> list[Observation]:
         """What was observed of tasks that belong to no reservation."""
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
 from kling_pricing.ledger import connect, is_on_a_server, store
-from kling_pricing.ledger.records import Revision
+from kling_pricing.ledger.model import Revision
 
 
 class Info(NamedTuple):

@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile
-from kling_pricing.ledger.records import Claim
+from kling_pricing.ledger.model import BucketClaim
 from kling_pricing.money import nanos_up
 from kling_pricing.windows import FOREVER, Period
 
 _INSTANT = timedelta(microseconds=1)
 
 
-def claims(budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: datetime) -> tuple[Claim, ...]:
+def claims(
+    budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: datetime
+) -> tuple[BucketClaim, ...]:
     """The claims of a request on every budget that matches it.
 
     Args:
@@ -34,9 +36,9 @@ def claims(budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: d
     return tuple(found)
 
 
-def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> Claim:
+def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> BucketClaim:
     """The claim on the bucket of a budget with these labels."""
-    return Claim(
+    return BucketClaim(
         budget.name,
         budget.definition,
         labels,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from kling_pricing.ledger.records import Basis, Observation, Reservation
+from kling_pricing.ledger.model import Basis, Observation, Reservation
 from kling_pricing.money import MAX_NANOS, NANOS, multiply
 
 
-class Charge(NamedTuple):
+class Charged(NamedTuple):
     """The task was charged: settle the reservation.
 
     Attributes:
@@ -21,13 +21,13 @@ class Charge(NamedTuple):
     basis: Basis
 
 
-class NoCharge(NamedTuple):
+class NotCharged(NamedTuple):
     """The task ended and was not charged: release the reservation."""
 
     reason: str
 
 
-def outcome(reservation: Reservation, seen: Observation) -> Charge | NoCharge | None:
+def outcome(reservation: Reservation, seen: Observation) -> Charged | NotCharged | None:
     """What an observation means for a reservation; None while the task is under way.
 
     A charge that is stated is believed. Where none is, success costs the quote, and a failed or cancelled task
@@ -38,12 +38,12 @@ def outcome(reservation: Reservation, seen: Observation) -> Charge | NoCharge | 
         return None
     charged = charged_amount(reservation, seen)
     if seen.state == "succeeded":
-        return Charge(reservation.expected, "quote") if charged is None else Charge(charged, "response")
+        return Charged(reservation.expected, "quote") if charged is None else Charged(charged, "response")
     if charged:
-        return Charge(charged, "response")
+        return Charged(charged, "response")
     if charged is not None or reservation.failed_tasks == "refunded":
-        return NoCharge(seen.state)
-    return Charge(reservation.expected, "quote")
+        return NotCharged(seen.state)
+    return Charged(reservation.expected, "quote")
 
 
 def charged_amount(reservation: Reservation, seen: Observation) -> Decimal | None:

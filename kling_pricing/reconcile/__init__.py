@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.reconcile.records import Line, Reconciled, Rows, Tolerance, Total
+from kling_pricing.reconcile.model import Line, Reconciled, Rows, Tolerance, Total
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile.reconciliation import Reconciliation, reconcile
-    from kling_pricing.reconcile.settling import Settled
+    from kling_pricing.reconcile.settle import Settled
 
 __all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Settled", "Tolerance", "Total", "reconcile"]
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kling_pricing.reconcile.matching import Period
+from kling_pricing.reconcile.matching import StatementPeriod
 from kling_pricing.reconcile.workspace import Workspace
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Of the candidates for one line, the nearest are named."""
 
 _EARLIER = timedelta(minutes=10)
 """How far the provider's clock may be behind ours."""
 
 
-def propose(workspace: Workspace, period: Period, window: timedelta) -> None:
+def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) -> None:
     """Finds what fits; those lines are in doubt then, and the table `candidate` says for which others.
 
     A charge fits a hold if nothing that is said of it differs: the currency, the amount as the statement can
@@ -62,12 +62,12 @@ def propose(workspace: Workspace, period: Period, window: timedelta) -> None:
         f"""
         CREATE TABLE candidate AS
         SELECT reservation, NULL::BIGINT AS stray, count(*) AS fitting,
-          list_transform(min({{'distance': {distance}, 'name': task_id}}, {MOST_NAMED}), lambda each: each.name)
+          list_transform(min({{'distance': {distance}, 'name': task_id}}, {MAX_NAMED}), lambda each: each.name)
             AS names
         {fitting} GROUP BY reservation
         UNION ALL
         SELECT NULL, line, count(*),
-          list_transform(min({{'distance': {distance}, 'name': id}}, {MOST_NAMED}), lambda each: each.name)
+          list_transform(min({{'distance': {distance}, 'name': id}}, {MAX_NAMED}), lambda each: each.name)
         {fitting} GROUP BY line
         """,
         times,

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.money import multiply, plain, subtract
-from kling_pricing.price_table import PriceBook, PriceTable
-from kling_pricing.rates import Cell
-from kling_pricing.reconcile.fits import Counted, Fit, Repricer
-from kling_pricing.reconcile.sayings import Saying
+from kling_pricing.money import format_decimal, multiply, subtract
+from kling_pricing.reconcile.repricing import Counted, Fit, Repricer
+from kling_pricing.reconcile.row_facts import Saying
+from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.rates import Cell
 
 Kind: TypeAlias = Literal[
     "rounding",
@@ -35,10 +35,10 @@ Kind: TypeAlias = Literal[
 other prices than when it was quoted; `written_off`: an operator said that nothing is due; `several`: more than
 one of the others at once."""
 
-_MOST_DIFFERENCES, _MOST_CONFIRMED = 2, 4
+_MAX_DIFFERENCES, _MAX_CONFIRMED = 2, 4
 """So many differences from the quote may explain a charge; more, where the statement says them itself."""
 
-_MOST_OTHERS = 2
+_MAX_OTHERS = 2
 """So many other ways to come to a charge are named that explain it as well."""
 
 _PLAUSIBLE: Sequence[Kind] = ("table", "discount", "rate", "quantity", "times")
@@ -161,10 +161,10 @@ class Explainer:
                 fit.units.length == "quoted" and abs(stated - variance.quantity) >= 1
             )
         if fit.times > 1:
-            differences += ["times"] * _MOST_DIFFERENCES  # nothing beside it
+            differences += ["times"] * _MAX_DIFFERENCES  # nothing beside it
         if fit.discounted_twice:
             differences.append("discount")
-        if len(differences) > _MOST_CONFIRMED or len(differences) - confirmed > _MOST_DIFFERENCES:
+        if len(differences) > _MAX_CONFIRMED or len(differences) - confirmed > _MAX_DIFFERENCES:
             return None
         return _Way(fit, tuple(differences), contradicted, confirmed)
 
@@ -237,7 +237,7 @@ def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> st
 
 def _others(variance: Variance, alike: Sequence[_Way], tables: Sequence[PriceTable]) -> str:
     """What would explain it as well."""
-    named = [_differences(variance, each, tables) for each in alike[:_MOST_OTHERS]]
+    named = [_differences(variance, each, tables) for each in alike[:_MAX_OTHERS]]
     more = len(alike) - len(named)
     return "; or ".join(filter(None, [*named, f"{more} more" if more else ""]))
 
@@ -250,7 +250,7 @@ def _differences(variance: Variance, way: _Way, tables: Sequence[PriceTable]) ->
         length = f"billed {_amount(fit.units.number, variance.unit)} for {_request(variance)}"
         if fit.units.length in {"truncate", "nearest", "ceil"} and variance.duration_s is not None:
             how = {"truncate": "rounded down", "nearest": "rounded to the nearest", "ceil": "rounded up"}
-            length += f" (the stated {plain(variance.duration_s)} s {how[fit.units.length]})"
+            length += f" (the stated {format_decimal(variance.duration_s)} s {how[fit.units.length]})"
     rate = ""
     if fit.table.id != variance.table or fit.cell != variance.cell:
         rate = f"at the {_rate(variance, fit)}"
@@ -275,15 +275,15 @@ def _rate(variance: Variance, fit: Fit) -> str:
 
 def _amount(units: Decimal, unit: str) -> str:
     if unit == "second":
-        return f"{plain(units)} s"
+        return f"{format_decimal(units)} s"
     if unit[0].isdigit():
-        return f"{plain(units)} x {unit}"
-    return f"{plain(units)} {unit}{'' if units == 1 else 's'}"
+        return f"{format_decimal(units)} x {unit}"
+    return f"{format_decimal(units)} {unit}{'' if units == 1 else 's'}"
 
 
 def _request(variance: Variance) -> str:
     if variance.unit == "second":
-        return f"a {plain(variance.quantity)} s request"
+        return f"a {format_decimal(variance.quantity)} s request"
     return f"a request of {_amount(variance.quantity, variance.unit)}"
 
 
@@ -295,5 +295,10 @@ def _said(variance: Variance) -> str:
         if name not in {"model", "resolution"}
     ]
     model = None if saying.model == variance.cell.model else saying.model
-    parts = [model, saying.resolution, *facts, variance.duration_s and f"{plain(variance.duration_s)} s"]
+    parts = [
+        model,
+        saying.resolution,
+        *facts,
+        variance.duration_s and f"{format_decimal(variance.duration_s)} s",
+    ]
     return ", ".join(str(part) for part in parts if part)

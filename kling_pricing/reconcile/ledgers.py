@@ -24,7 +24,7 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.records import SENT, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT, TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace
 

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from kling_pricing.money import from_nanos
-from kling_pricing.reconcile.records import Category, Dimension, Line, Rows, Total
+from kling_pricing.reconcile.messages import Circumstances, words
+from kling_pricing.reconcile.model import Category, Dimension, Line, Rows, Total
 from kling_pricing.reconcile.statements import Statement
-from kling_pricing.reconcile.wording import Circumstances, words
 from kling_pricing.reconcile.workspace import Workspace
 
 _AT = "coalesce(charge.billed_at, charge.submitted_at)"
@@ -68,7 +68,7 @@ _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
     {_JOINED}
     LEFT JOIN merged ON merged.rowid = line.merged
-    LEFT JOIN shared ON category = 'duplicate_ours' AND shared.task_id = reserved.task_id
+    LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
     LEFT JOIN finding ON finding.id = line.cause
     LEFT JOIN candidate ON category = 'in_doubt_candidate'
       AND (candidate.stray = line.rowid OR candidate.reservation = line.reservation)

@@ -18,13 +18,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from kling_pricing.errors import StatementError, TableError
 from kling_pricing.money import MAX_DECIMALS
-from kling_pricing.price_table import PriceBook
-from kling_pricing.strict_yaml import Document, FileModel, did_you_mean, read
-from kling_pricing.table_files import SourceEntry
-from kling_pricing.table_folders import file_bytes, own_folder, table_files
-from kling_pricing.wire import NAMES as WIRE_FORMATS
-from kling_pricing.wire.shape import folded
-from kling_pricing.yaml_types import FactValues, Name, Text
+from kling_pricing.strict_yaml import FileModel, Name, Text, YamlDocument, did_you_mean, read
+from kling_pricing.tables.loading.conditions import FactValues
+from kling_pricing.tables.loading.files import SourceEntry
+from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.wire.fields import folded
+from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 State: TypeAlias = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
 
@@ -122,7 +122,7 @@ class TimeEntry(ColumnEntry):
     offset: Offset = Field("+00:00", description="From UTC, of a time that does not say its own.")
 
 
-class ModelEntry(ColumnEntry):
+class ModelColumnEntry(ColumnEntry):
     """The column with the model."""
 
     names_of: list[Name] = Field([], description="APIs whose names it uses: files of capabilities/.")
@@ -158,7 +158,7 @@ class ColumnsEntry(FileModel):
     amount: AmountEntry
     billed_at: TimeEntry | None = Field(None, description="When it was charged.")
     submitted_at: TimeEntry | None = Field(None, description="When the task was made.")
-    model: ModelEntry | None = None
+    model: ModelColumnEntry | None = None
     resolution: ResolutionEntry | None = None
     duration_s: ColumnEntry | None = None
     state: StateEntry | None = None
@@ -329,7 +329,7 @@ def _checked(data: bytes, name: str, book: PriceBook) -> StatementFile:
     return mapping
 
 
-def _check_models(entry: ModelEntry, document: Document, book: PriceBook) -> None:
+def _check_models(entry: ModelColumnEntry, document: YamlDocument, book: PriceBook) -> None:
     for place, spoken in enumerate(entry.names_of):
         if spoken not in book.matrices:
             problem = f"no capabilities/{spoken}.yaml; there are: {', '.join(sorted(book.matrices))}"

@@ -27,8 +27,8 @@ from decimal import Decimal
 from typing import get_args
 
 from kling_pricing.money import MAX_DECIMALS, NANOS
-from kling_pricing.reconcile.checking import UNFINISHED
-from kling_pricing.reconcile.records import Category
+from kling_pricing.reconcile.charge_sql import UNFINISHED
+from kling_pricing.reconcile.model import Category
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
 from kling_pricing.reconcile.workspace import Workspace
@@ -65,7 +65,7 @@ _WITH_WORTH = """
 _WORTH = "coalesce(past.id, usual.id) AS worth, coalesce(past.currency, usual.currency) AS currency"
 
 
-class Period:
+class StatementPeriod:
     """The period, as parameters of queries.
 
     Args:
@@ -86,7 +86,7 @@ def match(
     workspace: Workspace,
     statements: Sequence[Statement],
     units: Iterable[Unit],
-    period: Period,
+    period: StatementPeriod,
     *,
     usual: str,
 ) -> None:
@@ -147,7 +147,7 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
         )
 
 
-def _merge(workspace: Workspace, period: Period, *, answers: bool, files: int) -> None:
+def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, files: int) -> None:
     """Tasks with several rows become one of `merged` for each currency.
 
     Charges add up: those of the period to what is billed, all of them to the whole charge.
@@ -261,7 +261,7 @@ def _supersede(workspace: Workspace, *, answers: bool, files: int) -> None:
         )
 
 
-def _join(workspace: Workspace, period: Period, usual: str) -> None:
+def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
     workspace.run(
         f"""
         INSERT INTO line
@@ -293,8 +293,8 @@ def _join(workspace: Workspace, period: Period, usual: str) -> None:
         ), sorted AS (
           SELECT *, CASE
             WHEN repeated AND charged AND whole > CASE WHEN differs THEN 0 ELSE ifnull(due, 0) END
-              THEN 'duplicate_theirs'
-            WHEN copies > 1 THEN 'duplicate_ours'
+              THEN 'billed_twice'
+            WHEN copies > 1 THEN 'reserved_twice'
             WHEN (differs AND charged AND charge IS NOT NULL) OR extra THEN 'currency_mismatch'
             WHEN sent AND due <> 0 AND whole IS NULL
               THEN CASE WHEN dispatched_at > $overdue THEN 'not_billed_yet' ELSE 'not_billed' END
@@ -333,7 +333,7 @@ def _split_currencies(workspace: Workspace) -> None:
     )
 
 
-def _add_holds(workspace: Workspace, period: Period) -> None:
+def _add_holds(workspace: Workspace, period: StatementPeriod) -> None:
     """What was sent, and nobody knows its task."""
     workspace.run(
         """

@@ -9,25 +9,25 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from kling_pricing.arguments import in_utc, utc_clock
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.findings import shown
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.records import Alert
+from kling_pricing.ledger.model import Alert
 from kling_pricing.money import exact_amount
-from kling_pricing.price_table import PriceBook
 from kling_pricing.reconcile.candidates import propose
-from kling_pricing.reconcile.explaining import contradict, explain, tolerate
+from kling_pricing.reconcile.explain import contradict, explain, tolerate
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
-from kling_pricing.reconcile.matching import Period, match
-from kling_pricing.reconcile.records import Category, Dimension, Line, Rows, Tolerance, Total
-from kling_pricing.reconcile.sayings import Reading, write_sayings
-from kling_pricing.reconcile.settling import Settled, settle
+from kling_pricing.reconcile.matching import StatementPeriod, match
+from kling_pricing.reconcile.model import Category, Dimension, Line, Rows, Tolerance, Total
+from kling_pricing.reconcile.row_facts import RowReading, write_sayings
+from kling_pricing.reconcile.settle import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
-from kling_pricing.reconcile.tying_out import tie_out
+from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import tables_of, units_of
 from kling_pricing.reconcile.workspace import Workspace
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.windows import in_utc, utc_clock
 
 GRACE = timedelta(days=1)
 """How long after a task was sent it may be charged late."""
@@ -181,14 +181,14 @@ def reconcile(
         if not isinstance(time, timedelta) or time < timedelta(0):
             raise KlingPricingError(f"{name} must be a timedelta, and not below zero, got {shown(time)}")
     if book is None:
-        from kling_pricing.tables import default_price_book  # noqa: PLC0415 (reading YAML is slow)
+        from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415 (reading YAML is slow)
 
         book = default_price_book()
     allowed = _checked_tolerance(tolerance)
     tell: OnProgress = _untold if on_progress is None else on_progress
     tables = tables_of(book, provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
-    period = Period(start, end, grace)
+    period = StatementPeriod(start, end, grace)
     urls = [ledgers] if isinstance(ledgers, str) else ledgers
     workspace = Workspace(memory_limit, folder)
     try:
@@ -220,7 +220,7 @@ def reconcile(
             pair(workspace, pairs)
         tell("matching", 0, 3)
         match(workspace, read, units.values(), period, usual=tables[-1].currency)
-        reading = Reading(book, read)
+        reading = RowReading(book, read)
         write_sayings(workspace, reading, tables[-1])
         propose(workspace, period, window)
         tell("explaining", 1, 3)

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kling_pricing.ledger.records import SENT_SEPARATOR
+from kling_pricing.ledger.model import SENT_SEPARATOR
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_MOST_CHARS = 400
+_MAX_CHARS = 400
 """Of a field: more than anything that is read may have."""
 
 
@@ -67,6 +67,6 @@ class RowFile:
 
 
 def _plain(text: str) -> str:
-    if text.isprintable() and len(text) <= _MOST_CHARS:
+    if text.isprintable() and len(text) <= _MAX_CHARS:
         return text
-    return _CONTROL.sub("\ufffd", text[: _MOST_CHARS + 1])
+    return _CONTROL.sub("\ufffd", text[: _MAX_CHARS + 1])

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.errors import StatementError
-from kling_pricing.price_table import PriceBook
-from kling_pricing.reconcile.checking import CHARGE, charges
+from kling_pricing.reconcile.charge_sql import CHARGE, charges
 from kling_pricing.reconcile.files import answers, reader
-from kling_pricing.reconcile.files.reading import FileReader, Layout, OnBytes, Source
+from kling_pricing.reconcile.files.file_reader import FileReader, Layout, OnBytes, RowSource
 from kling_pricing.reconcile.mappings import StatementFile, choose_mapping, load_mappings, read_mapping
 from kling_pricing.reconcile.workspace import Workspace, WorkspaceError
+from kling_pricing.tables.price_table import PriceBook
 
 MappingLike: TypeAlias = str | os.PathLike[str] | StatementFile | None
 """The name of a bundled mapping, a file of one's own, a mapping; None: the one that fits."""
@@ -180,7 +180,7 @@ def _check_header(read: FileReader, mapping: StatementFile) -> None:
 
 
 def _insert(
-    workspace: Workspace, source: Source, mapping: StatementFile, place: int, units: Iterable[str]
+    workspace: Workspace, source: RowSource, mapping: StatementFile, place: int, units: Iterable[str]
 ) -> bool:
     """Adds the charges of a source, if they are as many as there must be."""
     with workspace.connection() as connection:

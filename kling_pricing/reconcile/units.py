@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.errors import PriceNotFoundError
-from kling_pricing.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_table import PriceBook, PriceTable
 
 WORTH_DIGITS = 18
 """Decimals of a unit's worth: those of a price, and as many of a discount on it."""

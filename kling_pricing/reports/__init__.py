@@ -1,6 +1,6 @@
 """Reports: what a reconciliation or a ledger's spend looks like on paper; one output format in each file.
 
-A report is a document first (`document`), made from a reconciliation (`reconciliation`) or from a ledger alone
+A report is a document first (`document`), made from a reconciliation (`reconciliation_document`) or from a ledger alone
 (`spend`); then each format prints that same document.
 The same input gives the same bytes: nothing here asks what time it is.
 """
@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from kling_pricing.price_table import PriceBook
-from kling_pricing.reconcile.records import Reconciled
-from kling_pricing.reports import disputes, focus, reconciliation, spend, spend_document
+from kling_pricing.reconcile.model import Reconciled
+from kling_pricing.reports import disputes, reconciliation_document, spend, spend_document
+from kling_pricing.reports.formats import focus
 from kling_pricing.reports.manifest import Manifest
 from kling_pricing.reports.spend import Spend, read_spend
-from kling_pricing.reports.writing import FORMATS, SPEND_FORMATS, Format, OnFormat, checked, write_all
-from kling_pricing.tables import default_price_book
+from kling_pricing.reports.writers import FORMATS, SPEND_FORMATS, Format, OnFormat, checked, write_all
+from kling_pricing.tables.loading.book import default_price_book
+from kling_pricing.tables.price_table import PriceBook
 
 __all__ = [
     "FORMATS",
@@ -60,7 +61,7 @@ def write_reports(
             cannot be written; the folder is as it was.
     """
     wanted = checked(formats, FORMATS)
-    document = reconciliation.document(reconciled)
+    document = reconciliation_document.document(reconciled)
     return write_all(
         out_dir,
         wanted,
@@ -69,8 +70,8 @@ def write_reports(
         others={
             "disputes": partial(disputes.write, reconciled),
             "focus": _focus(
-                partial(reconciliation.charges, reconciled),
-                focus.Period(reconciled.since, reconciled.until),
+                partial(reconciliation_document.charges, reconciled),
+                focus.BillingPeriod(reconciled.since, reconciled.until),
                 book,
                 billing_account,
             ),
@@ -109,7 +110,10 @@ def write_spend(
         sources={},
         others={
             "focus": _focus(
-                partial(spend.charges, spent), focus.Period(spent.since, spent.until), book, billing_account
+                partial(spend.charges, spent),
+                focus.BillingPeriod(spent.since, spent.until),
+                book,
+                billing_account,
             )
         },
         on_format=on_format,
@@ -117,8 +121,8 @@ def write_spend(
 
 
 def _focus(
-    charges: Callable[[], Iterable[focus.Charge]],
-    period: focus.Period,
+    charges: Callable[[], Iterable[focus.FocusCharge]],
+    period: focus.BillingPeriod,
     book: PriceBook | None,
     billing_account: str | None,
 ) -> Callable[[Path], None]:

@@ -15,9 +15,9 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 from kling_pricing.money import add, multiply, subtract
-from kling_pricing.reconcile.records import Line, Reconciled
+from kling_pricing.reconcile.model import Line, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
-from kling_pricing.reports.words import counted, safe_or_none
+from kling_pricing.reports.formatting import counted, safe_or_none
 
 EXPENSE = "Video generation"
 VARIANCE = "Billing variance"

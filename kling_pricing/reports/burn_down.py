@@ -7,14 +7,14 @@ from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import groupby
 
-from kling_pricing.ledger.records import Bucket, BucketHistory, Entry
+from kling_pricing.ledger.model import Bucket, BucketHistory, Entry
 from kling_pricing.money import add, subtract
 from kling_pricing.reports.charts import Bar, BarChart, Limit, Series, Step, StepChart
 from kling_pricing.reports.document import Column, Row, Section
-from kling_pricing.reports.words import labels_text, percent, safe
+from kling_pricing.reports.formatting import labels_text, percent, safe
 from kling_pricing.windows import FOREVER, start_of
 
-MOST_CHARTS = 12
+MAX_CHARTS = 12
 """Budgets that get a chart, those used most; a budget for each user may have thousands of buckets."""
 
 _FEW_WINDOWS = 4
@@ -28,7 +28,7 @@ def charts(
         list(group) for _, group in groupby(sorted(histories, key=_order), lambda each: _owner(each.bucket))
     ]
     owned.sort(key=lambda windows: max(_used(each.bucket) for each in windows), reverse=True)
-    for number, windows in enumerate(owned[:MOST_CHARTS], start=1):
+    for number, windows in enumerate(owned[:MAX_CHARTS], start=1):
         few = len(windows) <= _FEW_WINDOWS
         yield _over_time(number, windows, since, until) if few else _by_window(number, windows, zone)
 

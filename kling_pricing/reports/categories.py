@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kling_pricing.reconcile.records import Total
+from kling_pricing.reconcile.model import Total
 from kling_pricing.reports.charts import Tone
 
 
@@ -37,8 +37,8 @@ CATEGORIES: dict[str, Meaning] = {
         "In doubt", "A hold without a task, and a billed task nobody knows, fit each other.", OPEN
     ),
     "not_in_ledger": Meaning("Not in our ledger", "Billed, and nobody here knows the task.", OPEN),
-    "duplicate_theirs": Meaning("Billed twice", "The statement charges one task more than once.", OPEN),
-    "duplicate_ours": Meaning("Reserved twice", "More than one reservation has the task.", OPEN),
+    "billed_twice": Meaning("Billed twice", "The statement charges one task more than once.", OPEN),
+    "reserved_twice": Meaning("Reserved twice", "More than one reservation has the task.", OPEN),
     "currency_mismatch": Meaning("Other currency", "Expected in one currency, billed in another.", OPEN),
     "unexplained": Meaning("Unexplained", "Billed otherwise than expected, and nobody can say why.", OPEN),
     "invalid_row": Meaning("Unreadable row", "A row of the statement that cannot be read.", OPEN),

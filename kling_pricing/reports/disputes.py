@@ -10,13 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from kling_pricing.money import subtract
-from kling_pricing.reconcile.records import Category, Line, Reconciled
-from kling_pricing.reports import csv
+from kling_pricing.reconcile.model import Category, Line, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
-from kling_pricing.reports.words import safe, safe_or_none, safe_prose
+from kling_pricing.reports.formats import csv
+from kling_pricing.reports.formatting import safe, safe_or_none, safe_prose
 
 _REASONS: dict[Category, str] = {
-    "duplicate_theirs": "This task is charged more than once.",
+    "billed_twice": "This task is charged more than once.",
     "not_in_ledger": "We did not submit this task.",
     "explained": "Charged otherwise than priced: {cause}.",
     "unexplained": "Charged otherwise than priced, and no published price gives this amount.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from kling_pricing.reconcile.records import Line, Reconciled, Total, exceptions_of
+from kling_pricing.reconcile.model import Line, Reconciled, Total, exceptions_of
 from kling_pricing.reports.categories import CATEGORIES, STANDINGS
 from kling_pricing.reports.document import Column, Row, Section, Word
-from kling_pricing.reports.words import labels_text, percent, safe, safe_or_none, safe_prose
+from kling_pricing.reports.formatting import labels_text, percent, safe, safe_or_none, safe_prose
 
 NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"}
 """What is said where there is no name."""

@@ -9,15 +9,14 @@ from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from kling_pricing.arguments import in_utc, utc_clock
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.findings import shown
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.records import BucketHistory, Reservation
+from kling_pricing.ledger.model import BucketHistory, Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
-from kling_pricing.reports.focus import Charge
-from kling_pricing.windows import Period, calendar_period, start_of
+from kling_pricing.reports.formats.focus import FocusCharge
+from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock
 
 _MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
@@ -221,11 +220,11 @@ def taken_together(jobs: Iterable[Reservation], by: Callable[[Reservation], tupl
     return found
 
 
-def charges(spent: Spend) -> Iterator[Charge]:
+def charges(spent: Spend) -> Iterator[FocusCharge]:
     """What was spent, job by job."""
     for job in spent.jobs:
         if job.billed is not None:
-            yield Charge(
+            yield FocusCharge(
                 provider=job.provider,
                 task_id=job.task_id,
                 billed=job.billed,

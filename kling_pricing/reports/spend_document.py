@@ -6,19 +6,21 @@ import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from kling_pricing.ledger.records import Reservation
+from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports import burn_down
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
-from kling_pricing.reports.document import (
-    Column,
-    Document,
-    Equation,
-    Fact,
-    Figure,
-    Row,
-    Section,
-    Verdict,
-    Word,
+from kling_pricing.reports.document import Column, Document, Equation, Fact, Figure, Row, Section, Verdict, Word
+from kling_pricing.reports.formatting import (
+    MAX_BARS,
+    counted,
+    every_day,
+    grouped,
+    labels_text,
+    percent,
+    period_text,
+    safe,
+    safe_or_none,
+    safe_prose,
 )
 from kling_pricing.reports.spend import (
     NOTHING,
@@ -29,18 +31,6 @@ from kling_pricing.reports.spend import (
     amounts_of,
     standing_of,
     taken_together,
-)
-from kling_pricing.reports.words import (
-    MOST_BARS,
-    counted,
-    every_day,
-    grouped,
-    labels_text,
-    percent,
-    period_text,
-    safe,
-    safe_or_none,
-    safe_prose,
 )
 
 
@@ -194,8 +184,8 @@ def _largest(totals: Grouped, currency: str) -> tuple[Bar, ...]:
     """The largest as bars of their own, the others as one."""
     own = [(name, amounts) for (other, name), amounts in totals.items() if other == currency]
     own.sort(key=lambda each: (-each[1].committed, each[0]))
-    bars = [Bar(safe(name), _parts(amounts)) for name, amounts in own[:MOST_BARS]]
-    if rest := [_parts(amounts) for _, amounts in own[MOST_BARS:]]:
+    bars = [Bar(safe(name), _parts(amounts)) for name, amounts in own[:MAX_BARS]]
+    if rest := [_parts(amounts) for _, amounts in own[MAX_BARS:]]:
         bars.append(
             Bar(f"{len(rest)} others", tuple(sum(each, Decimal(0)) for each in zip(*rest, strict=True)))
         )

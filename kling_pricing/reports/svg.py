@@ -12,23 +12,14 @@ from decimal import Decimal
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from kling_pricing.reports.charts import (
-    BarChart,
-    Chart,
-    Delta,
-    DeltaChart,
-    Share,
-    ShareChart,
-    StepChart,
-    Tone,
-)
-from kling_pricing.reports.words import grouped
+from kling_pricing.reports.charts import BarChart, Chart, Delta, DeltaChart, Share, ShareChart, StepChart, Tone
+from kling_pricing.reports.formatting import grouped
 
 WIDE, NARROW = 1080, 528
 _LABELS, _VALUES = 156, 108
 _ROW, _BAR = 30, 14
 _TICKS = 4
-_MOST_LABEL_CHARS = 22
+_MAX_LABEL_CHARS = 22
 _FEW_ROWS = 8
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -274,7 +265,7 @@ def _short(days: Sequence[str]) -> list[str]:
 
 
 def _cut(label: str) -> str:
-    return label if len(label) <= _MOST_LABEL_CHARS else f"{label[: _MOST_LABEL_CHARS - 1]}…"
+    return label if len(label) <= _MAX_LABEL_CHARS else f"{label[: _MAX_LABEL_CHARS - 1]}…"
 
 
 def _signed(delta: Delta) -> str:

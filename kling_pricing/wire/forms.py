@@ -14,7 +14,7 @@ _PLAIN = {"", "7bit", "8bit", "binary"}
 _SPACE = b" \t"
 
 
-class _Part(NamedTuple):
+class _FormPart(NamedTuple):
     """One part: what stands between two boundaries, and what it says."""
 
     raw: bytes
@@ -28,7 +28,7 @@ class _Form(NamedTuple):
 
     boundary: bytes
     preamble: bytes
-    parts: list[_Part]
+    parts: list[_FormPart]
     ending: bytes
 
     def together(self, raw_parts: list[bytes]) -> bytes:
@@ -95,7 +95,7 @@ def _taken_apart(body: bytes, content_type: str) -> _Form:
     return _Form(boundary, preamble, [_part(raw) for raw in raw_parts], ending)
 
 
-def _part(raw: bytes) -> _Part:
+def _part(raw: bytes) -> _FormPart:
     line = raw.lstrip(_SPACE)
     head, blank, content = line.partition(b"\r\n\r\n")
     if not line.startswith(b"\r\n") or not blank:
@@ -106,14 +106,14 @@ def _part(raw: bytes) -> _Part:
         raise WireFormatError("a part of the form has no name")
     if str(message.get("content-transfer-encoding", "")).lower() not in _PLAIN:
         raise WireFormatError(f"{name!r} is encoded; send it as it is", field=name)
-    return _Part(raw, name, message.get_filename(), content)
+    return _FormPart(raw, name, message.get_filename(), content)
 
 
 def _headers(head: bytes) -> Message:
     return BytesHeaderParser(policy=HTTP).parsebytes(head)
 
 
-def _text(part: _Part) -> str:
+def _text(part: _FormPart) -> str:
     try:
         return part.content.decode()
     except UnicodeDecodeError:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
-from kling_pricing.findings import shown
 
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 _MOST = 10**15

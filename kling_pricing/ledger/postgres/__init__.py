@@ -13,30 +13,30 @@ from uuid import uuid4
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
-from kling_pricing.ledger import refusals
-from kling_pricing.ledger.postgres import revisions, values
-from kling_pricing.ledger.postgres.server import Refusal, Server
-from kling_pricing.ledger.records import (
+from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.ledger.model import (
     Alert,
     Basis,
     Bucket,
+    BucketClaim,
     BucketHistory,
-    Candidate,
     Change,
-    Claim,
     Entry,
     Mistimed,
     Observation,
-    Order,
     Outdated,
+    PricedVariant,
     Ref,
     Refused,
     Reservation,
+    ReservationRequest,
     Reserved,
     Revision,
+    unsent,
 )
-from kling_pricing.ledger.reserving import unsent
-from kling_pricing.money import from_nanos, plain
+from kling_pricing.ledger.postgres import codec, revisions
+from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.money import format_decimal, from_nanos
 
 
 class PostgresLedger:
@@ -52,8 +52,8 @@ class PostgresLedger:
         return self._server.name
 
     @property
-    def at_once(self) -> int:
-        """See `Ledger.at_once`."""
+    def max_concurrency(self) -> int:
+        """See `Ledger.max_concurrency`."""
         return self._server.pool_size
 
     def close(self) -> None:
@@ -78,22 +78,22 @@ class PostgresLedger:
     # verbs
 
     def reserve(
-        self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
+        self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         own_id = _new_call()
         told = self._told(
-            "reserve", own_id, values.order_text(order), values.candidates_text(candidates), expires_after
+            "reserve", own_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
         )
         if "outdated" in told:
             return Outdated(Revision(**told["outdated"]))
         if "mistimed" in told:
             return Mistimed(datetime.fromisoformat(told["mistimed"]))
         if "refused" in told:
-            return Refused(values.shortfalls(told["refused"]))
+            return Refused(codec.shortfalls(told["refused"]))
         if "reserved" in told:
-            found = values.reservation(told["reserved"])
-            return Reserved(found, told["replayed"], values.alerts(told["alerts"]))
+            found = codec.reservation(told["reserved"])
+            return Reserved(found, told["replayed"], codec.alerts(told["alerts"]))
         made = unsent(
             order,
             candidates[told["candidate"]],
@@ -103,7 +103,7 @@ class PostgresLedger:
             datetime.fromisoformat(told["created_at"]),
             datetime.fromisoformat(told["deadline"]),
         )
-        return Reserved(made, replayed=False, alerts=values.alerts(told["alerts"]))
+        return Reserved(made, replayed=False, alerts=codec.alerts(told["alerts"]))
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
@@ -111,19 +111,19 @@ class PostgresLedger:
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
-        return values.change(self._told("bind", _new_call(), _array(ref), task_id))
+        return codec.change(self._told("bind", _new_call(), _array(ref), task_id))
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
-        return values.reservation(self._told("doubt", _array(ref), reason))
+        return codec.reservation(self._told("doubt", _array(ref), reason))
 
     def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
         """See `Ledger.release`."""
-        return values.reservation(self._told("release", _array(ref), reason, list(states)))
+        return codec.reservation(self._told("release", _array(ref), reason, list(states)))
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
         """See `Ledger.settle`."""
-        return values.change(self._told("settle", _new_call(), _array(ref), amount, basis))
+        return codec.change(self._told("settle", _new_call(), _array(ref), amount, basis))
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """See `Ledger.observe`."""
@@ -139,29 +139,31 @@ class PostgresLedger:
             seen.duration_s,
             seen.model,
         )
-        return None if told is None else values.change(told)
+        return None if told is None else codec.change(told)
 
-    def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
+    def record(
+        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+    ) -> Change | Outdated:
         """See `Ledger.record`."""
         told = self._told(
             "record_spend",
             _new_call(),
-            values.order_text(order),
-            values.candidate_text(spent),
+            codec.order_text(order),
+            codec.candidate_text(spent),
             task_id,
             at,
         )
-        return Outdated(Revision(**told["outdated"])) if "outdated" in told else values.change(told)
+        return Outdated(Revision(**told["outdated"])) if "outdated" in told else codec.change(told)
 
-    def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
+    def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return values.alerts(self._told("open_bucket", _new_call(), values.claim_text(claim), spent))
+        return codec.alerts(self._told("open_bucket", _new_call(), codec.claim_text(claim), spent))
 
     # reading
 
     def reservation(self, ref: Ref) -> Reservation:
         """See `Ledger.reservation`."""
-        return values.reservation(self._told("one_reservation", _array(ref)))
+        return codec.reservation(self._told("one_reservation", _array(ref)))
 
     def reservations(
         self,
@@ -174,27 +176,27 @@ class PostgresLedger:
     ) -> list[Reservation]:
         """See `Ledger.reservations`."""
         rows = self._server.rows("reservations", project, key, in_doubt, since, until)
-        return [values.reservation(row) for row in rows]
+        return [codec.reservation(row) for row in rows]
 
     def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
         """See `Ledger.sent`."""
         return self._server.copied("sent", provider, before)
 
-    def unmatched(self) -> list[Observation]:
-        """See `Ledger.unmatched`."""
-        return [values.observation(row) for row in self._server.rows("unmatched")]
+    def unclaimed(self) -> list[Observation]:
+        """See `Ledger.unclaimed`."""
+        return [codec.observation(row) for row in self._server.rows("unmatched")]
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
-        return [values.bucket(row) for row in self._server.rows("buckets", at)]
+        return [codec.bucket(row) for row in self._server.rows("buckets", at)]
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
-        return [values.history(row) for row in self._server.rows("bucket_histories", since, until)]
+        return [codec.history(row) for row in self._server.rows("bucket_histories", since, until)]
 
     def journal(self) -> list[Entry]:
         """See `Ledger.journal`."""
-        return [values.entry(row) for row in self._server.rows("entries")]
+        return [codec.entry(row) for row in self._server.rows("entries")]
 
     def verify(self) -> None:
         """See `Ledger.verify`."""
@@ -225,7 +227,7 @@ class PostgresLedger:
         """The error for what a function refuses."""
         kind: str = about["kind"]
         if kind in _OF_A_RESERVATION:
-            return _OF_A_RESERVATION[kind](values.reservation(about["reservation"]), about)
+            return _OF_A_RESERVATION[kind](codec.reservation(about["reservation"]), about)
         return _OF_OTHER_THINGS[kind](about, self._clock())
 
 
@@ -237,27 +239,29 @@ def _clock_is_off(about: Mapping[str, Any], clock: datetime) -> LedgerError:
 
 
 _OF_A_RESERVATION: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
-    "key_taken": lambda found, _: refusals.key_taken(found),
-    "key_sent": lambda found, _: refusals.key_sent(found),
-    "dispatch": lambda found, _: refusals.not_dispatched(found),
-    "bound_to_another": lambda found, about: refusals.bound_to_another(found, about["task_id"]),
-    "bound_unsent": lambda found, about: refusals.bound_unsent(found, about["task_id"]),
-    "task_of_another": lambda found, about: refusals.task_of_another(found, about["task_id"], about["other"]),
-    "doubt": lambda found, _: refusals.not_doubtful(found),
-    "release": lambda found, _: refusals.not_released(found),
-    "doubted": lambda found, _: refusals.doubted(found),
-    "settled_otherwise": lambda found, about: refusals.settled_otherwise(found, Decimal(about["amount"])),
-    "settled_unsent": lambda found, _: refusals.settled_unsent(found),
-    "other_provider": lambda found, about: refusals.other_provider(found, about["provider"]),
-    "task_known": lambda found, _: refusals.task_known(found),
+    "key_taken": lambda found, _: ledger_errors.key_taken(found),
+    "key_sent": lambda found, _: ledger_errors.key_sent(found),
+    "dispatch": lambda found, _: ledger_errors.not_dispatched(found),
+    "bound_to_another": lambda found, about: ledger_errors.bound_to_another(found, about["task_id"]),
+    "bound_unsent": lambda found, about: ledger_errors.bound_unsent(found, about["task_id"]),
+    "task_of_another": lambda found, about: ledger_errors.task_of_another(
+        found, about["task_id"], about["other"]
+    ),
+    "doubt": lambda found, _: ledger_errors.not_doubtful(found),
+    "release": lambda found, _: ledger_errors.not_released(found),
+    "doubted": lambda found, _: ledger_errors.doubted(found),
+    "settled_otherwise": lambda found, about: ledger_errors.settled_otherwise(found, Decimal(about["amount"])),
+    "settled_unsent": lambda found, _: ledger_errors.settled_unsent(found),
+    "other_provider": lambda found, about: ledger_errors.other_provider(found, about["provider"]),
+    "task_known": lambda found, _: ledger_errors.task_known(found),
 }
 _OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingError]] = {
-    "unknown": lambda about, _: refusals.unknown(_ref(about["ref"])),
-    "no_window": lambda about, _: refusals.no_window(about["budget"]),
-    "opened": lambda about, _: refusals.opened(about["budget"]),
+    "unknown": lambda about, _: ledger_errors.unknown(_ref(about["ref"])),
+    "no_window": lambda about, _: ledger_errors.no_window(about["budget"]),
+    "opened": lambda about, _: ledger_errors.opened(about["budget"]),
     "clock": _clock_is_off,
     "too_large": lambda about, _: KlingPricingError(
-        f"{plain(Decimal(about['amount']))} is more than a ledger can hold"
+        f"{format_decimal(Decimal(about['amount']))} is more than a ledger can hold"
     ),
     "no_budgets": lambda _, __: LedgerError(
         "the ledger has lost its budgets: its database was replaced; start the guard again"
@@ -274,7 +278,7 @@ def _new_call() -> str:
 
 
 def _amount(nanos: Decimal) -> str:
-    return plain(from_nanos(int(nanos)))
+    return format_decimal(from_nanos(int(nanos)))
 
 
 def _array(ref: Ref) -> list[str]:

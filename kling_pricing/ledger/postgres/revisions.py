@@ -14,11 +14,11 @@ import psycopg
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerUnavailableError
 from kling_pricing.ledger.claims import claim
-from kling_pricing.ledger.postgres import values
+from kling_pricing.ledger.model import Alert, Reservation, Revision
+from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import Server
-from kling_pricing.ledger.records import Alert, Reservation, Revision
-from kling_pricing.money import multiply, nanos_up, plain
+from kling_pricing.money import format_decimal, multiply, nanos_up
 from kling_pricing.windows import FOREVER
 
 _OPEN = ("reserved", "dispatching", "bound")
@@ -78,7 +78,7 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
 
     def work(at: _Revising) -> tuple[Alert, ...]:
         if at.revisions and at.revisions[-1].digest == budgets.digest:
-            return values.alerts(at.ask("revision_alerts", call))  # of this call, if its answer was lost
+            return codec.alerts(at.ask("revision_alerts", call))  # of this call, if its answer was lost
         revisions = [budgets_from_document(each.document) for each in at.revisions]
         in_force = {budget.name for budget in revisions[-1].budgets} if revisions else set()
         counted = {budget.name: budget.definition for revision in revisions for budget in revision.budgets}
@@ -128,14 +128,14 @@ def _put(
             "cap": nanos_up(budget.cap),
             "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
             "may_cap": budget.on_exceed == "cap",
-            "alerts": [plain(part) for part in budget.alerts],
+            "alerts": [format_decimal(part) for part in budget.alerts],
         }
         for budget in budgets.budgets
     ]
     at.ask("put_in_force", json.dumps(in_force), at.now)
     for budget in carried:
         _carry_over(at, budgets, budget)
-    return values.alerts(at.ask("revision_end", call, budgets.digest, budgets.document, at.now))
+    return codec.alerts(at.ask("revision_end", call, budgets.digest, budgets.document, at.now))
 
 
 def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> None:
@@ -143,7 +143,7 @@ def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> Non
     current = budget.period(at.now)
     since = None if current in {None, FOREVER} else current.start
     for row in at.rows("reservations", None, None, "false", since, None):
-        found = values.reservation(row)
+        found = codec.reservation(row)
         own = budget.bucket_labels(found.labels)
         period = budget.period(found.created_at)
         if own is not None and period is not None and period.end > at.now:
@@ -163,5 +163,5 @@ def _carry(
         nanos_up(amount if rate is None else multiply(amount, rate))
         for amount in (found.reserved, found.billed or Decimal(0))
     )
-    wanted = values.claim_text(claim(budget, own, rate, found.created_at))
+    wanted = codec.claim_text(claim(budget, own, rate, found.created_at))
     at.ask("carry_over", found.id, wanted, held, spent, at.now)

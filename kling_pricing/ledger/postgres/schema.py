@@ -12,7 +12,7 @@ from psycopg import sql
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.postgres.connection import Connection
-from kling_pricing.ledger.postgres.problems import wrong_version
+from kling_pricing.ledger.postgres.errors import wrong_version
 from kling_pricing.ledger.postgres.server import VERSION, Server
 
 _STEPS = ("tables.sql",)

@@ -26,9 +26,9 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.ledger.postgres.codec import loads
 from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
-from kling_pricing.ledger.postgres.problems import explained, first_line, is_lost, unavailable, wrong_version
-from kling_pricing.ledger.postgres.values import loads
+from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable, wrong_version
 
 VERSION = 1
 """Of the schema that this version of the library works with."""
@@ -40,7 +40,7 @@ server that was lost to come back."""
 _READING = 10
 """How many times as long as a verb those may take that read the whole ledger, or go through it."""
 
-_MOST_CONFLICTS = 50
+_MAX_CONFLICTS = 50
 """How often a verb that the server undid is repeated."""
 
 _AS_IT_IS = r"FORMAT csv, DELIMITER E'\x1d', QUOTE E'\x1e'"
@@ -178,7 +178,7 @@ class Server:
                     pool.putconn(connection)
             except _CONFLICTS as error:
                 conflicts += 1
-                if conflicts == _MOST_CONFLICTS:
+                if conflicts == _MAX_CONFLICTS:
                     problem = f"others are in the way all the time ({first_line(error)}); look at its load"
                     raise unavailable(self.name, problem) from error
             except (PoolTimeout, TooManyRequests) as error:

@@ -9,29 +9,29 @@ from pathlib import Path
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger.records import (
+from kling_pricing.ledger.model import (
     Alert,
     Basis,
     Bucket,
+    BucketClaim,
     BucketHistory,
-    Candidate,
     Change,
-    Claim,
     Entry,
     Mistimed,
     Observation,
-    Order,
     Outdated,
+    PricedVariant,
     Ref,
     Refused,
     Reservation,
+    ReservationRequest,
     Reserved,
     Revision,
 )
-from kling_pricing.ledger.sqlite import balances, reading, reservations, revisions, sent, verbs
+from kling_pricing.ledger.sqlite import balances, export, queries, reservations, revisions, verbs
+from kling_pricing.ledger.sqlite.codec import decimal, instant, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
-from kling_pricing.ledger.sqlite.values import decimal, instant, written
-from kling_pricing.money import from_nanos, plain
+from kling_pricing.money import format_decimal, from_nanos
 
 
 class SQLiteLedger:
@@ -47,8 +47,8 @@ class SQLiteLedger:
         return str(self._file.path)
 
     @property
-    def at_once(self) -> int:
-        """See `Ledger.at_once`: one writes, while another makes its order ready."""
+    def max_concurrency(self) -> int:
+        """See `Ledger.max_concurrency`: one writes, while another makes its order ready."""
         return 2
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class SQLiteLedger:
     # verbs
 
     def reserve(
-        self, order: Order, candidates: Sequence[Candidate], *, expires_after: timedelta
+        self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         return self._file.transaction(verbs.reserve, order, candidates, expires_after)
@@ -109,11 +109,13 @@ class SQLiteLedger:
             raise found
         return found
 
-    def record(self, order: Order, spent: Candidate, task_id: str, at: datetime) -> Change | Outdated:
+    def record(
+        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+    ) -> Change | Outdated:
         """See `Ledger.record`."""
         return self._file.transaction(verbs.record, order, spent, task_id, at)
 
-    def open_bucket(self, claim: Claim, spent: int) -> tuple[Alert, ...]:
+    def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
         return self._file.transaction(verbs.open_bucket, claim, spent)
 
@@ -152,12 +154,12 @@ class SQLiteLedger:
         return [reservations.from_row(row, now) for row in rows]
 
     def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
-        """See `Ledger.sent`."""
+        """See `Ledger.export`."""
         with self._file.reading_alone() as db:
-            yield from sent.blocks(db, provider, before)
+            yield from export.blocks(db, provider, before)
 
-    def unmatched(self) -> list[Observation]:
-        """See `Ledger.unmatched`."""
+    def unclaimed(self) -> list[Observation]:
+        """See `Ledger.unclaimed`."""
         with self._file.reading() as db:
             rows = db.execute(
                 "SELECT provider, task_id, state, amount, amount_unit, duration_s, model, seen_at"
@@ -175,17 +177,17 @@ class SQLiteLedger:
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
         with self._file.reading() as db:
-            return reading.buckets(db, at, self._clock())
+            return queries.buckets(db, at, self._clock())
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
         with self._file.reading_alone() as db:
-            return reading.bucket_histories(db, since, until)
+            return queries.bucket_histories(db, since, until)
 
     def journal(self) -> list[Entry]:
         """See `Ledger.journal`."""
         with self._file.reading() as db:
-            return reading.journal(db)
+            return queries.journal(db)
 
     def verify(self) -> None:
         """See `Ledger.verify`: by a connection of its own, since it takes long, and verbs go on meanwhile."""
@@ -193,7 +195,7 @@ class SQLiteLedger:
             pass  # it is there, and where it was
         with self._file.reading_alone() as db:
             problems = [
-                f"{subject}: {what} is {plain(from_nanos(kept))}, the journal says {plain(from_nanos(journal))}"
+                f"{subject}: {what} is {format_decimal(from_nanos(kept))}, the journal says {format_decimal(from_nanos(journal))}"
                 for query in balances.CHECKS
                 for subject, what, kept, journal in db.execute(query)
             ]

@@ -8,20 +8,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.ledger.records import Alert, Candidate, Claim, Shortfall
-from kling_pricing.ledger.sqlite.values import (
-    alert_parts,
-    alert_texts,
-    instant,
-    labels_text,
-    object_of,
-    written,
-)
-from kling_pricing.money import from_nanos, multiply, plain
+from kling_pricing.ledger.model import Alert, BucketClaim, PricedVariant, Shortfall
+from kling_pricing.ledger.sqlite.codec import alert_parts, alert_texts, instant, labels_text, object_of, written
+from kling_pricing.money import format_decimal, from_nanos, multiply
 from kling_pricing.windows import Period
 
 
-class Room(NamedTuple):
+class BucketBalance(NamedTuple):
     """A bucket as a transaction finds it, and the place of the claim on it.
 
     `bucket` is its row; None: nothing was ever counted in it, and it has none yet.
@@ -29,7 +22,7 @@ class Room(NamedTuple):
     """
 
     place: int
-    claim: Claim
+    claim: BucketClaim
     period: Period
     bucket: int | None
     cap: int
@@ -56,14 +49,14 @@ class Move(NamedTuple):
     spent: int
 
 
-Window: TypeAlias = tuple[int, Claim, Period]
+Window: TypeAlias = tuple[int, BucketClaim, Period]
 """The place of a claim among the claims of its order, the claim, and its window that lies around an instant."""
 
 ROOM = "wanted.column1, bucket.id, cap, held, spent, alerts <> '[]'"
 """What `rooms_of` reads of each row of `buckets_wanted`: the last columns."""
 
 
-def wanted(claims: Iterable[Claim], at: datetime) -> tuple[list[Window], list[Any]]:
+def wanted(claims: Iterable[BucketClaim], at: datetime) -> tuple[list[Window], list[Any]]:
     """The windows that claims speak of, and the values by which `buckets_wanted` finds their buckets.
 
     A claim whose only window does not lie around the instant has none.
@@ -89,7 +82,7 @@ def buckets_wanted(windows: int) -> str:
     )
 
 
-def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[Room]:
+def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[BucketBalance]:
     """The buckets in rows of `ROOM`."""
     found = []
     for row in rows if windows else ():
@@ -97,18 +90,18 @@ def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[R
         place, claim, period = windows[number]
         if bucket is None:
             cap, held, spent, has_alerts = claim.cap, 0, 0, bool(claim.alerts)
-        found.append(Room(place, claim, period, bucket, cap, held, spent, has_alerts))
+        found.append(BucketBalance(place, claim, period, bucket, cap, held, spent, has_alerts))
     return found
 
 
-def rooms(db: sqlite3.Connection, claims: Iterable[Claim], at: datetime) -> list[Room]:
+def rooms(db: sqlite3.Connection, claims: Iterable[BucketClaim], at: datetime) -> list[BucketBalance]:
     """The buckets that claims speak of at an instant."""
     windows, values = wanted(claims, at)
     rows = db.execute(f"SELECT {ROOM} FROM {buckets_wanted(len(windows))}", values)  # noqa: S608 (our own words)
     return rooms_of(windows, rows)
 
 
-def opened(db: sqlite3.Connection, room: Room) -> int:
+def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
     """The row of a bucket, made now if it has none."""
     if room.bucket is not None:
         return room.bucket
@@ -131,7 +124,7 @@ def opened(db: sqlite3.Connection, room: Room) -> int:
     return made[0]
 
 
-def choose(rooms: Sequence[Room], candidates: Sequence[Candidate]) -> Candidate | None:
+def choose(rooms: Sequence[BucketBalance], candidates: Sequence[PricedVariant]) -> PricedVariant | None:
     """The first candidate that every bucket takes; only the first at all, if a budget does not cap."""
     for candidate in candidates:
         refusing = [room for room in rooms if not room.takes(candidate.amounts[room.place])]
@@ -142,7 +135,7 @@ def choose(rooms: Sequence[Room], candidates: Sequence[Candidate]) -> Candidate 
     return None
 
 
-def shortfalls(rooms: Iterable[Room], candidate: Candidate) -> tuple[Shortfall, ...]:
+def shortfalls(rooms: Iterable[BucketBalance], candidate: PricedVariant) -> tuple[Shortfall, ...]:
     """Every bucket that does not take a candidate."""
     return tuple(
         Shortfall(
@@ -205,7 +198,9 @@ def threshold_alerts(
             for part in alert_parts(parts)
             if used > 0
             and used >= multiply(part, cap)
-            and _alert(db, bucket, f"{plain(part)} of {plain(from_nanos(cap))}", reservation, now)
+            and _alert(
+                db, bucket, f"{format_decimal(part)} of {format_decimal(from_nanos(cap))}", reservation, now
+            )
         ]
     return tuple(found)
 
@@ -217,7 +212,7 @@ def overrun_alerts(
     return tuple(
         _made_alert(db, "overrun", move.bucket, None, reservation)
         for move in moves
-        if _alert(db, move.bucket, f"{plain(billed)} billed for {reservation}", reservation, now)
+        if _alert(db, move.bucket, f"{format_decimal(billed)} billed for {reservation}", reservation, now)
     )
 
 

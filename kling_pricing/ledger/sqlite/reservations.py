@@ -9,12 +9,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kling_pricing.ledger import refusals
-from kling_pricing.ledger.records import Candidate, Order, Ref, Reservation
-from kling_pricing.ledger.reserving import UNSENT, unsent
-from kling_pricing.ledger.sqlite.balances import ROOM, Room, buckets_wanted, rooms_of, wanted
-from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
-from kling_pricing.ledger.sqlite.values import (
+from kling_pricing.ledger import errors
+from kling_pricing.ledger.model import UNSENT, PricedVariant, Ref, Reservation, ReservationRequest, unsent
+from kling_pricing.ledger.sqlite.balances import ROOM, BucketBalance, buckets_wanted, rooms_of, wanted
+from kling_pricing.ledger.sqlite.codec import (
     decimal,
     instant,
     labels_text,
@@ -23,6 +21,7 @@ from kling_pricing.ledger.sqlite.values import (
     text,
     written,
 )
+from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
 from kling_pricing.money import from_nanos
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
@@ -68,7 +67,7 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
     """
     found = find(db, ref, now)
     if found is None:
-        raise refusals.unknown(ref)
+        raise errors.unknown(ref)
     return found
 
 
@@ -90,7 +89,7 @@ class Look(NamedTuple):
     budgets: str | None
     is_late: bool
     is_known: bool
-    rooms: list[Room]
+    rooms: list[BucketBalance]
 
 
 @lru_cache(maxsize=64)
@@ -104,7 +103,7 @@ def _look(windows: int) -> str:
     )
 
 
-def look(db: sqlite3.Connection, order: Order, now: datetime) -> Look:
+def look(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Look:
     """In one statement, for it is asked every time, and mostly there is nothing to do."""
     windows, values = wanted(order.claims, now)
     rows = db.execute(_look(len(windows)), (written(now), order.project, order.key, *values)).fetchall()
@@ -118,7 +117,7 @@ def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | No
     return row
 
 
-def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reservation | None:
+def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Reservation | None:
     """The newest reservation of an order's key: one still to be sent, or one that was released; or none.
 
     Raises:
@@ -130,16 +129,16 @@ def last_attempt(db: sqlite3.Connection, order: Order, now: datetime) -> Reserva
         return None
     found = from_row(row, now)
     if found.fingerprint != order.fingerprint:
-        raise refusals.key_taken(found)
+        raise errors.key_taken(found)
     if found.state in {UNSENT, "released"}:
         return found
-    raise refusals.key_sent(found)
+    raise errors.key_sent(found)
 
 
 def insert(
     db: sqlite3.Connection,
-    order: Order,
-    candidate: Candidate,
+    order: ReservationRequest,
+    candidate: PricedVariant,
     reservation: str,
     key: str,
     attempt: int,

@@ -9,10 +9,10 @@ from decimal import Decimal
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.claims import claim
-from kling_pricing.ledger.records import Alert, Reservation, Revision
+from kling_pricing.ledger.model import Alert, Reservation, Revision
 from kling_pricing.ledger.sqlite import balances, reservations, transitions
 from kling_pricing.ledger.sqlite.balances import Move
-from kling_pricing.ledger.sqlite.values import alert_texts, text, written
+from kling_pricing.ledger.sqlite.codec import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
 from kling_pricing.windows import FOREVER
 

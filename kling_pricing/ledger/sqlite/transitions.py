@@ -9,12 +9,12 @@ import sqlite3
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from kling_pricing.ledger import refusals
-from kling_pricing.ledger.outcomes import Charge, outcome
-from kling_pricing.ledger.records import BASES, Basis, Change, Observation, Ref, Reservation
+from kling_pricing.ledger import errors
+from kling_pricing.ledger.model import BASES, Basis, Change, Observation, Ref, Reservation
+from kling_pricing.ledger.outcomes import Charged, outcome
 from kling_pricing.ledger.sqlite.balances import Move, enter, grown, overrun_alerts, threshold_alerts
+from kling_pricing.ledger.sqlite.codec import decimal, written
 from kling_pricing.ledger.sqlite.reservations import COLUMNS, from_row, get
-from kling_pricing.ledger.sqlite.values import decimal, written
 from kling_pricing.money import multiply, nanos_up
 
 OPEN = ("reserved", "dispatching", "bound")
@@ -84,16 +84,16 @@ def _bound_already(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime
     if found.task_id == task_id:
         return Change(found)
     if found.task_id is not None:
-        raise refusals.bound_to_another(found, task_id)
+        raise errors.bound_to_another(found, task_id)
     if found.dispatched_at is None:
-        raise refusals.bound_unsent(found, task_id)
-    raise refusals.task_of_another(found, task_id, get(db, (found.provider, task_id), now).id)
+        raise errors.bound_unsent(found, task_id)
+    raise errors.task_of_another(found, task_id, get(db, (found.provider, task_id), now).id)
 
 
 def take_up(db: sqlite3.Connection, found: Reservation, seen: Observation, now: datetime) -> Change:
     """Applies what was observed of a reservation's task; once, since later it might mean something else."""
     meant = outcome(found, seen)
-    if isinstance(meant, Charge):
+    if isinstance(meant, Charged):
         return settle(db, found, meant.amount, meant.basis, now)
     if meant is None or found.state == "released":
         return Change(found)
@@ -127,7 +127,7 @@ def settle_open(
 def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
     """Settles, unless what it is settled at holds."""
     if found.dispatched_at is None:
-        raise refusals.settled_unsent(found)
+        raise errors.settled_unsent(found)
     if found.state == "settled" and not _replaces(found, billed, basis):
         return Change(found)
     db.execute(_SETTLE, (nanos_up(billed), basis, written(now), found.id))

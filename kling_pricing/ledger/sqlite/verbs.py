@@ -13,28 +13,28 @@ from decimal import Decimal
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError, ReservationStateError
-from kling_pricing.ledger import refusals
-from kling_pricing.ledger.records import (
+from kling_pricing.ledger import errors
+from kling_pricing.ledger.model import (
     DOUBTED,
+    UNSENT,
     Alert,
     Basis,
-    Candidate,
+    BucketClaim,
     Change,
-    Claim,
     Mistimed,
     Observation,
-    Order,
     Outdated,
+    PricedVariant,
     Ref,
     Refused,
     Reservation,
+    ReservationRequest,
     Reserved,
     Revision,
 )
-from kling_pricing.ledger.reserving import UNSENT
 from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
-from kling_pricing.ledger.sqlite.values import text, written
+from kling_pricing.ledger.sqlite.codec import text, written
 from kling_pricing.money import from_nanos
 
 
@@ -51,8 +51,8 @@ def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> tuple[
 def reserve(
     db: sqlite3.Connection,
     now: datetime,
-    order: Order,
-    candidates: Sequence[Candidate],
+    order: ReservationRequest,
+    candidates: Sequence[PricedVariant],
     expires_after: timedelta,
 ) -> Reserved | Refused | Outdated | Mistimed:
     """See `Ledger.reserve`."""
@@ -98,7 +98,7 @@ def dispatch(
     if found.state == UNSENT:  # too late
         transitions.expire(db, now)
         found = reservations.get(db, reservation, now)
-    return refusals.not_dispatched(found)
+    return errors.not_dispatched(found)
 
 
 def bind(db: sqlite3.Connection, now: datetime, ref: Ref, task_id: str) -> Change:
@@ -110,7 +110,7 @@ def doubt(db: sqlite3.Connection, now: datetime, ref: Ref, reason: str) -> Reser
     """See `Ledger.doubt`."""
     found = reservations.get(db, ref, now)
     if found.state == UNSENT:
-        raise refusals.not_doubtful(found)
+        raise errors.not_doubtful(found)
     if found.state != "dispatching" or (found.in_doubt and found.reason == reason):
         return found
     db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, found.id))
@@ -126,9 +126,9 @@ def release(
     if found.state == "released":
         return found
     if found.state not in states:
-        raise refusals.not_released(found)
+        raise errors.not_released(found)
     if found.state == "dispatching" and DOUBTED not in states and reservations.doubted(db, found.id):
-        raise refusals.doubted(found)
+        raise errors.doubted(found)
     return transitions.release(db, found, reason, "release", now)
 
 
@@ -141,7 +141,7 @@ def settle(db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | No
     found = reservations.get(db, ref, now)
     billed = found.expected if amount is None else amount
     if transitions.disagrees(found, billed, basis):
-        raise refusals.settled_otherwise(found, billed)
+        raise errors.settled_otherwise(found, billed)
     return transitions.settle(db, found, billed, basis, now)
 
 
@@ -169,7 +169,7 @@ def observe(
     if found is None:
         return None
     if found.provider != seen.provider:
-        return refusals.other_provider(found, seen.provider)
+        return errors.other_provider(found, seen.provider)
     if found.task_id == seen.task_id:
         return transitions.take_up(db, found, seen, now) if added.rowcount else Change(found)
     try:
@@ -179,7 +179,12 @@ def observe(
 
 
 def record(
-    db: sqlite3.Connection, now: datetime, order: Order, spent: Candidate, task_id: str, at: datetime
+    db: sqlite3.Connection,
+    now: datetime,
+    order: ReservationRequest,
+    spent: PricedVariant,
+    task_id: str,
+    at: datetime,
 ) -> Change | Outdated:
     """See `Ledger.record`."""
     if not revisions.is_in_force(db, order.budgets):
@@ -188,7 +193,7 @@ def record(
     if found is not None:
         if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
             return Change(found)
-        raise refusals.task_known(found)
+        raise errors.task_known(found)
     reservation = _new_id()
     rooms = balances.rooms(db, order.claims, at)
     taken = reservations.newest(db, order.project, order.key) is not None
@@ -212,15 +217,15 @@ def record(
     return Change(reservations.get(db, reservation, now), alerts)
 
 
-def open_bucket(db: sqlite3.Connection, now: datetime, claim: Claim, spent: int) -> tuple[Alert, ...]:
+def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
     """See `Ledger.open_bucket`."""
     rooms = balances.rooms(db, [claim], now)
     if not rooms:
-        raise refusals.no_window(claim.budget)
+        raise errors.no_window(claim.budget)
     bucket = balances.opened(db, rooms[0])
     opened = db.execute("SELECT 1 FROM journal WHERE kind = 'opening' AND bucket = ?", (bucket,))
     if opened.fetchone():
-        raise refusals.opened(claim.budget)
+        raise errors.opened(claim.budget)
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
     return balances.threshold_alerts(db, grown(moves), None, now)

@@ -10,17 +10,17 @@ from importlib import import_module
 from pathlib import Path
 
 from kling_pricing.errors import StatementError
-from kling_pricing.reconcile.files.reading import FileReader, OnBytes
+from kling_pricing.reconcile.files.file_reader import FileReader, OnBytes
 from kling_pricing.reconcile.workspace import Workspace
 
-_KINDS = {
-    ".csv": "comma_separated",
-    ".tsv": "comma_separated",
-    ".json": "json_objects",
-    ".jsonl": "json_objects",
-    ".ndjson": "json_objects",
-    ".parquet": "parquet",
-    ".xlsx": "spreadsheet",
+_READERS = {
+    ".csv": "csv:CsvReader",
+    ".tsv": "csv:CsvReader",
+    ".json": "json:JsonReader",
+    ".jsonl": "json:JsonReader",
+    ".ndjson": "json:JsonReader",
+    ".parquet": "parquet:ParquetReader",
+    ".xlsx": "xlsx:XlsxReader",
 }
 
 
@@ -30,9 +30,9 @@ def reader(path: Path, workspace: Workspace, on_bytes: OnBytes) -> FileReader:
     Raises:
         StatementError: there is none.
     """
-    kind = _KINDS.get(path.suffix.lower())
-    if kind is None:
-        problem = f"statements are read from files that end in {', '.join(_KINDS)}; convert it"
+    module, _, name = _READERS.get(path.suffix.lower(), "").partition(":")
+    if not name:
+        problem = f"statements are read from files that end in {', '.join(_READERS)}; convert it"
         raise StatementError(problem, file=path.name)
-    read: FileReader = import_module(f"{__name__}.{kind}").Reader(path, workspace, on_bytes)
-    return read
+    kind: type[FileReader] = getattr(import_module(f"{__name__}.{module}"), name)
+    return kind(path, workspace, on_bytes)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.json_objects import at_path, digits, text_of
+from kling_pricing.reconcile.files.json import at_path, digits, text_of
 from kling_pricing.reconcile.mappings import AnswersEntry
-from kling_pricing.wire import wire_format
+from kling_pricing.wire.formats import wire_format
 
 COLUMNS = ("task_id", "amount", "unit", "submitted_at", "model", "duration_s", "state", "facts")
 """What is read of an answer; the facts are a JSON object."""

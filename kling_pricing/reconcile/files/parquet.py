@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kling_pricing.reconcile.files.reading import DATE_CELL, FileReader, Source
+from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, RowSource
 from kling_pricing.reconcile.workspace import WorkspaceError
 
 _MAGIC = b"PAR1"
@@ -13,14 +13,14 @@ _WHOLE = _INTEGERS | {f"U{kind}" for kind in _INTEGERS}
 _ROUNDED = {"FLOAT", "DOUBLE"}
 
 
-class Reader(FileReader):
+class ParquetReader(FileReader):
     """One Parquet file."""
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
         return list(self._types())
 
-    def source(self, columns: Sequence[str], exact: Sequence[str]) -> Source:
+    def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
         types = self._types()
         for name in exact:
@@ -30,7 +30,7 @@ class Reader(FileReader):
                 )
                 raise self.error(problem, column=name)
         texts = {name: self._text(name, types[name]) for name in columns if name in types}
-        return Source(self._relation, texts)
+        return RowSource(self._relation, texts)
 
     @property
     def _relation(self) -> str:

@@ -1,0 +1,251 @@
+"""From a quote to an order on a ledger, and from a ledger's refusal to an error. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import uuid4
+
+from kling_pricing.budgets import BudgetsFile
+from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError, WireFormatError
+from kling_pricing.guard.fingerprint import fingerprint
+from kling_pricing.ledger.claims import claims
+from kling_pricing.ledger.model import BucketClaim, PricedVariant, Refused, ReservationRequest, Shortfall
+from kling_pricing.money import NANOS, format_decimal, from_nanos, multiply, nanos_up
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.settings import RESOLUTIONS, Limits
+from kling_pricing.strict_json import RequestLike, read_payload
+from kling_pricing.windows import FOREVER, Period
+
+
+def reservation_request(
+    quote: Quote,
+    *,
+    project: str,
+    key: str,
+    mark: str,
+    labels: Mapping[str, str],
+    budgets: BudgetsFile,
+    revision: str,
+    at: datetime,
+    priced_until: datetime | None,
+) -> ReservationRequest:
+    """What the ledger is to keep of a request, and the room it needs in every budget that matches it.
+
+    Args:
+        quote: what the request costs.
+        project: whose it is.
+        key: the caller's name for the job.
+        mark: fingerprint of the request.
+        labels: of the request, its project among them.
+        budgets: those in force.
+        revision: digest of these, as the ledger has it.
+        at: the instant of the quote.
+        priced_until: when another price may come into force.
+
+    Raises:
+        BudgetError: a budget counts in another currency than the quote, and no accounting rate is given.
+    """
+    unit, value = quote.table.counted_in(quote.rate) or (None, None)
+    claimed = claims(budgets, labels, quote.currency, at)
+    return ReservationRequest(
+        project=project,
+        key=key,
+        fingerprint=mark,
+        provider=quote.provider,
+        wire_format=quote.wire_format,
+        currency=quote.currency,
+        table=quote.table.id,
+        table_digest=quote.table.digest,
+        statement_unit=unit,
+        unit_value=value,
+        failed_tasks=quote.table.billing.failed_tasks,
+        labels=labels,
+        claims=claimed,
+        may_be_unmatched=budgets.unmatched == "allow",
+        holds=_holding(claimed, priced_until),
+        budgets=revision,
+    )
+
+
+def _holding(claimed: Sequence[BucketClaim], priced_until: datetime | None) -> Period:
+    """When the ledger finds a window for every claim that has one after another, and the price stands."""
+    recurring = [claim.periods for claim in claimed if len(claim.periods) > 1]
+    return Period(
+        max((periods[0].start for periods in recurring), default=FOREVER.start),
+        min([periods[-1].end for periods in recurring] + [priced_until or FOREVER.end]),
+    )
+
+
+def priced_variant(quote: Quote, changes: Mapping[str, Any], order: ReservationRequest) -> PricedVariant:
+    """What one way to make a request takes of each budget.
+
+    What is set aside is rounded up to the provider's statement unit, in which it rounds in a way of its own: so
+    rounding is never an overrun.
+    """
+    published = quote.table.billing.statement_unit
+    reserved = nanos_up(quote.maximum, NANOS // published.per_currency_unit if published else 1)
+    return PricedVariant(
+        changes,
+        quote.canonical_model,
+        quote.resolution,
+        quote.tier,
+        quote.quantity,
+        quote.unit,
+        nanos_up(quote.maximum),
+        reserved,
+        amounts(reserved, order.claims),
+    )
+
+
+def amounts(nanos: int, claimed: Sequence[BucketClaim]) -> tuple[int, ...]:
+    """An amount of a quote as each claim's budget counts it, rounded up.
+
+    Raises:
+        BudgetError: at the accounting rate it is more than a ledger can hold.
+    """
+    try:
+        return tuple(
+            nanos if claim.rate is None else nanos_up(multiply(from_nanos(nanos), claim.rate))
+            for claim in claimed
+        )
+    except KlingPricingError as error:
+        raise BudgetError(f"with its accounting rate, {error}; check the rate") from None
+
+
+def booking(
+    provider: str,
+    task_id: str,
+    amount: Decimal,
+    currency: str,
+    *,
+    labels: Mapping[str, str],
+    claimed: tuple[BucketClaim, ...],
+    revision: str,
+) -> tuple[ReservationRequest, PricedVariant]:
+    """Spend that was made elsewhere, as the ledger is to keep it."""
+    told = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
+    nanos = nanos_up(amount)
+    booked = ReservationRequest(
+        project=labels["project"],
+        key=uuid4().hex,  # not one that a caller could have given a job
+        fingerprint=fingerprint(told, provider, ""),
+        provider=provider,
+        wire_format="",
+        currency=currency,
+        table="",
+        table_digest="",
+        statement_unit=None,
+        unit_value=None,
+        failed_tasks="unconfirmed",
+        labels=labels,
+        claims=claimed,
+        may_be_unmatched=True,
+        holds=FOREVER,
+        budgets=revision,
+    )
+    spent = PricedVariant({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, claimed))
+    return booked, spent
+
+
+def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
+    """How far a request may be changed: the floors of every budget that matches it, the strictest of each."""
+    matching = [budget for budget in budgets.budgets if budget.bucket_labels(labels) is not None]
+    kept = {setting for budget in matching for setting in budget.keep}
+    lowest = [RESOLUTIONS.index(budget.min_resolution) for budget in matching if budget.min_resolution]
+    return Limits(
+        tuple(setting for setting in budgets.capping.sacrifice if setting not in kept),
+        budgets.capping.models,
+        max((budget.min_duration_s or 1 for budget in matching), default=1),
+        RESOLUTIONS[max(lowest, default=0)],
+    )
+
+
+def exceeded(
+    refused: Refused, quote: Quote, order: ReservationRequest, cheapest: PricedVariant | None
+) -> BudgetExceededError:
+    """The error for a refusal, which names the binding budget.
+
+    That is one that does not cap, if there is any, for it decides; among those alike, the one that lacks most
+    in proportion to what is asked of it.
+    """
+    if not refused.shortfalls:
+        said = ", ".join(f"{name}={value}" for name, value in order.labels.items())
+        return BudgetExceededError(
+            f"no budget is in force for {said}, so nothing may be spent; add one, or say unmatched: allow",
+            budget=None,
+            requested=quote.maximum,
+            available=Decimal(0),
+            currency=quote.currency,
+        )
+    binding = min(
+        refused.shortfalls, key=lambda each: (each.may_cap, Fraction(_left(each), max(each.requested, 1)))
+    )
+    requested, left = from_nanos(binding.requested), from_nanos(_left(binding))
+    single = _is_limit_of_a_request(binding)
+    ends = None if single or binding.window_end == FOREVER.end else binding.window_end
+    at_least = None
+    if cheapest is not None and binding.may_cap:
+        budgets = [claim.budget for claim in order.claims]
+        at_least = from_nanos(cheapest.amounts[budgets.index(binding.budget)])
+    return BudgetExceededError(
+        _why(binding, requested, left, single=single, ends=ends, cheapest=at_least),
+        budget=binding.budget,
+        requested=requested,
+        available=left,
+        currency=binding.currency,
+        window_end=ends,
+        cheapest=at_least,
+    )
+
+
+def _left(shortfall: Shortfall) -> int:
+    """What the bucket has for this request: the rest of the cap, or the limit of a single request."""
+    return (shortfall.max_request or 0) if _is_limit_of_a_request(shortfall) else shortfall.available
+
+
+def _is_limit_of_a_request(shortfall: Shortfall) -> bool:
+    return shortfall.max_request is not None and shortfall.max_request < min(
+        shortfall.requested, shortfall.available
+    )
+
+
+def _why(
+    binding: Shortfall,
+    requested: Decimal,
+    left: Decimal,
+    *,
+    single: bool,
+    ends: datetime | None,
+    cheapest: Decimal | None,
+) -> str:
+    of = "".join(f" of {name} {value}" for name, value in binding.labels.items())
+    asked = f"the request takes {format_decimal(requested)} {binding.currency}"
+    if single:
+        problem = f"{asked}, and budget {binding.budget}{of} allows {format_decimal(left)} {binding.currency} a request"
+    else:
+        until = "" if ends is None else f" until {ends.isoformat()}"
+        problem = f"{asked}, and budget {binding.budget}{of} has {format_decimal(left)} {binding.currency} left{until}"
+    if not binding.may_cap:
+        return problem
+    if cheapest is None:
+        return f"{problem}; no cheaper valid variant is allowed"
+    return f"{problem}; the cheapest valid variant takes {format_decimal(cheapest)} {binding.currency}"
+
+
+def snapshot(payload: RequestLike) -> dict[str, Any]:
+    """JSON data that the caller cannot change any more: what is priced is what will be sent."""
+    try:
+        copied: dict[str, Any] = _copied(read_payload(payload))
+    except RecursionError:
+        raise WireFormatError("the payload is nested too deeply to be a request") from None
+    return copied
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list | tuple) else value

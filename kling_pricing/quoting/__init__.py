@@ -1,0 +1,1 @@
+"""From a payload to an exact price, or to every reason why there is none. Pure."""

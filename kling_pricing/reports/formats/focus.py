@@ -1,0 +1,294 @@
+"""Charges in FOCUS 1.2, the FinOps Open Cost and Usage Specification: one row for each task that was charged.
+
+`BilledCost` is what the provider charged, `ContractedCost` what was expected of it, `ListCost` the same at the
+published prices.
+What FOCUS has no column for comes last, in columns that begin with `x_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal, Inexact
+from pathlib import Path
+from typing import NamedTuple
+
+from kling_pricing.money import MAX_DECIMALS, divide, format_decimal, multiply, round_money, subtract
+from kling_pricing.reports.document import Cell as ReportCell
+from kling_pricing.reports.document import Column, Row, Section
+from kling_pricing.reports.formats import csv, parquet
+from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_prose
+from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.rates import Cell
+
+SERVICE = "Kling video generation"
+
+
+class FocusCharge(NamedTuple):
+    """One task that was charged.
+
+    Attributes:
+        provider: who charged it.
+        task_id: the provider's name for it.
+        billed: what was charged.
+        expected: what was expected to be charged; None: nobody knows.
+        currency: of both.
+        at: when it was submitted, else charged, UTC.
+        model: canonical name.
+        resolution: as quoted.
+        tier: as quoted.
+        quantity: units, as quoted.
+        unit: of the quantity.
+        table: id of the price table.
+        labels: of its reservation.
+        project: whose it is.
+        reservation_id: the ledger's name for it.
+        standing: the category of its line, or what its amount rests on.
+        cause: what explains a variance.
+    """
+
+    provider: str
+    task_id: str | None
+    billed: Decimal
+    expected: Decimal | None
+    currency: str
+    at: datetime
+    model: str | None
+    resolution: str | None
+    tier: str | None
+    quantity: Decimal | None
+    unit: str | None
+    table: str | None
+    labels: Mapping[str, str]
+    project: str | None
+    reservation_id: str | None
+    standing: str
+    cause: str | None
+
+
+class BillingPeriod(NamedTuple):
+    """The billing period, half-open, UTC."""
+
+    start: datetime
+    end: datetime
+
+
+class _Price(NamedTuple):
+    """How a charge is priced: units, and the unit price agreed on and published."""
+
+    quantity: Decimal
+    unit: str
+    contracted: Decimal
+    listed: Decimal
+
+
+_COLUMNS = (
+    Column("BilledCost", "Billed cost", "amount"),
+    Column("BillingAccountId", "Billing account"),
+    Column("BillingAccountName", "Name of the billing account"),
+    Column("BillingCurrency", "Billing currency"),
+    Column("BillingPeriodEnd", "End of the billing period", "instant"),
+    Column("BillingPeriodStart", "Start of the billing period", "instant"),
+    Column("ChargeCategory", "Charge category"),
+    Column("ChargeClass", "Charge class"),
+    Column("ChargeDescription", "Charge description"),
+    Column("ChargeFrequency", "Charge frequency"),
+    Column("ChargePeriodEnd", "End of the charge period", "instant"),
+    Column("ChargePeriodStart", "Start of the charge period", "instant"),
+    Column("CommitmentDiscountStatus", "Status of the commitment discount"),
+    Column("ConsumedQuantity", "Consumed quantity", "quantity"),
+    Column("ConsumedUnit", "Consumed unit"),
+    Column("ContractedCost", "Contracted cost", "amount"),
+    Column("ContractedUnitPrice", "Contracted unit price", "amount"),
+    Column("EffectiveCost", "Effective cost", "amount"),
+    Column("InvoiceId", "Invoice"),
+    Column("InvoiceIssuerName", "Invoice issuer"),
+    Column("ListCost", "List cost", "amount"),
+    Column("ListUnitPrice", "List unit price", "amount"),
+    Column("PricingCategory", "Pricing category"),
+    Column("PricingCurrency", "Pricing currency"),
+    Column("PricingCurrencyContractedUnitPrice", "Contracted unit price in it", "amount"),
+    Column("PricingCurrencyEffectiveCost", "Effective cost in it", "amount"),
+    Column("PricingCurrencyListUnitPrice", "List unit price in it", "amount"),
+    Column("PricingQuantity", "Pricing quantity", "quantity"),
+    Column("PricingUnit", "Pricing unit"),
+    Column("ProviderName", "Provider"),
+    Column("PublisherName", "Publisher"),
+    Column("ResourceId", "Resource"),
+    Column("ResourceName", "Name of the resource"),
+    Column("ResourceType", "Type of the resource"),
+    Column("ServiceCategory", "Service category"),
+    Column("ServiceName", "Service"),
+    Column("ServiceSubcategory", "Service subcategory"),
+    Column("SkuId", "SKU"),
+    Column("SkuMeter", "SKU meter"),
+    Column("SkuPriceDetails", "SKU price details"),
+    Column("SkuPriceId", "SKU price"),
+    Column("Tags", "Tags"),
+    Column("x_Cause", "Cause"),
+    Column("x_ExpectedCost", "Expected cost", "amount"),
+    Column("x_PriceTable", "Price table"),
+    Column("x_Project", "Project"),
+    Column("x_ReservationId", "Reservation"),
+    Column("x_Standing", "Standing"),
+)
+
+
+def write(
+    charges: Callable[[], Iterable[FocusCharge]],
+    period: BillingPeriod,
+    book: PriceBook,
+    billing_account: str | None,
+    folder: Path,
+) -> None:
+    """Writes `focus.csv` and `focus.parquet`.
+
+    Args:
+        charges: makes the charges anew.
+        period: the billing period.
+        book: the tables that they were quoted by, for the published prices.
+        billing_account: the provider's name for the account; None: the provider's own name.
+        folder: where to write.
+    """
+    tables = {
+        table.id: table for known in (book.tables, book.contracts) for each in known.values() for table in each
+    }
+    section = Section(
+        "focus",
+        "FOCUS 1.2",
+        "One row for each task that was charged.",
+        _COLUMNS,
+        lambda: (
+            _row(charge, period, tables.get(charge.table or ""), billing_account or charge.provider)
+            for charge in charges()
+        ),
+    )
+    csv.write_section(section, folder / "focus.csv", number=_decimal_text)
+    parquet.write_section(section, folder / "focus.parquet")
+
+
+def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, account: str) -> Row:
+    start = datetime.combine(charge.at.astimezone(UTC).date(), time(), UTC)
+    sku = " ".join(each for each in (charge.model, charge.resolution, charge.tier) if each)
+    values: dict[str, ReportCell] = {
+        "BilledCost": charge.billed,
+        "BillingAccountId": account,
+        "BillingCurrency": charge.currency,
+        "BillingPeriodEnd": period.end,
+        "BillingPeriodStart": period.start,
+        "ChargeDescription": safe(sku) or "a task",
+        "ChargeFrequency": "Usage-Based",
+        "ChargePeriodEnd": start + timedelta(days=1),
+        "ChargePeriodStart": start,
+        "EffectiveCost": charge.billed,
+        "InvoiceIssuerName": charge.provider,
+        "PricingCurrency": charge.currency,
+        "PricingCurrencyEffectiveCost": charge.billed,
+        "ProviderName": charge.provider,
+        "PublisherName": charge.provider,
+        "ResourceId": safe_or_none(charge.task_id),
+        "ResourceType": None if charge.task_id is None else "Video task",
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": SERVICE,
+        "ServiceSubcategory": "Generative AI",
+        "Tags": safe(labels_text(charge.labels)) or None,
+        "x_Cause": safe_prose(charge.cause or ""),
+        "x_ExpectedCost": charge.expected,
+        "x_PriceTable": charge.table,
+        "x_Project": safe_or_none(charge.project),
+        "x_ReservationId": charge.reservation_id,
+        "x_Standing": charge.standing,
+        **(_credit(charge) if charge.billed < 0 else _usage(charge, table, safe(sku) or "unknown")),
+    }
+    return tuple(values.get(column.name) for column in _COLUMNS)
+
+
+def _credit(charge: FocusCharge) -> dict[str, ReportCell]:
+    """What was given back: it has no units."""
+    return {"ChargeCategory": "Credit", "ContractedCost": charge.billed, "ListCost": charge.billed}
+
+
+def _usage(charge: FocusCharge, table: PriceTable | None, sku: str) -> dict[str, ReportCell]:
+    """What was made, in units and at unit prices."""
+    price = _priced(charge, table)
+    return {
+        "ChargeCategory": "Usage",
+        "ConsumedQuantity": price.quantity,
+        "ConsumedUnit": price.unit,
+        "ContractedCost": multiply(price.contracted, price.quantity),
+        "ContractedUnitPrice": price.contracted,
+        "ListCost": multiply(price.listed, price.quantity),
+        "ListUnitPrice": price.listed,
+        "PricingCategory": "Standard",
+        "PricingCurrencyContractedUnitPrice": price.contracted,
+        "PricingCurrencyListUnitPrice": price.listed,
+        "PricingQuantity": price.quantity,
+        "PricingUnit": price.unit,
+        "SkuId": sku,
+        "SkuMeter": f"Generated video, {price.unit.lower()}",
+        "SkuPriceId": f"{charge.table or 'unknown'}: {sku}",
+    }
+
+
+def _priced(charge: FocusCharge, table: PriceTable | None) -> _Price:
+    """By the unit, where quantity and a unit price make what was expected, else by the task."""
+    if charge.expected is None or not charge.quantity or not charge.unit:
+        whole = charge.billed if charge.expected is None else charge.expected
+        return _Price(Decimal(1), "Tasks", whole, whole)
+    if not charge.expected or charge.standing == "reserved_twice":
+        published = _published(charge, charge.quantity, charge.unit, table)
+        if published is not None:
+            return published
+    with suppress(Inexact):
+        contracted = divide(charge.expected, charge.quantity)
+        if decimals_of(contracted) <= MAX_DECIMALS:
+            listed = _listed(charge, charge.quantity, charge.expected, table)
+            return _Price(charge.quantity, _unit(charge.unit), contracted, listed or contracted)
+    return _Price(Decimal(1), "Tasks", charge.expected, charge.expected)
+
+
+def _published(charge: FocusCharge, quantity: Decimal, unit: str, table: PriceTable | None) -> _Price | None:
+    """By the table, where what was expected is no price: that of a failed task, or of two reservations.
+
+    None: the table does not know it.
+    """
+    cell = Cell(charge.model or "", charge.resolution or "", charge.tier or "")
+    own = None if table is None else table.rates.get(cell)
+    if table is None or own is None:
+        return None
+    if table.contract is None:
+        return _Price(quantity, _unit(unit), own.unit_price, own.unit_price)
+    contracted = own.unit_price
+    if cell not in table.contract.own_cells:
+        contracted = round_money(multiply(contracted, subtract(Decimal(1), table.contract.discount)))
+    listed = table.contract.list_rates.get(cell, own)
+    return _Price(quantity, _unit(unit), contracted, listed.unit_price)
+
+
+def _listed(
+    charge: FocusCharge, quantity: Decimal, expected: Decimal, table: PriceTable | None
+) -> Decimal | None:
+    """The published unit price of a charge that a contract prices; None: that is what was expected."""
+    if table is None or table.contract is None:
+        return None
+    cell = Cell(charge.model or "", charge.resolution or "", charge.tier or "")
+    own, listed = table.rates.get(cell), table.contract.list_rates.get(cell)
+    if own is None or listed is None:
+        return None
+    total = multiply(own.unit_price, quantity)
+    if cell not in table.contract.own_cells:
+        total = round_money(multiply(total, subtract(Decimal(1), table.contract.discount)))
+    return listed.unit_price if total == expected else None
+
+
+def _unit(unit: str) -> str:
+    """A unit as FOCUS writes it: `second` is `Seconds`, `5 seconds` is `5 Seconds`."""
+    words = unit.split()
+    return " ".join([*words[:-1], words[-1].removesuffix("s").capitalize() + "s"])
+
+
+def _decimal_text(number: Decimal) -> str:
+    """A number that is seen to be a decimal: `6.0`, not `6`."""
+    text = format_decimal(number)
+    return text if "." in text else f"{text}.0"

@@ -1,0 +1,83 @@
+"""JSON read strictly: UTF-8, no key twice in an object, no NaN or Infinity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from kling_pricing.display import json_kind
+from kling_pricing.errors import WireFormatError
+
+RequestLike: TypeAlias = Mapping[str, Any] | str | bytes | bytearray
+"""A payload: a mapping, or JSON as text or bytes."""
+
+
+def read_payload(request: RequestLike) -> Mapping[str, Any]:
+    """The payload as a mapping.
+
+    Raises:
+        WireFormatError: not JSON, not an object, or a key given twice (the API might read the other one).
+    """
+    if type(request) is dict:  # the usual case, and a much faster question than the next
+        return request
+    return as_object(json_value(request) if isinstance(request, str | bytes | bytearray) else request)
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """A value that was read from JSON, if it is an object.
+
+    Raises:
+        WireFormatError: it is of another kind.
+    """
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise WireFormatError(f"a request is a JSON object, got {json_kind(value)}")
+    return value
+
+
+def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | None = None) -> Any:
+    """Reads JSON strictly: UTF-8, no key twice in an object, no NaN or Infinity.
+
+    Raises:
+        WireFormatError: it is not such JSON.
+    """
+    decoder = decoder or _JSON
+    try:
+        if not isinstance(text, str):
+            text = text.decode().removeprefix("\ufeff")
+        if text[:1] == "{":  # the usual case: `decode` would look for space before it
+            value, end = decoder.raw_decode(text)
+            if not text[end:].strip(" \t\n\r"):
+                return value
+        return decoder.decode(text)
+    except RecursionError:
+        raise WireFormatError("the JSON is nested too deeply to be a request") from None
+    except UnicodeDecodeError as error:
+        raise WireFormatError(f"not JSON: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise WireFormatError(f"not JSON: {error}") from None
+    except ValueError:
+        raise WireFormatError("not JSON: a number has too many digits") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise WireFormatError(f"{twice!r} is given twice; keep one of them", field=twice)
+    return entries
+
+
+def _refuse_constant(name: str) -> Any:
+    raise WireFormatError(f"{name} is not JSON; write a number or null")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+
+
+EXACT_JSON = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=Decimal
+)
+"""Reads numbers with a point as `Decimal`s."""

@@ -1,0 +1,193 @@
+"""Loads `pricing_tables/` and the user's own tables, and holds the files against each other.
+
+Where the files lie, and how a folder of the user's is read over the bundled one, is told in `table_folders`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from itertools import pairwise
+
+from kling_pricing.strict_yaml import YamlDocument, checked, did_you_mean, load
+from kling_pricing.tables.loading.contracts import load_contracts
+from kling_pricing.tables.loading.coverage import check_coverage
+from kling_pricing.tables.loading.files import PriceFile, QuantityEntry
+from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
+from kling_pricing.tables.loading.matrices import load_matrix
+from kling_pricing.tables.loading.parts import (
+    cells,
+    check_period,
+    make_rate,
+    table_id,
+    table_notes,
+    table_sources,
+)
+from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.rates import Billing, Cell, Cells, Quantity, Rate, StatementUnit, Validity
+from kling_pricing.tables.rules import Choice
+
+
+@cache
+def default_price_book() -> PriceBook:
+    """The book that is used when none is given: bundled tables, and the folder that `TABLES_VARIABLE` names.
+
+    Loaded once in the life of the process.
+    """
+    return load_price_book(own_folder())
+
+
+def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBook:
+    """Loads the bundled tables and, over them, a folder of the user's.
+
+    Raises:
+        TableError: a file is refused, two files contradict each other, or the folder cannot be read.
+    """
+    found = table_files(directory)
+    matrices = {}
+    for (kind, *_), (name, file) in found.items():
+        if kind == "capabilities":
+            matrix = load_matrix(file, name)
+            matrices[matrix.wire_format] = matrix
+    tables: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
+    overlays: list[tuple[str, YamlDocument, bytes]] = []
+    for path, (name, file) in found.items():
+        if path[0] == "prices":
+            data = file_bytes(file, name)
+            document = load(data, name=name)
+            if isinstance(document.tree, dict) and "extends" in document.tree:
+                overlays.append((path[1], document, data))
+                continue
+            table = _table(document, data, folder=path[1])
+            check_coverage(table, document, matrices)
+            tables.setdefault(table.provider, []).append((table, document))
+    published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
+    _check_hosts(tables)
+    return PriceBook(published, matrices, load_contracts(overlays, published))
+
+
+def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
+    entry = checked(document, PriceFile)
+    if entry.provider != folder:
+        raise document.error(("provider",), f"the folder's name says {folder!r}; make them the same")
+    check_period(entry.valid_from, entry.valid_until, document)
+    _check_choices(entry, document)
+    return PriceTable(
+        provider=entry.provider,
+        id=table_id(document),
+        digest=sha256(data).hexdigest(),
+        hosts=tuple(entry.hosts),
+        wire_formats=tuple(entry.wire_formats),
+        also_prices=tuple(entry.also_prices),
+        currency=entry.currency,
+        valid_from=entry.valid_from,
+        valid_until=entry.valid_until,
+        sources=table_sources(entry.sources),
+        billing=_billing(entry),
+        tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
+        quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
+        rates=_rates(entry, document),
+        unpriced=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
+        unreached=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unreached),
+        notes=table_notes(entry.notes),
+        own_unit=entry.unit.name if entry.unit else None,
+        model_periods=_model_periods(entry, document),
+    )
+
+
+def _model_periods(entry: PriceFile, document: YamlDocument) -> dict[str, Validity]:
+    """The periods of models, each narrower than the table's and within it."""
+    periods = {}
+    for model, own in entry.model_periods.items():
+        path = ("model_periods", model)
+        if model not in entry.rates:
+            raise document.error(path, f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}")
+        if own.valid_from is None and own.valid_until is None:
+            raise document.error(path, "narrows nothing; give valid_from, valid_until or both")
+        since, until = own.valid_from or entry.valid_from, own.valid_until or entry.valid_until
+        if since and until and since >= until:
+            raise document.error(path, "holds no instant of the table's period; it must begin before it ends")
+        if entry.valid_from and since and since < entry.valid_from:
+            raise document.error((*path, "valid_from"), "is before the table's own; leave it out")
+        if entry.valid_until and until and until > entry.valid_until:
+            raise document.error((*path, "valid_until"), "is after the table's own; leave it out")
+        periods[model] = Validity(since, until)
+    return periods
+
+
+def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
+    """Lists of which the first match wins must end in one that always matches, and have it nowhere else."""
+    for key, whens in (
+        ("tiers", [each.when for each in entry.tiers]),
+        ("quantity", [each.when for each in entry.quantity]),
+    ):
+        always = [place for place, when in enumerate(whens) if not when]
+        if not always:
+            raise document.error(
+                (key, len(whens) - 1), "the last entry must have no `when`, so that one always matches"
+            )
+        if always[0] != len(whens) - 1:
+            raise document.error((key, always[0] + 1), "is never reached: the entry before it always matches")
+    seen: set[tuple[str, str | None, str | None]] = set()
+    for place, each in enumerate(entry.unpriced):
+        cell = (each.model, each.resolution, each.tier)
+        if cell in seen:
+            raise document.error(("unpriced", place), "is listed twice; keep one entry")
+        seen.add(cell)
+
+
+def _billing(entry: PriceFile) -> Billing:
+    unit = entry.billing.statement_unit
+    statement_unit = StatementUnit(unit.name, unit.per_currency_unit, unit.rounding) if unit else None
+    return Billing(entry.billing.failed_tasks, statement_unit)
+
+
+def _quantity(entry: QuantityEntry) -> Quantity:
+    return Quantity(entry.fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum)
+
+
+def _rates(entry: PriceFile, document: YamlDocument) -> dict[Cell, Rate]:
+    try:
+        return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
+    except ValueError as error:
+        raise document.error(("unit", "value"), str(error)) from None
+
+
+def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:
+    """A provider's tables, oldest first.
+
+    Raises:
+        TableError: two of them are in force at the same time.
+    """
+    beginning = [entry for entry in loaded if entry[0].valid_from is None]
+    dated = sorted(
+        (entry for entry in loaded if entry[0].valid_from is not None),
+        key=lambda entry: str(entry[0].valid_from),
+    )
+    ordered = [*beginning, *dated]
+    for (earlier, _), (later, document) in pairwise(ordered):
+        if earlier.valid_until is None or later.valid_from is None or earlier.valid_until > later.valid_from:
+            raise document.error(
+                ("valid_from",),
+                f"overlaps {earlier.id}, which is in force until {earlier.valid_until or 'further notice'}; "
+                "give the earlier table a valid_until",
+            )
+    return tuple(table for table, _ in ordered)
+
+
+def _check_hosts(tables: Mapping[str, list[tuple[PriceTable, YamlDocument]]]) -> None:
+    """A host tells who bills, so it belongs to one provider.
+
+    Raises:
+        TableError: two providers list the same host.
+    """
+    owners: dict[str, str] = {}
+    for provider, loaded in tables.items():
+        for table, document in loaded:
+            for place, host in enumerate(table.hosts):
+                if owners.setdefault(host, provider) != provider:
+                    raise document.error(
+                        ("hosts", place), f"{host!r} is a host of {owners[host]} too; keep one"
+                    )
