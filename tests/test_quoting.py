@@ -123,7 +123,7 @@ def test_a_quote_explains_itself() -> None:
     assert quote(payload, at=AT).explain().splitlines() == [
         "0.714 USD for kling-v3 (generate) at qingbo",
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
-        "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing (seed 000)",
+        "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing",
         f"  note: {NEWER_LIST}",
     ]
 

@@ -583,11 +583,20 @@ def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int)
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        (job(V26, size="720x1280", meta={"scene_type": "template_effect"}), "no price of template effects"),
+        (
+            job(V26, size="720x1280", meta={"scene_type": "template_effect"}),
+            "no price is published for template effects",
+        ),
         (job(OMNI, size="720x1280", meta={"scene_type": "motion_control"}), "not for kling-3.0-omni"),
         (job(V25, size="720x1280", meta={"scene_type": "motion_control"}), "not for kling-2.5"),
-        (job(V26, size="720x1280", meta={"video_url": "v"}), "for motion control only"),
-        (job(V25, size="720x1280", meta={"video_url": "v"}), "for motion control only"),
+        (
+            job(V26, size="720x1280", meta={"video_url": "v"}),
+            "only kling-3.0-omni and motion control have a price for a reference video",
+        ),
+        (
+            job(V25, size="720x1280", meta={"video_url": "v"}),
+            "only kling-3.0-omni and motion control have a price for a reference video",
+        ),
     ],
 )
 def test_what_has_no_published_price_is_refused_with_the_reason(payload: dict[str, Any], why: str) -> None:
@@ -664,7 +673,7 @@ def test_what_is_passed_on_unread_has_no_price_where_a_reference_has_none(
     model: str, passed: dict[str, Any]
 ) -> None:
     """It may be a reference video; a scene of its own has its price all the same."""
-    with pytest.raises(PriceNotFoundError, match="may name a reference video, which has no price"):
+    with pytest.raises(PriceNotFoundError, match="may contain a reference video, which has no price"):
         priced(job(model, size="720x1280", meta=passed, output=MUTE))
     scene = priced(job(model, size="720x1280", meta={**passed, "scene_type": "avatar_i2v"}))
     assert scene.total == Decimal("2.0")
