@@ -1,4 +1,4 @@
-"""Keep a project within its budget: set the money aside, submit, and settle by what the provider answers.
+"""Keep a project within its budget: reserve the money, submit the job, and settle it by the provider's answers.
 
 Run it with::
 
@@ -16,7 +16,7 @@ TRAILER = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), c
 
 
 def submit(payload: dict[str, Any]) -> dict[str, Any]:
-    """Stands for the HTTP call that you make today."""
+    """Replaces the HTTP call that you make today."""
     return {"task_id": f"task-{payload['duration']}", "status": "queued"}
 
 

@@ -1,11 +1,12 @@
-"""Guard an HTTP client: the code that calls it does not change.
+"""Guard an HTTP client without changing the code that calls it.
 
 Run it with::
 
     .venv/bin/python examples/guard_an_http_client.py
 
-It needs httpx.
-A function stands for the provider, so that nothing leaves this machine; take `httpx.HTTPTransport()` for it.
+The example needs httpx.
+A function plays the provider, so nothing leaves this machine.
+In your own code, replace `httpx.MockTransport(provider)` with `httpx.HTTPTransport()`.
 """
 
 import json
@@ -25,7 +26,7 @@ numbers = count(1)
 
 
 def provider(request: httpx.Request) -> httpx.Response:
-    """Takes on jobs, and says of every task that it is finished."""
+    """Accepts every job, and reports every task as completed."""
     if request.method == "POST":
         sent = json.loads(request.content)
         print(f"  sent: {sent['duration']} s, audio {sent['audio']}")
@@ -35,7 +36,7 @@ def provider(request: httpx.Request) -> httpx.Response:
 
 
 def make_shot(client: httpx.Client) -> None:
-    """Knows nothing of budgets."""
+    """Makes one shot, like any code that knows nothing about budgets."""
     task = client.post("/v1/tasks", json=SHOT).json()
     client.get(f"/v1/tasks/{task['task_id']}")
 

@@ -1,4 +1,4 @@
-"""Ask what a request costs before sending it, and mend it when the API would refuse it.
+"""Get the cost of a request before you send it, and correct the request if the API would refuse it.
 
 Run it with::
 

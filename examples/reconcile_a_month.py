@@ -1,4 +1,4 @@
-"""Reconcile a provider's statement with a ledger: what was billed otherwise than expected, and why.
+"""Reconcile a provider's statement with a ledger: list the charges that differ from the expected cost, and why.
 
 Run it with::
 
@@ -28,14 +28,14 @@ with TemporaryDirectory() as folder:
         guard.observe({"task_id": "task-shot-4", "status": "failed", "cost": 0}, provider="qingbo")
 
     statement = Path(folder) / "november.csv"
-    made = int(NOON.timestamp() * 1000)
-    rows = [f"task-{shot},kling-v3,completed,{made},{cost}" for shot, cost in COSTS.items()]
+    created_at = int(NOON.timestamp() * 1000)
+    rows = [f"task-{shot},kling-v3,completed,{created_at},{cost}" for shot, cost in COSTS.items()]
     statement.write_text("\n".join(["task_id,model,status,created_at,cost", *rows, ""]))
 
     since, until = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
-    with reconcile(ledger, statement, provider="qingbo", since=since, until=until) as found:
-        for line in found.lines():
-            why = f": {line.cause}" if line.cause else ""
-            print(f"{line.key}: expected {line.expected}, billed {line.billed}, {line.category}{why}")
-        (total,) = found.totals("all")
-        print(f"{found.exceptions} exceptions; {total.expected} + {total.variance} = {total.billed} USD")
+    with reconcile(ledger, statement, provider="qingbo", since=since, until=until) as result:
+        for line in result.lines():
+            cause = f": {line.cause}" if line.cause else ""
+            print(f"{line.key}: expected {line.expected}, billed {line.billed}, {line.category}{cause}")
+        (total,) = result.totals("all")
+        print(f"{result.exceptions} exceptions; {total.expected} + {total.variance} = {total.billed} USD")
