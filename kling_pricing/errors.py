@@ -1,25 +1,25 @@
-"""Every error the library raises on purpose.
+"""Every error that the library raises on purpose.
 
 ::
 
     KlingPricingError
-      TableError              a price table or capability matrix cannot be used: file, line, key path
+      TableError              a price table or capability matrix is refused: file, line, key path
       WireFormatError         a payload cannot be read: wire format, field
       CapabilityError         the API would refuse the request: violations (all of them), suggestions
-      PriceNotFoundError      valid, but no price is published: provider, model, what is priced instead
-      BudgetExceededError     it does not fit a budget: budget, requested, available, window_end
-      BudgetError             budgets that cannot be used, or not over the installed ones
+      PriceNotFoundError      the request is valid but has no published price: provider, model, priced_instead
+      BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
+      BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
       LedgerError             the ledger cannot do what was asked
-        ReservationNotFoundError   it knows no such reservation
-        ReservationStateError      the reservation is past that point: reservation_id, state, task_id
-        IdempotencyError           the same key or task with something else
-        LedgerUnavailableError     it cannot be read or written: nothing may be spent
-      WebhookError            a signed callback is not taken in: status, to answer it with
-      StatementError          a provider's statement, or its mapping, cannot be read: file, row, column
+        ReservationNotFoundError   the reservation is not in the ledger
+        ReservationStateError      the reservation's state does not allow it: reservation_id, state, task_id
+        IdempotencyError           the key or task was already used with different content
+        LedgerUnavailableError     the ledger cannot be read or written, so nothing may be spent
+      WebhookError            a signed callback is rejected: the HTTP status to answer with
+      StatementError          a provider's statement or its mapping cannot be read: file, row, column
 
 Catch `KlingPricingError` to catch them all.
-Attributes carry the data; the message names the place and the remedy.
-Every error survives pickling, so it can cross a process pool.
+The attributes carry the data; the message names the place and the remedy.
+Every error can be pickled and copied, so it can cross a process pool.
 """
 
 from __future__ import annotations
@@ -33,42 +33,52 @@ from kling_pricing.findings import Violation
 
 
 class KlingPricingError(Exception):
-    """Base of every error below; raised itself for an argument that is none of theirs (`at` without a zone)."""
+    """The base of all errors below; raised directly for invalid arguments, such as an `at` without a time zone.
+
+    The attributes of an error are its context: pickling and copying preserve the message and all of them.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[KlingPricingError], args: tuple[Any, ...], context: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    vars(error).update(context)
+    return error
+
+
+def _located(file: str, position: int | None, part: str, problem: str) -> str:
+    """Puts the place before the problem: `file:position: part: problem`."""
+    place = f"{file}:{position}" if position is not None else file
+    return ": ".join(text for text in (place, part, problem) if text)
 
 
 class TableError(KlingPricingError):
     """A YAML file of prices or capabilities is refused.
 
     Attributes:
-        file: name of the file, as it was given or found.
-        line: line in that file, from 1; None when the whole file is meant.
-        key_path: where in the file, such as `rates.kling-v3.720p.silent`; empty for the whole file.
-        problem: what is wrong and how to mend it, without the place.
+        file: the file's name, as given or as found in the folder.
+        line: the line in that file, from 1; None when the error concerns the whole file.
+        key_path: the key in the file, such as `rates.kling-v3.720p.silent`; empty for the whole file.
+        problem: the cause and the remedy, without the place.
     """
 
     def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
-        place = f"{file}:{line}" if line is not None else file
-        super().__init__(": ".join(part for part in (place, key_path, problem) if part))
+        super().__init__(_located(file, line, key_path, problem))
         self.file = file
         self.line = line
         self.key_path = key_path
         self.problem = problem
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt_table_error, (self.problem, self.file, self.line, self.key_path))
-
-
-def _rebuilt_table_error(problem: str, file: str, line: int | None, key_path: str) -> TableError:
-    return TableError(problem, file=file, line=line, key_path=key_path)
-
 
 class WireFormatError(KlingPricingError):
-    """A payload does not have the shape its API reads: not JSON, an unknown field, a value of another type.
+    """A payload does not have its API's shape: not JSON, an unknown field, or a value of the wrong type.
 
     Attributes:
         wire_format: the format it was read as; None when none could be chosen.
         field: the first field that cannot be read, as the wire spells it, such as `video_list[0].video_url`.
-        violations: one for every such field, in the order of the payload.
+        violations: one for each such field, in the payload's order.
     """
 
     def __init__(
@@ -91,7 +101,7 @@ class CapabilityError(KlingPricingError):
     Attributes:
         violations: every reason, not only the first.
         suggestions: the nearest valid requests, each as the wire fields to change and their new values
-            (None: leave the field out); empty when no change of a single field or two would do.
+            (None: leave the field out); empty when no change of one or two fields makes the request valid.
     """
 
     def __init__(
@@ -107,12 +117,12 @@ class CapabilityError(KlingPricingError):
 
 
 class PriceNotFoundError(KlingPricingError):
-    """No published price covers this request. It is never priced at zero or at a neighbour's rate.
+    """No published price covers this request. The library never prices it at zero or at a neighbouring rate.
 
     Attributes:
-        provider: who was asked; None when no provider could be chosen.
-        model: canonical model name, when it is known.
-        priced_instead: what has a price, in words, nearest first.
+        provider: the provider whose prices were looked up; None when none could be chosen.
+        model: the canonical model name; None when it is unknown.
+        priced_instead: descriptions of what has a price, nearest first.
     """
 
     def __init__(
@@ -133,14 +143,15 @@ class BudgetExceededError(KlingPricingError):
     """A request does not fit a budget; nothing was reserved.
 
     Attributes:
-        budget: the name of the binding budget; None when no budget matches the request at all.
-        requested: what the request would take of it, in `currency`.
-        available: what it could give, in `currency`: what is left in the window, or the limit of a single
-            request where that is what binds.
-        currency: of both amounts.
-        window_end: when the budget's window ends and the next begins, UTC; None: never, or no window binds.
-        cheapest: of a request that may be capped, what the cheapest valid variant would take; None when
-            there is none, or the budget does not allow capping.
+        budget: the name of the budget that refuses it; None when no budget matches the request.
+        requested: the amount that the request needs, in `currency`.
+        available: the amount that the budget allows, in `currency`: the rest of its window, or the limit per
+            request if that is what refuses it.
+        currency: the currency of the amounts.
+        window_end: the UTC instant at which the budget's window ends and the next begins; None when it never
+            ends, or no window limits the request.
+        cheapest: the amount of the cheapest valid variant; None when there is no variant, or the budget does
+            not allow capping.
     """
 
     def __init__(
@@ -162,45 +173,38 @@ class BudgetExceededError(KlingPricingError):
         self.window_end = window_end
         self.cheapest = cheapest
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), self.args[0], vars(self)))
-
 
 class BudgetError(KlingPricingError):
-    """Budgets cannot be used: their file, an object of theirs, or a revision over the installed ones.
+    """Budgets are invalid, in a file or as objects, or differ from the installed ones.
 
     Attributes:
-        file: name of the file; empty when there is none.
-        line: line in that file, from 1; None when there is none.
-        key_path: where in it, such as `budgets[0].cap`.
+        file: the file's name; empty when the budgets are not from a file.
+        line: the line in that file, from 1; None when no line applies.
+        key_path: the key in the file or object, such as `budgets[0].cap`.
     """
 
     def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
-        place = f"{file}:{line}" if line is not None else file
-        super().__init__(": ".join(part for part in (place, key_path, problem) if part))
+        super().__init__(_located(file, line, key_path, problem))
         self.file = file
         self.line = line
         self.key_path = key_path
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), self.args[0], vars(self)))
-
 
 class LedgerError(KlingPricingError):
-    """The ledger cannot do what was asked; it is as it was."""
+    """The ledger cannot do what was asked; it is unchanged."""
 
 
 class ReservationNotFoundError(LedgerError):
-    """The ledger knows no such reservation."""
+    """The reservation is not in the ledger."""
 
 
 class ReservationStateError(LedgerError):
-    """A reservation is in a state that does not allow what was asked.
+    """The reservation's state does not allow the operation.
 
     Attributes:
-        reservation_id: which one.
-        state: the state it is in.
-        task_id: the provider's task, if it is known.
+        reservation_id: the reservation's id.
+        state: its current state.
+        task_id: the provider's task; None when it is unknown.
     """
 
     def __init__(self, message: str, *, reservation_id: str, state: str, task_id: str | None = None) -> None:
@@ -209,12 +213,9 @@ class ReservationStateError(LedgerError):
         self.state = state
         self.task_id = task_id
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), self.args[0], vars(self)))
-
 
 class IdempotencyError(LedgerError):
-    """The same key, or the same task, was used before with something else."""
+    """The same idempotency key, or the same task, was already used with different content."""
 
 
 class LedgerUnavailableError(LedgerError):
@@ -222,48 +223,34 @@ class LedgerUnavailableError(LedgerError):
 
 
 class WebhookError(KlingPricingError):
-    """A signed callback is not taken in; nothing has changed.
+    """A signed callback is rejected; nothing has changed.
 
     Attributes:
-        status: what to answer its sender with: 401 where the signature or the time is wrong, 200 where it was
-            taken in before, so that an honest sender stops repeating it, 503 where it is being taken in.
+        status: the HTTP status to answer with: 401 if the signature or the time is wrong; 200 if the callback
+            was processed before, so that an honest sender stops repeating it; 503 if it is being processed.
     """
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), self.args[0], vars(self)))
-
 
 class StatementError(KlingPricingError):
-    """A provider's statement cannot be read, or not as it is said to be.
+    """A provider's statement cannot be read, or does not match its mapping.
 
-    A row that cannot be read is no error but a line of its own; this is for what concerns all of a file.
+    A single row that cannot be read is not an error but a line of the reconciliation. This error concerns the
+    whole file.
 
     Attributes:
-        file: name of the file; empty when none is meant.
-        row: its row, from 1, as a text editor or a spreadsheet counts; None when the whole file is meant.
-        column: the column, as the file names it; None when no single one is meant.
+        file: the file's name; empty when the error does not concern a file.
+        row: the row in that file, from 1, as a text editor or a spreadsheet counts; None for the whole file.
+        column: the column's name in the file; None when the error does not concern a single column.
     """
 
     def __init__(
         self, problem: str, *, file: str = "", row: int | None = None, column: str | None = None
     ) -> None:
-        place = f"{file}:{row}" if row is not None else file
-        named = "" if column is None else f"column {column}"
-        super().__init__(": ".join(part for part in (place, named, problem) if part))
+        super().__init__(_located(file, row, "" if column is None else f"column {column}", problem))
         self.file = file
         self.row = row
         self.column = column
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), self.args[0], vars(self)))
-
-
-def _rebuilt(kind: type[KlingPricingError], message: str, attributes: dict[str, Any]) -> KlingPricingError:
-    """An error as it was before pickling."""
-    error = kind.__new__(kind, message)
-    error.__dict__.update(attributes)
-    return error
