@@ -1,4 +1,4 @@
-"""Know what a Kling video job will cost before it is submitted, and keep it within budget."""
+"""Quotes Kling video jobs before you submit them, and keeps spending within budgets."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what quoting does without when it is first asked for: it takes YAML, pydantic or SQLite."""
+    """Imports a name on first use if it needs YAML, pydantic or SQLite, which quoting does not."""
     if name in _LAZY:
         return getattr(import_module(f"kling_pricing.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

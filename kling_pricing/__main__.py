@@ -1,4 +1,4 @@
-"""`python -m kling_pricing` is `kling-pricing`."""
+"""Runs `kling-pricing` as `python -m kling_pricing`."""
 
 from kling_pricing.cli import main
 

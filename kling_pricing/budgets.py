@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -28,11 +27,11 @@ from pydantic import (
 )
 
 from kling_pricing.display import shown
-from kling_pricing.errors import BudgetError, TableError
+from kling_pricing.errors import BudgetError, KlingPricingError, TableError
 from kling_pricing.money import MAX_NANOS, NANOS, format_decimal
 from kling_pricing.quoting.settings import SACRIFICE, Setting
 from kling_pricing.strict_yaml import Currency, Day, FileModel, Name, Price, Text, explained, key_path, read
-from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of
+from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of, zone
 
 ANY, EACH = "any", "*"
 """In a `match`: whatever the label says, in one bucket; and each value of it in a bucket of its own."""
@@ -147,12 +146,9 @@ class BudgetEntry(FileModel):
     @classmethod
     def _known_zone(cls, name: str) -> str:
         try:
-            _zone(name)
-        except (OSError, ValueError, KeyError):
-            raise ValueError(
-                f"{name!r} is not a time zone of this machine; write an IANA name such as Asia/Shanghai"
-                " (where there are none, pip install tzdata)"
-            ) from None
+            zone(name)
+        except KlingPricingError as error:
+            raise ValueError(str(error)) from None
         return name
 
     @field_validator("alerts")
@@ -177,7 +173,7 @@ class BudgetEntry(FileModel):
     @property
     def zone(self) -> tzinfo:
         """The time zone of its windows."""
-        return _zone(self.timezone)
+        return zone(self.timezone)
 
     @cached_property
     def definition(self) -> str:
@@ -434,8 +430,3 @@ def _json(value: Any) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(_json(value).encode()).hexdigest()
-
-
-@cache
-def _zone(name: str) -> tzinfo:
-    return UTC if name == "UTC" else ZoneInfo(name)  # UTC is known without a database of zones

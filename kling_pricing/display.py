@@ -1,4 +1,4 @@
-"""How a caller's value is shown in a sentence, and how a finding carries it."""
+"""Formats values from callers for messages and findings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from math import isfinite
 from typing import Any
 
 MAX_SHOWN_CHARS = 80
-
-
 _MAX_SHOWN_NUMBER = 10**20
 
 
 def reportable(value: Any) -> Any:
-    """A caller's value as a finding carries it: long text cut, huge numbers and objects only named."""
+    """Returns a value for a finding: cuts long text, and replaces huge numbers and objects by their kind."""
     if isinstance(value, str):
         return value if len(value) <= MAX_SHOWN_CHARS else f"{value[:MAX_SHOWN_CHARS]}..."
     if isinstance(value, int) and not -_MAX_SHOWN_NUMBER < value < _MAX_SHOWN_NUMBER:
@@ -27,7 +25,7 @@ def reportable(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A caller's value for a sentence: on one line, printable, and no longer than the sentence bears."""
+    """Formats a value for a sentence: short, printable, and on one line."""
     value = reportable(value)
     if isinstance(value, bool):
         return str(value).lower()
@@ -37,7 +35,7 @@ def shown(value: Any) -> str:
 
 
 def json_kind(value: Any) -> str:
-    """What JSON calls the kind of a value."""
+    """Names the JSON type of a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What an examination of a request brings to light: violations, which refuse it, and notes, which do not."""
+"""The findings of a check: violations refuse a request, notes only inform."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 
 class Violation(NamedTuple):
-    """One reason why the API would refuse a request.
+    """One reason for which the API would refuse a request.
 
     Attributes:
-        code: stable name of the rule, such as `audio_resolution` or `duration_s_limit`.
+        code: the rule's stable name, such as `audio_resolution` or `duration_s_limit`.
         field: the wire field at fault, such as `resolution` or `image_urls[1]`.
-        value: the offending value, as the rule sees it; None when the field is missing.
-        allowed: what would do: a list of values, a map with `min` and `max`, or None when nothing would.
-        message: one sentence with the remedy.
+        value: the field's value, as the rule reads it; None when the field is missing.
+        allowed: the allowed values: a list, or a map with `min` and `max`; None when no value is allowed.
+        message: one sentence, with the remedy.
         source: where the rule was published.
     """
 
@@ -26,10 +26,10 @@ class Violation(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Something that was assumed or noticed and does not stop the request.
+    """An assumption or observation that does not stop the request.
 
     Attributes:
-        code: stable name to act on in a program, such as `assumed_resolution`.
+        code: a stable name for programs, such as `assumed_resolution`.
         message: one sentence for a person.
     """
 

@@ -1,4 +1,4 @@
-"""JSON read strictly: UTF-8, no key twice in an object, no NaN or Infinity."""
+"""Reads JSON strictly: UTF-8 only, no duplicate keys, no NaN or Infinity."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ RequestLike: TypeAlias = Mapping[str, Any] | str | bytes | bytearray
 
 
 def read_payload(request: RequestLike) -> Mapping[str, Any]:
-    """The payload as a mapping.
+    """Returns the payload as a mapping.
 
     Raises:
-        WireFormatError: not JSON, not an object, or a key given twice (the API might read the other one).
+        WireFormatError: it is not a JSON object, or has a duplicate key (the API might read the other value).
     """
-    if type(request) is dict:  # the usual case, and a much faster question than the next
+    if type(request) is dict:  # the usual case, and much faster than `isinstance`
         return request
     return as_object(json_value(request) if isinstance(request, str | bytes | bytearray) else request)
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
-    """A value that was read from JSON, if it is an object.
+    """Returns a parsed value that must be a JSON object.
 
     Raises:
-        WireFormatError: it is of another kind.
+        WireFormatError: it is not an object.
     """
     if type(value) is not dict and not isinstance(value, Mapping):
-        raise WireFormatError(f"a request is a JSON object, got {json_kind(value)}")
+        raise WireFormatError(f"a request must be a JSON object, got {json_kind(value)}")
     return value
 
 
 def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | None = None) -> Any:
-    """Reads JSON strictly: UTF-8, no key twice in an object, no NaN or Infinity.
+    """Parses JSON strictly: UTF-8 only, no duplicate keys, no NaN or Infinity.
 
     Raises:
-        WireFormatError: it is not such JSON.
+        WireFormatError: the text is not such JSON.
     """
     decoder = decoder or _JSON
     try:
         if not isinstance(text, str):
             text = text.decode().removeprefix("\ufeff")
-        if text[:1] == "{":  # the usual case: `decode` would look for space before it
+        if text[:1] == "{":  # the usual case: `decode` would first look for white space
             value, end = decoder.raw_decode(text)
             if not text[end:].strip(" \t\n\r"):
                 return value
         return decoder.decode(text)
     except RecursionError:
-        raise WireFormatError("the JSON is nested too deeply to be a request") from None
+        raise WireFormatError("not a request: the JSON is nested too deeply; flatten it") from None
     except UnicodeDecodeError as error:
         raise WireFormatError(f"not JSON: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except json.JSONDecodeError as error:

@@ -1,19 +1,22 @@
-"""When the windows of a budget begin and end, in any time zone.
+"""Instants, clocks, time zones, and the calendar windows of budgets.
 
-A day begins at the earliest instant that its date, or a later one, is on the local clock: where summer time
-swallows midnight that is later than midnight, where it repeats midnight it is the first of the two.
-So windows follow each other without gap or overlap, whatever the clock does; a day has 23, 24 or 25 hours, and
-a date that a place left out (by crossing the date line) has none.
-Both ends are computed in UTC; no local times are ever subtracted.
+A day begins at the first instant at which the local clock shows its date or a later one.
+If a clock change skips midnight, the day begins after the gap.
+If it repeats midnight, the day begins at the first of the two.
+Windows therefore follow each other without gap or overlap.
+A day usually has 23, 24 or 25 hours; a date that a place skipped by crossing the date line has no length.
+Both ends of a window are computed in UTC; local times are never subtracted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import lru_cache
+from difflib import get_close_matches
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
+from kling_pricing.display import MAX_SHOWN_CHARS, shown
 from kling_pricing.errors import KlingPricingError
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -24,35 +27,35 @@ _SECOND = timedelta(seconds=1)
 
 
 class Period(NamedTuple):
-    """A stretch of time: `start` belongs to it, `end` does not; both UTC."""
+    """A half-open period `[start, end)`; both instants are in UTC."""
 
     start: datetime
     end: datetime
 
 
 FOREVER = Period(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-"""The window of a budget that never begins anew."""
+"""The window of a budget that never starts again."""
 
 
 def calendar_period(calendar: Calendar, at: datetime, zone: tzinfo, week_starts: str = "monday") -> Period:
-    """The day, week, month, quarter or year of a place that an instant lies in."""
+    """Returns the local day, week, month, quarter or year that contains an instant."""
     first = _first_date(calendar, at.astimezone(zone).date(), week_starts)
     while True:
         following = _next_first_date(calendar, first)
         period = Period(start_of(first, zone), start_of(following, zone))
         if at < period.end:
             return period
-        first = following  # the clock went back over midnight: the day had already begun
+        first = following  # the clock went back over midnight, and the next day had already begun
 
 
-@lru_cache(maxsize=4096)  # every request asks for the same few days
+@lru_cache(maxsize=4096)  # all requests need the same few days
 def start_of(day: date, zone: tzinfo) -> datetime:
-    """The earliest instant, in UTC, at which the local clock shows this date or a later one."""
+    """Returns the first instant, in UTC, at which the local clock shows this date or a later one."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     start = midnight.astimezone(UTC)
     if start.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return start
-    # The clock jumps over this midnight; find the jump between a second before it and one after it.
+    # The clock skips this midnight: find the second at which it jumps.
     before, after = start - timedelta(days=1), start
     while after - before > _SECOND:
         middle = before + ((after - before) // 2 // _SECOND) * _SECOND
@@ -81,10 +84,10 @@ def _next_first_date(calendar: Calendar, first: date) -> date:
 
 
 def instant(at: datetime | None) -> datetime:
-    """The instant to price at; now when none is given.
+    """Returns the instant to price at: `at`, or the current time if it is None.
 
     Raises:
-        KlingPricingError: it has no time zone.
+        KlingPricingError: `at` is not a datetime with a time zone.
     """
     if at is None:
         return datetime.now(UTC)
@@ -95,23 +98,51 @@ def instant(at: datetime | None) -> datetime:
     return at
 
 
-_FIRST_YEAR, _LAST_YEAR = 2000, 2200
+_FIRST_YEAR, _LAST_YEAR = 2001, 2199
 
 
 def in_utc(at: datetime) -> datetime:
-    """An instant in UTC.
+    """Converts an instant to UTC.
 
     Raises:
-        KlingPricingError: it has no time zone, or is far from any that money is spent in.
+        KlingPricingError: it has no time zone, or its year is not from 2001 to 2199.
     """
-    given = instant(at)
-    if not _FIRST_YEAR < given.year < _LAST_YEAR:
-        raise KlingPricingError(f"{given.isoformat()} is not in the years {_FIRST_YEAR} to {_LAST_YEAR}")
-    return given.astimezone(UTC)
+    aware = instant(at)
+    if not _FIRST_YEAR <= aware.year <= _LAST_YEAR:
+        raise KlingPricingError(
+            f"{aware.isoformat()} is out of range; give an instant in the years {_FIRST_YEAR} to {_LAST_YEAR}"
+        )
+    return aware.astimezone(UTC)
 
 
 def utc_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
-    """A clock in UTC: the one given, or the system's."""
+    """Returns a clock that reads in UTC: the given one, or the system's if it is None."""
     if clock is None:
         return lambda: datetime.now(UTC)
     return lambda: in_utc(clock())
+
+
+@cache
+def zone(name: str) -> tzinfo:
+    """Returns the time zone with an IANA name; `UTC` works without a time zone database.
+
+    Raises:
+        KlingPricingError: the name is not a time zone, or this machine has no time zone database.
+    """
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415 (most uses need UTC only)
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        pass
+    names = available_timezones()
+    if not names:
+        raise KlingPricingError(
+            f"cannot look up the time zone {shown(name)}: this machine has no time zone database; "
+            "install the tzdata package: pip install tzdata"
+        )
+    close = get_close_matches(name[:MAX_SHOWN_CHARS], sorted(names), n=1, cutoff=0.8)
+    remedy = f"did you mean {close[0]}?" if close else "write an IANA name such as Asia/Shanghai"
+    raise KlingPricingError(f"unknown time zone {shown(name)}; {remedy}")

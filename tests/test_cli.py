@@ -259,9 +259,7 @@ def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))
     bad = run("tables", "check", tmp_path)
-    assert (
-        bad.stderr == f"{path}:14: rates.kling-v2-6.720p.silent: '-0.05' is negative; a price is zero or more\n"
-    )
+    assert bad.stderr == f"{path}:14: rates.kling-v2-6.720p.silent: '-0.05' is negative; write zero or more\n"
     assert bad.returncode == 1
 
 

@@ -78,7 +78,7 @@ def test_recorded_spend_does_not_take_a_callers_key(open_guard: OpenGuard) -> No
 def test_an_amount_that_cannot_be_counted_is_refused(open_guard: OpenGuard) -> None:
     """A ledger counts up to four thousand million; beyond that is a mistake."""
     guard = open_guard()
-    with pytest.raises(KlingPricingError, match="is too large; the most is 4000000000"):
+    with pytest.raises(KlingPricingError, match="is too large; the maximum is 4000000000"):
         guard.record("qingbo", "t-9", "4000000001", labels={"project": "trailer"})
     for task_id in ("a", "b"):
         guard.record("qingbo", task_id, "4000000000", labels={"project": "trailer"})

@@ -34,16 +34,16 @@ def test_a_request_may_be_a_mapping_or_json(form: Callable[[dict[str, Any]], Any
     [
         ("", "not JSON"),
         ("{", "not JSON"),
-        ("5", "a request is a JSON object, got a number"),
-        ("null", "a request is a JSON object, got null"),
-        ("[{}]", "a request is a JSON object, got a list"),
+        ("5", "a request must be a JSON object, got a number"),
+        ("null", "a request must be a JSON object, got null"),
+        ("[{}]", "a request must be a JSON object, got a list"),
         ('{"model": "kling-v3", "duration": NaN}', "NaN is not JSON"),
         ('{"model": "kling-v3", "duration": 5, "duration": 10}', "'duration' is given twice"),
         (b'{"model": "\xff"}', "not JSON"),
         ("[" * 100_000, "nested too deeply"),
         ('{"duration": ' + "9" * 5000 + "}", "not JSON"),
-        (5, "a request is a JSON object, got a number"),
-        (None, "a request is a JSON object, got null"),
+        (5, "a request must be a JSON object, got a number"),
+        (None, "a request must be a JSON object, got null"),
     ],
 )
 def test_what_is_no_json_object_is_no_request(request_text: Any, remedy: str) -> None:

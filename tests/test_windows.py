@@ -3,8 +3,13 @@
 Every expected instant was worked out by hand from the published rules of the place.
 """
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import Budget
-from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of
+import kling_pricing
+from kling_pricing import Budget, BudgetGuard, KlingPricingError
+from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of, zone
 from tests.conftest import examples
 
 CALENDARS: tuple[Calendar, ...] = ("day", "week", "month", "quarter", "year")
@@ -171,9 +177,73 @@ def test_a_lifetime_never_ends(at: str) -> None:
     assert a_budget().period(utc(at)) == FOREVER
 
 
-def test_utc_needs_no_time_zones_of_the_machine() -> None:
-    """It is known anyhow, so that budgets without a zone work on the slimmest machine."""
-    assert a_budget(window="day").zone is UTC
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("Asia/Shangai", "unknown time zone Asia/Shangai; did you mean Asia/Shanghai?"),
+        ("+8", "unknown time zone +8; write an IANA name such as Asia/Shanghai"),
+        ("../../etc/passwd", "unknown time zone ../../etc/passwd; write an IANA name such as Asia/Shanghai"),
+        ("", "unknown time zone ''; write an IANA name such as Asia/Shanghai"),
+    ],
+)
+def test_an_unknown_time_zone_is_an_error_with_a_remedy(name: str, problem: str) -> None:
+    """The error suggests a similar name if there is one, and otherwise the kind of name to write."""
+    with pytest.raises(KlingPricingError) as caught:
+        zone(name)
+    assert str(caught.value) == problem
+
+
+@pytest.fixture
+def without_zones(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command on a machine without a time zone database, with a ledger whose budget is in UTC."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    with BudgetGuard(ledger, [a_budget(window="day")]):
+        pass
+    hidden = tmp_path / "hidden" / "tzdata.py"
+    hidden.parent.mkdir()
+    hidden.write_text('raise ImportError("this machine has no tzdata")\n', encoding="utf-8")
+    path = os.pathsep.join([str(hidden.parent), str(Path(kling_pricing.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": path, "KLING_PRICING_LEDGER": ledger}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kling_pricing", *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            env=environment,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("command", [("report", "--month", "2026-11"), ("report",), ("budget", "status")])
+def test_utc_works_without_a_time_zone_database(
+    without_zones: Callable[..., subprocess.CompletedProcess[str]], command: tuple[str, ...]
+) -> None:
+    """Reports and budgets in UTC work in a slim container and on Windows."""
+    result = without_zones(*command)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_another_zone_without_a_time_zone_database_is_an_error(
+    without_zones: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The error says that the machine has no database, not that the zone is unknown, and how to install one."""
+    problem = (
+        "cannot look up the time zone Asia/Shanghai: this machine has no time zone database; "
+        "install the tzdata package: pip install tzdata"
+    )
+    result = without_zones("report", "--month", "2026-11", "--timezone", "Asia/Shanghai")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert problem in " ".join(result.stderr.split())
+    budgets = tmp_path / "budgets.yaml"
+    budgets.write_text(
+        "budgets:\n  - {name: b, cap: 1, currency: USD, timezone: Asia/Shanghai}\n", encoding="utf-8"
+    )
+    result = without_zones("budget", "apply", str(budgets))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"{budgets}:2: budgets[0].timezone: {problem}" in result.stderr
 
 
 PLACES = [

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
@@ -16,7 +15,7 @@ from kling_pricing.ledger.model import BucketHistory, Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge
-from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock
+from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock, zone
 
 _MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
@@ -61,7 +60,7 @@ def read_spend(
         LedgerError: the ledger cannot be read.
         KlingPricingError: the period has no length, or the zone is not known.
     """
-    zone, start, end = zone_named(timezone), in_utc(since), in_utc(until)
+    place, start, end = zone(timezone), in_utc(since), in_utc(until)
     if start >= end:
         raise KlingPricingError(f"a period ends after it begins; got {start.isoformat()} to {end.isoformat()}")
     clock = utc_clock(None)
@@ -83,7 +82,7 @@ def read_spend(
     if project is not None:
         own = {job.id for job in jobs}
         buckets = [each for each in buckets if any(entry.reservation_id in own for entry in each.entries)]
-    return Spend(start, end, zone, project, tuple(jobs), tuple(buckets))
+    return Spend(start, end, place, project, tuple(jobs), tuple(buckets))
 
 
 def _without(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:
@@ -113,12 +112,12 @@ def month_of(text: str | None, timezone: str, now: datetime) -> Period:
     Raises:
         KlingPricingError: it is no month, or the zone is not known.
     """
-    zone = zone_named(timezone)
+    place = zone(timezone)
     if text is None:
-        return calendar_period("month", now, zone)
+        return calendar_period("month", now, place)
     if not _MONTH.fullmatch(text):
         raise KlingPricingError(f"{shown(text)} is no month; write it as 2026-11")
-    return calendar_period("month", start_of(date.fromisoformat(f"{text}-01"), zone), zone)
+    return calendar_period("month", start_of(date.fromisoformat(f"{text}-01"), place), place)
 
 
 def beginning(at: date | datetime, timezone: str) -> datetime:
@@ -127,22 +126,7 @@ def beginning(at: date | datetime, timezone: str) -> datetime:
     Raises:
         KlingPricingError: the zone is not known.
     """
-    return at if isinstance(at, datetime) else start_of(at, zone_named(timezone))
-
-
-def zone_named(name: str) -> tzinfo:
-    """A time zone by its IANA name.
-
-    Raises:
-        KlingPricingError: there is none of that name here.
-    """
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError):
-        raise KlingPricingError(
-            f"{shown(name)} is not a time zone of this machine; write an IANA name such as Asia/Shanghai"
-            " (where there are none, pip install tzdata)"
-        ) from None
+    return at if isinstance(at, datetime) else start_of(at, zone(timezone))
 
 
 class Standing(NamedTuple):
