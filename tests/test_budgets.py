@@ -123,7 +123,7 @@ def test_other_budgets_have_another_digest(change: dict[str, Any]) -> None:
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
     ({"limits": "x"}, 5, "limits", "unknown key; known here: name, match, cap,"),
-    ({"name": "Trailer"}, 2, "name", "must be small letters, digits, points and hyphens"),
+    ({"name": "Trailer"}, 2, "name", "must be lower-case letters, digits, points, underscores and hyphens"),
     ({"name": None}, 2, "name", "this key is required; add it"),
     ({"cap": None}, 2, "cap", "this key is required; add it"),
     ({"cap": "1e3"}, 3, "cap", "'1e3' is not a plain decimal number"),
@@ -133,8 +133,8 @@ BAD_BUDGETS = [
     ({"cap": "0.0000000001"}, 3, "cap", "at most 9 are allowed"),
     ({"cap": "4000000001"}, 3, "cap", "is too large; the most is 4000000000"),
     ({"cap": "true"}, 3, "cap", "must be an amount such as 0.0714"),
-    ({"currency": "usd"}, 4, "currency", "must be three capital letters"),
-    ({"currency": "EURO"}, 4, "currency", "must be three capital letters"),
+    ({"currency": "usd"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
+    ({"currency": "EURO"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
     ({"match": "{project: []}"}, 5, "match.project", "must be a value, a list of values, any or *"),
     ({"match": "{project: ''}"}, 5, "match.project", "must be a value, a list of values, any or *"),
     ({"match": "{project: [a, '']}"}, 5, "match.project", "must be a value, a list of values, any or *"),
@@ -142,7 +142,7 @@ BAD_BUDGETS = [
     ({"match": "{project: {a: b}}"}, 5, "match.project", "as text, got an object"),
     ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is there twice; keep one of them"),
     ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, first on line 5; keep one of them"),
-    ({"match": "[a]"}, 5, "match", "must be a valid dictionary"),
+    ({"match": "[a]"}, 5, "match", "must be a map, got a list"),
     (
         {"window": "fortnight"},
         5,
@@ -157,7 +157,12 @@ BAD_BUDGETS = [
         "window",
         "ends: unknown key; did you mean 'end'?",
     ),
-    ({"window": "{start: 2026-02-30, end: 2026-03-01}"}, 5, "window", "start: '2026-02-30' is not a day"),
+    (
+        {"window": "{start: 2026-02-30, end: 2026-03-01}"},
+        5,
+        "window",
+        "start: must be a day such as 2026-04-29, got '2026-02-30'",
+    ),
     ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "end is the day after the last"),
     (
         {"timezone": "Asia/Shangai"},
@@ -184,11 +189,11 @@ BAD_BUDGETS = [
     ({"alerts": "[0.8, 0.80]"}, 5, "alerts", "0.8 is there twice; keep one of them"),
     ({"alerts": "0.8"}, 5, "alerts", "must be a list, got 0.8"),
     ({"min_duration_s": "0"}, 5, "min_duration_s", "must be greater than 0"),
-    ({"min_duration_s": "3.0"}, 5, "min_duration_s", "must be a valid integer"),
+    ({"min_duration_s": "3.0"}, 5, "min_duration_s", "must be a whole number, got 3.0"),
     ({"min_resolution": "480p"}, 5, "min_resolution", "must be '720p', '1080p' or '4k'"),
     ({"keep": "[sound]"}, 5, "keep[0]", "must be 'duration_s', 'resolution', 'audio' or 'model'"),
     ({"keep": "[audio, audio]"}, 5, "keep", "audio is there twice; keep one of them"),
-    ({"carry_over": "yes"}, 5, "carry_over", "must be a valid boolean, got 'yes'"),
+    ({"carry_over": "yes"}, 5, "carry_over", "must be true or false, got 'yes'"),
 ]
 
 
@@ -216,9 +221,9 @@ BAD_FILES = [
     ("- a\n", 1, "", "must be a map of keys and values"),
     ("{", 2, "", "not YAML"),
     ("budgets: []\n", 1, "budgets", "must not be empty; add at least one"),
-    ("budgets: 5\n", 1, "budgets", "must be a valid list, got 5"),
+    ("budgets: 5\n", 1, "budgets", "must be a list, got 5"),
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
-    ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not read"),
+    ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not supported"),
     (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, first on line 1"),
     (f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n", 1, "budgets", "there are two budgets a"),
     (f"{ONE}budget: []\n", 3, "budget", "unknown key; did you mean 'budgets'?"),
@@ -266,13 +271,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     ("given", "key", "problem"),
     [
         ({"nam": "x"}, "nam", "budget all: unknown key; did you mean 'name'?"),
-        ({"name": None}, "name", "must be small letters"),
-        ({"cap": 10.0}, "cap", "must be exact, which the float 10.0 is not"),
+        ({"name": None}, "name", "must be lower-case letters"),
+        ({"cap": 10.0}, "cap", "must be exact, but 10.0 is a float"),
         ({"cap": True}, "cap", "must be an amount"),
         ({"cap": Decimal("NaN")}, "cap", "is not a finite number"),
         ({"cap": Decimal(-1)}, "cap", "is negative"),
         ({"cap": 4_000_000_001}, "cap", "is too large"),
-        ({"alerts": (0.8,)}, "alerts[0]", "must be exact, which the float 0.8 is not"),
+        ({"alerts": (0.8,)}, "alerts[0]", "must be exact, but 0.8 is a float"),
         ({"match": {"project": ()}}, "match.project", "must be a value, a list of values"),
         ({"match": {"project": 5}}, "match.project", "as text, got 5"),
         ({"window": "fortnight"}, "window", "must be lifetime, day,"),
@@ -307,7 +312,7 @@ BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     (
         ALL,
         {"accounting_rates": [{"quote": "CNY", "budget": "USD", "rate": 0.14}]},
-        "must be exact, which the float 0.14 is not",
+        "must be exact, but 0.14 is a float",
     ),
 ]
 

@@ -81,9 +81,27 @@ RATE = "rates.kling-v2-6.720p.silent"
         ("currency: EUR\n", "", 1, "currency", "required"),
         ("provider: acme", "provider: other", 1, "provider", "the folder's name says 'acme'"),
         ("[tasks]", "[tusks]", 2, "wire_formats[0]", "no capabilities/tusks.yaml"),
-        ("valid_from: null", "valid_from: soon", 4, "valid_from", "neither a day"),
-        ("valid_from: null", "valid_from: 2026-11-01T08:00:00", 4, "valid_from", "neither a day"),
-        ("valid_from: null", "valid_from: 2026-13-01", 4, "valid_from", "neither a day"),
+        (
+            "valid_from: null",
+            "valid_from: soon",
+            4,
+            "valid_from",
+            "must be a day such as 2026-04-29 or an instant",
+        ),
+        (
+            "valid_from: null",
+            "valid_from: 2026-11-01T08:00:00",
+            4,
+            "valid_from",
+            "must be a day such as 2026-04-29 or an instant",
+        ),
+        (
+            "valid_from: null",
+            "valid_from: 2026-13-01",
+            4,
+            "valid_from",
+            "must be a day such as 2026-04-29 or an instant",
+        ),
         (
             "valid_from: null",
             "valid_from: 2026-11-02\nvalid_until: 2026-11-02",
@@ -305,7 +323,10 @@ def test_a_misspelt_cell_is_pointed_out(folder: Folder, old: str, new: str, hint
 def test_a_date_that_is_not_believable_is_refused(folder: Folder, value: str) -> None:
     """It would overflow, or never come."""
     text = PRICES.replace("checked: 2026-11-01", f"checked: {value}")
-    assert "neither a day" in refusal(folder({"prices/acme/a.yaml": text})).problem
+    assert (
+        "must be a day such as 2026-04-29 or an instant"
+        in refusal(folder({"prices/acme/a.yaml": text})).problem
+    )
 
 
 TWO_TIERS = PRICES.replace(

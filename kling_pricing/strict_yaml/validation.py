@@ -1,0 +1,99 @@
+"""Checks a parsed document against its pydantic model; every error has a place and a remedy."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from kling_pricing.errors import TableError
+from kling_pricing.strict_yaml.parsing import Path, YamlDocument, load
+from kling_pricing.strict_yaml.scalars import written
+
+_Model = TypeVar("_Model", bound="FileModel")
+
+_REQUIRED_TYPES = {
+    "bool": "true or false",
+    "dict": "a map",
+    "int": "a whole number",
+    "list": "a list",
+    "string": "text",
+}
+"""Pydantic's name of a type -> its name in a YAML file."""
+
+
+class FileModel(BaseModel):
+    """The base of models of a file's content: frozen, strictly typed, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            known = [info.alias or name for name, info in cls.model_fields.items()]
+            for key in value:
+                if key not in known:
+                    raise PydanticCustomError(
+                        "unknown_key",
+                        "unknown key; {remedy}",
+                        {"key": key, "remedy": did_you_mean(key, known)},
+                    )
+        return value
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Suggests the known word that was probably meant, or lists them all."""
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+
+
+def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, YamlDocument]:
+    """Parses one document and checks it against its model.
+
+    Raises:
+        TableError: `load` or the model refuses it; the error points at the first problem in the file.
+    """
+    document = load(data, name=name)
+    return checked(document, model), document
+
+
+def checked(document: YamlDocument, model: type[_Model]) -> _Model:
+    """Checks a document against its model.
+
+    Raises:
+        TableError: the model refuses it; the error points at the first problem in the file.
+    """
+    if document.tree is None:
+        required = [name for name, info in model.model_fields.items() if info.is_required()]
+        raise TableError(f"the file is empty; it needs {', '.join(required)}", file=document.name)
+    try:
+        return model.model_validate(document.tree)
+    except ValidationError as error:
+        problems = [explained(details) for details in error.errors(include_url=False)]
+        errors = [document.error(path, problem) for path, problem in problems]
+        raise min(errors, key=lambda each: each.line or 0) from None
+
+
+def explained(details: ErrorDetails) -> tuple[Path, str]:
+    """Turns an error of pydantic's into a path and a sentence with a remedy."""
+    path: Path = details["loc"]
+    kind, value = details["type"], details["input"]
+    if kind == "unknown_key":
+        return (*path, details["ctx"]["key"]), details["msg"]
+    if kind == "missing":
+        return path, "this key is required; add it"
+    path = path[:-1] if path and path[-1] == "[key]" else path
+    if kind == "too_short":
+        return path, "must not be empty; add at least one"
+    if kind == "model_type":
+        return path, "must be a map of keys and values"
+    required = _REQUIRED_TYPES.get(kind.removesuffix("_type"))
+    if required is not None:
+        quotes = "; put it in quotes" if required == "text" and isinstance(value, bool | int | Decimal) else ""
+        return path, f"must be {required}, got {written(value)}{quotes}"
+    message = details["msg"].removeprefix("Value error, ")
+    return path, message.replace("Input should be", "must be").replace("String should", "must")
