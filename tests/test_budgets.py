@@ -131,16 +131,21 @@ BAD_BUDGETS = [
     ({"cap": ".inf"}, 3, "cap", "'.inf' is not a finite number"),
     ({"cap": "1_000"}, 3, "cap", "is not a plain decimal number"),
     ({"cap": "0.0000000001"}, 3, "cap", "at most 9 are allowed"),
-    ({"cap": "4000000001"}, 3, "cap", "is too large; the most is 4000000000"),
+    ({"cap": "4000000001"}, 3, "cap", "is too large; the maximum is 4000000000"),
     ({"cap": "true"}, 3, "cap", "must be an amount such as 0.0714"),
     ({"currency": "usd"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
     ({"currency": "EURO"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
-    ({"match": "{project: []}"}, 5, "match.project", "must be a value, a list of values, any or *"),
-    ({"match": "{project: ''}"}, 5, "match.project", "must be a value, a list of values, any or *"),
-    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be a value, a list of values, any or *"),
-    ({"match": "{project: 5}"}, 5, "match.project", "as text, got 5"),
-    ({"match": "{project: {a: b}}"}, 5, "match.project", "as text, got an object"),
-    ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is there twice; keep one of them"),
+    ({"match": "{project: []}"}, 5, "match.project", "must be text, a list of texts, any or *"),
+    ({"match": "{project: ''}"}, 5, "match.project", "must be text, a list of texts, any or *"),
+    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be text, a list of texts, any or *"),
+    ({"match": "{project: 5}"}, 5, "match.project", "must be text, a list of texts, any or *, got 5"),
+    (
+        {"match": "{project: {a: b}}"},
+        5,
+        "match.project",
+        "must be text, a list of texts, any or *, got an object",
+    ),
+    ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is listed twice; keep one of them"),
     ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, first on line 5; keep one of them"),
     ({"match": "[a]"}, 5, "match", "must be a map, got a list"),
     (
@@ -163,7 +168,7 @@ BAD_BUDGETS = [
         "window",
         "start: must be a day such as 2026-04-29, got '2026-02-30'",
     ),
-    ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "end is the day after the last"),
+    ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "set end to the day after the last day"),
     (
         {"timezone": "Asia/Shangai"},
         5,
@@ -178,21 +183,21 @@ BAD_BUDGETS = [
     ),
     ({"timezone": "Asia"}, 5, "timezone", "unknown time zone Asia; write an IANA name such as Asia/Shanghai"),
     ({"timezone": "+8"}, 5, "timezone", "unknown time zone +8; write an IANA name such as Asia/Shanghai"),
-    ({"week_starts": "sunday"}, 5, "week_starts", "only a window of a week begins on a weekday"),
+    ({"week_starts": "sunday"}, 5, "week_starts", "applies only to a window of a week; remove it"),
     ({"week_starts": "Sunday"}, 5, "week_starts", "must be 'monday',"),
     ({"on_exceed": "warn"}, 5, "on_exceed", "must be 'reject' or 'cap'"),
     ({"max_request": "-2"}, 5, "max_request", "'-2' is negative"),
-    ({"alerts": "[0.8, 1.1]"}, 5, "alerts", "above 0 and up to 1, such as 0.8"),
-    ({"alerts": "[0]"}, 5, "alerts", "above 0 and up to 1, such as 0.8"),
+    ({"alerts": "[0.8, 1.1]"}, 5, "alerts", "must be fractions of the cap, above 0 and up to 1, such as 0.8"),
+    ({"alerts": "[0]"}, 5, "alerts", "must be fractions of the cap, above 0 and up to 1, such as 0.8"),
     ({"alerts": "[80%]"}, 5, "alerts[0]", "'80%' is not a plain decimal number"),
     ({"alerts": "[8e-1]"}, 5, "alerts[0]", "'8e-1' is not a plain decimal number"),
-    ({"alerts": "[0.8, 0.80]"}, 5, "alerts", "0.8 is there twice; keep one of them"),
+    ({"alerts": "[0.8, 0.80]"}, 5, "alerts", "0.8 is listed twice; keep one of them"),
     ({"alerts": "0.8"}, 5, "alerts", "must be a list, got 0.8"),
     ({"min_duration_s": "0"}, 5, "min_duration_s", "must be greater than 0"),
     ({"min_duration_s": "3.0"}, 5, "min_duration_s", "must be a whole number, got 3.0"),
     ({"min_resolution": "480p"}, 5, "min_resolution", "must be '720p', '1080p' or '4k'"),
     ({"keep": "[sound]"}, 5, "keep[0]", "must be 'duration_s', 'resolution', 'audio' or 'model'"),
-    ({"keep": "[audio, audio]"}, 5, "keep", "audio is there twice; keep one of them"),
+    ({"keep": "[audio, audio]"}, 5, "keep", "audio is listed twice; keep one of them"),
     ({"carry_over": "yes"}, 5, "carry_over", "must be true or false, got 'yes'"),
 ]
 
@@ -225,13 +230,28 @@ BAD_FILES = [
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
     ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not supported"),
     (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, first on line 1"),
-    (f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n", 1, "budgets", "there are two budgets a"),
+    (
+        f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n",
+        1,
+        "budgets",
+        "two budgets have the name a; rename one of them",
+    ),
     (f"{ONE}budget: []\n", 3, "budget", "unknown key; did you mean 'budgets'?"),
     (f"{ONE}unmatched: permit\n", 3, "unmatched", "must be 'refuse' or 'allow'"),
     (f"{ONE}{RATES}  - {{quote: CNY, budget: USD, rate: 0.15}}\n", 3, "accounting_rates", "keep one of them"),
-    (f"{ONE}{RATES.replace('0.14', '0')}", 4, "accounting_rates[0].rate", "must be more than 0"),
-    (f"{ONE}{RATES.replace('CNY', 'USD')}", 4, "accounting_rates[0].budget", "needs no rate; leave it out"),
-    (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is there twice"),
+    (
+        f"{ONE}{RATES.replace('0.14', '0')}",
+        4,
+        "accounting_rates[0].rate",
+        "must be more than 0; otherwise spending would not count",
+    ),
+    (
+        f"{ONE}{RATES.replace('CNY', 'USD')}",
+        4,
+        "accounting_rates[0].budget",
+        "equals the currency of the quotes, which needs no rate; remove this entry",
+    ),
+    (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
     (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the models to use instead"),
     (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "put model into sacrifice"),
@@ -239,7 +259,7 @@ BAD_FILES = [
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
         3,
         "capping.models",
-        "kling-v3 is there twice",
+        "kling-v3 is listed twice",
     ),
 ]
 
@@ -278,10 +298,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"cap": Decimal(-1)}, "cap", "is negative"),
         ({"cap": 4_000_000_001}, "cap", "is too large"),
         ({"alerts": (0.8,)}, "alerts[0]", "must be exact, but 0.8 is a float"),
-        ({"match": {"project": ()}}, "match.project", "must be a value, a list of values"),
-        ({"match": {"project": 5}}, "match.project", "as text, got 5"),
+        ({"match": {"project": ()}}, "match.project", "must be text, a list of texts, any or *"),
+        ({"match": {"project": 5}}, "match.project", "must be text, a list of texts, any or *, got 5"),
         ({"window": "fortnight"}, "window", "must be lifetime, day,"),
-        ({"window": {"start": "2026-01-02", "end": "2026-01-01"}}, "window", "the day after the last"),
+        (
+            {"window": {"start": "2026-01-02", "end": "2026-01-01"}},
+            "window",
+            "set end to the day after the last day",
+        ),
         (
             {"timezone": "Mars/Olympus"},
             "timezone",
@@ -301,7 +325,7 @@ ALL = [Budget(**BUDGET)]
 # budgets, what is given beside them, and what is said
 BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, "must not be empty"),
-    ([*ALL, *ALL], {}, "there are two budgets all"),
+    ([*ALL, *ALL], {}, "two budgets have the name all; rename one of them"),
     (ALL[0], {}, "budgets must be a list of Budget, got Budget"),
     ({"all": 1}, {}, "budgets must be a list of Budget, got dict"),
     (None, {}, "budgets must be a list of Budget, got NoneType"),
@@ -427,7 +451,9 @@ def yuan(rate: str | None, cap: object = 10) -> Budgets:
 @pytest.mark.parametrize("values", [["any", "x"], ["*"]])
 def test_words_that_mean_more_stand_alone(values: list[str]) -> None:
     """In a list they would be mistaken for what they mean elsewhere."""
-    with pytest.raises(BudgetError, match="stand alone, not in a list"):
+    with pytest.raises(
+        BudgetError, match=r"any and \* cannot be in a list; write one of them alone, or list the values"
+    ):
         Budget(**BUDGET, match={"user": values})
 
 

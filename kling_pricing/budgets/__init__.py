@@ -1,0 +1,42 @@
+"""Budgets: which requests may spend how much, in which window, and what happens if a request does not fit."""
+
+from kling_pricing.budgets.entries import (
+    ANY,
+    EACH,
+    MAX_LABEL_CHARS,
+    MAX_LABELS,
+    WINDOWS,
+    AccountingRate,
+    BudgetEntry,
+    BudgetsFile,
+    Capping,
+    FixedWindow,
+)
+from kling_pricing.budgets.loading import (
+    BudgetsLike,
+    budgets_file_schema,
+    budgets_from_document,
+    load_budgets,
+    read_budgets,
+)
+from kling_pricing.budgets.objects import Budget, Budgets
+
+__all__ = [
+    "ANY",
+    "EACH",
+    "MAX_LABELS",
+    "MAX_LABEL_CHARS",
+    "WINDOWS",
+    "AccountingRate",
+    "Budget",
+    "BudgetEntry",
+    "Budgets",
+    "BudgetsFile",
+    "BudgetsLike",
+    "Capping",
+    "FixedWindow",
+    "budgets_file_schema",
+    "budgets_from_document",
+    "load_budgets",
+    "read_budgets",
+]

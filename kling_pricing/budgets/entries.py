@@ -1,0 +1,322 @@
+"""The content of a budgets file: which requests a budget matches, how much it allows, and in which window.
+
+The ledger keeps the document of the budgets as a revision, so that all guards of a ledger use the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from kling_pricing.display import shown
+from kling_pricing.errors import BudgetError, KlingPricingError
+from kling_pricing.money import MAX_AMOUNT, format_decimal
+from kling_pricing.quoting.settings import SACRIFICE, Setting
+from kling_pricing.strict_yaml import Currency, Day, FileModel, Name, Price, Text, explained, key_path
+from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of, zone
+
+ANY, EACH = "any", "*"
+"""In a `match`: any value of the label, all in one bucket; and one bucket per value."""
+
+MAX_LABELS, MAX_LABEL_CHARS = 16, 200
+
+_Value = TypeVar("_Value")
+
+
+def _tuple(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError(f"must be a list, got {shown(value)}")
+
+
+def _shortest(amount: Decimal) -> Decimal:
+    """Drops trailing zeros, so that equal budgets have equal documents."""
+    return Decimal(format_decimal(amount))
+
+
+_Amount: TypeAlias = Annotated[
+    Price, AfterValidator(_shortest), PlainSerializer(format_decimal, return_type=str, when_used="json")
+]
+_Alerts: TypeAlias = Annotated[tuple[_Amount, ...], BeforeValidator(_tuple)]
+_Settings: TypeAlias = Annotated[tuple[Setting, ...], BeforeValidator(_tuple)]
+_Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
+
+
+class FixedWindow(FileModel):
+    """A window with a fixed start and end."""
+
+    start: Day = Field(description="The first day, in the budget's time zone.")
+    end: Day = Field(description="The day after the last day.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FixedWindow:
+        if self.start >= self.end:
+            raise ValueError("ends before it starts; set end to the day after the last day")
+        return self
+
+
+WINDOWS = ("lifetime", *get_args(Calendar))
+
+
+def _window(value: Any) -> Any:
+    """Checks a window; an error in a fixed window names the key in it."""
+    if isinstance(value, dict):
+        try:
+            return FixedWindow.model_validate(value)
+        except ValidationError as error:
+            path, problem = explained(error.errors(include_url=False)[0])
+            raise ValueError(": ".join(part for part in (key_path(path), problem) if part)) from None
+    if isinstance(value, FixedWindow) or (isinstance(value, str) and value in WINDOWS):
+        return value
+    raise ValueError(f"must be {', '.join(WINDOWS)}, or {{start: ..., end: ...}}, got {shown(value)}")
+
+
+def _pattern(value: Any) -> Any:
+    """Checks what a label must equal; sorts a list, because its order has no meaning."""
+    texts = [*value] if isinstance(value, list | tuple) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"must be text, a list of texts, any or *, got {shown(value)}")
+    if isinstance(value, list | tuple) and {ANY, EACH} & {*texts}:
+        raise ValueError(f"{ANY} and {EACH} cannot be in a list; write one of them alone, or list the values")
+    return sorted(_distinct(texts)) if isinstance(value, list | tuple) else value
+
+
+def _distinct(values: Sequence[_Value]) -> Sequence[_Value]:
+    if twice := next((value for value in values if values.count(value) > 1), None):
+        raise ValueError(f"{twice} is listed twice; keep one of them")
+    return values
+
+
+class BudgetEntry(FileModel):
+    """One budget in a file."""
+
+    name: Name
+    match: dict[Text, Annotated[str | list[str], BeforeValidator(_pattern)]] = Field(
+        {},
+        description="Label -> the value it must have, a list of values, any (all values share a bucket), or * "
+        "(one bucket per value). An empty map matches every request.",
+    )
+    cap: _Amount = Field(description="The most that may be held and spent in one window.")
+    currency: Currency
+    window: Annotated[Literal["lifetime"] | Calendar | FixedWindow, BeforeValidator(_window)] = "lifetime"
+    timezone: str = Field("UTC", description="IANA name, such as Asia/Shanghai.")
+    week_starts: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = (
+        "monday"
+    )
+    on_exceed: Literal["reject", "cap"] = Field(
+        "reject", description="reject the request, or cap: change it to a cheaper valid one."
+    )
+    max_request: _Amount | None = Field(None, description="The most that a single request may cost.")
+    alerts: _Alerts = Field((), description="Fractions of the cap, such as 0.8; each alerts once per window.")
+    min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Capping never makes the video shorter than this."
+    )
+    min_resolution: Literal["720p", "1080p", "4k"] | None = Field(
+        None, description="Capping never lowers the resolution below this."
+    )
+    keep: _Settings = Field((), description="Settings that capping must not change.")
+    carry_over: bool = Field(
+        default=False,
+        description="If match, window, time zone or currency change: count what the ledger already holds.",
+    )
+
+    @field_validator("cap", "max_request")
+    @classmethod
+    def _countable(cls, amount: Decimal | None) -> Decimal | None:
+        if amount is not None and amount > MAX_AMOUNT:
+            raise ValueError(f"is too large; the maximum is {MAX_AMOUNT}")
+        return amount
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            zone(name)
+        except KlingPricingError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    @field_validator("alerts")
+    @classmethod
+    def _reachable(cls, alerts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
+        if any(part <= 0 or part > 1 for part in alerts):
+            raise ValueError("must be fractions of the cap, above 0 and up to 1, such as 0.8")
+        return tuple(sorted(_distinct(alerts)))
+
+    @field_validator("keep")
+    @classmethod
+    def _kept(cls, keep: tuple[Setting, ...]) -> tuple[Setting, ...]:
+        return tuple(sorted(_distinct(keep)))
+
+    @field_validator("week_starts")
+    @classmethod
+    def _meaningful(cls, day: str, info: ValidationInfo) -> str:
+        if day != WEEKDAYS[0] and info.data.get("window") != "week":
+            raise ValueError("applies only to a window of a week; remove it")
+        return day
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of the windows."""
+        return zone(self.timezone)
+
+    @cached_property
+    def definition(self) -> str:
+        """The hash of match, window, zone and currency: budgets that share it and the name share buckets."""
+        parts = self.model_dump(mode="json", include={"match", "window", "timezone", "week_starts", "currency"})
+        return _digest(parts)[:16]
+
+    def bucket_labels(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        """Returns the labels of a request's bucket; None if the budget does not match the request."""
+        bucket = {}
+        for label, pattern in self.match.items():
+            value = labels.get(label)
+            if value is None or (isinstance(pattern, list) and value not in pattern):
+                return None
+            if pattern == EACH:
+                bucket[label] = value
+            elif isinstance(pattern, str) and pattern not in {ANY, value}:
+                return None
+        return bucket
+
+    @cached_property
+    def only_period(self) -> Period | None:
+        """The fixed window; None for windows that repeat or never end."""
+        if not isinstance(self.window, FixedWindow):
+            return None
+        return Period(start_of(self.window.start, self.zone), start_of(self.window.end, self.zone))
+
+    def period(self, at: datetime) -> Period | None:
+        """Returns the window that contains an instant; None outside a fixed window."""
+        if isinstance(self.window, FixedWindow):
+            only = self.only_period
+            return only if only is not None and only.start <= at < only.end else None
+        if self.window == "lifetime":
+            return FOREVER
+        return calendar_period(self.window, at, self.zone, self.week_starts)
+
+
+class AccountingRate(FileModel):
+    """The fixed rate at which quotes in one currency count in budgets of another."""
+
+    quote: Currency = Field(description="The currency of the quotes.")
+    budget: Currency = Field(description="The currency of the budgets.")
+    rate: _Amount = Field(
+        description="The amount in the budget's currency for one unit of the quote's currency."
+    )
+
+    @field_validator("budget")
+    @classmethod
+    def _another(cls, budget: str, info: ValidationInfo) -> str:
+        if budget == info.data.get("quote"):
+            raise ValueError("equals the currency of the quotes, which needs no rate; remove this entry")
+        return budget
+
+    @field_validator("rate")
+    @classmethod
+    def _positive(cls, rate: Decimal) -> Decimal:
+        if not rate:
+            raise ValueError("must be more than 0; otherwise spending would not count")
+        return rate
+
+
+class Capping(FileModel):
+    """How capping makes a request cheaper."""
+
+    sacrifice: _Settings = Field(
+        SACRIFICE, description="Settings that may be changed, the first to give up first."
+    )
+    models: _Names = Field(
+        (), description="If model may be changed: the models to use instead, the best first."
+    )
+
+    @field_validator("sacrifice", "models")
+    @classmethod
+    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_distinct(names))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Capping:
+        if ("model" in self.sacrifice) != bool(self.models):
+            raise ValueError("to change the model, put model into sacrifice and list the models to use instead")
+        return self
+
+
+class BudgetsFile(FileModel):
+    """The content of a budgets file."""
+
+    budgets: Annotated[list[BudgetEntry], Field(min_length=1)]
+    unmatched: Literal["refuse", "allow"] = Field(
+        "refuse", description="What to do with requests that no budget matches."
+    )
+    accounting_rates: list[AccountingRate] = []
+    capping: Capping = Capping()
+
+    @field_validator("budgets")
+    @classmethod
+    def _of_different_names(cls, budgets: list[BudgetEntry]) -> list[BudgetEntry]:
+        names = [budget.name for budget in budgets]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two budgets have the name {twice}; rename one of them")
+        return budgets
+
+    @field_validator("accounting_rates")
+    @classmethod
+    def _unambiguous(cls, rates: list[AccountingRate]) -> list[AccountingRate]:
+        pairs = [(rate.quote, rate.budget) for rate in rates]
+        if pair := next((pair for pair in pairs if pairs.count(pair) > 1), None):
+            raise ValueError(f"two accounting rates convert {pair[0]} to {pair[1]}; keep one of them")
+        return rates
+
+    @cached_property
+    def document(self) -> str:
+        """The content as JSON, which a revision in the ledger keeps."""
+        return _json(self.model_dump(mode="json"))
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 in hexadecimal; equal budgets have equal digests, however written and ordered."""
+        parts = self.model_dump(mode="json")
+        for name in ("budgets", "accounting_rates"):
+            parts[name] = sorted(parts[name], key=_json)
+        return _digest(parts)
+
+    def rate(self, quote: str, budget: BudgetEntry) -> Decimal | None:
+        """Returns the accounting rate from a quote's currency to a budget's; None if they are the same.
+
+        Raises:
+            BudgetError: the currencies differ and have no accounting rate.
+        """
+        if quote == budget.currency:
+            return None
+        for entry in self.accounting_rates:
+            if (entry.quote, entry.budget) == (quote, budget.currency):
+                return entry.rate
+        raise BudgetError(
+            f"budget {budget.name} counts {budget.currency} but the quote is in {quote}; "
+            f"add to accounting_rates: {{quote: {quote}, budget: {budget.currency}, rate: ...}}"
+        )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_json(value).encode()).hexdigest()

@@ -1,0 +1,68 @@
+"""Loads budgets from a file, from objects, or from a revision in the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+
+from kling_pricing.budgets.entries import BudgetsFile
+from kling_pricing.budgets.objects import Budget, Budgets
+from kling_pricing.errors import BudgetError, TableError
+from kling_pricing.strict_yaml import explained, key_path, read
+
+BudgetsLike: TypeAlias = "str | Path | BudgetsFile | Iterable[Budget]"
+"""The path of a budgets file, or the budgets themselves."""
+
+
+def load_budgets(path: str | Path) -> BudgetsFile:
+    """Reads a budgets file, as strictly as a price table.
+
+    Raises:
+        BudgetError: the file cannot be read or has invalid content; with file, line and key path.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BudgetError(f"cannot be read: {error.strerror}", file=str(path)) from None
+    try:
+        budgets, _ = read(data, BudgetsFile, name=str(path))
+    except TableError as error:
+        raise BudgetError(error.problem, file=error.file, line=error.line, key_path=error.key_path) from None
+    return budgets
+
+
+def read_budgets(budgets: BudgetsLike) -> BudgetsFile:
+    """Returns budgets that are given as a file or as objects.
+
+    Raises:
+        BudgetError: they are invalid.
+    """
+    if isinstance(budgets, BudgetsFile):
+        return budgets
+    if isinstance(budgets, str | Path):
+        return load_budgets(budgets)
+    return Budgets(budgets)
+
+
+def budgets_from_document(document: str) -> BudgetsFile:
+    """Returns the budgets of a revision, from the document in the ledger.
+
+    Raises:
+        BudgetError: this version, or this machine, cannot use them.
+    """
+    try:
+        return BudgetsFile.model_validate(json.loads(document))
+    except ValidationError as error:
+        path, problem = explained(error.errors(include_url=False)[0])
+        raise BudgetError(
+            f"this version cannot use the ledger's budgets on this machine: {key_path(path)}: {problem}"
+        ) from None
+
+
+def budgets_file_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of a budgets file."""
+    return BudgetsFile.model_json_schema()

@@ -1,0 +1,73 @@
+"""Budgets as objects, with the same rules as in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from kling_pricing.budgets.entries import BudgetEntry, BudgetsFile
+from kling_pricing.display import shown
+from kling_pricing.errors import BudgetError
+from kling_pricing.strict_yaml import explained, key_path
+
+
+class Budget(BudgetEntry):
+    """A limit on the total cost of matching requests within a window.
+
+    Attributes:
+        name: the budget's name in messages and reports.
+        match: label -> the value it must have, a list of values, `any` (all values share a bucket), or `"*"`
+            (one bucket per value); empty: every request. `project` is a label like any other.
+        cap: the most that may be held and spent in one window, in `currency`.
+        currency: the ISO 4217 code; quotes in another currency need an accounting rate.
+        window: `lifetime`, `day`, `week`, `month`, `quarter`, `year`, or `{"start": ..., "end": ...}` with
+            the first day and the day after the last.
+        timezone: the IANA name of the zone in which days begin.
+        week_starts: the first day of a week.
+        on_exceed: `reject` a request that does not fit, or `cap` it: change it to a cheaper valid one.
+        max_request: the most that a single request may cost; None: only the cap limits it.
+        alerts: the fractions of the cap at which an alert fires, once per window.
+        min_duration_s: capping never makes the video shorter than this.
+        min_resolution: capping never lowers the resolution below this.
+        keep: the settings that capping must not change: `duration_s`, `resolution`, `audio`, `model`.
+        carry_over: whether new buckets count what the ledger already holds, if a revision adds the budget or
+            changes its match, window, zone or currency.
+
+    Raises:
+        BudgetError: a value is invalid; the message names it.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _budget_error(error, fields.get("name")) from None
+
+
+class Budgets(BudgetsFile):
+    """Several budgets and the settings that apply to all of them.
+
+    Attributes:
+        budgets: the budgets, with different names.
+        unmatched: `refuse` requests that no budget matches (the default), or `allow` them without a limit.
+        accounting_rates: how quotes in other currencies count.
+        capping: what may be changed to make a request fit, and in which order.
+
+    Raises:
+        BudgetError: a value is invalid; the message names it.
+    """
+
+    def __init__(self, budgets: Iterable[BudgetEntry], **fields: Any) -> None:
+        if isinstance(budgets, BudgetEntry | Mapping) or not isinstance(budgets, Iterable):
+            raise BudgetError(f"budgets must be a list of Budget, got {type(budgets).__name__}")
+        try:
+            super().__init__(budgets=list(budgets), **fields)
+        except ValidationError as error:
+            raise _budget_error(error) from None
+
+
+def _budget_error(error: ValidationError, name: Any = None) -> BudgetError:
+    path, problem = explained(error.errors(include_url=False)[0])
+    return BudgetError(problem if name is None else f"budget {shown(name)}: {problem}", key_path=key_path(path))
