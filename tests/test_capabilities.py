@@ -1,4 +1,4 @@
-"""What the API accepts: every rule below, at and above its edge, with code, field, value and source."""
+"""The requests that an API accepts: each rule below, at its limit and beyond, with code, field and value."""
 
 from decimal import Decimal
 from typing import Any
@@ -7,14 +7,14 @@ import pytest
 
 from kling_pricing import KlingPricingError, MediaFacts, PriceBook, check, quote
 from kling_pricing.quoting.intake import read_request
-from kling_pricing.tables.capabilities import violations
+from kling_pricing.tables.examination import violations
 from tests.conftest import AT, video
 
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
 
 
-def found(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any]]:
-    """Code, field and value of every violation."""
+def broken(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any]]:
+    """Returns code, field and value of every violation."""
     return [(each.code, each.field, each.value) for each in check(payload, at=AT, **arguments)]
 
 
@@ -110,22 +110,50 @@ def found(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any
 def test_every_violation_is_found_and_nothing_else(
     payload: dict[str, Any], expected: list[tuple[str, str, Any]]
 ) -> None:
-    """A request is held against each rule, and all that it breaks are reported with the wire's own field."""
-    assert found(payload) == expected
+    """A request is checked against each rule, and every broken rule is reported with the wire field."""
+    assert broken(payload) == expected
 
 
-def test_a_violation_says_what_is_allowed_and_where_that_was_published() -> None:
-    """Its message alone is enough to mend the request."""
+def test_a_violation_names_the_allowed_values_and_the_source() -> None:
+    """The message alone is enough to correct the request."""
     (violation,) = check(video("kling-v2.6", audio=True), at=AT)
     assert violation.allowed == ["1080p"]
     assert violation.message == "resolution must be 1080p for kling-v2.6 when audio is true, not 720p"
     assert violation.source == "Kling series page, model list: 720P silent, 1080P with optional audio"
     (violation,) = check(video("kling-v3", duration=2), at=AT)
     assert violation.allowed == {"min": 3, "max": 15}
+    assert violation.message == "duration must be 3 to 15 seconds for kling-v3, not 2"
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (
+            video("kling-v3", prompt="x" * 2501),
+            "prompt must be 1 to 2500 characters long for kling-v3, not 2501",
+        ),
+        (
+            video("kling-v3-omni", video_urls=["v", "w"]),
+            "video_urls must have at most 1 entry for kling-v3-omni, not 2",
+        ),
+    ],
+)
+def test_a_limit_names_its_unit(payload: dict[str, Any], message: str) -> None:
+    """Texts are measured in characters and lists in entries."""
+    assert [violation.message for violation in check(payload, at=AT)] == [message]
+
+
+def test_a_rule_for_a_stated_value_does_not_repeat_the_field() -> None:
+    """The rule applies only if the payload gives the field, which goes without saying."""
+    payload = {"model": "Kling-2.6", "prompt": "a", "metadata": {"output_config": {"aspect_ratio": "4:3"}}}
+    (violation,) = check(payload, wire_format="openai_videos", at=AT)
+    assert violation.message == (
+        "metadata.output_config.aspect_ratio must be 16:9, 9:16 or 1:1 for Kling-2.6, not 4:3"
+    )
 
 
 def test_a_violation_of_an_implied_action_names_the_input_that_implied_it() -> None:
-    """The caller never wrote `reference`, so the message says where it comes from."""
+    """The caller never wrote `reference`, so the message names the input that implies it."""
     (violation,) = check(video("kling-v3", image_urls=["a", "b"]), at=AT)
     assert violation.message == (
         "image_urls makes this a reference request; "
@@ -146,7 +174,7 @@ def test_a_violation_of_an_implied_action_names_the_input_that_implied_it() -> N
     ],
 )
 def test_a_warning_becomes_a_note(payload: dict[str, Any], code: str, noted: bool) -> None:  # noqa: FBT001
-    """It appears in the quote, at its edge and not before, and stops nothing."""
+    """The note appears in the quote from the limit on, and the request is still valid."""
     assert check(payload, at=AT) == []
     assert (code in [note.code for note in quote(payload, at=AT).notes]) is noted
 
@@ -168,32 +196,83 @@ URL = "https://example.com/v.mp4"
         (MediaFacts(length_s=Decimal(31)), [("video_length_s_limit", "video_list[0].video_url", Decimal(31))]),
     ],
 )
-def test_media_facts_are_held_against_the_limits(facts: Any, expected: list[tuple[str, str, Any]]) -> None:
-    """What the caller knows of a file is checked, at both ends of each limit."""
-    assert found(video("kling-v3-omni", video_list=VIDEO), media={URL: facts}) == expected
+def test_media_facts_are_checked_against_the_limits(facts: Any, expected: list[tuple[str, str, Any]]) -> None:
+    """The facts that the caller passes are checked at both ends of each limit."""
+    assert broken(video("kling-v3-omni", video_list=VIDEO), media={URL: facts}) == expected
 
 
-def test_each_image_is_held_against_the_limits_of_images() -> None:
-    """The violation names the one that is too large or of another type."""
+def test_each_image_is_checked_against_the_limits_of_images() -> None:
+    """The violation names the image that is too large or has another type, and gives sizes in MB."""
     payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
     media = {
         "a": {"size_bytes": 31457280, "type": "image/jpg"},
         "b": {"size_bytes": 31457281, "type": ".PNG"},
         "c": {"type": "gif"},
     }
-    assert found(payload, media=media) == [
+    assert broken(payload, media=media) == [
         ("image_size_bytes_limit", "image_urls[1]", 31457281),
         ("image_type_limit", "image_urls[2]", "gif"),
     ]
+    media["b"]["size_bytes"] = 31 << 20
+    assert [violation.message for violation in check(payload, media=media, at=AT)] == [
+        "image_urls[1]: size must be at most 30 MB, not 31 MB",
+        "image_urls[2]: type must be jpeg, png or webp, not gif",
+    ]
 
 
-def test_what_is_not_known_of_a_file_becomes_one_note() -> None:
-    """The limits that could not be checked are named, with the file."""
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (1, "video_list[0].video_url: length must be 2 to 30 seconds, not 1 second"),
+        ("30.5", "video_list[0].video_url: length must be 2 to 30 seconds, not 30.5 seconds"),
+    ],
+)
+def test_the_length_of_a_video_is_reported_in_seconds(length: Any, message: str) -> None:
+    """The message gives the limit and the length with their unit."""
+    payload = video("kling-v3-omni", video_list=VIDEO)
+    assert [each.message for each in check(payload, media={URL: {"length_s": length}}, at=AT)] == [message]
+
+
+def test_unknown_facts_about_a_file_become_one_note() -> None:
+    """The note names the file, the facts that are unknown, and their limits."""
     quoted = quote(video("kling-v3-omni", video_list=VIDEO), media={URL: {"type": "mp4"}}, at=AT)
     (note,) = [note for note in quoted.notes if note.code == "video_not_checked"]
     assert note.message == (
-        "not known and so not checked of video_list[0].video_url: "
-        "size_bytes (at most 104857600), length_s (2 to 30)"
+        "video_list[0].video_url: size and length not checked (unknown; pass them as media facts); "
+        "the limits are 100 MB and 2 to 30 seconds"
+    )
+
+
+def test_files_with_the_same_unknown_facts_share_a_note() -> None:
+    """The note lists every such file once."""
+    payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
+    known = {"size_bytes": 1, "type": "png"}
+    several = "size and type not checked (unknown; pass them as media facts); "
+    limits = "the limits are 30 MB and jpeg, png or webp"
+    quoted = quote(payload, media={"b": known, "c": {"type": "png"}}, at=AT)
+    assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
+        f"image_urls[0]: {several}{limits}",
+        "image_urls[2]: size not checked (unknown; pass it as media facts); the limit is 30 MB",
+    ]
+    quoted = quote(payload, media={"b": known}, at=AT)
+    assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
+        f"image_urls[0], image_urls[2]: {several}{limits}"
+    ]
+
+
+def test_a_rule_that_needs_an_unknown_fact_becomes_a_note() -> None:
+    """The note names the input and repeats the rule."""
+    payload = {
+        "model_name": "kling-v2-6",
+        "image_url": "a",
+        "video_url": "v",
+        "character_orientation": "video",
+        "mode": "std",
+    }
+    (note,) = [note for note in quote(payload, at=AT).notes if note.code == "not_checked"]
+    assert note.message == (
+        "not everything about video_url is known, so this rule is not checked: "
+        "with character_orientation video, the reference video must be 3 to 30 seconds long"
     )
 
 
@@ -213,20 +292,20 @@ def test_what_is_not_known_of_a_file_becomes_one_note() -> None:
     ],
 )
 def test_media_facts_that_cannot_be_read_are_refused(facts: Any, remedy: str) -> None:
-    """A fact that was given and not understood is not treated as unknown."""
+    """A fact that cannot be read is an error; it is never treated as unknown."""
     with pytest.raises(KlingPricingError, match=remedy):
         check(video("kling-v3-omni", video_list=VIDEO), media={URL: facts}, at=AT)
 
 
-def test_violations_of_a_request_that_was_read_are_those_of_check(book: PriceBook) -> None:
-    """The room's own function and the public one agree."""
+def test_violations_returns_the_same_as_check(book: PriceBook) -> None:
+    """The stage's own function and the public one agree."""
     payload = video("kling-v2.6", audio=True, duration=7)
     request, matrix = read_request(payload, book)
     assert violations(matrix, request) == check(payload, at=AT)
 
 
-def test_media_facts_are_read_the_same_as_an_object_and_as_a_mapping() -> None:
-    """`MediaFacts` spells types the one way, and refuses what a mapping would be refused for."""
+def test_media_facts_are_read_alike_from_an_object_and_a_mapping() -> None:
+    """`MediaFacts` normalizes types and refuses the same values as a mapping."""
     assert MediaFacts(type="video/quicktime") == MediaFacts(type="MOV")
     with pytest.raises(KlingPricingError, match="already rounded"):
         MediaFacts(length_s=31.5)  # type: ignore[arg-type]

@@ -87,7 +87,7 @@ def test_a_refused_request_is_explained_to_a_person() -> None:
         "standard input: CapabilityError\n"
         "  kling-video-o1 does not take audio; leave it out "
         "[field_not_taken, Kling series page, Available Models and Common Parameters]\n"
-        "  duration must be 5 or 10 for kling-video-o1, not 4 "
+        "  duration must be 5 or 10 seconds for kling-video-o1, not 4 "
         "[duration_s_limit, Kling series page, Available Models and Common Parameters]\n"
         "  valid instead: leave out audio, duration = 5\n"
         "  valid instead: leave out audio, duration = 10\n"

@@ -169,7 +169,7 @@ def test_a_host_that_does_not_speak_the_format_is_no_price(book: PriceBook) -> N
             {"image": "https://example.com/a.png"},
             "text2video",
             (
-                "image makes this a image2video request, but /v1/videos/text2video makes generate; "
+                "image makes this an image2video request, but /v1/videos/text2video accepts only generate; "
                 "post it to /v1/videos/image2video, /v1/videos/omni-video, or change its inputs"
             ),
         ),
@@ -177,7 +177,8 @@ def test_a_host_that_does_not_speak_the_format_is_no_price(book: PriceBook) -> N
             {},
             "image2video",
             (
-                "this is a generate request, but /v1/videos/image2video makes image2video or first_last_frame; "
+                "this is a generate request, but /v1/videos/image2video accepts only "
+                "image2video or first_last_frame; "
                 "post it to /v1/videos/text2video, /v1/videos/omni-video, or change its inputs"
             ),
         ),

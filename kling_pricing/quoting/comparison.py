@@ -18,7 +18,8 @@ from kling_pricing.quoting.intake import read_request
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.variants import ReadOptions, Variant, vary, with_settings
 from kling_pricing.strict_json import RequestLike, read_payload
-from kling_pricing.tables.capabilities import ModelCapabilities, violations
+from kling_pricing.tables.capabilities import ModelCapabilities
+from kling_pricing.tables.examination import violations
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.windows import instant
 from kling_pricing.wire.media import MediaLike

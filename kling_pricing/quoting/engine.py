@@ -19,7 +19,7 @@ from kling_pricing.quoting.intake import choose_table, read_request
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.suggestions import nearest_valid
 from kling_pricing.strict_json import RequestLike
-from kling_pricing.tables.capabilities import examine, violations
+from kling_pricing.tables.examination import examine, violations
 from kling_pricing.tables.price_table import MAX_BILLS, PriceBook, PriceTable
 from kling_pricing.tables.rates import ANY, Bill, Cell, Contract, LineItem, Quantity, Rate
 from kling_pricing.windows import instant

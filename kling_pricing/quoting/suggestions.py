@@ -9,7 +9,8 @@ from typing import Any
 from kling_pricing.errors import CapabilityError, WireFormatError
 from kling_pricing.quoting.intake import read_request
 from kling_pricing.strict_json import RequestLike, read_payload
-from kling_pricing.tables.capabilities import ModelCapabilities, violations
+from kling_pricing.tables.capabilities import ModelCapabilities
+from kling_pricing.tables.examination import violations
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.tables.rules import OneOf
 from kling_pricing.wire.facts import FACT_TYPES

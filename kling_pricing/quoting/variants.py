@@ -15,7 +15,8 @@ from kling_pricing.quoting.engine import quote
 from kling_pricing.quoting.intake import read_request
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
-from kling_pricing.tables.capabilities import CapabilityMatrix, violations
+from kling_pricing.tables.capabilities import CapabilityMatrix
+from kling_pricing.tables.examination import violations
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike

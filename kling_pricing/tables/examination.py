@@ -1,0 +1,250 @@
+"""Checks a request against a capability matrix: every violation, and a note for each limit left unchecked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from kling_pricing.display import reportable, shown
+from kling_pricing.findings import Note, Violation
+from kling_pricing.tables.capabilities import CapabilityMatrix, MediaLimit, ModelCapabilities, Rule
+from kling_pricing.tables.rules import Condition, hold
+from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.facts import INPUT_OF
+from kling_pricing.wire.media import MediaFacts, Medium
+from kling_pricing.wire.request import VideoRequest
+
+_COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos"})
+"""Facts that count the entries of a list."""
+
+_MEDIA_WORDS = {"size_bytes": "size", "type": "type", "length_s": "length"}
+_MB = 1 << 20
+
+
+def violations(matrix: CapabilityMatrix, request: VideoRequest) -> list[Violation]:
+    """Returns every reason for which the API would refuse the request; empty if it would accept it."""
+    return examine(matrix, request)[0]
+
+
+def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Violation], list[Note]]:
+    """Checks a request against every rule of its model.
+
+    Returns:
+        All violations; and notes for warnings and for limits that cannot be checked because a fact, such as the
+        length of a reference video, is unknown.
+    """
+    capabilities = matrix.models[request.facts["model"]]
+    notes: list[Note] = []
+    stated = request.said
+    broken: list[Violation] = []
+    for name in capabilities.required:
+        if name not in stated:
+            broken.append(_missing(capabilities, request, name))  # noqa: PERF401 (usually there are none)
+    if not capabilities.fields.issuperset(stated):
+        broken.extend(_not_taken(capabilities, request))
+    if unsure := capabilities.unsure(request.facts):
+        blamed = {violation.field for violation in broken}
+        for rule in unsure:
+            verdict = _judge(rule, request)
+            if isinstance(verdict, Violation):
+                if verdict.field not in blamed:
+                    broken.append(verdict)
+            elif verdict is not None:
+                notes.append(verdict)
+    if request.media:
+        for limit in capabilities.media:
+            _check_media(limit, request, broken, notes)
+    if request.endpoint is not None:
+        broken.extend(_wrong_endpoint(matrix, request, request.endpoint))
+    return broken, notes
+
+
+def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: Endpoint) -> Iterator[Violation]:
+    submission = endpoint.submission(request.wire_format)
+    action = request.facts["action"]
+    if submission is None or not submission.actions or action in submission.actions:
+        return
+    accepted = " or ".join(submission.actions)
+    paths = ", ".join(other.path for other in matrix.submissions if action in other.actions)
+    subject = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
+    remedy = f"post it to {paths}, or change its inputs" if paths else "change its inputs"
+    message = f"{subject} {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
+    yield Violation(
+        "endpoint_action", "url", submission.path, list(submission.actions), message, submission.source
+    )
+
+
+def _not_taken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:
+    accepted = [request.field(name) for name in sorted(capabilities.fields)]
+    for name, wire_field in request.said.items():
+        if name not in capabilities.fields:
+            yield Violation(
+                code="field_not_taken",
+                field=wire_field,
+                value=request.facts.get(name),
+                allowed=accepted,
+                message=f"{request.model} does not take {wire_field}; leave it out",
+                source=capabilities.source,
+            )
+
+
+def _missing(capabilities: ModelCapabilities, request: VideoRequest, name: str) -> Violation:
+    return Violation(
+        code=f"{name}_required",
+        field=request.field(name),
+        value=None,
+        allowed=None,
+        message=f"{request.field(name)} is required; add it",
+        source=capabilities.source,
+    )
+
+
+def _judge(rule: Rule, request: VideoRequest) -> Violation | Note | None:
+    """Evaluates a rule for every reading of an ambiguous payload; a violation takes precedence."""
+    note = None
+    for facts in request.readings or (request.facts,):
+        verdict = _verdict(rule, request, facts)
+        if isinstance(verdict, Violation):
+            return verdict
+        note = note or verdict
+    return note
+
+
+def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Violation | Note | None:
+    if hold(rule.need, facts):  # a reading may fill in a fact that was unknown
+        return None
+    applies = hold(rule.when, facts)
+    broken = [fact for fact, condition in rule.need.items() if condition.holds(facts[fact]) is False]
+    if rule.warning:
+        return Note(rule.code, rule.message) if applies and broken else None
+    if applies and broken:
+        return _violation(rule, request, broken[0], facts)
+    if applies is False:
+        return None
+    unknown = [name for name in (*rule.when, *rule.need) if facts[name] is None]
+    stated = [name for name in unknown if INPUT_OF.get(name, name) in request.said]
+    if not stated and not (applies and rule.when):
+        return None  # only inputs are unknown that the caller leaves to the API, which will obey its own rule
+    inputs = " and ".join(dict.fromkeys(request.field(name) for name in stated or unknown))
+    return Note(
+        "not_checked",
+        f"not everything about {inputs} is known, so this rule is not checked: {_sentence(rule, request)}",
+    )
+
+
+def _violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:
+    value, wire_field = facts[fact], request.field(fact)
+    message = rule.message or f"{_sentence(rule, request)}, not {shown(value)}"
+    if fact == "action" and request.implied_by is not None:
+        wire_field = request.field(request.implied_by)
+        message = f"{wire_field} makes this {_a_request(value)}; {message}"
+    return Violation(rule.code, wire_field, reportable(value), rule.need[fact].allowed(), message, rule.source)
+
+
+def _a_request(action: str | None) -> str:
+    """Names a kind of request with its article: `an image2video request`."""
+    name = shown(action)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name} request"
+
+
+def _sentence(rule: Rule, request: VideoRequest) -> str:
+    if rule.message:
+        return rule.message
+    requirements = " and ".join(_requirement(request, fact, needed) for fact, needed in rule.need.items())
+    circumstances = " and ".join(
+        _circumstance(request, fact, given)
+        for fact, given in rule.when.items()
+        if fact.removesuffix("_stated") not in rule.need
+    )
+    return f"{requirements} for {request.model}" + (f" when {circumstances}" if circumstances else "")
+
+
+def _requirement(request: VideoRequest, fact: str, condition: Condition) -> str:
+    if fact in _COUNTS:
+        return f"{request.field(fact)} must have {_entries(condition)}"
+    unit = " characters long" if fact.endswith("_chars") else " seconds" if fact.endswith("_s") else ""
+    return f"{request.field(fact)} must be {condition.describe()}{unit}"
+
+
+def _circumstance(request: VideoRequest, fact: str, condition: Condition) -> str:
+    if fact in _COUNTS:
+        return f"{request.field(fact)} has {_entries(condition)}"
+    if fact.endswith("_stated"):
+        return f"{request.field(fact)} is {'given' if True in condition.allowed() else 'absent'}"
+    return f"{request.field(fact)} is {condition.describe()}"
+
+
+def _entries(condition: Condition) -> str:
+    number = condition.describe()
+    return f"{number} {'entry' if number in {'1', 'at least 1', 'at most 1'} else 'entries'}"
+
+
+def _check_media(limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]) -> None:
+    unchecked: dict[tuple[str, ...], list[str]] = {}
+    for medium, facts in request.media:
+        if medium.kind != limit.kind:
+            continue
+        unknown = []
+        for name, condition in limit.limits.items():
+            value = getattr(facts, name)
+            if value is None:
+                unknown.append(name)
+            elif not condition.holds(value):
+                broken.append(_media_violation(limit, name, medium, facts))
+        if unknown:
+            unchecked.setdefault(tuple(unknown), []).append(medium.field)
+    for names, places in unchecked.items():
+        notes.append(Note(f"{limit.kind}_not_checked", _not_checked(limit, names, places)))
+
+
+def _not_checked(limit: MediaLimit, names: tuple[str, ...], places: Iterable[str]) -> str:
+    words = _joined([_MEDIA_WORDS[name] for name in names])
+    limits = _joined([_media_range(name, limit.limits[name]) for name in names])
+    pronoun, verb = ("them", "limits are") if len(names) > 1 else ("it", "limit is")
+    where = ", ".join(places)
+    return f"{where}: {words} not checked (unknown; pass {pronoun} as media facts); the {verb} {limits}"
+
+
+def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
+    value, condition = getattr(facts, name), limit.limits[name]
+    allowed = condition.allowed()
+    bound = (
+        f"at most {_media_range(name, condition)}" if [*allowed] == ["max"] else _media_range(name, condition)
+    )
+    return Violation(
+        code=f"{limit.kind}_{name}_limit",
+        field=medium.field,
+        value=value,
+        allowed=allowed,
+        message=f"{medium.field}: {_MEDIA_WORDS[name]} must be {bound}, not {_measured(name, value)}",
+        source=limit.source,
+    )
+
+
+def _media_range(name: str, condition: Condition) -> str:
+    """Describes the allowed values in people's units; a maximum alone is only the number: `30 MB`."""
+    allowed = condition.allowed()
+    if not isinstance(allowed, dict):
+        return condition.describe()
+    if "min" not in allowed:
+        return _measured(name, allowed["max"])
+    if "max" not in allowed:
+        return f"at least {_measured(name, allowed['min'])}"
+    if name == "length_s":
+        return f"{condition.describe()} seconds"
+    return f"{_measured(name, allowed['min'])} to {_measured(name, allowed['max'])}"
+
+
+def _measured(name: str, value: Any) -> str:
+    """Formats a media fact with its unit."""
+    if name == "size_bytes":
+        whole, rest = divmod(value, _MB)
+        return f"{whole} MB" if whole and not rest else f"{value} bytes"
+    if name == "length_s":
+        return f"{value} second" if value == 1 else f"{value} seconds"
+    return str(value)
+
+
+def _joined(words: list[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
