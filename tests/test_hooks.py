@@ -124,13 +124,16 @@ def test_what_a_request_is_follows_from_method_host_and_path(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"hosts": {"gw.example.com": "nobody"}}, "unknown provider 'nobody' of gw.example.com; known: "),
+        (
+            {"hosts": {"gw.example.com": "nobody"}},
+            "hosts: gw.example.com: unknown provider 'nobody'; known providers: ",
+        ),
         ({"hosts": {"https://gw.example.com": "qingbo"}}, "is no host; write gw.example.com or localhost:8080"),
         ({"refusals": "ignore"}, "refusals must be 'raise' or 'respond', got ignore"),
         ({"projekt": "trailer"}, "unknown option 'projekt'; a hook takes project, labels"),
         ({"hosts": None}, "hosts must be a mapping"),
         ({"hosts": {5: "qingbo"}}, "hosts: '5' is no host"),
-        ({"hosts": {"gw.example.com": 5}}, "hosts: unknown provider '5' of gw.example.com"),
+        ({"hosts": {"gw.example.com": 5}}, "hosts: gw.example.com: unknown provider '5'; known providers: "),
         ({"hosts": {"*.example.com": "qingbo"}}, "each host by itself"),
         ({"hosts": {"m\u00fcnchen.example": "qingbo"}}, "a name of other letters as xn--"),
         ({"hosts": {"gw.example.com\t": "qingbo"}}, "is no host"),

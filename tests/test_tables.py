@@ -279,7 +279,7 @@ def test_the_table_in_force_is_found_to_the_instant(folder: Folder) -> None:
     for at, table in in_force.items():
         assert book.table("acme", at).id == table
     for at in (datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 2, 5, 59, 59, tzinfo=UTC)):
-        with pytest.raises(Exception, match="no table of acme is in force"):
+        with pytest.raises(PriceNotFoundError, match="no table of acme is in force"):
             book.table("acme", at)
 
 

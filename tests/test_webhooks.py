@@ -250,5 +250,5 @@ def test_a_secret_that_is_none_is_an_error(guard: BudgetGuard, secret: Any) -> N
 
 def test_a_provider_that_is_unknown_is_an_error(guard: BudgetGuard) -> None:
     """At once; else every callback would fail."""
-    with pytest.raises(KlingPricingError, match="unknown provider 'klingon'; known: "):
+    with pytest.raises(KlingPricingError, match="unknown provider 'klingon'; known providers: "):
         Webhooks(guard, SECRET, provider="klingon")

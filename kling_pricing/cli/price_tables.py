@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import to_json, wide_console
 from kling_pricing.errors import TableError
-from kling_pricing.money import format_decimal, multiply, percent_change
+from kling_pricing.money import format_decimal, percent_change
 from kling_pricing.tables.loading.book import load_price_book
 from kling_pricing.tables.loading.files import capability_file_schema, price_file_schema
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
@@ -184,7 +184,7 @@ def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
 
 
 def _discount(table: PriceTable) -> str:
-    return "none" if table.contract is None else f"{format_decimal(multiply(table.contract.discount, 100))} %"
+    return "none" if table.contract is None else f"{format_decimal(table.contract.percent)} %"
 
 
 def _table(book: PriceBook, table_id: str) -> PriceTable:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kling_pricing.display import json_kind
-from kling_pricing.errors import PriceNotFoundError, WireFormatError
+from kling_pricing.errors import WireFormatError
 from kling_pricing.strict_json import EXACT_JSON, json_value
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.wire.formats import wire_format as wire_format_named
@@ -60,9 +60,5 @@ def read_task(
 
 def _formats(provider: str, book: PriceBook) -> list[str]:
     """The formats in which a provider may answer, its own first."""
-    tables = book.tables.get(provider)
-    if not tables:
-        known = ", ".join(sorted(book.tables))
-        raise PriceNotFoundError(f"unknown provider {provider!r}; known: {known}", provider=provider)
-    also = (name for table in tables for name in table.also_prices)
+    also = (name for table in book.tables_of(provider) for name in table.also_prices)
     return [*dict.fromkeys((*book.formats.get(provider, ()), *also))]

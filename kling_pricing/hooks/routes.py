@@ -176,10 +176,7 @@ def _further(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
         raise KlingPricingError(f"hosts must be a mapping of host to provider, got {shown(hosts)}")
     for host, provider in hosts.items():
         if provider not in book.tables:
-            known = ", ".join(sorted(book.tables))
-            raise KlingPricingError(
-                f"hosts: unknown provider {shown(provider)!r} of {shown(host)}; known: {known}"
-            )
+            raise KlingPricingError(f"hosts: {shown(host)}: {book.unknown_provider(provider)}")
         match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
         if match is None:
             raise KlingPricingError(

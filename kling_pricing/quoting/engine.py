@@ -250,11 +250,11 @@ def _made_out(
 
 def _contract_bill(contract: Contract, rate: Rate, line: LineItem) -> Bill:
     """The discount is a line of its own."""
-    list_total = multiply(contract.list_rates[rate.cell].unit_price, line.quantity)
+    list_total = contract.list_total(rate.cell, line.quantity)
     if not contract.discount_of(rate.cell):
         return Bill(rate, (line,), line.amount, list_total)
     off = contract.taken_off(rate.cell, line.amount).copy_negate()
-    percent = format_decimal(multiply(contract.discount, 100))
+    percent = format_decimal(contract.percent)
     discount = LineItem(f"contract discount of {percent} %", Decimal(1), "discount", off, off)
     return Bill(rate, (line, discount), add(line.amount, off), list_total)
 

@@ -34,10 +34,7 @@ def tables_of(book: PriceBook, provider: str) -> tuple[PriceTable, ...]:
     Raises:
         PriceNotFoundError: the provider is unknown.
     """
-    if provider not in book.tables:
-        known = ", ".join(sorted(book.tables))
-        raise PriceNotFoundError(f"unknown provider {provider!r}; known: {known}", provider=provider)
-    return (*book.tables[provider], *book.contracts.get(provider, ()))
+    return book.tables_of(provider)
 
 
 def units_of(book: PriceBook, provider: str, at: datetime) -> dict[str, Unit]:

@@ -1,1 +1,1 @@
-"""What is known of providers and APIs: prices, capabilities, and the rules that both are written in."""
+"""Price tables, capability matrices, and the rules that both are written in."""

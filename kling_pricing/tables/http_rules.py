@@ -1,6 +1,6 @@
-"""What an API does over HTTP beside reading payloads: what it refuses for certain, and how its errors look.
+"""An API's behaviour over HTTP: idempotency keys, definite refusals, and the shape of its errors.
 
-Data, from `pricing_tables/capabilities/`.
+The rules are data from `pricing_tables/capabilities/`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 from kling_pricing.tables.rules import Condition
 
 MESSAGE, CODE, STATUS = "{message}", "{code}", "{status}"
-"""What stands in an error's shape for its message, its code and the number of its HTTP status."""
+"""Placeholders in the shape of an error for its message, its code and its HTTP status."""
 
 
 class Idempotency(NamedTuple):
-    """The API takes a key, under which it makes one task however often the request comes.
+    """The API's idempotency keys: requests with the same key create one task.
 
     Attributes:
-        header: that carries the key.
-        hours: for how long the API knows a key.
-        source: where that was published.
+        header: the header that carries the key.
+        hours: how long the API remembers a key.
+        source: where this was published.
     """
 
     header: str
@@ -30,13 +30,13 @@ class Idempotency(NamedTuple):
 
 
 class RefusedAnswers(NamedTuple):
-    """Answers to a submission after which it is certain that nothing was accepted.
+    """Answers to a submission that prove that the API did not accept it.
 
     Attributes:
-        status: of the HTTP status.
-        unless: statuses that are none of them after all.
-        code: that the answer must name; None: any.
-        source: where that was published.
+        status: the condition on the HTTP status.
+        unless: statuses that are exceptions.
+        code: the error code that the answer must have; None: any.
+        source: where this was published.
     """
 
     status: Condition
@@ -47,16 +47,17 @@ class RefusedAnswers(NamedTuple):
 
 @dataclass(frozen=True)
 class HttpRules:
-    """What one API does over HTTP.
+    """One API's behaviour over HTTP.
 
     Attributes:
-        idempotency: None: the API is not known to take a key, so nothing may be sent twice.
-        own_id_field: the field of a payload that takes a name of the caller's own, by which the API can be
-            asked for the task; None: there is none.
-        refused: the answers that refuse for certain; after any other but a success nobody knows.
-        forms: whether it takes multipart/form-data beside JSON.
-        billed_below: paths at and below which jobs are made and billed, beside the endpoints that are listed.
-        error: the shape of an error's body; `{message}`, `{code}` and `{status}` stand for what they say.
+        idempotency: the API's idempotency keys; None: it is not known to support them, so no request may be
+            sent twice.
+        own_id_field: the payload's field for a task id of the caller's choice, by which the API can look the
+            task up; None: the API has no such field.
+        refused: the definite refusals; after any other answer except a success, the outcome is unknown.
+        forms: whether the API accepts multipart/form-data as well as JSON.
+        billed_below: paths at and below which jobs are created and billed, in addition to the listed endpoints.
+        error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
     """
 
     idempotency: Idempotency | None = None
@@ -67,24 +68,24 @@ class HttpRules:
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     def refuses(self, status: int, code: str | None) -> bool:
-        """Whether an answer with this status and this code (see `error_code`) refuses for certain."""
+        """Returns whether an answer with this status and code (see `error_code`) is a definite refusal."""
         return any(
-            bool(each.status.holds(status)) and status not in each.unless and each.code in {None, code}
-            for each in self.refused
+            bool(answer.status.holds(status)) and status not in answer.unless and answer.code in {None, code}
+            for answer in self.refused
         )
 
     def error_code(self, body: Any) -> str | None:
-        """The code that the body of an error names, where the API's shape has one."""
+        """Returns the code in an error's body; None if it has none, or the API's errors have no code."""
         for path, value in _leaves(self.error):
             if value == CODE:
-                found = body
+                part = body
                 for name in path:
-                    found = found.get(name) if isinstance(found, Mapping) else None
-                return found if isinstance(found, str) else None
+                    part = part.get(name) if isinstance(part, Mapping) else None
+                return part if isinstance(part, str) else None
         return None
 
     def error_body(self, status: int, code: str, message: str) -> dict[str, Any]:
-        """An error in the API's own shape."""
+        """Returns the body of an error in the API's own shape."""
         return _filled(self.error, {MESSAGE: message, CODE: code, STATUS: status})
 
 
@@ -96,11 +97,11 @@ def _leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tu
             yield (*above, name), value
 
 
-def _filled(tree: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: _filled(value, words)
+        name: _filled(value, values)
         if isinstance(value, Mapping)
-        else words.get(value, value)
+        else values.get(value, value)
         if isinstance(value, str)
         else value
         for name, value in tree.items()

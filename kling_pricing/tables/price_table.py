@@ -1,4 +1,4 @@
-"""What one provider charges: price tables, and the book that holds all of them. Frozen, without any I/O."""
+"""Price tables and the book that holds all of them: frozen data, without any I/O."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from kling_pricing.display import shown
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
-from kling_pricing.money import divide, multiply, subtract
+from kling_pricing.money import divide, multiply
 from kling_pricing.tables.capabilities import CapabilityMatrix
 from kling_pricing.tables.rates import (
     Bill,
@@ -31,10 +32,10 @@ from kling_pricing.wire.endpoints import endpoint as find_endpoint
 from kling_pricing.wire.formats import wire_format
 
 MAX_BILLS = 4096
-"""So many bills a table keeps: a table of forty rates has some five hundred for lengths of 3 to 15 seconds."""
+"""The most bills that a table caches; a table of forty rates has about five hundred for 3 to 15 seconds."""
 
 STALE_AFTER = timedelta(days=90)
-"""How long a table that was compared with its source counts as fresh."""
+"""A table is stale if it was not compared with its source for longer than this."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +43,39 @@ class PriceTable:
     """One provider's rates over one period.
 
     Attributes:
-        provider: the API that bills, such as the name of its folder in `pricing_tables/prices/`.
-        id: provider and file: `<provider>/<date>`.
-        digest: SHA-256 of the file's bytes, in hexadecimal.
-        hosts: where the provider's API is reached.
-        wire_formats: the formats its API speaks, its main one first.
-        also_prices: other formats whose requests its rates can be asked for.
-        currency: ISO 4217 code of every amount.
-        valid_from: first instant it is in force, UTC; None: since the provider's beginning.
-        valid_until: first instant it no longer is, UTC; None: until further notice.
+        provider: the provider's name, which is also its folder in `pricing_tables/prices/`.
+        id: folder and file: `<provider>/<date>`.
+        digest: the SHA-256 of the file's bytes, in hexadecimal.
+        hosts: the hosts of the provider's API.
+        wire_formats: the wire formats of the provider's API, the main one first.
+        also_prices: other wire formats whose requests can be priced with these rates.
+        currency: the ISO 4217 code of every amount.
+        valid_from: the first instant at which the table is in force, UTC; None: always has been.
+        valid_until: the first instant at which it is no longer in force, UTC; None: until further notice.
         sources: where the rates were published; never empty.
-        billing: how the provider bills.
-        tiers: which tier a request is billed in; first match wins.
+        billing: the provider's billing rules.
+        tiers: the tier of a request; first match wins.
         quantity: how the units are counted; first match wins.
-        rates: cell -> rate.
-        unpriced: what the API allows but nobody published a price for.
-        own_unit: the provider's own unit, in which the rates were published; None: the currency.
-        model_periods: the models that it prices for a part of its period only.
-        contract: what a customer pays instead, if this is a contract's table; its `rates` are then the
-            contract's.
-        unreached: rates that the API's rules of today cannot reach, kept for re-pricing the past.
-        notes: notes of the quotes from this table, each with the instant from which it applies.
-        rate_at: `rates` for the engine's own look-ups.
+        rates: cell -> rate; under a contract, the contract's rates.
+        unpriced: cells that the API allows but that have no published price.
+        unreached: cells that today's rules cannot reach, kept so that past requests can be priced again.
+        notes: the notes of quotes from this table, each with the instant from which it applies.
+        own_unit: the provider's unit in which the rates were published; None: the currency.
+        model_periods: the models that are priced for a part of the table's period only.
+        contract: the customer's contract; None for a published table.
+        choose_tier: returns the tiers that some facts may have.
+        choose_quantity: returns the ways in which the units may be counted.
+        rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
         checked: when the table was last compared with a source.
-        fresh_until: until when its quotes go without a note that the table is stale.
-        models: canonical names of the models it prices.
-        priced_facts: the facts that can change what a request costs.
-        priced_formats: the wire formats whose requests it prices.
+        fresh_until: the instant after which quotes have a note that the table is stale.
+        models: the canonical names of the priced models.
+        priced_facts: the facts that can change the price of a request.
+        priced_formats: the wire formats whose requests the table prices.
         counting_facts: the facts that count the units of some requests.
-        bills: what was billed already: model, resolution, tier, how the units are counted, and what counts them
-            -> the bill, which is always the same; the engine's own, and no more than `MAX_BILLS`.
+        bills: the engine's cache of at most `MAX_BILLS` bills: model, resolution, tier, quantity, and value of
+            the counted fact -> bill.
     """
 
     provider: str
@@ -134,45 +136,41 @@ class PriceTable:
         object.__setattr__(self, "bills", {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
-        return _rebuilt_table, (given | {"rates": dict(self.rates)},)
+        arguments = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        return _restored_table, (arguments | {"rates": dict(self.rates)},)
 
     @property
     def bounds(self) -> list[datetime]:
-        """The instants at which it, or its prices of a model, come into force or go out of it."""
+        """The instants at which the table, or its prices of a model, start or end."""
         periods = [Validity(self.valid_from, self.valid_until), *self.model_periods.values()]
         return [bound for period in periods for bound in period if bound is not None]
 
     def charge(self, rate: Rate, units: Decimal) -> Decimal:
-        """What so many units cost by one of its rates, in its currency, a contract's discount taken off."""
+        """Returns the price of a number of units at a rate, in the table's currency, after any discount."""
         amount = multiply(rate.unit_price, units)
-        return amount if self.contract is None else subtract(amount, self.contract.taken_off(rate.cell, amount))
+        return amount if self.contract is None else self.contract.charge(rate.cell, amount)
 
     def counted_in(self, rate: Rate) -> tuple[str, Decimal] | None:
-        """What the provider's statement counts charges of a rate in, and what one of it is worth.
-
-        None: the currency itself.
-        """
+        """Returns the unit of the provider's statement and its value; None if the unit is the currency."""
         published = self.billing.statement_unit
         if published is not None:
             return published.name, divide(Decimal(1), published.per_currency_unit)
         if self.own_unit is None or not rate.own_units:
             return None
         value = divide(rate.unit_price, rate.own_units)
-        discount = self.contract.discount_of(rate.cell) if self.contract else Decimal(0)
-        return self.own_unit, subtract(value, multiply(value, discount))
+        return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
 
     def why_unpriced(self, cell: Cell) -> str | None:
-        """Why there is no price for a cell; None when the table does not say."""
+        """Returns the reason why a cell has no price; None if the table lists none."""
         return next((entry.why for entry in self.unpriced if entry.covers(cell)), None)
 
 
-def _rebuilt_table(given: dict[str, Any]) -> PriceTable:
-    return PriceTable(**given)
+def _restored_table(arguments: dict[str, Any]) -> PriceTable:
+    return PriceTable(**arguments)
 
 
 class OtherDefault(NamedTuple):
-    """What another wire format takes when the payload does not say."""
+    """A default of another wire format, which applies if the payload does not state the fact."""
 
     wire_format: str
     fact: str
@@ -181,20 +179,20 @@ class OtherDefault(NamedTuple):
 
 @dataclass(frozen=True)
 class PriceBook:
-    """Everything that is known: all price tables and all capability matrices.
+    """All price tables and all capability matrices.
 
     Attributes:
-        tables: provider -> its tables, oldest first.
-        matrices: wire format -> what it accepts.
-        contracts: provider -> the customer's own tables, which come before the published ones.
-        providers: wire format -> the providers whose API speaks it.
-        formats: provider -> the wire formats its API speaks, the main one first.
-        hosts: host -> the provider whose API is reached there.
-        paths: path of a URL -> what is submitted there.
-        marking_models: model name as written -> the one wire format that knows it.
-        priced_facts: the facts that can change a price in any of the tables.
-        other_defaults: (provider, wire format, model name as written) -> the defaults that differ where the
-            same name is read as another format of the provider, each with that format.
+        tables: provider -> its published tables, oldest first.
+        matrices: wire format -> its capability matrix.
+        contracts: provider -> the customer's contracts, which take precedence over the published tables.
+        providers: wire format -> the providers whose API uses it.
+        formats: provider -> the wire formats of its API, the main one first.
+        hosts: host -> the provider whose API is there.
+        paths: path of a URL -> the submissions that it accepts.
+        marking_models: model name as written -> the only wire format that has this name.
+        priced_facts: the facts that can change a price in any table.
+        other_defaults: (provider, wire format, model name as written) -> the differing defaults of the
+            provider's other wire formats that have the same model name.
     """
 
     tables: Mapping[str, tuple[PriceTable, ...]]
@@ -217,13 +215,13 @@ class PriceBook:
             name: tuple(provider for provider, spoken in formats.items() if name in spoken)
             for name in self.matrices
         }
-        known_to: dict[str, list[str]] = {}
+        formats_of_name: dict[str, list[str]] = {}
         for matrix in self.matrices.values():
             if "model" not in wire_format(matrix.wire_format).FIELDS:
-                continue  # its models stand in a field that is a mark by itself
+                continue  # the field that holds its models already identifies the format
             for written in matrix.names:
-                known_to.setdefault(written, []).append(matrix.wire_format)
-        marking = {written: names[0] for written, names in known_to.items() if len(names) == 1}
+                formats_of_name.setdefault(written, []).append(matrix.wire_format)
+        marking = {written: names[0] for written, names in formats_of_name.items() if len(names) == 1}
         for name in ("tables", "matrices", "contracts"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "formats", formats)
@@ -240,29 +238,47 @@ class PriceBook:
         }
         paths: dict[str, tuple[Submission, ...]] = {}
         for matrix in self.matrices.values():
-            for each in matrix.submissions:
-                paths[each.path] = (*paths.get(each.path, ()), each)
+            for submission in matrix.submissions:
+                paths[submission.path] = (*paths.get(submission.path, ()), submission)
         object.__setattr__(self, "hosts", hosts)
         object.__setattr__(self, "paths", paths)
 
     def _other_defaults(self) -> dict[tuple[str, str, str], tuple[OtherDefault, ...]]:
-        found: dict[tuple[str, str, str], tuple[OtherDefault, ...]] = {}
+        differing: dict[tuple[str, str, str], tuple[OtherDefault, ...]] = {}
         for provider, spoken in self.formats.items():
             for one, other in permutations(spoken, 2):
-                ours, theirs = self.matrices[one], self.matrices[other]
-                for written in ours.names.keys() & theirs.names.keys():
-                    here = ours.models[ours.names[written][0]].assumable
-                    there = theirs.models[theirs.names[written][0]].assumable
+                names, other_names = self.matrices[one].names, self.matrices[other].names
+                for written in names.keys() & other_names.keys():
+                    defaults = self.matrices[one].models[names[written][0]].assumable
+                    other_defaults = self.matrices[other].models[other_names[written][0]].assumable
                     key = (provider, one, written)
-                    found[key] = found.get(key, ()) + tuple(
-                        OtherDefault(other, fact, there[fact])
-                        for fact, value in here.items()
-                        if fact in there and there[fact] != value
+                    differing[key] = differing.get(key, ()) + tuple(
+                        OtherDefault(other, fact, other_defaults[fact])
+                        for fact, value in defaults.items()
+                        if fact in other_defaults and other_defaults[fact] != value
                     )
-        return found
+        return differing
+
+    def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
+        """Returns all tables of a provider, the published ones first and the customer's contracts last.
+
+        Raises:
+            PriceNotFoundError: the provider is unknown.
+        """
+        if provider not in self.tables:
+            raise self.unknown_provider(provider)
+        return (*self.tables[provider], *self.contracts.get(provider, ()))
+
+    def unknown_provider(self, provider: object) -> PriceNotFoundError:
+        """Returns the error for a provider without a price table."""
+        known = ", ".join(sorted(self.tables))
+        return PriceNotFoundError(
+            f"unknown provider {shown(provider)!r}; known providers: {known}",
+            provider=provider if isinstance(provider, str) else None,
+        )
 
     def next_change(self, provider: str, at: datetime) -> datetime | None:
-        """The first instant after another at which a price of the provider may change; None: none is known."""
+        """Returns the first instant after `at` at which a price of the provider may change; None: unknown."""
         tables = (*self.tables.get(provider, ()), *self.contracts.get(provider, ()))
         return min((bound for table in tables for bound in table.bounds if bound > at), default=None)
 
@@ -270,51 +286,47 @@ class PriceBook:
         return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))
 
     def endpoint(self, url: str) -> Endpoint:
-        """What a URL says of the payloads that are posted to it: who bills, and what can be submitted there.
+        """Returns the provider at a URL's host and the submissions that the URL's path accepts.
 
-        The host is looked up among those of the price tables, the path among the endpoints of the capability
-        matrices, below any folder. Neither needs to be known: a gateway of one's own may have any host.
+        The host is looked up in the price tables, the path in the capability matrices, below any folder.
+        Either may be unknown: your own gateway may have any host.
 
         Raises:
-            KlingPricingError: it is no http or https URL.
+            KlingPricingError: it is not an http or https URL.
         """
         return find_endpoint(url, self.hosts, self.paths, self.formats)
 
     def table(self, provider: str, at: datetime) -> PriceTable:
-        """The provider's table in force at an instant.
+        """Returns the provider's table in force at an instant.
 
         Raises:
-            PriceNotFoundError: no such provider, or no table of it in force then.
+            PriceNotFoundError: the provider is unknown, or has no table in force at that instant.
         """
         tables = self.tables.get(provider)
         if tables is None:
-            known = ", ".join(sorted(self.tables))
-            raise PriceNotFoundError(
-                f"no price table of provider {provider!r}; known providers: {known}", provider=provider
-            )
+            raise self.unknown_provider(provider)
         if self.contracts:
             tables = (*tables, *self.contracts.get(provider, ()))
         for table in reversed(tables):
             if (table.valid_from is None or table.valid_from <= at) and (
                 table.valid_until is None or at < table.valid_until
-            ):  # as `Validity.holds`, which every quote would pay for
+            ):  # as `Validity.holds`, inlined because every quote pays for it
                 return table
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
-            f"no table of {provider} is in force at {at.isoformat()}; there are {periods}", provider=provider
+            f"no table of {provider} is in force at {at.isoformat()}; its tables: {periods}", provider=provider
         )
 
 
 def period(entry: PriceTable | Validity) -> str:
-    """The period of a table, or of a model in it, in words, for messages and lists."""
+    """Describes the period of a table, or of a model in a table, for messages and lists."""
     if entry.valid_from is None and entry.valid_until is None:
         return "always"
-    since = "" if entry.valid_from is None else f"from {_written(entry.valid_from)}"
-    until = "" if entry.valid_until is None else f"until {_written(entry.valid_until)}"
+    since = "" if entry.valid_from is None else f"from {_formatted(entry.valid_from)}"
+    until = "" if entry.valid_until is None else f"until {_formatted(entry.valid_until)}"
     return f"{since} {until}".strip()
 
 
-def _written(instant: datetime) -> str:
-    return (
-        f"{instant:%Y-%m-%d}" if not (instant.hour or instant.minute or instant.second) else instant.isoformat()
-    )
+def _formatted(instant: datetime) -> str:
+    is_midnight = not (instant.hour or instant.minute or instant.second)
+    return f"{instant:%Y-%m-%d}" if is_midnight else instant.isoformat()

@@ -1,4 +1,4 @@
-"""What price tables are made of: cells, rates, how units are counted, and what a number of them costs."""
+"""The parts of price tables: cells, rates, the counting of units, bills, and contracts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kling_pricing.money import divide, multiply, round_money, round_to
+from kling_pricing.money import divide, multiply, round_money, round_to, subtract
 
 ANY = "any"
-"""The resolution of a price that does not depend on one."""
+"""The resolution of a price that does not depend on the resolution."""
 
 
 class Cell(NamedTuple):
-    """One place in a price table."""
+    """One combination of model, resolution and tier in a price table."""
 
     model: str
     resolution: str
@@ -29,12 +29,12 @@ class Quantity(NamedTuple):
     """How the billed units are counted.
 
     Attributes:
-        fact: the fact that counts them.
-        unit: what one unit is: `second`, `call`, `5 seconds`.
+        fact: the fact that is counted.
+        unit: the name of one unit: `second`, `call`, `5 seconds`.
         per: how much of the fact makes one unit, after rounding.
-        rounding: `exact`, or how a length is made a whole multiple of `step`: `truncate`, `nearest`, `ceil`.
-        step: what it is made a multiple of.
-        minimum: the least that is billed, in the fact's own measure.
+        rounding: `exact`, or how the fact is rounded to a multiple of `step`: `truncate`, `nearest`, `ceil`.
+        step: the fact is rounded to a multiple of this.
+        minimum: the least that is billed, in units of the fact.
     """
 
     fact: str
@@ -45,7 +45,7 @@ class Quantity(NamedTuple):
     minimum: int = 0
 
     def of(self, facts: Mapping[str, Any]) -> Decimal:
-        """The billed units of a request."""
+        """Returns the billed units of a request."""
         amount = Decimal(facts[self.fact])
         if self.rounding != "exact":
             amount = max(round_to(amount, self.step, self.rounding), Decimal(self.minimum))
@@ -57,9 +57,9 @@ class Rate(NamedTuple):
 
     Attributes:
         cell: model, resolution and tier.
-        unit_price: exact, in the table's currency.
-        description: the cell in words, and the price in the provider's own unit where it has one.
-        own_units: the price in the provider's own unit, where it has one.
+        unit_price: the exact price of one unit, in the table's currency.
+        description: the cell and, if the rate is published in the provider's own unit, the price in that unit.
+        own_units: the price in the provider's own unit; None: the rate is published in the currency.
     """
 
     cell: Cell
@@ -72,11 +72,11 @@ class LineItem(NamedTuple):
     """One part of a quote's total.
 
     Attributes:
-        description: what is paid for.
-        quantity: how many units.
-        unit: what one unit is: `second`.
-        unit_price: of one unit, in the quote's currency.
-        amount: `unit_price` x `quantity`, exactly.
+        description: the item that is charged.
+        quantity: the number of units.
+        unit: the name of one unit: `second`.
+        unit_price: the price of one unit, in the quote's currency.
+        amount: `unit_price` x `quantity`, exact.
     """
 
     description: str
@@ -87,13 +87,13 @@ class LineItem(NamedTuple):
 
 
 class Bill(NamedTuple):
-    """What a number of units of one cell costs.
+    """The price of a number of units of one cell.
 
     Attributes:
         rate: the rate that applies.
         lines: the parts of the total; never empty.
-        total: their exact sum.
-        list_total: under a contract, what it would be at the published prices; else None.
+        total: the exact sum of the lines.
+        list_total: the total at the published prices, under a contract; else None.
     """
 
     rate: Rate
@@ -103,42 +103,59 @@ class Bill(NamedTuple):
 
 
 class Validity(NamedTuple):
-    """A half-open period: from its first instant, up to the first that is no longer in it; None is open."""
+    """A half-open period `[valid_from, valid_until)`; None: no limit on that side."""
 
     valid_from: datetime | None
     valid_until: datetime | None
 
     def holds(self, at: datetime) -> bool:
-        """Whether an instant is in it."""
+        """Returns whether an instant is in the period."""
         return (self.valid_from is None or self.valid_from <= at) and (
             self.valid_until is None or at < self.valid_until
         )
 
 
 class Contract(NamedTuple):
-    """What a customer pays instead of the published prices.
+    """A customer's prices in place of the published ones; all arithmetic with its discount is here.
 
     Attributes:
         list_rates: the published rates.
-        discount: what is taken off the list total, as a part of one.
-        own_cells: the cells that have a price of the contract's own, off which no discount is taken.
+        discount: the fraction that is taken off the price of a cell, such as 0.1.
+        own_cells: the cells for which the contract sets its own price, which has no discount.
     """
 
     list_rates: Mapping[Cell, Rate]
     discount: Decimal
     own_cells: frozenset[Cell]
 
+    @property
+    def percent(self) -> Decimal:
+        """The discount in percent."""
+        return multiply(self.discount, 100)
+
     def discount_of(self, cell: Cell) -> Decimal:
-        """The part of one that is taken off a cell's price; none off one of the contract's own."""
+        """Returns the discount of a cell as a fraction; zero if the contract sets the cell's own price."""
         return Decimal(0) if cell in self.own_cells else self.discount
 
     def taken_off(self, cell: Cell, amount: Decimal) -> Decimal:
-        """What is taken off an amount: rounded once, half up, to the last digit that the ledger keeps."""
+        """Returns the discount on an amount, rounded once, half up, to the last digit that the ledger keeps."""
         return round_money(multiply(amount, self.discount_of(cell)))
+
+    def charge(self, cell: Cell, amount: Decimal) -> Decimal:
+        """Returns an amount with its rounded discount taken off."""
+        return subtract(amount, self.taken_off(cell, amount))
+
+    def unit_value(self, cell: Cell, value: Decimal) -> Decimal:
+        """Returns the value of a provider's unit after the discount; a ratio, so it is not rounded."""
+        return subtract(value, multiply(value, self.discount_of(cell)))
+
+    def list_total(self, cell: Cell, units: Decimal) -> Decimal:
+        """Returns the price of a number of units at the published rate."""
+        return multiply(self.list_rates[cell].unit_price, units)
 
 
 class Cells(NamedTuple):
-    """Some cells of a table, and what is to be said of them; None is every resolution, every tier."""
+    """A group of cells and the reason for listing it; None: every resolution, every tier."""
 
     model: str
     resolution: str | None
@@ -146,7 +163,7 @@ class Cells(NamedTuple):
     why: str
 
     def covers(self, cell: Cell) -> bool:
-        """Whether the entry speaks of this cell."""
+        """Returns whether a cell is in the group."""
         return (
             cell.model == self.model
             and self.resolution in {None, cell.resolution}
@@ -162,9 +179,9 @@ class TableSource:
     """Where a table was published.
 
     Attributes:
-        ref: seed or page.
-        checked: UTC midnight of the day on which somebody last compared the table with it.
-        authority: `official` (the provider's own words) or `secondary` (somebody else's copy).
+        ref: the page or document.
+        checked: the day on which the table was last compared with it, as its midnight in UTC.
+        authority: `official` (published by the provider) or `secondary` (a copy by others).
     """
 
     ref: str
@@ -174,12 +191,12 @@ class TableSource:
 
 @dataclass(frozen=True, slots=True)
 class StatementUnit:
-    """The unit the provider bills in.
+    """The unit in which the provider bills.
 
     Attributes:
-        name: what the provider calls it.
-        per_currency_unit: how many make one unit of the table's currency.
-        rounding: how a fraction of one is rounded, or `unconfirmed`.
+        name: the provider's name for it.
+        per_currency_unit: the number of these units in one unit of the table's currency.
+        rounding: how the provider rounds a fraction of a unit, or `unconfirmed`.
     """
 
     name: str
@@ -189,11 +206,11 @@ class StatementUnit:
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """How the provider bills.
+    """The provider's billing rules.
 
     Attributes:
-        failed_tasks: `refunded`, `charged` or `unconfirmed`.
-        statement_unit: None when it bills in the currency itself.
+        failed_tasks: whether failed tasks are `refunded` or `charged`, or `unconfirmed`.
+        statement_unit: the unit of the statements; None: the currency.
     """
 
     failed_tasks: str

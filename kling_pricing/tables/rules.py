@@ -1,14 +1,13 @@
-"""Conditions over facts: the `when` and `need` of every file in `pricing_tables/`.
+"""Conditions on facts: the `when` and `need` of every file in `pricing_tables/`.
 
-A condition is about one fact and allows either some values (`[5, 10]`, or one: `true`) or a range
+A condition concerns one fact and allows either listed values (`[5, 10]`, or one: `true`) or a range
 (`{min: 3, max: 15}`).
-Conditions stand together: all of them must hold.
-Logic is three-valued: a fact that is not known makes a condition neither true nor false.
+A group of conditions holds when all of them hold.
+Logic is three-valued: an unknown fact makes a condition neither true nor false.
 
-Rules are data, but each request pays for evaluating them.
-So, once, when a table is loaded, they are turned into one Python function, the way `dataclasses` makes an
-`__init__`.
-Only names of facts and of numbered constants appear in its text; values from a file never do.
+Rules are data, but every request pays for evaluating them.
+So they are compiled into one Python function when a table is loaded, as `dataclasses` compiles an `__init__`.
+The source of that function contains only names of facts and of numbered constants, never values from a file.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from kling_pricing.wire.facts import FACT_TYPES, UNSAID
 T = TypeVar("T")
 
 _SMALL_RANGE = 64
-"""A range of fewer whole numbers is tried at each of them, not only at its ends."""
+"""A range of fewer whole numbers is tried at every number, not only at its ends."""
 
 
 class Condition(Protocol):
-    """What one fact must be."""
+    """A condition on the value of one fact."""
 
     def holds(self, value: Any) -> bool | None:
-        """Whether the value is allowed; None when it is not known."""
+        """Returns whether the value is allowed; None if the value is unknown."""
 
     def describe(self) -> str:
-        """The allowed values, for a sentence: `5 or 10`, `3 to 15`."""
+        """Describes the allowed values for a sentence: `5 or 10`, `3 to 15`."""
 
     def allowed(self) -> Any:
-        """The allowed values as data: a list, or a map with `min` and `max`."""
+        """Returns the allowed values as data: a list, or a map with `min` and `max`."""
 
     def edges(self) -> tuple[Any, ...]:
-        """Values to try: every allowed one where they are few, and those on either side of each boundary."""
+        """Returns values to try: every allowed value if there are few, and the values around each boundary."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """The fact is one of some values."""
+    """The fact has one of the listed values."""
 
     values: tuple[Any, ...]
 
@@ -53,8 +52,8 @@ class OneOf:
         return None if value is None else value in self.values
 
     def describe(self) -> str:
-        *others, last = [shown(value) for value in self.values]
-        return f"{', '.join(others)} or {last}" if others else last
+        *first, last = [shown(value) for value in self.values]
+        return f"{', '.join(first)} or {last}" if first else last
 
     def allowed(self) -> Any:
         return list(self.values)
@@ -68,7 +67,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The fact is a number within a closed range, open on a side that is None."""
+    """The fact is a number in a closed range; None: no limit on that side."""
 
     minimum: Any = None
     maximum: Any = None
@@ -98,42 +97,42 @@ class Between:
 
 
 Conditions: TypeAlias = Mapping[str, Condition]
-"""Fact -> what it must be; all must hold."""
+"""Fact -> its condition; all conditions must hold."""
 
 
 def hold(conditions: Conditions, facts: Mapping[str, Any]) -> bool | None:
-    """Whether all conditions hold; None when that hangs on a fact that is not known."""
+    """Returns whether all conditions hold; None if the answer depends on an unknown fact."""
     known = True
     for fact, condition in conditions.items():
-        answer = condition.holds(facts[fact])
-        if answer is False:
+        holds = condition.holds(facts[fact])
+        if holds is False:
             return False
-        known = known and answer is not None
+        known = known and holds is not None
     return True if known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Choice(Generic[T]):
-    """One line of a list in which the first match wins."""
+    """One entry of a list in which the first match wins."""
 
     result: T
     when: Conditions
 
 
 def possible(choices: Iterable[Choice[T]], facts: Mapping[str, Any]) -> tuple[T, ...]:
-    """The results that may be chosen: one when every fact that matters is known, none when nothing matches."""
+    """Returns the results that may apply: one if all relevant facts are known, none if no entry matches."""
     results = []
     for choice in choices:
-        answer = hold(choice.when, facts)
-        if answer is not False:
+        matches = hold(choice.when, facts)
+        if matches is not False:
             results.append(choice.result)
-        if answer is True:
+        if matches is True:
             break
     return tuple(dict.fromkeys(results))
 
 
 class WhenNeed(Protocol):
-    """A rule: when all of `when` hold, all of `need` must."""
+    """A rule: when all conditions in `when` hold, all conditions in `need` must hold."""
 
     @property
     def when(self) -> Conditions: ...
@@ -145,41 +144,42 @@ R = TypeVar("R", bound=WhenNeed)
 
 
 def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]:
-    """Makes a function that returns the rules which are not surely kept: broken, or hanging on an unknown fact.
+    """Compiles a function that returns the rules that facts break or, if a fact is unknown, may break.
 
-    The function is for a first pass that is cheap for a good request; `hold` then tells the two kinds apart.
-    Neighbours that apply to certain values of one fact stand under one test, which most requests do not pass.
-    For `{when: {audio: true}, need: {resolution: [1080p]}}` and two rules of some actions its text is::
+    The function is a first pass that is cheap for a valid request; `hold` then decides between the two cases.
+    Consecutive rules that test the same fact first share one test, which most requests do not pass.
+    For `{when: {audio: true}, need: {resolution: [1080p]}}` and two rules for some actions its source is::
 
-        def chosen(facts):
+        def select(facts):
             action = facts["action"]
             audio = facts["audio"]
             resolution = facts["resolution"]
-            found = []
-            if audio is not False and not (resolution in c0): found.append(rules[0])
+            unsure = []
+            if audio is not False and not (resolution in c0): unsure.append(rules[0])
             if action in c1:
                 images = facts["images"]
-                if action in c2 and not (images in c3): found.append(rules[1])
-                if action in c4 and not (images in c5): found.append(rules[2])
-            return found
+                if action in c2 and not (images in c3): unsure.append(rules[1])
+                if action in c4 and not (images in c5): unsure.append(rules[2])
+            return unsure
     """
     constants: dict[str, Any] = {"rules": rules}
-    lines = ["found = []"]
+    lines = ["unsure = []"]
     always: set[str] = set()
     for fact, group in groupby(range(len(rules)), lambda index: next(iter(rules[index].when), None)):
-        alike = [*group]
+        indexes = [*group]
         tests = [
-            f"if {_may_be_broken(rules[index], constants)}: found.append(rules[{index}])" for index in alike
+            f"if {_may_be_broken(rules[index], constants)}: unsure.append(rules[{index}])" for index in indexes
         ]
-        spoken_of = {each for index in alike for each in (*rules[index].when, *rules[index].need)}
-        if fact is None or len(alike) == 1:
-            always |= spoken_of
+        tested = {name for index in indexes for name in (*rules[index].when, *rules[index].need)}
+        if fact is None or len(indexes) == 1:
+            always |= tested
             lines += tests
         else:
             always.add(fact)
-            lines.append(f"if {_one_may_hold(fact, [rules[index].when[fact] for index in alike], constants)}:")
-            lines += [f"    {line}" for line in (*_loaded(spoken_of - {fact}), *tests)]
-    return _function(always, [*lines, "return found"], constants)
+            conditions = [rules[index].when[fact] for index in indexes]
+            lines.append(f"if {_one_may_hold(fact, conditions, constants)}:")
+            lines += [f"    {line}" for line in (*_assignments(tested - {fact}), *tests)]
+    return _function(always, [*lines, "return unsure"], constants)
 
 
 def _may_be_broken(rule: WhenNeed, constants: dict[str, Any]) -> str:
@@ -189,15 +189,15 @@ def _may_be_broken(rule: WhenNeed, constants: dict[str, Any]) -> str:
 
 
 def _one_may_hold(fact: str, conditions: Sequence[Condition], constants: dict[str, Any]) -> str:
-    """The text of a test that passes where any of the conditions may hold."""
-    listed = [value for condition in conditions if isinstance(condition, OneOf) for value in condition.values]
-    others = [condition for condition in dict.fromkeys(conditions) if not isinstance(condition, OneOf)]
-    merged = [OneOf(tuple(listed)), *others] if listed else others
+    """Returns the source of a test that passes if any of the conditions may hold."""
+    values = [value for condition in conditions if isinstance(condition, OneOf) for value in condition.values]
+    ranges = [condition for condition in dict.fromkeys(conditions) if not isinstance(condition, OneOf)]
+    merged = [OneOf(tuple(values)), *ranges] if values else ranges
     return " or ".join(_may_hold(fact, condition, constants) for condition in merged)
 
 
 def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]], tuple[T, ...]]:
-    """Makes a function equal to `possible` for these choices, fast when the facts that matter are known."""
+    """Compiles `possible` for these choices into a function that is fast if the relevant facts are known."""
     constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
     lines = []
     facts = {fact for choice in choices for fact in choice.when}
@@ -215,7 +215,7 @@ def _is_one_bool(condition: Condition) -> TypeGuard[OneOf]:
 
 
 def _holds(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
-    """The text of a test for a fact that is known."""
+    """Returns the source of a test for a known fact."""
     if _is_one_bool(condition):
         return f"{fact} is {condition.values[0]}"
     if isinstance(condition, OneOf):
@@ -244,10 +244,10 @@ def _within(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
     return f"{lower}{fact}{upper}"
 
 
-def _loaded(facts: set[str]) -> list[str]:
-    """The lines that make local names of facts."""
-    if strangers := facts - FACT_TYPES.keys():
-        raise ValueError(f"not a fact: {min(strangers)!r}")
+def _assignments(facts: set[str]) -> list[str]:
+    """Returns the lines that assign facts to local names."""
+    if unknown := facts - FACT_TYPES.keys():
+        raise ValueError(f"not a fact: {min(unknown)!r}")
     return [f'{fact} = facts["{fact}"]' for fact in sorted(facts)]
 
 
@@ -260,7 +260,7 @@ def _constant(constants: dict[str, Any], value: Any) -> str:
 def _function(
     facts: set[str], lines: Sequence[str], constants: dict[str, Any]
 ) -> Callable[[Mapping[str, Any]], Any]:
-    text = "\n    ".join(["def chosen(facts):", *_loaded(facts), *lines])
+    source = "\n    ".join(["def select(facts):", *_assignments(facts), *lines])
     namespace = {**constants, "__builtins__": {}}
-    exec(compile(text, "<rules>", "exec"), namespace)  # noqa: S102 (the module's docstring says why)
-    return cast("Callable[[Mapping[str, Any]], Any]", namespace["chosen"])
+    exec(compile(source, "<rules>", "exec"), namespace)  # noqa: S102 (the module's docstring says why)
+    return cast("Callable[[Mapping[str, Any]], Any]", namespace["select"])
