@@ -51,11 +51,19 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class MediaLimit:
-    """Limits for files of one kind; the keys of `limits` are attributes of `MediaFacts`."""
+    """Limits for files of one kind.
+
+    Attributes:
+        kind: `image` or `video`.
+        limits: attribute of `MediaFacts` -> its condition.
+        source: where the limits were published.
+        unchecked: a cache of the note for each group of unknown attributes.
+    """
 
     kind: str
     limits: Conditions
     source: str
+    unchecked: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class ImpliedAction(NamedTuple):

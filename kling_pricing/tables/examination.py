@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kling_pricing.display import reportable, shown
@@ -194,15 +194,17 @@ def _check_media(limit: MediaLimit, request: VideoRequest, broken: list[Violatio
         if unknown:
             unchecked.setdefault(tuple(unknown), []).append(medium.field)
     for names, places in unchecked.items():
-        notes.append(Note(f"{limit.kind}_not_checked", _not_checked(limit, names, places)))
+        text = limit.unchecked.get(names)
+        if text is None:
+            text = limit.unchecked[names] = _not_checked(limit, names)
+        notes.append(Note(f"{limit.kind}_not_checked", f"{', '.join(places)}: {text}"))
 
 
-def _not_checked(limit: MediaLimit, names: tuple[str, ...], places: Iterable[str]) -> str:
+def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
     words = _joined([_MEDIA_WORDS[name] for name in names])
     limits = _joined([_media_range(name, limit.limits[name]) for name in names])
     pronoun, verb = ("them", "limits are") if len(names) > 1 else ("it", "limit is")
-    where = ", ".join(places)
-    return f"{where}: {words} not checked (unknown; pass {pronoun} as media facts); the {verb} {limits}"
+    return f"{words} not checked (unknown; pass {pronoun} as media facts); the {verb} {limits}"
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
