@@ -1,4 +1,4 @@
-"""Loading tables, and holding the files against each other."""
+"""Loading tables, and checking the files against each other."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -79,7 +79,13 @@ RATE = "rates.kling-v2-6.720p.silent"
         ("quantity:", "quantitee:", 10, "quantitee", "did you mean 'quantity'?"),
         ("currency: EUR", "currency: euro", 3, "currency", "three capital letters"),
         ("currency: EUR\n", "", 1, "currency", "required"),
-        ("provider: acme", "provider: other", 1, "provider", "the folder's name says 'acme'"),
+        (
+            "provider: acme",
+            "provider: other",
+            1,
+            "provider",
+            "differs from the folder's name 'acme'; make them the same",
+        ),
         ("[tasks]", "[tusks]", 2, "wire_formats[0]", "no capabilities/tusks.yaml"),
         (
             "valid_from: null",
@@ -107,7 +113,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "valid_from: 2026-11-02\nvalid_until: 2026-11-02",
             5,
             "valid_until",
-            "ends before it begins",
+            "must be later than valid_from; correct one of the two",
         ),
         (
             "sources:\n  - {ref: price page, checked: 2026-11-01, authority: official}",
@@ -158,16 +164,22 @@ RATE = "rates.kling-v2-6.720p.silent"
             "{tier: silent, when: {resolution: []}}\nq",
             9,
             "tiers[0].when",
-            "allows nothing",
+            "resolution: allows no value; list at least one",
         ),
         (
             "  - {tier: silent}",
             "  - {tier: silent, when: {audio: false}}",
             9,
             "tiers[0]",
-            "must have no `when`",
+            "the last entry must always match; remove its `when`, or add an entry",
         ),
-        ("  - {tier: silent}", "  - {tier: silent}\n  - {tier: audio}", 10, "tiers[1]", "is never reached"),
+        (
+            "  - {tier: silent}",
+            "  - {tier: silent}\n  - {tier: audio}",
+            10,
+            "tiers[1]",
+            "cannot be reached, because the entry before it always matches; put that entry last",
+        ),
         (
             "rates:",
             "unpriced:\n  - {model: kling-v3, resolution: 4k, tier: silent, why: x}\nrates:",
@@ -198,8 +210,18 @@ def test_a_price_file_that_cannot_be_trusted_is_refused(
 @pytest.mark.parametrize(
     ("old", "new", "key_path", "remedy"),
     [
-        ("wire_format: tasks", "wire_format: other", "wire_format", "the file's name says 'tasks'"),
-        ("names: [kling-v2.6]", "names: [kling-v3]", "models.kling-v2-6.names[0]", "already names kling-v3"),
+        (
+            "wire_format: tasks",
+            "wire_format: other",
+            "wire_format",
+            "differs from the file's name 'tasks'; make them the same",
+        ),
+        (
+            "names: [kling-v2.6]",
+            "names: [kling-v3]",
+            "models.kling-v2-6.names[0]",
+            "'kling-v3' is already a name of kling-v3; remove one of the two",
+        ),
         ("code: audio_resolution", "code: audio_last_frame", "models.kling-v2-6", "is used twice"),
         (
             "need: {audio: false}",
@@ -216,12 +238,17 @@ def test_a_price_file_that_cannot_be_trusted_is_refused(
             "did you mean 'watermark'?",
         ),
         ("action: first_last_frame,", "action: first_last,", "implied_actions[1].action", "did you mean"),
-        ("      resolution: [720p, 1080p]\n", "", "models.kling-video-o1.limits", "list those it takes"),
+        (
+            "      resolution: [720p, 1080p]\n",
+            "",
+            "models.kling-video-o1.limits",
+            "list the allowed ones, such as resolution: [720p]",
+        ),
         (
             "      resolution: [720p, 1080p]\n",
             "      action: [x]\n",
             "models.kling-video-o1.limits.action",
-            "is said by",
+            "`actions` already lists the actions; remove this limit",
         ),
         ("need: {audio: false}", "need: {}", "models.kling-v3-omni.rules[0].need", "add at least one"),
         (
@@ -250,7 +277,7 @@ def test_a_capability_file_that_cannot_be_trusted_is_refused(
 def test_a_file_that_would_not_be_read_is_an_error(folder: Folder, name: str) -> None:
     """A table in the wrong place is not silently ignored."""
     error = refusal(folder({name: PRICES}))
-    assert "would not be read here" in error.problem
+    assert error.problem.startswith("is not read in this place; move it to prices/<provider>/<date>.yaml, ")
     assert error.file.endswith(name)
 
 
@@ -299,12 +326,13 @@ def test_the_bundled_tables_are_sound_and_carry_their_sources(book: PriceBook) -
 )
 def test_a_misnamed_file_is_an_error(folder: Folder, name: str) -> None:
     """A user's prices are never silently left out."""
-    assert "would not be read here" in refusal(folder({name: PRICES})).problem
+    assert refusal(folder({name: PRICES})).problem.startswith("is not read in this place; move it to prices/")
 
 
 def test_a_folder_without_tables_is_an_error(folder: Folder) -> None:
     """An empty folder, or one of something else, is a mistake; hidden files are not looked at."""
-    assert "holds no tables" in refusal(folder({".git/config.yaml": "x", "notes.txt": "y"})).problem
+    problem = refusal(folder({".git/config.yaml": "x", "notes.txt": "y"})).problem
+    assert problem.startswith("has no tables; put them at prices/<provider>/<date>.yaml, ")
 
 
 @pytest.mark.parametrize(
@@ -404,17 +432,29 @@ def test_a_contract_holds_for_its_period_only(folder: Folder) -> None:
     ("old", "new", "line", "key_path", "remedy"),
     [
         ("acme/a", "acme/b", 1, "extends", "did you mean 'acme/a'?"),
-        ("acme/a", "qingbo/2026-04-29", 1, "extends", "put this file into prices/qingbo/"),
-        ("discount: 0.1", "discount: 10", 3, "discount", "ten percent is 0.1"),
+        ("acme/a", "qingbo/2026-04-29", 1, "extends", "is a table of qingbo; move this file to prices/qingbo/"),
+        (
+            "discount: 0.1",
+            "discount: 10",
+            3,
+            "discount",
+            "must be a fraction below 1; write ten percent as 0.1",
+        ),
         ("discount: 0.1", "dicount: 0.1", 3, "dicount", "did you mean 'discount'?"),
         ("discount: 0.1", "", 1, "", "changes nothing"),
-        ("discount: 0.1", "unit_value: 0.1", 3, "unit_value", "is not priced in units"),
+        (
+            "discount: 0.1",
+            "unit_value: 0.1",
+            3,
+            "unit_value",
+            "acme/a has no unit of its own; give a discount or rates",
+        ),
         (
             "discount: 0.1",
             "rates: {kling-v3: {8k: {silent: 1}}}",
             3,
             "rates.kling-v3.8k.silent",
-            "publishes no price",
+            "has no price for kling-v3 8k silent that a contract could replace; remove this rate",
         ),
     ],
 )
@@ -431,7 +471,7 @@ def test_a_bad_contract_names_its_file_and_line(
 def test_two_contracts_in_force_at_once_are_an_error(folder: Folder) -> None:
     """Which of them applies is not for the library to guess."""
     files = {"prices/acme/a.yaml": PRICES, "prices/acme/b.yaml": CONTRACT, "prices/acme/c.yaml": CONTRACT}
-    assert "is in force together with acme/b" in refusal(folder(files)).problem
+    assert "overlaps acme/b; end one of the contracts before the other starts" in refusal(folder(files)).problem
 
 
 def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
@@ -503,12 +543,32 @@ def test_a_bound_that_a_model_leaves_out_is_its_tables(folder: Folder) -> None:
     ("entry", "key_path", "problem"),
     [
         ("kling-v9: {valid_from: 2026-02-01}", "model_periods.kling-v9", "has no rates; did you mean"),
-        ("kling-v3: {}", "model_periods.kling-v3", "narrows nothing"),
-        ("kling-v3: {valid_from: 2025-12-31}", "model_periods.kling-v3.valid_from", "before the table's own"),
-        ("kling-v3: {valid_until: 2027-01-02}", "model_periods.kling-v3.valid_until", "after the table's own"),
-        ("kling-v3: {valid_from: 2027-01-01}", "model_periods.kling-v3", "holds no instant"),
-        ("kling-v3: {valid_until: 2026-01-01}", "model_periods.kling-v3", "holds no instant"),
-        ("kling-v3: {valid_from: 2026-03-01, valid_until: 2026-03-01}", "model_periods.kling-v3", "no instant"),
+        ("kling-v3: {}", "model_periods.kling-v3", "has no period; give valid_from, valid_until or both"),
+        (
+            "kling-v3: {valid_from: 2025-12-31}",
+            "model_periods.kling-v3.valid_from",
+            "is before the table's valid_from; leave it out",
+        ),
+        (
+            "kling-v3: {valid_until: 2027-01-02}",
+            "model_periods.kling-v3.valid_until",
+            "is after the table's valid_until; leave it out",
+        ),
+        (
+            "kling-v3: {valid_from: 2027-01-01}",
+            "model_periods.kling-v3",
+            "has an empty period within the table's",
+        ),
+        (
+            "kling-v3: {valid_until: 2026-01-01}",
+            "model_periods.kling-v3",
+            "has an empty period within the table's",
+        ),
+        (
+            "kling-v3: {valid_from: 2026-03-01, valid_until: 2026-03-01}",
+            "model_periods.kling-v3",
+            "has an empty period within the table's",
+        ),
         ("kling-v3: {from: 2026-03-01}", "model_periods.kling-v3.from", "unknown key"),
     ],
 )
@@ -534,11 +594,15 @@ def test_a_units_value_of_ones_own_prices_every_cell(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("content", "key_path", "problem"),
     [
-        ("unit_value: 0.098765432\n", "unit_value", "make 0.0790123456 USD (kling-3.0-turbo 720p audio)"),
+        (
+            "unit_value: 0.098765432\n",
+            "unit_value",
+            "the price of kling-3.0-turbo 720p audio is 0.8 units at 0.098765432, which is 0.0790123456 USD",
+        ),
         (
             "rates: {kling-v3: {720p: {silent: 0.123456789}}}\n",
             "rates",
-            "make 0.01728395046 USD (kling-v3 720p",
+            "the price of kling-v3 720p silent is 0.123456789 units at 0.14, which is 0.01728395046 USD",
         ),
     ],
 )
@@ -547,7 +611,7 @@ def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: s
     error = refusal(folder({"prices/kling/ours.yaml": IN_UNITS + content}))
     assert error.key_path == key_path
     assert problem in error.problem
-    assert "give them fewer decimals" in error.problem
+    assert "at most 9 decimals are allowed; give the price or the unit value fewer decimals" in error.problem
 
 
 def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
@@ -555,4 +619,4 @@ def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
     prices = PRICES + "unit: {name: credit, value: 0.00000001}\n"
     error = refusal(folder({"prices/acme/a.yaml": prices}))
     assert error.key_path == "unit.value"
-    assert "0.05 credits at 0.00000001 make 0.0000000005 EUR (kling-v2-6 720p silent)" in error.problem
+    assert "kling-v2-6 720p silent is 0.05 credits at 0.00000001, which is 0.0000000005 EUR" in error.problem

@@ -2,9 +2,8 @@
 
 People review a file of prices and a machine reads it; both must see the same.
 So only the plain part of YAML is accepted: maps, lists, text, whole numbers, decimals, true, false and null.
-Refused are duplicate keys, anchors, aliases, tags, directives, multiple documents, and keys that are not text.
-Bytes that are not UTF-8, invisible characters, nesting deeper than `MAX_DEPTH`, and files larger than `MAX_BYTES`
-are refused too.
+Duplicate keys, anchors, aliases, tags, directives, multiple documents, and keys that are not text are refused.
+So are bytes that are not UTF-8, invisible characters, nesting beyond `MAX_DEPTH`, and files beyond `MAX_BYTES`.
 Numbers are exact: `0.0714` becomes a `Decimal`, never a float.
 Values that YAML 1.1 would reinterpret stay text (`010`, `1:30`, `no`, `1e3`, `2026-04-29`).
 A model that expects a number or a boolean there refuses them.

@@ -1,1 +1,1 @@
-"""From YAML files to tables: reading them, checking them, and holding them against each other."""
+"""Loads the YAML files of `pricing_tables/` into tables, and checks the files against each other."""

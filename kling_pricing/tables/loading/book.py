@@ -1,12 +1,12 @@
-"""Loads `pricing_tables/` and the user's own tables, and holds the files against each other.
+"""Loads the bundled tables and the user's own, and checks the files against each other.
 
-Where the files lie, and how a folder of the user's is read over the bundled one, is told in `table_folders`.
+`folders` describes where the files are and how the user's folder overrides the bundled one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
@@ -14,7 +14,7 @@ from itertools import pairwise
 from kling_pricing.strict_yaml import YamlDocument, checked, did_you_mean, load
 from kling_pricing.tables.loading.contracts import load_contracts
 from kling_pricing.tables.loading.coverage import check_coverage
-from kling_pricing.tables.loading.files import PriceFile, QuantityEntry
+from kling_pricing.tables.loading.files import CellsEntry, PriceFile, QuantityEntry
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
 from kling_pricing.tables.loading.matrices import load_matrix
 from kling_pricing.tables.loading.parts import (
@@ -32,28 +32,28 @@ from kling_pricing.tables.rules import Choice
 
 @cache
 def default_price_book() -> PriceBook:
-    """The book that is used when none is given: bundled tables, and the folder that `TABLES_VARIABLE` names.
+    """Returns the default book: the bundled tables, and those in the folder that `TABLES_VARIABLE` names.
 
-    Loaded once in the life of the process.
+    The book is loaded once per process.
     """
     return load_price_book(own_folder())
 
 
 def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBook:
-    """Loads the bundled tables and, over them, a folder of the user's.
+    """Loads the bundled tables and those in the user's folder, which override bundled files of the same path.
 
     Raises:
         TableError: a file is refused, two files contradict each other, or the folder cannot be read.
     """
-    found = table_files(directory)
+    files = table_files(directory)
     matrices = {}
-    for (kind, *_), (name, file) in found.items():
+    for (kind, *_), (name, file) in files.items():
         if kind == "capabilities":
             matrix = load_matrix(file, name)
             matrices[matrix.wire_format] = matrix
     tables: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
     overlays: list[tuple[str, YamlDocument, bytes]] = []
-    for path, (name, file) in found.items():
+    for path, (name, file) in files.items():
         if path[0] == "prices":
             data = file_bytes(file, name)
             document = load(data, name=name)
@@ -71,7 +71,7 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
 def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
     entry = checked(document, PriceFile)
     if entry.provider != folder:
-        raise document.error(("provider",), f"the folder's name says {folder!r}; make them the same")
+        raise document.error(("provider",), f"differs from the folder's name {folder!r}; make them the same")
     check_period(entry.valid_from, entry.valid_until, document)
     _check_choices(entry, document)
     return PriceTable(
@@ -86,53 +86,62 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         valid_until=entry.valid_until,
         sources=table_sources(entry.sources),
         billing=_billing(entry),
-        tiers=tuple(Choice(each.tier, each.when) for each in entry.tiers),
-        quantity=tuple(Choice(_quantity(each), each.when) for each in entry.quantity),
+        tiers=tuple(Choice(choice.tier, choice.when) for choice in entry.tiers),
+        quantity=tuple(Choice(_quantity(choice), choice.when) for choice in entry.quantity),
         rates=_rates(entry, document),
-        unpriced=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unpriced),
-        unreached=tuple(Cells(each.model, each.resolution, each.tier, each.why) for each in entry.unreached),
+        unpriced=_cells(entry.unpriced),
+        unreached=_cells(entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
         model_periods=_model_periods(entry, document),
     )
 
 
+def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:
+    return tuple(Cells(entry.model, entry.resolution, entry.tier, entry.why) for entry in entries)
+
+
 def _model_periods(entry: PriceFile, document: YamlDocument) -> dict[str, Validity]:
-    """The periods of models, each narrower than the table's and within it."""
+    """Returns the periods of single models, each of which must be within the table's period."""
     periods = {}
     for model, own in entry.model_periods.items():
         path = ("model_periods", model)
         if model not in entry.rates:
             raise document.error(path, f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}")
         if own.valid_from is None and own.valid_until is None:
-            raise document.error(path, "narrows nothing; give valid_from, valid_until or both")
+            raise document.error(path, "has no period; give valid_from, valid_until or both")
         since, until = own.valid_from or entry.valid_from, own.valid_until or entry.valid_until
         if since and until and since >= until:
-            raise document.error(path, "holds no instant of the table's period; it must begin before it ends")
+            raise document.error(
+                path, "has an empty period within the table's; make valid_from earlier than valid_until"
+            )
         if entry.valid_from and since and since < entry.valid_from:
-            raise document.error((*path, "valid_from"), "is before the table's own; leave it out")
+            raise document.error((*path, "valid_from"), "is before the table's valid_from; leave it out")
         if entry.valid_until and until and until > entry.valid_until:
-            raise document.error((*path, "valid_until"), "is after the table's own; leave it out")
+            raise document.error((*path, "valid_until"), "is after the table's valid_until; leave it out")
         periods[model] = Validity(since, until)
     return periods
 
 
 def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
-    """Lists of which the first match wins must end in one that always matches, and have it nowhere else."""
+    """Checks that only the last entry of a first-match list always matches, and that `unpriced` is unique."""
     for key, whens in (
-        ("tiers", [each.when for each in entry.tiers]),
-        ("quantity", [each.when for each in entry.quantity]),
+        ("tiers", [choice.when for choice in entry.tiers]),
+        ("quantity", [choice.when for choice in entry.quantity]),
     ):
         always = [place for place, when in enumerate(whens) if not when]
         if not always:
             raise document.error(
-                (key, len(whens) - 1), "the last entry must have no `when`, so that one always matches"
+                (key, len(whens) - 1), "the last entry must always match; remove its `when`, or add an entry"
             )
         if always[0] != len(whens) - 1:
-            raise document.error((key, always[0] + 1), "is never reached: the entry before it always matches")
+            raise document.error(
+                (key, always[0] + 1),
+                "cannot be reached, because the entry before it always matches; put that entry last",
+            )
     seen: set[tuple[str, str | None, str | None]] = set()
-    for place, each in enumerate(entry.unpriced):
-        cell = (each.model, each.resolution, each.tier)
+    for place, unpriced in enumerate(entry.unpriced):
+        cell = (unpriced.model, unpriced.resolution, unpriced.tier)
         if cell in seen:
             raise document.error(("unpriced", place), "is listed twice; keep one entry")
         seen.add(cell)
@@ -156,17 +165,17 @@ def _rates(entry: PriceFile, document: YamlDocument) -> dict[Cell, Rate]:
 
 
 def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:
-    """A provider's tables, oldest first.
+    """Sorts a provider's tables, oldest first.
 
     Raises:
         TableError: two of them are in force at the same time.
     """
-    beginning = [entry for entry in loaded if entry[0].valid_from is None]
+    undated = [entry for entry in loaded if entry[0].valid_from is None]
     dated = sorted(
         (entry for entry in loaded if entry[0].valid_from is not None),
         key=lambda entry: str(entry[0].valid_from),
     )
-    ordered = [*beginning, *dated]
+    ordered = [*undated, *dated]
     for (earlier, _), (later, document) in pairwise(ordered):
         if earlier.valid_until is None or later.valid_from is None or earlier.valid_until > later.valid_from:
             raise document.error(
@@ -178,7 +187,7 @@ def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable
 
 
 def _check_hosts(tables: Mapping[str, list[tuple[PriceTable, YamlDocument]]]) -> None:
-    """A host tells who bills, so it belongs to one provider.
+    """Checks that each host belongs to one provider, because the host decides which provider bills.
 
     Raises:
         TableError: two providers list the same host.
@@ -189,5 +198,5 @@ def _check_hosts(tables: Mapping[str, list[tuple[PriceTable, YamlDocument]]]) ->
             for place, host in enumerate(table.hosts):
                 if owners.setdefault(host, provider) != provider:
                     raise document.error(
-                        ("hosts", place), f"{host!r} is a host of {owners[host]} too; keep one"
+                        ("hosts", place), f"{host!r} is also a host of {owners[host]}; remove one of the two"
                     )

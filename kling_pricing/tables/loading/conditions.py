@@ -1,4 +1,4 @@
-"""The kinds of values that stand in the project's YAML files, for pydantic models of those files."""
+"""The types of conditions, facts and URL paths in table files, for the pydantic models of those files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from kling_pricing.strict_yaml import did_you_mean, matching_text
+from kling_pricing.strict_yaml import did_you_mean, matching_text, written
 from kling_pricing.tables.http_rules import CODE, MESSAGE, STATUS
 from kling_pricing.tables.rules import Between, Condition, OneOf
 from kling_pricing.wire.facts import FACT_TYPES
@@ -22,69 +22,72 @@ def _condition(value: Any, kind: type) -> Condition:
         return _range(value, kind)
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise ValueError("allows nothing; list at least one value")
+        raise ValueError("allows no value; list at least one")
     for item in values:
         if type(item) is not kind and not (kind is Decimal and type(item) is int):
-            raise ValueError(f"must be {_KINDS[kind]}, got {item!r}")
+            raise ValueError(f"must be {_KINDS[kind]}, got {written(item)}")
     return OneOf(tuple(values))
 
 
 def _range(value: dict[str, Any], kind: type) -> Between:
     if kind not in (int, Decimal):
-        raise ValueError(f"is {_KINDS[kind]} and has no range; list its values")
+        raise ValueError(f"must be {_KINDS[kind]}, which has no range; list the values")
     if not value or value.keys() - {"min", "max"}:
-        raise ValueError(f"a range has min, max or both and nothing else, got {', '.join(value) or 'neither'}")
+        raise ValueError(f"a range must have min, max or both, got {', '.join(value) or 'neither'}")
     for side, bound in value.items():
         if type(bound) not in (int, kind):
-            raise ValueError(f"{side} must be {_KINDS[kind]}, got {bound!r}")
+            raise ValueError(f"{side} must be {_KINDS[kind]}, got {written(bound)}")
     minimum, maximum = value.get("min"), value.get("max")
     if minimum is not None and maximum is not None and minimum > maximum:
-        raise ValueError(f"min {minimum} is above max {maximum}; nothing could meet it")
+        raise ValueError(f"min {minimum} is above max {maximum}; swap them")
     return Between(minimum, maximum)
 
 
 def _conditions(vocabulary: Mapping[str, type]) -> Callable[[Any], dict[str, Condition]]:
-    def read(value: Any) -> dict[str, Condition]:
+    def validate(value: Any) -> dict[str, Condition]:
         if not isinstance(value, dict):
-            raise ValueError(f"must be a map such as {{{next(iter(vocabulary))}: ...}}, got {value!r}")  # noqa: TRY004
-        read = {}
+            example = f"{{{next(iter(vocabulary))}: ...}}"
+            raise ValueError(f"must be a map such as {example}, got {written(value)}")  # noqa: TRY004
+        conditions = {}
         for name, condition in value.items():
             if name not in vocabulary:
                 raise ValueError(f"{name!r} is not a fact; {did_you_mean(name, list(vocabulary))}")
             try:
-                read[name] = _condition(condition, vocabulary[name])
+                conditions[name] = _condition(condition, vocabulary[name])
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        return read
+        return conditions
 
-    return read
+    return validate
 
 
 def _fact_values(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"must be a map of facts such as {{audio: false}}, got {value!r}")  # noqa: TRY004
+        raise ValueError(f"must be a map of facts such as {{audio: false}}, got {written(value)}")  # noqa: TRY004
     for fact, item in value.items():
         if fact not in FACT_TYPES:
             raise ValueError(f"{fact!r} is not a fact; {did_you_mean(fact, list(FACT_TYPES))}")
         if type(item) is not FACT_TYPES[fact]:
-            raise ValueError(f"{fact} must be {_KINDS[FACT_TYPES[fact]]}, got {item!r}")
+            raise ValueError(f"{fact} must be {_KINDS[FACT_TYPES[fact]]}, got {written(item)}")
     return value
 
 
 def _error_shape(value: Any) -> dict[str, Any]:
-    words = {MESSAGE, CODE, STATUS}
+    placeholders = {MESSAGE, CODE, STATUS}
 
-    def said(tree: Any, path: str) -> set[str]:
+    def texts(tree: Any, path: str) -> set[str]:
         if isinstance(tree, dict):
-            return {word for name, each in tree.items() for word in said(each, f"{path}.{name}")}
+            return {text for name, part in tree.items() for text in texts(part, f"{path}.{name}")}
+        place = path.removeprefix(".")
         if tree is not None and type(tree) not in (str, int, bool):
-            raise ValueError(f"{path.removeprefix('.')} must be a map, text, a whole number or null")
-        if isinstance(tree, str) and "{" in tree and tree not in words:
-            raise ValueError(f"{path.removeprefix('.')}: {tree!r} is none of {', '.join(sorted(words))}")
+            raise ValueError(f"{place} must be a map, text, a whole number, true, false or null")
+        if isinstance(tree, str) and "{" in tree and tree not in placeholders:
+            allowed = ", ".join(sorted(placeholders))
+            raise ValueError(f"{place}: {tree!r} is not a placeholder; the placeholders are {allowed}")
         return {tree} if isinstance(tree, str) else set()
 
-    if not isinstance(value, dict) or MESSAGE not in said(value, ""):
-        raise ValueError(f"must be a map with {MESSAGE!r} somewhere in it")
+    if not isinstance(value, dict) or MESSAGE not in texts(value, ""):
+        raise ValueError(f"must be a map that contains {MESSAGE!r}")
     return value
 
 
@@ -92,7 +95,7 @@ def _conditions_schema(vocabulary: Mapping[str, type]) -> dict[str, Any]:
     value = {"type": ["string", "number", "boolean"]}
     bounds = {"min": {"type": "number"}, "max": {"type": "number"}}
     condition = {
-        "description": "One value, a list of values, or a closed range.",
+        "description": "One value, a list of values, or a range that includes its ends.",
         "anyOf": [
             value,
             {"type": "array", "items": value, "minItems": 1},
@@ -116,10 +119,12 @@ TaskPath: TypeAlias = Annotated[
     ),
     WithJsonSchema({"type": "string", "pattern": r"^(/[A-Za-z0-9._~-]+)+/\{task_id\}(/[A-Za-z0-9._~-]+)*$"}),
 ]
+"""The path of a task's URL."""
+
 FactConditions: TypeAlias = Annotated[
     dict[str, Any], BeforeValidator(_conditions(FACT_TYPES)), WithJsonSchema(_conditions_schema(FACT_TYPES))
 ]
-"""Fact -> condition, as `kling_pricing.tables.rules.Conditions`."""
+"""Fact -> condition, for `kling_pricing.tables.rules.Conditions`."""
 
 MediaConditions: TypeAlias = Annotated[
     dict[str, Any], BeforeValidator(_conditions(_MEDIA_TYPES)), WithJsonSchema(_conditions_schema(_MEDIA_TYPES))
@@ -131,12 +136,12 @@ StatusCondition: TypeAlias = Annotated[
     BeforeValidator(lambda value: _condition(value, int)),
     WithJsonSchema(_conditions_schema({"status": int})["properties"]["status"]),
 ]
-"""Condition of an HTTP status, as `kling_pricing.tables.rules.Condition`."""
+"""A condition on an HTTP status, for `kling_pricing.tables.rules.Condition`."""
 
 ErrorShape: TypeAlias = Annotated[
     dict[str, Any], BeforeValidator(_error_shape), WithJsonSchema({"type": "object", "minProperties": 1})
 ]
-"""The body of an API's errors, with `{message}`, `{code}` and `{status}` where they stand."""
+"""The shape of an API's errors, with the placeholders `{message}`, `{code}` and `{status}`."""
 
 FactValues: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_fact_values)]
-"""Fact -> one value."""
+"""Fact -> a single value."""

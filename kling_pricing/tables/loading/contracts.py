@@ -1,16 +1,15 @@
-"""A customer's own prices over a published table: a discount, prices of their own, or a unit's own value."""
+"""Loads contracts: a discount on a published table, the customer's own rates, or another unit value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from difflib import get_close_matches
 from hashlib import sha256
 from itertools import pairwise
 
 from kling_pricing.money import divide
-from kling_pricing.strict_yaml import YamlDocument, checked
+from kling_pricing.strict_yaml import YamlDocument, checked, did_you_mean
 from kling_pricing.tables.loading.files import ContractFile
 from kling_pricing.tables.loading.parts import (
     cells,
@@ -27,25 +26,25 @@ from kling_pricing.tables.rates import Cell, Contract, Rate
 def load_contracts(
     overlays: Iterable[tuple[str, YamlDocument, bytes]], published: Mapping[str, tuple[PriceTable, ...]]
 ) -> dict[str, tuple[PriceTable, ...]]:
-    """Turns overlay files into tables.
+    """Loads the contracts from the files that extend a published table.
 
     Args:
-        overlays: folder, document and bytes of each file that `extends` another.
-        published: provider -> the published tables.
+        overlays: folder, document and bytes of each file with the key `extends`.
+        published: provider -> its published tables.
 
     Returns:
-        provider -> contracts, oldest first.
+        provider -> its contracts, oldest first.
 
     Raises:
-        TableError: an overlay extends nothing that is published, prices what the published table does not, or
-            is in force together with another of the same provider.
+        TableError: a contract extends an unknown table, sets the rate of a cell that the published table does
+            not price, or is in force at the same time as another contract for the same provider.
     """
-    tables = {table.id: table for each in published.values() for table in each}
+    tables = {table.id: table for provided in published.values() for table in provided}
     contracts: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
     for folder, document, data in overlays:
         table = _contract(checked(document, ContractFile), document, data, folder, tables)
         contracts.setdefault(table.provider, []).append((table, document))
-    return {provider: _in_order(each) for provider, each in contracts.items()}
+    return {provider: _in_order(loaded) for provider, loaded in contracts.items()}
 
 
 def _contract(
@@ -53,15 +52,15 @@ def _contract(
 ) -> PriceTable:
     base = tables.get(entry.extends)
     if base is None:
-        close = get_close_matches(entry.extends, tables, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(tables)}"
-        raise document.error(("extends",), f"no published table {entry.extends!r}; {hint}")
+        problem = f"no published table {entry.extends!r}; {did_you_mean(entry.extends, list(tables))}"
+        raise document.error(("extends",), problem)
     if base.provider != folder:
-        raise document.error(("extends",), f"is of {base.provider}; put this file into prices/{base.provider}/")
+        problem = f"is a table of {base.provider}; move this file to prices/{base.provider}/"
+        raise document.error(("extends",), problem)
     if entry.discount is not None and entry.discount >= 1:
-        raise document.error(("discount",), "is a part of one, below 1; ten percent is 0.1")
+        raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
-        raise document.error(("unit_value",), f"{base.id} is not priced in units; give a discount or rates")
+        raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
     if entry.discount is None and entry.unit_value is None and not entry.rates:
         raise document.error((), "changes nothing; give a discount, a unit_value or rates")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
@@ -69,7 +68,7 @@ def _contract(
     if (base.valid_from and valid_from and valid_from < base.valid_from) or (
         base.valid_until and (valid_until is None or valid_until > base.valid_until)
     ):
-        problem = f"reaches beyond {base.id}, in force {period(base)}; extend the other table as well"
+        problem = f"is outside the period of {base.id} ({period(base)}); add a contract for the other table"
         raise document.error(("valid_until" if entry.valid_until else "valid_from",), problem)
     return replace(
         base,
@@ -105,7 +104,7 @@ def _rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dic
                 )
     for cell, price in cells(entry.rates):
         if cell not in base.rates:
-            problem = f"{base.id} publishes no price for {cell}, so a contract cannot change it; remove it"
+            problem = f"{base.id} has no price for {cell} that a contract could replace; remove this rate"
             raise document.error(("rates", *cell), problem)
         if base.own_unit is None:
             rates[cell] = Rate(cell, price, f"{cell}, contract price")
@@ -116,17 +115,17 @@ def _rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dic
 
 
 def _unit_value(base: PriceTable) -> Decimal:
-    """What one unit costs at the list: any rate tells."""
-    rate = next(each for each in base.rates.values() if each.own_units)
+    """Returns the published value of one unit, which every rate in units implies."""
+    rate = next(rate for rate in base.rates.values() if rate.own_units)
     return divide(rate.unit_price, rate.own_units or Decimal(1))
 
 
 def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:
     ordered = sorted(
-        loaded, key=lambda each: "" if each[0].valid_from is None else each[0].valid_from.isoformat()
+        loaded, key=lambda entry: "" if entry[0].valid_from is None else entry[0].valid_from.isoformat()
     )
     for (earlier, _), (later, document) in pairwise(ordered):
         if later.valid_from is None or earlier.valid_until is None or earlier.valid_until > later.valid_from:
-            problem = f"is in force together with {earlier.id}; give one of them an end before the other begins"
+            problem = f"overlaps {earlier.id}; end one of the contracts before the other starts"
             raise document.error((), problem)
     return tuple(table for table, _ in ordered)

@@ -1,4 +1,4 @@
-"""Which cells of a price table its APIs can reach: every one must be priced, or refused with a reason."""
+"""Checks that every cell that an API can reach is either priced or refused with a reason."""
 
 from __future__ import annotations
 
@@ -16,53 +16,57 @@ from kling_pricing.wire.facts import FACT_TYPES, INPUT_OF, UNSAID
 
 
 def check_coverage(table: PriceTable, document: YamlDocument, matrices: Mapping[str, CapabilityMatrix]) -> None:
-    """Holds a table against its wire formats: every allowed cell has one answer, and no other cell has any.
+    """Checks that a table has a rate, or a reason for none, for every reachable cell and for no other.
 
     Raises:
-        TableError: a cell is not so.
+        TableError: a cell breaks this rule; the message names it.
     """
     formats = [("wire_formats", place, name) for place, name in enumerate(table.wire_formats)]
     formats += [("also_prices", place, name) for place, name in enumerate(table.also_prices)]
     reachable: dict[Cell, str] = {}
-    for key, place, spoken in formats:
-        if spoken not in matrices:
+    for key, place, wire_format in formats:
+        if wire_format not in matrices:
             known = ", ".join(sorted(matrices))
-            raise document.error((key, place), f"no capabilities/{spoken}.yaml; there are: {known}")
-        for cell in reachable_cells(matrices[spoken], table.tiers):
-            reachable.setdefault(cell, spoken)
-    names = ", ".join((*table.wire_formats, *table.also_prices))
-    for place, past in enumerate(table.unreached):
-        covered = [cell for cell in table.rates if past.covers(cell)]
+            raise document.error(
+                (key, place), f"no capabilities/{wire_format}.yaml; known wire formats: {known}"
+            )
+        for cell in reachable_cells(matrices[wire_format], table.tiers):
+            reachable.setdefault(cell, wire_format)
+    names = " or ".join((*table.wire_formats, *table.also_prices))
+    for place, unreached in enumerate(table.unreached):
+        covered = [cell for cell in table.rates if unreached.covers(cell)]
         if not covered:
-            raise document.error(("unreached", place), f"{past} has no rate; remove the entry")
-        if now := [cell for cell in covered if cell in reachable]:
+            raise document.error(("unreached", place), f"{unreached} has no rate; remove the entry")
+        if allowed := [cell for cell in covered if cell in reachable]:
             raise document.error(
                 ("unreached", place),
-                f"{reachable[now[0]]} allows {now[0]}; name only what requests cannot reach",
+                f"{reachable[allowed[0]]} allows {allowed[0]}; list only rates that no request can reach",
             )
     for cell in table.rates:
-        if cell not in reachable and not any(past.covers(cell) for past in table.unreached):
+        if cell not in reachable and not any(entry.covers(cell) for entry in table.unreached):
             raise document.error(
                 ("rates", *cell),
-                f"no request can reach this rate: {names} allows no {cell}"
+                f"no request can reach this rate, because {names} does not allow {cell}"
                 f"{_misspelt(cell, reachable)}; remove the rate, or correct the tiers or the capabilities",
             )
     for place, unpriced in enumerate(table.unpriced):
         if both := [cell for cell in table.rates if unpriced.covers(cell)]:
-            raise document.error(("unpriced", place), f"{both[0]} has a rate; remove one of the two")
+            raise document.error(
+                ("unpriced", place), f"{both[0]} also has a rate; remove the rate or this entry"
+            )
         if not any(unpriced.covers(cell) for cell in reachable):
             raise document.error(("unpriced", place), f"no request can reach {unpriced}; remove the entry")
-    for cell, spoken in reachable.items():
-        if spoken in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
+    for cell, wire_format in reachable.items():
+        if wire_format in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
             raise document.error(
                 ("rates", *cell),
-                f"{spoken} allows {cell}, which is neither priced nor listed under unpriced; "
-                "add its published rate, or an unpriced entry that says why there is none",
+                f"{wire_format} allows {cell}, which is neither priced nor listed under unpriced; "
+                "add its published rate, or an unpriced entry with the reason",
             )
 
 
 def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:
-    """A hint, where one part of an unreachable cell is no model, resolution or tier at all."""
+    """Returns a hint if a part of an unreachable cell is an unknown model, resolution or tier."""
     for part, known in zip(cell, zip(*reachable, strict=True), strict=False):
         if part not in known:
             close = get_close_matches(part, sorted(set(known)), n=1)
@@ -71,10 +75,10 @@ def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:
 
 
 def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) -> Iterator[Cell]:
-    """Every model x resolution x tier for which the matrix allows at least one request, each once.
+    """Yields every model x resolution x tier for which the matrix allows at least one request, each once.
 
-    Every action is tried, and the facts that tiers speak of at all their turning points; every other fact is
-    left unknown, so that a rule excludes a cell only if it does so whatever the rest of the request says.
+    It tries every action, and every turning point of the facts that tiers test. All other facts stay unknown,
+    so that a rule excludes a cell only if it does so for any values of those facts.
     """
     tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution", "action"})
     unknown = dict.fromkeys(FACT_TYPES)
@@ -105,7 +109,7 @@ def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:
 
 
 def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str], ...]) -> list[Any]:
-    """The values of a fact that can make a difference; one, if the model does not take the input."""
+    """Returns the values of a fact that can matter; only one if the model does not take the input."""
     if INPUT_OF.get(fact, fact) not in capabilities.fields:
         return [capabilities.defaults.get(fact, UNSAID[fact])]
     if FACT_TYPES[fact] is bool:
@@ -113,5 +117,5 @@ def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str]
     conditions: list[Conditions] = [choice.when for choice in tiers]
     for rule in capabilities.rules:
         conditions += [rule.when, rule.need]
-    edges = [edge for each in conditions if fact in each for edge in each[fact].edges()]
+    edges = [edge for group in conditions if fact in group for edge in group[fact].edges()]
     return list(dict.fromkeys(edges))

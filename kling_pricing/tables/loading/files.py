@@ -1,8 +1,8 @@
-"""The two kinds of files in `pricing_tables/`, as pydantic models, and their JSON Schemas.
+"""The pydantic models of the files in `pricing_tables/`, and their JSON Schemas.
 
 `PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`.
-The models know the shape of one file; `tables.py` turns them into the frozen `PriceTable` and
-`CapabilityMatrix` that the library works with, and holds the files against each other.
+The models describe one file each. `book` and `matrices` turn them into the frozen `PriceTable` and
+`CapabilityMatrix`, and check the files against each other.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from kling_pricing.tables.loading.conditions import (
 
 
 class SourceEntry(FileModel):
-    """Where the file's content was published."""
+    """A publication of the file's content."""
 
-    ref: Text = Field(description="Seed, page or document.")
-    checked: Instant = Field(description="The day somebody last compared the file with it.")
+    ref: Text = Field(description="The page or document.")
+    checked: Instant = Field(description="The day on which the file was last compared with it.")
     authority: Literal["official", "secondary"]
 
 
 def _countable(per_currency_unit: int) -> int:
     if NANOS % per_currency_unit:
-        raise ValueError("one unit must be worth whole billionths of the currency, so that it can be counted")
+        raise ValueError(
+            "one unit must be a whole number of billionths of the currency; give a divisor of 1000000000"
+        )
     return per_currency_unit
 
 
 class StatementUnitEntry(FileModel):
-    """The unit a provider bills in, where it is not the currency."""
+    """The unit in which a provider bills, if it is not the currency."""
 
     name: Name
     per_currency_unit: Annotated[int, Field(gt=0), AfterValidator(_countable)]
@@ -47,21 +49,21 @@ class StatementUnitEntry(FileModel):
 
 
 class BillingEntry(FileModel):
-    """How the provider bills."""
+    """The provider's billing rules."""
 
     failed_tasks: Literal["refunded", "charged", "unconfirmed"]
     statement_unit: StatementUnitEntry | None = None
 
 
 class TierEntry(FileModel):
-    """A billing lane and the requests in it; the first entry that matches wins."""
+    """A tier and the requests that belong to it; the first entry that matches wins."""
 
     tier: Code
     when: FactConditions = {}
 
 
 class QuantityEntry(FileModel):
-    """The fact that counts the units; the first entry that matches wins."""
+    """The fact that is counted as units; the first entry that matches wins."""
 
     fact: Literal["duration_s", "video_length_s", "calls"]
     unit: Text = "second"
@@ -73,46 +75,45 @@ class QuantityEntry(FileModel):
 
 
 class UnitEntry(FileModel):
-    """A unit of the provider's own, in which its rates are given."""
+    """The provider's own unit, in which its rates are given."""
 
     name: Name
-    value: Price = Field(description="What one unit costs, in the table's currency.")
+    value: Price = Field(description="The price of one unit, in the table's currency.")
 
 
-class UnpricedEntry(FileModel):
-    """A combination that the API allows and nobody published a price for."""
+class CellsEntry(FileModel):
+    """A group of cells and the reason for listing it."""
 
     model: Name
-    resolution: Name | None = Field(None, description="None: every resolution.")
-    tier: Code | None = Field(None, description="None: every tier.")
+    resolution: Name | None = Field(None, description="Null: every resolution.")
+    tier: Code | None = Field(None, description="Null: every tier.")
     why: Text
 
 
-class UnreachedEntry(FileModel):
-    """Published rates that stay in the table although no request of the named APIs can ask for them.
+class UnpricedEntry(CellsEntry):
+    """A combination that the API allows but that has no published price."""
 
-    Rates of the past, for one. They are exempt from the check that some request can reach each rate.
+
+class UnreachedEntry(CellsEntry):
+    """Published rates that no request of the listed APIs can reach, such as rates of the past.
+
+    They stay in the table, exempt from the check that a request can reach every rate.
     """
-
-    model: Name
-    resolution: Name | None = Field(None, description="None: every resolution.")
-    tier: Code | None = Field(None, description="None: every tier.")
-    why: Text
 
 
 class NoteEntry(FileModel):
-    """A note that every quote from this table carries."""
+    """A note in every quote from this table."""
 
     code: Code
     message: Text
-    since: Instant | None = Field(None, description="Only quotes from this instant on carry it.")
+    since: Instant | None = Field(None, description="The note is in quotes from this instant on.")
 
 
 class PeriodEntry(FileModel):
-    """A model's own period within its table's."""
+    """A model's own period, within the table's period."""
 
-    valid_from: Instant | None = Field(None, description="None: as early as the table.")
-    valid_until: Instant | None = Field(None, description="None: as long as the table.")
+    valid_from: Instant | None = Field(None, description="Null: the table's valid_from.")
+    valid_until: Instant | None = Field(None, description="Null: the table's valid_until.")
 
 
 class PriceFile(FileModel):
@@ -120,8 +121,8 @@ class PriceFile(FileModel):
 
     provider: Name
     hosts: list[Name] = []
-    wire_formats: list[Name] = Field(description="The APIs the provider speaks, its main one first.")
-    also_prices: list[Name] = Field([], description="Other APIs whose requests its rates can be asked for.")
+    wire_formats: list[Name] = Field(description="The wire formats of the provider's API, the main one first.")
+    also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
@@ -130,11 +131,11 @@ class PriceFile(FileModel):
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
     quantity: Annotated[list[QuantityEntry], Field(min_length=1)]
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
-        description="model -> resolution (any: it has none) -> tier -> price per unit of the quantity"
+        description="Model -> resolution (any: the price does not depend on it) -> tier -> price per unit."
     )
-    unit: UnitEntry | None = Field(None, description="Given when the rates are not in the currency itself.")
+    unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
     model_periods: dict[Name, PeriodEntry] = Field(
-        {}, description="Models whose rates are in force for a part of the table's period only."
+        {}, description="Models whose rates are in force for only a part of the table's period."
     )
     unpriced: list[UnpricedEntry] = []
     unreached: list[UnreachedEntry] = []
@@ -142,14 +143,16 @@ class PriceFile(FileModel):
 
 
 class ContractFile(FileModel):
-    """A customer's own prices over a published table: also `prices/<provider>/<name>.yaml`."""
+    """A contract that changes the prices of a published table: `prices/<provider>/<name>.yaml`."""
 
-    extends: Text = Field(description="The published table: its folder and file, as acme/2026-11-01.")
-    valid_from: Instant | None = Field(None, description="None: as long as the published table.")
+    extends: Text = Field(description="The published table: its folder and file, such as acme/2026-11-01.")
+    valid_from: Instant | None = Field(None, description="Null: the published table's valid_from.")
     valid_until: Instant | None = None
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
-    discount: Price | None = Field(None, description="Taken off the list total; 0.1 is ten percent.")
-    unit_value: Price | None = Field(None, description="What one of the provider's units costs this customer.")
+    discount: Price | None = Field(
+        None, description="The fraction taken off the list total; 0.1 is ten percent."
+    )
+    unit_value: Price | None = Field(None, description="The customer's price of one of the provider's units.")
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
     )
@@ -157,17 +160,19 @@ class ContractFile(FileModel):
 
 
 class RuleEntry(FileModel):
-    """When all of `when` hold, all of `need` must; otherwise the API refuses the request."""
+    """If all conditions in `when` hold, all in `need` must hold, or the API refuses the request."""
 
     code: Code
     when: FactConditions = {}
     need: Annotated[FactConditions, Field(min_length=1)]
-    message: Text | None = Field(None, description="The sentence for a person; made from the rule when absent.")
+    message: Text | None = Field(
+        None, description="The sentence for people; if absent, it is made from the rule."
+    )
     source: Text
 
 
 class WarningEntry(FileModel):
-    """Like a rule, but breaking it is only a note."""
+    """A rule that the API does not enforce; a request that breaks it gets a note."""
 
     code: Code
     when: FactConditions = {}
@@ -177,7 +182,7 @@ class WarningEntry(FileModel):
 
 
 class ImpliedActionEntry(FileModel):
-    """What the inputs make of the default action; the first entry that matches wins."""
+    """The action that inputs imply if the payload has the default action; the first entry that matches wins."""
 
     action: Code
     when: FactConditions
@@ -185,63 +190,69 @@ class ImpliedActionEntry(FileModel):
 
 
 class EndpointEntry(FileModel):
-    """A path that takes this API's payloads."""
+    """A path that accepts this API's payloads."""
 
-    path: UrlPath = Field(description="As the API documents it; a gateway may put a folder before it.")
+    path: UrlPath = Field(description="The documented path; a gateway may put a folder in front of it.")
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
-        None, description="What it makes, where the path says so; None: the payload does."
+        None, description="The actions that the path accepts; null: any, as the payload says."
     )
-    status: TaskPath | None = Field(None, description="Where a task is asked for.")
-    cancel: TaskPath | None = Field(None, description="Where it is cancelled, by a POST.")
+    status: TaskPath | None = Field(None, description="The path of a task's status.")
+    cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
 
 
 class IdempotencyEntry(FileModel):
-    """A header with a key, under which the API makes one task however often the request comes."""
+    """The header for an idempotency key: requests with the same key create one task."""
 
     header: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
-    hours: Annotated[int, Field(gt=0)] = Field(description="For how long the API knows a key.")
+    hours: Annotated[int, Field(gt=0)] = Field(description="How long the API remembers a key.")
     source: Text
 
 
 class OwnIdEntry(FileModel):
-    """A field for the caller's own name for a task, by which the API can be asked for it."""
+    """The payload's field for a task id of the caller's choice, by which the API can look the task up."""
 
     field: Code
     source: Text
 
 
 class RefusedEntry(FileModel):
-    """Answers to a submission after which it is certain that nothing was accepted."""
+    """Answers to a submission that prove that the API did not accept it."""
 
     status: StatusCondition
-    unless: list[int] = []
-    code: Text | None = Field(None, description="That the error must name; None: any.")
+    unless: list[int] = Field([], description="Statuses that are exceptions.")
+    code: Text | None = Field(None, description="The code that the error must have; null: any.")
     source: Text
 
 
 class BilledBelowEntry(FileModel):
-    """A path at and below which jobs are made and billed: a POST there that no endpoint lists is refused."""
+    """A path at and below which jobs are billed; a POST to an unlisted endpoint there is refused."""
 
     path: UrlPath
     source: Text
 
 
 class HttpEntry(FileModel):
-    """What the API does over HTTP beside reading payloads; what is not said is taken to be unknown."""
+    """The API's behaviour over HTTP; anything not listed is assumed to be unknown."""
 
-    forms: bool = Field(default=False, description="Whether it takes multipart/form-data beside JSON.")
+    forms: bool = Field(
+        default=False, description="Whether the API accepts multipart/form-data as well as JSON."
+    )
     idempotency: IdempotencyEntry | None = None
     own_id: OwnIdEntry | None = None
-    billed_below: list[BilledBelowEntry] = Field([], description="Beside the endpoints and what is below them.")
-    refused: list[RefusedEntry] = Field([], description="After any other answer but a success nobody knows.")
+    billed_below: list[BilledBelowEntry] = Field(
+        [], description="Billed paths in addition to the endpoints and the paths below them."
+    )
+    refused: list[RefusedEntry] = Field(
+        [], description="Definite refusals; after other errors, the outcome is unknown."
+    )
     error: ErrorShape = Field(
-        {"error": {"message": MESSAGE, "code": CODE}}, description="The body of its errors."
+        {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."
     )
 
 
 class MediaEntry(FileModel):
-    """Limits of the files a request names, checked when the caller knows their facts."""
+    """Limits for the files in a request, which are checked if the caller passes facts about the files."""
 
     kind: Literal["image", "video"]
     limits: MediaConditions
@@ -249,17 +260,22 @@ class MediaEntry(FileModel):
 
 
 class ModelEntry(FileModel):
-    """What the API accepts for one model."""
+    """The requests that the API accepts for one model."""
 
     names: list[Text] | dict[Text, FactValues] = Field(
         min_length=1,
-        description="As written on this wire; a name may imply facts: {some-name-720p: {resolution: 720p}}.",
+        description="The model's names in this wire format; a name may imply facts: "
+        "{some-name-720p: {resolution: 720p}}.",
     )
     actions: Annotated[list[Code], Field(min_length=1)]
-    fields: Annotated[list[Code], Field(min_length=1, description="Inputs it takes; anything else is refused.")]
+    fields: Annotated[
+        list[Code], Field(min_length=1, description="The inputs that it takes; any other is refused.")
+    ]
     limits: FactConditions
-    required: list[Code] | None = Field(None, description="Inputs that must be said; None: the file's.")
-    defaults: FactValues = Field({}, description="The file's defaults, where this model's differ.")
+    required: list[Code] | None = Field(
+        None, description="Inputs that a payload must have; null: those of the file."
+    )
+    defaults: FactValues = Field({}, description="Defaults that differ from those of the file.")
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
@@ -267,14 +283,14 @@ class ModelEntry(FileModel):
 
 
 class CapabilityFile(FileModel):
-    """What one API accepts: `capabilities/<wire format>.yaml`."""
+    """The requests that one API accepts: `capabilities/<wire format>.yaml`."""
 
     wire_format: Name
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
-    endpoints: list[EndpointEntry] = Field([], description="Where the payloads are posted to.")
+    endpoints: list[EndpointEntry] = Field([], description="The paths to which payloads are posted.")
     http: HttpEntry = HttpEntry()
     required: list[Code]
-    defaults: FactValues = Field(description="fact -> what the API takes when the payload does not say")
+    defaults: FactValues = Field(description="Fact -> the API's default if the payload does not state it.")
     implied_actions: list[ImpliedActionEntry] = []
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
@@ -283,10 +299,10 @@ class CapabilityFile(FileModel):
 
 
 def price_file_schema() -> dict[str, Any]:
-    """The JSON Schema of `prices/<provider>/<date>.yaml`."""
+    """Returns the JSON Schema of `prices/<provider>/<date>.yaml`."""
     return PriceFile.model_json_schema()
 
 
 def capability_file_schema() -> dict[str, Any]:
-    """The JSON Schema of `capabilities/<wire format>.yaml`."""
+    """Returns the JSON Schema of `capabilities/<wire format>.yaml`."""
     return CapabilityFile.model_json_schema()

@@ -1,19 +1,19 @@
-"""Where table files lie: the bundled folder, and one of the user's that is read over it.
+"""Finds table files: the bundled folder, and the user's folder that overrides it.
 
-A folder of tables looks like this::
+A folder of tables has this layout::
 
     prices/<provider>/<date>.yaml
     capabilities/<wire format>.yaml
     statements/<name>.yaml
 
 The bundled folder is always read.
-A folder of the user's is read over it: a file of the same path replaces the bundled one, any other is added.
+A file in the user's folder replaces the bundled file of the same path, or is added to the bundled files.
 """
 
 from __future__ import annotations
 
 import os
-from importlib.resources import files
+from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeAlias
@@ -22,43 +22,42 @@ from kling_pricing.errors import TableError
 from kling_pricing.strict_yaml import MAX_BYTES
 
 TABLES_VARIABLE = "KLING_PRICING_TABLES"
-"""Environment variable that names the user's folder of tables."""
+"""The environment variable that names the user's folder of tables."""
 
 TableFiles: TypeAlias = dict[tuple[str, ...], tuple[str, Traversable]]
-"""Path below the folder -> the file's name for messages, and the file."""
+"""Path in the folder -> the file's name for messages, and the file."""
 
 _DEPTHS = {"prices": 3, "capabilities": 2, "statements": 2}
-_PLACES = (
-    "the places are prices/<provider>/<date>.yaml, capabilities/<wire format>.yaml and statements/<name>.yaml"
-)
+_PLACES = "prices/<provider>/<date>.yaml, capabilities/<wire format>.yaml or statements/<name>.yaml"
 
 
 def own_folder() -> str | None:
-    """The user's folder that `TABLES_VARIABLE` names; None: it names none."""
+    """Returns the folder that `TABLES_VARIABLE` names; None if the variable is not set."""
     return os.environ.get(TABLES_VARIABLE) or None
 
 
 def table_files(directory: str | os.PathLike[str] | None = None) -> TableFiles:
-    """The bundled files and, over them, those in a folder of the user's; always in the same order.
+    """Returns the bundled files, overridden by those in the user's folder, always in the same order.
 
     Raises:
-        TableError: the folder cannot be read, holds no table, or a file stands where it would not be read.
+        TableError: the folder cannot be read, has no tables, or has a file in a place where it is not read.
     """
-    found = _yaml_files(_bundled(), "pricing_tables")
+    files = _yaml_files(_bundled(), "pricing_tables")
     if directory is not None:
         if not Path(directory).is_dir():
             raise TableError(
-                "no such folder; give one with prices/, capabilities/ or statements/ in it", file=str(directory)
+                "no such folder; name a folder that contains prices/, capabilities/ or statements/",
+                file=str(directory),
             )
-        found |= _yaml_files(Path(directory), str(directory))
-    return found
+        files |= _yaml_files(Path(directory), str(directory))
+    return files
 
 
 def file_bytes(file: Traversable, name: str) -> bytes:
-    """What is in a file; of one that is too large, no more than tells so.
+    """Returns a file's content; of a file that is too large, only enough to detect that.
 
     Raises:
-        TableError: it cannot be read.
+        TableError: the file cannot be read.
     """
     try:
         with file.open("rb") as stream:
@@ -68,14 +67,14 @@ def file_bytes(file: Traversable, name: str) -> bytes:
 
 
 def _bundled() -> Traversable:
-    """The tables of an installed package, else those beside the package in a checkout."""
-    package = files("kling_pricing")
+    """Returns the tables in an installed package, or those next to the package in a checkout."""
+    package = package_files("kling_pricing")
     installed = package / "pricing_tables"
     return installed if installed.is_dir() else Path(str(package)).parent / "pricing_tables"
 
 
-def _yaml_files(root: Traversable, shown: str) -> TableFiles:
-    found: TableFiles = {}
+def _yaml_files(root: Traversable, name: str) -> TableFiles:
+    files: TableFiles = {}
 
     def walk(folder: Traversable, path: tuple[str, ...]) -> None:
         for entry in sorted(folder.iterdir(), key=lambda item: item.name):
@@ -85,14 +84,16 @@ def _yaml_files(root: Traversable, shown: str) -> TableFiles:
             if entry.is_dir() and (path or entry.name in _DEPTHS):
                 walk(entry, here)
             elif len(here) == _DEPTHS.get(here[0]) and entry.name.endswith(".yaml") and entry.is_file():
-                found[here] = ("/".join((shown, *here)), entry)
+                files[here] = ("/".join((name, *here)), entry)
             elif path or entry.name.lower().endswith((".yaml", ".yml")):
-                raise TableError(f"would not be read here; {_PLACES}", file="/".join((shown, *here)))
+                raise TableError(
+                    f"is not read in this place; move it to {_PLACES}", file="/".join((name, *here))
+                )
 
     try:
         walk(root, ())
     except OSError as error:
-        raise TableError(f"cannot be read: {error.strerror}", file=shown) from None
-    if not found:
-        raise TableError(f"holds no tables; {_PLACES}", file=shown)
-    return found
+        raise TableError(f"cannot be read: {error.strerror}", file=name) from None
+    if not files:
+        raise TableError(f"has no tables; put them at {_PLACES}", file=name)
+    return files

@@ -1,4 +1,4 @@
-"""Loads capability matrices: from a file to what its API accepts."""
+"""Loads capability matrices from their files."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from kling_pricing.wire.endpoints import Submission
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import wire_format
 
-_CODES_OF_OUR_OWN = frozenset(
+_RESERVED_CODES = frozenset(
     {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
 )
 
 
 def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
-    """The matrix of a file; `name` is the file's, for messages.
+    """Loads the matrix in a file; messages use `name` for the file.
 
     Raises:
         TableError: the file is refused.
     """
     entry, document = read(file_bytes(file, name), CapabilityFile, name=name)
     if entry.wire_format != file.name.removesuffix(".yaml"):
-        problem = f"the file's name says {file.name.removesuffix('.yaml')!r}; make them the same"
+        problem = f"differs from the file's name {file.name.removesuffix('.yaml')!r}; make them the same"
         raise document.error(("wire_format",), problem)
     _check_vocabulary(entry, document)
     names: dict[str, tuple[str, Mapping[str, Any]]] = {}
@@ -49,7 +49,7 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
         for place, written in enumerate(implied):
             if written in names:
                 path = ("models", model, "names", place if isinstance(model_entry.names, list) else written)
-                problem = f"{written!r} already names {names[written][0]}; a name means one model"
+                problem = f"{written!r} is already a name of {names[written][0]}; remove one of the two"
                 raise document.error(path, problem)
             names[written] = (model, implied[written])
         models[model] = _model_capabilities(model, model_entry, entry, document)
@@ -60,23 +60,28 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
         tuple(source.ref for source in entry.sources),
         tuple(
             Submission(
-                each.path, entry.wire_format, tuple(each.actions or ()), each.source, each.status, each.cancel
+                endpoint.path,
+                entry.wire_format,
+                tuple(endpoint.actions or ()),
+                endpoint.source,
+                endpoint.status,
+                endpoint.cancel,
             )
-            for each in entry.endpoints
+            for endpoint in entry.endpoints
         ),
         http_rules(entry.http),
     )
 
 
 def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
-    """Holds a matrix's words against those that its wire format can say, and its parts against each other."""
+    """Checks a matrix's names against its wire format, and its parts against each other."""
     if entry.wire_format not in WIRE_FORMATS:
-        problem = f"no wire format of that name is known; known: {', '.join(WIRE_FORMATS)}"
+        problem = f"unknown wire format; known wire formats: {', '.join(WIRE_FORMATS)}"
         raise document.error(("wire_format",), problem)
     inputs = wire_format(entry.wire_format).FIELD_NAMES
     actions = {action for model in entry.models.values() for action in model.actions}
 
-    def known(word: str, words: Iterable[str], path: Path) -> None:
+    def check_known(word: str, words: Iterable[str], path: Path) -> None:
         if word not in words:
             raise document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(words))}")
 
@@ -86,20 +91,22 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
             raise document.error(("endpoints", place, "path"), "is listed twice; keep one entry")
         paths.add(endpoint.path)
         for position, action in enumerate(endpoint.actions or ()):
-            known(action, actions, ("endpoints", place, "actions", position))
+            check_known(action, actions, ("endpoints", place, "actions", position))
     if entry.http.own_id is not None:
-        known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
+        check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
     for place, name in enumerate(entry.required):
-        known(name, inputs, ("required", place))
+        check_known(name, inputs, ("required", place))
     for place, implied in enumerate(entry.implied_actions):
-        known(implied.action, actions, ("implied_actions", place, "action"))
-    for model, each in entry.models.items():
-        for place, name in enumerate(each.fields):
-            known(name, inputs, ("models", model, "fields", place))
-        if "action" in each.limits:
-            raise document.error(("models", model, "limits", "action"), "is said by `actions`; remove it")
-        if "resolution" in each.fields and not isinstance(each.limits.get("resolution"), OneOf):
-            problem = "the model takes a resolution; list those it takes, as resolution: [720p]"
+        check_known(implied.action, actions, ("implied_actions", place, "action"))
+    for model, capabilities in entry.models.items():
+        for place, name in enumerate(capabilities.fields):
+            check_known(name, inputs, ("models", model, "fields", place))
+        if "action" in capabilities.limits:
+            problem = "`actions` already lists the actions; remove this limit"
+            raise document.error(("models", model, "limits", "action"), problem)
+        resolutions = capabilities.limits.get("resolution")
+        if "resolution" in capabilities.fields and not isinstance(resolutions, OneOf):
+            problem = "the model takes a resolution; list the allowed ones, such as resolution: [720p]"
             raise document.error(("models", model, "limits"), problem)
 
 
@@ -111,7 +118,7 @@ def _model_capabilities(
     for level in (file, entry):
         rules += [_rule(rule) for rule in level.rules]
         rules += [_rule(warning) for warning in level.warnings]
-    seen: set[str] = set(_CODES_OF_OUR_OWN)
+    seen: set[str] = set(_RESERVED_CODES)
     for rule in rules:
         if rule.code in seen:
             raise document.error(
@@ -119,8 +126,8 @@ def _model_capabilities(
             )
         seen.add(rule.code)
     implied = [
-        Choice(ImpliedAction(each.action, next(iter(each.when), "action")), each.when)
-        for each in file.implied_actions
+        Choice(ImpliedAction(choice.action, next(iter(choice.when), "action")), choice.when)
+        for choice in file.implied_actions
     ]
     return ModelCapabilities(
         model=model,
@@ -130,7 +137,7 @@ def _model_capabilities(
         defaults=file.defaults | entry.defaults,
         rules=tuple(rules),
         implied_actions=tuple(implied),
-        media=tuple(_media_limit(each) for each in (*file.media, *entry.media)),
+        media=tuple(_media_limit(limit) for limit in (*file.media, *entry.media)),
         source=entry.source,
     )
 

@@ -1,4 +1,4 @@
-"""What published tables and contracts are both made of: from the parts of a file to the parts of a table."""
+"""Converts the parts that the files of published tables and contracts have in common."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from kling_pricing.tables.rates import Cell, Rate, TableSource
 
 
 def table_id(document: YamlDocument) -> str:
-    """Folder and file name without its ending: `<provider>/<date>`."""
+    """Returns the table's id, the folder and the file name without its extension: `<provider>/<date>`."""
     folder, name = document.name.split("/")[-2:]
     return f"{folder}/{name.removesuffix('.yaml')}"
 
 
 def table_sources(entries: Iterable[SourceEntry]) -> tuple[TableSource, ...]:
-    """Where a table was published."""
-    return tuple(TableSource(each.ref, each.checked, each.authority) for each in entries)
+    """Converts the sources of a table."""
+    return tuple(TableSource(entry.ref, entry.checked, entry.authority) for entry in entries)
 
 
 def table_notes(entries: Iterable[NoteEntry]) -> tuple[tuple[datetime | None, Note], ...]:
-    """The notes of its quotes, each with the instant from which it applies."""
-    return tuple((each.since, Note(each.code, each.message)) for each in entries)
+    """Converts the notes of a table's quotes, each with the instant from which it applies."""
+    return tuple((entry.since, Note(entry.code, entry.message)) for entry in entries)
 
 
 def cells(rates: Mapping[str, Mapping[str, Mapping[str, Decimal]]]) -> Iterator[tuple[Cell, Decimal]]:
-    """Every cell of a file's rates with its price."""
+    """Yields every cell of a file's rates with its price."""
     for model, resolutions in rates.items():
         for resolution, tiers in resolutions.items():
             for tier, price in tiers.items():
@@ -39,10 +39,10 @@ def cells(rates: Mapping[str, Mapping[str, Mapping[str, Decimal]]]) -> Iterator[
 
 
 def make_rate(cell: Cell, price: Decimal, unit: UnitEntry | None, currency: str) -> Rate:
-    """The rate of a cell; a price in the provider's own unit becomes money, exactly.
+    """Returns the rate of a cell; converts a price in the provider's own unit to the currency exactly.
 
     Raises:
-        ValueError: that has more decimals than a price may have.
+        ValueError: the converted price has more decimals than are allowed.
     """
     if unit is None:
         return Rate(cell, price, str(cell))
@@ -50,42 +50,43 @@ def make_rate(cell: Cell, price: Decimal, unit: UnitEntry | None, currency: str)
 
 
 def own_unit_rate(cell: Cell, price: Decimal, name: str, value: Decimal, currency: str) -> Rate:
-    """The rate of a cell that costs `price` units, each worth `value`.
+    """Returns the rate of a cell that costs `price` units of `value` each.
 
     Raises:
-        ValueError: that has more decimals than a price may have.
+        ValueError: the converted price has more decimals than are allowed.
     """
     amount = multiply(price, value)
     if amount != round_money(amount):
         raise ValueError(
-            f"{format_decimal(price)} {name}s at {format_decimal(value)} make {format_decimal(amount)} {currency} ({cell}), "
-            f"of which at most {MAX_DECIMALS} decimals are kept; give them fewer decimals"
+            f"the price of {cell} is {format_decimal(price)} {name}s at {format_decimal(value)}, "
+            f"which is {format_decimal(amount)} {currency}, but at most {MAX_DECIMALS} decimals are allowed; "
+            "give the price or the unit value fewer decimals"
         )
-    return Rate(
-        cell, amount, f"{cell}, {format_decimal(price)} {name}s at {format_decimal(value)} {currency}", price
-    )
+    description = f"{cell}, {format_decimal(price)} {name}s at {format_decimal(value)} {currency}"
+    return Rate(cell, amount, description, price)
 
 
 def check_period(valid_from: datetime | None, valid_until: datetime | None, document: YamlDocument) -> None:
-    """Refuses a period that ends before it begins.
+    """Checks that a period ends after it starts.
 
     Raises:
-        TableError: it does.
+        TableError: it does not.
     """
     if valid_from and valid_until and valid_from >= valid_until:
-        raise document.error(("valid_until",), "ends before it begins; valid_until must be after valid_from")
+        raise document.error(("valid_until",), "must be later than valid_from; correct one of the two")
 
 
 def http_rules(entry: HttpEntry) -> HttpRules:
-    """What an API does over HTTP."""
+    """Converts an API's HTTP rules."""
     key = entry.idempotency
     return HttpRules(
         Idempotency(key.header, key.hours, key.source) if key else None,
         entry.own_id.field if entry.own_id else None,
         tuple(
-            RefusedAnswers(each.status, tuple(each.unless), each.code, each.source) for each in entry.refused
+            RefusedAnswers(answer.status, tuple(answer.unless), answer.code, answer.source)
+            for answer in entry.refused
         ),
         entry.forms,
-        tuple(each.path for each in entry.billed_below),
+        tuple(below.path for below in entry.billed_below),
         entry.error,
     )
