@@ -1,4 +1,4 @@
-"""Budgets: reading them strictly, whom they match, what they count, and how they are revised."""
+"""Budgets: strict loading, matching, counting, and revisions."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -79,13 +79,13 @@ OBJECTS = Budgets(
     accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": "7.10"}],
     capping={"sacrifice": ("audio", "model", "duration_s"), "models": ("kling-v3", "kling-v2-6")},
 )
-"""The same as `COMPLETE`, written otherwise."""
+"""The same budgets as `COMPLETE`, written differently."""
 
 BUDGET = {"name": "all", "cap": "10", "currency": "USD"}
 
 
-def test_the_same_budgets_are_the_same_however_they_are_written(tmp_path: Path) -> None:
-    """A file, objects in another order, and the document that a ledger keeps have one digest."""
+def test_equal_budgets_have_equal_digests_however_written(tmp_path: Path) -> None:
+    """A file, objects in another order, and the ledger's document have the same digest."""
     path = tmp_path / "budgets.yaml"
     path.write_text(COMPLETE, encoding="utf-8")
     read = load_budgets(path)
@@ -114,12 +114,12 @@ def test_the_same_budgets_are_the_same_however_they_are_written(tmp_path: Path) 
     ],
     ids=str,
 )
-def test_other_budgets_have_another_digest(change: dict[str, Any]) -> None:
-    """Every single setting counts."""
+def test_different_budgets_have_different_digests(change: dict[str, Any]) -> None:
+    """Every setting counts."""
     assert Budgets([Budget(**BUDGET)]).digest != Budgets([Budget(**{**BUDGET, **change})]).digest
 
 
-# what is wrong with one budget, its line (of 5), key path, and what is said
+# the mistake in a budget, its line (of 5), its key path, and a part of the error
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
     ({"limits": "x"}, 5, "limits", "unknown key; known here: name, match, cap,"),
@@ -203,10 +203,10 @@ BAD_BUDGETS = [
 
 
 @pytest.mark.parametrize(("given", "line", "key", "problem"), BAD_BUDGETS)
-def test_a_mistake_in_a_budget_is_told_with_its_place(
+def test_a_mistake_in_a_budget_is_an_error_with_its_place(
     tmp_path: Path, given: dict[str, str | None], line: int, key: str, problem: str
 ) -> None:
-    """File, line, key path, and what to do."""
+    """The error names file, line, key path and remedy."""
     path = tmp_path / "budgets.yaml"
     lines = [f"{name}: {value}" for name, value in {**BUDGET, **given}.items() if value is not None]
     path.write_text("budgets:\n  - " + "\n    ".join(lines) + "\n", encoding="utf-8")
@@ -220,7 +220,7 @@ def test_a_mistake_in_a_budget_is_told_with_its_place(
 
 ONE = "budgets:\n  - {name: a, cap: 1, currency: USD}\n"
 RATES = "accounting_rates:\n  - {quote: CNY, budget: USD, rate: 0.14}\n"
-# the file, its line, key path, and what is said
+# the file, the line, the key path, and a part of the error
 BAD_FILES = [
     ("", None, "", "the file is empty; it needs budgets"),
     ("- a\n", 1, "", "must be a map of keys and values"),
@@ -265,10 +265,10 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("text", "line", "key", "problem"), BAD_FILES)
-def test_a_mistake_in_a_file_is_told_with_its_place(
+def test_a_mistake_in_a_file_is_an_error_with_its_place(
     tmp_path: Path, text: str, line: int | None, key: str, problem: str
 ) -> None:
-    """Beside the budgets themselves."""
+    """Mistakes outside the budgets are reported in the same way, and nothing is installed."""
     path = tmp_path / "budgets.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BudgetError) as refused:
@@ -279,8 +279,8 @@ def test_a_mistake_in_a_file_is_told_with_its_place(
     BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [Budget(**BUDGET)])  # nothing was installed
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """It is named, and so is the reason."""
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """The error names the file and the reason."""
     with pytest.raises(BudgetError, match=r"nowhere\.yaml: cannot be read: No such file"):
         load_budgets(tmp_path / "nowhere.yaml")
     with pytest.raises(BudgetError, match="cannot be read: Is a directory"):
@@ -313,8 +313,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_in_an_object_is_told_with_its_key(given: dict[str, Any], key: str, problem: str) -> None:
-    """The same rules, without a file."""
+def test_a_mistake_in_an_object_is_an_error_with_its_key(given: dict[str, Any], key: str, problem: str) -> None:
+    """The same rules apply without a file."""
     with pytest.raises(BudgetError) as refused:
         Budget(**{**BUDGET, **given})
     assert (refused.value.file, refused.value.line, refused.value.key_path) == ("", None, key)
@@ -322,7 +322,7 @@ def test_a_mistake_in_an_object_is_told_with_its_key(given: dict[str, Any], key:
 
 
 ALL = [Budget(**BUDGET)]
-# budgets, what is given beside them, and what is said
+# the budgets, other arguments, and a part of the error
 BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, "must not be empty"),
     ([*ALL, *ALL], {}, "two budgets have the name all; rename one of them"),
@@ -342,15 +342,15 @@ BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("budgets", "more", "problem"), BAD_OBJECTS)
-def test_a_mistake_in_several_objects_is_told(budgets: Any, more: dict[str, Any], problem: str) -> None:
-    """As for one."""
+def test_a_mistake_in_several_objects_is_an_error(budgets: Any, more: dict[str, Any], problem: str) -> None:
+    """The same rules apply to several budgets."""
     with pytest.raises(BudgetError) as refused:
         Budgets(budgets, **more)
     assert problem in str(refused.value)
 
 
 def test_the_schema_knows_every_key() -> None:
-    """An editor with it accepts the complete file's keys and refuses others."""
+    """An editor with the schema accepts all keys of the complete file and refuses others."""
     schema = budgets_file_schema()
     entry = schema["$defs"]["BudgetEntry"]
     assert schema["properties"].keys() == {"budgets", "unmatched", "accounting_rates", "capping"}
@@ -361,11 +361,11 @@ def test_the_schema_knows_every_key() -> None:
 
 
 def counts(guard: BudgetGuard) -> list[tuple[Any, Any]]:
-    """What each bucket holds and has spent."""
+    """Returns what each bucket holds and has spent."""
     return [(row.held, row.spent) for row in guard.status()]
 
 
-# whom a budget matches
+# matching
 
 
 @pytest.mark.parametrize(
@@ -387,10 +387,10 @@ def counts(guard: BudgetGuard) -> list[tuple[Any, Any]]:
         ({"project": "*", "user": "*"}, {"user": "li"}, {"project": "a", "user": "li"}),
     ],
 )
-def test_whom_a_budget_matches(
+def test_a_budget_matches_requests_by_their_labels(
     match: dict[str, Any], labels: dict[str, str], bucket: dict[str, str] | None, ledger: str, clock: Clock
 ) -> None:
-    """Exactly, one of a list, any value in one bucket, each value in its own; all labels must match."""
+    """A label must equal a value or one of a list, or may have any value, in one bucket or one per value."""
     guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
     if bucket is None:
         with pytest.raises(BudgetExceededError, match=r"no budget is in force for .*; add one") as refused:
@@ -401,16 +401,16 @@ def test_whom_a_budget_matches(
         assert [(row.labels, row.held) for row in guard.status()] == [(bucket, Decimal("0.357"))]
 
 
-def test_a_request_that_nothing_matches_may_be_allowed(ledger: str, clock: Clock) -> None:
-    """It is reserved and kept, and counts nowhere."""
+def test_a_request_that_no_budget_matches_may_be_allowed(ledger: str, clock: Clock) -> None:
+    """The request is reserved and recorded, and counts in no budget."""
     budgets = Budgets([Budget(**BUDGET, match={"project": "b"})], unmatched="allow")
     guard = BudgetGuard(ledger, budgets, clock=clock)
     assert guard.admit(video(), project="a").reservation.expected == Decimal("0.357")
     assert [row.held for row in guard.status()] == [0]
 
 
-def test_outside_a_fixed_window_a_budget_matches_nothing(ledger: str, clock: Clock) -> None:
-    """Neither before nor after; a window that opens between the price and the reservation counts."""
+def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: Clock) -> None:
+    """It matches neither before the window nor after it."""
     window = {"start": "2026-11-21", "end": "2026-11-22"}
     guard = BudgetGuard(ledger, [Budget(**BUDGET, window=window)], clock=clock)
     for hours, held in ((-1, None), (0, "0.357"), (23, "0.714"), (24, None)):
@@ -427,13 +427,13 @@ def test_outside_a_fixed_window_a_budget_matches_nothing(ledger: str, clock: Clo
 
 
 def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str, clock: Clock) -> None:
-    """The ledger's clock decides: at the price the fixed window was not open yet, at the reservation it is."""
+    """The ledger's clock decides: the window is closed at the price and open at the reservation."""
     budgets = [
         Budget(**BUDGET),
         Budget(name="day", cap="0.1", currency="USD", window={"start": "2026-11-21", "end": "2026-11-22"}),
     ]
     BudgetGuard(ledger, budgets, clock=clock)
-    instants = [AT, AT - timedelta(seconds=1)]  # from the last; a server has a clock of its own, at AT
+    instants = [AT, AT - timedelta(seconds=1)]  # the last is used first; a server has its own clock, at AT
     guard = BudgetGuard(ledger, clock=instants.pop)
     with pytest.raises(BudgetExceededError, match=r"budget day has 0\.1 USD left"):
         guard.admit(video(), project="a")
@@ -443,14 +443,14 @@ def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str, clock:
 
 
 def yuan(rate: str | None, cap: object = 10) -> Budgets:
-    """A budget in yuan for quotes in dollars."""
+    """Returns a budget in yuan for quotes in dollars."""
     rates = [] if rate is None else [{"quote": "USD", "budget": "CNY", "rate": rate}]
     return Budgets([Budget(name="yuan", cap=cap, currency="CNY")], accounting_rates=rates)
 
 
 @pytest.mark.parametrize("values", [["any", "x"], ["*"]])
-def test_words_that_mean_more_stand_alone(values: list[str]) -> None:
-    """In a list they would be mistaken for what they mean elsewhere."""
+def test_any_and_each_cannot_be_in_a_list(values: list[str]) -> None:
+    """In a list, it would be unclear whether they are values or have their special meaning."""
     with pytest.raises(
         BudgetError, match=r"any and \* cannot be in a list; write one of them alone, or list the values"
     ):
@@ -469,7 +469,7 @@ def test_words_that_mean_more_stand_alone(values: list[str]) -> None:
 def test_a_quote_counts_at_the_accounting_rate_rounded_up(
     rate: str, held: str, ledger: str, clock: Clock
 ) -> None:
-    """To the next billionth, when it is held and when it is spent."""
+    """The amount is rounded up to the next billionth when it is held and when it is spent."""
     guard = BudgetGuard(ledger, yuan(rate), clock=clock)
     admission = guard.admit(video(), project="a")
     assert counts(guard) == [(Decimal(held), 0)]
@@ -479,7 +479,7 @@ def test_a_quote_counts_at_the_accounting_rate_rounded_up(
 
 
 def test_a_quote_in_another_currency_is_refused_without_a_rate(ledger: str, clock: Clock) -> None:
-    """The message is the line to add."""
+    """The message contains the line to add."""
     guard = BudgetGuard(ledger, yuan(None), clock=clock)
     line = r"add to accounting_rates: \{quote: USD, budget: CNY, rate: \.\.\.\}"
     with pytest.raises(BudgetError, match=line):
@@ -489,15 +489,15 @@ def test_a_quote_in_another_currency_is_refused_without_a_rate(ledger: str, cloc
     assert guard.history() == []
 
 
-def test_a_rate_beyond_counting_is_refused(ledger: str, clock: Clock) -> None:
-    """What would not fit the ledger is no overflow somewhere inside."""
+def test_a_rate_that_exceeds_the_ledger_is_refused(ledger: str, clock: Clock) -> None:
+    """An amount that does not fit the ledger is a clear error instead of an overflow."""
     guard = BudgetGuard(ledger, yuan("999999999999"), clock=clock)
     with pytest.raises(BudgetError, match="more than a ledger can hold; check the rate"):
         guard.admit(video(), project="a")
 
 
-def test_a_rate_stays_with_what_was_reserved_at_it(ledger: str, clock: Clock) -> None:
-    """After the rate has changed, the old reservation gives back and spends at the old one."""
+def test_a_reservation_keeps_its_accounting_rate(ledger: str, clock: Clock) -> None:
+    """After the rate changes, an old reservation is settled at the old rate."""
     guard = BudgetGuard(ledger, yuan("7"), clock=clock)
     old = guard.admit(video(), project="a")
     guard.apply(yuan("8"))
@@ -512,8 +512,8 @@ def test_a_rate_stays_with_what_was_reserved_at_it(ledger: str, clock: Clock) ->
 # revisions
 
 
-def test_a_later_guard_brings_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
-    """Others are refused, an empty ledger without budgets too."""
+def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
+    """Other budgets are refused, and an empty ledger needs budgets."""
     with pytest.raises(BudgetError, match="has no budgets yet; is it the right one"):
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
@@ -523,8 +523,8 @@ def test_a_later_guard_brings_the_same_budgets_or_none(ledger: str, clock: Clock
     assert [row.cap for row in BudgetGuard(ledger, clock=clock).status()] == [10]
 
 
-def test_a_running_guard_takes_up_a_newer_revision(ledger: str, clock: Clock) -> None:
-    """With its next admission, booking or look, whichever guard installed it; even if its own would not do."""
+def test_a_running_guard_adopts_a_newer_revision(ledger: str, clock: Clock) -> None:
+    """The next verb uses the new revision, even if the old one would refuse the request."""
     first = BudgetGuard(ledger, yuan(None), clock=clock)
     second = BudgetGuard(ledger, clock=clock)
     for rate, cap, held in (("7", 10, "2.499"), ("8", "5.355", "5.355")):
@@ -536,8 +536,8 @@ def test_a_running_guard_takes_up_a_newer_revision(ledger: str, clock: Clock) ->
     assert counts(first) == [(Decimal("5.355"), 8)]
 
 
-def test_a_lowered_cap_holds_at_once_and_gives_nothing_back(ledger: str, clock: Clock) -> None:
-    """What is left may be below zero; raised again, it is what it was."""
+def test_a_lowered_cap_applies_at_once(ledger: str, clock: Clock) -> None:
+    """The available amount may be negative; raising the cap restores it."""
     guard = BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     guard.admit(video(), project="a")
     for cap, left in (("0.3", "-0.057"), ("0.714", "0.357"), ("0.713999999", "0.356999999")):
@@ -564,10 +564,10 @@ DAILY = {**BUDGET, "window": "day"}
     ],
     ids=str,
 )
-def test_a_budget_that_counts_otherwise_carries_over_or_has_another_name(
+def test_a_budget_with_another_definition_carries_over_or_is_renamed(
     change: dict[str, Any], ledger: str, clock: Clock
 ) -> None:
-    """Without `carry_over` nothing changes; with it the new buckets count what is held and was spent."""
+    """Without `carry_over` nothing changes; with it, the new buckets count what the old ones held and spent."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.admit(video(), project="a")
     paid = guard.admit(video(), project="a")
@@ -587,8 +587,8 @@ def test_a_budget_that_counts_otherwise_carries_over_or_has_another_name(
     guard.verify()
 
 
-def test_what_is_carried_over_is_given_back_and_spent_with_the_rest(ledger: str, clock: Clock) -> None:
-    """A reservation from before settles in the new bucket too."""
+def test_a_reservation_that_was_carried_over_settles_in_the_new_bucket(ledger: str, clock: Clock) -> None:
+    """A reservation from before the revision is released and settled in the new bucket."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     released, settled = [guard.admit(video(), project="a") for _ in range(2)]
     guard.apply([Budget(**{**DAILY, "window": "month"}, carry_over=True)])
@@ -600,8 +600,8 @@ def test_what_is_carried_over_is_given_back_and_spent_with_the_rest(ledger: str,
     guard.verify()
 
 
-def test_a_budget_that_was_taken_away_comes_back_as_it_counted(ledger: str, clock: Clock) -> None:
-    """With its balance; with another definition it must carry over, however long it was away."""
+def test_a_removed_budget_comes_back_with_its_balance(ledger: str, clock: Clock) -> None:
+    """With another definition it must carry over, however long it was removed."""
     other = Budget(name="other", cap=10, currency="USD")
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.admit(video(), project="a")
@@ -620,7 +620,7 @@ def test_a_budget_that_was_taken_away_comes_back_as_it_counted(ledger: str, cloc
 
 
 def test_a_new_budget_counts_from_now_on_unless_it_carries_over(ledger: str, clock: Clock) -> None:
-    """What was spent before the revision counts in the one, not in the other."""
+    """Spending before the revision counts only in the budget that carries over."""
     guard = BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     guard.admit(video(), project="a")
     budgets = [
@@ -636,11 +636,11 @@ def test_a_new_budget_counts_from_now_on_unless_it_carries_over(ledger: str, clo
     ]
     entries = len(guard.journal())
     guard.apply(budgets)
-    assert len(guard.journal()) == entries, "the same budgets are no new revision"
+    assert len(guard.journal()) == entries, "the same budgets do not make a new revision"
 
 
 def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) -> None:
-    """It is of a bucket, not of a request; once its window is over it is in nobody's way."""
+    """It belongs to a bucket, not to a request; after the end of its window it no longer matters."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.open_budget("all", 3)
     monthly = [Budget(**{**DAILY, "window": "month"}, carry_over=True)]
@@ -664,7 +664,7 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
 def test_an_opening_balance_needs_a_bucket(
     budget: str, labels: dict[str, str], problem: str, ledger: str, clock: Clock
 ) -> None:
-    """The message says which there are."""
+    """The message lists the budgets or the labels."""
     budgets = [Budget(**BUDGET), Budget(name="users", match={"user": "*"}, cap=1, currency="USD")]
     guard = BudgetGuard(ledger, budgets, clock=clock)
     with pytest.raises(KlingPricingError) as refused:
@@ -673,7 +673,7 @@ def test_an_opening_balance_needs_a_bucket(
     assert [row.spent for row in guard.status()] == [0]
 
 
-def test_an_opening_balance_is_given_once_a_window(ledger: str, clock: Clock) -> None:
+def test_an_opening_balance_is_given_once_per_window(ledger: str, clock: Clock) -> None:
     """A second one is refused until the next window."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.open_budget("all", "3.5")

@@ -231,7 +231,7 @@ def test_a_provider_of_ones_own_is_found_by_its_host(folder: Callable[..., Path]
 def test_two_providers_cannot_list_the_same_host(folder: Callable[..., Path]) -> None:
     """A host tells who bills, so it belongs to one."""
     taken = PRICES.replace("currency:", "hosts: [qingbo.dev]\ncurrency:")
-    with pytest.raises(TableError, match="is also a host of .*; remove one of the two") as caught:
+    with pytest.raises(TableError, match=r"is also a host of .*; remove one of the two") as caught:
         load_price_book(folder({"prices/acme/2026.yaml": taken}))
     assert (Path(caught.value.file).parts[-2:], caught.value.key_path) == (("acme", "2026.yaml"), "hosts[0]")
 

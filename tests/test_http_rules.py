@@ -1,4 +1,4 @@
-"""What an API does over HTTP is data, and is read as strictly as the rest."""
+"""An API's HTTP rules are data, and are read as strictly as the rest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,8 @@ from tests.conftest import bundled
 TASKS = {"tasks", "tasks_extra", "tasks_v2"}
 
 
-def test_every_wire_format_says_what_refuses_for_certain(book: PriceBook) -> None:
-    """Most 4xx; not 408 and 409; one 500, by its code, in the task system; never a success or another 5xx."""
+def test_every_wire_format_lists_its_definite_refusals(book: PriceBook) -> None:
+    """They are the 4xx except 408 and 409, two redirects, and one code with 500 in the task system."""
     for name, matrix in book.matrices.items():
         refusing = {status for status in range(200, 600) if matrix.http.refuses(status, None)}
         assert refusing == {307, 308, *range(400, 500)} - {408, 409}, name
@@ -22,15 +22,15 @@ def test_every_wire_format_says_what_refuses_for_certain(book: PriceBook) -> Non
         assert all(each.source for each in matrix.http.refused)
 
 
-def test_only_the_task_system_takes_a_key(book: PriceBook) -> None:
-    """For a day; elsewhere nothing is sent twice."""
+def test_only_the_task_system_has_idempotency_keys(book: PriceBook) -> None:
+    """It remembers a key for a day; elsewhere no request is sent twice."""
     taken = {name: matrix.http.idempotency for name, matrix in book.matrices.items()}
     assert {name for name, key in taken.items() if key} == TASKS
     assert {(key.header, key.hours) for key in taken.values() if key} == {("Idempotency-Key", 24)}
 
 
-def test_each_api_can_be_asked_for_a_task(book: PriceBook) -> None:
-    """Where its payloads are posted, with the task's id behind."""
+def test_each_api_has_a_status_path(book: PriceBook) -> None:
+    """A task's status is at the path to which its payload was posted, followed by the task id."""
     for matrix in book.matrices.values():
         assert matrix.submissions
         for each in matrix.submissions:
@@ -39,7 +39,7 @@ def test_each_api_can_be_asked_for_a_task(book: PriceBook) -> None:
 
 
 def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
-    """And where it has a code, it is read from there."""
+    """The code is read from the place where the shape has it."""
     shapes = {
         name: matrix.http.error_body(402, "budget_exceeded", "no") for name, matrix in book.matrices.items()
     }
@@ -62,8 +62,8 @@ def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
     assert book.matrices["kling"].http.error_code({"code": 1102}) is None
 
 
-def test_an_api_of_which_nothing_is_said_refuses_nothing_for_certain() -> None:
-    """A matrix of one's own that leaves it out is on the safe side."""
+def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
+    """A matrix without HTTP rules is on the safe side."""
     rules = HttpRules()
     assert not any(rules.refuses(status, None) for status in range(100, 600))
     assert (rules.idempotency, rules.own_id_field, rules.forms) == (None, None, False)
@@ -97,10 +97,10 @@ def test_an_api_of_which_nothing_is_said_refuses_nothing_for_certain() -> None:
         ("{errors: {}}", "errors", "did you mean 'error'?"),
     ],
 )
-def test_what_cannot_be_meant_is_an_error_with_its_place(
+def test_an_invalid_http_rule_is_an_error_with_its_place(
     folder: Callable[..., Path], http: str, key_path: str, problem: str
 ) -> None:
-    """As everywhere in these files."""
+    """Each mistake causes an error with its key path and the remedy."""
     text = bundled("capabilities", "video_generations.yaml").read_text(encoding="utf-8")
     before, _, after = text.partition("\nhttp:")
     changed = f"{before}\nhttp: {http}\n\nrequired:{after.partition('required:')[2]}"

@@ -13,7 +13,7 @@ prices = st.decimals(min_value=0, max_value=10**12 - 1, places=9)
 
 
 @pytest.mark.parametrize("text", ["0", "0.0714", "12", "0.455345", "999999999999.123456789"])
-def test_a_plain_decimal_is_read_with_the_digits_that_were_written(text: str) -> None:
+def test_a_plain_decimal_keeps_its_digits(text: str) -> None:
     """A price keeps every digit of its text."""
     assert str(price_from_text(text)) == text
 
@@ -40,15 +40,15 @@ def test_a_plain_decimal_is_read_with_the_digits_that_were_written(text: str) ->
         ("1000000000000", "13 digits before the decimal point, at most 12 are allowed"),
     ],
 )
-def test_anything_else_is_no_price(text: str, remedy: str) -> None:
-    """What is not a plain, finite, believable number of at most nine decimals is refused with the reason."""
+def test_any_other_text_is_not_a_price(text: str, remedy: str) -> None:
+    """Text that is not a plain, finite number of reasonable length is refused with the reason."""
     with pytest.raises(ValueError, match=remedy):
         price_from_text(text)
 
 
 @given(prices, st.integers(0, 10**6))
 def test_a_product_is_exact_whatever_the_callers_decimal_context(price: Decimal, quantity: int) -> None:
-    """Multiplication agrees with integers, even when the program around it works with two digits."""
+    """Multiplication agrees with integers even if the caller computes with two digits."""
     with decimal.localcontext() as context:
         context.prec = 2
         product = multiply(price, quantity)
@@ -58,8 +58,8 @@ def test_a_product_is_exact_whatever_the_callers_decimal_context(price: Decimal,
     assert total == product + price
 
 
-def test_what_cannot_be_exact_raises() -> None:
-    """A product with more digits than the context holds is an error, not a rounded number."""
+def test_an_inexact_result_is_an_error() -> None:
+    """A product with more digits than the context allows is an error, not a rounded number."""
     with pytest.raises(decimal.Inexact):
         multiply(Decimal("1." + "1" * 40), Decimal("1." + "1" * 40))
 
@@ -75,19 +75,19 @@ def test_what_cannot_be_exact_raises() -> None:
         ("1E-9", "0.000000001"),
     ],
 )
-def test_plain_notation_has_no_exponent_and_no_needless_zero(number: str, text: str) -> None:
-    """Amounts are written the way people write them."""
+def test_plain_notation_has_no_exponent_and_no_trailing_zeros(number: str, text: str) -> None:
+    """Amounts are formatted as people write them."""
     assert format_decimal(Decimal(number)) == text
 
 
 @given(prices)
-def test_plain_notation_loses_nothing(price: Decimal) -> None:
-    """Reading back what was written gives the same number."""
+def test_plain_notation_is_exact(price: Decimal) -> None:
+    """Parsing the formatted text gives the same number."""
     assert Decimal(format_decimal(price)) == price
 
 
-def test_no_float_passes_for_an_amount_that_was_seen_before() -> None:
-    """A float that equals a decimal is refused whatever was asked before."""
+def test_a_float_is_refused_even_if_an_equal_decimal_is_cached() -> None:
+    """A float that equals a Decimal is refused, whatever was converted before."""
     assert nanos_up(Decimal("0.5")) == 500_000_000
     with pytest.raises(TypeError):
         nanos_up(0.5)  # type: ignore[arg-type]

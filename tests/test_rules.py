@@ -1,4 +1,4 @@
-"""Conditions over facts, and the functions they are compiled to."""
+"""Conditions on facts, and the functions that they are compiled to."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ some_facts = st.fixed_dictionaries(
     ],
 )
 def test_a_condition_has_three_answers(condition: Condition, value: Any, answer: bool | None) -> None:  # noqa: FBT001
-    """A value is allowed, is not, or is not known; both ends of a range are allowed."""
+    """A value is allowed, not allowed, or unknown; both ends of a range are allowed."""
     assert condition.holds(value) is answer
 
 
@@ -77,16 +77,16 @@ def test_a_condition_has_three_answers(condition: Condition, value: Any, answer:
         (Between(None, 15), "at most 15", {"max": 15}),
     ],
 )
-def test_a_condition_says_what_it_allows(condition: Condition, words: str, data: Any) -> None:
-    """It does so in words for messages, and as data for programs."""
+def test_a_condition_describes_the_allowed_values(condition: Condition, words: str, data: Any) -> None:
+    """The description is a phrase for messages, and data for programs."""
     assert (condition.describe(), condition.allowed()) == (words, data)
 
 
 @given(st.lists(st.tuples(condition_maps, needs), max_size=5), some_facts)
-def test_the_compiled_filter_finds_just_the_rules_that_are_not_surely_kept(
+def test_the_compiled_filter_selects_the_rules_that_may_be_broken(
     pairs: list[tuple[dict[str, Condition], dict[str, Condition]]], facts: dict[str, Any]
 ) -> None:
-    """It agrees, for all rules and facts, with the three-valued logic it is compiled from."""
+    """For all rules and facts it agrees with three-valued logic."""
     rules = [Rule(f"r{place}", when, need, "") for place, (when, need) in enumerate(pairs)]
     unsure = [
         rule for rule in rules if hold(rule.when, facts) is not False and hold(rule.need, facts) is not True
@@ -95,16 +95,16 @@ def test_the_compiled_filter_finds_just_the_rules_that_are_not_surely_kept(
 
 
 @given(st.lists(condition_maps, max_size=5), some_facts)
-def test_the_compiled_choice_is_the_list_of_what_is_possible(
+def test_the_compiled_choice_returns_the_possible_results(
     whens: list[dict[str, Condition]], facts: dict[str, Any]
 ) -> None:
-    """First match wins; where an unknown fact decides, every result it leaves open is returned."""
+    """The first match wins; if an unknown fact decides, every result that it allows is returned."""
     choices = [Choice(place, when) for place, when in enumerate(whens)]
     assert compile_choice(choices)(facts) == possible(choices, facts)
 
 
-def test_an_unknown_fact_leaves_several_results_open() -> None:
-    """Whether audio is on is not known, so either tier may be billed."""
+def test_an_unknown_fact_allows_several_results() -> None:
+    """If it is unknown whether audio is on, either tier may be billed."""
     choices = [Choice("audio", {"audio": OneOf((True,))}), Choice("silent", {}), Choice("never", {})]
     nothing_known = dict.fromkeys(FACT_TYPES)
     assert possible(choices, nothing_known) == ("audio", "silent")
@@ -112,6 +112,6 @@ def test_an_unknown_fact_leaves_several_results_open() -> None:
 
 
 def test_only_facts_can_be_compiled() -> None:
-    """A name that is no fact never reaches the compiler."""
+    """A name that is not a fact never reaches the compiler."""
     with pytest.raises(ValueError, match="not a fact"):
         compile_choice([Choice("x", {"__import__('os')": OneOf((1,))})])

@@ -13,7 +13,7 @@ from kling_pricing.strict_yaml import MAX_BYTES, FileModel, load, read
 
 
 class Shelf(FileModel):
-    """A model of the tests' own."""
+    """A model for these tests."""
 
     name: str
     width: int = 1
@@ -21,12 +21,12 @@ class Shelf(FileModel):
 
 
 def tree(text: str) -> Any:
-    """The tree of one document."""
+    """Returns the tree of a document."""
     return load(text.encode(), name="f.yaml").tree
 
 
 def refusal(data: str | bytes) -> TableError:
-    """The error that a document ends in."""
+    """Returns the error with which loading a document fails."""
     with pytest.raises(TableError) as caught:
         load(data if isinstance(data, bytes) else data.encode(), name="f.yaml")
     return caught.value
@@ -47,7 +47,7 @@ def refusal(data: str | bytes) -> TableError:
     ],
 )
 def test_plain_values_are_what_they_look_like(text: str, value: Any) -> None:
-    """Numbers are exact, and true, false and null are the only words with a meaning."""
+    """Numbers are exact, and true, false and null are the only words with a special meaning."""
     got = tree(f"key: {text}")["key"]
     assert (got, type(got), str(got)) == (value, type(value), str(value))
 
@@ -57,13 +57,13 @@ def test_plain_values_are_what_they_look_like(text: str, value: Any) -> None:
     ["010", "1:30", "no", "yes", "on", "Off", "1e3", "0x1f", "1_000", ".5", ".inf", ".nan", "2026-04-29", "<<"],
 )
 def test_what_yaml_would_reinterpret_stays_text(text: str) -> None:
-    """Nothing turns into a number, a boolean, a date or a merge behind the reader's back."""
+    """No value silently becomes a number, a boolean, a date or a merge."""
     assert tree(f"key: {text}") == {"key": text}
 
 
 @pytest.mark.parametrize("text", ['"5"', "'true'", '"0.5"', "'null'"])
-def test_quoted_is_text(text: str) -> None:
-    """Quotes make text of anything."""
+def test_a_value_in_quotes_is_text(text: str) -> None:
+    """Quotes turn any value into text."""
     assert tree(f"key: {text}") == {"key": text[1:-1]}
 
 
@@ -94,7 +94,7 @@ def test_quoted_is_text(text: str) -> None:
 def test_each_refusal_names_the_place_and_the_remedy(
     text: str, line: int | None, key_path: str, remedy: str
 ) -> None:
-    """File, line, key path and what to do stand in the error's attributes and its message."""
+    """The error's attributes and its message contain file, line, key path and remedy."""
     error = refusal(text)
     assert (error.file, error.line, error.key_path) == ("f.yaml", line, key_path)
     assert remedy in error.problem
@@ -102,30 +102,30 @@ def test_each_refusal_names_the_place_and_the_remedy(
 
 
 def test_bytes_that_are_not_utf8_are_located() -> None:
-    """A byte of another encoding is reported on its own line."""
+    """The error names the line of a byte in another encoding."""
     error = refusal(b"a: 1\nb: caf\xe9\n")
     assert (error.line, error.problem) == (2, "not UTF-8 text; save the file as UTF-8")
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key() -> None:
     """Files from editors that write one are read like any other."""
     assert load(b"\xef\xbb\xbfa: 1", name="f.yaml").tree == {"a": 1}
 
 
 @pytest.mark.parametrize("bracket", ["[", "{a: "])
 def test_deep_nesting_is_refused_before_anything_is_built(bracket: str) -> None:
-    """A hundred thousand levels, which crash YAML's C constructor, end in an error like any other."""
+    """A hundred thousand levels, which crash YAML's C constructor, cause an ordinary error."""
     assert "nested deeper than 32" in refusal(bracket * 100_000).problem
 
 
 def test_nesting_is_allowed_up_to_its_limit() -> None:
-    """Thirty-two levels are read, thirty-three are not."""
+    """Thirty-two levels are allowed, thirty-three are not."""
     assert tree("[" * 32 + "]" * 32) is not None
     assert "nested deeper" in refusal("[" * 33 + "]" * 33).problem
 
 
 def test_a_file_larger_than_its_limit_is_refused_unread() -> None:
-    """The limit is exact: one byte more is too many."""
+    """The limit is exact: one more byte is refused."""
     comment = b"#" * (MAX_BYTES - 4)
     assert load(b"a: 1" + comment, name="f.yaml").tree == {"a": "1" + comment.decode()}
     assert "larger than" in refusal(b"a: 11" + comment).problem
@@ -146,10 +146,8 @@ def test_a_file_larger_than_its_limit_is_refused_unread() -> None:
         ("zzz: 1\nwidth: x", 1, "zzz", "unknown key"),
     ],
 )
-def test_a_model_points_at_the_first_thing_it_refuses(
-    text: str, line: int | None, key_path: str, remedy: str
-) -> None:
-    """A file that is YAML but not what its model expects is refused just as precisely."""
+def test_a_model_reports_the_first_problem(text: str, line: int | None, key_path: str, remedy: str) -> None:
+    """A document that is YAML but does not match its model causes an error with its place."""
     with pytest.raises(TableError) as caught:
         read(text.encode(), Shelf, name="f.yaml")
     error = caught.value
@@ -157,15 +155,15 @@ def test_a_model_points_at_the_first_thing_it_refuses(
     assert remedy in error.problem
 
 
-def test_a_sound_file_is_read_into_its_model() -> None:
-    """The model's fields hold what the file says, its defaults the rest."""
+def test_a_valid_file_is_read_into_its_model() -> None:
+    """The fields have the values in the file, and otherwise their defaults."""
     shelf, document = read(b"name: a\nwidth: 2\n", Shelf, name="f.yaml")
     assert shelf == Shelf(name="a", width=2)
     assert document.error(("width", "x"), "p").line == 2
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet=string.printable, max_size=200).map(str.encode)))
-def test_any_bytes_end_in_a_tree_or_a_table_error(data: bytes) -> None:
+def test_any_bytes_give_a_tree_or_a_table_error(data: bytes) -> None:
     """No input makes the reader fail in any other way."""
     try:
         load(data, name="f.yaml")

@@ -8,25 +8,26 @@ from pathlib import Path
 import pytest
 
 from kling_pricing import PriceBook, PriceNotFoundError, TableError, compare, load_price_book, quote
+from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
 
 Folder = Callable[..., Path]
 
 
 def refusal(folder: Path) -> TableError:
-    """The error that loading a folder ends in."""
+    """Returns the error with which loading a folder fails."""
     with pytest.raises(TableError) as caught:
         load_price_book(folder)
     return caught.value
 
 
 def bundled_capabilities() -> str:
-    """The text of a bundled matrix."""
+    """Returns the text of a bundled matrix."""
     return bundled("capabilities", "tasks.yaml").read_text(encoding="utf-8")
 
 
-def test_a_folder_is_read_over_the_bundled_tables(folder: Folder) -> None:
-    """The user's provider stands beside the bundled ones, and quotes by its own prices."""
+def test_a_folder_is_added_to_the_bundled_tables(folder: Folder) -> None:
+    """The user's provider is available next to the bundled ones, with its own prices."""
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": PRICES}))
     assert set(book.tables) == {"acme", "kling", "qingbo", "qingbo-ai", "tencent-vod"}
     quoted = quote(video(), provider="acme", book=book, at=AT)
@@ -196,10 +197,10 @@ RATE = "rates.kling-v2-6.720p.silent"
         ),
     ],
 )
-def test_a_price_file_that_cannot_be_trusted_is_refused(
+def test_an_invalid_price_file_is_refused(
     folder: Folder, old: str, new: str, line: int, key_path: str, remedy: str
 ) -> None:
-    """Each mistake in a sound file ends in an error with its line, its key path and what to do."""
+    """Each mistake in a valid file causes an error with its line, its key path and the remedy."""
     assert old in PRICES
     error = refusal(folder({"prices/acme/2026-11-01.yaml": PRICES.replace(old, new, 1)}))
     assert error.file.endswith("prices/acme/2026-11-01.yaml")
@@ -259,7 +260,7 @@ def test_a_price_file_that_cannot_be_trusted_is_refused(
         ),
     ],
 )
-def test_a_capability_file_that_cannot_be_trusted_is_refused(
+def test_an_invalid_capability_file_is_refused(
     folder: Folder, old: str, new: str, key_path: str, remedy: str
 ) -> None:
     """A matrix is read as strictly as a price table."""
@@ -274,7 +275,7 @@ def test_a_capability_file_that_cannot_be_trusted_is_refused(
 @pytest.mark.parametrize(
     "name", ["prices/2026-11-01.yaml", "prices/acme/2026-11-01.yml", "tasks.yaml", "capabilities/a/b.yaml"]
 )
-def test_a_file_that_would_not_be_read_is_an_error(folder: Folder, name: str) -> None:
+def test_a_file_in_the_wrong_place_is_an_error(folder: Folder, name: str) -> None:
     """A table in the wrong place is not silently ignored."""
     error = refusal(folder({name: PRICES}))
     assert error.problem.startswith("is not read in this place; move it to prices/<provider>/<date>.yaml, ")
@@ -282,12 +283,12 @@ def test_a_file_that_would_not_be_read_is_an_error(folder: Folder, name: str) ->
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    """A misspelt folder does not leave only the bundled tables."""
+    """A misspelt folder is an error, and the bundled tables are not used instead."""
     assert "no such folder" in refusal(tmp_path / "nowhere").problem
 
 
 def test_two_tables_in_force_at_once_are_an_error(folder: Folder) -> None:
-    """The later file is named, with the remedy in the earlier one."""
+    """The error names the later file, and its remedy concerns the earlier table."""
     later = PRICES.replace("valid_from: null", "valid_from: 2026-12-01")
     error = refusal(folder({"prices/acme/2026-11-01.yaml": PRICES, "prices/acme/2026-12-01.yaml": later}))
     assert error.file.endswith("prices/acme/2026-12-01.yaml")
@@ -295,7 +296,7 @@ def test_two_tables_in_force_at_once_are_an_error(folder: Folder) -> None:
 
 
 def test_the_table_in_force_is_found_to_the_instant(folder: Folder) -> None:
-    """A period contains its first instant and not its last; a gap between two is honest."""
+    """A period includes its first instant and excludes its end; in a gap no table applies."""
     first = PRICES.replace("valid_from: null", "valid_from: null\nvalid_until: 2026-12-01")
     second = PRICES.replace("valid_from: null", "valid_from: 2026-12-02T08:00:00+02:00").replace("0.1}", "0.4}")
     book = load_price_book(folder({"prices/acme/a.yaml": first, "prices/acme/b.yaml": second}))
@@ -310,8 +311,8 @@ def test_the_table_in_force_is_found_to_the_instant(folder: Folder) -> None:
             book.table("acme", at)
 
 
-def test_the_bundled_tables_are_sound_and_carry_their_sources(book: PriceBook) -> None:
-    """Every table has a source and a digest, and every rule of every matrix says where it was published."""
+def test_the_bundled_tables_have_sources(book: PriceBook) -> None:
+    """Every table has a source and a digest, and every rule of every matrix has a source."""
     for tables in book.tables.values():
         for table in tables:
             assert table.sources
@@ -325,12 +326,12 @@ def test_the_bundled_tables_are_sound_and_carry_their_sources(book: PriceBook) -
     "name", ["prices/acme/a.YAML", "prices/acme/a.json", "prices/acme/a.yaml/b.yaml", "a.yml"]
 )
 def test_a_misnamed_file_is_an_error(folder: Folder, name: str) -> None:
-    """A user's prices are never silently left out."""
+    """The user's prices are never silently ignored."""
     assert refusal(folder({name: PRICES})).problem.startswith("is not read in this place; move it to prices/")
 
 
 def test_a_folder_without_tables_is_an_error(folder: Folder) -> None:
-    """An empty folder, or one of something else, is a mistake; hidden files are not looked at."""
+    """A folder that is empty, or has only other files, is an error; hidden files are ignored."""
     problem = refusal(folder({".git/config.yaml": "x", "notes.txt": "y"})).problem
     assert problem.startswith("has no tables; put them at prices/<provider>/<date>.yaml, ")
 
@@ -343,13 +344,13 @@ def test_a_folder_without_tables_is_an_error(folder: Folder) -> None:
     ],
 )
 def test_a_misspelt_cell_is_pointed_out(folder: Folder, old: str, new: str, hint: str) -> None:
-    """The error says which part of an unreachable rate is not known at all."""
+    """The error names the unknown part of an unreachable rate."""
     assert hint in refusal(folder({"prices/acme/a.yaml": PRICES.replace(old, new)})).problem
 
 
 @pytest.mark.parametrize("value", ["9999-12-31", "0001-01-01", "9999-12-31T23:59:59-14:00"])
-def test_a_date_that_is_not_believable_is_refused(folder: Folder, value: str) -> None:
-    """It would overflow, or never come."""
+def test_a_date_out_of_range_is_refused(folder: Folder, value: str) -> None:
+    """A date outside the years 2000 to 2200 is an error."""
     text = PRICES.replace("checked: 2026-11-01", f"checked: {value}")
     assert (
         "must be a day such as 2026-04-29 or an instant"
@@ -363,7 +364,7 @@ TWO_TIERS = PRICES.replace(
 
 
 def test_a_tier_that_only_some_durations_reach_must_be_priced(folder: Folder) -> None:
-    """Completeness looks at every turning point, not only at the ends."""
+    """The check for completeness tries every turning point, not only the ends of a range."""
     error = refusal(folder({"prices/acme/a.yaml": TWO_TIERS}))
     assert error.key_path == "rates.kling-video-o1.720p.long"
     assert "neither priced nor listed" in error.problem
@@ -387,7 +388,7 @@ discount: 0.1
 
 
 def test_a_contract_shows_list_and_contract_totals(folder: Folder) -> None:
-    """The discount is a line of its own, and the lines sum to what the customer pays."""
+    """The discount is a separate line, and the lines sum to the amount that the customer pays."""
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": CONTRACT}))
     quoted = quote(video(duration=7), provider="acme", book=book, at=AT)
     assert (quoted.total, quoted.list_total, quoted.table.id) == (Decimal("0.63"), Decimal("0.7"), "acme/ours")
@@ -400,15 +401,52 @@ def test_a_contract_shows_list_and_contract_totals(folder: Folder) -> None:
 
 
 def test_a_discount_is_rounded_once_half_up(folder: Folder) -> None:
-    """Nine decimals are kept: 0.05 x 5 s x 0.0000000333 is 0.0000000083 and becomes 0.000000008."""
+    """The discount has nine decimals: 0.05 x 5 s x 0.000000033 is 0.00000000825 and becomes 0.000000008."""
     contract = CONTRACT.replace("0.1", "0.000000033")
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
     quoted = quote(video("kling-v2.6", duration=5), provider="acme", book=book, at=AT)
     assert quoted.total == Decimal("0.25") - Decimal("0.000000008")
 
 
+@pytest.mark.parametrize(
+    ("discount", "seconds", "total"),
+    [
+        ("0.0125", 7, "3.147572312"),  # 3.187415 x 0.0125 = 0.0398426875
+        ("0.0125", 3, "1.348959562"),  # 1.366035 x 0.0125 = 0.0170754375
+        ("0.0333", 7, "3.081274080"),  # 3.187415 x 0.0333 = 0.1061409195
+        ("0.0333", 15, "6.602730172"),  # 6.830175 x 0.0333 = 0.2274448275
+    ],
+)
+def test_an_uneven_discount_keeps_the_exact_list_total(
+    folder: Folder, discount: str, seconds: int, total: str
+) -> None:
+    """The list total is the published price, and the discount is rounded half up, once."""
+    contract = CONTRACT.replace("acme/a", "qingbo/2026-04-29").replace("0.1", discount)
+    book = load_price_book(folder({"prices/qingbo/ours.yaml": contract}))
+    quoted = quote(video(duration=seconds, resolution="4k"), provider="qingbo", book=book, at=AT)
+    assert (quoted.total, quoted.list_total) == (Decimal(total), Decimal("0.455345") * seconds)
+    assert quoted.table.contract is not None
+    cell = Cell("kling-v3", "4k", "silent")
+    assert quoted.table.contract.charge(cell, Decimal("0.455345") * seconds) == quoted.total
+
+
+def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(book: PriceBook) -> None:
+    """The price book has the only text for this error."""
+    known = "known providers: kling, qingbo, qingbo-ai, tencent-vod"
+    for look_up in (lambda: book.table("acme", AT), lambda: book.tables_of("acme")):
+        with pytest.raises(PriceNotFoundError) as caught:
+            look_up()
+        assert (str(caught.value), caught.value.provider) == (f"unknown provider 'acme'; {known}", "acme")
+
+
+def test_the_tables_of_a_provider_end_with_its_contracts(folder: Folder) -> None:
+    """The published tables come first."""
+    book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": CONTRACT}))
+    assert [table.id for table in book.tables_of("acme")] == ["acme/a", "acme/ours"]
+
+
 def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:
-    """No discount is taken off it; other cells get theirs."""
+    """The price of the contract has no discount; other cells have one."""
     contract = CONTRACT + "rates: {kling-v3: {720p: {silent: 0.08}}}\n"
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
     own = quote(video(duration=5), provider="acme", book=book, at=AT)
@@ -417,8 +455,8 @@ def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:
     assert (other.total, other.list_total) == (Decimal("0.9"), Decimal(1))
 
 
-def test_a_contract_holds_for_its_period_only(folder: Folder) -> None:
-    """Before and after it, the published prices are quoted."""
+def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
+    """Before and after the period, the published prices apply."""
     contract = CONTRACT + "valid_from: 2026-12-01\nvalid_until: 2027-01-01\n"
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
     ids = [
@@ -469,13 +507,13 @@ def test_a_bad_contract_names_its_file_and_line(
 
 
 def test_two_contracts_in_force_at_once_are_an_error(folder: Folder) -> None:
-    """Which of them applies is not for the library to guess."""
+    """The library does not guess which contract applies."""
     files = {"prices/acme/a.yaml": PRICES, "prices/acme/b.yaml": CONTRACT, "prices/acme/c.yaml": CONTRACT}
     assert "overlaps acme/b; end one of the contracts before the other starts" in refusal(folder(files)).problem
 
 
 def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
-    """Nobody can change a later quote's price by accident."""
+    """A caller cannot change a later quote by accident."""
     with pytest.raises(TypeError):
         book.tables["qingbo"] = ()  # type: ignore[index]
     with pytest.raises(AttributeError):
@@ -502,7 +540,7 @@ NARROWED = (
 
 
 def test_a_model_may_narrow_its_tables_period(folder: Folder) -> None:
-    """From its first instant on, and no longer at its last, the model has the table's price."""
+    """The model has the table's price from the first instant of its own period, and no longer at its end."""
     book = load_price_book(folder({"prices/acme/2026.yaml": NARROWED}))
 
     def total(at: datetime, model: str = "kling-v3") -> Decimal:
@@ -526,8 +564,8 @@ def test_a_model_may_narrow_its_tables_period(folder: Folder) -> None:
     assert own.why_not.startswith("no price of kling-v3 is in force")
 
 
-def test_a_bound_that_a_model_leaves_out_is_its_tables(folder: Folder) -> None:
-    """A model that begins later ends with the table; in a contract over it, too."""
+def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder) -> None:
+    """A model that starts later ends with the table, and in a contract with the contract."""
     later = YEAR + "model_periods:\n  kling-v3: {valid_from: 2026-12-01}\n"
     contract = (
         "extends: acme/2026\ndiscount: 0.5\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
@@ -575,7 +613,7 @@ def test_a_bound_that_a_model_leaves_out_is_its_tables(folder: Folder) -> None:
 def test_a_models_period_lies_within_its_tables(
     folder: Folder, entry: str, key_path: str, problem: str
 ) -> None:
-    """A period that no instant of the table is in, or that reaches beyond it, is an error with its place."""
+    """A period that is empty, or extends beyond the period of the table, is an error with its place."""
     error = refusal(folder({"prices/acme/2026.yaml": f"{YEAR}model_periods:\n  {entry}\n"}))
     assert error.key_path == key_path
     assert problem in error.problem
@@ -584,8 +622,8 @@ def test_a_models_period_lies_within_its_tables(
 IN_UNITS = "extends: kling/2026-09-20\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
 
 
-def test_a_units_value_of_ones_own_prices_every_cell(folder: Folder) -> None:
-    """Exactly, as long as every price fits into the nine decimals that are kept."""
+def test_a_contracts_unit_value_prices_every_cell(folder: Folder) -> None:
+    """Every price is exact, as long as it has at most nine decimals."""
     book = load_price_book(folder({"prices/kling/ours.yaml": IN_UNITS + "unit_value: '0.0987654'\n"}))
     quoted = quote({"model_name": "kling-custom-voice"}, book=book, at=AT)  # 0.05 units
     assert (quoted.total, quoted.list_total) == (Decimal("0.00493827"), Decimal("0.007"))
@@ -607,7 +645,7 @@ def test_a_units_value_of_ones_own_prices_every_cell(folder: Folder) -> None:
     ],
 )
 def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: str, problem: str) -> None:
-    """Units that make a price of more decimals than are kept are refused, with the cell and the remedy."""
+    """A price in units that needs more than nine decimals is refused, with the cell and the remedy."""
     error = refusal(folder({"prices/kling/ours.yaml": IN_UNITS + content}))
     assert error.key_path == key_path
     assert problem in error.problem
@@ -615,7 +653,7 @@ def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: s
 
 
 def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
-    """The same holds for a price file whose rates are in units."""
+    """The same applies to a price file whose rates are in units."""
     prices = PRICES + "unit: {name: credit, value: 0.00000001}\n"
     error = refusal(folder({"prices/acme/a.yaml": prices}))
     assert error.key_path == "unit.value"

@@ -1,6 +1,6 @@
-"""Windows begin and end where the calendar of their place says, in UTC, whatever its clocks do.
+"""Windows begin and end by the local calendar, whatever the local clock does.
 
-Every expected instant was worked out by hand from the published rules of the place.
+Every expected instant was derived by hand from the published rules of the time zone.
 """
 
 import os
@@ -26,41 +26,41 @@ CALENDARS: tuple[Calendar, ...] = ("day", "week", "month", "quarter", "year")
 
 
 def utc(text: str) -> datetime:
-    """An instant, written short."""
+    """Returns an instant in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-# place, a local date, its first instant, the first instant of the next, hours
+# zone, local date, its first instant, the first instant of the next date, hours
 DAYS = [
     ("UTC", "2026-11-21", "2026-11-21T00:00", "2026-11-22T00:00", 24),
     ("Asia/Shanghai", "2026-11-21", "2026-11-20T16:00", "2026-11-21T16:00", 24),
     ("Asia/Kathmandu", "2026-11-21", "2026-11-20T18:15", "2026-11-21T18:15", 24),
-    # New York: at 2:00 EST (UTC-5) on 8 March to 3:00 EDT (UTC-4); at 2:00 EDT on 1 November back to 1:00 EST
+    # New York: from 2:00 EST (UTC-5) to 3:00 EDT (UTC-4) on 8 March; from 2:00 EDT to 1:00 EST on 1 November
     ("America/New_York", "2026-03-07", "2026-03-07T05:00", "2026-03-08T05:00", 24),
     ("America/New_York", "2026-03-08", "2026-03-08T05:00", "2026-03-09T04:00", 23),
     ("America/New_York", "2026-10-31", "2026-10-31T04:00", "2026-11-01T04:00", 24),
     ("America/New_York", "2026-11-01", "2026-11-01T04:00", "2026-11-02T05:00", 25),
-    # Lord Howe Island: half an hour, at 2:00 +11 on 5 April to 1:30 +10:30
+    # Lord Howe Island changes by half an hour: from 2:00 (+11) to 1:30 (+10:30) on 5 April
     ("Australia/Lord_Howe", "2026-04-05", "2026-04-04T13:00", "2026-04-05T13:30", 24.5),
-    # Cairo: no 0:00 on 24 April, it is 1:00 (+3) at once
+    # Cairo skips 0:00 on 24 April and continues at 1:00 (+3)
     ("Africa/Cairo", "2026-04-23", "2026-04-22T22:00", "2026-04-23T22:00", 24),
     ("Africa/Cairo", "2026-04-24", "2026-04-23T22:00", "2026-04-24T21:00", 23),
-    # Santiago: no 0:00 on 6 September, it is 1:00 (-3) at once
+    # Santiago skips 0:00 on 6 September and continues at 1:00 (-3)
     ("America/Santiago", "2026-09-05", "2026-09-05T04:00", "2026-09-06T04:00", 24),
     ("America/Santiago", "2026-09-06", "2026-09-06T04:00", "2026-09-07T03:00", 23),
-    # Beirut: no 0:00 on 29 March (to 1:00, +3); at 0:00 (+3) on 25 October back to 23:00 (+2)
+    # Beirut skips 0:00 on 29 March (to 1:00, +3), and goes from 0:00 (+3) on 25 October back to 23:00 (+2)
     ("Asia/Beirut", "2026-03-29", "2026-03-28T22:00", "2026-03-29T21:00", 23),
     ("Asia/Beirut", "2026-10-24", "2026-10-23T21:00", "2026-10-24T22:00", 25),
-    # Havana: no 0:00 on 8 March (to 1:00, -4); at 1:00 (-4) on 1 November back to 0:00 (-5), which comes twice
+    # Havana skips 0:00 on 8 March (to 1:00, -4), and repeats 0:00 on 1 November (from 1:00, -4, to 0:00, -5)
     ("America/Havana", "2026-03-08", "2026-03-08T05:00", "2026-03-09T04:00", 23),
     ("America/Havana", "2026-10-31", "2026-10-31T04:00", "2026-11-01T04:00", 24),
     ("America/Havana", "2026-11-01", "2026-11-01T04:00", "2026-11-02T05:00", 25),
-    # The Azores: at 1:00 (+0) on 25 October back to 0:00 (-1)
+    # The Azores go from 1:00 (+0) back to 0:00 (-1) on 25 October
     ("Atlantic/Azores", "2026-10-25", "2026-10-25T00:00", "2026-10-26T01:00", 25),
-    # St John's: at 0:01 (-2:30) on 7 November back to 23:01 (-3:30) on the 6th: the 7th has begun by then
+    # St John's goes from 0:01 (-2:30) on 7 November back to 23:01 (-3:30) on the 6th, when the 7th has begun
     ("America/St_Johns", "2010-11-06", "2010-11-06T02:30", "2010-11-07T02:30", 24),
     ("America/St_Johns", "2010-11-07", "2010-11-07T02:30", "2010-11-08T03:30", 25),
-    # Apia: from the end of 29 December (-10) to 31 December (+14): the 30th has no length
+    # Apia goes from the end of 29 December (-10) to 31 December (+14), so the 30th has no length
     ("Pacific/Apia", "2011-12-29", "2011-12-29T10:00", "2011-12-30T10:00", 24),
     ("Pacific/Apia", "2011-12-30", "2011-12-30T10:00", "2011-12-30T10:00", 0),
     ("Pacific/Apia", "2011-12-31", "2011-12-30T10:00", "2011-12-31T10:00", 24),
@@ -71,7 +71,7 @@ DAYS = [
 def test_a_day_begins_when_its_place_first_shows_its_date(
     place: str, day: str, start: str, end: str, hours: float
 ) -> None:
-    """Where midnight is left out it begins later, where midnight comes twice with the first."""
+    """If the clock skips midnight, the day begins later; if midnight repeats, the day begins with the first."""
     zone, local = ZoneInfo(place), date.fromisoformat(day)
     assert (start_of(local, zone), start_of(local + timedelta(days=1), zone)) == (utc(start), utc(end))
     assert utc(end) - utc(start) == timedelta(hours=hours)
@@ -79,7 +79,7 @@ def test_a_day_begins_when_its_place_first_shows_its_date(
 
 @pytest.mark.parametrize(("place", "day", "start", "end", "hours"), [row for row in DAYS if row[-1]])
 def test_every_instant_of_a_day_is_in_it(place: str, day: str, start: str, end: str, hours: float) -> None:
-    """The first, the last, and every quarter of an hour between; not the one before, nor its end."""
+    """The first and last instants and every quarter hour are in it; the instant before and the end are not."""
     assert day
     period, zone = Period(utc(start), utc(end)), ZoneInfo(place)
     tick = timedelta(microseconds=1)
@@ -92,19 +92,19 @@ def test_every_instant_of_a_day_is_in_it(place: str, day: str, start: str, end: 
 @pytest.mark.parametrize(
     ("place", "at", "start"),
     [
-        # St John's shows 23:30 twice on the 6th: the second time the 7th has begun already
+        # St John's shows 23:30 twice on the 6th; the second time, the 7th has already begun
         ("America/St_Johns", "2010-11-07T02:00", "2010-11-06T02:30"),
         ("America/St_Johns", "2010-11-07T02:30:30", "2010-11-07T02:30"),
         ("America/St_Johns", "2010-11-07T03:00", "2010-11-07T02:30"),
-        # Havana shows 0:30 twice on the 1st: both are in it
+        # Havana shows 0:30 twice on the 1st; both instants are in that day
         ("America/Havana", "2026-11-01T04:30", "2026-11-01T04:00"),
         ("America/Havana", "2026-11-01T05:30", "2026-11-01T04:00"),
-        # Beirut shows 23:30 twice on the 24th: both are in it
+        # Beirut shows 23:30 twice on the 24th; both instants are in that day
         ("Asia/Beirut", "2026-10-24T20:30", "2026-10-23T21:00"),
         ("Asia/Beirut", "2026-10-24T21:30", "2026-10-23T21:00"),
     ],
 )
-def test_an_hour_that_comes_twice(place: str, at: str, start: str) -> None:
+def test_a_repeated_hour_does_not_end_a_day(place: str, at: str, start: str) -> None:
     """A day that has begun does not end because the clock goes back over midnight."""
     assert calendar_period("day", utc(at), ZoneInfo(place)).start == utc(start)
 
@@ -129,7 +129,7 @@ def test_an_hour_that_comes_twice(place: str, at: str, start: str) -> None:
     ],
 )
 def test_weeks_months_quarters_and_years(calendar: Calendar, place: str, at: str, start: str, end: str) -> None:
-    """They begin with the first of their days; 29 February counts where there is one."""
+    """They begin with the first of their days, in leap years too."""
     assert calendar_period(calendar, utc(at), ZoneInfo(place)) == (utc(start), utc(end))
 
 
@@ -146,19 +146,19 @@ def test_weeks_months_quarters_and_years(calendar: Calendar, place: str, at: str
     ],
 )
 def test_a_week_begins_on_any_day(starts: str, monday: str, saturday: str) -> None:
-    """The weeks around Monday 16 and Saturday 21 November 2026."""
+    """The weeks around Monday 16 and Saturday 21 November 2026 begin on the chosen weekday."""
     week = timedelta(days=7)
     for at, start in (("2026-11-16T12:00", monday), ("2026-11-21T12:00", saturday)):
         assert calendar_period("week", utc(at), UTC, starts) == (utc(start), utc(start) + week)
 
 
 def a_budget(**fields: Any) -> Budget:
-    """A budget with a window."""
+    """Returns a budget with these fields."""
     return Budget(name="b", cap=1, currency="USD", **fields)
 
 
-def test_a_fixed_period_is_that_of_its_place() -> None:
-    """Its first instant is in it, its end is not, and outside there is no window."""
+def test_a_fixed_period_is_in_its_time_zone() -> None:
+    """It includes its first instant and excludes its end, and there is no window outside it."""
     window = {"start": "2026-03-08", "end": "2026-03-09"}
     budget = a_budget(window=window, timezone="America/New_York")
     period = utc("2026-03-08T05:00"), utc("2026-03-09T04:00")
@@ -173,7 +173,7 @@ def test_a_fixed_period_is_that_of_its_place() -> None:
 
 @pytest.mark.parametrize("at", ["1970-01-01", "2026-11-21T12:00", "2199-12-31"])
 def test_a_lifetime_never_ends(at: str) -> None:
-    """Whenever it is asked for."""
+    """Its window contains any instant."""
     assert a_budget().period(utc(at)) == FOREVER
 
 
@@ -229,7 +229,7 @@ def test_utc_works_without_a_time_zone_database(
 def test_another_zone_without_a_time_zone_database_is_an_error(
     without_zones: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """The error says that the machine has no database, not that the zone is unknown, and how to install one."""
+    """The error says that the machine has no database, and how to install one."""
     problem = (
         "cannot look up the time zone Asia/Shanghai: this machine has no time zone database; "
         "install the tzdata package: pip install tzdata"
@@ -270,7 +270,7 @@ NEAR_TURNS = st.builds(
 )
 @settings(max_examples=examples(500))
 def test_windows_follow_each_other(at: datetime, place: str, calendar: Calendar, starts: str) -> None:
-    """Each contains its instant, its ends are in UTC, and there is neither gap nor overlap on either side."""
+    """Each window contains its instant, ends in UTC, and meets its neighbours without gap or overlap."""
     zone, tick = ZoneInfo(place), timedelta(microseconds=1)
     period = calendar_period(calendar, at, zone, starts)
     assert period.start <= at < period.end
@@ -287,8 +287,8 @@ def test_windows_follow_each_other(at: datetime, place: str, calendar: Calendar,
 
 @given(at=INSTANTS | NEAR_TURNS, place=st.sampled_from(PLACES))
 @settings(max_examples=examples(100))
-def test_a_day_begins_at_no_instant_before_its_date_is_shown(at: datetime, place: str) -> None:
-    """At its first instant the clock shows its date or a later one, and just before that an earlier one."""
+def test_a_day_does_not_begin_before_the_clock_shows_its_date(at: datetime, place: str) -> None:
+    """At its first instant the clock shows its date or a later one, and just before an earlier one."""
     zone = ZoneInfo(place)
     day = at.astimezone(zone).date()
     start = start_of(day, zone)
