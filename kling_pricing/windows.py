@@ -143,6 +143,6 @@ def zone(name: str) -> tzinfo:
             f"cannot look up the time zone {shown(name)}: this machine has no time zone database; "
             "install the tzdata package: pip install tzdata"
         )
-    close = get_close_matches(name[:MAX_SHOWN_CHARS], sorted(names), n=1, cutoff=0.8)
+    close = get_close_matches(name[:MAX_SHOWN_CHARS], sorted(names), n=1)
     remedy = f"did you mean {close[0]}?" if close else "write an IANA name such as Asia/Shanghai"
     raise KlingPricingError(f"unknown time zone {shown(name)}; {remedy}")

@@ -181,7 +181,7 @@ BAD_BUDGETS = [
         "timezone",
         "unknown time zone ../../etc/passwd; write an IANA name such as Asia/Shanghai",
     ),
-    ({"timezone": "Asia"}, 5, "timezone", "unknown time zone Asia; write an IANA name such as Asia/Shanghai"),
+    ({"timezone": "Asia"}, 5, "timezone", "unknown time zone Asia; did you mean Asia/"),
     ({"timezone": "+8"}, 5, "timezone", "unknown time zone +8; write an IANA name such as Asia/Shanghai"),
     ({"week_starts": "sunday"}, 5, "week_starts", "applies only to a window of a week; remove it"),
     ({"week_starts": "Sunday"}, 5, "week_starts", "must be 'monday',"),

@@ -204,7 +204,7 @@ def test_media_facts_are_checked_against_the_limits(facts: Any, expected: list[t
 def test_each_image_is_checked_against_the_limits_of_images() -> None:
     """The violation names the image that is too large or has another type, and gives sizes in MB."""
     payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
-    media = {
+    media: dict[str, dict[str, Any]] = {
         "a": {"size_bytes": 31457280, "type": "image/jpg"},
         "b": {"size_bytes": 31457281, "type": ".PNG"},
         "c": {"type": "gif"},

@@ -58,7 +58,7 @@ def pickled(error: KlingPricingError) -> KlingPricingError:
     return copied
 
 
-@pytest.mark.parametrize("kind", sorted(error_classes(), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(error_classes(), key=str))
 @pytest.mark.parametrize("transfer", [pickled, copy.copy, copy.deepcopy])
 def test_every_error_keeps_its_message_and_context(
     kind: type[KlingPricingError], transfer: Callable[[KlingPricingError], KlingPricingError]
