@@ -34,7 +34,7 @@ class Period(NamedTuple):
 
 
 FOREVER = Period(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-"""The window of a budget that never starts again."""
+"""The window of a budget whose window never ends."""
 
 
 def calendar_period(calendar: Calendar, at: datetime, zone: tzinfo, week_starts: str = "monday") -> Period:

@@ -520,8 +520,8 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
         book.tables["qingbo"][0].rates.clear()  # type: ignore[attr-defined]
 
 
-# A closed table is one that a later table of its provider follows. Its data never changes again; a change of
-# wording in its file needs a new digest here.
+# A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
+# changes, put the new digest here.
 CLOSED = {
     "qingbo-ai/2026-06-19": "3e3ee3e4964b545cbece4defd34d16be41cea61f3128323694afde961ec84502",
 }

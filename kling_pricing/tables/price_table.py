@@ -212,7 +212,7 @@ class PriceBook:
             for provider, tables in self.tables.items()
         }
         providers = {
-            name: tuple(provider for provider, spoken in formats.items() if name in spoken)
+            name: tuple(provider for provider, names in formats.items() if name in names)
             for name in self.matrices
         }
         formats_of_name: dict[str, list[str]] = {}
@@ -245,8 +245,8 @@ class PriceBook:
 
     def _other_defaults(self) -> dict[tuple[str, str, str], tuple[OtherDefault, ...]]:
         differing: dict[tuple[str, str, str], tuple[OtherDefault, ...]] = {}
-        for provider, spoken in self.formats.items():
-            for one, other in permutations(spoken, 2):
+        for provider, wire_formats in self.formats.items():
+            for one, other in permutations(wire_formats, 2):
                 names, other_names = self.matrices[one].names, self.matrices[other].names
                 for written in names.keys() & other_names.keys():
                     defaults = self.matrices[one].models[names[written][0]].assumable

@@ -104,13 +104,14 @@ def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:
 def _model_periods(entry: PriceFile, document: YamlDocument) -> dict[str, Validity]:
     """Returns the periods of single models, each of which must be within the table's period."""
     periods = {}
-    for model, own in entry.model_periods.items():
+    for model, narrowed in entry.model_periods.items():
         path = ("model_periods", model)
         if model not in entry.rates:
             raise document.error(path, f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}")
-        if own.valid_from is None and own.valid_until is None:
+        if narrowed.valid_from is None and narrowed.valid_until is None:
             raise document.error(path, "has no period; give valid_from, valid_until or both")
-        since, until = own.valid_from or entry.valid_from, own.valid_until or entry.valid_until
+        since = narrowed.valid_from or entry.valid_from
+        until = narrowed.valid_until or entry.valid_until
         if since and until and since >= until:
             raise document.error(
                 path, "has an empty period within the table's; make valid_from earlier than valid_until"
