@@ -54,10 +54,19 @@ def test_a_form_without_changes_is_the_same_bytes() -> None:
         (part("a", b"x"), "closing boundary is missing"),
         (b"", "closing boundary is missing"),
         (b"--b 1\nContent-Disposition: form-data; name=a\n\nx\n--b 1--", "closing boundary is missing"),
-        (b"--b 1x\r\n\r\n\r\n--b 1--", "a part of it has no head"),
-        (b"--b 1\r\nContent-Disposition: form-data; name=a\r\n--b 1--", "a part of it has no head"),
-        (part("a", b"eA==", "\r\nContent-Transfer-Encoding: base64") + END, "'a' is encoded"),
-        (b"--b 1\r\nX: y\r\n\r\nx\r\n--b 1--", "has no name"),
+        (b"--b 1x\r\n\r\n\r\n--b 1--", "one of its parts has no headers; add Content-Disposition"),
+        (
+            b"--b 1\r\nContent-Disposition: form-data; name=a\r\n--b 1--",
+            "one of its parts has no headers; add Content-Disposition",
+        ),
+        (
+            part("a", b"eA==", "\r\nContent-Transfer-Encoding: base64") + END,
+            "'a' has a Content-Transfer-Encoding; send the value without it",
+        ),
+        (
+            b"--b 1\r\nX: y\r\n\r\nx\r\n--b 1--",
+            "a part of the form has no name; add it to the part's Content-Disposition",
+        ),
     ],
 )
 def test_what_is_no_form_is_refused(body: bytes, problem: str) -> None:

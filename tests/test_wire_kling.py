@@ -153,22 +153,22 @@ def test_a_mode_is_a_resolution(mode: str, resolution: str) -> None:
         ({"duration": "05"}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": "\u0665"}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": "-5"}, "wrong_type", "duration", "a whole number of seconds"),
-        ({"mode": "1080p"}, "wrong_type", "mode", "must be std or pro or 4k, got '1080p'"),
+        ({"mode": "1080p"}, "wrong_type", "mode", "must be std, pro or 4k, got '1080p'"),
         ({"sound": True}, "wrong_type", "sound", "must be text, got true"),
         ({"sound": "yes"}, "wrong_type", "sound", "must be on or off, got 'yes'"),
         ({"cfg_scale": "0.5"}, "wrong_type", "cfg_scale", "must be a number"),
         ({"cfg_scale": True}, "wrong_type", "cfg_scale", "must be a number"),
         ({"cfg_scale": float("nan")}, "wrong_type", "cfg_scale", "must be a number"),
-        ({"image": ""}, "wrong_type", "image", "text that is not empty"),
+        ({"image": ""}, "wrong_type", "image", "must be non-empty text, got ''"),
         ({"image_list": ["u"]}, "wrong_type", "image_list[0]", "must be an object"),
-        ({"image_list": [{}]}, "wrong_type", "image_list[0].image_url", "must be present"),
+        ({"image_list": [{}]}, "wrong_type", "image_list[0].image_url", "is required; add it"),
         (
             {"image_list": [{"image_url": "u", "type": "last"}]},
             "wrong_type",
             "image_list[0].type",
             "must be first_frame or end_frame",
         ),
-        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "must be present"),
+        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "is required; add it"),
         (
             {"video_list": [{"video_url": "u", "refer_type": "style"}]},
             "wrong_type",
@@ -184,7 +184,7 @@ def test_a_mode_is_a_resolution(mode: str, resolution: str) -> None:
             "multi_prompt[0].duration",
             'written as text, such as "5"',
         ),
-        ({"multi_prompt": [{"prompt": "x"}]}, "wrong_type", "multi_prompt[0].duration", "must be present"),
+        ({"multi_prompt": [{"prompt": "x"}]}, "wrong_type", "multi_prompt[0].duration", "is required; add it"),
         ({"character_orientation": "left"}, "wrong_type", "character_orientation", "must be image or video"),
         ({"keep_original_sound": "on"}, "wrong_type", "keep_original_sound", "must be yes or no"),
         ({"watermark_info": True}, "wrong_type", "watermark_info", "must be an object"),
@@ -226,7 +226,7 @@ def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
         ("sound", "on"),
     ]
     assert payload == before
-    with pytest.raises(WireFormatError, match="mode cannot say '480p'; it can say 720p, 1080p, 4k"):
+    with pytest.raises(WireFormatError, match=r"^mode has no value for 480p; use 720p, 1080p or 4k$"):
         amend(payload, {"resolution": "480p"})
 
 
@@ -304,7 +304,7 @@ def test_the_newer_billing_list_is_read() -> None:
     with pytest.raises(WireFormatError, match="entries in USD and unit, which do not add up"):
         billed(unit, money)
     with pytest.raises(
-        WireFormatError, match=r"billing\[0\].amount must be a whole number or a plain decimal as text"
+        WireFormatError, match=r"billing\[0\].amount must be a whole number or a plain decimal written as text"
     ):
         billed({**unit, "amount": 0.6})
     with pytest.raises(WireFormatError, match="billing must be a list of objects"):

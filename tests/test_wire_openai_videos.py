@@ -319,11 +319,17 @@ def test_amend_adds_what_was_not_said() -> None:
 
 def test_amend_refuses_what_this_wire_cannot_say() -> None:
     """A size without a whole-numbered counterpart is not bent, and only four settings can change."""
-    with pytest.raises(WireFormatError, match="change size yourself"):
+    with pytest.raises(
+        WireFormatError, match=r"^size '1000x1333' has no exact equivalent at 720p; change size yourself$"
+    ):
         amend(job(size="1000x1333"), {"resolution": "720p"})
-    with pytest.raises(WireFormatError, match="change size yourself"):
+    with pytest.raises(
+        WireFormatError, match=r"^size '720x1280' has no exact equivalent at 4k; change size yourself$"
+    ):
         amend(job(size="720x1280"), {"resolution": "4k"})
-    with pytest.raises(WireFormatError, match="no setting"):
+    with pytest.raises(
+        WireFormatError, match=r"^prompt cannot be changed; change model, duration_s, resolution or audio$"
+    ):
         amend(job(), {"prompt": "y"})
 
 
@@ -814,7 +820,7 @@ def test_a_form_is_read_field_by_field() -> None:
         (b"x", "multipart/form-data", "not a multipart/form-data body"),
         (part("seconds", b"5") * 2 + b"--b--", BOUNDARY, "'seconds' is given twice"),
         (part("prompt", b"\xff") + b"--b--", BOUNDARY, "'prompt' is not UTF-8"),
-        (b"--b\r\n\r\nx\r\n--b--", BOUNDARY, "no name"),
+        (b"--b\r\n\r\nx\r\n--b--", BOUNDARY, "a part of the form has no name"),
     ],
 )
 def test_what_is_no_form_is_refused(body: bytes, content_type: str, problem: str) -> None:

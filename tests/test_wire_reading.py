@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import WireFormatError
-from kling_pricing.wire.fields import Field, decimal, number, one_of
+from kling_pricing.wire.fields import AllowedWords, Field, decimal, number
 from kling_pricing.wire.reader import MAX_SHAPES, PayloadReader
 
 FIELDS = {
@@ -16,7 +16,7 @@ FIELDS = {
     "prompt": Field("prompt", str),
     "ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "seconds": Field("duration_s", int),
-    "mode": Field("resolution", str, one_of("std", "pro"), {"std": "720p", "pro": "1080p"}.get),
+    "mode": Field("resolution", str, AllowedWords("std", "pro"), {"std": "720p", "pro": "1080p"}.get),
     "audio": Field("audio", bool),
     "extra": Field(
         "extra",

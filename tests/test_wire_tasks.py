@@ -93,10 +93,10 @@ def test_the_case_of_a_resolution_does_not_matter(resolution: str) -> None:
         ({"prompt": ["x"]}, "wrong_type", "prompt", "must be text, got a list"),
         ({"image_urls": "u"}, "wrong_type", "image_urls", "must be a list, got 'u'"),
         ({"image_urls": ["u", 5]}, "wrong_type", "image_urls[1]", "must be text, got 5"),
-        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "text that is not empty"),
-        ({"first_frame_image": ""}, "wrong_type", "first_frame_image", "text that is not empty"),
+        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "must be non-empty text, got ''"),
+        ({"first_frame_image": ""}, "wrong_type", "first_frame_image", "must be non-empty text, got ''"),
         ({"video_list": ["u"]}, "wrong_type", "video_list[0]", "must be an object"),
-        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "must be present"),
+        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "is required; add it"),
         (
             {"video_list": [{"video_url": "u", "refer_type": "style"}]},
             "wrong_type",
@@ -183,5 +183,8 @@ def test_responses_are_read() -> None:
 @pytest.mark.parametrize("cost", [Decimal("0.3213"), "160650.5"])
 def test_a_part_of_a_quota_is_no_charge(cost: object) -> None:
     """It may be an amount of money, which would be read as next to nothing."""
-    with pytest.raises(WireFormatError, match=r"cost counts whole units, got .*; an amount of money"):
+    with pytest.raises(
+        WireFormatError,
+        match=r"^cost must be a whole number of units, got .*, which may be an amount of money$",
+    ):
         read_task({"task_id": "t1", "status": "completed", "cost": cost})

@@ -134,8 +134,8 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
         ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
         ({"negative_prompt": 5}, "wrong_type", "negative_prompt", "must be text, got 5"),
-        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "text that is not empty"),
-        ({"last_frame": ""}, "wrong_type", "last_frame", "text that is not empty"),
+        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "must be non-empty text, got ''"),
+        ({"last_frame": ""}, "wrong_type", "last_frame", "must be non-empty text, got ''"),
         ({"extra": "pro"}, "wrong_type", "extra", "must be an object, got 'pro'"),
         ({"extra": {"mode": "4k"}}, "wrong_type", "extra.mode", "must be std or pro, got '4k'"),
         ({"extra": {"mod": "pro"}}, "unknown_field", "extra.mod", "did you mean 'mode'?"),
@@ -143,7 +143,7 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
         ({"extra": {"cfg_scale": "0.5"}}, "wrong_type", "extra.cfg_scale", "must be a number, got '0.5'"),
         ({"extra": {"cfg_scale": True}}, "wrong_type", "extra.cfg_scale", "must be a number, got true"),
         ({"extra": {"cfg_scale": Decimal("nan")}}, "wrong_type", "extra.cfg_scale", "must be a number"),
-        ({"extra": {"camera_control": {}}}, "wrong_type", "extra.camera_control.type", "must be present"),
+        ({"extra": {"camera_control": {}}}, "wrong_type", "extra.camera_control.type", "is required; add it"),
         (
             {"extra": {"camera_control": {"type": "simple", "config": {"pan": "1"}}}},
             "wrong_type",
@@ -154,21 +154,21 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
             {"extra": {"dynamic_masks": [{"mask_url": "m"}]}},
             "wrong_type",
             "extra.dynamic_masks[0].trajectories",
-            "must be present",
+            "is required; add it",
         ),
         (
             {"extra": {"dynamic_masks": [{"mask_url": "m", "trajectories": [{"x": 1}]}]}},
             "wrong_type",
             "extra.dynamic_masks[0].trajectories[0].y",
-            "must be present",
+            "is required; add it",
         ),
         (
             {"extra": {"shot_1_prompt": "a"}},
             "wrong_type",
             "extra.shot_1_duration",
-            "must be present",
+            "is required; add it",
         ),
-        ({"extra": {"shot_7_duration": 5}}, "wrong_type", "extra.shot_7_prompt", "must be present"),
+        ({"extra": {"shot_7_duration": 5}}, "wrong_type", "extra.shot_7_prompt", "is required; add it"),
         (
             {"extra": {"shot_1_prompt": "a", "shot_1_duration": "5"}},
             "wrong_type",
@@ -179,7 +179,7 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
             {"extra": {"shot_1_prompt": "", "shot_1_duration": 5}},
             "wrong_type",
             "extra.shot_1_prompt",
-            "text that is not empty",
+            "must be non-empty text, got ''",
         ),
         ({"extra": {"shot_01_prompt": "a"}}, "unknown_field", "extra.shot_01_prompt", "'shot_1_prompt'?"),
     ],
@@ -234,11 +234,14 @@ def test_a_change_that_was_not_said_is_added_last() -> None:
 
 def test_what_this_wire_cannot_say_is_refused() -> None:
     """No mode makes 4k, and the length of a multi-shot video is that of its shots."""
-    with pytest.raises(WireFormatError, match="makes 720p or 1080p, not 4k") as caught:
+    with pytest.raises(WireFormatError, match=r"^extra.mode has no value for 4k; use 720p or 1080p$") as caught:
         amend(video(), {"resolution": "4k"})
     assert (caught.value.wire_format, caught.value.field) == ("tasks_extra", "extra.mode")
-    with pytest.raises(WireFormatError, match="change them one by one") as caught:
+    with pytest.raises(WireFormatError) as caught:
         amend(multi_shot(5, 5), {"duration_s": 8})
+    assert str(caught.value) == (
+        "a multi-shot request is as long as its shots; change their durations to make 8 seconds"
+    )
     assert caught.value.field == "extra.shot_1_duration"
     assert amend(multi_shot(5, 5), {"duration_s": 10}) == multi_shot(5, 5)
 

@@ -186,7 +186,7 @@ def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
         ({"action": "motion_control"}, "wrong_type", "action", "must be generate or edit"),
         ({"image_urls": "u"}, "wrong_type", "image_urls", "must be a list, got 'u'"),
         ({"image_urls": ["u", 5]}, "wrong_type", "image_urls[1]", "must be text, got 5"),
-        ({"video_urls": [""]}, "wrong_type", "video_urls[0]", "text that is not empty"),
+        ({"video_urls": [""]}, "wrong_type", "video_urls[0]", "must be non-empty text, got ''"),
         ({"keep_original_sound": True}, "wrong_type", "keep_original_sound", "must be text, got true"),
         ({"keep_original_sound": "on"}, "wrong_type", "keep_original_sound", "must be yes or no"),
         ({"character_orientation": "left"}, "wrong_type", "character_orientation", "must be image or video"),
@@ -197,7 +197,7 @@ def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
             {"multi_prompt": [{"index": 1, "prompt": "bow"}]},
             "wrong_type",
             "multi_prompt[0].duration",
-            "must be present",
+            "is required; add it",
         ),
         (
             {"multi_prompt": [{"index": 1, "prompt": "bow", "duration": "5"}]},
@@ -209,9 +209,14 @@ def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
             {"image_with_roles": [{"url": "u", "role": "middle"}]},
             "wrong_type",
             "image_with_roles[0].role",
-            "must be first_frame or last_frame or reference",
+            "must be first_frame, last_frame or reference, got 'middle'",
         ),
-        ({"image_with_roles": [{"role": "reference"}]}, "wrong_type", "image_with_roles[0].url", "present"),
+        (
+            {"image_with_roles": [{"role": "reference"}]},
+            "wrong_type",
+            "image_with_roles[0].url",
+            "is required; add it",
+        ),
         ({"element_list": ["boat"]}, "wrong_type", "element_list[0]", "must be an object"),
     ],
 )
@@ -316,7 +321,10 @@ def test_the_length_of_a_multi_shot_request_is_not_changed(
     if duration == payload.get("duration"):
         assert amend(payload, {"duration_s": duration}) == payload
     else:
-        with pytest.raises(WireFormatError, match="change the durations in multi_prompt"):
+        with pytest.raises(
+            WireFormatError,
+            match=r"as long as its shots; change the durations in multi_prompt together with duration$",
+        ):
             amend(payload, {"duration_s": duration})
 
 

@@ -100,14 +100,19 @@ def test_null_is_absent() -> None:
         ({"duration": ""}, "wrong_type", "duration", "must be a whole number"),
         ({"duration": 5.0}, "wrong_type", "duration", "must be a whole number, got 5.0"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
-        ({"image": ""}, "wrong_type", "image", "text that is not empty"),
+        ({"image": ""}, "wrong_type", "image", "must be non-empty text, got ''"),
         ({"image": ["u"]}, "wrong_type", "image", "must be text"),
         ({"extra_body": []}, "wrong_type", "extra_body", "must be an object"),
         ({"extra_body": {"cfg_scal": 1}}, "unknown_field", "extra_body.cfg_scal", "did you mean 'cfg_scale'?"),
         ({"extra_body": {"cfg_scale": "1"}}, "wrong_type", "extra_body.cfg_scale", "must be a number, got '1'"),
         ({"extra_body": {"shot_type": 1}}, "wrong_type", "extra_body.shot_type", "must be text, got 1"),
         ({"extra_body": {"multi_prompt": ["x"]}}, "wrong_type", "extra_body.multi_prompt[0]", "an object"),
-        ({"extra_body": {"multi_prompt": [{}]}}, "wrong_type", "extra_body.multi_prompt[0].prompt", "present"),
+        (
+            {"extra_body": {"multi_prompt": [{}]}},
+            "wrong_type",
+            "extra_body.multi_prompt[0].prompt",
+            "is required; add it",
+        ),
         (
             {"extra_body": {"multi_prompt": [{"prompt": "x", "duration": 5}]}},
             "unknown_field",
@@ -153,7 +158,10 @@ def test_a_duration_written_as_text_stays_text() -> None:
 @pytest.mark.parametrize("change", [{"resolution": "720p"}, {"audio": True}])
 def test_only_another_model_changes_resolution_and_audio(change: dict[str, Any]) -> None:
     """The name says both, and this wire knows no names."""
-    with pytest.raises(WireFormatError, match="change the model instead") as caught:
+    with pytest.raises(
+        WireFormatError,
+        match=r"^in this API, the model's name decides (resolution|audio); change model instead$",
+    ) as caught:
         amend(video(), change)
     assert (caught.value.wire_format, caught.value.field) == ("video_generations", "model")
     assert amend(video(), {"model": "kling-v3-pro-audio"}) == video("kling-v3-pro-audio")
