@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -51,3 +52,23 @@ def json_kind(value: Any) -> str:
         tuple: "a list",
     }
     return next((name for kind, name in kinds.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def joined_with_or(words: Iterable[str]) -> str:
+    """Returns the words as a choice in a sentence: `720p, 1080p or 4k`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Returns the known word that was probably meant, whatever its case; None if no known word is close."""
+    spelling = {name.lower(): name for name in known}
+    close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1)
+    return spelling[close[0]] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns the remedy for an unknown word: the nearest known word, or all known words if none is close."""
+    names = list(known)
+    close = nearest(word, names)
+    return f"known here: {', '.join(names)}" if close is None else f"did you mean {close!r}?"

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.tables.price_table import PriceBook
-from kling_pricing.wire.endpoints import Endpoint, endpoint_at, place
+from kling_pricing.wire.endpoints import Endpoint, endpoint_at, provider_and_path
 
 _TASK_ID = "{task_id}"
 
@@ -103,7 +103,7 @@ class Routes:
     def find(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
         """What a request is; None: nothing of ours, so it passes untouched."""
         try:
-            provider, parts = place(url.replace("\\", "%5C"), self._hosts)
+            provider, parts = provider_and_path(url.replace("\\", "%5C"), self._hosts)
         except KlingPricingError:
             return None
         if provider is None:

@@ -24,7 +24,7 @@ from kling_pricing.tables.rules import (
     hold,
 )
 from kling_pricing.wire.endpoints import Endpoint, Submission
-from kling_pricing.wire.facts import FACT_TYPES, INPUT_OF, UNSAID, Facts
+from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES, INPUT_OF, Facts
 from kling_pricing.wire.media import MediaFacts, Medium
 from kling_pricing.wire.request import VideoRequest
 
@@ -123,9 +123,9 @@ class ModelCapabilities:
         }
         object.__setattr__(self, "assumable", taken)
         spoken_of = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
-        unknown = [fact for fact in spoken_of if UNSAID[fact] is None and fact not in self.defaults]
+        unknown = [fact for fact in spoken_of if EMPTY_FACTS[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
-        object.__setattr__(self, "_unsaid", {**UNSAID, "reference": False, **self.defaults})
+        object.__setattr__(self, "_unsaid", {**EMPTY_FACTS, "reference": False, **self.defaults})
         own = [rule for rule in self.rules if "model" not in rule.when or rule.when["model"].holds(self.model)]
         object.__setattr__(self, "unsure", compile_filter(own))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
@@ -244,7 +244,7 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     """
     capabilities = matrix.models[request.facts["model"]]
     notes: list[Note] = []
-    said = request.said
+    said = request.stated_fields
     broken: list[Violation] = []
     for name in capabilities.required:
         if name not in said:
@@ -286,7 +286,7 @@ def _sent_elsewhere(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
 
 def _untaken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:
     taken = [request.field(name) for name in sorted(capabilities.fields)]
-    for name, wire_field in request.said.items():
+    for name, wire_field in request.stated_fields.items():
         if name not in capabilities.fields:
             yield Violation(
                 code="field_not_taken",
@@ -342,7 +342,7 @@ def _is_the_apis_choice(rule: Rule, request: VideoRequest, facts: Mapping[str, A
     if surely and rule.when:
         return False
     unknown = [fact for fact in (*rule.when, *rule.need) if facts[fact] is None]
-    return not any(INPUT_OF.get(fact, fact) in request.said for fact in unknown)
+    return not any(INPUT_OF.get(fact, fact) in request.stated_fields for fact in unknown)
 
 
 def _violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:

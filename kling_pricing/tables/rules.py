@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 from kling_pricing.display import shown
-from kling_pricing.wire.facts import FACT_TYPES, UNSAID
+from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES
 
 T = TypeVar("T")
 
@@ -201,7 +201,7 @@ def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]]
     constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
     lines = []
     facts = {fact for choice in choices for fact in choice.when}
-    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if UNSAID.get(fact) is None):
+    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if EMPTY_FACTS.get(fact) is None):
         lines.append(f"if {unknown}: return possible(choices, facts)")
     for index, choice in enumerate(choices):
         constants[f"r{index}"] = (choice.result,)

@@ -12,7 +12,7 @@ from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilitie
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Cell
 from kling_pricing.tables.rules import Choice, Conditions, OneOf, compile_choice
-from kling_pricing.wire.facts import FACT_TYPES, INPUT_OF, UNSAID
+from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES, INPUT_OF
 
 
 def check_coverage(table: PriceTable, document: YamlDocument, matrices: Mapping[str, CapabilityMatrix]) -> None:
@@ -107,7 +107,7 @@ def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:
 def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str], ...]) -> list[Any]:
     """The values of a fact that can make a difference; one, if the model does not take the input."""
     if INPUT_OF.get(fact, fact) not in capabilities.fields:
-        return [capabilities.defaults.get(fact, UNSAID[fact])]
+        return [capabilities.defaults.get(fact, EMPTY_FACTS[fact])]
     if FACT_TYPES[fact] is bool:
         return [False, True]
     conditions: list[Conditions] = [choice.when for choice in tiers]
