@@ -102,14 +102,18 @@ def _verdict(spent: Spend, overall: Totals) -> Verdict:
             about=f"{total} spent on {jobs}. Every job is settled or released.",
         )
     pending = [
-        *([f"{counted(provisional, 'job')} settled at the quote only"] if provisional else []),
-        *([f"{counted(held, 'job')} not settled yet"] if held else []),
+        *([f"{provisional:,} {_is_or_are(provisional)} settled at the quote only"] if provisional else []),
+        *([f"{held:,} {_is_or_are(held)} not settled yet"] if held else []),
     ]
     return Verdict(
         tone="wait",
         headline="Not final yet",
-        about=f"{total} spent so far on {jobs}, including {' and '.join(pending)}.",
+        about=f"{total} spent so far. Of {jobs}, {' and '.join(pending)}.",
     )
+
+
+def _is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _facts(spent: Spend) -> tuple[Fact, ...]:
@@ -122,7 +126,7 @@ def _facts(spent: Spend) -> tuple[Fact, ...]:
         Fact("Project", "all" if spent.project is None else safe(spent.project)),
         Fact("Period", f"{bounds_text(spent.since, spent.until, spent.zone)}, by reservation time"),
         Fact("Source", "ledger only, no provider statement"),
-        Fact("As of", f"{latest} {spent.zone}, the latest ledger entry" if latest else "no ledger entries yet"),
+        Fact("As of", f"{latest} {spent.zone} (latest ledger entry)" if latest else "no ledger entries yet"),
     )
 
 
@@ -162,7 +166,8 @@ def _charts(
             yield ShareChart(
                 f"final_{currency}",
                 "Settlement status",
-                "Final: settled at the charge. Provisional: settled at the quote. Held: not settled yet.",
+                "Final: settled at the actual charge. Provisional: settled at the quote only. "
+                "Held: not settled yet.",
                 _SERIES,
                 (
                     Share(
@@ -172,18 +177,25 @@ def _charts(
                     ),
                 ),
             )
-        yield _bar_chart("by_day", "day", currency, upright=True, bars=_days(by_day, currency))
+        yield _bar_chart("day", currency, upright=True, bars=_days(by_day, currency))
         bars = _largest(by_project, currency)
         if len(bars) > 1:
-            yield _bar_chart("by_project", "project", currency, upright=False, bars=bars)
-        yield _bar_chart("by_model", "model", currency, upright=False, bars=_largest(by_model, currency))
+            yield _bar_chart("project", currency, upright=False, bars=bars)
+        yield _bar_chart("model", currency, upright=False, bars=_largest(by_model, currency))
     yield from burn_down.charts(spent.buckets, spent.since, spent.until, spent.zone)
 
 
-def _bar_chart(name: str, group: str, currency: str, *, upright: bool, bars: tuple[Bar, ...]) -> BarChart:
-    about = f"Spent and held amounts of the jobs of each {group}, in {currency}."
+def _bar_chart(group: str, currency: str, *, upright: bool, bars: tuple[Bar, ...]) -> BarChart:
     return BarChart(
-        f"{name}_{currency}", f"Spend by {group}", about, currency, upright, upright, _SERIES, None, bars
+        f"by_{group}_{currency}",
+        f"Spend by {group}",
+        f"Spent and held amounts by {group}, in {currency}.",
+        currency,
+        upright=upright,
+        wide=upright,
+        series=_SERIES,
+        mark=None,
+        bars=bars,
     )
 
 
