@@ -172,7 +172,7 @@ def test_a_month_without_spend_says_so(ledger: str, book: PriceBook, tmp_path: P
     BudgetGuard(ledger, BUDGETS, book=book).close()
     cases = (
         (None, "The ledger has no jobs in this period."),
-        ("trialer", "The ledger has no jobs of project trialer in this period."),
+        ("trialer", "The ledger has no jobs for project trialer in this period."),
     )
     for project, about in cases:
         spent = read_spend(ledger, AT, AT + timedelta(days=1), project=project)

@@ -29,8 +29,8 @@ _PRINTED_TABLE = "by_project_and_model"
 @ledger_option
 @click.option("--project", help="The only project to report; by default all projects.")
 @click.option("--month", metavar="YYYY-MM", help="The month to report; by default the current one.")
-@instant_option("--from", "Start of another period", days=True)
-@instant_option("--until", "End of the period (exclusive)", days=True)
+@instant_option("--from", "Start of the period, instead of --month", days=True)
+@instant_option("--until", "End of the period, exclusive", days=True)
 @click.option(
     "--timezone",
     default="UTC",
@@ -46,7 +46,9 @@ _PRINTED_TABLE = "by_project_and_model"
     type=click.Choice(SPEND_FORMATS),
     help="Format of the files, by default all; repeat the option for several.",
 )
-@click.option("--billing-account", help="The provider's name for your account, for FOCUS.")
+@click.option(
+    "--billing-account", help="Your account at the provider, for FOCUS; by default the name of the provider."
+)
 @tables_option
 @json_option
 def report_command(

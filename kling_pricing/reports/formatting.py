@@ -96,7 +96,10 @@ def labels_text(labels: Mapping[str, str]) -> str:
 
 
 def period_text(since: datetime, until: datetime, zone: tzinfo = UTC) -> str:
-    """Names a period: `November 2026` for a whole month of the zone, otherwise its first and last days."""
+    """Names a period: `November 2026` for a whole month of the zone, otherwise its first and last days.
+
+    A period that does not start and end at midnight has its exact start and end instead.
+    """
     start, end = since.astimezone(zone), until.astimezone(zone)
     first, following = start.date(), end.date()
     if any(at.time() != datetime.min.time() for at in (start, end)):

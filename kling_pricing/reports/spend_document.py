@@ -89,7 +89,7 @@ def _verdict(spent: Spend, overall: Totals) -> Verdict:
     if not spent.jobs:
         about = "The ledger has no jobs in this period."
         if spent.project is not None:
-            about = f"The ledger has no jobs of project {safe(spent.project)} in this period."
+            about = f"The ledger has no jobs for project {safe(spent.project)} in this period."
         return Verdict(tone="good", headline="No spend", about=about)
     provisional = sum(status_of(job) == "provisional" for job in spent.jobs)
     held = sum(amounts_of(job).held > 0 for job in spent.jobs)

@@ -1,7 +1,8 @@
 """Tables as CSV files: UTF-8, comma-separated, quoted where needed, one heading, no totals.
 
 Spreadsheets run text that starts with `=`, `+`, `-` or `@` as a formula, even if it is quoted.
-So an apostrophe is put in front of such text, and in front of text that starts with an apostrophe.
+So an apostrophe is put in front of such text, and in front of text that starts with an apostrophe, a tab or
+a line break.
 The same applies after a semicolon, a tab or a line break in text, where some spreadsheets start the next cell.
 Removing one apostrophe at each of these places restores the exact text.
 Numbers are never changed.
