@@ -38,7 +38,7 @@ def shown(value: Any) -> str:
 
 def not_installed(feature: str, module: str, extra: str) -> str:
     """Says that a feature needs an optional package, and how to install it."""
-    return f"{feature} needs {module}, which is not installed; pip install 'kling-pricing[{extra}]'"
+    return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"
 
 
 def json_kind(value: Any) -> str:

@@ -45,7 +45,7 @@ class Workspace:
         try:
             import duckdb  # noqa: PLC0415 (an extra, and slow to import)
         except ModuleNotFoundError as error:
-            raise KlingPricingError(not_installed("a reconciliation", "duckdb", "reports")) from error
+            raise KlingPricingError(not_installed("reconciling", "duckdb", "reports")) from error
         if memory_limit is not None and not _LIMIT.fullmatch(memory_limit):
             raise KlingPricingError(f"a memory limit is written as 500MB or 2GB, got {memory_limit!r}")
         try:
