@@ -37,6 +37,11 @@ def shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def not_installed(feature: str, module: str, extra: str) -> str:
+    """Says that a feature needs an optional package, and how to install it."""
+    return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"
+
+
 def json_kind(value: Any) -> str:
     """What JSON calls the kind of a value."""
     if value is None:
