@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 
+from kling_pricing.display import without_secrets
 from kling_pricing.money import format_decimal
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
 )
-_URL = re.compile(r"\S*(://|\bwww\.)\S*")
-_SECRET = re.compile(r"(?i:bearer\s+\S+)|\b(sk|pk|ak|key)[-_][A-Za-z0-9_-]{12,}")
-_KEY = re.compile(r"\b[sap]k[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
-"""What nobody would call a project or a task."""
 
 MAX_BARS = 12
 """Bars of a chart of projects or models; the smaller ones are taken together."""
 
-_NOT_SHOWN = "[...]"
-
 
 def safe(text: str) -> str:
     """A name without URLs and what is certainly an API key: reports are read by many."""
-    return _KEY.sub(_NOT_SHOWN, _URL.sub(_NOT_SHOWN, text) if "://" in text or "www." in text else text)
+    return without_secrets(text, "name")
 
 
 def safe_prose(text: str) -> str | None:
     """A sentence that somebody wrote, without URLs and what looks like an API key; None: it is empty."""
-    return _SECRET.sub(_NOT_SHOWN, safe(text)) or None
+    return without_secrets(text, "sentence") or None
 
 
 def safe_or_none(text: str | None) -> str | None:
