@@ -45,41 +45,41 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
         name, payload = only_request(file)
     with errors_shown(as_json=as_json, place=name, is_answer=True):
         options = compare(payload, **settings)
-    given = _as_given(options, settings["book"], settings["provider"])
+    original = _original_per_currency(options, settings["book"], settings["provider"])
     if as_json:
         for option in options:
-            click.echo(to_json(_row(option, given)))
+            click.echo(to_json(_row(option, original)))
     else:
-        _show(options, given)
-    itself = [option for option in options if not option.changes]
-    own = _own(itself, settings["book"], settings["provider"])
-    sys.exit(DONE if any(option.quote is not None for option in own) else REFUSED)
+        _show(options, original)
+    unchanged = [option for option in options if not option.changes]
+    at_its_provider = _at_its_provider(unchanged, settings["book"], settings["provider"])
+    sys.exit(DONE if any(option.quote is not None for option in at_its_provider) else REFUSED)
 
 
-def _own(itself: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
-    """Returns the request itself at its own provider, or at every provider if it has none of its own."""
-    read = next((option.quote.request for option in itself if option.quote is not None), None)
-    own = provider if read is None else own_provider(read, book, provider)
-    return itself if own is None else [option for option in itself if option.provider == own]
+def _at_its_provider(unchanged: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
+    """Returns the original request at its own provider, or at every provider if it has none of its own."""
+    request = next((option.quote.request for option in unchanged if option.quote is not None), None)
+    name = provider if request is None else own_provider(request, book, provider)
+    return unchanged if name is None else [option for option in unchanged if option.provider == name]
 
 
-def _as_given(options: list[Option], book: PriceBook, provider: str | None) -> dict[str, Option]:
-    """Returns currency -> the request itself: at its own provider, or where it is cheapest in that currency."""
-    itself = [option for option in options if not option.changes]
-    given: dict[str, Option] = {}
-    for option in (*_own(itself, book, provider), *itself):
+def _original_per_currency(options: list[Option], book: PriceBook, provider: str | None) -> dict[str, Option]:
+    """Returns currency -> the original request: at its own provider, or where it is cheapest."""
+    unchanged = [option for option in options if not option.changes]
+    original: dict[str, Option] = {}
+    for option in (*_at_its_provider(unchanged, book, provider), *unchanged):
         if option.quote is not None:
-            given.setdefault(option.quote.currency, option)
-    return given
+            original.setdefault(option.quote.currency, option)
+    return original
 
 
-def _difference(quoted: Quote, given: Mapping[str, Option]) -> Decimal | None:
-    """Returns how much more a quote costs than the request itself in the same currency."""
-    base = given[quoted.currency].quote if quoted.currency in given else None
+def _difference(quoted: Quote, original: Mapping[str, Option]) -> Decimal | None:
+    """Returns how much more a quote costs than the original request in the same currency."""
+    base = original[quoted.currency].quote if quoted.currency in original else None
     return None if base is None else subtract(quoted.maximum, base.maximum)
 
 
-def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
+def _row(option: Option, original: Mapping[str, Option]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "changes": dict(option.changes),
         "provider": option.provider,
@@ -91,7 +91,7 @@ def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
     quoted = option.quote
     if quoted is None:
         return {**row, "why_not": with_options(option.why_not)}
-    difference = _difference(quoted, given)
+    difference = _difference(quoted, original)
     return {
         **row,
         "table": quoted.table.id,
@@ -104,10 +104,10 @@ def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
     }
 
 
-def _show(options: list[Option], given: Mapping[str, Option]) -> None:
+def _show(options: list[Option], original: Mapping[str, Option]) -> None:
     quotes = [(option, option.quote) for option in options if option.quote is not None]
     for currency, rows in groupby(quotes, key=lambda row: row[1].currency):
-        base = given.get(currency)
+        base = original.get(currency)
         grid = Table(
             Column(currency, justify="right", no_wrap=True),
             Column("Difference", justify="right", no_wrap=True),
@@ -117,7 +117,7 @@ def _show(options: list[Option], given: Mapping[str, Option]) -> None:
             + ("" if base is None else f", compared with the original request at {base.provider}"),
         )
         for option, quoted in rows:
-            difference = _difference(quoted, given)
+            difference = _difference(quoted, original)
             grid.add_row(
                 quoted.shown_total(),
                 "" if difference is None else signed(difference),

@@ -62,7 +62,7 @@ def require_provider(book: PriceBook, provider: str) -> None:
     """
     if provider not in book.tables:
         remedy = did_you_mean(provider, sorted(book.tables))
-        raise click.BadParameter(f"unknown provider {shown(provider)!r}; {remedy}", param_hint="provider")
+        raise click.BadParameter(f"unknown provider {shown(provider)!r}; {remedy}")
 
 
 def known_provider(ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:

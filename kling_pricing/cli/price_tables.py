@@ -99,8 +99,8 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     for source in table.sources:
         console.print(f"{source.authority} source: {source.ref}, checked {source.checked:%Y-%m-%d}")
     console.print(f"{table.id} in force: {period(table)}")
-    for model, own in table.model_periods.items():
-        console.print(f"{model} in force: {period(own)}")
+    for model, validity in table.model_periods.items():
+        console.print(f"{model} in force: {period(validity)}")
 
 
 @tables.command(
@@ -289,7 +289,7 @@ def _summary(table: PriceTable) -> dict[str, object]:
         "provider": table.provider,
         "currency": table.currency,
         **_bounds(table),
-        "model_periods": {model: _bounds(own) for model, own in table.model_periods.items()},
+        "model_periods": {model: _bounds(validity) for model, validity in table.model_periods.items()},
         "wire_formats": list(table.wire_formats),
         "checked": f"{table.checked:%Y-%m-%d}",
         "rate_count": len(table.rates),
