@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 MAX_SHOWN_CHARS = 80
 
@@ -40,6 +41,27 @@ def shown(value: Any) -> str:
 def not_installed(feature: str, module: str, extra: str) -> str:
     """Says that a feature needs an optional package, and how to install it."""
     return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"
+
+
+_NOT_SHOWN = "[...]"
+_ADDRESS = re.compile(r"\S*(?:://|www\.)\S*")
+_KEYS = {
+    "name": re.compile(r"\b[sap]k[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"),
+    "sentence": re.compile(r"(?i:bearer\s+\S+)|\b(?:sk|pk|ak|key)[-_][A-Za-z0-9_-]{12,}"),
+    "foreign": re.compile(r"(?i:bearer\s+\S+)|\b[A-Za-z0-9_.-]{24,}\b|\b(?:sk|pk|ak|key)[-_][A-Za-z0-9_-]{6,}"),
+}
+
+
+def without_secrets(text: str, kind: Literal["name", "sentence", "foreign"]) -> str:
+    """Returns a text with `[...]` in place of each web address and of everything that looks like an API key.
+
+    A `name` loses only what is certainly a key, because a project or a task may have a long name.
+    A `sentence` loses what looks like a key. A `foreign` text, such as the error of somebody else's program,
+    also loses every long run of letters and digits.
+    """
+    if "://" in text or "www." in text:
+        text = _ADDRESS.sub(_NOT_SHOWN, text)
+    return _KEYS[kind].sub(_NOT_SHOWN, text)
 
 
 def json_kind(value: Any) -> str:

@@ -190,7 +190,7 @@ def test_one_provider_is_asked_at_a_time(guard: BudgetGuard, book: PriceBook, ru
         with running(provider, book) as gateway:
             submit(guard, gateway, path, payload)
     result = run("--poll", "--header", "Authorization: Bearer k")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "name one: --provider kling|qingbo" in result.stderr
 
 
@@ -199,8 +199,8 @@ def test_one_provider_is_asked_at_a_time(guard: BudgetGuard, book: PriceBook, ru
     [
         (["--header", f"@{sys.executable}"], "not UTF-8 text"),
         (["--header", "Bearer k"], "write 'Name: value', or @FILE with such lines"),
-        (["--header", "@nowhere.txt"], "nowhere.txt: No such file"),
-        (["--base-url", "gw.example.com"], "base_url must be an http or https URL"),
+        (["--header", "@nowhere.txt"], "nowhere.txt: cannot be read: No such file"),
+        (["--base-url", "gw.example.com"], "write an http or https URL, such as https://gw.example.com/api"),
     ],
 )
 def test_what_cannot_be_used_is_said(

@@ -10,9 +10,10 @@ import click
 from rich.table import Column as Heading
 from rich.table import Table
 
+from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option
 from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
-from kling_pricing.cli.output import error_dict, error_text, to_json, wide_console
+from kling_pricing.cli.output import to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
 from kling_pricing.reports.document import Cell, Section
@@ -21,7 +22,6 @@ from kling_pricing.reports.formatting import counted, number_text
 from kling_pricing.reports.spend import month_of, to_instant
 from kling_pricing.tables.price_table import PriceBook
 
-_UNUSABLE = 2
 _PRINTED_TABLE = "by_project_and_model"
 
 
@@ -89,8 +89,7 @@ def report_command(
         if out is not None:
             _write(spent, out, formats or SPEND_FORMATS, book, billing_account)
     except KlingPricingError as error:
-        click.echo(to_json(error_dict(error)) if as_json else error_text(error, "unusable"), err=not as_json)
-        sys.exit(_UNUSABLE)
+        fail(error, as_json=as_json)
     _show(spent, as_json=as_json)
 
 

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 
+from kling_pricing.display import without_secrets
 from kling_pricing.money import format_decimal
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
 )
-_URL = re.compile(r"\S*(://|\bwww\.)\S*")
-_LIKELY_KEY = re.compile(r"(?i:bearer\s+\S+)|\b(sk|pk|ak|key)[-_][A-Za-z0-9_-]{12,}")
-_CERTAIN_KEY = re.compile(r"\b[sap]k[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
-"""An API key for certain: not a plausible name for a project or a task."""
-
 MONEY_DECIMALS = 2
 """The fewest decimals of an amount of money written for people."""
 
 MAX_BARS = 12
 """The most projects or models that get their own bar in a chart; one more bar sums the rest."""
 
-_REMOVED = "[...]"
-
 
 def safe(text: str) -> str:
     """Returns a name without URLs and without text that is certainly an API key: many people read reports."""
-    return _CERTAIN_KEY.sub(_REMOVED, _URL.sub(_REMOVED, text) if "://" in text or "www." in text else text)
+    return without_secrets(text, "name")
 
 
 def safe_or_none(text: str | None) -> str | None:
@@ -40,7 +33,7 @@ def safe_or_none(text: str | None) -> str | None:
 
 def safe_text(text: str) -> str | None:
     """Returns free text without URLs and without anything that looks like an API key; None for empty text."""
-    return _LIKELY_KEY.sub(_REMOVED, safe(text)) or None
+    return without_secrets(text, "sentence") or None
 
 
 def number_text(number: Decimal | int, decimals: int = 0) -> str:
