@@ -37,7 +37,7 @@ from kling_pricing import (
     spending,
 )
 from kling_pricing.hooks.aiohttp import GuardMiddleware
-from kling_pricing.hooks.http_messages import Outgoing
+from kling_pricing.hooks.http_messages import OutgoingRequest
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
@@ -121,37 +121,60 @@ def test_what_a_request_is_follows_from_method_host_and_path(
         assert route == TaskEndpoint(*found)
 
 
+KNOWN = "known: kling, qingbo, qingbo-ai, tencent-vod"
+NOT_A_HOST = (
+    "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
+    "write an international name as xn--..., and list each host separately"
+)
+OPTIONS = (
+    "project",
+    "labels",
+    "hosts",
+    "keeps_keys",
+    "allow_paths",
+    "sends_once",
+    "refusals",
+    "key_header",
+    "send_reservation_id",
+)
+
+
 @pytest.mark.parametrize(
-    ("options", "problem"),
+    ("options", "message"),
     [
-        ({"hosts": {"gw.example.com": "nobody"}}, "unknown provider 'nobody' of gw.example.com; known: "),
-        ({"hosts": {"https://gw.example.com": "qingbo"}}, "is no host; write gw.example.com or localhost:8080"),
+        ({"hosts": {"gw.example.com": "acme"}}, f"hosts: gw.example.com: unknown provider 'acme'; {KNOWN}"),
+        ({"hosts": {"gw.example.com": 5}}, f"hosts: gw.example.com: unknown provider 5; {KNOWN}"),
+        ({"hosts": {"https://gw.example.com": "qingbo"}}, f"hosts: 'https://gw.example.com' {NOT_A_HOST}"),
+        ({"hosts": {5: "qingbo"}}, f"hosts: 5 {NOT_A_HOST}"),
+        ({"hosts": {"*.example.com": "qingbo"}}, f"hosts: '*.example.com' {NOT_A_HOST}"),
+        ({"hosts": {"m\u00fcnchen.example": "qingbo"}}, rf"hosts: 'm\xfcnchen.example' {NOT_A_HOST}"),
+        ({"hosts": {"gw.example.com\t": "qingbo"}}, rf"hosts: 'gw.example.com\t' {NOT_A_HOST}"),
+        ({"hosts": {"gw.example.com:": "qingbo"}}, f"hosts: 'gw.example.com:' {NOT_A_HOST}"),
+        ({"hosts": {"::1": "qingbo"}}, f"hosts: '::1' {NOT_A_HOST}"),
+        ({"hosts": None}, "hosts must be a mapping of host to provider, got null"),
         ({"refusals": "ignore"}, "refusals must be 'raise' or 'respond', got ignore"),
-        ({"projekt": "trailer"}, "unknown option 'projekt'; a hook takes project, labels"),
-        ({"hosts": None}, "hosts must be a mapping"),
-        ({"hosts": {5: "qingbo"}}, "hosts: '5' is no host"),
-        ({"hosts": {"gw.example.com": 5}}, "hosts: unknown provider '5' of gw.example.com"),
-        ({"hosts": {"*.example.com": "qingbo"}}, "each host by itself"),
-        ({"hosts": {"m\u00fcnchen.example": "qingbo"}}, "a name of other letters as xn--"),
-        ({"hosts": {"gw.example.com\t": "qingbo"}}, "is no host"),
-        ({"hosts": {"gw.example.com:": "qingbo"}}, "is no host"),
-        ({"hosts": {"::1": "qingbo"}}, "an IPv6 address in brackets"),
-        ({"labels": 5}, "labels must be a mapping, or a function"),
+        ({"projekt": "trailer"}, f"unknown option 'projekt'; the options are {', '.join(OPTIONS)}"),
+        ({"labels": 5}, "labels must be a mapping, or a function that returns one, got 5"),
         ({"project": 5}, "project must be text, got 5"),
-        ({"key_header": ""}, "key_header must be the name of a header"),
+        ({"key_header": ""}, "key_header must be the name of a header, got ''"),
         ({"key_header": None}, "key_header must be the name of a header, got null"),
         ({"sends_once": 1}, "sends_once must be True or False, got 1"),
     ],
 )
 def test_options_that_cannot_be_used_are_errors(
-    guard: BudgetGuard, options: dict[str, Any], problem: str
+    guard: BudgetGuard, options: dict[str, Any], message: str
 ) -> None:
-    """Each says what is wrong, before anything is sent."""
+    """The error names the option and the problem before anything is sent."""
     with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), guard, **options)
-    assert problem in str(caught.value)
-    with pytest.raises(KlingPricingError, match="a hook needs a BudgetGuard"):
+    assert str(caught.value) == message
+
+
+def test_a_hook_needs_a_guard() -> None:
+    """The URL of a ledger is refused in place of a guard."""
+    with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), "sqlite:///spend.db")  # type: ignore[arg-type]
+    assert str(caught.value) == "a hook needs a BudgetGuard, got sqlite:///spend.db"
 
 
 def test_hosts_are_found_however_they_are_written(book: PriceBook) -> None:
@@ -170,7 +193,7 @@ def test_labels_that_a_function_does_not_tell_are_an_error(guard: BudgetGuard, g
     """Nothing is sent that nobody answers for."""
     with (
         client(guard, gateway, labels=lambda _: None) as guarded,
-        pytest.raises(KlingPricingError, match="must return a mapping, got null"),
+        pytest.raises(KlingPricingError, match=r"^the function in labels must return a mapping, got null$"),
     ):
         guarded.post("/v1/tasks", json=CLIP)
     assert gateway.received == []
@@ -216,7 +239,7 @@ def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, gateway: Gatew
 def test_without_a_project_nothing_is_sent(guard: BudgetGuard, gateway: Gateway) -> None:
     """Nobody's budget is no budget; the error says both remedies."""
     with client(guard, gateway, project=None) as guarded:
-        with pytest.raises(KlingPricingError, match=r"project=\.\.\., or call within `with spending"):
+        with pytest.raises(KlingPricingError, match=r"project=\.\.\., or make the call inside `with spending"):
             guarded.post("/v1/tasks", json=CLIP)
         with spending(project="trailer"):
             assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
@@ -249,7 +272,7 @@ def test_scopes_can_be_nested_and_overrule_the_hook(guard: BudgetGuard, gateway:
 def test_a_function_can_tell_it_of_the_request(guard: BudgetGuard, gateway: Gateway) -> None:
     """It is told the request in plain data, and has the last word."""
 
-    def of(request: Outgoing) -> Mapping[str, str]:
+    def of(request: OutgoingRequest) -> Mapping[str, str]:
         return {"project": request.headers["x-project"], "model": json.loads(request.body)["model"]}
 
     with client(guard, gateway, labels=of) as guarded, spending(project="teaser", user="li"):
@@ -297,7 +320,7 @@ def test_a_scope_with_a_key_is_one_job(guard: BudgetGuard, gateway: Gateway) -> 
         assert first == second
         with pytest.raises(IdempotencyError):
             guarded.post("/v1/tasks", json={**CLIP, "duration": 6})
-        with pytest.raises(KlingPricingError, match="say it once"):
+        with pytest.raises(KlingPricingError, match="the header Idempotency-Key gives another; give one key$"):
             guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-2"})
     (reservation,) = guard.history()
     assert {each.headers["Idempotency-Key"] for each in gateway.submissions} == {reservation.id}
@@ -403,7 +426,7 @@ def test_a_retry_of_nothing_that_is_known_is_refused(guard: BudgetGuard, gateway
     """Which job it is cannot be told, and a guess could make a second one."""
     with client(guard, gateway) as guarded, ThreadPoolExecutor(1) as thread:
         retry = thread.submit(guarded.post, "/v1/tasks", json=CLIP, headers={RETRY: "1"})
-        with pytest.raises(KlingPricingError, match="which job it is cannot be told"):
+        with pytest.raises(KlingPricingError, match="the job cannot be identified"):
             retry.result()
     assert (gateway.received, guard.history()) == ([], [])
 

@@ -118,7 +118,9 @@ def test_a_refusal_that_is_raised_reaches_the_caller_of_version_3_as_it_is(
         with client:
             with pytest.raises(BudgetExceededError) as caught:
                 client.post("/videos", body=wanted, cast_to=object)
-            with pytest.raises(KlingPricingError, match="/v1/videos/v-1/remix may make a job that is billed"):
+            with pytest.raises(
+                KlingPricingError, match="^POST /v1/videos/v-1/remix: this API may bill for the request"
+            ):
                 client.post("/videos/v-1/remix", body={"prompt": "a ship"}, cast_to=object)
         assert (caught.value.requested, gateway.received) == (Decimal("1.5"), [])
     guard.close()

@@ -20,7 +20,7 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.recovery import Looked, poll, status_urls, unsettled
+from kling_pricing.hooks.recovery import PollResult, poll, status_urls, unsettled
 from tests import commands
 from tests.commands import Done
 from tests.conftest import Clock, video
@@ -60,7 +60,7 @@ def submit(guard: BudgetGuard, gateway: Gateway, path: str, *payloads: dict[str,
             client.post(path, json=payload)
 
 
-def outcomes(found: Iterator[Looked]) -> list[tuple[str, str]]:
+def outcomes(found: Iterator[PollResult]) -> list[tuple[str, str]]:
     """Outcome and state of each."""
     return [(each.outcome, each.reservation.state) for each in found]
 
@@ -122,7 +122,9 @@ def test_an_answer_that_is_none_changes_nothing(
     for answer, means in (((status, b"{}"), outcome), ((200, b"<html>"), "unknown")):
         (looked,) = poll(guard, lambda _url, answer=answer: answer, base_url=gateway.url)  # type: ignore[misc]
         assert (looked.reservation.state, looked.outcome) == ("bound", means)
-    with pytest.raises(KlingPricingError, match=r"answers 401 .* check the credentials"):
+    with pytest.raises(
+        KlingPricingError, match="^qingbo answered 401 to a status request; check the credentials$"
+    ):
         list(poll(guard, lambda _url: (401, b""), base_url=gateway.url))
     (looked,) = poll(guard, fetch, base_url=gateway.url)  # nobody listens there any more
     assert (looked.outcome, looked.reservation.state) == ("unanswered", "bound")
@@ -135,7 +137,9 @@ def test_where_the_provider_is_comes_from_its_price_table(guard: BudgetGuard, bo
     (bound,) = unsettled(guard)
     assert status_urls(guard, bound) == [f"https://www.qingbo.dev/v1/tasks/{bound.task_id}"]
     assert status_urls(guard, bound._replace(task_id="a/b?c"))[0].endswith("/v1/tasks/a%2Fb%3Fc")
-    with pytest.raises(KlingPricingError, match="no host of tencent-vod is known"):
+    with pytest.raises(
+        KlingPricingError, match="^no host of tencent-vod is known; give the address of its API in base_url$"
+    ):
         status_urls(guard, bound._replace(provider="tencent-vod"))
     with pytest.raises(KlingPricingError, match="base_url must be an http or https URL"):
         status_urls(guard, bound, "file:///etc")

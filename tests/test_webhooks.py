@@ -109,9 +109,9 @@ def good() -> dict[str, str]:
         (SECRET, timedelta(minutes=6), {}, "too new"),
         (OTHER, timedelta(0), {}, "No matching signature"),
         (SECRET, timedelta(0), {"webhook-id": "m-2"}, "No matching signature"),
-        (SECRET, timedelta(0), {"webhook-timestamp": "soon"}, "signature does not hold"),
-        (SECRET, timedelta(0), {"webhook-signature": "v1"}, "signature does not hold"),
-        (SECRET, timedelta(0), {"webhook-signature": "v1,%"}, "signature does not hold"),
+        (SECRET, timedelta(0), {"webhook-timestamp": "soon"}, "signature is not valid"),
+        (SECRET, timedelta(0), {"webhook-signature": "v1"}, "signature is not valid"),
+        (SECRET, timedelta(0), {"webhook-signature": "v1,%"}, "signature is not valid"),
     ],
 )
 def test_what_is_not_signed_by_the_provider_is_refused(
@@ -188,7 +188,7 @@ def test_a_callback_that_comes_twice_at_once_is_not_lost(
     assert caught.value.status == 503
     monkeypatch.setattr(guard, "observe", observe)
     assert webhooks.receive(BODY, good) is None
-    with pytest.raises(WebhookError, match="taken in before"):
+    with pytest.raises(WebhookError, match="^this callback was received before$"):
         webhooks.receive(BODY, good)
 
 

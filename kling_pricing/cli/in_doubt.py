@@ -28,7 +28,7 @@ from kling_pricing.cli.options import instant_option, tables_option
 from kling_pricing.cli.output import to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.recovery import Fetch, Looked, poll, unsettled
+from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
 from kling_pricing.tables.price_table import PriceBook
 
 _TIMEOUT_S = 30
@@ -132,7 +132,7 @@ def _ask(
             click.echo(f"asked about {counted.total()} of {len(found)}" + (f": {said}" if said else ""))
 
 
-def _show(looked: Looked, *, as_json: bool) -> None:
+def _show(looked: PollResult, *, as_json: bool) -> None:
     if as_json:
         told = {"outcome": looked.outcome, "detail": looked.detail}
         click.echo(to_json(told | reservation_dict(looked.reservation)))
