@@ -41,7 +41,7 @@ def guarded_client(guard: BudgetGuard, gateway: Gateway) -> httpx.Client:
 
 
 class Readings(NamedTuple):
-    """What was read, one entry each time.
+    """Everything that was read, in order.
 
     Attributes:
         json: the texts that were parsed as JSON.

@@ -166,8 +166,12 @@ def _checked_paths(paths: Any) -> Sequence[str]:
             f'allow_paths must be a list of paths, such as ["/v1/images"], got {shown(paths)}'
         )
     for path in paths:
-        if not isinstance(path, str) or not path.startswith("/") or not _normalized_parts(path):
+        if not isinstance(path, str) or not path.startswith("/"):
             raise KlingPricingError(f"allow_paths: {shown(path)} is not a path; write it as /v1/images")
+        if not _normalized_parts(path):
+            raise KlingPricingError(
+                f"allow_paths: {shown(path)} covers every path; list longer paths, such as /v1/images"
+            )
     return paths
 
 
@@ -179,13 +183,13 @@ def _normalized_hosts(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
         if provider not in book.tables:
             known = ", ".join(sorted(book.tables))
             raise KlingPricingError(
-                f"hosts: {shown(host)}: unknown provider {ascii(reportable(provider))}; known: {known}"
+                f"hosts: {shown(host)}: unknown provider {reportable(provider)!a}; known: {known}"
             )
         match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
         if match is None:
             raise KlingPricingError(
-                f"hosts: {ascii(reportable(host))} is not a host; write it as gw.example.com or localhost:8080, put an "
-                "IPv6 address in brackets, write an international name as xn--..., and list each host "
+                f"hosts: {reportable(host)!a} is not a host; write it as gw.example.com or localhost:8080, "
+                "put an IPv6 address in brackets, write an international name as xn--..., and list each host "
                 "separately"
             )
         yield match[1] + (f":{int(match[2])}" if match[2] else ""), provider
