@@ -138,10 +138,10 @@ def test_the_providers_address_comes_from_its_price_table(guard: BudgetGuard, bo
     assert status_urls(guard, bound) == [f"https://www.qingbo.dev/v1/tasks/{bound.task_id}"]
     assert status_urls(guard, bound._replace(task_id="a/b?c"))[0].endswith("/v1/tasks/a%2Fb%3Fc")
     with pytest.raises(
-        KlingPricingError, match=r"^no host of tencent-vod is known; give the address of its API in base_url$"
+        KlingPricingError, match=r"^no host of tencent-vod is known; give the base URL of its API$"
     ):
         status_urls(guard, bound._replace(provider="tencent-vod"))
-    with pytest.raises(KlingPricingError, match="base_url must be an http or https URL"):
+    with pytest.raises(KlingPricingError, match=r"^the base URL must be an http or https URL"):
         status_urls(guard, bound, "file:///etc")
     assert unsettled(guard, provider="kling") == []
 
@@ -204,7 +204,10 @@ def test_one_provider_is_polled_at_a_time(guard: BudgetGuard, book: PriceBook, r
         (["--header", f"@{sys.executable}"], "not UTF-8 text"),
         (["--header", "Bearer k"], "write 'Name: value', or @FILE with such lines"),
         (["--header", "@nowhere.txt"], "nowhere.txt: No such file"),
-        (["--base-url", "gw.example.com"], "base_url must be an http or https URL"),
+        (
+            ["--base-url", "gw.example.com"],
+            "the base URL must be an http or https URL, such as https://gw.example.com/api",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_used_are_errors(

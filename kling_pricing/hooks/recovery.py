@@ -92,7 +92,7 @@ def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | No
     if not name:
         return []
     if base_url is not None and not base_url.startswith(("https://", "http://")):
-        raise KlingPricingError("base_url must be an http or https URL, such as https://gw.example.com/api")
+        raise KlingPricingError("the base URL must be an http or https URL, such as https://gw.example.com/api")
     paths = dict.fromkeys(
         submission.status for submission in matrix.submissions if submission.status is not None
     )
@@ -138,4 +138,4 @@ def _root(guard: BudgetGuard, provider: str) -> str:
     for table in reversed(guard.book.tables.get(provider, ())):
         if table.hosts:
             return f"https://{table.hosts[0]}"
-    raise KlingPricingError(f"no host of {provider} is known; give the address of its API in base_url")
+    raise KlingPricingError(f"no host of {provider} is known; give the base URL of its API")
