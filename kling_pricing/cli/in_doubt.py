@@ -29,7 +29,7 @@ from kling_pricing.cli.options import instant_option, known_provider, tables_opt
 from kling_pricing.cli.output import to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.recovery import Fetch, Looked, poll, unsettled
+from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
 from kling_pricing.tables.price_table import PriceBook
 
 _TIMEOUT_S = 30
@@ -159,7 +159,7 @@ def _ask(
             click.echo(f"{total}: {counts}" if counts else total)
 
 
-def _show(looked: Looked, *, as_json: bool) -> None:
+def _show(looked: PollResult, *, as_json: bool) -> None:
     if as_json:
         fields = {"outcome": looked.outcome, "detail": looked.detail}
         click.echo(to_json(fields | reservation_dict(looked.reservation)))
