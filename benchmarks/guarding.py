@@ -1,15 +1,16 @@
-"""How fast a ledger in SQLite is, beside bare transactions with the same durability in the same run.
+"""The speed of a SQLite ledger, compared in the same run with bare transactions that are equally durable.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding.py
 
 The floor writes the same rows to the same tables through the bare `sqlite3` module, with `synchronous=FULL`,
-under one `flock` (the store takes two, so that processes take turns): a conditional update of the balance, and
-the inserts.
-It looks nothing up, checks nothing else, and answers nothing.
-Contestants take turns within each round, so that a slow moment of the machine hits all of them alike; each
-figure is the median of the rounds, and each part of the floor the median of what it was within the rounds.
+under one `flock`: a conditional update of the balance, and the inserts.
+(The store takes two locks, so that processes take turns.)
+The floor looks nothing up, makes no other checks, and returns nothing.
+
+Contestants take turns within each round, so that a slow moment of the machine affects all of them.
+Each time is the median over all rounds; each ratio to the floor is the median of the ratios within rounds.
 """
 
 import fcntl
@@ -39,13 +40,12 @@ from kling_pricing.money import nanos_up
 ROUNDS, ROUND_CALLS = 200, 10
 PROCESSES, CONTENDED_ROUNDS, CONTENDED_CALLS = 4, 5, 250
 CALLS = max(ROUNDS * ROUND_CALLS, 1 + CONTENDED_ROUNDS * CONTENDED_CALLS)
-"""Of one process at most."""
+"""The most calls of one process."""
 
 PAYLOAD = {"model": "kling-v3", "prompt": "A paper boat in the rain", "duration": 5, "resolution": "1080p"}
 BUDGETS = Budgets([Budget(name="everyone", cap=Decimal(10**9), currency="USD", window="month")])
 LABELS = {"project": "trailer"}
 EXPIRES_AFTER, DOUBTFUL_AFTER = timedelta(minutes=15), timedelta(minutes=5)
-
 
 COST_NANOS = 476000000
 
@@ -72,12 +72,12 @@ INSERT_SPENT = (
 
 
 def now() -> datetime:
-    """The clock."""
+    """Returns the current time."""
     return datetime.now(UTC)
 
 
 class Floor:
-    """Bare transactions with the rows of a ledger."""
+    """Bare transactions that write the rows of a ledger."""
 
     def __init__(self, path: Path) -> None:
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
@@ -97,7 +97,7 @@ class Floor:
             )
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def _do(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+    def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
         db = self._db
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         db.execute("BEGIN IMMEDIATE")
@@ -107,9 +107,9 @@ class Floor:
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def admit(self) -> str:
-        """The rows of one reservation."""
+        """Writes the rows of one reservation."""
         name, at = uuid4().hex, now().isoformat()
-        self._do(
+        self._write(
             ("UPDATE bucket SET held = held + ?1 WHERE id = 1 AND cap - held - spent >= ?1", (COST_NANOS,)),
             (
                 INSERT_RESERVATION,
@@ -124,21 +124,21 @@ class Floor:
         return name
 
     def cycle(self) -> None:
-        """The rows of a whole life: reserved, dispatched, bound, settled."""
+        """Writes the rows of a reservation from admission to settlement."""
         name = self.admit()
         at = now().isoformat()
-        self._do(
+        self._write(
             (
                 "UPDATE reservation SET state = 'dispatching', dispatched_at = ?, deadline = ? WHERE id = ?",
                 (at, at, name),
             ),
             ("INSERT INTO journal (at, kind, reservation) VALUES (?, 'dispatch', ?)", (at, name)),
         )
-        self._do(
+        self._write(
             ("UPDATE reservation SET task_id = ?, doubted = 0, state = 'bound' WHERE id = ?", (name, name)),
             ("INSERT INTO journal (at, kind, reservation) VALUES (?, 'bind', ?)", (at, name)),
         )
-        self._do(
+        self._write(
             ("UPDATE reservation_line SET spent = ? WHERE reservation = ? AND bucket = 1", (COST_NANOS, name)),
             (
                 UPDATE_SETTLED,
@@ -153,13 +153,13 @@ class Floor:
 
 
 class Store:
-    """A ledger, asked with orders that are made already."""
+    """A ledger, with reservation requests that are ready beforehand."""
 
     def __init__(self, path: Path) -> None:
         self._ledger = connect(f"sqlite:///{path}", clock=now)
         self._ledger.install(BUDGETS)
         quoted = quote(PAYLOAD)
-        made = reservation_request(
+        request = reservation_request(
             quoted,
             project="trailer",
             key="key",
@@ -170,18 +170,18 @@ class Store:
             at=now(),
             priced_until=None,
         )
-        self._orders = [made._replace(key=uuid4().hex) for _ in range(CALLS)]
-        self._candidates = [priced_variant(quoted, {}, made)]
+        self._requests = [request._replace(key=uuid4().hex) for _ in range(CALLS)]
+        self._variants = [priced_variant(quoted, {}, request)]
         assert nanos_up(quoted.total) == COST_NANOS
 
     def admit(self) -> str:
-        """One reservation."""
-        answer = self._ledger.reserve(self._orders.pop(), self._candidates, expires_after=EXPIRES_AFTER)
+        """Reserves once."""
+        answer = self._ledger.reserve(self._requests.pop(), self._variants, expires_after=EXPIRES_AFTER)
         assert isinstance(answer, Reserved)
         return answer.reservation.id
 
     def cycle(self) -> None:
-        """A whole life."""
+        """Reserves, dispatches, binds and settles once."""
         name = self.admit()
         self._ledger.dispatch(name, doubtful_after=DOUBTFUL_AFTER)
         self._ledger.bind(name, name)
@@ -189,17 +189,17 @@ class Store:
 
 
 class Guard:
-    """The whole guard: the request is read, checked, priced and held against the budgets."""
+    """The whole guard: reads, checks and quotes the request, and reserves the amount in the budgets."""
 
     def __init__(self, path: Path) -> None:
         self._guard = BudgetGuard(f"sqlite:///{path}", BUDGETS, book=load_price_book())
 
     def admit(self) -> str:
-        """One request."""
+        """Admits one request."""
         return self._guard.admit(PAYLOAD, project="trailer").reservation_id
 
     def cycle(self) -> None:
-        """A whole life."""
+        """Reserves, dispatches, binds and settles once."""
         admission = self._guard.admit(PAYLOAD, project="trailer")
         self._guard.dispatch(admission)
         self._guard.bind(admission, admission.reservation_id)
@@ -214,46 +214,46 @@ KINDS: dict[str, type[Floor | Store | Guard]] = {
 
 
 def measured(functions: dict[str, Callable[[], object]]) -> dict[str, tuple[int, Decimal]]:
-    """Of each: the median time of one call in microseconds, and the median part of the first one's rate."""
+    """Returns the median time per call in microseconds, and the median rate relative to the first function."""
     rounds: dict[str, list[int]] = {name: [] for name in functions}
     gc.collect()
     gc.disable()
     for _ in range(ROUNDS):
         for name, function in functions.items():
-            begin = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             for _ in range(ROUND_CALLS):
                 function()
-            rounds[name].append((time.perf_counter_ns() - begin) // ROUND_CALLS)
+            rounds[name].append((time.perf_counter_ns() - start) // ROUND_CALLS)
     gc.enable()
     first = next(iter(rounds.values()))
     return {
         name: (
-            int(median(taken)) // 1000,
-            median(Decimal(base) / own for base, own in zip(first, taken, strict=True)),
+            int(median(times_ns)) // 1000,
+            median(Decimal(base) / time_ns for base, time_ns in zip(first, times_ns, strict=True)),
         )
-        for name, taken in rounds.items()
+        for name, times_ns in rounds.items()
     }
 
 
 def contend(kind: str, path: str, verb: str) -> None:
-    """What each of several processes does: for each line that comes in, calls, and says how long each took."""
+    """Runs in each of several processes: for each line of input, makes calls and prints their times."""
     act = getattr(KINDS[kind](Path(path)), verb)
     act()
     sys.stdout.write("\n")
     sys.stdout.flush()
     for _ in sys.stdin:
-        taken = []
+        waits_us = []
         for _ in range(CONTENDED_CALLS):
-            begin = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             act()
-            taken.append((time.perf_counter_ns() - begin) // 1000)
-        sys.stdout.write(json.dumps(taken) + "\n")
+            waits_us.append((time.perf_counter_ns() - start) // 1000)
+        sys.stdout.write(json.dumps(waits_us) + "\n")
         sys.stdout.flush()
 
 
 def contended(folder: Path, verb: str) -> dict[str, tuple[int, int, int]]:
-    """Of each contestant: calls a second of several processes together, median wait and slowest wait in us."""
-    crews = {
+    """Returns each contestant's calls per second in several processes, median wait and slowest wait in us."""
+    processes = {
         kind: [
             subprocess.Popen(  # noqa: S603
                 [sys.executable, __file__, kind, str(folder / f"{place} {verb}.db"), verb],
@@ -268,42 +268,42 @@ def contended(folder: Path, verb: str) -> dict[str, tuple[int, int, int]]:
     }
     waits: dict[str, list[int]] = {kind: [] for kind in KINDS}
     rates: dict[str, list[int]] = {kind: [] for kind in KINDS}
-    for crew in crews.values():
-        for process in crew:
+    for group in processes.values():
+        for process in group:
             assert process.stdout is not None
             process.stdout.readline()
     for _ in range(CONTENDED_ROUNDS):
-        for kind, crew in crews.items():
-            begin = time.perf_counter_ns()
-            for process in crew:
+        for kind, group in processes.items():
+            start = time.perf_counter_ns()
+            for process in group:
                 assert process.stdin is not None
                 process.stdin.write("go\n")
-            for process in crew:
+            for process in group:
                 assert process.stdout is not None
                 waits[kind] += json.loads(process.stdout.readline())
-            rates[kind].append(PROCESSES * CONTENDED_CALLS * 10**9 // (time.perf_counter_ns() - begin))
-    for crew in crews.values():
-        for process in crew:
+            rates[kind].append(PROCESSES * CONTENDED_CALLS * 10**9 // (time.perf_counter_ns() - start))
+    for group in processes.values():
+        for process in group:
             process.communicate()
     return {kind: (int(median(rates[kind])), int(median(waits[kind])), max(waits[kind])) for kind in KINDS}
 
 
 def main() -> None:
-    """Measures and prints tables of ratios."""
+    """Measures, and prints tables of ratios."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for verb, what in (("admit", "admit"), ("cycle", "admit, dispatch, bind, settle")):
+        for verb, title in (("admit", "admit"), ("cycle", "admit, dispatch, bind, settle")):
             functions = {
                 kind: getattr(make(folder / f"{place} {verb} alone.db"), verb)
                 for place, (kind, make) in enumerate(KINDS.items())
             }
-            print(f"{what + ', one process':<48} {'a second':>10} {'of floor':>9}")
-            for kind, (taken, part) in measured(functions).items():
-                print(f"{kind:<48} {10**6 // taken:>10} {part:>9.2f}")
+            print(f"{title + ', one process':<48} {'per second':>10} {'/ floor':>9}")
+            for kind, (time_us, ratio) in measured(functions).items():
+                print(f"{kind:<48} {10**6 // time_us:>10} {ratio:>9.2f}")
             together = contended(folder, verb)
             first = next(iter(together.values()))[0]
-            title = f"{what}, {PROCESSES} processes"
-            print(f"\n{title:<48} {'a second':>10} {'of floor':>9} {'slowest/median':>15}")
+            heading = f"{title}, {PROCESSES} processes"
+            print(f"\n{heading:<48} {'per second':>10} {'/ floor':>9} {'slowest/median':>15}")
             for kind, (rate, usual, slowest) in together.items():
                 print(f"{kind:<48} {rate:>10} {Decimal(rate) / first:>9.2f} {Decimal(slowest) / usual:>15.1f}")
             print()

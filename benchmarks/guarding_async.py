@@ -1,13 +1,14 @@
-"""What awaiting a guard costs: admissions a second of many tasks, beside a driver that awaits by itself.
+"""The cost of awaiting a guard: admissions per second of many tasks, compared with a native async driver.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding_async.py
 
-`AsyncBudgetGuard` runs each verb in one of its threads. On PostgreSQL it stands beside the one statement that
-an admission needs, awaited through psycopg's own async pool, with an order that was made beforehand: nothing
-is read, checked or quoted. It also stands beside `BudgetGuard` in as many threads as there are tasks.
-All take turns on one server and one file, so that a slow moment hits them alike.
+`AsyncBudgetGuard` runs each verb in one of its threads.
+On PostgreSQL it is compared with the one statement that an admission needs, awaited through psycopg's own async
+pool; the reservation request is ready beforehand, so that nothing is read, checked or quoted.
+On both stores it is compared with `BudgetGuard` in as many threads as there are tasks.
+All take turns on one server and one file, so that a slow moment affects all of them.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from uuid import uuid4
 
 from psycopg_pool import AsyncConnectionPool
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # for the server of the tests
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for the PostgreSQL server of the tests
 
 from kling_pricing import AsyncBudgetGuard, Budget, BudgetGuard, Budgets, quote
 from kling_pricing.guard import apply_budgets
@@ -51,53 +52,53 @@ BUDGETS = Budgets([Budget(name="spread", match={"user": "*"}, cap=Decimal(1_000_
 EXPIRES_AFTER = timedelta(minutes=15)
 
 Turn = Callable[[int], int]
-"""Admits with so many tasks for a while; returns how often."""
+"""Admits with the given number of tasks for `TURN_S` seconds, and returns the number of admissions."""
 
 
 def tasks_of(admit: Callable[[int], Awaitable[object]], loop: asyncio.AbstractEventLoop) -> Turn:
-    """Turns of tasks that await."""
+    """Returns a turn of asyncio tasks."""
     numbers = count()
 
-    async def go_on(end: float) -> int:
+    async def admit_until(end: float) -> int:
         done = 0
         while time.perf_counter() < end:
             await admit(next(numbers))
             done += 1
         return done
 
-    async def all_go_on(tasks: int) -> int:
+    async def admit_together(tasks: int) -> int:
         end = time.perf_counter() + TURN_S
-        return sum(await asyncio.gather(*(go_on(end) for _ in range(tasks))))
+        return sum(await asyncio.gather(*(admit_until(end) for _ in range(tasks))))
 
-    return lambda tasks: loop.run_until_complete(all_go_on(tasks))
+    return lambda tasks: loop.run_until_complete(admit_together(tasks))
 
 
 def threads_of(guard: BudgetGuard) -> Turn:
-    """Turns of threads that wait."""
+    """Returns a turn of threads."""
     numbers = count()
 
-    def go_on(end: float) -> int:
+    def admit_until(end: float) -> int:
         done = 0
         while time.perf_counter() < end:
             guard.admit(PAYLOAD, project="trailer", labels={"user": f"u{next(numbers) % USERS}"})
             done += 1
         return done
 
-    def all_go_on(tasks: int) -> int:
+    def admit_together(tasks: int) -> int:
         with ThreadPoolExecutor(tasks) as threads:
             end = time.perf_counter() + TURN_S
-            return sum(threads.map(go_on, [end] * tasks))
+            return sum(threads.map(admit_until, [end] * tasks))
 
-    return all_go_on
+    return admit_together
 
 
 async def bare(url: str) -> tuple[AsyncConnectionPool, Callable[[int], Awaitable[object]]]:
-    """The one statement of an admission, through psycopg's async pool."""
+    """Returns psycopg's async pool, and a function that runs the one statement of an admission through it."""
     pool = AsyncConnectionPool(url, min_size=1, max_size=POOL_SIZE, kwargs={"autocommit": True}, open=False)
     await pool.open()
     at = datetime.now(UTC)
     quoted = quote(PAYLOAD, at=at)
-    orders = [
+    requests = [
         reservation_request(
             quoted,
             project="trailer",
@@ -111,26 +112,28 @@ async def bare(url: str) -> tuple[AsyncConnectionPool, Callable[[int], Awaitable
         )
         for user in range(USERS)
     ]
-    texts = [(order_text(each), candidates_text([priced_variant(quoted, {}, each)])) for each in orders]
+    texts = [
+        (order_text(request), candidates_text([priced_variant(quoted, {}, request)])) for request in requests
+    ]
 
     async def admit(number: int) -> None:
-        wanted, candidates = texts[number % USERS]
+        request, variants = texts[number % USERS]
         name = uuid4().hex
-        values = (name, wanted.replace('"key":"key"', f'"key":"{name}"'), candidates, EXPIRES_AFTER)
+        values = (name, request.replace('"key":"key"', f'"key":"{name}"'), variants, EXPIRES_AFTER)
         async with pool.connection() as connection:
             answer = await connection.execute("SELECT kling_pricing.reserve(%s, %s, %s, %s)", values)
-            assert "reserved" in (await answer.fetchone() or [{}])[0]
+            assert "deadline" in (await answer.fetchone() or [{}])[0]  # it is reserved
 
     return pool, admit
 
 
 def awaited(guard: AsyncBudgetGuard) -> Callable[[int], Awaitable[object]]:
-    """What is measured."""
+    """Returns a function that admits through an async guard."""
     return lambda number: guard.admit(PAYLOAD, project="trailer", labels={"user": f"u{number % USERS}"})
 
 
 def measured(turns: dict[str, Turn], tasks: int) -> dict[str, int]:
-    """Admissions a second of each, the median turn; they take turns."""
+    """Returns the admissions per second of each contestant in its median turn; they take turns."""
     rates: dict[str, list[int]] = {name: [] for name in turns}
     for _ in range(ROUNDS):
         for name, turn in turns.items():
@@ -139,7 +142,7 @@ def measured(turns: dict[str, Turn], tasks: int) -> dict[str, int]:
 
 
 def tables(loop: asyncio.AbstractEventLoop, url: str, file: str) -> Iterator[tuple[str, dict[str, Turn]]]:
-    """Title and contestants of each table."""
+    """Yields the title and the contestants of each table."""
     pool, admit = loop.run_until_complete(bare(url))
     for title, ledger in (("PostgreSQL", url), ("SQLite", file)):
         with BudgetGuard(ledger, BUDGETS if ledger == file else None) as guard:
@@ -165,16 +168,16 @@ def main() -> None:
         loop = asyncio.new_event_loop()
         for title, turns in tables(loop, url, f"sqlite:///{name}/spend.db"):
             print(
-                f"\n| {title}: admissions a second | "
-                + " | ".join(f"{tasks} at once" for tasks in TASKS)
+                f"\n| {title}: admissions per second | "
+                + " | ".join(f"{tasks} task{'' if tasks == 1 else 's'}" for tasks in TASKS)
                 + " |"
             )
             print("|---" * (1 + len(TASKS)) + "|")
             for turn in turns.values():
-                turn(TASKS[-1])  # connections, plans and caches are warm before it counts
+                turn(TASKS[-1])  # warms up connections, plans and caches
             columns = [measured(turns, tasks) for tasks in TASKS]
             for contestant in turns:
-                print(f"| {contestant} | " + " | ".join(f"{each[contestant]:,}" for each in columns) + " |")
+                print(f"| {contestant} | " + " | ".join(f"{rates[contestant]:,}" for rates in columns) + " |")
         loop.close()
 
 

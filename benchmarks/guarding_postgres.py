@@ -1,12 +1,14 @@
-"""How many requests a second a guard on PostgreSQL admits, beside the bare statements that write the same rows.
+"""The admissions per second of a guard on PostgreSQL, compared with bare statements that write the same rows.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding_postgres.py
 
-The floor is one transaction of the statements a guard cannot do without, sent one after the other over the same
-kind of connection, as pgbench would: lock the bucket, write reservation, line and journal, move the balance.
-It neither quotes nor checks anything. All take turns on one server, so that a slow moment hits them alike.
+The floor is one transaction with the statements that no guard can do without, sent one after the other over the
+same kind of connection, as pgbench would: lock the bucket; write reservation, line and journal; move the
+balance.
+It does no quoting or checking.
+All take turns on one server, so that a slow moment affects all of them.
 """
 
 import multiprocessing
@@ -22,7 +24,7 @@ from uuid import uuid4
 
 import psycopg
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # for the server of the tests
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for the PostgreSQL server of the tests
 
 from kling_pricing import Budget, BudgetGuard
 from kling_pricing.guard import apply_budgets
@@ -63,12 +65,12 @@ COMMIT
 
 
 def bare(url: str, project: str) -> Callable[[int], None]:
-    """The floor: each statement waits for the answer to the one before."""
+    """Returns the floor: each statement waits for the answer to the one before."""
     connection = psycopg.connect(url, autocommit=True)
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT id FROM kling_pricing.bucket WHERE budget = %s ORDER BY labels", [project]
     ).fetchall()
-    buckets = [bucket for (bucket,) in found]
+    buckets = [bucket for (bucket,) in rows]
     statements = [statement.encode() for statement in STATEMENTS.split(";")]
 
     def admit(number: int) -> None:
@@ -85,7 +87,7 @@ def bare(url: str, project: str) -> Callable[[int], None]:
 
 
 def guarded(url: str, project: str) -> Callable[[int], None]:
-    """What is measured: a request is read, quoted, matched with budgets, and reserved."""
+    """Returns a function that admits: it reads, checks, quotes and reserves a request."""
     guard = BudgetGuard(url)
 
     def admit(number: int) -> None:
@@ -97,12 +99,12 @@ def guarded(url: str, project: str) -> Callable[[int], None]:
 CONTESTANTS = {"floor": bare, "guard": guarded}
 
 
-def client(url: str, project: str, barrier: Any, answers: Any) -> None:
-    """Takes part in every turn, and tells how often each contestant admitted."""
+def client(url: str, project: str, barrier: Any, results: Any) -> None:
+    """Runs in each client process: takes part in every turn and counts the admissions of each contestant."""
     contestants = {name: make(url, project) for name, make in CONTESTANTS.items()}
     counts = dict.fromkeys(contestants, 0)
     number = os.getpid()
-    for admit in contestants.values():  # connections, plans and caches are warm before it counts
+    for admit in contestants.values():  # warms up connections, plans and caches
         for _ in range(20):
             admit(number := number + 1)
     for _ in range(ROUNDS):
@@ -112,20 +114,20 @@ def client(url: str, project: str, barrier: Any, answers: Any) -> None:
             while time.perf_counter() < end:
                 admit(number := number + 1)
                 counts[name] += 1
-    answers.put(counts)
+    results.put(counts)
 
 
 def per_s(url: str, project: str, clients: int) -> dict[str, int]:
-    """Admissions a second of each contestant, by so many processes together."""
+    """Returns the admissions per second of each contestant, in all client processes together."""
     context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(clients), context.SimpleQueue()
-    processes = [context.Process(target=client, args=(url, project, barrier, answers)) for _ in range(clients)]
+    barrier, results = context.Barrier(clients), context.SimpleQueue()
+    processes = [context.Process(target=client, args=(url, project, barrier, results)) for _ in range(clients)]
     for process in processes:
         process.start()
-    counts = [answers.get() for _ in processes]
+    counts = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    return {name: sum(each[name] for each in counts) // (ROUNDS * TURN_S) for name in CONTESTANTS}
+    return {name: sum(count[name] for count in counts) // (ROUNDS * TURN_S) for name in CONTESTANTS}
 
 
 def main() -> None:
@@ -140,15 +142,15 @@ def main() -> None:
         guard = BudgetGuard(url)
         for project in ("hot", "spread"):
             for user in range(USERS):
-                guard.admit(PAYLOAD, project=project, labels={"user": f"u{user}"})  # makes the buckets
-        print("| budgets | clients | floor, a second | guard, a second | guard / floor |")
+                guard.admit(PAYLOAD, project=project, labels={"user": f"u{user}"})  # creates the buckets
+        print("| budgets | clients | floor, per second | guard, per second | guard / floor |")
         print("|---|---|---|---|---|")
-        for project, budgets in (("hot", "one"), ("spread", str(USERS))):
+        for project, budgets in (("hot", "1"), ("spread", str(USERS))):
             for clients in (1, 4):
                 counts = per_s(url, project, clients)
                 ratio = Decimal(counts["guard"]) / Decimal(counts["floor"])
                 print(f"| {budgets} | {clients} | {counts['floor']:,} | {counts['guard']:,} | {ratio:.2f} |")
-        guard.verify()  # the floor wrote what a guard would have
+        guard.verify()  # also checks the rows that the floor wrote
         guard.close()
 
 

@@ -1,15 +1,15 @@
-"""What a hook adds to a request over loopback, beside the same request without it in the same run.
+"""The time that a hook adds to a request over loopback.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/hooking.py
 
-The server is a process of its own that answers at once and keeps connections open.
-Each client makes three kinds of requests, guarded and not: a path that is none of ours, the status of a task
-that the ledger knows, and a submission, for which the guard quotes, reserves, dispatches and binds.
-The ledger lies in memory (`/dev/shm`), so that the disk does not hide the hook; guarding.py tells what a disk
-adds.
-All contestants take turns within each round, in another order each time; figures are medians.
+The server is a separate process that answers at once and keeps connections open.
+Each client makes three kinds of requests, with and without a guard: to a path that is not guarded, for the
+status of a task in the ledger, and to submit a job, which the guard quotes, reserves, dispatches and binds.
+The ledger is in memory (`/dev/shm`), so that the disk does not hide the hook; `guarding.py` shows how much time
+a disk adds.
+All contestants take turns within each round, in a different order each time; the figures are medians.
 """
 
 import asyncio
@@ -54,33 +54,33 @@ Send = Callable[[str, str], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers everything at once."""
+    """Answers every request at once."""
 
     protocol_version = "HTTP/1.1"
     numbers = count(1)
 
     def do_POST(self) -> None:
-        """Takes on a job."""
+        """Accepts a job."""
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._say({"task_id": f"task-{next(self.numbers)}", "status": "queued"})
+        self._answer({"task_id": f"task-{next(self.numbers)}", "status": "queued"})
 
     def do_GET(self) -> None:
-        """Says that a task is under way."""
-        self._say({"task_id": "known", "status": "processing"})
+        """Answers that a task is in progress."""
+        self._answer({"task_id": "known", "status": "processing"})
 
-    def _say(self, said: Any) -> None:
-        body = json.dumps(said).encode()
+    def _answer(self, answer: Any) -> None:
+        body = json.dumps(answer).encode()
         self.wfile.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
             % (len(body), body)
         )
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Stays quiet."""
+        """Logs nothing."""
 
 
 def serve() -> None:
-    """What the server's process does: says its port, and answers until it is killed."""
+    """Runs in the server process: prints the port, and answers until it is killed."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
@@ -88,11 +88,11 @@ def serve() -> None:
 
 
 class Clients:
-    """Makes clients, guarded and not, and closes them.
+    """Creates HTTP clients with and without a guard, and closes them.
 
     Args:
-        root: of the server's URLs.
-        guard: guards them.
+        root: the start of the server's URLs.
+        guard: the guard.
     """
 
     def __init__(self, root: str, guard: BudgetGuard) -> None:
@@ -102,8 +102,8 @@ class Clients:
         self._loop = asyncio.Runner()
         self._closing: list[Callable[[], object]] = []
 
-    def made(self) -> dict[str, tuple[Send, Send]]:
-        """Name of a client -> how to send with an ordinary one, and with a guarded one."""
+    def senders(self) -> dict[str, tuple[Send, Send]]:
+        """Returns client name -> a function that sends without a guard, and one that sends with it."""
         return {
             "httpx": (self._httpx(httpx, guarded=False), self._httpx(httpx, guarded=True)),
             "httpx, async": (self._awaited(httpx, guarded=False), self._awaited(httpx, guarded=True)),
@@ -114,7 +114,7 @@ class Clients:
         }
 
     def close(self) -> None:
-        """Closes them all."""
+        """Closes all clients."""
         for close in self._closing:
             close()
         self._loop.close()
@@ -173,7 +173,7 @@ class Clients:
 
 
 def medians_us(functions: dict[tuple[str, ...], Callable[[], None]]) -> dict[tuple[str, ...], int]:
-    """The median time of one call of each, in microseconds."""
+    """Returns the median time per call of each function, in microseconds."""
     rounds: dict[tuple[str, ...], list[int]] = {name: [] for name in functions}
     for function in functions.values():
         function()
@@ -181,18 +181,18 @@ def medians_us(functions: dict[tuple[str, ...], Callable[[], None]]) -> dict[tup
     gc.collect()
     gc.disable()
     for number in range(ROUNDS):
-        Random(number).shuffle(order)  # noqa: S311 (who comes after whom is to differ, no more)
+        Random(number).shuffle(order)  # noqa: S311 (only the order has to vary)
         for name, function in order:
-            begin = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             for _ in range(CALLS):
                 function()
-            rounds[name].append((time.perf_counter_ns() - begin) // CALLS // 1000)
+            rounds[name].append((time.perf_counter_ns() - start) // CALLS // 1000)
     gc.enable()
-    return {name: int(median(taken)) for name, taken in rounds.items()}
+    return {name: int(median(times_us)) for name, times_us in rounds.items()}
 
 
 def without_http(guard: BudgetGuard) -> None:
-    """What the guard alone does for a submission."""
+    """Runs the verbs of a submission without any HTTP."""
     admission = guard.admit(JOB, project="trailer", url="https://www.qingbo.dev/v1/tasks")
     guard.dispatch(admission)
     answer = {"task_id": admission.reservation_id, "status": "queued"}
@@ -200,34 +200,34 @@ def without_http(guard: BudgetGuard) -> None:
 
 
 def measure(root: str, folder: str) -> None:
-    """Measures and prints a table."""
+    """Measures, and prints a table."""
     budgets = [Budget(name="everyone", cap=Decimal(10**9), currency="USD")]
     guard = BudgetGuard(f"sqlite:///{folder}/spend.db", budgets)
     known = guard.admit(JOB, project="trailer")
     guard.dispatch(known)
     guard.bind(known, "known")
     clients = Clients(root, guard)
-    made = clients.made()
+    senders = clients.senders()
     functions: dict[tuple[str, ...], Callable[[], None]] = {
-        (kind, name, word): partial(send, *request)
+        (kind, name, guarding): partial(send, *request)
         for kind, request in REQUESTS.items()
-        for name, both in made.items()
-        for word, send in zip(("unguarded", "guarded"), both, strict=True)
+        for name, both in senders.items()
+        for guarding, send in zip(("unguarded", "guarded"), both, strict=True)
     }
     functions["verbs",] = partial(without_http, guard)
-    taken = medians_us(functions)
+    times_us = medians_us(functions)
     clients.close()
-    print(f"{'us, median':<14} {'client':<14} {'unguarded':>10} {'guarded':>10} {'added':>8} {'ratio':>7}")
+    print(f"{'median, us':<14} {'client':<14} {'unguarded':>10} {'guarded':>10} {'added':>8} {'ratio':>7}")
     for kind in REQUESTS:
-        for name in made:
-            without, with_it = taken[kind, name, "unguarded"], taken[kind, name, "guarded"]
-            ratio = Decimal(with_it) / without
-            print(f"{kind:<14} {name:<14} {without:>10} {with_it:>10} {with_it - without:>8} {ratio:>7.2f}")
-    print(f"admit, dispatch and observe without any HTTP: {taken['verbs',]}")
+        for name in senders:
+            unguarded, guarded = times_us[kind, name, "unguarded"], times_us[kind, name, "guarded"]
+            ratio = Decimal(guarded) / unguarded
+            print(f"{kind:<14} {name:<14} {unguarded:>10} {guarded:>10} {guarded - unguarded:>8} {ratio:>7.2f}")
+    print(f"admit, dispatch and observe without any HTTP: {times_us['verbs',]}")
 
 
 def main() -> None:
-    """Starts the server, measures, and ends it."""
+    """Starts the server, measures, and stops the server."""
     if sys.argv[1:] == ["serve"]:
         serve()
         return

@@ -1,16 +1,16 @@
-"""What a quote costs in time, beside a floor and two peers measured in the same run.
+"""The time of a quote, compared in the same run with a floor and two other libraries.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev,bench]' && .venv/bin/python benchmarks/quoting.py
 
-With `--instructions` it counts the processor's instructions instead, which what else the machine does cannot
-change; it needs valgrind and takes some minutes.
+With `--instructions` it counts processor instructions instead, which do not depend on the load of the machine;
+this needs valgrind and takes some minutes.
 
-The floor is what any answer needs at the least: pydantic validation of an equivalent model of ten fields, one
+The floor is the least that any answer needs: pydantic validation of an equivalent model with ten fields, one
 dict lookup, one multiplication of Decimals.
-Each figure is the best of many short rounds, in which all contestants take turns, so that a slow moment of the
-machine hits all of them alike.
+Each time is the best of many short rounds, in which all contestants take turns, so that a slow moment of the
+machine affects all of them.
 """
 
 import gc
@@ -56,7 +56,7 @@ PAYLOAD: dict[str, Any] = {
 
 
 class TenFields(BaseModel):
-    """A request of ten fields, with the limits that one model has."""
+    """A request with ten fields and the limits of one model."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -76,7 +76,7 @@ RATES = {("kling-v3", "1080p", True): Decimal("0.1428")}
 
 
 def floor() -> Decimal:
-    """Validate, look up, multiply."""
+    """Validates, looks up, multiplies."""
     request = TenFields.model_validate(PAYLOAD)
     return RATES[request.model, request.resolution, request.audio] * request.duration
 
@@ -135,12 +135,12 @@ FORMATS: dict[str, tuple[dict[str, Any], str | None]] = {
         "tencent-vod",
     ),
 }
-"""A plain request of each wire format, and the provider that must be named for it."""
+"""A plain request in each wire format, and its provider where one must be named."""
 
 
 def bulk_lines() -> list[bytes]:
-    """JSON Lines of plain requests in every setting that one model takes, no two prompts alike."""
-    chance = random.Random(2026)  # noqa: S311 (nobody is to be surprised)
+    """Returns JSON Lines of plain requests with random settings of one model and different prompts."""
+    chance = random.Random(2026)  # noqa: S311 (not for security)
     words = PAYLOAD["prompt"].split()
     lines = []
     for number in range(BULK_LINES):
@@ -155,15 +155,15 @@ def bulk_lines() -> list[bytes]:
 
 
 def formats() -> dict[str, Callable[[], Any]]:
-    """Wire format -> one quote through it."""
+    """Returns wire format -> a function that makes one quote."""
     return {
         name: partial(quote, payload, provider=provider, at=AT) for name, (payload, provider) in FORMATS.items()
     }
 
 
 def contestants() -> dict[str, Callable[[], Any]]:
-    """Name -> one answer."""
-    import genai_prices  # noqa: PLC0415 (only the benchmark needs them)
+    """Returns name -> a function that computes one answer."""
+    import genai_prices  # noqa: PLC0415 (only this benchmark needs it)
     import litellm  # noqa: PLC0415
     from litellm.cost_calculator import default_video_cost_calculator  # noqa: PLC0415
     from litellm.types.utils import ModelResponse, Usage  # noqa: PLC0415
@@ -186,49 +186,49 @@ def contestants() -> dict[str, Callable[[], Any]]:
 
 
 def best_ns(functions: dict[str, Callable[[], Any]]) -> dict[str, int]:
-    """The best time of one call of each, in nanoseconds; they take turns."""
+    """Returns the best time per call of each function, in nanoseconds; they take turns."""
     best = dict.fromkeys(functions, 10**12)
     gc.collect()
     gc.disable()
     for _ in range(ROUNDS):
         for name, function in functions.items():
-            begin = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             for _ in range(ROUND_CALLS):
                 function()
-            best[name] = min(best[name], (time.perf_counter_ns() - begin) // ROUND_CALLS)
+            best[name] = min(best[name], (time.perf_counter_ns() - start) // ROUND_CALLS)
     gc.enable()
     return best
 
 
 @contextmanager
 def environment() -> Iterator[dict[str, str]]:
-    """For processes as on a user's machine: all modules compiled before, and output buffered."""
+    """Yields environment variables as on a user's machine: modules compiled once, output buffered."""
     with tempfile.TemporaryDirectory() as compiled:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         yield kept | {"PYTHONPYCACHEPREFIX": compiled}
 
 
 class Rate(NamedTuple):
-    """How many requests a second: of the clock, and of the time that the processor gave."""
+    """Requests per second: of elapsed time, and of processor time."""
 
-    of_clock: int
-    of_processor: int
+    per_elapsed_s: int
+    per_processor_s: int
 
 
 def best_rate(run: Callable[[], Any], who: int, requests: int) -> Rate:
-    """The best rate of some runs, by the clock and by the processor's time of this process or its children."""
-    clock, processor = [], []
+    """Returns the best rates of some runs; `who` selects the processor time of this process or its children."""
+    elapsed_ns, processor_s = [], []
     for _ in range(BULK_RUNS):
-        used, begin = getrusage(who), time.perf_counter_ns()
+        used, start = getrusage(who), time.perf_counter_ns()
         run()
-        clock.append(time.perf_counter_ns() - begin)
+        elapsed_ns.append(time.perf_counter_ns() - start)
         after = getrusage(who)
-        processor.append((after.ru_utime + after.ru_stime) - (used.ru_utime + used.ru_stime))
-    return Rate(requests * 10**9 // min(clock), int(requests / min(processor)))
+        processor_s.append((after.ru_utime + after.ru_stime) - (used.ru_utime + used.ru_stime))
+    return Rate(requests * 10**9 // min(elapsed_ns), int(requests / min(processor_s)))
 
 
 def bulk_rate(lines: list[bytes], *arguments: str) -> Rate:
-    """Requests a second through the command line, start-up included, from one file of JSON Lines to a file."""
+    """Returns the rate of the command line, including start-up, from a JSON Lines file to a file."""
     with tempfile.TemporaryDirectory() as folder, environment() as variables:
         path, one, answers = Path(folder, "all.jsonl"), Path(folder, "one.jsonl"), Path(folder, "answers")
         path.write_bytes(b"".join(lines))
@@ -246,7 +246,7 @@ def bulk_rate(lines: list[bytes], *arguments: str) -> Rate:
 
 
 def library_rate(lines: list[bytes]) -> Rate:
-    """Requests a second from JSON text to quotes in one process: reading and quoting, without printing."""
+    """Returns the rate of reading and quoting JSON text in one process, without printing."""
 
     def run() -> None:
         for line in lines:
@@ -256,24 +256,24 @@ def library_rate(lines: list[bytes]) -> Rate:
 
 
 def import_us(*statements: str) -> dict[str, int]:
-    """The best time of each statement in a fresh interpreter, less that of none; they take turns."""
+    """Returns the best time of each statement in a new interpreter, minus its start-up; they take turns."""
     best = dict.fromkeys(("pass", *statements), 10**12)
     with environment() as variables:
         for _ in range(20):
             for statement in best:
-                begin = time.perf_counter_ns()
+                start = time.perf_counter_ns()
                 subprocess.run([sys.executable, "-c", statement], check=True, env=variables)  # noqa: S603
-                best[statement] = min(best[statement], time.perf_counter_ns() - begin)
+                best[statement] = min(best[statement], time.perf_counter_ns() - start)
     return {statement: (best[statement] - best["pass"]) // 1000 for statement in statements}
 
 
-def counted() -> dict[str, Callable[[], Any]]:
-    """Name -> one answer, for counting instructions."""
+def instruction_contestants() -> dict[str, Callable[[], Any]]:
+    """Returns name -> a function that computes one answer, for counting instructions."""
     return {"floor": floor, "quote(dict)": lambda: quote(PAYLOAD), **formats()}
 
 
 def instructions(name: str) -> int:
-    """The instructions of one answer: what many more calls add to a run, divided by their number."""
+    """Returns the instructions per answer: the difference between a long and a short run, per extra call."""
     runs = []
     for calls in (INSTRUCTION_CALLS, 2 * INSTRUCTION_CALLS):
         command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
@@ -291,16 +291,16 @@ def instructions(name: str) -> int:
 
 
 def show_instructions() -> None:
-    """Counts and prints a table."""
-    found = {name: instructions(name) for name in counted()}
+    """Counts instructions, and prints a table."""
+    counts = {name: instructions(name) for name in instruction_contestants()}
     print(f"{'one answer':<40} {'instructions':>12} {'x floor':>8} {'x tasks':>8}")
-    for name, count in found.items():
-        ratios = f"{Decimal(count) / found['floor']:>8.2f} {Decimal(count) / found['tasks']:>8.2f}"
+    for name, count in counts.items():
+        ratios = f"{Decimal(count) / counts['floor']:>8.2f} {Decimal(count) / counts['tasks']:>8.2f}"
         print(f"{name:<40} {count:>12} {ratios}")
 
 
 def main() -> None:
-    """Measures and prints a table of ratios."""
+    """Measures, and prints tables of ratios."""
     best = best_ns(contestants())
     base = best["floor (pydantic + lookup + Decimal)"]
     print(f"{'one answer':<40} {'ns':>8} {'x floor':>8}")
@@ -316,9 +316,9 @@ def main() -> None:
         "command line, table": bulk_rate(lines),
         "command line, --json": bulk_rate(lines, "--json"),
     }
-    print(f"\n{'bulk, one process':<40} {'a second':>10} {'of its processor':>16}")
+    print(f"\n{'bulk, one process':<40} {'per second':>10} {'per processor s':>16}")
     for name, rate in rates.items():
-        print(f"{name:<40} {rate.of_clock:>10} {rate.of_processor:>16}")
+        print(f"{name:<40} {rate.per_elapsed_s:>10} {rate.per_processor_s:>16}")
     imported = import_us(
         "import pydantic",
         "import kling_pricing",
@@ -332,7 +332,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--call"]:
-        function = counted()[sys.argv[2]]
+        function = instruction_contestants()[sys.argv[2]]
         for _ in range(int(sys.argv[3])):
             function()
     elif sys.argv[1:] == ["--instructions"]:

@@ -1,17 +1,18 @@
-"""How long a reconciliation takes, beside plain Python and a bare DuckDB join of the same rows in the same run.
+"""The time of a reconciliation, compared in the same run with plain Python and a bare DuckDB join.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/reconciling.py [TASKS]
 
-A ledger in SQLite and a statement in CSV are made up, of as many tasks each; one in a thousand is charged
-otherwise.
-All begin with these two files. DuckDB by itself cannot read the ledger's, so `sqlite3` and `csv` bring its rows
-to CSV first; where its extension for SQLite is installed (`LOAD sqlite_scanner` works), that takes part too.
-What the join alone takes, of rows that lie in CSV already, is measured besides.
-The peers sum each side by task, join them, and sort each task into one of four categories; nothing is checked,
-explained or tied out.
-Each contestant is a process of its own, so that its peak memory is its own; they run one after another.
+The benchmark generates a SQLite ledger and a CSV statement with the same tasks; one task in a thousand is
+charged a different amount.
+All contestants start with these two files, except the last.
+DuckDB alone cannot read the ledger, so `sqlite3` and `csv` export its rows to CSV first; where DuckDB's SQLite
+extension is installed (`LOAD sqlite_scanner` works), a contestant uses it.
+The last contestant is the join alone, with both sides already in CSV.
+The contestants other than `reconcile` sum each side by task, join the sides, and sort each task into one of
+four categories; they check and explain nothing, and tie nothing out.
+Each contestant is a separate process with its own peak memory; they run one after another.
 """
 
 import csv
@@ -35,7 +36,7 @@ from kling_pricing.reconcile import reconcile
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 CELLS = (("720p", "silent", 71_400_000), ("720p", "audio", 107_100_000), ("1080p", "audio", 142_800_000))
-NANOS_A_QUOTA = 2000
+NANOS_PER_QUOTA = 2000
 COLUMNS = (
     *("id", "project", "key", "attempt", "state", "provider", "task_id", "wire_format", "model", "resolution"),
     *("tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table"),
@@ -43,11 +44,11 @@ COLUMNS = (
     *("created_at", "dispatched_at", "closed_at", "deadline"),
 )
 FIELDS = (*SENT[:-1], *TERMS)
-KEPT = tuple(name for name in FIELDS if name != "ended")
+EXPORTED = tuple(name for name in FIELDS if name != "ended")
 
 
 def reservations(tasks: int) -> Iterator[tuple[object, ...]]:
-    """Rows of a ledger."""
+    """Yields the rows of a ledger."""
     for number in range(tasks):
         resolution, tier, rate = CELLS[number % len(CELLS)]
         seconds = 5 + number % 4
@@ -120,17 +121,17 @@ def make(folder: Path, tasks: int) -> None:
                 ours.writerow(fields)
                 kept = dict(zip(FIELDS, fields, strict=True))
                 moment = int(datetime.fromisoformat(f"{kept['dispatched_at']}+00:00").timestamp())
-                cost = int(kept["expected"]) // NANOS_A_QUOTA + ((number * 250 + place) % 1000 == 0)
+                cost = int(kept["expected"]) // NANOS_PER_QUOTA + ((number * 250 + place) % 1000 == 0)
                 theirs.writerow((kept["task_id"], "kling-v3", "generate", "completed", moment, cost))
 
 
 def whole(folder: Path, limit: str | None = None) -> dict[str, object]:
-    """`reconcile`, from the ledger and the statement to the totals; and how long each of its stages took."""
+    """Runs `reconcile` from the ledger and the statement to the totals, and returns the times of its stages."""
     stages: dict[str, Decimal] = {}
-    begin = time.perf_counter_ns()
+    start = time.perf_counter_ns()
 
-    def tell(what: str, _done: int, _total: int | None) -> None:
-        stages.setdefault(what, Decimal(time.perf_counter_ns() - begin) / 10**9)
+    def note_stage(stage: str, _done: int, _total: int | None) -> None:
+        stages.setdefault(stage, Decimal(time.perf_counter_ns() - start) / 10**9)
 
     with reconcile(
         f"sqlite:///{folder}/spend.db",
@@ -140,20 +141,20 @@ def whole(folder: Path, limit: str | None = None) -> dict[str, object]:
         until=UNTIL,
         book=load_price_book(),
         memory_limit=limit,
-        on_progress=tell,
-    ) as found:
-        counts = {total.name: total.lines for total in found.totals("category")}
+        on_progress=note_stage,
+    ) as result:
+        counts = {total.name: total.lines for total in result.totals("category")}
     return {"counts": counts, "read_s": str(stages["matching"]), "done_s": str(stages["done"])}
 
 
 def limited(folder: Path) -> dict[str, object]:
-    """The same within 500 MB."""
+    """Runs `reconcile` with at most 500 MB of memory."""
     return whole(folder, "500MB")
 
 
 def joined(folder: Path, ours: str, setting: str = "") -> dict[str, object]:
-    """DuckDB alone: both sides summed by task, joined, sorted into categories."""
-    import duckdb  # noqa: PLC0415 (no contestant pays for another's)
+    """Sums both sides by task, joins them and sorts them into categories, with DuckDB alone."""
+    import duckdb  # noqa: PLC0415 (only some contestants import it)
 
     database = duckdb.connect(config={"temp_directory": str(folder / "spilled")})
     database.execute(setting)
@@ -179,33 +180,33 @@ def joined(folder: Path, ours: str, setting: str = "") -> dict[str, object]:
 
 
 def exported(folder: Path) -> dict[str, object]:
-    """The ledger's rows brought to CSV, and joined."""
+    """Exports the rows of the ledger to CSV, and joins."""
     database = sqlite3.connect(f"file:{folder}/spend.db?mode=ro", uri=True)
     with (folder / "rows.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(KEPT)
-        writer.writerows(database.execute(f"SELECT {', '.join(KEPT)} FROM reservation"))  # noqa: S608
+        writer.writerow(EXPORTED)
+        writer.writerows(database.execute(f"SELECT {', '.join(EXPORTED)} FROM reservation"))  # noqa: S608
     return joined(folder, f"SELECT * FROM read_csv('{folder}/rows.csv', all_varchar = true)")  # noqa: S608
 
 
 def extended(folder: Path) -> dict[str, object]:
-    """The ledger's rows read by DuckDB's extension for SQLite, and joined."""
-    rows = f"SELECT {', '.join(KEPT)} FROM sqlite_scan('{folder}/spend.db', 'reservation')"  # noqa: S608
+    """Reads the rows of the ledger with DuckDB's SQLite extension, and joins."""
+    rows = f"SELECT {', '.join(EXPORTED)} FROM sqlite_scan('{folder}/spend.db', 'reservation')"  # noqa: S608
     return joined(folder, rows, "LOAD sqlite_scanner")
 
 
 def join_alone(folder: Path) -> dict[str, object]:
-    """The rows of a CSV that is there already, joined."""
+    """Joins the rows of an existing CSV file."""
     return joined(folder, f"SELECT * FROM read_csv('{folder}/ledger.csv', all_varchar = true)")  # noqa: S608
 
 
 def plain_python(folder: Path) -> dict[str, object]:
-    """sqlite3, csv, dict and Decimal."""
+    """Reconciles with sqlite3, csv, dict and Decimal."""
     database = sqlite3.connect(f"file:{folder}/spend.db?mode=ro", uri=True)
-    place = KEPT.index("task_id"), KEPT.index("expected")
+    place = EXPORTED.index("task_id"), EXPORTED.index("expected")
     expected: dict[str, tuple[Decimal, tuple[object, ...]]] = {
         row[place[0]]: (Decimal(row[place[1]]).scaleb(-9), row)
-        for row in database.execute(f"SELECT {', '.join(KEPT)} FROM reservation")  # noqa: S608
+        for row in database.execute(f"SELECT {', '.join(EXPORTED)} FROM reservation")  # noqa: S608
     }
     billed: dict[str, Decimal] = {}
     quota = Decimal("0.000002")
@@ -224,18 +225,18 @@ def plain_python(folder: Path) -> dict[str, object]:
 
 
 CONTESTANTS: dict[str, Callable[[Path], dict[str, object]]] = {
-    "bare DuckDB, by way of CSV": exported,
+    "bare DuckDB, ledger exported to CSV": exported,
     "reconcile": whole,
-    "reconcile, within 500 MB": limited,
+    "reconcile, limited to 500 MB": limited,
     "plain Python: sqlite3, csv, Decimal": plain_python,
-    "bare DuckDB, its extension for SQLite": extended,
-    "bare DuckDB, both sides in CSV already": join_alone,
+    "bare DuckDB, its SQLite extension": extended,
+    "bare DuckDB, both sides already in CSV": join_alone,
 }
 
 
 def is_extended() -> bool:
-    """Whether DuckDB can read SQLite here."""
-    import duckdb  # noqa: PLC0415 (for whoever measures alone)
+    """Whether DuckDB's SQLite extension is installed."""
+    import duckdb  # noqa: PLC0415 (only some contestants import it)
 
     try:
         duckdb.connect(config={"autoinstall_known_extensions": False}).execute("LOAD sqlite_scanner")
@@ -245,24 +246,25 @@ def is_extended() -> bool:
 
 
 def contend(name: str, folder: Path) -> None:
-    """Runs one contestant, and prints what it took."""
-    begin = time.perf_counter_ns()
-    found = CONTESTANTS[name](folder)
-    taken = Decimal(time.perf_counter_ns() - begin) / 10**9
+    """Runs one contestant, and prints its result, time and memory."""
+    start = time.perf_counter_ns()
+    result = CONTESTANTS[name](folder)
+    elapsed_s = Decimal(time.perf_counter_ns() - start) / 10**9
     usage = resource.getrusage(resource.RUSAGE_SELF)
     cpu = Decimal(repr(usage.ru_utime)) + Decimal(repr(usage.ru_stime))
     peak = usage.ru_maxrss // 1024
-    sys.stdout.write(json.dumps({**found, "taken_s": str(taken), "cpu_s": str(cpu), "peak_mb": peak}) + "\n")
+    figures = {"elapsed_s": str(elapsed_s), "cpu_s": str(cpu), "peak_mb": peak}
+    sys.stdout.write(json.dumps(result | figures) + "\n")
 
 
 def main() -> None:
-    """Makes the files, runs everybody, prints a table."""
+    """Generates the files, runs every contestant, and prints a table."""
     tasks = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, tasks)
         sizes = {path.name: path.stat().st_size >> 20 for path in folder.iterdir() if path.is_file()}
-        print(f"{tasks:,} tasks a side on {os.cpu_count()} cores; MiB: {sizes}")
+        print(f"{tasks:,} tasks per side on {os.cpu_count()} cores; sizes in MiB: {sizes}")
         answers = {}
         for contestant, function in CONTESTANTS.items():
             if function is extended and not is_extended():
@@ -274,21 +276,20 @@ def main() -> None:
                 check=True,
             )
             answers[contestant] = json.loads(done.stdout)
-        base = Decimal(answers[next(iter(CONTESTANTS))]["taken_s"])
-        print(f"{'':<38} {'seconds':>8} {'x bare':>7} {'cpu s':>7} {'peak MB':>8}  counts")
-        for contestant, each in answers.items():
-            taken = Decimal(each["taken_s"])
-            cpu = Decimal(each["cpu_s"])
-            figures = f"{taken:>8.1f} {taken / base:>7.2f} {cpu:>7.1f} {each['peak_mb']:>8}"
-            print(f"{contestant:<38} {figures}  {each['counts']}")
-            if "read_s" in each:
-                read, ended = Decimal(each["read_s"]), Decimal(each["done_s"])
+        base = Decimal(answers[next(iter(CONTESTANTS))]["elapsed_s"])
+        print(f"{'':<38} {'seconds':>8} {'x first':>7} {'cpu s':>7} {'peak MB':>8}  counts")
+        for contestant, answer in answers.items():
+            elapsed_s, cpu_s = Decimal(answer["elapsed_s"]), Decimal(answer["cpu_s"])
+            figures = f"{elapsed_s:>8.1f} {elapsed_s / base:>7.2f} {cpu_s:>7.1f} {answer['peak_mb']:>8}"
+            print(f"{contestant:<38} {figures}  {answer['counts']}")
+            if "read_s" in answer:
+                read_s, done_s = Decimal(answer["read_s"]), Decimal(answer["done_s"])
                 stages = {
-                    "reading both sides, with checks": read,
-                    "matching, explaining, tying out": ended - read,
+                    "reading both sides, with checks": read_s,
+                    "matching, explaining, tying out": done_s - read_s,
                 }
-                for stage, each_s in stages.items():
-                    print(f"  {stage:<36} {each_s:>8.1f} {each_s / base:>7.2f}")
+                for stage, stage_s in stages.items():
+                    print(f"  {stage:<36} {stage_s:>8.1f} {stage_s / base:>7.2f}")
 
 
 if __name__ == "__main__":

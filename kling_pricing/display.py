@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 MAX_SHOWN_CHARS = 80
 _MAX_SHOWN_NUMBER = 10**20
@@ -34,6 +36,32 @@ def shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def not_installed(feature: str, module: str, extra: str) -> str:
+    """Says that a feature needs an optional package, and how to install it."""
+    return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"
+
+
+_NOT_SHOWN = "[...]"
+_ADDRESS = re.compile(r"\S*(?:://|www\.)\S*")
+_KEYS = {
+    "name": re.compile(r"\b[sap]k[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"),
+    "sentence": re.compile(r"(?i:bearer\s+\S+)|\b(?:sk|pk|ak|key)[-_][A-Za-z0-9_-]{12,}"),
+    "foreign": re.compile(r"(?i:bearer\s+\S+)|\b[A-Za-z0-9_.-]{24,}\b|\b(?:sk|pk|ak|key)[-_][A-Za-z0-9_-]{6,}"),
+}
+
+
+def without_secrets(text: str, kind: Literal["name", "sentence", "foreign"]) -> str:
+    """Returns a text with `[...]` in place of each web address and of everything that looks like an API key.
+
+    A `name` loses only what is certainly a key, because a project or a task may have a long name.
+    A `sentence` loses what looks like a key. A `foreign` text, such as the error of somebody else's program,
+    also loses every long run of letters and digits.
+    """
+    if "://" in text or "www." in text:
+        text = _ADDRESS.sub(_NOT_SHOWN, text)
+    return _KEYS[kind].sub(_NOT_SHOWN, text)
+
+
 def json_kind(value: Any) -> str:
     """Names the JSON type of a value."""
     if value is None:
@@ -49,3 +77,23 @@ def json_kind(value: Any) -> str:
         tuple: "a list",
     }
     return next((name for kind, name in kinds.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def joined_with_or(words: Iterable[str]) -> str:
+    """Returns the words as a choice in a sentence: `720p, 1080p or 4k`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Returns the known word that was probably meant, whatever its case; None if no known word is close."""
+    spelling = {name.lower(): name for name in known}
+    close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1)
+    return spelling[close[0]] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns the remedy for an unknown word: the nearest known word, or all known words if none is close."""
+    names = list(known)
+    close = nearest(word, names)
+    return f"known here: {', '.join(names)}" if close is None else f"did you mean {close!r}?"

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.display import MAX_SHOWN_CHARS, shown
+from kling_pricing.display import nearest, shown
 from kling_pricing.errors import KlingPricingError
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -143,6 +142,6 @@ def zone(name: str) -> tzinfo:
             f"cannot look up the time zone {shown(name)}: this machine has no time zone database; "
             "install the tzdata package: pip install tzdata"
         )
-    close = get_close_matches(name[:MAX_SHOWN_CHARS], sorted(names), n=1)
-    remedy = f"did you mean {close[0]}?" if close else "write an IANA name such as Asia/Shanghai"
+    close = nearest(name, sorted(names))
+    remedy = f"did you mean {close}?" if close else "write an IANA name such as Asia/Shanghai"
     raise KlingPricingError(f"unknown time zone {shown(name)}; {remedy}")

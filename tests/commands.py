@@ -1,27 +1,45 @@
-"""`kling-pricing` as tests run it: inside their own process, which is quick, or as a process of its own.
+"""Runs `kling-pricing` for tests, in the test's own process or in a separate one.
 
-What only a process has (signals, pipes, encodings, a full disk, what it leaves) is tested with processes.
+The test's own process is faster. A separate process is for signals, pipes, encodings and a full disk.
 """
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 from click.testing import CliRunner
 
 from kling_pricing.cli.app import app
 
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
-"""What older versions of click have to be told, to keep the two outputs apart."""
+"""The argument with which older versions of click keep the two outputs apart."""
 
 COMMAND = [sys.executable, "-m", "kling_pricing"]
 
 
+def leaves(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yields every command that does something, with the words that call it."""
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            yield from leaves(command, (*path, name))
+    else:
+        yield path, group
+
+
+COMMANDS = dict(leaves(app))
+"""The words that call each command -> the command."""
+
+
 class Done(NamedTuple):
-    """How a command ended."""
+    """The outputs and the exit code of a command."""
 
     stdout: str
     stderr: str
@@ -29,7 +47,7 @@ class Done(NamedTuple):
 
 
 def run(*arguments: str | Path, stdin: str = "", ledger: str | None = None) -> Done:
-    """Runs it in this process."""
+    """Runs a command in this process."""
     done = CliRunner(**_APART).invoke(
         app,
         [*map(str, arguments)],
@@ -42,7 +60,7 @@ def run(*arguments: str | Path, stdin: str = "", ledger: str | None = None) -> D
 
 
 def run_process(*arguments: str | Path, stdin: str = "", ledger: str | None = None) -> Done:
-    """Runs it as a process."""
+    """Runs a command in a separate process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KLING_PRICING_")}
     if ledger is not None:
         environment["KLING_PRICING_LEDGER"] = ledger

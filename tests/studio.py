@@ -1,6 +1,6 @@
-"""A month of a studio, made with a real guard and a clock of its own, and the statement of the provider.
+"""A month of a studio: a ledger filled by a real guard with a test clock, and the provider's statement.
 
-Every kind of line is in it, so that a report of it has something of everything to show.
+The month contains every kind of statement line, so that a report of it shows every category.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.conftest import Clock, video
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 PROMPT, URL, API_KEY = "the secret screenplay", "https://cdn.example/secret.png", "sk-0123456789abcdef0123"
-"""What no report may show: all of them are in the requests, or in the statement."""
+"""Secrets that no report may show; each is in the requests or in the statement."""
 
 BUDGETS = [
     Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(260), currency="USD", window="month"),
@@ -37,12 +37,12 @@ _CLIPS: tuple[dict[str, Any], ...] = (
 
 
 class Month(NamedTuple):
-    """Where the month is.
+    """The files of the month.
 
     Attributes:
-        ledger: URL of the ledger.
-        statement: the provider's file.
-        formula: the name of a task that a spreadsheet would take for a formula.
+        ledger: the URL of the ledger.
+        statement: the provider's statement.
+        formula: the id of a task that a spreadsheet would read as a formula.
     """
 
     ledger: str
@@ -51,37 +51,35 @@ class Month(NamedTuple):
 
 
 def month(folder: Path, book: PriceBook, jobs: int) -> Month:
-    """Makes a month of some jobs in a folder; the same each time, but for the reservations' ids."""
+    """Creates a month with this many jobs in a folder; only the reservations' ids differ from run to run."""
     clock = Clock(SINCE)
-    made = Month(f"sqlite:///{folder}/spend.db", folder / "qingbo-2026-11.csv")
-    chance = random.Random(11)  # noqa: S311 (a test)
+    created = Month(f"sqlite:///{folder}/spend.db", folder / "qingbo-2026-11.csv")
+    rng = random.Random(11)  # noqa: S311 (a test)
     rows: list[tuple[str, int, datetime, str]] = []
-    with BudgetGuard(made.ledger, BUDGETS, book=book, clock=clock) as guard:
-        for number, second in enumerate(
-            sorted(int(chance.triangular(0, 29.9, 14) * 86400) for _ in range(jobs))
-        ):
+    with BudgetGuard(created.ledger, BUDGETS, book=book, clock=clock) as guard:
+        for number, second in enumerate(sorted(int(rng.triangular(0, 29.9, 14) * 86400) for _ in range(jobs))):
             clock.now = SINCE + timedelta(seconds=second)
-            clip = video(**chance.choices(_CLIPS, (10, 6, 5, 3, 3, 1))[0], prompt=PROMPT)
+            clip = video(**rng.choices(_CLIPS, (10, 6, 5, 3, 3, 1))[0], prompt=PROMPT)
             if number % 9 == 0 and clip["model"] == "kling-v3":
                 clip["first_frame_image"] = URL
                 clip["action"] = "image2video"
             admission = guard.admit(
                 clip,
-                project=chance.choices(_PROJECTS, (6, 5, 2, 2, 1))[0],
+                project=rng.choices(_PROJECTS, (6, 5, 2, 2, 1))[0],
                 key=f"shot-{number:04}",
-                labels={"user": chance.choice(("li", "wang", "zhao"))},
+                labels={"user": rng.choice(("li", "wang", "zhao"))},
             )
             guard.dispatch(admission)
-            task = made.formula if number == 7 else f"task_{chance.getrandbits(48):012x}"
+            task = created.formula if number == 7 else f"task_{rng.getrandbits(48):012x}"
             rows += _billed(guard, admission, task, number, clock)
-    _write(made.statement, rows)
-    return made
+    _write(created.statement, rows)
+    return created
 
 
 def _billed(
     guard: BudgetGuard, admission: Admission, task: str, number: int, clock: Clock
 ) -> list[tuple[str, int, datetime, str]]:
-    """What becomes of a job, and its rows on the statement; which of the kinds it is goes by its number."""
+    """Ends a job in the way that its number selects, and returns its rows on the statement."""
     quota = int(admission.quote.total * 500_000)
     row = (task, quota, clock.now, admission.quote.model)
     kind = number % 40
@@ -98,14 +96,14 @@ def _billed(
         guard.settle(admission)
     else:
         guard.observe({"task_id": task, "status": "completed", "cost": quota}, provider="qingbo")
-    others = {
+    differing_rows = {
         15: [(*row[:1], quota * 2, *row[2:])],  # twice the length
         16: [row, row],
-        17: [(*row[:1], quota + 12345, *row[2:])],  # nobody can say why
+        17: [(*row[:1], quota + 12345, *row[2:])],  # an unexplained amount
         18: [],
-        19: [row, (f"{task}x", 178_500, clock.now, admission.quote.model)],  # a task nobody knows
+        19: [row, (f"{task}x", 178_500, clock.now, admission.quote.model)],  # a task that is not in the ledger
     }
-    return others.get(kind, [row])
+    return differing_rows.get(kind, [row])
 
 
 def _write(path: Path, rows: list[tuple[str, int, datetime, str]]) -> None:

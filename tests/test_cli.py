@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it ends."""
+"""The command line: outputs and exit codes of the commands that need no ledger."""
 
 import json
 import os
@@ -10,10 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from kling_pricing.money import format_decimal
-from tests.commands import COMMAND, run, run_process
+from tests.commands import COMMAND, COMMANDS, run, run_process
 from tests.conftest import PRICES, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
@@ -21,19 +22,19 @@ AT = ["--at", "2026-11-21"]
 
 
 def lines(payloads: list[Any]) -> str:
-    """JSON Lines."""
+    """Returns payloads as JSON Lines."""
     return "".join(json.dumps(payload) + "\n" for payload in payloads)
 
 
 def test_a_file_with_one_request_is_quoted_with_its_explanation() -> None:
-    """The answer is the explanation, and the exit code 0."""
+    """The answer is the explanation, and the exit code is 0."""
     result = run_process("quote", EXAMPLES / "text_to_video.json", *AT)
     assert result.stdout.startswith("0.714 USD for kling-v3 (generate) at qingbo\n")
     assert (result.stderr, result.returncode) == ("", 0)
 
 
 def test_a_quick_answer_needs_no_file() -> None:
-    """Model, duration, resolution and audio can be given as options."""
+    """Options can describe the model, the duration, the resolution and the audio."""
     result = run(
         "quote", "--model", "kling-v3", "--duration", "5", "--resolution", "1080p", "--audio", "--json", *AT
     )
@@ -42,7 +43,7 @@ def test_a_quick_answer_needs_no_file() -> None:
 
 
 def test_json_prints_one_object_with_amounts_as_text() -> None:
-    """The documented keys are there, in order."""
+    """The object has the documented keys, in order."""
     result = run("quote", "--json", EXAMPLES / "reference.json", *AT)
     data = json.loads(result.stdout)
     assert list(data) == [
@@ -62,7 +63,7 @@ def test_json_prints_one_object_with_amounts_as_text() -> None:
 
 
 def test_a_refused_request_prints_its_error_and_exits_1() -> None:
-    """As JSON it has type, message, violations and suggestions."""
+    """The JSON error has a type, a message, violations and suggestions."""
     result = run_process("quote", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
     error = json.loads(result.stdout)["error"]
     assert error["type"] == "CapabilityError"
@@ -81,10 +82,10 @@ def test_a_refused_request_prints_its_error_and_exits_1() -> None:
 
 
 def test_a_refused_request_is_explained_to_a_person() -> None:
-    """Each violation stands on its line with code and source, then what would be valid."""
+    """Each violation has a line with its code and source; the valid alternatives follow."""
     result = run("quote", "-", *AT, stdin=json.dumps(video("kling-video-o1", audio=True, duration=4)))
     assert result.stdout == (
-        "standard input: CapabilityError\n"
+        "standard input: refused\n"
         "  kling-video-o1 does not take audio; leave it out "
         "[field_not_taken, Kling series page, Available Models and Common Parameters]\n"
         "  duration must be 5 or 10 seconds for kling-video-o1, not 4 "
@@ -95,8 +96,8 @@ def test_a_refused_request_is_explained_to_a_person() -> None:
     assert result.returncode == 1
 
 
-def test_an_unpriced_request_says_what_is_priced_instead() -> None:
-    """The nearest published prices are in the JSON."""
+def test_an_unpriced_request_names_the_nearest_prices() -> None:
+    """The JSON error lists the nearest published prices."""
     payload = video("kling-v3-omni", resolution="4k", audio=True)
     result = run("quote", "--json", "-", *AT, stdin=json.dumps(payload))
     error = json.loads(result.stdout)["error"]
@@ -109,7 +110,7 @@ MANY = [video(), video(duration=10), video("kling-v2.6", audio=True), video("kli
 
 @pytest.mark.parametrize("form", [lines, json.dumps, lambda payloads: json.dumps(payloads, indent=2)])
 def test_many_requests_are_quoted_in_order_with_totals(form: Callable[[list[Any]], str]) -> None:
-    """JSON Lines and arrays give one object a request; what is refused does not stop the rest."""
+    """JSON Lines and arrays give one object per request; a refused request does not stop the rest."""
     result = run("quote", "--json", "-", *AT, stdin=form(MANY))
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer.get("total", "refused") for answer in answers] == ["0.357", "0.714", "refused", "0.357"]
@@ -118,17 +119,17 @@ def test_many_requests_are_quoted_in_order_with_totals(form: Callable[[list[Any]
 
 
 def test_many_requests_are_shown_as_a_table_with_totals() -> None:
-    """One line a request, then how many there were and what they cost together."""
+    """Each request has one line; the count and the total follow."""
     result = run("quote", EXAMPLES / "text_to_video.json", EXAMPLES / "reference.json", *AT)
     heading, first, second, done, total = result.stdout.splitlines()
-    assert heading.split()[:2] == ["total", "model"]
+    assert heading.split()[:2] == ["Total", "Model"]
     assert first.split()[:4] == ["0.714", "USD", "kling-v3", "generate"]
     assert second.split()[:4] == ["0.5712", "USD", "kling-v3-omni", "reference"]
     assert (done, total) == ("2 done", "total 1.2852 USD")
 
 
 def test_bad_lines_are_reported_by_number_without_stopping(tmp_path: Path) -> None:
-    """A line that is not JSON makes the exit code 2; the others are quoted."""
+    """A line that is not JSON makes the exit code 2; the other lines are quoted."""
     path = tmp_path / "requests.jsonl"
     path.write_text(
         '{"model": \n\n' + lines([video()]) + "[1]\n" + lines([video(duration=99)]) + lines([video()])
@@ -142,7 +143,7 @@ def test_bad_lines_are_reported_by_number_without_stopping(tmp_path: Path) -> No
 
 
 def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> None:
-    """A file of JSON Lines is recognised by its content too."""
+    """JSON Lines are also recognised by their content."""
     path = tmp_path / "requests.txt"
     path.write_text('{"model": oops}\n' + lines([video()]))
     result = run("quote", "--json", path, *AT)
@@ -153,14 +154,14 @@ def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "remedy"),
     [
-        (None, "No such file or directory; name a file that can be read"),
+        (None, "cannot be read: No such file or directory; name a file, or - for standard input"),
         ("", "is empty"),
         ("\n\n", "is empty"),
         ("model: kling-v3\n", "not JSON"),
     ],
 )
 def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None, remedy: str) -> None:
-    """The message names the file."""
+    """The message names the file and the remedy."""
     path = tmp_path / "request.json"
     if content is not None:
         path.write_text(content)
@@ -175,7 +176,7 @@ def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None,
     [
         ([], "give a FILE"),
         (["x.json", "--model", "kling-v3"], "not both"),
-        (["--model", "kling-v3", "--at", "yesterday"], "is not ISO 8601"),
+        (["--model", "kling-v3", "--at", "yesterday"], "is not an ISO 8601 date or time"),
         (["--model", "kling-v3", "--at", "2026-11-21T10:00:00"], "has no time zone"),
         (["--model", "kling-v3", "--tables", "nowhere"], "no such folder"),
         (["--model", "kling-v3", "--media", "nowhere.json"], "nowhere.json"),
@@ -183,24 +184,24 @@ def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None,
     ],
 )
 def test_bad_usage_exits_2_and_says_what_to_do(arguments: list[str], remedy: str) -> None:
-    """The message is on standard error."""
+    """The message goes to standard error."""
     result = run("quote", *arguments)
     assert remedy in result.stderr
     assert (result.stdout, result.returncode) == ("", 2)
 
 
-def test_check_says_whether_the_api_would_accept_a_request() -> None:
-    """Valid requests exit 0, refused ones 1; every reason is listed."""
+def test_check_answers_whether_the_api_would_accept_a_request() -> None:
+    """A valid request exits 0; a refused one exits 1 and lists every reason."""
     good = run("check", EXAMPLES / "first_frame.json")
     assert (good.stdout, good.returncode) == (f"{EXAMPLES / 'first_frame.json'}: valid\n", 0)
     bad = run("check", "--json", "-", stdin=json.dumps(video("kling-v2.6", audio=True, duration=7)))
     answer = json.loads(bad.stdout)
     assert (answer["valid"], bad.returncode) == (False, 1)
-    assert [each["code"] for each in answer["violations"]] == ["duration_s_limit", "audio_resolution"]
+    assert [violation["code"] for violation in answer["violations"]] == ["duration_s_limit", "audio_resolution"]
 
 
 def test_media_facts_come_from_a_file(tmp_path: Path) -> None:
-    """A number with decimals in it stays exact."""
+    """A decimal number in the file stays exact."""
     media = tmp_path / "media.json"
     media.write_text('{"https://media.example.com/movement.mp4": {"length_s": 30.01}}')
     result = run("check", "--json", "--media", media, EXAMPLES / "video_reference.json")
@@ -209,7 +210,7 @@ def test_media_facts_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None:
-    """A provider of the user's own can be listed, shown and quoted."""
+    """The tables of the user's own provider can be listed, shown and quoted."""
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES)
@@ -230,31 +231,33 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("form", ["", "--json"])
-def test_an_answer_is_that_of_the_tables_given(tmp_path: Path, form: str) -> None:
-    """Another table of the same name, which differs in nothing but its currency, has another answer."""
+def test_an_answer_depends_on_the_tables_of_the_call(tmp_path: Path, form: str) -> None:
+    """Two tables of the same name that differ only in their currency give different answers."""
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     for currency in ("EUR", "GBP"):
         path.write_text(PRICES.replace("currency: EUR", f"currency: {currency}"))
         options: list[str | Path] = ["--provider", "acme", "--tables", tmp_path, *AT, *([form] if form else [])]
         result = run("quote", "-", *options, stdin=lines([video(), video()]))
-        assert [currency in line for line in result.stdout.splitlines()].count(True) >= 2
+        assert [currency in line for line in result.stdout.splitlines()].count(True) == (2 if form else 3)
+        assert result.stdout.count("EUR") + result.stdout.count("GBP") == result.stdout.count(currency)
 
 
 def test_tables_are_listed_and_shown_for_people() -> None:
-    """Nothing is cut off in a pipe."""
+    """A pipe gets every cell in full, and an unknown table exits 2 with a suggestion."""
     assert "qingbo/2026-04-29" in run("tables", "list").stdout
     shown = run("tables", "show", "qingbo/2026-04-29").stdout
     assert "video_reference" in shown
     assert "the page prices this model's audio at 720p and 1080p only" in shown
     missing = run("tables", "show", "qingbo/2020-01-01")
-    assert ("there are: kling/2026-09-20, qingbo/2026-04-29" in missing.stderr, missing.returncode) == (True, 2)
+    assert "unknown price table 'qingbo/2020-01-01'; did you mean 'qingbo/2026-04-29'?" in missing.stderr
+    assert missing.returncode == 2
 
 
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
-    """Sound tables exit 0 with their counts; a bad one exits 1 with its place."""
+    """Valid tables exit 0 with their counts; an invalid table exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "sound; price tables: 5, their rates: 145, capability matrices: 6\n"
+    assert good.stdout == "OK: 5 price tables, 145 rates, 6 capability matrices\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))
@@ -265,14 +268,14 @@ def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["prices", "capabilities"])
 def test_the_schemas_come_from_the_models(kind: str) -> None:
-    """An editor gets a JSON Schema that knows every key and allows no other."""
+    """The JSON Schema lists every key and allows no other."""
     schema = json.loads(run("tables", "schema", kind).stdout)
     assert schema["additionalProperties"] is False
     assert "sources" in schema["required"]
 
 
 def test_bulk_input_is_streamed() -> None:
-    """The first answers come before the input ends, so memory does not grow with it."""
+    """The first answers are printed before the input ends, so memory does not grow with the input."""
     with subprocess.Popen(
         [*COMMAND, "quote", "--json", "-", *AT],
         stdin=subprocess.PIPE,
@@ -295,11 +298,11 @@ INTERRUPTIBLE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from kling_pricing.cli import main; main()"
 )
-"""The command, also where the tests run in the background of a shell, which lets no child be interrupted."""
+"""The command with Ctrl-C enabled: a shell starts background jobs, and so their children, with it ignored."""
 
 
 def test_each_line_is_answered_before_the_next_is_written() -> None:
-    """Who writes requests one by one can wait for the answer to each, the first among them."""
+    """A program can write one request, read the answer, and then write the next."""
     with subprocess.Popen(
         [*COMMAND, "quote", "--json", "-", *AT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -316,7 +319,7 @@ def test_each_line_is_answered_before_the_next_is_written() -> None:
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_lines_of_any_length_are_counted(tmp_path: Path, ending: str) -> None:
-    """A line longer than what is read at a time, blank lines, and a last line without an end."""
+    """Blank lines, lines longer than a block and a last line without an end keep their numbers."""
     payloads = [video(), video(prompt="x" * 200_000), None, video(), None, None, video()]
     path = tmp_path / "requests.jsonl"
     path.write_text(
@@ -328,18 +331,18 @@ def test_lines_of_any_length_are_counted(tmp_path: Path, ending: str) -> None:
 
 
 def test_answers_are_printed_while_a_long_array_is_answered(tmp_path: Path) -> None:
-    """All of them, in order, however many are printed at a time."""
+    """Every answer is printed once and in order, whatever the size of a batch."""
     path = tmp_path / "requests.json"
     path.write_text(json.dumps([video(duration=3 + number % 13) for number in range(1200)]))
     result = run("quote", path, *AT)
     heading, *rows, done, _ = result.stdout.splitlines()
-    assert (heading.split()[0], done) == ("total", "1200 done")
+    assert (heading.split()[0], done) == ("Total", "1200 done")
     assert [row.rpartition(" ")[2] for row in rows] == [f"{path}:{number}" for number in range(1, 1201)]
     assert [row.split()[6] for row in rows[:13]] == [str(duration) for duration in range(3, 16)]
 
 
-def test_ctrl_c_keeps_what_was_answered() -> None:
-    """An interrupted run prints its totals so far and exits 130."""
+def test_ctrl_c_keeps_the_answers_so_far() -> None:
+    """An interrupted run prints the totals of its answers and exits 130."""
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE, "quote", "--json", "-", *AT],
         stdin=subprocess.PIPE,
@@ -359,13 +362,13 @@ def test_ctrl_c_keeps_what_was_answered() -> None:
         assert process.wait() == 130
     assert [json.loads(line)["total"] for line in answers] == ["0.357"] * len(answers)
     total = format_decimal(len(answers) * Decimal("0.357"))
-    assert errors == f"interrupted; what was printed stands\n{len(answers)} done\ntotal {total} USD\n"
+    assert errors == f"interrupted; every answer above is complete\n{len(answers)} done\ntotal {total} USD\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
 @pytest.mark.parametrize("command", [["compare"], ["check"]])
-def test_ctrl_c_exits_130_wherever_it_is_heard(tmp_path: Path, command: list[str]) -> None:
-    """Also in a command that answers nothing until all is read: 130, and no traceback."""
+def test_ctrl_c_exits_130_in_every_command(tmp_path: Path, command: list[str]) -> None:
+    """A command that is still reading its input exits 130 without a traceback."""
     pipe = tmp_path / "request.json"
     os.mkfifo(pipe)
     whole = [sys.executable, "-c", INTERRUPTIBLE, *command, str(pipe)]
@@ -376,18 +379,27 @@ def test_ctrl_c_exits_130_wherever_it_is_heard(tmp_path: Path, command: list[str
     assert errors.split()[0].startswith("interrupted")
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["quote"], ["check"], ["compare"], ["tables"], ["tables", "show"], ["tables", "diff"]]
-)
-def test_help_teaches(command: list[str]) -> None:
-    """Every command explains itself and exits 0."""
-    result = run(*command, "--help")
-    assert "Usage:" in result.stdout
-    assert result.returncode == 0
+def test_help_teaches() -> None:
+    """Every command has a one-line summary, an example, exit codes and help for each option."""
+    shown = {path: run(*path, "--help") for path in [(), ("tables",), ("budget",), *COMMANDS]}
+    assert {result.returncode for result in shown.values()} == {0}
+    assert [path for path in COMMANDS if "Exit codes:" not in shown[path].stdout] == []
+    plain = [path for path in shown if path[:1] not in {("reconcile",), ("report",), ("ledger",)}]
+    assert [path for path in plain if f"  {' '.join(('kling-pricing', *path))}" not in shown[path].stdout] == []
+    assert [line for path in plain for line in shown[path].stdout.splitlines() if len(line) > 80] == []
+    summaries = {path: COMMANDS[path].get_short_help_str(62) for path in plain if path in COMMANDS}
+    assert [path for path, summary in summaries.items() if summary.endswith("...")] == []
+    options = [
+        (path, option.name)
+        for path, command in COMMANDS.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert options == []
 
 
 def test_unprintable_text_does_not_stop_the_rest() -> None:
-    """A lone surrogate in one request is shown escaped, and the next request is answered."""
+    """A lone surrogate in one request is printed escaped, and the next request is answered."""
     result = run_process("quote", "-", *AT, stdin=lines([video(action="\ud800"), video()]))
     assert "\\ud800" in result.stdout
     assert "1 done, 1 refused" in result.stdout
@@ -397,8 +409,8 @@ def test_unprintable_text_does_not_stop_the_rest() -> None:
 @pytest.mark.parametrize(
     "content", ["[" * 200_000, '{"u": {"length_s": 5, "length_s": 6}}', '{"u": {"lenth_s": 5}}', "[]"]
 )
-def test_media_facts_that_cannot_be_read_exit_2(tmp_path: Path, content: str) -> None:
-    """They are bad usage, found before any request is answered."""
+def test_unreadable_media_facts_exit_2(tmp_path: Path, content: str) -> None:
+    """The command exits before it answers any request."""
     media = tmp_path / "media.json"
     media.write_text(content)
     result = run("quote", "--model", "kling-v3", "--media", media)
@@ -416,21 +428,21 @@ def test_files_are_answered_in_order(tmp_path: Path) -> None:
     assert result.returncode == 2
 
 
-def test_an_empty_array_says_that_nothing_was_read() -> None:
-    """It is no error, but it is not silent."""
+def test_an_empty_array_is_reported_as_nothing_read() -> None:
+    """An empty array is not an error, and the command does not stay silent."""
     result = run("quote", "-", stdin="[]")
     assert (result.stdout.splitlines()[-1], result.returncode) == ("nothing read", 0)
 
 
-def test_json_text_inside_json_is_no_request() -> None:
-    """Text is not read a second time."""
+def test_json_text_inside_json_is_not_a_request() -> None:
+    """A string is not parsed a second time."""
     result = run("quote", "--json", "-", stdin=json.dumps([json.dumps(video())]))
     assert "got text" in json.loads(result.stdout)["error"]["message"]
     assert result.returncode == 2
 
 
 def test_a_full_disk_is_reported() -> None:
-    """An answer that could not be written is not taken for a success."""
+    """An answer that could not be written exits 2."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w") as full:
@@ -440,8 +452,8 @@ def test_a_full_disk_is_reported() -> None:
     assert "No space left" in result.stderr
 
 
-def test_compare_prints_one_object_a_row_with_amounts_as_text() -> None:
-    """Differences are within a currency, to the request as given."""
+def test_compare_prints_one_object_per_row_with_amounts_as_text() -> None:
+    """Each difference is to the original request in the same currency."""
     result = run("compare", "--json", EXAMPLES / "text_to_video.json", *AT)
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 0
@@ -465,15 +477,15 @@ def test_compare_prints_one_object_a_row_with_amounts_as_text() -> None:
     assert list(answers[-1])[-2:] == ["available", "why_not"]
 
 
-def test_compare_shows_a_table_a_currency() -> None:
-    """What is not available stands last, with the reason."""
+def test_compare_shows_a_table_for_each_currency() -> None:
+    """Variants that are not available come last, with the reason."""
     result = run("compare", "-", *AT, stdin=json.dumps(video(duration=5, resolution="1080p", audio=True)))
     places = [
         result.stdout.index(title)
         for title in (
-            "in USD, compared with the request as given at qingbo",
-            "in CNY, compared with the request as given at tencent-vod",
-            "not available",
+            "In USD, compared with the original request at qingbo",
+            "In CNY, compared with the original request at tencent-vod",
+            "Not available",
             "kling-video-o1 does not take audio; leave it out",
         )
     ]
@@ -482,26 +494,26 @@ def test_compare_shows_a_table_a_currency() -> None:
 
 
 def test_compare_exits_1_when_the_request_itself_is_not_available() -> None:
-    """Refused, unpriced or unknown; the variants are shown where there are any."""
+    """A refused, unpriced or unknown request exits 1, and its available variants are shown."""
     refused = run("compare", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
     assert json.loads(refused.stdout.splitlines()[0])["changes"] == {"audio": False}
     unpriced = run("compare", EXAMPLES / "tasks_extra" / "text_to_video.json", *AT)
     assert "publishes no price for this request" in unpriced.stdout
     unknown = run("compare", "-", *AT, stdin=json.dumps(video("kling-v9")))
     assert "unknown model kling-v9" in unknown.stdout
-    assert [each.returncode for each in (refused, unpriced, unknown)] == [1, 1, 1]
+    assert [result.returncode for result in (refused, unpriced, unknown)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[{}, {}]", lines([video(), video()]), '"text"'])
 def test_compare_reads_one_request(content: str) -> None:
-    """Anything else exits 2 and says so."""
+    """Any other input exits 2."""
     result = run("compare", "-", *AT, stdin=content)
     assert (result.stdout, result.returncode) == ("", 2)
     assert "standard input: " in result.stderr
 
 
 def test_tables_diff_shows_changed_rates_in_percent() -> None:
-    """Rounded half up to two digits; rates that are gone are said to be."""
+    """Percentages are rounded half up to two digits; rates can be added or removed."""
     result = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-19", "--json")
     answer = json.loads(result.stdout)
     assert (result.returncode, answer["other"], answer["currencies"]) == (1, [], ["USD", "USD"])
@@ -535,7 +547,7 @@ def test_tables_diff_shows_changed_rates_in_percent() -> None:
 
 
 def test_tables_diff_never_compares_two_currencies() -> None:
-    """Both prices are shown, each in its own, and no percentage."""
+    """Each price is shown in its own currency, without a percentage."""
     result = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026", "--json")
     answer = json.loads(result.stdout)
     assert {rate["change_percent"] for rate in answer["rates"]} == {None}
@@ -548,16 +560,17 @@ def test_tables_diff_never_compares_two_currencies() -> None:
 
 
 def test_tables_diff_of_the_same_prices_exits_0() -> None:
-    """An unknown table exits 2 and the known ones are named."""
+    """Equal tables exit 0; an unknown table exits 2 with a suggestion."""
     same = run("tables", "diff", "qingbo/2026-04-29", "qingbo/2026-04-29")
     assert same.stdout == "qingbo/2026-04-29 and qingbo/2026-04-29 have the same prices\n"
     assert same.returncode == 0
     missing = run("tables", "diff", "qingbo/2026-04-29", "qingbo/2020-01-01")
-    assert ("there are: " in missing.stderr, missing.returncode) == (True, 2)
+    assert "unknown price table 'qingbo/2020-01-01'; did you mean 'qingbo/2026-04-29'?" in missing.stderr
+    assert missing.returncode == 2
 
 
 def test_tables_diff_sees_a_contracts_discount(tmp_path: Path) -> None:
-    """The rates are the same, but what is paid is not."""
+    """Two tables with the same rates and different discounts differ."""
     path = tmp_path / "prices" / "acme" / "a.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES)
@@ -569,22 +582,22 @@ def test_tables_diff_sees_a_contracts_discount(tmp_path: Path) -> None:
     assert result.returncode == 1
 
 
-def test_the_endpoint_tells_format_and_provider() -> None:
-    """Each command that reads requests takes --url; one that is no URL is refused."""
+def test_the_endpoint_decides_the_format_and_the_provider() -> None:
+    """Each command that reads requests takes --url, and a value that is not a URL exits 2."""
     request = json.dumps(video(duration=5))
     url = ["--url", "https://api.qingbo.ai/v1/tasks"]
     quoted = json.loads(run("quote", "-", "--json", *url, *AT, stdin=request).stdout)
     assert (quoted["wire_format"], quoted["provider"], quoted["total"]) == ("tasks_v2", "qingbo-ai", "0.378")
     assert run("check", "-", *url, stdin=request).returncode == 0
     compared = run("compare", "-", *url, *AT, stdin=request)
-    assert "compared with the request as given at qingbo-ai" in compared.stdout
+    assert "compared with the original request at qingbo-ai" in compared.stdout
     refused = run("quote", "-", "--url", "api.qingbo.ai", *AT, stdin=request)
-    assert "url must be the http or https URL" in refused.stdout
-    assert refused.returncode == 1
+    assert "url must be the http or https URL" in refused.stderr
+    assert (refused.stdout, refused.returncode) == ("", 2)
 
 
 def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None:
-    """`tables show` tells them, and `tables diff` that they differ."""
+    """`tables show` prints the periods, and `tables diff` reports that they differ."""
     (tmp_path / "prices" / "acme").mkdir(parents=True)
     narrowed = "model_periods: {kling-v3: {valid_from: 2026-12-01}}\n"
     earlier = PRICES.replace("valid_from: null", "valid_from: null\nvalid_until: 2026-11-01")
@@ -602,8 +615,8 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
     assert differs.returncode == 1
 
 
-def test_a_total_with_a_range_in_it_is_the_most() -> None:
-    """Ranges count with their maximum, and the total says so; a total of exact prices does not."""
+def test_a_total_that_includes_a_range_is_a_maximum() -> None:
+    """A range counts with its maximum, and the total is marked `at most`."""
     motion = json.loads((EXAMPLES / "tasks_v2" / "motion_control.json").read_text(encoding="utf-8"))
     clip = {"model_name": "kling-v3", "prompt": "a boat"}
     result = run("quote", "-", *AT, stdin=lines([motion, clip]))

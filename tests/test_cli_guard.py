@@ -1,8 +1,9 @@
-"""The guard on the command line, as commands of a shell script use it."""
+"""The guard on the command line, as a shell script uses it."""
 
 import fcntl
 import json
 import os
+import re
 import struct
 import subprocess
 import termios
@@ -44,20 +45,20 @@ def run(budgets: str) -> Run:
 
 @pytest.fixture
 def run_process(budgets: str) -> Run:
-    """Runs it as a process: nothing is kept but by the ledger."""
+    """Runs it as a process, so that only the ledger connects two runs."""
     return partial(commands.run_process, ledger=budgets)
 
 
 def admitted(run: Run, key: str) -> dict[str, Any]:
-    """What `admit --json` says of a clip."""
+    """Returns the answer of `pre-submit --json` for a clip."""
     result = run("pre-submit", "-", "--project", "trailer", "--key", key, "--json", stdin=CLIP)
     assert result.returncode == 0, result.stderr
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
 
 
 def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run) -> None:
-    """Admit, observe the submit response, observe the status, and see what is left."""
+    """It submits a job, observes the submit response and the status, and sees the rest of the budget."""
     job = admitted(run_process, "shot-1")
     assert (job["reserved"], job["capped"], job["payload"]) == ("0.714", False, json.loads(CLIP))
     reservation = job["reservation_id"]
@@ -82,20 +83,31 @@ def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run)
     assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["billed"]) == ("settled", "0.7")
     (bucket,) = json.loads(run_process("budget", "status", "--json").stdout)
     assert (bucket["spent"], bucket["held"], bucket["available"]) == ("0.7", "0", "0.3")
-    assert run_process("verify").stdout == "sound: the balances are what the journal says\n"
+    assert run_process("verify").stdout == "OK: the balances match the journal\n"
 
 
-def test_plain_admit_prints_the_payload_alone(run: Run) -> None:
-    """What is on standard output can be piped to the API; the rest is for people."""
+def test_pre_submit_prints_only_the_payload_on_standard_output(run: Run) -> None:
+    """The reservation and the alerts go to standard error."""
     result = run("pre-submit", "-", "--project", "trailer", stdin=CLIP)
     assert json.loads(result.stdout) == json.loads(CLIP)
     alert, reserved = result.stderr.splitlines()
-    assert alert.startswith("alert: budget trailer has used 0.714 of 1 USD (")
-    assert reserved.startswith("reserved 0.714 USD as ")
+    (reservation,) = map(json.loads, run("history", "--json").stdout.splitlines())
+    assert alert == f"alert: budget trailer has used 0.714 of 1 USD (reservation {reservation['id']})"
+    assert reserved == f"reserved 0.714 USD as {reservation['id']}"
+
+
+def test_pre_submit_names_the_settings_that_it_changed(run: Run) -> None:
+    """A payload that was made cheaper to fit the budget is announced on standard error."""
+    admitted(run, "shot-1")
+    result = run("pre-submit", "-", "--project", "trailer", "--key", "shot-2", stdin=CLIP)
+    (reservation,) = map(json.loads, run("history", "--key", "shot-2", "--json").stdout.splitlines())
+    assert result.stderr == (
+        f"reserved 0.2856 USD as {reservation['id']}; changed to fit: duration_s = 3, audio = false\n"
+    )
 
 
 def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
-    """The reason is on standard error, or one JSON object."""
+    """The reason goes to standard error, or with --json to standard output as one object."""
     admitted(run, "shot-1")
     capped = admitted(run, "shot-2")
     assert (capped["capped"], capped["changes"], capped["reserved"]) == (
@@ -106,8 +118,8 @@ def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
     plain = run("pre-submit", "-", "--project", "trailer", stdin=CLIP)
     assert (plain.stdout, plain.returncode) == ("", 1)
     assert "has 0.0004 USD left; the cheapest valid variant takes 0.2142 USD" in plain.stderr
-    told = json.loads(run("pre-submit", "-", "--project", "trailer", "--json", stdin=CLIP).stdout)["error"]
-    assert {name: told[name] for name in ("type", "budget", "requested", "available", "cheapest")} == {
+    error = json.loads(run("pre-submit", "-", "--project", "trailer", "--json", stdin=CLIP).stdout)["error"]
+    assert {name: error[name] for name in ("type", "budget", "requested", "available", "cheapest")} == {
         "type": "BudgetExceededError",
         "budget": "trailer",
         "requested": "0.714",
@@ -117,16 +129,16 @@ def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
 
 
 def test_a_key_is_sent_once(run: Run) -> None:
-    """A script that runs twice submits once."""
+    """A script that runs twice submits its job once."""
     first = admitted(run, "shot-1")
-    again = run("pre-submit", "-", "--project", "trailer", "--key", "shot-1", "--json", stdin=CLIP)
-    assert again.returncode == 1
-    error = json.loads(again.stdout)["error"]
+    repeated = run("pre-submit", "-", "--project", "trailer", "--key", "shot-1", "--json", stdin=CLIP)
+    assert repeated.returncode == 1
+    error = json.loads(repeated.stdout)["error"]
     assert (error["type"], error["reservation_id"]) == ("ReservationStateError", first["reservation_id"])
 
 
 def test_references_are_ids_or_tasks(run: Run) -> None:
-    """Bind by id, settle by provider and task, correct as the operator."""
+    """A reservation is bound by its id, and settled and corrected by its provider and task."""
     reservation = admitted(run, "shot-1")["reservation_id"]
     assert run("bind", reservation, "t-1").stdout == f"{reservation}: bound, 0.714 USD, task t-1\n"
     assert run("settle", "qingbo:t-1").stdout == f"{reservation}: settled, 0.714 USD, task t-1\n"
@@ -134,15 +146,15 @@ def test_references_are_ids_or_tasks(run: Run) -> None:
     assert corrected.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
     weaker = run("settle", "qingbo:t-1", "--amount", "0.9")
     assert weaker.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
-    assert weaker.stderr == "it stays as it was: it rests on the operator, which outweighs 0.9\n"
+    assert weaker.stderr == "not changed: the amount on record has a stronger basis (operator) than 0.9\n"
     for arguments in (("settle", "nothing"), ("release", reservation), ("bind", reservation, "t-2")):
         result = run(*arguments)
         assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr.startswith("refused: Reservation")
+        assert re.match(r"Refused: \S", result.stderr)
 
 
 def test_doubt_is_listed_and_resolved(run: Run) -> None:
-    """What was sent and never answered is decided by a person."""
+    """A person decides the outcome of a job that was sent and never answered."""
     one, two = (admitted(run, key)["reservation_id"] for key in ("shot-1", "shot-2"))
     assert run("resolve", one, "--charged", "--amount", "0.7").stdout == f"{one}: settled, 0.7 USD\n"
     assert run("resolve", two, "--not-charged").stdout == f"{two}: released, nothing to pay\n"
@@ -153,12 +165,12 @@ def test_doubt_is_listed_and_resolved(run: Run) -> None:
 
 
 def test_history_lists_reservations_with_their_reasons(run: Run) -> None:
-    """One JSON object a line, the oldest first."""
+    """--json prints one object per line, the oldest first."""
     reservation = admitted(run, "shot-1")["reservation_id"]
     run("release", reservation, "--refused", "--reason", "402")
     admitted(run, "shot-1")
-    found = [json.loads(line) for line in run("history", "--key", "shot-1", "--json").stdout.splitlines()]
-    assert [(each["attempt"], each["state"], each["reason"]) for each in found] == [
+    attempts = [json.loads(line) for line in run("history", "--key", "shot-1", "--json").stdout.splitlines()]
+    assert [(attempt["attempt"], attempt["state"], attempt["reason"]) for attempt in attempts] == [
         (1, "released", "402"),
         (2, "dispatching", None),
     ]
@@ -167,17 +179,17 @@ def test_history_lists_reservations_with_their_reasons(run: Run) -> None:
 
 
 def test_a_narrow_terminal_cuts_nothing_off(run: Run, ledger: str) -> None:
-    """An id has to be copied: where a table does not fit, each reservation has lines of its own."""
+    """A table that does not fit is printed with one cell per line, so that ids can be copied."""
     reservation = admitted(run, "a-job-with-quite-a-long-name")["reservation_id"]
     shown = on_a_terminal(["history"], columns=60, ledger=ledger)
-    assert f"reservation  {reservation}\n" in shown
-    assert "project      trailer\n" in shown
-    assert "left            0.286\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
+    assert f"Reservation  {reservation}\n" in shown
+    assert "Project      trailer\n" in shown
+    assert "Left            0.286\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
     assert "│ trailer │" in on_a_terminal(["budget", "status"], columns=120, ledger=ledger)
 
 
 def on_a_terminal(arguments: list[str], *, columns: int, ledger: str) -> str:
-    """What a command shows on a terminal so wide."""
+    """Returns the output of a command on a terminal of this width."""
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     done = subprocess.run(
@@ -190,7 +202,7 @@ def on_a_terminal(arguments: list[str], *, columns: int, ledger: str) -> str:
     os.close(its)
     assert done.returncode == 0
     shown = b""
-    with suppress(OSError):  # how a terminal says that nobody writes any more
+    with suppress(OSError):  # the error at the end of a terminal's output
         while part := os.read(ours, 65536):
             shown += part
     os.close(ours)
@@ -198,7 +210,7 @@ def on_a_terminal(arguments: list[str], *, columns: int, ledger: str) -> str:
 
 
 def test_spend_from_elsewhere_is_recorded_and_opened(run: Run) -> None:
-    """Both count at once."""
+    """Both count in the budget at once."""
     assert run("record", "qingbo", "t-9", "0.25", "--project", "trailer").returncode == 0
     assert run("budget", "open", "trailer", "--spent", "0.5").stdout == "trailer: 0.5 counted as spent\n"
     assert json.loads(run("budget", "status", "--json").stdout)[0]["available"] == "0.25"
@@ -206,7 +218,7 @@ def test_spend_from_elsewhere_is_recorded_and_opened(run: Run) -> None:
 
 
 def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
-    """A bar for each bucket."""
+    """Each bucket has a bar, which is full when nothing is left."""
     admitted(run, "shot-1")
     shown = run("budget", "status").stdout
     assert "│ trailer │     0 │ 0.714 │ 0.286 │ 1 USD │ ▒▒▒▒▒▒▒▒▒▒▒▒▒▒······ │ never       │" in shown
@@ -216,23 +228,26 @@ def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "problem"),
+    ("arguments", "problem", "code"),
     [
-        (("budget", "check", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?"),
-        (("budget", "check", "NONE"), "NONE: cannot be read: No such file or directory"),
-        (("budget", "status", "--ledger", "sqlite:///"), "names no ledger"),
+        (("budget", "check", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?", 1),
+        (("budget", "apply", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?", 2),
+        (("budget", "check", "NONE"), "File 'NONE' does not exist.", 2),
+        (("budget", "status", "--ledger", "sqlite:///"), "names no ledger", 2),
         (
             ("budget", "status", "--ledger", "sqlite:////no/such/folder/spend.db"),
             "the folder must exist",
+            2,
         ),
-        (("pre-submit", "-", "--project", "trailer"), "not JSON"),
-        (("pre-submit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE"),
+        (("pre-submit", "-", "--project", "trailer"), "standard input: not JSON", 2),
+        (("observe", "-", "--provider", "qingbo"), "standard input: not JSON", 2),
+        (("pre-submit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE", 2),
     ],
 )
-def test_what_cannot_be_used_exits_2_and_says_what_to_do(
-    run: Run, tmp_path: Path, arguments: tuple[str, ...], problem: str
+def test_input_that_cannot_be_used_is_refused_in_its_place(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], problem: str, code: int
 ) -> None:
-    """The message names the place."""
+    """The message names the file, the option or the line; a checked file that is invalid exits 1."""
     bad = tmp_path / "bad.yaml"
     bad.write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
     names = {"BAD": str(bad), "NONE": str(tmp_path / "none.yaml")}
@@ -240,9 +255,9 @@ def test_what_cannot_be_used_exits_2_and_says_what_to_do(
     for name, path in names.items():
         problem = problem.replace(name, path)
     assert problem in " ".join(result.stderr.split())
-    assert (result.returncode, result.stdout) == (2, "")
+    assert (result.returncode, result.stdout) == (code, "")
 
 
 def test_the_schema_of_budgets_is_printed() -> None:
-    """It is JSON, and knows the keys."""
+    """It is JSON, and lists the keys of a budgets file."""
     assert "accounting_rates" in json.loads(commands.run("budget", "schema").stdout)["properties"]

@@ -1,4 +1,4 @@
-"""Where a payload is posted tells what it is and who bills."""
+"""Endpoints: the URL of a request decides its wire format and its provider."""
 
 import re
 from collections.abc import Callable
@@ -46,12 +46,12 @@ BOOK = load_price_book()
         ("https://api.qingbo.ai/v1/videos", "qingbo-ai", ("openai_videos",)),
     ],
 )
-def test_an_endpoint_tells_the_formats_it_takes_and_who_bills(
+def test_an_endpoint_has_a_provider_and_wire_formats(
     book: PriceBook, url: str, provider: str | None, formats: tuple[str, ...]
 ) -> None:
-    """The host tells the provider, the path the formats, below any folder; the provider's own where it can."""
-    found = book.endpoint(url)
-    assert (found.provider, found.wire_formats, found.is_submission) == (provider, formats, True)
+    """The host gives the provider, and the path the wire formats, only the provider's own if it has any."""
+    endpoint = book.endpoint(url)
+    assert (endpoint.provider, endpoint.wire_formats, endpoint.is_submission) == (provider, formats, True)
 
 
 @pytest.mark.parametrize(
@@ -68,16 +68,16 @@ def test_an_endpoint_tells_the_formats_it_takes_and_who_bills(
         ("https://example.com/?next=/v1/videos", None),
     ],
 )
-def test_what_submits_nothing_is_no_submission(book: PriceBook, url: str, provider: str | None) -> None:
-    """A status, a cancellation and an unknown path are none; a listed host still tells the provider."""
-    found = book.endpoint(url)
-    assert (found.provider, found.submissions, found.is_submission) == (provider, (), False)
+def test_other_paths_are_not_submissions(book: PriceBook, url: str, provider: str | None) -> None:
+    """Status, cancel and unknown paths submit nothing, but a listed host still gives the provider."""
+    endpoint = book.endpoint(url)
+    assert (endpoint.provider, endpoint.submissions, endpoint.is_submission) == (provider, (), False)
 
 
-def test_a_path_can_say_what_is_made(book: PriceBook) -> None:
-    """The official API's paths do, and no other's."""
-    made = {path: each[0].actions for path, each in book.paths.items() if each[0].actions}
-    assert made == {
+def test_a_path_can_limit_the_actions(book: PriceBook) -> None:
+    """Only the official API's paths do."""
+    limited = {path: entries[0].actions for path, entries in book.paths.items() if entries[0].actions}
+    assert limited == {
         "/v1/videos/text2video": ("generate",),
         "/v1/videos/image2video": ("image2video", "first_last_frame"),
         "/v1/videos/omni-video": (
@@ -106,8 +106,8 @@ def test_a_path_can_say_what_is_made(book: PriceBook) -> None:
         b"x",
     ],
 )
-def test_an_url_that_is_none_is_an_error(book: PriceBook, url: Any) -> None:
-    """The error says what is expected; it does not repeat the text, which may carry a key."""
+def test_an_invalid_url_is_an_error(book: PriceBook, url: Any) -> None:
+    """The error says what is expected, and does not repeat the text, which may contain a key."""
     for call in (quote, check, compare):
         with pytest.raises(KlingPricingError) as caught:
             call(video(), url=url, at=AT, book=book)
@@ -130,17 +130,17 @@ def test_an_url_that_is_none_is_an_error(book: PriceBook, url: Any) -> None:
         ({"model_name": "kling-v3", "prompt": "a boat"}, f"{GATEWAY}/v1/videos/text2video", "kling", "0.42"),
     ],
 )
-def test_the_endpoint_chooses_format_and_provider(
+def test_the_endpoint_decides_format_and_provider(
     book: PriceBook, payload: dict[str, Any], url: str, wire_format: str, total: str
 ) -> None:
-    """What the path leaves open, the host decides; what both leave open, the payload's marks."""
+    """The path decides first, then the host, then the fields of the payload."""
     quoted = quote(payload, url=url, at=AT, book=book)
     assert (quoted.wire_format, quoted.total) == (wire_format, Decimal(total))
     assert check(payload, url=url, at=AT, book=book) == []
 
 
-def test_the_endpoint_comes_before_the_payloads_marks(book: PriceBook) -> None:
-    """A field of another API is an unknown field there, not a reason to read the payload as that API's."""
+def test_the_endpoint_takes_precedence_over_the_payload(book: PriceBook) -> None:
+    """A field of another API is an unknown field there and does not change the wire format."""
     payload = video(duration=5, generate_audio=True)
     assert quote(payload, at=AT, book=book).wire_format == "tasks_v2"
     with pytest.raises(WireFormatError, match="unknown field 'generate_audio'") as caught:
@@ -148,15 +148,15 @@ def test_the_endpoint_comes_before_the_payloads_marks(book: PriceBook) -> None:
     assert caught.value.wire_format == "tasks"
 
 
-def test_what_is_said_outright_comes_before_the_endpoint(book: PriceBook) -> None:
-    """An explicit provider swaps the prices, an explicit format the reading."""
+def test_explicit_arguments_take_precedence_over_the_endpoint(book: PriceBook) -> None:
+    """An explicit provider replaces the prices, and an explicit format replaces the wire format."""
     assert quote(video(), url=QINGBO, provider="kling", at=AT, book=book).total == Decimal("0.42")
     asked = quote(video(duration=5), url=QINGBO, wire_format="tasks_v2", at=AT, book=book)
     assert (asked.wire_format, asked.provider) == ("tasks_v2", "qingbo")
 
 
-def test_a_host_that_does_not_speak_the_format_is_no_price(book: PriceBook) -> None:
-    """The path says the format, the host who bills; that its list says nothing of that format is told."""
+def test_a_provider_without_prices_for_the_format_is_an_error(book: PriceBook) -> None:
+    """The path gives the format and the host the provider, whose list does not cover the format."""
     payload = {"model_name": "kling-v3", "prompt": "a boat"}
     with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
         quote(payload, url="https://qingbo.dev/v1/videos/text2video", at=AT, book=book)
@@ -187,33 +187,33 @@ def test_a_host_that_does_not_speak_the_format_is_no_price(book: PriceBook) -> N
 def test_a_request_for_another_endpoint_is_refused(
     book: PriceBook, fields: dict[str, str], path: str, message: str
 ) -> None:
-    """What the inputs make must be what the path makes; the message names the paths that would do."""
+    """The path must perform the request's action; otherwise the message names the paths that do."""
     payload = {"model_name": "kling-v3", "prompt": "a boat", **fields}
     url = f"{OFFICIAL}/v1/videos/{path}"
     (violation,) = check(payload, url=url, at=AT, book=book)
     assert (violation.code, violation.field, violation.message) == ("endpoint_action", "url", message)
     with pytest.raises(CapabilityError) as caught:
         quote(payload, url=url, at=AT, book=book)
-    assert caught.value.suggestions == ()  # no setting would do
+    assert caught.value.suggestions == ()  # no other setting helps
     own = [option for option in compare(payload, url=url, at=AT, book=book) if not option.changes]
     assert {(option.quote, option.why_not) for option in own} == {(None, message)}
 
 
-def test_suggestions_hold_for_the_endpoint(book: PriceBook) -> None:
-    """What is wrong besides is mended as ever."""
+def test_suggestions_are_valid_at_the_endpoint(book: PriceBook) -> None:
+    """Other violations get suggestions as without a URL."""
     payload = {"model_name": "kling-v3", "prompt": "a boat", "duration": "16"}
     with pytest.raises(CapabilityError) as caught:
         quote(payload, url=f"{OFFICIAL}/v1/videos/text2video", at=AT, book=book)
     assert caught.value.suggestions[0] == {"duration": "15"}
 
 
-def test_comparing_starts_from_the_endpoints_provider(book: PriceBook) -> None:
-    """The request as given is the one at the host's provider, and its currency's table comes first."""
+def test_a_comparison_starts_from_the_endpoints_provider(book: PriceBook) -> None:
+    """The unchanged request is priced at the host's provider and in the wire format of the URL."""
     job = {"model": "Kling-2.6", "prompt": "a boat", "duration": 5, "size": "1280x720"}
     options = compare(job, url=f"{GATEWAY}/v1/videos", at=AT, book=book)
     assert {option.quote.wire_format for option in options if option.quote} == {"openai_videos"}
     same = compare(video(duration=5), url=NEWER, at=AT, book=book)
-    (own,) = [each for each in same if not each.changes and each.provider == "qingbo-ai"]
+    (own,) = [option for option in same if not option.changes and option.provider == "qingbo-ai"]
     assert own.quote is not None
     assert (own.quote.wire_format, own.quote.total) == ("tasks_v2", Decimal("0.378"))
 
@@ -221,15 +221,15 @@ def test_comparing_starts_from_the_endpoints_provider(book: PriceBook) -> None:
 OWN = PRICES.replace("currency:", "hosts: [gateway.acme.example]\ncurrency:")
 
 
-def test_a_provider_of_ones_own_is_found_by_its_host(folder: Callable[..., Path]) -> None:
-    """A user's table lists the hosts of a gateway like any other."""
+def test_a_users_provider_is_found_by_its_host(folder: Callable[..., Path]) -> None:
+    """A user's table lists hosts as a bundled table does."""
     book = load_price_book(folder({"prices/acme/2026.yaml": OWN}))
     quoted = quote(video(), url="https://gateway.acme.example/kling/v1/tasks", at=AT, book=book)
     assert (quoted.provider, quoted.wire_format, quoted.total) == ("acme", "tasks", Decimal("0.5"))
 
 
 def test_two_providers_cannot_list_the_same_host(folder: Callable[..., Path]) -> None:
-    """A host tells who bills, so it belongs to one."""
+    """A host identifies the provider, so it belongs to one only."""
     taken = PRICES.replace("currency:", "hosts: [qingbo.dev]\ncurrency:")
     with pytest.raises(TableError, match=r"is also a host of .*; remove one of the two") as caught:
         load_price_book(folder({"prices/acme/2026.yaml": taken}))
@@ -254,7 +254,7 @@ def test_two_providers_cannot_list_the_same_host(folder: Callable[..., Path]) ->
 def test_endpoints_of_a_capability_file_are_checked(
     folder: Callable[..., Path], entry: str, key_path: str, problem: str
 ) -> None:
-    """A path that could never match, an unknown action and a doubled path are errors with their place."""
+    """A path that cannot match, an unknown action and a duplicate path are errors with their place."""
     bundled_file = bundled("capabilities", "tasks.yaml")
     text = bundled_file.read_text(encoding="utf-8")
     changed = re.sub(r"(?<=endpoints:\n  - ).*?\n(?=\n)", f"{entry}\n", text, count=1, flags=re.DOTALL)
@@ -266,10 +266,10 @@ def test_endpoints_of_a_capability_file_are_checked(
 
 
 @given(st.text() | st.from_regex(r"https?://[a-z@:.\\/?#\[\]]*/v1/tasks", fullmatch=True))
-def test_any_text_is_an_endpoint_or_an_error_of_ours(text: str) -> None:
-    """Nothing else is raised, and only a listed host tells a provider."""
+def test_any_text_is_an_endpoint_or_our_own_error(text: str) -> None:
+    """No other exception is raised, and only a listed host gives a provider."""
     try:
-        found = BOOK.endpoint(text)
+        endpoint = BOOK.endpoint(text)
     except KlingPricingError:
         return
-    assert found.provider is None or any(host in text.lower() for host in BOOK.hosts)
+    assert endpoint.provider is None or any(host in text.lower() for host in BOOK.hosts)

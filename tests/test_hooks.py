@@ -1,4 +1,4 @@
-"""What hooks promise beyond the scenarios: who spends, which job it is, what is left alone and never lost."""
+"""The guarantees of hooks beyond the scenarios: routing, labels, job keys, streaming and failures."""
 
 import asyncio
 import gzip
@@ -37,7 +37,7 @@ from kling_pricing import (
     spending,
 )
 from kling_pricing.hooks.aiohttp import GuardMiddleware
-from kling_pricing.hooks.http_messages import Outgoing
+from kling_pricing.hooks.http_messages import OutgoingRequest
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
@@ -45,6 +45,7 @@ from kling_pricing.wire.endpoints import Endpoint
 from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
 from tests.hook_clients import CLIENTS
+from tests.interruption import interruptible_children
 from tests.test_hooks_scenarios import JSON, PROVIDER
 
 CLIP = video(duration=5)
@@ -54,33 +55,31 @@ PLENTY = Budget(name="all", cap=1000, currency="USD")
 
 @pytest.fixture
 def gateway(book: PriceBook) -> Iterator[Gateway]:
-    """A gateway that bills as `PROVIDER` does."""
+    """A gateway that charges the prices of `PROVIDER`."""
     with running(PROVIDER, book) as started:
         yield started
 
 
 @pytest.fixture
 def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard]:
-    """A guard with room for whatever comes."""
-    made = BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [PLENTY], book=book, clock=clock)
-    yield made
-    made.verify()
-    made.close()
+    """A guard with a large budget."""
+    with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [PLENTY], book=book, clock=clock) as opened:
+        yield opened
+        opened.verify()
 
 
 def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client:
-    """A guarded client of httpx, for what no client does differently."""
-    said: dict[str, Any] = {"project": "trailer", "hosts": {gateway.host: PROVIDER}, "keeps_keys": True}
-    said |= options
-    transport = GuardedTransport(httpx.HTTPTransport(), guard, **said)
+    """Creates a guarded client of httpx, for tests of behaviour that all clients share."""
+    defaults: dict[str, Any] = {"project": "trailer", "hosts": {gateway.host: PROVIDER}, "keeps_keys": True}
+    transport = GuardedTransport(httpx.HTTPTransport(), guard, **defaults | options)
     return httpx.Client(transport=transport, base_url=gateway.url)
 
 
-# what a request is
+# routing
 
 
 @pytest.mark.parametrize(
-    ("method", "url", "found"),
+    ("method", "url", "expected"),
     [
         ("POST", "https://www.qingbo.dev/v1/tasks", ("tasks", "tasks_extra")),
         ("POST", "https://api.qingbo.ai/v1/tasks?x=1", ("tasks_v2",)),
@@ -106,59 +105,79 @@ def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client
         ("GET", "not a url", None),
     ],
 )
-def test_what_a_request_is_follows_from_method_host_and_path(
-    book: PriceBook, method: str, url: str, found: tuple[str, ...] | UnlistedPath | None
+def test_method_host_and_path_classify_a_request(
+    book: PriceBook, method: str, url: str, expected: tuple[str, ...] | UnlistedPath | None
 ) -> None:
-    """Hosts are those of the price tables and one's own, below any folder; the rest is nothing of ours."""
+    """Hosts of the price tables and of the option are guarded, with any path prefix; others are not."""
     hosts = {"GW.example.com": "qingbo", "localhost:8080": "tencent-vod", "gw.example.net:443": "kling"}
     routes = Routes(book, hosts)
     route = routes.find(method, url)
     if isinstance(route, Endpoint):
-        assert route.wire_formats == found
-    elif isinstance(found, UnlistedPath) or found is None:
-        assert route == found
+        assert route.wire_formats == expected
+    elif isinstance(expected, UnlistedPath) or expected is None:
+        assert route == expected
     else:
-        assert route == TaskEndpoint(*found)
+        assert route == TaskEndpoint(*expected)
+
+
+KNOWN = "known here: kling, qingbo, qingbo-ai, tencent-vod"
+NOT_A_HOST = (
+    "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
+    "write an international name as xn--..., and list each host separately"
+)
+OPTIONS = (
+    "project",
+    "labels",
+    "hosts",
+    "keeps_keys",
+    "allow_paths",
+    "sends_once",
+    "refusals",
+    "key_header",
+    "send_reservation_id",
+)
 
 
 @pytest.mark.parametrize(
-    ("options", "problem"),
+    ("options", "message"),
     [
-        (
-            {"hosts": {"gw.example.com": "nobody"}},
-            "hosts: gw.example.com: unknown provider 'nobody'; known providers: ",
-        ),
-        ({"hosts": {"https://gw.example.com": "qingbo"}}, "is no host; write gw.example.com or localhost:8080"),
+        ({"hosts": {"gw.example.com": "acme"}}, f"hosts: gw.example.com: unknown provider 'acme'; {KNOWN}"),
+        ({"hosts": {"gw.example.com": 5}}, f"hosts: gw.example.com: unknown provider 5; {KNOWN}"),
+        ({"hosts": {"https://gw.example.com": "qingbo"}}, f"hosts: 'https://gw.example.com' {NOT_A_HOST}"),
+        ({"hosts": {5: "qingbo"}}, f"hosts: 5 {NOT_A_HOST}"),
+        ({"hosts": {"*.example.com": "qingbo"}}, f"hosts: '*.example.com' {NOT_A_HOST}"),
+        ({"hosts": {"m\u00fcnchen.example": "qingbo"}}, rf"hosts: 'm\xfcnchen.example' {NOT_A_HOST}"),
+        ({"hosts": {"gw.example.com\t": "qingbo"}}, rf"hosts: 'gw.example.com\t' {NOT_A_HOST}"),
+        ({"hosts": {"gw.example.com:": "qingbo"}}, f"hosts: 'gw.example.com:' {NOT_A_HOST}"),
+        ({"hosts": {"::1": "qingbo"}}, f"hosts: '::1' {NOT_A_HOST}"),
+        ({"hosts": None}, "hosts must be a mapping of host to provider, got null"),
         ({"refusals": "ignore"}, "refusals must be 'raise' or 'respond', got ignore"),
-        ({"projekt": "trailer"}, "unknown option 'projekt'; a hook takes project, labels"),
-        ({"hosts": None}, "hosts must be a mapping"),
-        ({"hosts": {5: "qingbo"}}, "hosts: '5' is no host"),
-        ({"hosts": {"gw.example.com": 5}}, "hosts: gw.example.com: unknown provider '5'; known providers: "),
-        ({"hosts": {"*.example.com": "qingbo"}}, "each host by itself"),
-        ({"hosts": {"m\u00fcnchen.example": "qingbo"}}, "a name of other letters as xn--"),
-        ({"hosts": {"gw.example.com\t": "qingbo"}}, "is no host"),
-        ({"hosts": {"gw.example.com:": "qingbo"}}, "is no host"),
-        ({"hosts": {"::1": "qingbo"}}, "an IPv6 address in brackets"),
-        ({"labels": 5}, "labels must be a mapping, or a function"),
+        ({"projekt": "trailer"}, f"unknown option 'projekt'; the options are {', '.join(OPTIONS)}"),
+        ({"labels": 5}, "labels must be a mapping, or a function that returns one, got 5"),
         ({"project": 5}, "project must be text, got 5"),
-        ({"key_header": ""}, "key_header must be the name of a header"),
+        ({"key_header": ""}, "key_header must be the name of a header, got ''"),
         ({"key_header": None}, "key_header must be the name of a header, got null"),
         ({"sends_once": 1}, "sends_once must be True or False, got 1"),
     ],
 )
 def test_options_that_cannot_be_used_are_errors(
-    guard: BudgetGuard, options: dict[str, Any], problem: str
+    guard: BudgetGuard, options: dict[str, Any], message: str
 ) -> None:
-    """Each says what is wrong, before anything is sent."""
+    """The error names the option and the problem before anything is sent."""
     with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), guard, **options)
-    assert problem in str(caught.value)
-    with pytest.raises(KlingPricingError, match="a hook needs a BudgetGuard"):
+    assert str(caught.value) == message
+
+
+def test_a_hook_needs_a_guard() -> None:
+    """The URL of a ledger is refused in place of a guard."""
+    with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), "sqlite:///spend.db")  # type: ignore[arg-type]
+    assert str(caught.value) == "a hook needs a BudgetGuard, got sqlite:///spend.db"
 
 
-def test_hosts_are_found_however_they_are_written(book: PriceBook) -> None:
-    """With a dot at the end, zeros before the port, in capitals, or as an address."""
+def test_the_spelling_of_a_host_makes_no_difference(book: PriceBook) -> None:
+    """A host matches with a final dot, leading zeros in the port, capitals, or as an address."""
     for host, url in (
         ("GW.example.com.", "https://gw.example.com"),
         ("gw.example.com:08080", "http://gw.example.com:8080"),
@@ -169,17 +188,17 @@ def test_hosts_are_found_however_they_are_written(book: PriceBook) -> None:
         assert isinstance(Routes(book, {host: "qingbo"}).find("POST", f"{url}/v1/tasks"), Endpoint), host
 
 
-def test_labels_that_a_function_does_not_tell_are_an_error(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Nothing is sent that nobody answers for."""
+def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, gateway: Gateway) -> None:
+    """If it returns no labels, nothing is sent."""
     with (
         client(guard, gateway, labels=lambda _: None) as guarded,
-        pytest.raises(KlingPricingError, match="must return a mapping, got null"),
+        pytest.raises(KlingPricingError, match=r"^the function in labels must return a mapping, got null$"),
     ):
         guarded.post("/v1/tasks", json=CLIP)
     assert gateway.received == []
 
 
-# what is refused rather than let through
+# refusals
 
 
 @pytest.mark.parametrize(
@@ -200,68 +219,71 @@ def test_labels_that_a_function_does_not_tell_are_an_error(guard: BudgetGuard, g
         ),
     ],
 )
-def test_what_cannot_be_read_or_priced_is_refused(
+def test_a_body_that_cannot_be_read_or_priced_is_refused(
     guard: BudgetGuard, gateway: Gateway, body: bytes, headers: dict[str, str]
 ) -> None:
-    """A submission to a guarded host is understood, or it is not sent."""
+    """A submission to a guarded host is sent only if its body can be read and priced."""
     with client(guard, gateway) as guarded, pytest.raises(WireFormatError):
         guarded.post("/v1/tasks", content=body, headers=headers)
     assert (gateway.received, guard.history()) == ([], [])
 
 
 def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, gateway: Gateway) -> None:
-    """The error says what to do, not that it is no JSON."""
+    """The error names the encoding and the remedy instead of calling the body invalid JSON."""
     body = gzip.compress(json.dumps(CLIP).encode())
-    with client(guard, gateway) as guarded, pytest.raises(WireFormatError, match="Content-Encoding: gzip"):
+    with client(guard, gateway) as guarded, pytest.raises(WireFormatError) as caught:
         guarded.post("/v1/tasks", content=body, headers={**JSON, "Content-Encoding": "gzip"})
+    assert str(caught.value) == (
+        "the body is compressed (Content-Encoding: gzip), so it cannot be priced; send it uncompressed"
+    )
 
 
 def test_without_a_project_nothing_is_sent(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Nobody's budget is no budget; the error says both remedies."""
+    """A submission without a project is refused; the error names both remedies."""
     with client(guard, gateway, project=None) as guarded:
-        with pytest.raises(KlingPricingError, match=r"project=\.\.\., or call within `with spending"):
+        with pytest.raises(KlingPricingError, match=r"project=\.\.\., or make the call inside `with spending"):
             guarded.post("/v1/tasks", json=CLIP)
         with spending(project="trailer"):
             assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
     assert len(gateway.submissions) == 1
 
 
-# whose it is
+# project and labels
 
 
-def told(guard: BudgetGuard) -> list[dict[str, str]]:
-    """The labels of every reservation."""
-    return [dict(each.labels) for each in guard.history()]
+def labels_of_all(guard: BudgetGuard) -> list[dict[str, str]]:
+    """Returns the labels of every reservation."""
+    return [dict(reservation.labels) for reservation in guard.history()]
 
 
-def test_scopes_can_be_nested_and_overrule_the_hook(guard: BudgetGuard, gateway: Gateway) -> None:
-    """The inner scope adds to the outer and wins, and is gone when it ends."""
-    with client(guard, gateway, labels={"user": "nobody", "stage": "test"}) as guarded:
+def test_scopes_can_be_nested_and_override_the_hook(guard: BudgetGuard, gateway: Gateway) -> None:
+    """An inner scope adds to the outer one and overrides it, until the inner one ends."""
+    with client(guard, gateway, labels={"user": "test-user", "stage": "test"}) as guarded:
         with spending(project="teaser", user="li"):
             with spending(user="chen", shot="7"):
                 guarded.post("/v1/tasks", json=CLIP)
             guarded.post("/v1/tasks", json=CLIP)
         guarded.post("/v1/tasks", json=CLIP)
-    assert told(guard) == [
+    assert labels_of_all(guard) == [
         {"project": "teaser", "user": "chen", "stage": "test", "shot": "7"},
         {"project": "teaser", "user": "li", "stage": "test"},
-        {"project": "trailer", "user": "nobody", "stage": "test"},
+        {"project": "trailer", "user": "test-user", "stage": "test"},
     ]
 
 
-def test_a_function_can_tell_it_of_the_request(guard: BudgetGuard, gateway: Gateway) -> None:
-    """It is told the request in plain data, and has the last word."""
+def test_a_function_can_derive_labels_from_the_request(guard: BudgetGuard, gateway: Gateway) -> None:
+    """It receives the request as plain data, and its result overrides scope and hook."""
 
-    def of(request: Outgoing) -> Mapping[str, str]:
+    def derive(request: OutgoingRequest) -> Mapping[str, str]:
         return {"project": request.headers["x-project"], "model": json.loads(request.body)["model"]}
 
-    with client(guard, gateway, labels=of) as guarded, spending(project="teaser", user="li"):
+    with client(guard, gateway, labels=derive) as guarded, spending(project="teaser", user="li"):
         guarded.post("/v1/tasks", json=CLIP, headers={"X-Project": "ads"})
-    assert told(guard) == [{"project": "ads", "user": "li", "model": "kling-v3"}]
+    assert labels_of_all(guard) == [{"project": "ads", "user": "li", "model": "kling-v3"}]
 
 
-def test_scopes_hold_in_tasks_and_threads(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Tasks begun in a scope have it, and none sees another's; a thread has those it opens itself."""
+def test_scopes_apply_in_tasks_and_threads(guard: BudgetGuard, gateway: Gateway) -> None:
+    """A task inherits the scope it starts in and sees no other task's; a thread has only its own scopes."""
     hosts = {gateway.host: PROVIDER}
 
     async def work() -> None:
@@ -285,66 +307,67 @@ def test_scopes_hold_in_tasks_and_threads(guard: BudgetGuard, gateway: Gateway) 
 
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(one, [f"user-{number}" for number in range(8)]))
-    assert sorted((each["project"], each["user"]) for each in told(guard)) == sorted(
+    assert sorted((labels["project"], labels["user"]) for labels in labels_of_all(guard)) == sorted(
         (project, f"user-{number}") for project in ("trailer", "threads") for number in range(8)
     )
 
 
-# which job it is
+# job keys
 
 
 def test_a_scope_with_a_key_is_one_job(guard: BudgetGuard, gateway: Gateway) -> None:
-    """However often it is submitted: the provider gets the same key, and makes one task."""
+    """However often it is submitted, the provider gets the same key and creates one task."""
     with client(guard, gateway) as guarded, spending(key="shot-1"):
         first, second = (guarded.post("/v1/tasks", json=CLIP).json() for _ in range(2))
         assert first == second
         with pytest.raises(IdempotencyError):
             guarded.post("/v1/tasks", json={**CLIP, "duration": 6})
-        with pytest.raises(KlingPricingError, match="say it once"):
+        with pytest.raises(KlingPricingError, match=r"the header Idempotency-Key gives another; give one key$"):
             guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-2"})
     (reservation,) = guard.history()
-    assert {each.headers["Idempotency-Key"] for each in gateway.submissions} == {reservation.id}
+    assert {request.headers["Idempotency-Key"] for request in gateway.submissions} == {reservation.id}
     assert (reservation.state, reservation.key, len(gateway.jobs)) == ("bound", "shot-1", 1)
 
 
 def test_without_a_key_the_same_request_is_another_job(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Two clips of the same prompt are two clips."""
+    """Two submissions of the same prompt create two tasks."""
     with client(guard, gateway) as guarded:
         for _ in range(2):
             guarded.post("/v1/tasks", json=CLIP)
     assert len(gateway.jobs) == len(guard.history()) == 2
 
 
-def test_the_header_that_names_a_job_can_be_another(guard: BudgetGuard, gateway: Gateway) -> None:
-    """The provider still gets a key of its own, which is the reservation's id."""
+def test_another_header_can_carry_the_job_key(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The provider still gets the reservation's id as its key."""
     with client(guard, gateway, key_header="X-Shot") as guarded:
         for _ in range(2):
             guarded.post("/v1/tasks", json=CLIP, headers={"X-Shot": "7"})
     (reservation,) = guard.history(key="7")
-    assert [each.headers["Idempotency-Key"] for each in gateway.submissions] == [reservation.id] * 2
+    keys = [request.headers["Idempotency-Key"] for request in gateway.submissions]
+    assert keys == [reservation.id] * 2
 
 
-def test_a_capped_job_is_sent_again_with_the_same_changes(
+def test_a_capped_job_is_resent_with_the_same_changes(
     tmp_path: Path, book: PriceBook, clock: Clock, gateway: Gateway
 ) -> None:
-    """Even when there is room for more by then: the key stands for what was sent."""
+    """The same request is resent even if the original would fit the budget by then."""
     tight = Budget(name="all", cap=Decimal("0.25"), currency="USD", on_exceed="cap")
     with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [tight], book=book, clock=clock) as guard:
-        gateway.will(Fault(500, accepts=True))
+        gateway.inject(Fault(500, accepts=True))
         with client(guard, gateway) as guarded, spending(key="shot-1"):
             guarded.post("/v1/tasks", json=CLIP)
             guard.apply([PLENTY])
             assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
-        sent = [each.json for each in gateway.submissions]
-        assert sent == [{**CLIP, "duration": 3}] * 2
+        payloads = [request.json for request in gateway.submissions]
+        assert payloads == [{**CLIP, "duration": 3}] * 2
         assert len(gateway.jobs) == len(guard.history()) == 1
 
 
 def test_a_key_is_used_only_as_long_as_the_provider_knows_it(
     guard: BudgetGuard, gateway: Gateway, clock: Clock
 ) -> None:
-    """After 24 hours it would make a second task: the retry is refused, with the reservation in the error."""
-    gateway.will(Fault(500, accepts=True))
+    """After 24 hours a retry would create a second task, so it is refused with the reservation in the error."""
+    gateway.inject(Fault(500, accepts=True))
     with client(guard, gateway) as guarded, spending(key="shot-1"):
         guarded.post("/v1/tasks", json=CLIP)
         clock.now += timedelta(hours=23, minutes=54)
@@ -356,9 +379,9 @@ def test_a_key_is_used_only_as_long_as_the_provider_knows_it(
     assert len(gateway.submissions) == 2
 
 
-def test_a_refusal_of_the_second_sending_frees_nothing(guard: BudgetGuard, gateway: Gateway) -> None:
-    """It says nothing of the first, which may be running: the money stays set aside."""
-    gateway.will(Fault(500, accepts=True), Fault(429, "rate_limited"))
+def test_a_refused_retry_releases_nothing(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The money stays held, because the first attempt may be running."""
+    gateway.inject(Fault(500, accepts=True), Fault(429, "rate_limited"))
     with client(guard, gateway) as guarded, spending(key="shot-1"):
         assert [guarded.post("/v1/tasks", json=CLIP).status_code for _ in range(3)] == [500, 429, 200]
     (reservation,) = guard.history()
@@ -366,19 +389,19 @@ def test_a_refusal_of_the_second_sending_frees_nothing(guard: BudgetGuard, gatew
 
 
 @pytest.mark.parametrize("refusal", [Fault(429, hangs=True), Fault(402, hangs=True)])
-def test_a_refusal_frees_nothing_while_the_job_is_under_way_again(
+def test_a_refusal_releases_nothing_while_the_job_is_being_resent(
     guard: BudgetGuard, gateway: Gateway, refusal: Fault
 ) -> None:
-    """Of two requests under one key, one refused and one accepted, whichever is answered first."""
-    gateway.will(refusal, Fault(hangs=True))
+    """One of two requests under a key is refused and one accepted; the order of the responses is irrelevant."""
+    gateway.inject(refusal, Fault(hangs=True))
     with client(guard, gateway) as guarded, ThreadPoolExecutor(2) as threads:
         replies = []
         for _ in range(2):
             key = {"Idempotency-Key": "shot-1"}
             replies.append(threads.submit(guarded.post, "/v1/tasks", json=CLIP, headers=key))
             assert gateway.arrivals.acquire(timeout=10)
-        gateway.go_on()
-        assert sorted(each.result().status_code for each in replies) == [200, refusal.status]
+        gateway.resume()
+        assert sorted(reply.result().status_code for reply in replies) == [200, refusal.status]
     (reservation,) = guard.history()
     assert (reservation.state, reservation.task_id) == ("bound", "task-qingbo-1")
     assert "release" not in [entry.kind for entry in guard.journal()]
@@ -388,8 +411,8 @@ RETRY = "x-stainless-retry-count"
 
 
 def test_the_retries_of_an_sdk_are_the_same_job(guard: BudgetGuard, gateway: Gateway) -> None:
-    """They say how often they were sent before, and come from the task or thread of the first."""
-    gateway.will(Fault(429), Fault(500, accepts=True))
+    """Retries carry a count and come from the same task or thread as the first attempt."""
+    gateway.inject(Fault(429), Fault(500, accepts=True))
     with client(guard, gateway) as guarded:
         replies = [
             guarded.post("/v1/tasks", json=CLIP, headers={RETRY: str(count)}).status_code for count in range(3)
@@ -402,38 +425,40 @@ def test_the_retries_of_an_sdk_are_the_same_job(guard: BudgetGuard, gateway: Gat
     assert other.key != first.key
 
 
-def test_a_retry_of_nothing_that_is_known_is_refused(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Which job it is cannot be told, and a guess could make a second one."""
+def test_a_retry_without_a_known_first_attempt_is_refused(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The job cannot be identified, and a wrong guess would create a second one."""
     with client(guard, gateway) as guarded, ThreadPoolExecutor(1) as thread:
         retry = thread.submit(guarded.post, "/v1/tasks", json=CLIP, headers={RETRY: "1"})
-        with pytest.raises(KlingPricingError, match="which job it is cannot be told"):
+        with pytest.raises(KlingPricingError) as caught:
             retry.result()
+    assert str(caught.value) == (
+        "x-stainless-retry-count marks this request as a retry, but this task or thread sent no first attempt, "
+        "so the job cannot be identified; give the call a key, in a header or inside `with spending(key=...)`"
+    )
     assert (gateway.received, guard.history()) == ([], [])
 
 
-def test_many_at_once_under_one_key_make_one_task(guard: BudgetGuard, gateway: Gateway) -> None:
-    """One reservation, however they race; each gets the same task."""
+def test_concurrent_submissions_under_one_key_create_one_task(guard: BudgetGuard, gateway: Gateway) -> None:
+    """Racing submissions share one reservation, and each gets the same task."""
     with client(guard, gateway) as guarded, ThreadPoolExecutor(8) as threads:
-        submit = [
+        replies = [
             threads.submit(guarded.post, "/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-1"})
             for _ in range(16)
         ]
-        assert {each.result().json()["task_id"] for each in submit} == {"task-qingbo-1"}
-    assert [each.state for each in guard.history()] == ["bound"]
+        assert {reply.result().json()["task_id"] for reply in replies} == {"task-qingbo-1"}
+    assert [reservation.state for reservation in guard.history()] == ["bound"]
 
 
-def test_text_of_any_kind_survives_a_change(
-    tmp_path: Path, book: PriceBook, clock: Clock, gateway: Gateway
-) -> None:
-    """What JSON can say goes out as it was said, half a surrogate pair included."""
+def test_any_text_survives_a_change(tmp_path: Path, book: PriceBook, clock: Clock, gateway: Gateway) -> None:
+    """A changed request keeps every text that JSON allows, even half a surrogate pair."""
     tight = Budget(name="all", cap=Decimal("0.25"), currency="USD", on_exceed="cap")
-    said = b'{"model": "kling-v3", "duration": 5, "prompt": "\xe7\xb4\x99\\ud83d \\u0000"}'
+    body = b'{"model": "kling-v3", "duration": 5, "prompt": "\xe7\xb4\x99\\ud83d \\u0000"}'
     with (
         BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [tight], book=book, clock=clock) as guard,
         client(guard, gateway) as guarded,
     ):
-        assert guarded.post("/v1/tasks", content=said, headers=JSON).status_code == 200
-    assert gateway.submissions[0].json == {**json.loads(said), "duration": 3}
+        assert guarded.post("/v1/tasks", content=body, headers=JSON).status_code == 200
+    assert gateway.submissions[0].json == {**json.loads(body), "duration": 3}
 
 
 CHANGE = "2026-11-21T00:00:01Z"
@@ -441,10 +466,10 @@ BEFORE = PRICES.replace("valid_from: null", f"valid_from: null\nvalid_until: {CH
 AFTER = PRICES.replace("valid_from: null", f"valid_from: {CHANGE}").replace("silent: 0.1}", "silent: 0.4}")
 
 
-def test_a_price_that_changes_in_between_is_quoted_anew(
+def test_a_price_change_before_the_dispatch_causes_a_new_quote(
     tmp_path: Path, folder: Callable[..., Path], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent was reserved at the price that is in force when it is sent."""
+    """A request is reserved at the price in force when it is sent."""
     book = load_price_book(folder({"prices/acme/1.yaml": BEFORE, "prices/acme/2.yaml": AFTER}))
     budget = Budget(name="all", cap=9, currency="EUR")
     with (
@@ -453,15 +478,15 @@ def test_a_price_that_changes_in_between_is_quoted_anew(
     ):
         admit = guard.admit
 
-        def admit_slowly(*said: Any, **more: Any) -> Any:
-            admission = admit(*said, **more)
+        def admit_slowly(*args: Any, **kwargs: Any) -> Any:
+            admission = admit(*args, **kwargs)
             clock.now = AT + timedelta(seconds=2)
             return admission
 
         monkeypatch.setattr(guard, "admit", admit_slowly)
         with client(guard, gateway, hosts={gateway.host: "acme"}) as guarded:
             assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
-        assert [(each.state, each.reserved) for each in guard.history()] == [
+        assert [(reservation.state, reservation.reserved) for reservation in guard.history()] == [
             ("released", Decimal("0.5")),
             ("bound", Decimal(2)),
         ]
@@ -473,7 +498,7 @@ def test_a_price_that_changes_in_between_is_quoted_anew(
 def test_a_burst_of_async_submissions_stops_at_the_cap(
     ledger: str, book: PriceBook, clock: Clock, gateway: Gateway
 ) -> None:
-    """Of 200 at once, the 37 that fit reach the gateway, and its own bill is what the ledger says is spent."""
+    """Of 200 concurrent jobs, the 37 that fit reach the gateway, and its bill equals the ledger's spending."""
     cap = Budget(name="all", cap=37 * COST + COST / 2, currency="USD")
 
     async def burst(guard: AsyncBudgetGuard) -> tuple[int, int]:
@@ -485,12 +510,12 @@ def test_a_burst_of_async_submissions_stops_at_the_cap(
         )
         async with httpx2.AsyncClient(transport=transport, base_url=gateway.url, timeout=60) as guarded:
             posts = (guarded.post("/v1/tasks", json=CLIP) for _ in range(200))
-            answers = await asyncio.gather(*posts, return_exceptions=True)
-            tasks = [each.json()["task_id"] for each in answers if isinstance(each, httpx2.Response)]
+            results = await asyncio.gather(*posts, return_exceptions=True)
+            tasks = [result.json()["task_id"] for result in results if isinstance(result, httpx2.Response)]
             for task_id in tasks:
                 gateway.finish(task_id)
             await asyncio.gather(*(guarded.get(f"/v1/tasks/{task_id}") for task_id in tasks))
-        return len(tasks), sum(isinstance(each, BudgetExceededError) for each in answers)
+        return len(tasks), sum(isinstance(result, BudgetExceededError) for result in results)
 
     async def work() -> None:
         opened = await AsyncBudgetGuard.open(ledger, [cap], book=book, clock=clock)
@@ -505,37 +530,37 @@ def test_a_burst_of_async_submissions_stops_at_the_cap(
     asyncio.run(work())
 
 
-# what passes untouched
+# requests that pass untouched
 
 
 def chunks(gateway: Gateway) -> Iterator[bytes]:
-    """A body whose second part comes only when the server has the first: nobody may wait for the whole."""
+    """Yields a body whose second part follows only when the server has the first, so it cannot be buffered."""
     yield b"x" * 70_000
-    assert gateway.fed.wait(10)
+    assert gateway.upload_started.wait(10)
     yield b"y" * 70_000
 
 
 async def achunks(gateway: Gateway) -> Any:
-    """The same, awaited."""
+    """Yields the same body asynchronously."""
     yield b"x" * 70_000
-    assert await asyncio.to_thread(gateway.fed.wait, 10)
+    assert await asyncio.to_thread(gateway.upload_started.wait, 10)
     yield b"y" * 70_000
 
 
 def test_other_paths_are_not_buffered_by_httpx(guard: BudgetGuard, gateway: Gateway) -> None:
-    """An upload reaches the server, and a download its reader, while the rest is still to come."""
+    """An upload reaches the server, and a download its reader, before the whole body is available."""
     with client(guard, gateway) as guarded:
         assert guarded.post("/v1/files", content=chunks(gateway)).json() == {"bytes": 140_000}
         with guarded.stream("GET", "/v1/files/7") as response:
             parts = response.iter_bytes()
             assert next(parts) == b"first"
-            gateway.go_on()
+            gateway.resume()
             assert b"".join(parts) == b"last"
     assert guard.history() == []
 
 
 def test_other_paths_are_not_buffered_by_requests(guard: BudgetGuard, gateway: Gateway) -> None:
-    """An upload reaches the server, and a download its reader, while the rest is still to come."""
+    """An upload reaches the server, and a download its reader, before the whole body is available."""
     with requests.Session() as session:
         hosts = {gateway.host: PROVIDER}
         session.mount("http://", GuardedAdapter(HTTPAdapter(), guard, project="trailer", hosts=hosts))
@@ -544,7 +569,7 @@ def test_other_paths_are_not_buffered_by_requests(guard: BudgetGuard, gateway: G
         with session.get(f"{gateway.url}/v1/files/7", stream=True, timeout=20) as response:
             parts = response.iter_content(None)
             assert next(parts) == b"first"
-            gateway.go_on()
+            gateway.resume()
             assert b"".join(parts) == b"last"
 
 
@@ -552,7 +577,7 @@ def test_other_paths_are_not_buffered_by_requests(guard: BudgetGuard, gateway: G
 def test_other_paths_are_not_buffered_by_async_clients(
     guard: BudgetGuard, gateway: Gateway, library: Any
 ) -> None:
-    """An upload reaches the server, and a download its reader, while the rest is still to come."""
+    """An upload reaches the server, and a download its reader, before the whole body is available."""
 
     async def work() -> None:
         transport = AsyncGuardedTransport(
@@ -564,14 +589,14 @@ def test_other_paths_are_not_buffered_by_async_clients(
             async with guarded.stream("GET", "/v1/files/7") as response:
                 parts = response.aiter_bytes()
                 assert await anext(parts) == b"first"
-                gateway.go_on()
+                gateway.resume()
                 assert b"".join([part async for part in parts]) == b"last"
 
     asyncio.run(work())
 
 
 def test_other_paths_are_not_buffered_by_aiohttp(guard: BudgetGuard, gateway: Gateway) -> None:
-    """An upload reaches the server, and a download its reader, while the rest is still to come."""
+    """An upload reaches the server, and a download its reader, before the whole body is available."""
 
     async def work() -> None:
         middleware = GuardMiddleware(guard, project="trailer", hosts={gateway.host: PROVIDER})
@@ -580,7 +605,7 @@ def test_other_paths_are_not_buffered_by_aiohttp(guard: BudgetGuard, gateway: Ga
                 assert await reply.json() == {"bytes": 140_000}
             async with session.get("/v1/files/7") as response:
                 assert await response.content.readany() == b"first"
-                gateway.go_on()
+                gateway.resume()
                 assert await response.content.read() == b"last"
 
     asyncio.run(work())
@@ -588,19 +613,17 @@ def test_other_paths_are_not_buffered_by_aiohttp(guard: BudgetGuard, gateway: Ga
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_other_hosts_are_not_guarded(name: str, guard: BudgetGuard, gateway: Gateway) -> None:
-    """The same path at a host that nobody listed is somebody else's business."""
-    plain_client = CLIENTS[name](guard, project="trailer")
+    """A submission to a host that is not listed passes without a reservation."""
+    guarded = CLIENTS[name](guard, project="trailer")
     try:
-        reply = plain_client.send(
-            "POST", f"{gateway.url}/v1/tasks", body=json.dumps(CLIP).encode(), headers=JSON
-        )
+        reply = guarded.send("POST", f"{gateway.url}/v1/tasks", body=json.dumps(CLIP).encode(), headers=JSON)
         assert (reply.status, guard.history()) == (200, [])
     finally:
-        plain_client.close()
+        guarded.close()
 
 
 def test_a_submission_may_be_streamed(guard: BudgetGuard, gateway: Gateway) -> None:
-    """It has to be read before it can be priced, and goes out with its length."""
+    """A streamed body is read, priced, and sent with its length."""
     body = json.dumps(CLIP).encode()
 
     async def parts() -> Any:
@@ -622,17 +645,17 @@ def test_a_submission_may_be_streamed(guard: BudgetGuard, gateway: Gateway) -> N
         hosts = {gateway.host: PROVIDER}
         session.mount("http://", GuardedAdapter(HTTPAdapter(), guard, project="trailer", hosts=hosts))
         session.post(f"{gateway.url}/v1/tasks", data=iter([body[:10], body[10:]]), headers=JSON, timeout=20)
-    assert [each.json for each in gateway.submissions] == [CLIP] * 3
+    assert [request.json for request in gateway.submissions] == [CLIP] * 3
 
 
-def test_an_answer_is_given_on_as_it_came(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Compressed or not, it can still be streamed, raw or decoded, and its headers are the provider's."""
-    said = [f'{{"task_id": "task-{number}", "status": "queued"}}'.encode() for number in (8, 9)]
-    packed = [gzip.compress(each, mtime=0) for each in said]
-    gateway.will(*[Fault(status=200, body=each, headers={"Content-Encoding": "gzip"}) for each in packed])
+def test_the_caller_gets_the_response_unchanged(guard: BudgetGuard, gateway: Gateway) -> None:
+    """A compressed response can still be streamed, raw or decoded, and has the provider's headers."""
+    answers = [f'{{"task_id": "task-{number}", "status": "queued"}}'.encode() for number in (8, 9)]
+    bodies = [gzip.compress(answer, mtime=0) for answer in answers]
+    gateway.inject(*[Fault(status=200, body=body, headers={"Content-Encoding": "gzip"}) for body in bodies])
     with client(guard, gateway) as guarded:
         with guarded.stream("POST", "/v1/tasks", json=CLIP) as response:
-            assert b"".join(response.iter_raw()) == packed[0]
+            assert b"".join(response.iter_raw()) == bodies[0]
         assert response.headers["content-encoding"] == "gzip"
         assert response.extensions["http_version"] == b"HTTP/1.1"
 
@@ -642,29 +665,29 @@ def test_an_answer_is_given_on_as_it_came(guard: BudgetGuard, gateway: Gateway) 
             aiohttp.ClientSession(gateway.url, middlewares=[middleware]) as session,
             session.post("/v1/tasks", json=CLIP) as reply,
         ):
-            assert await reply.content.read() == await reply.read() == said[1]
+            assert await reply.content.read() == await reply.read() == answers[1]
 
     asyncio.run(with_aiohttp())
-    assert [each.task_id for each in guard.history()] == ["task-8", "task-9"]
+    assert [reservation.task_id for reservation in guard.history()] == ["task-8", "task-9"]
 
 
-def test_tasks_of_others_are_not_remembered(guard: BudgetGuard, gateway: Gateway) -> None:
-    """What passes by of a task that the ledger does not know leaves no trace in it."""
-    with client(guard, gateway) as guarded, httpx.Client(base_url=gateway.url) as theirs:
-        task_id = theirs.post("/v1/tasks", json=CLIP).json()["task_id"]
+def test_tasks_that_are_not_in_the_ledger_leave_no_trace(guard: BudgetGuard, gateway: Gateway) -> None:
+    """A status answer about an unknown task is passed on and not recorded."""
+    with client(guard, gateway) as guarded, httpx.Client(base_url=gateway.url) as unguarded:
+        task_id = unguarded.post("/v1/tasks", json=CLIP).json()["task_id"]
         gateway.finish(task_id)
         assert guarded.get(f"/v1/tasks/{task_id}").json()["status"] == "completed"
         assert guarded.get("/v1/tasks/none").status_code == 404
     assert (guard.unclaimed(), guard.history()) == ([], [])
 
 
-# what never gets lost
+# failures
 
 
-def test_a_ledger_that_fails_before_sending_refuses(
+def test_nothing_is_sent_while_the_ledger_is_unavailable(
     guard: BudgetGuard, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """Nothing may be spent then; as an answer it is a 503, which may be repeated."""
+    """The submission is refused; as a response it is a 503, which clients may retry."""
     aside = tmp_path / "aside.db"
     with client(guard, gateway) as guarded, client(guard, gateway, refusals="respond") as answered:
         (tmp_path / "spend.db").rename(aside)
@@ -676,17 +699,17 @@ def test_a_ledger_that_fails_before_sending_refuses(
     assert gateway.received == []
 
 
-def test_a_ledger_that_fails_after_sending_loses_no_task(
+def test_a_ledger_failure_after_sending_loses_no_task(
     guard: BudgetGuard, gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller gets the provider's answer; the log says what to do; and the next request notes it."""
+    """The caller gets the response, the log names the command, and the next request records the task."""
     aside = tmp_path / "aside.db"
-    gateway.will(Fault(hangs=True, accepts=True, status=None))
+    gateway.inject(Fault(hangs=True, accepts=True, status=None))
     with client(guard, gateway) as guarded, ThreadPoolExecutor(1) as thread:
         reply = thread.submit(guarded.post, "/v1/tasks", json=CLIP)
         assert gateway.accepted.wait(10)
         (tmp_path / "spend.db").rename(aside)
-        gateway.go_on()
+        gateway.resume()
         with caplog.at_level(logging.ERROR, "kling_pricing.hooks"):
             task_id = reply.result().json()["task_id"]
         aside.rename(tmp_path / "spend.db")
@@ -699,10 +722,10 @@ def test_a_ledger_that_fails_after_sending_loses_no_task(
     assert (reservation.state, reservation.task_id, reservation.billed) == ("settled", task_id, COST)
 
 
-def test_a_status_that_could_not_be_noted_is_noted_later(
+def test_a_status_that_could_not_be_recorded_is_recorded_later(
     guard: BudgetGuard, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """The caller may ask only once, when the ledger is away: the hook's next request takes it in."""
+    """A status received while the ledger is unavailable is recorded with the hook's next request."""
     aside = tmp_path / "aside.db"
     with client(guard, gateway) as guarded:
         task_id = guarded.post("/v1/tasks", json=CLIP).json()["task_id"]
@@ -710,41 +733,43 @@ def test_a_status_that_could_not_be_noted_is_noted_later(
         (tmp_path / "spend.db").rename(aside)
         assert guarded.get(f"/v1/tasks/{task_id}").json()["status"] == "completed"
         aside.rename(tmp_path / "spend.db")
-        assert [each.state for each in guard.history()] == ["bound"]
+        assert [reservation.state for reservation in guard.history()] == ["bound"]
         guarded.post("/v1/tasks", json=CLIP)
-    assert [each.state for each in guard.history()] == ["settled", "bound"]
+    assert [reservation.state for reservation in guard.history()] == ["settled", "bound"]
 
 
-def test_an_error_that_is_none_of_ours_does_not_lose_the_answer(
+def test_a_response_that_cannot_be_read_still_reaches_the_caller(
     guard: BudgetGuard, gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A status that nobody can read is given on, and logged."""
-    gateway.will(Fault(status=200, body=b"\xff not json", accepts=True))
+    """A response that is not JSON is passed on and logged, and its job is in doubt."""
+    gateway.inject(Fault(status=200, body=b"\xff not json", accepts=True))
     with client(guard, gateway) as guarded, caplog.at_level(logging.WARNING, "kling_pricing.hooks"):
         assert guarded.post("/v1/tasks", json=CLIP).content == b"\xff not json"
-    assert [each.reason for each in guard.in_doubt()] == ["answered without a task"]
-    assert "not JSON" in caplog.text
+    (doubtful,) = guard.in_doubt()
+    assert doubtful.reason == "answered without a task"
+    (message,) = caplog.messages
+    assert message.startswith(f"could not bind reservation {doubtful.id} to a task: not JSON")
 
 
-def test_cancelling_before_it_is_sent_gives_the_money_back(
+def test_cancelling_before_the_request_is_sent_releases_the_reservation(
     guard: BudgetGuard, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step under way goes on in its thread, and takes back what it set aside."""
-    dispatched, cancelled, taken_back = (threading.Event() for _ in range(3))
-    dispatch, refused = guard.dispatch, guard.release_refused
+    """The running step continues in its thread and then releases the reservation."""
+    dispatched, cancelled, released = (threading.Event() for _ in range(3))
+    dispatch, release_refused = guard.dispatch, guard.release_refused
 
-    def slowly(admission: Any) -> dict[str, Any]:
+    def dispatch_slowly(admission: Any) -> dict[str, Any]:
         payload = dispatch(admission)
         dispatched.set()
         assert cancelled.wait(10)
         return payload
 
-    def refused_and_told(*said: Any) -> Any:
-        refused(*said)
-        taken_back.set()
+    def release_and_report(*args: Any) -> None:
+        release_refused(*args)
+        released.set()
 
-    monkeypatch.setattr(guard, "dispatch", slowly)
-    monkeypatch.setattr(guard, "release_refused", refused_and_told)
+    monkeypatch.setattr(guard, "dispatch", dispatch_slowly)
+    monkeypatch.setattr(guard, "release_refused", release_and_report)
 
     async def work() -> None:
         transport = AsyncGuardedTransport(
@@ -759,17 +784,17 @@ def test_cancelling_before_it_is_sent_gives_the_money_back(
             cancelled.set()
 
     asyncio.run(work())
-    assert taken_back.wait(10)
-    (found,) = guard.history()
-    assert (found.state, found.reason, gateway.received) == ("released", "not sent", [])
+    assert released.wait(10)
+    (reservation,) = guard.history()
+    assert (reservation.state, reservation.reason, gateway.received) == ("released", "not sent", [])
 
 
 @pytest.mark.parametrize("name", ["httpx-async", "httpx2-async", "aiohttp"])
-def test_cancelling_while_it_is_sent_leaves_it_in_doubt(
+def test_cancelling_while_the_request_is_sent_leaves_it_in_doubt(
     name: str, guard: BudgetGuard, gateway: Gateway
 ) -> None:
-    """The provider may have it."""
-    gateway.will(Fault(hangs=True, accepts=True))
+    """The provider may have accepted the job."""
+    gateway.inject(Fault(hangs=True, accepts=True))
     guarded: Any = CLIENTS[name](guard, project="trailer", hosts={gateway.host: PROVIDER})
 
     async def work() -> None:
@@ -783,12 +808,14 @@ def test_cancelling_while_it_is_sent_leaves_it_in_doubt(
 
     guarded.run(work())
     guarded.close()
-    assert [each.reason for each in guard.in_doubt()] == ["no answer"]
+    assert [reservation.reason for reservation in guard.in_doubt()] == ["no answer"]
 
 
-def test_ctrl_c_while_it_is_sent_leaves_it_in_doubt(tmp_path: Path, gateway: Gateway, book: PriceBook) -> None:
-    """A process that is interrupted writes down that it does not know."""
-    gateway.will(Fault(hangs=True, accepts=True))
+def test_ctrl_c_while_the_request_is_sent_leaves_it_in_doubt(
+    tmp_path: Path, gateway: Gateway, book: PriceBook
+) -> None:
+    """An interrupted process records that the job is in doubt before it exits."""
+    gateway.inject(Fault(hangs=True, accepts=True))
     ledger = f"sqlite:///{tmp_path}/spend.db"
     BudgetGuard(ledger, [PLENTY], book=book).close()
     code = (
@@ -798,13 +825,14 @@ def test_ctrl_c_while_it_is_sent_leaves_it_in_doubt(tmp_path: Path, gateway: Gat
         f" hosts={{{gateway.host!r}: {PROVIDER!r}}});"
         f"httpx.Client(transport=t).post({gateway.url + '/v1/tasks'!r}, json={CLIP!r}, timeout=60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    with interruptible_children():
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     assert gateway.accepted.wait(30)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in errors
     with BudgetGuard(ledger, book=book) as guard:
-        assert [each.reason for each in guard.in_doubt()] == ["no answer"]
+        assert [reservation.reason for reservation in guard.in_doubt()] == ["no answer"]
 
 
 # every wire format
@@ -841,12 +869,12 @@ FORMATS: dict[str, tuple[str, str, str, dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-def test_every_wire_format_goes_its_whole_way(
+def test_every_wire_format_works_from_submission_to_settlement(
     wire_format: str, tmp_path: Path, book: PriceBook, clock: Clock
 ) -> None:
-    """Submitted, bound, asked for and settled at what the gateway billed in its own unit.
+    """A job is submitted, bound, polled and settled at the charge that the gateway billed in its own unit.
 
-    The last documents no states, so nothing is taken for granted: the reservation waits for its statement.
+    The last wire format documents no states, so its reservation stays bound until the statement arrives.
     """
     provider, path, currency, payload, price, basis = FORMATS[wire_format]
     budget = Budget(name="all", cap=10, currency=currency)
@@ -860,18 +888,18 @@ def test_every_wire_format_goes_its_whole_way(
         assert (bound.wire_format, bound.state, bound.reserved) == (wire_format, "bound", Decimal(price))
         gateway.finish(str(bound.task_id))
         guarded.get(f"{path}/{bound.task_id}").raise_for_status()
-        (now,) = guard.history()
-        settled = ("settled", Decimal(price), basis) if basis else ("bound", None, None)
-        assert (now.state, now.billed, now.basis) == settled
-        if now.basis == "response":
-            assert now.unit_value is not None
-            assert gateway.bill * now.unit_value == now.billed
+        (polled,) = guard.history()
+        expected = ("settled", Decimal(price), basis) if basis else ("bound", None, None)
+        assert (polled.state, polled.billed, polled.basis) == expected
+        if polled.basis == "response":
+            assert polled.unit_value is not None
+            assert gateway.bill * polled.unit_value == polled.billed
 
 
-def test_the_official_api_can_be_given_the_reservations_id(
+def test_the_official_api_can_receive_the_reservations_id(
     tmp_path: Path, book: PriceBook, clock: Clock
 ) -> None:
-    """In the field that it keeps for that; a name of the caller's own stays."""
+    """The id goes into the API's field for the caller's own id; a value that the caller set stays."""
     payload = {"model_name": "kling-v3", "prompt": "a boat"}
     with (
         running("kling", book) as gateway,
@@ -881,11 +909,11 @@ def test_the_official_api_can_be_given_the_reservations_id(
         guarded.post("/v1/videos/text2video", json=payload)
         guarded.post("/v1/videos/text2video", json={**payload, "external_task_id": "mine"})
         first, second = guard.history()
-        assert [each.json for each in gateway.submissions] == [
+        assert [request.json for request in gateway.submissions] == [
             {**payload, "external_task_id": first.id},
             {**payload, "external_task_id": "mine"},
         ]
-        for name, task_id in ((first.id, first.task_id), ("mine", second.task_id)):
+        for own_id, task_id in ((first.id, first.task_id), ("mine", second.task_id)):
             gateway.finish(str(task_id))
-            assert guarded.get(f"/v1/videos/text2video/{name}").json()["data"]["task_id"] == task_id
-        assert [each.state for each in guard.history()] == ["settled", "settled"]
+            assert guarded.get(f"/v1/videos/text2video/{own_id}").json()["data"]["task_id"] == task_id
+        assert [reservation.state for reservation in guard.history()] == ["settled", "settled"]

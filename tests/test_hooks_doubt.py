@@ -1,4 +1,4 @@
-"""What hooks believe, and what they doubt: no job is made twice, unpriced, or with its money given back."""
+"""When hooks trust a response: no job is created twice, sent without a price, or released while it may run."""
 
 import asyncio
 import http.client
@@ -46,63 +46,67 @@ JOB = {"model_name": "kling-v3", "prompt": "a boat"}
 PLENTY = Budget(name="all", cap=1000, currency="USD")
 TIGHT = Budget(name="all", cap="0.25", currency="USD", on_exceed="cap")
 KEY = {"Idempotency-Key": "shot-1"}
+KEYS_NOT_ASSUMED = (
+    "Hosts listed in `hosts` are not assumed to honour idempotency keys; "
+    "set `keeps_keys=True` if they do and share one backend with the provider."
+)
 
 
 @pytest.fixture
 def gateway(book: PriceBook) -> Iterator[Gateway]:
-    """A gateway whose API takes keys."""
+    """A gateway whose API honours idempotency keys."""
     with running(PROVIDER, book) as started:
         yield started
 
 
 @pytest.fixture
 def official(book: PriceBook) -> Iterator[Gateway]:
-    """A gateway whose API takes none."""
+    """A gateway whose API does not honour idempotency keys."""
     with running("kling", book) as started:
         yield started
 
 
 @pytest.fixture
 def open_guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[Callable[..., BudgetGuard]]:
-    """Opens guards of one ledger, as processes of their own would have them."""
+    """Opens several guards on one ledger, as several processes would."""
     opened: list[BudgetGuard] = []
 
-    def make(budget: Budget = PLENTY) -> BudgetGuard:
+    def open_one(budget: Budget = PLENTY) -> BudgetGuard:
         opened.append(BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [budget], book=book, clock=clock))
         return opened[-1]
 
-    yield make
-    for each in opened:
-        each.verify()
-        each.close()
+    yield open_one
+    for guard in opened:
+        guard.verify()
+        guard.close()
 
 
 @pytest.fixture
 def guard(open_guard: Callable[..., BudgetGuard]) -> BudgetGuard:
-    """A guard with room for whatever comes."""
+    """A guard with a large budget."""
     return open_guard()
 
 
 def client(guard: BudgetGuard, gateway: Gateway, inner: Any = None, **options: Any) -> httpx.Client:
-    """A guarded client of httpx."""
-    said: dict[str, Any] = {"project": "trailer", "hosts": {gateway.host: gateway.provider}} | options
-    transport = GuardedTransport(inner or httpx.HTTPTransport(), guard, **said)
+    """Creates a guarded client of httpx."""
+    defaults: dict[str, Any] = {"project": "trailer", "hosts": {gateway.host: gateway.provider}}
+    transport = GuardedTransport(inner or httpx.HTTPTransport(), guard, **defaults | options)
     return httpx.Client(transport=transport, base_url=gateway.url)
 
 
-def standing(guard: BudgetGuard) -> list[tuple[str, bool, str | None]]:
-    """State, doubt and reason of every reservation."""
-    return [(each.state, each.in_doubt, each.reason) for each in guard.history()]
+def states(guard: BudgetGuard) -> list[tuple[str, bool, str | None]]:
+    """Returns state, doubt and reason of every reservation."""
+    return [(reservation.state, reservation.in_doubt, reservation.reason) for reservation in guard.history()]
 
 
-# one job under two requests
+# two requests for one job
 
 
-def test_a_refusal_frees_nothing_while_another_process_sends_the_job_again(
+def test_a_refusal_releases_nothing_while_another_process_resends_the_job(
     open_guard: Callable[..., BudgetGuard], gateway: Gateway
 ) -> None:
-    """Of two hooks that know nothing of each other one is refused: the ledger knows that there are two."""
-    gateway.will(Fault(429, hangs=True), Fault(hangs=True))
+    """Two independent hooks send one job and one is refused; the ledger knows that two requests exist."""
+    gateway.inject(Fault(429, hangs=True), Fault(hangs=True))
     first, second = open_guard(), open_guard()
     with (
         client(first, gateway, keeps_keys=True) as one,
@@ -113,25 +117,26 @@ def test_a_refusal_frees_nothing_while_another_process_sends_the_job_again(
         for guarded in (one, other):
             replies.append(threads.submit(guarded.post, "/v1/tasks", json=CLIP, headers=KEY))
             assert gateway.arrivals.acquire(timeout=10)
-        gateway.go_on()
-        assert sorted(each.result().status_code for each in replies) == [200, 429]
-    assert [(each.state, each.in_doubt) for each in first.history()] == [("bound", False)]
+        gateway.resume()
+        assert sorted(reply.result().status_code for reply in replies) == [200, 429]
+    (reservation,) = first.history()
+    assert (reservation.state, reservation.in_doubt) == ("bound", False)
     assert "release" not in [entry.kind for entry in first.journal()]
 
 
-def test_no_connection_the_second_time_frees_nothing(guard: BudgetGuard, gateway: Gateway) -> None:
-    """The first may be running."""
-    gateway.will(Fault(500, accepts=True))
+def test_a_retry_without_a_connection_releases_nothing(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The first attempt may be running."""
+    gateway.inject(Fault(500, accepts=True))
     with running(PROVIDER) as gone:
         hosts = {gateway.host: PROVIDER, gone.host: PROVIDER}
     with client(guard, gateway, hosts=hosts, keeps_keys=True) as guarded:
         guarded.post("/v1/tasks", json=CLIP, headers=KEY)
         with pytest.raises(httpx.ConnectError):
             guarded.post(f"{gone.url}/v1/tasks", json=CLIP, headers=KEY)
-    assert standing(guard) == [("dispatching", True, "sent again")]
+    assert states(guard) == [("dispatching", True, "sent again")]
 
 
-# one job, one name at the provider
+# one reservation, one key at the provider
 
 
 @pytest.mark.parametrize(
@@ -141,22 +146,23 @@ def test_no_connection_the_second_time_frees_nothing(guard: BudgetGuard, gateway
         ({"labels": lambda _: {"key": "7"}, "key_header": "X-None"}, [{"Idempotency-Key": "a"}, {}]),
     ],
 )
-def test_a_job_has_one_name_at_the_provider_whatever_key_the_caller_sends(
+def test_a_job_has_one_key_at_the_provider_whatever_key_the_caller_sends(
     guard: BudgetGuard, gateway: Gateway, options: dict[str, Any], headers: list[dict[str, str]]
 ) -> None:
-    """The reservation's id takes the place of the caller's own header, which would make a second job."""
-    gateway.will(Fault(500, accepts=True))
+    """The reservation's id replaces the caller's own header, which would create a second task."""
+    gateway.inject(Fault(500, accepts=True))
     with client(guard, gateway, keeps_keys=True, **options) as guarded:
-        for each in headers:
-            guarded.post("/v1/tasks", json=CLIP, headers=each)
-    (found,) = guard.history()
-    assert [each.headers.get_all("Idempotency-Key") for each in gateway.submissions] == [[found.id]] * 2
-    assert (found.state, len(gateway.jobs)) == ("bound", 1)
+        for attempt in headers:
+            guarded.post("/v1/tasks", json=CLIP, headers=attempt)
+    (reservation,) = guard.history()
+    keys = [request.headers.get_all("Idempotency-Key") for request in gateway.submissions]
+    assert keys == [[reservation.id]] * 2
+    assert (reservation.state, len(gateway.jobs)) == ("bound", 1)
 
 
-def test_a_job_named_by_header_and_then_by_scope_is_one(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Both name the job to us; the provider knows it by the reservation."""
-    gateway.will(Fault(500, accepts=True))
+def test_a_header_and_a_scope_can_name_the_same_job(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The same key in a header and later in a scope is one job, with one task at the provider."""
+    gateway.inject(Fault(500, accepts=True))
     with client(guard, gateway, keeps_keys=True) as guarded:
         guarded.post("/v1/tasks", json=CLIP, headers=KEY)
         with spending(key="shot-1"):
@@ -164,8 +170,8 @@ def test_a_job_named_by_header_and_then_by_scope_is_one(guard: BudgetGuard, gate
     assert len(gateway.jobs) == len(guard.history()) == 1
 
 
-def test_attempts_and_projects_share_no_name_at_the_provider(guard: BudgetGuard, gateway: Gateway) -> None:
-    """A job that failed is made anew under the same key, and the same key of another project is another job."""
+def test_attempts_and_projects_share_no_key_at_the_provider(guard: BudgetGuard, gateway: Gateway) -> None:
+    """After a failed job its key starts a new task, and the same key in another project is another job."""
     with client(guard, gateway, project=None) as guarded:
         for project in ("trailer", "teaser"):
             with spending(project=project):
@@ -173,16 +179,18 @@ def test_attempts_and_projects_share_no_name_at_the_provider(guard: BudgetGuard,
                 gateway.finish(task_id, "failed")
                 guarded.get(f"/v1/tasks/{task_id}")
                 guarded.post("/v1/tasks", json=CLIP, headers=KEY)
-    assert [(each.attempt, each.state) for each in guard.history()] == [(1, "released"), (2, "bound")] * 2
-    assert len(gateway.jobs) == len({each.task_id for each in guard.history()}) == 4
+    history = guard.history()
+    attempts = [(reservation.attempt, reservation.state) for reservation in history]
+    assert attempts == [(1, "released"), (2, "bound")] * 2
+    assert len(gateway.jobs) == len({reservation.task_id for reservation in history}) == 4
 
 
 @pytest.mark.parametrize("keeps_keys", [False, True])
-def test_what_may_be_running_is_sent_again_only_where_keys_are_kept(
+def test_a_job_in_doubt_is_resent_only_if_all_hosts_honour_keys(
     guard: BudgetGuard, gateway: Gateway, *, keeps_keys: bool
 ) -> None:
-    """Nobody knows what stands at a host of the caller's own, so the caller has to say that it keeps keys."""
-    gateway.will(Fault(500, accepts=True))
+    """A host in the option `hosts` is not assumed to honour keys; the caller has to state it."""
+    gateway.inject(Fault(500, accepts=True))
     with client(guard, gateway, keeps_keys=keeps_keys) as guarded:
         guarded.post("/v1/tasks", json=CLIP, headers=KEY)
         if keeps_keys:
@@ -191,7 +199,7 @@ def test_what_may_be_running_is_sent_again_only_where_keys_are_kept(
             for url in (gateway.url, "https://www.qingbo.dev"):
                 with pytest.raises(ReservationStateError) as caught:
                     guarded.post(f"{url}/v1/tasks", json=CLIP, headers=KEY)
-                assert "keeps_keys=True" in caught.value.__notes__[0]
+                assert caught.value.__notes__ == [KEYS_NOT_ASSUMED]
     assert len(gateway.submissions) == 1 + keeps_keys
 
 
@@ -217,26 +225,26 @@ UNLISTED = [
 
 
 @pytest.mark.parametrize("path", UNLISTED)
-def test_where_jobs_are_billed_nothing_is_sent_that_cannot_be_priced(
+def test_an_unlisted_path_in_a_billed_part_of_the_api_is_refused(
     guard: BudgetGuard, official: Gateway, path: str
 ) -> None:
-    """However the path is spelled; the error names it, and the option by which it passes."""
+    """Every spelling of the path is refused; the error names the path and the option that lets it pass."""
     with client(guard, official) as guarded:
         for method in ("POST", "put", "PATCH"):
             with pytest.raises(KlingPricingError, match=r"no capability file lists .* allow_paths=\['/"):
                 guarded.request(method, f"{official.url}{path}", json=JOB)
         assert guarded.get(path).status_code == 404
-    assert [each.method for each in official.received] == ["GET"]
+    assert [request.method for request in official.received] == ["GET"]
     assert guard.history() == []
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_every_client_refuses_an_unlisted_path(name: str, guard: BudgetGuard, official: Gateway) -> None:
-    """As an error or as an answer; a path that is allowed passes, and what is below it."""
+    """The refusal is an error or a response; a path below an allowed path passes."""
     url = f"{official.url}/v1/images/generations"
-    said: dict[str, Any] = {"project": "trailer", "hosts": {official.host: "kling"}}
+    defaults: dict[str, Any] = {"project": "trailer", "hosts": {official.host: "kling"}}
     for options in ({}, {"refusals": "respond"}, {"allow_paths": ["/v1/images"]}):
-        guarded = CLIENTS[name](guard, **said, **options)
+        guarded = CLIENTS[name](guard, **defaults, **options)
         try:
             if not options:
                 with pytest.raises(KlingPricingError, match="allow_paths"):
@@ -250,11 +258,23 @@ def test_every_client_refuses_an_unlisted_path(name: str, guard: BudgetGuard, of
     assert len(official.received) == 1
 
 
-@pytest.mark.parametrize("paths", ["/v1/images", ["v1/images"], ["/"], [7], None])
-def test_paths_that_cannot_be_allowed_are_errors(guard: BudgetGuard, official: Gateway, paths: Any) -> None:
-    """A word in the place of a list, no path, or all of them."""
-    with pytest.raises(KlingPricingError, match="allow_paths"):
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ("/v1/images", 'allow_paths must be a list of paths, such as ["/v1/images"], got /v1/images'),
+        (None, 'allow_paths must be a list of paths, such as ["/v1/images"], got null'),
+        (["v1/images"], "allow_paths: v1/images is not a path; write it as /v1/images"),
+        (["/"], "allow_paths: / covers every path; list longer paths, such as /v1/images"),
+        ([7], "allow_paths: 7 is not a path; write it as /v1/images"),
+    ],
+)
+def test_paths_that_cannot_be_allowed_are_errors(
+    guard: BudgetGuard, official: Gateway, paths: Any, message: str
+) -> None:
+    """Text in place of a list, an item that is not a path, and the root path are refused."""
+    with pytest.raises(KlingPricingError) as caught:
         client(guard, official, allow_paths=paths)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("status", [307, 308])
@@ -262,26 +282,26 @@ def test_paths_that_cannot_be_allowed_are_errors(guard: BudgetGuard, official: G
 def test_a_redirect_to_an_unknown_path_is_not_followed(
     name: str, status: int, guard: BudgetGuard, gateway: Gateway
 ) -> None:
-    """At a guarded host a job could be made there as well, and nobody would have priced it."""
+    """The redirected request could create a job without a price, even at a guarded host."""
     with running(PROVIDER) as other:
         hosts = {gateway.host: PROVIDER, other.host: PROVIDER}
         guarded = CLIENTS[name](guard, project="trailer", hosts=hosts)
         try:
             for path in ("/v1/files", "/v1/tasks/x", "/v1/tasks/x/cancel"):
-                gateway.will(Fault(status, headers={"Location": f"{other.url}{path}"}))
+                gateway.inject(Fault(status, headers={"Location": f"{other.url}{path}"}))
                 with pytest.raises(KlingPricingError, match="not followed"):
                     guarded.send("POST", f"{gateway.url}/v1/tasks", body=BODY, headers=JSON)
         finally:
             guarded.close()
         assert other.received == []
-    assert {each.state for each in guard.history()} == {"released"}
+    assert {reservation.state for reservation in guard.history()} == {"released"}
 
 
-# who sends
+# inner senders that may have sent a request before
 
 
-class _GivesOnAndDrops(BaseHTTPRequestHandler):
-    """A proxy that gives a request on, and closes without telling what was answered."""
+class _DroppingProxy(BaseHTTPRequestHandler):
+    """A proxy that forwards a request and closes the connection without returning the response."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -294,13 +314,13 @@ class _GivesOnAndDrops(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Stays quiet."""
+        """Prints nothing."""
 
 
 @contextmanager
 def dropping_proxy() -> Iterator[str]:
-    """The URL of such a proxy."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _GivesOnAndDrops)
+    """Runs such a proxy and yields its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _DroppingProxy)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -311,48 +331,50 @@ def dropping_proxy() -> Iterator[str]:
         server.server_close()
 
 
-def through_requests(guard: BudgetGuard, gateway: Gateway, inner: HTTPAdapter, **how: Any) -> requests.Response:
-    """A submission through an adapter of requests."""
+def submit_with_requests(
+    guard: BudgetGuard, gateway: Gateway, inner: HTTPAdapter, **options: Any
+) -> requests.Response:
+    """Submits a job through an adapter of requests."""
     with requests.Session() as session:
         session.trust_env = False
         hosts = {gateway.host: gateway.provider}
         session.mount("http://", GuardedAdapter(inner, guard, project="trailer", hosts=hosts))
         path = "/v1/tasks" if gateway.provider == PROVIDER else "/v1/videos/text2video"
         payload = CLIP if gateway.provider == PROVIDER else JOB
-        return session.post(f"{gateway.url}{path}", json=payload, timeout=10, **how)
+        return session.post(f"{gateway.url}{path}", json=payload, timeout=10, **options)
 
 
 @pytest.mark.parametrize("retries", [0, 3, Retry(3, allowed_methods=None, other=3, read=3)])
-def test_what_a_proxy_lost_is_in_doubt_and_not_sent_again(
+def test_a_job_lost_by_a_proxy_is_in_doubt_and_not_resent(
     guard: BudgetGuard, official: Gateway, retries: Any
 ) -> None:
-    """A proxy that fails may have given the job on, and urllib3 would send it again."""
+    """A failing proxy may have forwarded the job, and urllib3 alone would resend it."""
     with dropping_proxy() as proxy, pytest.raises(requests.exceptions.ProxyError):
-        through_requests(guard, official, HTTPAdapter(max_retries=retries), proxies={"http": proxy})
+        submit_with_requests(guard, official, HTTPAdapter(max_retries=retries), proxies={"http": proxy})
     assert len(official.jobs) == 1
-    assert standing(guard) == [("dispatching", True, "no answer")]
+    assert states(guard) == [("dispatching", True, "no answer")]
 
 
-def test_a_proxy_that_is_not_there_has_sent_nothing(guard: BudgetGuard, official: Gateway) -> None:
-    """There was no connection to it."""
+def test_an_unreachable_proxy_has_sent_nothing(guard: BudgetGuard, official: Gateway) -> None:
+    """Without a connection to the proxy the reservation is released."""
     with dropping_proxy() as gone:
         pass
     with pytest.raises(requests.exceptions.ProxyError):
-        through_requests(guard, official, HTTPAdapter(max_retries=3), proxies={"http": gone})
-    assert standing(guard) == [("released", False, "no connection")]
+        submit_with_requests(guard, official, HTTPAdapter(max_retries=3), proxies={"http": gone})
+    assert states(guard) == [("released", False, "no connection")]
 
 
-def test_an_adapter_does_not_repeat_submissions(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Whatever it was told: the caller sees the first answer, and keeps its other requests' retries."""
-    gateway.will(Fault(500, accepts=True))
+def test_an_adapter_does_not_retry_submissions(guard: BudgetGuard, gateway: Gateway) -> None:
+    """The adapter's `max_retries` is ignored for submissions and kept for other requests."""
+    gateway.inject(Fault(500, accepts=True))
     inner = HTTPAdapter(max_retries=Retry(3, status_forcelist=[500], allowed_methods=["POST"]))
-    assert through_requests(guard, gateway, inner).status_code == 500
+    assert submit_with_requests(guard, gateway, inner).status_code == 500
     assert (len(gateway.submissions), inner.max_retries.total) == (1, 3)
-    assert standing(guard) == [("dispatching", True, "HTTP 500 error")]
+    assert states(guard) == [("dispatching", True, "HTTP 500 error")]
 
 
-class _Patient(httpx.BaseTransport):
-    """A transport that tries again by itself."""
+class _RetryingTransport(httpx.BaseTransport):
+    """A transport that retries by itself."""
 
     def __init__(self) -> None:
         self._inner = httpx.HTTPTransport()
@@ -368,8 +390,8 @@ class _Patient(httpx.BaseTransport):
         return response
 
 
-class _PatientAdapter(HTTPAdapter):
-    """An adapter that tries again by itself."""
+class _RetryingAdapter(HTTPAdapter):
+    """An adapter that retries by itself."""
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(*args, **kwargs)
@@ -378,8 +400,8 @@ class _PatientAdapter(HTTPAdapter):
         return response
 
 
-async def _patiently(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
-    """A middleware that tries again by itself."""
+async def _retry(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
+    """Retries by itself, as a middleware."""
     response: aiohttp.ClientResponse = await handler(request)
     if response.status == 503:
         response.release()
@@ -388,14 +410,14 @@ async def _patiently(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.Cl
 
 
 def _with_httpx(guard: BudgetGuard, gateway: Gateway, options: dict[str, Any]) -> int:
-    with client(guard, gateway, _Patient(), **options) as guarded:
+    with client(guard, gateway, _RetryingTransport(), **options) as guarded:
         return guarded.post("/v1/videos/text2video", json=JOB).status_code
 
 
 def _with_requests(guard: BudgetGuard, gateway: Gateway, options: dict[str, Any]) -> int:
     with requests.Session() as session:
         hosts = {gateway.host: "kling"}
-        adapter = GuardedAdapter(_PatientAdapter(), guard, project="trailer", hosts=hosts, **options)
+        adapter = GuardedAdapter(_RetryingAdapter(), guard, project="trailer", hosts=hosts, **options)
         session.mount("http://", adapter)
         return session.post(f"{gateway.url}/v1/videos/text2video", json=JOB, timeout=10).status_code
 
@@ -404,7 +426,7 @@ def _with_aiohttp(guard: BudgetGuard, gateway: Gateway, options: dict[str, Any])
     async def work() -> int:
         middleware = GuardMiddleware(guard, project="trailer", hosts={gateway.host: "kling"}, **options)
         async with (
-            aiohttp.ClientSession(gateway.url, middlewares=[middleware, _patiently]) as session,
+            aiohttp.ClientSession(gateway.url, middlewares=[middleware, _retry]) as session,
             session.post("/v1/videos/text2video", json=JOB) as reply,
         ):
             return reply.status
@@ -413,24 +435,24 @@ def _with_aiohttp(guard: BudgetGuard, gateway: Gateway, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("send", [_with_httpx, _with_requests, _with_aiohttp])
-def test_a_refusal_is_not_believed_of_what_may_have_sent_before(
+def test_a_refusal_through_a_retrying_sender_releases_nothing(
     send: Callable[..., int], guard: BudgetGuard, official: Gateway
 ) -> None:
-    """The try that it did not show may have been accepted; unless the caller says that it sends once."""
-    official.will(Fault(503, accepts=True), Fault(429), Fault(429))
+    """A hidden first attempt may have been accepted, unless the caller states `sends_once`."""
+    official.inject(Fault(503, accepts=True), Fault(429), Fault(429))
     assert send(guard, official, {}) == 429
-    assert standing(guard) == [("dispatching", True, "HTTP 429")]
+    assert states(guard) == [("dispatching", True, "HTTP 429")]
     assert send(guard, official, {"sends_once": True}) == 429
-    assert [each.state for each in guard.history()] == ["dispatching", "released"]
+    assert [reservation.state for reservation in guard.history()] == ["dispatching", "released"]
 
 
 @pytest.mark.parametrize(
     "error", [httpx.PoolTimeout, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol]
 )
-def test_what_fails_before_there_is_a_connection_frees(
+def test_a_failure_before_the_connection_releases_the_reservation(
     guard: BudgetGuard, gateway: Gateway, error: type[httpx.TransportError]
 ) -> None:
-    """Nothing was sent; a timeout of reading says nothing of the kind."""
+    """Nothing was sent; after a read timeout, in contrast, the job is in doubt."""
     for raised in (error, httpx.ReadTimeout):
 
         def fail(_: httpx.Request, raised: type[httpx.TransportError] = raised) -> httpx.Response:
@@ -438,99 +460,103 @@ def test_what_fails_before_there_is_a_connection_frees(
 
         with client(guard, gateway, httpx.MockTransport(fail)) as guarded, pytest.raises(raised):
             guarded.post("/v1/tasks", json=CLIP)
-    assert standing(guard) == [("released", False, "no connection"), ("dispatching", True, "no answer")]
+    assert states(guard) == [("released", False, "no connection"), ("dispatching", True, "no answer")]
 
 
-# what is said of a task
+# status answers
 
 
 @pytest.mark.parametrize(
-    ("said", "after"),
+    ("answer", "state"),
     [
         ({"status": "failed"}, "bound"),
         ({"task_id": "other", "status": "failed"}, "bound"),
         ({"task_id": "task-qingbo-1", "status": "failed"}, "released"),
     ],
 )
-def test_an_answer_that_does_not_name_the_task_frees_nothing(
-    guard: BudgetGuard, gateway: Gateway, said: dict[str, str], after: str
+def test_an_answer_that_does_not_name_the_task_releases_nothing(
+    guard: BudgetGuard, gateway: Gateway, answer: dict[str, str], state: str
 ) -> None:
-    """It may be an error of something in between, or about another task."""
+    """It may come from something between client and API, or describe another task."""
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             return httpx.Response(200, json={"task_id": "task-qingbo-1", "status": "queued"})
-        return httpx.Response(200, json=said)
+        return httpx.Response(200, json=answer)
 
-    with client(guard, gateway, httpx.MockTransport(answer)) as guarded:
+    with client(guard, gateway, httpx.MockTransport(respond)) as guarded:
         guarded.post("/v1/tasks", json=CLIP)
-        assert guarded.get("/v1/tasks/task-qingbo-1").json() == said
-    assert [each.state for each in guard.history()] == [after]
+        assert guarded.get("/v1/tasks/task-qingbo-1").json() == answer
+    assert [reservation.state for reservation in guard.history()] == [state]
 
 
-def test_every_place_is_asked_until_one_names_the_task(guard: BudgetGuard, official: Gateway) -> None:
-    """The official API has one for each kind, and answers 200 at the wrong ones."""
+def test_polling_tries_every_url_until_an_answer_names_the_task(guard: BudgetGuard, official: Gateway) -> None:
+    """The official API has one URL for each kind of task, and answers 200 at the wrong ones."""
     with client(guard, official) as guarded:
         picture = {**JOB, "image": "https://example.com/a.png"}
         guarded.post("/v1/videos/image2video", json=picture)
     (job,) = official.jobs.values()
     official.finish(job.id)
-    asked: list[str] = []
+    urls: list[str] = []
 
     def fetch(url: str) -> tuple[int, bytes]:
-        asked.append(url)
-        found = official.answer(job) if "image2video" in url else {"code": 1203, "data": None}
-        return 200, json.dumps(found).encode()
+        urls.append(url)
+        answer = official.answer(job) if "image2video" in url else {"code": 1203, "data": None}
+        return 200, json.dumps(answer).encode()
 
-    assert [each.outcome for each in poll(guard, fetch, base_url=official.url)] == ["settled"]
-    assert len(asked) == 2
-
-
-# what is noted later
+    assert [result.outcome for result in poll(guard, fetch, base_url=official.url)] == ["settled"]
+    assert len(urls) == 2
 
 
-def test_what_could_not_be_noted_is_kept_in_its_order(
+# records made later
+
+
+def test_responses_that_could_not_be_recorded_keep_their_order(
     guard: BudgetGuard, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the ledger is away it stays the next to be noted, and none is lost."""
-    noted: list[str] = []
-    observe, away = guard.observe, [True]
+    """While the ledger is unavailable, responses wait in their order, and none is lost."""
+    recorded: list[str] = []
+    observe, unavailable = guard.observe, [True]
 
-    def failing(body: Any, **said: Any) -> Any:
-        if away:
-            raise LedgerUnavailableError("the ledger is away")
-        found = observe(body, **said)
-        noted.append(str(found and found.task_id))
-        return found
+    def observe_or_fail(body: Any, **options: Any) -> Any:
+        if unavailable:
+            raise LedgerUnavailableError("the ledger is unavailable")
+        reservation = observe(body, **options)
+        recorded.append(str(reservation and reservation.task_id))
+        return reservation
 
-    monkeypatch.setattr(guard, "observe", failing)
+    monkeypatch.setattr(guard, "observe", observe_or_fail)
     with client(guard, gateway) as guarded:
         tasks = [guarded.post("/v1/tasks", json=CLIP).json()["task_id"] for _ in range(3)]
-        away.clear()
+        unavailable.clear()
         tasks.append(guarded.post("/v1/tasks", json=CLIP).json()["task_id"])
-    assert noted == tasks
-    assert [(each.state, each.task_id) for each in guard.history()] == [("bound", each) for each in tasks]
+    assert recorded == tasks
+    history = guard.history()
+    assert [reservation.task_id for reservation in history] == tasks
+    assert {reservation.state for reservation in history} == {"bound"}
 
 
-def test_an_answer_with_another_jobs_task_is_in_doubt(guard: BudgetGuard, gateway: Gateway) -> None:
-    """Whatever the ledger refuses of an answer, the job may be running."""
-    gateway.will(*[Fault(body=b'{"task_id": "t-1", "status": "queued"}', accepts=True)] * 2)
+def test_a_response_with_another_jobs_task_leaves_the_job_in_doubt(
+    guard: BudgetGuard, gateway: Gateway
+) -> None:
+    """The ledger refuses to bind the task, but the job may be running."""
+    gateway.inject(*[Fault(body=b'{"task_id": "t-1", "status": "queued"}', accepts=True)] * 2)
     with client(guard, gateway) as guarded:
         for _ in range(2):
             guarded.post("/v1/tasks", json=CLIP)
-    assert standing(guard) == [("bound", False, None), ("dispatching", True, "answered without a task")]
+    assert states(guard) == [("bound", False, None), ("dispatching", True, "answered without a task")]
 
 
-# what goes out
+# changed requests
 
 
 @pytest.mark.parametrize("budget", [PLENTY, TIGHT], ids=["as it is", "capped"])
-def test_a_compressed_request_of_aiohttp_arrives(
+def test_a_request_that_aiohttp_compresses_can_be_changed(
     open_guard: Callable[..., BudgetGuard], gateway: Gateway, budget: Budget
 ) -> None:
-    """Changed, it goes out as it is; unchanged, as aiohttp compresses it."""
+    """An unchanged request stays compressed; a changed one is sent uncompressed."""
     guard = open_guard(budget)
-    gateway.will(Fault(200, body=b'{"task_id": "t-1", "status": "queued"}'))
+    gateway.inject(Fault(200, body=b'{"task_id": "t-1", "status": "queued"}'))
 
     async def work() -> None:
         middleware = GuardMiddleware(guard, project="trailer", hosts={gateway.host: PROVIDER})
@@ -541,13 +567,13 @@ def test_a_compressed_request_of_aiohttp_arrives(
             assert reply.status == 200
 
     asyncio.run(work())
-    (sent,) = gateway.received
+    (request,) = gateway.received
     if budget is PLENTY:
-        assert sent.headers["Content-Encoding"] == "deflate"
-        assert json.loads(zlib.decompress(sent.body)) == CLIP
+        assert request.headers["Content-Encoding"] == "deflate"
+        assert json.loads(zlib.decompress(request.body)) == CLIP
     else:
-        assert "Content-Encoding" not in sent.headers
-        assert sent.json == {**CLIP, "duration": 3}
+        assert "Content-Encoding" not in request.headers
+        assert request.json == {**CLIP, "duration": 3}
 
 
 @pytest.mark.parametrize("status", [307, 308])
@@ -555,32 +581,33 @@ def test_a_compressed_request_of_aiohttp_arrives(
 def test_a_redirect_is_followed_with_the_callers_own_request(
     name: str, status: int, open_guard: Callable[..., BudgetGuard], gateway: Gateway
 ) -> None:
-    """To a guarded place for the same job: it is admitted there anew, and changed anew."""
+    """A redirect to a guarded URL for the same job is admitted and changed there again."""
     guard = open_guard(TIGHT)
     with running(PROVIDER) as other:
-        gateway.will(Fault(status, headers={"Location": f"{other.url}/v1/tasks"}))
+        gateway.inject(Fault(status, headers={"Location": f"{other.url}/v1/tasks"}))
         hosts = {gateway.host: PROVIDER, other.host: PROVIDER}
         guarded = CLIENTS[name](guard, project="trailer", hosts=hosts)
-        for inner in (getattr(guarded, "client", None), getattr(guarded, "_client", None)):
-            if inner is not None and hasattr(inner, "follow_redirects"):
-                inner.follow_redirects = True
+        for client in (getattr(guarded, "client", None), getattr(guarded, "_client", None)):
+            if client is not None and hasattr(client, "follow_redirects"):
+                client.follow_redirects = True
         try:
             reply = guarded.send("POST", f"{gateway.url}/v1/tasks", body=BODY, headers=JSON | KEY)
         finally:
             guarded.close()
         assert reply.status == 200
-        assert [each.json for each in (*gateway.received, *other.received)] == [{**CLIP, "duration": 3}] * 2
-        assert [each.headers["Content-Type"] for each in other.received] == ["application/json"]
+        payloads = [request.json for request in (*gateway.received, *other.received)]
+        assert payloads == [{**CLIP, "duration": 3}] * 2
+        assert [request.headers["Content-Type"] for request in other.received] == ["application/json"]
         first, second = guard.history()
         assert (first.state, first.attempt, first.key) == ("released", 1, "shot-1")
         assert (second.state, second.attempt, second.changes) == ("bound", 2, first.changes)
-        assert [each.headers["Idempotency-Key"] for each in other.received] == [second.id]
+        assert [request.headers["Idempotency-Key"] for request in other.received] == [second.id]
 
 
-def test_a_redirected_request_of_aiohttp_is_given_its_own_id(guard: BudgetGuard, official: Gateway) -> None:
-    """What the hook wrote into the first request is not in the second."""
+def test_a_redirected_request_of_aiohttp_gets_its_own_id(guard: BudgetGuard, official: Gateway) -> None:
+    """The second request does not contain the id that the hook put into the first one."""
     with running("kling") as other:
-        official.will(Fault(307, headers={"Location": f"{other.url}/v1/videos/text2video"}))
+        official.inject(Fault(307, headers={"Location": f"{other.url}/v1/videos/text2video"}))
         hosts = {official.host: "kling", other.host: "kling"}
 
         async def work() -> None:
@@ -593,22 +620,21 @@ def test_a_redirected_request_of_aiohttp_is_given_its_own_id(guard: BudgetGuard,
 
         asyncio.run(work())
         first, second = guard.history()
-        sent = [each.json["external_task_id"] for each in (*official.received, *other.received)]
-        assert sent == [first.id, second.id]
+        ids = [request.json["external_task_id"] for request in (*official.received, *other.received)]
+        assert ids == [first.id, second.id]
         assert other.received[0].headers["Content-Type"] == "application/json"
 
 
-def test_a_file_in_the_place_of_a_text_is_refused(
-    open_guard: Callable[..., BudgetGuard], book: PriceBook
-) -> None:
-    """Its name says 5 seconds, and its content, which the API may read, says 15."""
+def test_a_file_in_a_text_field_is_refused(open_guard: Callable[..., BudgetGuard], book: PriceBook) -> None:
+    """The file's name means 5 seconds, but its content, which the API may read, means 15."""
     guard = open_guard(Budget(name="all", cap=1000, currency="CNY"))
     fields = {"model": "Kling-2.5", "prompt": "a boat", "size": "1280x720"}
     picture = {"input_reference": ("a.png", b"x", "image/png")}
     with running("tencent-vod", book) as gateway, client(guard, gateway) as guarded:
-        with pytest.raises(WireFormatError, match="'seconds' is sent as a file, and is none"):
+        with pytest.raises(
+            WireFormatError, match=r"^'seconds' is not a file field but is sent as a file; send it as text$"
+        ):
             guarded.post("/v1/videos", data=fields, files={"seconds": ("5", b"15"), **picture})
         assert gateway.received == []
-        said = {**fields, "seconds": "5"}
-        assert guarded.post("/v1/videos", data=said, files=picture).status_code == 200
-    assert [each.state for each in guard.history()] == ["bound"]
+        assert guarded.post("/v1/videos", data=fields | {"seconds": "5"}, files=picture).status_code == 200
+    assert [reservation.state for reservation in guard.history()] == ["bound"]

@@ -1,4 +1,4 @@
-"""The unmodified OpenAI SDK, of both versions in use, through guarded clients."""
+"""The unmodified OpenAI SDK, versions 2 and 3, through guarded clients."""
 
 import json
 import os
@@ -27,21 +27,21 @@ BUDGETS = [
 
 @pytest.fixture(scope="session")
 def openai2(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with version 2 of the SDK: that of `FOLDER_VARIABLE`, or one of the tests' own, made once."""
+    """A folder with version 2 of the SDK: the folder in `FOLDER_VARIABLE`, or one that is installed once."""
     if given := os.environ.get(FOLDER_VARIABLE):
         return Path(given)
     cache = getattr(pytestconfig, "cache", None)
     folder = Path(cache.mkdir("openai2")) if cache else tmp_path_factory.mktemp("openai2")
     if not (folder / "openai").is_dir():
         command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), "openai>=2,<3"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            assert not os.environ.get("CI"), f"version 2 of the SDK could not be installed: {done.stderr}"
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            assert not os.environ.get("CI"), f"version 2 of the SDK could not be installed: {result.stderr}"
             pytest.skip("version 2 of the SDK cannot be installed here")
     return folder
 
 
-SEEN = [
+OUTCOMES = [
     "task-tencent-vod-1 queued",
     "task-tencent-vod-1 queued",
     "BadRequestError 400 capability",
@@ -51,9 +51,9 @@ SEEN = [
     "task-tencent-vod-4 queued",
     "task-tencent-vod-5 queued",
 ]
-ASKED = {"model": "Kling-2.5", "prompt": "a paper boat", "seconds": "10", "size": "1920x1080"}
-SENT = [ASKED, {**ASKED, "seconds": "5"}, *[ASKED] * 4, {**ASKED, "input_reference": "a.png"}]
-RESERVED = [
+JOB = {"model": "Kling-2.5", "prompt": "a paper boat", "seconds": "10", "size": "1920x1080"}
+SENT = [JOB, {**JOB, "seconds": "5"}, *[JOB] * 4, {**JOB, "input_reference": "a.png"}]
+RESERVATIONS = [
     ("trailer", "bound", 1, Decimal(5)),
     ("trailer", "bound", 1, Decimal("2.5")),
     ("lost", "dispatching", 1, Decimal(5)),
@@ -68,9 +68,9 @@ RESERVED = [
 def test_the_sdk_creates_and_polls_through_a_guarded_client(
     version: int, tmp_path: Path, book: PriceBook, request: pytest.FixtureRequest
 ) -> None:
-    """Accepted, polled, capped, refused, lost, throttled: what its caller sees, and what was really sent.
+    """Calls that are accepted, polled, capped, refused, lost and throttled have the expected outcomes.
 
-    Sync and async alike.
+    The sync and the async client have the same outcomes and send the same requests.
     """
     folder = [str(request.getfixturevalue("openai2"))] if version == 2 else []
     ledgers = [f"sqlite:///{tmp_path}/{name}.db" for name in ("sync", "async")]
@@ -78,32 +78,35 @@ def test_the_sdk_creates_and_polls_through_a_guarded_client(
     with running("tencent-vod", book) as one, running("tencent-vod", book) as other:
         soon = {"Retry-After-Ms": "1"}
         for gateway in (one, other):
-            gateway.will(Fault(), Fault(), Fault(500, accepts=True, headers=soon))
-            gateway.will(*[Fault(429, headers=soon)] * 2)
+            gateway.inject(Fault(), Fault(), Fault(500, accepts=True, headers=soon))
+            gateway.inject(*[Fault(429, headers=soon)] * 2)
         script = str(Path(__file__).parent / "openai_session.py")
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, script, one.url, ledgers[0], other.url, ledgers[1]],
             capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([*folder, str(ROOT)])},
         )
-        assert (done.returncode, done.stderr) == (0, "")
-        told = json.loads(done.stdout)
-        assert (told["version"].split(".")[0], told["seen"]) == (str(version), [SEEN, SEEN])
+        assert (result.returncode, result.stderr) == (0, "")
+        session = json.loads(result.stdout)
+        assert (session["version"].split(".")[0], session["outcomes"]) == (str(version), [OUTCOMES, OUTCOMES])
         for gateway, guard in zip((one, other), guards, strict=True):
-            sent = [form_fields(each.body, each.headers["Content-Type"]) for each in gateway.submissions]
+            sent = [
+                form_fields(request.body, request.headers["Content-Type"]) for request in gateway.submissions
+            ]
             assert sent == SENT
-            history = guard.history()
-            assert [(each.project, each.state, each.attempt, each.reserved) for each in history] == RESERVED
+            reservations = [
+                (reservation.project, reservation.state, reservation.attempt, reservation.reserved)
+                for reservation in guard.history()
+            ]
+            assert reservations == RESERVATIONS
             guard.verify()
             guard.close()
 
 
-def test_a_refusal_that_is_raised_reaches_the_caller_of_version_3_as_it_is(
-    tmp_path: Path, book: PriceBook
-) -> None:
-    """Neither retried nor wrapped, so it can be caught by its own name; a remix has no price at all."""
+def test_version_3_passes_a_raised_refusal_on_unchanged(tmp_path: Path, book: PriceBook) -> None:
+    """It is neither retried nor wrapped, so the caller can catch it; a remix is refused without a price."""
     guard = BudgetGuard(
         f"sqlite:///{tmp_path}/spend.db", [Budget(name="all", cap=1, currency="CNY")], book=book
     )
@@ -114,11 +117,13 @@ def test_a_refusal_that_is_raised_reaches_the_caller_of_version_3_as_it_is(
         client = OpenAI(
             base_url=f"{gateway.url}/v1", api_key="x", http_client=httpx2.Client(transport=transport)
         )
-        wanted = {"model": "Kling-2.5", "prompt": "a boat", "seconds": "5", "size": "1280x720"}
+        job = {"model": "Kling-2.5", "prompt": "a boat", "seconds": "5", "size": "1280x720"}
         with client:
             with pytest.raises(BudgetExceededError) as caught:
-                client.post("/videos", body=wanted, cast_to=object)
-            with pytest.raises(KlingPricingError, match="/v1/videos/v-1/remix may make a job that is billed"):
+                client.post("/videos", body=job, cast_to=object)
+            with pytest.raises(
+                KlingPricingError, match=r"^POST /v1/videos/v-1/remix: this API may bill for the request"
+            ):
                 client.post("/videos/v-1/remix", body={"prompt": "a ship"}, cast_to=object)
         assert (caught.value.requested, gateway.received) == (Decimal("1.5"), [])
     guard.close()

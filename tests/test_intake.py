@@ -120,9 +120,9 @@ def test_the_effective_action_follows_the_inputs(inputs: dict[str, Any], action:
     assert any(note.code == "implied_action" for note in quoted.notes) is implied
 
 
-def test_a_provider_that_does_not_exist_is_an_error_with_the_known_ones() -> None:
-    """Nobody is billed by a misspelt provider."""
-    with pytest.raises(PriceNotFoundError, match="known providers: kling, qingbo"):
+def test_an_unknown_provider_is_an_error_that_suggests_a_known_one() -> None:
+    """A misspelt provider is never replaced silently."""
+    with pytest.raises(PriceNotFoundError, match="unknown provider 'qing-bo'; did you mean 'qingbo'"):
         quote(video(), provider="qing-bo", at=AT)
 
 

@@ -1,4 +1,4 @@
-"""Asking the provider what became of jobs that were sent, in Python and in a shell."""
+"""Polling the provider about jobs that were sent, in Python and on the command line."""
 
 import json
 import os
@@ -20,11 +20,12 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.recovery import Looked, poll, status_urls, unsettled
+from kling_pricing.hooks.recovery import PollResult, poll, status_urls, unsettled
 from tests import commands
 from tests.commands import Done
 from tests.conftest import Clock, video
 from tests.gateway import Fault, Gateway, running
+from tests.interruption import interruptible_children
 
 BUDGET = Budget(name="all", cap=100, currency="USD")
 CLIP = video(duration=5)
@@ -32,25 +33,24 @@ JOB = {"model_name": "kling-v3", "prompt": "a boat"}
 
 
 def fetch(url: str) -> tuple[int, bytes]:
-    """A client of the caller's own."""
+    """Fetches a URL with the caller's own client."""
     try:
-        with urlopen(url, timeout=10) as answer:  # noqa: S310 (the tests' own gateway)
-            return answer.status, answer.read()
+        with urlopen(url, timeout=10) as response:  # noqa: S310 (the tests' own gateway)
+            return response.status, response.read()
     except HTTPError as error:
         return error.code, error.read()
 
 
 @pytest.fixture
 def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard]:
-    """A guard."""
-    made = BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [BUDGET], book=book, clock=clock)
-    yield made
-    made.verify()
-    made.close()
+    """A guard with a large budget."""
+    with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [BUDGET], book=book, clock=clock) as opened:
+        yield opened
+        opened.verify()
 
 
 def submit(guard: BudgetGuard, gateway: Gateway, path: str, *payloads: dict[str, Any]) -> None:
-    """Submits requests through a hook, whatever comes of it."""
+    """Submits requests through a hook and ignores the responses."""
     hosts = {gateway.host: gateway.provider}
     transport = GuardedTransport(
         httpx.HTTPTransport(), guard, project="trailer", hosts=hosts, send_reservation_id=True
@@ -60,20 +60,20 @@ def submit(guard: BudgetGuard, gateway: Gateway, path: str, *payloads: dict[str,
             client.post(path, json=payload)
 
 
-def outcomes(found: Iterator[Looked]) -> list[tuple[str, str]]:
-    """Outcome and state of each."""
-    return [(each.outcome, each.reservation.state) for each in found]
+def outcomes(results: Iterator[PollResult]) -> list[tuple[str, str]]:
+    """Returns the outcome and the state of each result."""
+    return [(result.outcome, result.reservation.state) for result in results]
 
 
-def test_polling_settles_what_has_ended_and_never_twice(guard: BudgetGuard, book: PriceBook) -> None:
-    """Finished, failed, still running, unknown to the provider; asked again, nothing moves."""
+def test_polling_settles_ended_jobs_once(guard: BudgetGuard, book: PriceBook) -> None:
+    """Finished jobs are settled and failed ones released; polling again changes nothing."""
     with running("qingbo", book) as gateway:
         submit(guard, gateway, "/v1/tasks", *[CLIP] * 4)
         tasks = list(gateway.jobs)
         gateway.finish(tasks[0])
         gateway.finish(tasks[1], "failed")
         del gateway.jobs[tasks[3]]
-        gateway.will(Fault(500, accepts=True))
+        gateway.inject(Fault(500, accepts=True))
         submit(guard, gateway, "/v1/tasks", CLIP)
         first = outcomes(poll(guard, fetch, base_url=gateway.url))
         assert first == [
@@ -90,9 +90,9 @@ def test_polling_settles_what_has_ended_and_never_twice(guard: BudgetGuard, book
 
 
 def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: PriceBook) -> None:
-    """Where the API takes a name of the caller's own, and the hook gave it one."""
+    """The hook sent the reservation's id as the caller's own id, so the API can look the task up by it."""
     with running("kling", book) as gateway:
-        gateway.will(Fault(drops=True, accepts=True), Fault(drops=True))
+        gateway.inject(Fault(drops=True, accepts=True), Fault(drops=True))
         picture = {**JOB, "image": "https://example.com/a.png"}
         for path, payload in (("image2video", picture), ("text2video", JOB)):
             with pytest.raises(httpx.RemoteProtocolError):
@@ -109,88 +109,92 @@ def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: P
             ("unknown", "dispatching"),
         ]
         assert guard.reservation(lost.id).task_id == task_id
-        assert [each.id for each in guard.in_doubt()] == [never.id]
+        assert [reservation.id for reservation in guard.in_doubt()] == [never.id]
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(503, "unanswered"), (429, "unanswered"), (404, "unknown")])
-def test_an_answer_that_is_none_changes_nothing(
+def test_an_answer_without_a_task_changes_nothing(
     guard: BudgetGuard, book: PriceBook, status: int, outcome: str
 ) -> None:
-    """Later is not never, and never is not certain."""
+    """A temporary failure, an unknown task and an unreadable answer leave the reservation bound."""
     with running("qingbo", book) as gateway:
         submit(guard, gateway, "/v1/tasks", CLIP)
-    for answer, means in (((status, b"{}"), outcome), ((200, b"<html>"), "unknown")):
-        (looked,) = poll(guard, lambda _url, answer=answer: answer, base_url=gateway.url)  # type: ignore[misc]
-        assert (looked.reservation.state, looked.outcome) == ("bound", means)
-    with pytest.raises(KlingPricingError, match=r"answers 401 .* check the credentials"):
+    for answer, expected in (((status, b"{}"), outcome), ((200, b"<html>"), "unknown")):
+        (result,) = poll(guard, lambda _url, answer=answer: answer, base_url=gateway.url)  # type: ignore[misc]
+        assert (result.reservation.state, result.outcome) == ("bound", expected)
+    with pytest.raises(
+        KlingPricingError, match=r"^qingbo answered 401 to a status request; check the credentials$"
+    ):
         list(poll(guard, lambda _url: (401, b""), base_url=gateway.url))
-    (looked,) = poll(guard, fetch, base_url=gateway.url)  # nobody listens there any more
-    assert (looked.outcome, looked.reservation.state) == ("unanswered", "bound")
+    (result,) = poll(guard, fetch, base_url=gateway.url)  # the gateway has stopped
+    assert (result.outcome, result.reservation.state) == ("unanswered", "bound")
 
 
-def test_where_the_provider_is_comes_from_its_price_table(guard: BudgetGuard, book: PriceBook) -> None:
-    """The first host of the newest one; a provider without a host needs to be told."""
+def test_the_providers_address_comes_from_its_price_table(guard: BudgetGuard, book: PriceBook) -> None:
+    """The default is the first host of the newest table; a provider without hosts needs `base_url`."""
     with running("qingbo", book) as gateway:
         submit(guard, gateway, "/v1/tasks", CLIP)
     (bound,) = unsettled(guard)
     assert status_urls(guard, bound) == [f"https://www.qingbo.dev/v1/tasks/{bound.task_id}"]
     assert status_urls(guard, bound._replace(task_id="a/b?c"))[0].endswith("/v1/tasks/a%2Fb%3Fc")
-    with pytest.raises(KlingPricingError, match="no host of tencent-vod is known"):
+    with pytest.raises(
+        KlingPricingError, match=r"^no host of tencent-vod is known; give the base URL of its API$"
+    ):
         status_urls(guard, bound._replace(provider="tencent-vod"))
-    with pytest.raises(KlingPricingError, match="base_url must be an http or https URL"):
+    with pytest.raises(KlingPricingError, match=r"^the base URL must be an http or https URL"):
         status_urls(guard, bound, "file:///etc")
     assert unsettled(guard, provider="kling") == []
 
 
-# in a shell
+# on the command line
 
 Run = Callable[..., Done]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs `kling-pricing in-doubt` on the ledger of `guard`."""
+    """Returns a function that runs `kling-pricing in-doubt` on the ledger of `guard`."""
     return partial(commands.run, "in-doubt", ledger=f"sqlite:///{tmp_path}/spend.db")
 
 
-def test_in_doubt_asks_the_provider_first(
+def test_in_doubt_polls_with_the_callers_headers(
     guard: BudgetGuard, book: PriceBook, run: Run, tmp_path: Path
 ) -> None:
-    """With the caller's headers, from the line or a file; what ended is settled, the rest stays listed."""
-    secret = tmp_path / "headers.txt"
-    secret.write_text("Authorization: Bearer k\n\n")
+    """Headers come from options or a file; ended jobs are settled, and the others stay listed."""
+    header_file = tmp_path / "headers.txt"
+    header_file.write_text("Authorization: Bearer k\n\n")
     with running("qingbo", book) as gateway:
-        gateway.will(Fault(), Fault(), Fault(500, accepts=True))
+        gateway.inject(Fault(), Fault(), Fault(500, accepts=True))
         submit(guard, gateway, "/v1/tasks", CLIP, CLIP, CLIP)
         gateway.finish(next(iter(gateway.jobs)))
         settled, _, doubtful = guard.history()
-        asked = ("--poll", "--base-url", gateway.url, "--header", f"@{secret}", "--header", "X-Team: video")
-        result = run(*asked)
+        arguments = ["--poll", "--base-url", gateway.url]
+        arguments += ["--header", f"@{header_file}", "--header", "X-Team: video"]
+        result = run(*arguments)
         assert (result.returncode, result.stderr.count("unaskable")) == (0, 1)
         lines = result.stdout.splitlines()
         assert lines[0] == f"{settled.id}: settled, 0.357 USD, task {settled.task_id}"
         assert lines[1] == "asked about 3 of 3: 1 settled, 1 running, 1 unaskable"
         assert f"│ {doubtful.id} │" in result.stdout
-        questions = [each for each in gateway.received if each.method == "GET"]
-        assert [(each.headers["Authorization"], each.headers["X-Team"]) for each in questions] == [
-            ("Bearer k", "video")
-        ] * 2
-        again = run(*asked, "--json", "--provider", "qingbo")
-        told = [json.loads(line) for line in again.stdout.splitlines()]
-        assert [(each.get("outcome"), each["state"]) for each in told] == [
+        requests = [request for request in gateway.received if request.method == "GET"]
+        headers = [(request.headers["Authorization"], request.headers["X-Team"]) for request in requests]
+        assert headers == [("Bearer k", "video")] * 2
+        second = run(*arguments, "--json", "--provider", "qingbo")
+        rows = [json.loads(line) for line in second.stdout.splitlines()]
+        assert [(row.get("outcome"), row["state"]) for row in rows] == [
             ("running", "bound"),
             ("unaskable", "dispatching"),
             (None, "dispatching"),
         ]
 
 
-def test_one_provider_is_asked_at_a_time(guard: BudgetGuard, book: PriceBook, run: Run) -> None:
-    """Each has a key of its own, which no other is to see."""
+def test_one_provider_is_polled_at_a_time(guard: BudgetGuard, book: PriceBook, run: Run) -> None:
+    """Each provider has its own credentials, which no other provider may see."""
     for provider, path, payload in (("qingbo", "/v1/tasks", CLIP), ("kling", "/v1/videos/text2video", JOB)):
         with running(provider, book) as gateway:
             submit(guard, gateway, path, payload)
     result = run("--poll", "--header", "Authorization: Bearer k")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "name one: --provider kling|qingbo" in result.stderr
 
 
@@ -199,14 +203,17 @@ def test_one_provider_is_asked_at_a_time(guard: BudgetGuard, book: PriceBook, ru
     [
         (["--header", f"@{sys.executable}"], "not UTF-8 text"),
         (["--header", "Bearer k"], "write 'Name: value', or @FILE with such lines"),
-        (["--header", "@nowhere.txt"], "nowhere.txt: No such file"),
-        (["--base-url", "gw.example.com"], "base_url must be an http or https URL"),
+        (["--header", "@nowhere.txt"], "nowhere.txt: cannot be read: No such file"),
+        (
+            ["--base-url", "gw.example.com"],
+            "write an http or https URL, such as https://gw.example.com/api",
+        ),
     ],
 )
-def test_what_cannot_be_used_is_said(
+def test_arguments_that_cannot_be_used_are_errors(
     guard: BudgetGuard, book: PriceBook, run: Run, arguments: list[str], problem: str
 ) -> None:
-    """Before anything is asked; a header that is none may be a key, so it is not repeated."""
+    """The error comes before any request and does not repeat a malformed header, which may be a secret."""
     with running("qingbo", book) as gateway:
         submit(guard, gateway, "/v1/tasks", CLIP)
     result = run("--poll", *arguments)
@@ -216,7 +223,7 @@ def test_what_cannot_be_used_is_said(
 
 
 def test_credentials_do_not_follow_a_redirect(guard: BudgetGuard, book: PriceBook, run: Run) -> None:
-    """They are for the API, and for nobody else."""
+    """The caller's headers are sent to the API only."""
     with running("qingbo", book) as gateway, running("qingbo", book) as elsewhere:
         submit(guard, gateway, "/v1/tasks", CLIP)
         result = run("--poll", "--base-url", f"{gateway.url}/redirect-to/{elsewhere.host}")
@@ -227,28 +234,29 @@ def test_credentials_do_not_follow_a_redirect(guard: BudgetGuard, book: PriceBoo
 def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
     guard: BudgetGuard, book: PriceBook, tmp_path: Path
 ) -> None:
-    """What was answered by then is settled; asked again, the rest is."""
+    """Jobs that were answered before Ctrl-C are settled; polling again settles the rest."""
     with running("qingbo", book) as gateway:
         submit(guard, gateway, "/v1/tasks", *[CLIP] * 3)
         for task_id in gateway.jobs:
             gateway.finish(task_id)
         gateway.hang_after(2)
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kling_pricing", "in-doubt", "--poll", "--base-url", gateway.url],
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            text=True,
-            env={**os.environ, "KLING_PRICING_LEDGER": f"sqlite:///{tmp_path}/spend.db", "TERM": "xterm"},
-        )
-        os.close(theirs)
-        shown: list[bytes] = []
+        terminal, terminal_of_process = pty.openpty()
+        with interruptible_children():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kling_pricing", "in-doubt", "--poll", "--base-url", gateway.url],
+                stdout=subprocess.PIPE,
+                stderr=terminal_of_process,
+                text=True,
+                env={**os.environ, "KLING_PRICING_LEDGER": f"sqlite:///{tmp_path}/spend.db", "TERM": "xterm"},
+            )
+        os.close(terminal_of_process)
+        screen: list[bytes] = []
 
         def read() -> None:
             try:
-                while part := os.read(ours, 4096):
-                    shown.append(part)
-            except OSError:  # the other end is closed
+                while part := os.read(terminal, 4096):
+                    screen.append(part)
+            except OSError:  # the process has closed the terminal
                 pass
 
         reader = threading.Thread(target=read)
@@ -257,10 +265,10 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=30)
         reader.join()
-        os.close(ours)
+        os.close(terminal)
         assert process.returncode == 130
         assert "asked about 2 of 3: 2 settled" in output
-        assert b"asking" in b"".join(shown)
-        gateway.go_on()
-        assert [each.state for each in guard.history()] == ["settled", "settled", "bound"]
+        assert b"asking" in b"".join(screen)
+        gateway.resume()
+        assert [reservation.state for reservation in guard.history()] == ["settled", "settled", "bound"]
         assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [("settled", "settled")]

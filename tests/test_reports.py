@@ -1,10 +1,9 @@
-"""Reports of a real reconciliation: a month made with a guard, held against a statement, in every format."""
+"""Reports of the reconciliation of a month, made with a real guard, in every format."""
 
 import csv
 import json
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
@@ -27,20 +26,20 @@ from tests.studio import API_KEY, PROMPT, SINCE, UNTIL, URL, Month
 
 
 def reconciled_month(studio: Month, book: PriceBook) -> Reconciliation:
-    """That month, reconciled."""
+    """Reconciles the studio's month."""
     return reconcile(studio.ledger, studio.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book)
 
 
 @pytest.fixture(scope="module")
 def reconciled(studio: Month, book: PriceBook) -> Iterator[Reconciliation]:
-    """That month, reconciled once."""
-    with reconciled_month(studio, book) as found:
-        yield found
+    """Returns the studio's month, reconciled once."""
+    with reconciled_month(studio, book) as result:
+        yield result
 
 
 @pytest.fixture(scope="module")
 def out(reconciled: Reconciliation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all its reports."""
+    """Returns a folder with all reports of that month."""
     folder = tmp_path_factory.mktemp("reports") / "li's reports"
     write_reports(reconciled, folder)
     return folder
@@ -48,31 +47,31 @@ def out(reconciled: Reconciliation, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def whole(reconciled: Reconciliation) -> Total:
-    """All lines taken together."""
-    (found,) = reconciled.totals("all")
-    return found
+    """Returns the total of all lines."""
+    (total_of_all,) = reconciled.totals("all")
+    return total_of_all
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Reads the rows of a CSV file."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def total(amounts: Iterator[str]) -> Decimal:
-    """The exact sum of amounts as text; what is empty counts as nothing."""
+    """Returns the exact sum of amounts given as text; empty text counts as 0."""
     return sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
 
 
-def test_every_category_has_words() -> None:
-    """What a line is in is said in the reader's words, in each format the same."""
+def test_every_category_has_a_display_name() -> None:
+    """Every category of the reconciliation has a name and a meaning for people."""
     assert set(CATEGORIES) == set(get_args(Category))
 
 
 def test_the_month_has_something_to_report(reconciled: Reconciliation) -> None:
-    """The tests below would prove little on a month where all matches."""
-    found = Counter(line.category for line in reconciled.lines())
-    assert set(found) >= {
+    """The month contains the categories that the tests below depend on."""
+    categories = {line.category for line in reconciled.lines()}
+    assert categories >= {
         *("matched", "explained", "unexplained", "billed_twice", "not_billed", "not_in_ledger"),
         *("in_doubt_candidate", "invalid_row"),
     }
@@ -81,7 +80,7 @@ def test_the_month_has_something_to_report(reconciled: Reconciliation) -> None:
 def test_the_same_reconciliation_gives_the_same_bytes(
     studio: Month, out: Path, book: PriceBook, tmp_path: Path
 ) -> None:
-    """Reconciled and written again, elsewhere and later: every file is the same, and so is the manifest."""
+    """Reconciling and writing again, later and elsewhere, gives identical files."""
     with reconciled_month(studio, book) as again:
         write_reports(again, tmp_path)
     assert (tmp_path / "manifest.json").read_bytes() == (out / "manifest.json").read_bytes()
@@ -90,32 +89,32 @@ def test_the_same_reconciliation_gives_the_same_bytes(
     }
 
 
-def test_the_manifest_vouches_for_every_file(studio: Month, out: Path) -> None:
-    """Name, size and SHA-256 of each, and the statement that they were made from."""
+def test_the_manifest_lists_every_file(studio: Month, out: Path) -> None:
+    """The manifest lists name, size and SHA-256 of every file, and the SHA-256 of the statement."""
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    listed = {each["name"]: (each["size_bytes"], each["sha256"]) for each in manifest["files"]}
-    there = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "manifest.json"}
-    assert listed == {name: (len(data), sha256(data).hexdigest()) for name, data in there.items()}
+    listed = {file["name"]: (file["size_bytes"], file["sha256"]) for file in manifest["files"]}
+    written = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "manifest.json"}
+    assert listed == {name: (len(data), sha256(data).hexdigest()) for name, data in written.items()}
     assert manifest["sources"] == {studio.statement.name: sha256(studio.statement.read_bytes()).hexdigest()}
-    assert {Path(name).suffix for name in there} == {".html", ".xlsx", ".csv", ".parquet", ".json", ".jsonl"}
+    assert {Path(name).suffix for name in written} == {".html", ".xlsx", ".csv", ".parquet", ".json", ".jsonl"}
 
 
 def test_no_report_shows_a_prompt_a_url_or_a_key(studio: Month, out: Path) -> None:
-    """Not in any file, nor inside the workbook, though requests, reasons and the statement have them."""
+    """No file contains the prompts, URLs or API keys of requests, reasons and statements."""
     assert all(secret in studio.statement.read_text(encoding="utf-8") for secret in (PROMPT, URL, API_KEY))
     texts = {path.name: path.read_bytes() for path in out.iterdir()}
     with ZipFile(out / "report.xlsx") as workbook:
         texts |= {name: workbook.read(name) for name in workbook.namelist()}
     for name, data in texts.items():
-        found = [secret for secret in (PROMPT, URL, API_KEY) if secret.encode() in data]
-        assert (name, found) == (name, [])
+        leaked = [secret for secret in (PROMPT, URL, API_KEY) if secret.encode() in data]
+        assert (name, leaked) == (name, [])
     assert b"://" not in texts["report.html"]
 
 
 def test_the_report_ties_out(reconciled: Reconciliation, whole: Total, out: Path) -> None:
-    """Each table sums to the same money: expected + variance = billed, and so do the tasks themselves."""
+    """In every table and in the list of tasks, expected + variance = billed, and the totals are the same."""
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    figures = {each["title"]: Decimal(each["amount"]) for each in report["figures"]}
+    figures = {figure["title"]: Decimal(figure["amount"]) for figure in report["figures"]}
     assert figures == {"Expected": whole.expected, "Variance": whole.variance, "Billed": whole.billed}
     for name in ("summary", "by_project", "by_model", "by_day"):
         table = report["tables"][name]
@@ -131,7 +130,7 @@ def test_the_report_ties_out(reconciled: Reconciliation, whole: Total, out: Path
 
 
 class Tampered:
-    """A reconciliation in which one number is another."""
+    """A reconciliation with one wrong number."""
 
     def __init__(self, true: Reconciliation, dimension: Dimension, field: str) -> None:
         self._true = true
@@ -142,27 +141,27 @@ class Tampered:
         return getattr(self._true, name)
 
     def totals(self, dimension: Dimension) -> list[Total]:
-        """The true totals, but for one nano."""
-        found = self._true.totals(dimension)
+        """Returns the true totals, with one of them off by a nano."""
+        totals = self._true.totals(dimension)
         if dimension != self._dimension:
-            return found
-        changed = getattr(found[0], self._field) + Decimal("0.000000001")
-        return [found[0]._replace(**{self._field: changed}), *found[1:]]
+            return totals
+        changed = getattr(totals[0], self._field) + Decimal("0.000000001")
+        return [totals[0]._replace(**{self._field: changed}), *totals[1:]]
 
 
 @pytest.mark.parametrize("dimension", ["all", "category", "project", "model", "day"])
 @pytest.mark.parametrize("field", ["expected", "billed", "variance"])
-def test_what_does_not_tie_out_is_not_reported(
+def test_totals_that_do_not_tie_out_are_not_reported(
     reconciled: Reconciliation, tmp_path: Path, dimension: Dimension, field: str
 ) -> None:
-    """One nano in one total of one table: an error, and no file."""
+    """One nano of difference in one total of one table raises an error, and no file is written."""
     with pytest.raises(KlingPricingError, match="does not tie out in USD"):
         write_reports(Tampered(reconciled, dimension, field), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_task_that_looks_like_a_formula_is_text_in_csv(studio: Month, out: Path) -> None:
-    """It has an apostrophe in front, and is the task again without it; amounts below zero stay as they are."""
+    """CSV puts an apostrophe in front of a task like `=1+1`, and leaves negative amounts as they are."""
     lines = rows(out / "lines.csv")
     (line,) = [line for line in lines if line["task_id"].endswith(studio.formula)]
     assert (line["task_id"], line["task_id"].removeprefix("'")) == ("'=1+1", studio.formula)
@@ -170,7 +169,7 @@ def test_a_task_that_looks_like_a_formula_is_text_in_csv(studio: Month, out: Pat
 
 
 def test_parquet_has_exact_decimals_and_instants(whole: Total, studio: Month, out: Path) -> None:
-    """DuckDB reads decimals of nine places, UTC instants, and the task as it is."""
+    """Parquet holds decimals with nine places, UTC instants, and task names unchanged."""
     with duckdb.connect() as database:
 
         def ask(query: str) -> list[tuple[Any, ...]]:
@@ -186,7 +185,7 @@ def test_parquet_has_exact_decimals_and_instants(whole: Total, studio: Month, ou
 
 
 def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Month, out: Path) -> None:
-    """Amounts to add up, every digit beside them, no formula anywhere."""
+    """Each amount is a number with its exact text beside it, and no cell is a formula."""
     workbook = load_workbook(out / "report.xlsx", read_only=True)
     assert workbook.sheetnames == [
         *("Summary", "By project", "By model", "By day", "Exceptions", "Accruals", "All lines"),
@@ -194,8 +193,8 @@ def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Mon
     heading, *lines = workbook["All lines"].iter_rows()
     place = {cell.value: number for number, cell in enumerate(heading)}
     assert len(lines) == whole.lines
-    exactly = [line[place["Billed, exactly"]].value for line in lines]
-    assert total(each for each in exactly if each) == whole.billed
+    exact_texts = [line[place["Billed, exactly"]].value for line in lines]
+    assert total(text for text in exact_texts if text) == whole.billed
     number, text = next(
         (line[place["Billed"]], line[place["Billed, exactly"]]) for line in lines if line[place["Billed"]].value
     )
@@ -206,21 +205,21 @@ def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Mon
         assert [cell.value for row in sheet.iter_rows() for cell in row if cell.data_type == "f"] == []
 
 
-def test_a_table_that_is_longer_than_a_sheet_goes_on_in_another(
+def test_a_long_table_continues_in_another_sheet(
     reconciled: Reconciliation, whole: Total, tmp_path: Path
 ) -> None:
-    """Every line is there once, below a heading on each sheet."""
-    xlsx.write(reconciliation_document.document(reconciled), tmp_path, most_rows=20)
+    """Every sheet has a heading, and together they contain every line once."""
+    xlsx.write(reconciliation_document.document(reconciled), tmp_path, max_rows=20)
     workbook = load_workbook(tmp_path / "report.xlsx", read_only=True)
     names = [name for name in workbook.sheetnames if name.startswith("All lines")]
     assert names == ["All lines", "All lines 2", "All lines 3", "All lines 4"][: -(-whole.lines // 19)]
-    found = [[row[0].value for row in workbook[name].iter_rows()] for name in names]
-    assert {each[0] for each in found} == {"Category"}
-    assert sum(len(each) - 1 for each in found) == whole.lines
+    sheets = [[row[0].value for row in workbook[name].iter_rows()] for name in names]
+    assert {cells[0] for cells in sheets} == {"Category"}
+    assert sum(len(cells) - 1 for cells in sheets) == whole.lines
 
 
 def test_libreoffice_opens_the_workbook(whole: Total, studio: Month, out: Path, tmp_path: Path) -> None:
-    """Converted to CSV by a real office: the totals are right, and the task is text."""
+    """LibreOffice reads the same totals, and reads the task `=1+1` as text."""
     every_sheet = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,-1"
     subprocess.run(
         [
@@ -243,12 +242,12 @@ def test_libreoffice_opens_the_workbook(whole: Total, studio: Month, out: Path, 
 
 
 def test_accruals_are_balanced(reconciled: Reconciliation, whole: Total, out: Path) -> None:
-    """Debits are credits in every entry; what the liability holds beyond the bill is what was not billed."""
+    """Debits equal credits in every entry, and accrued liabilities are the billed plus the unbilled amounts."""
     journal = rows(out / "accruals.csv")
     for entry in {row["entry"] for row in journal}:
-        own = [row for row in journal if row["entry"] == entry]
-        assert len(own) == 2
-        assert total(row["debit"] for row in own) == total(row["credit"] for row in own)
+        sides = [row for row in journal if row["entry"] == entry]
+        assert len(sides) == 2
+        assert total(row["debit"] for row in sides) == total(row["credit"] for row in sides)
     liability = [row for row in journal if row["account"] == "Accrued liabilities"]
     owed = total(row["credit"] for row in liability) - total(row["debit"] for row in liability)
     unbilled = sum(
@@ -260,12 +259,12 @@ def test_accruals_are_balanced(reconciled: Reconciliation, whole: Total, out: Pa
     assert {row["day"] for row in journal} == {"2026-11-30"}
 
 
-def test_disputes_say_nothing_of_ours(reconciled: Reconciliation, out: Path) -> None:
-    """The provider's own tasks, what they billed and should have; no project, key, label or reservation."""
+def test_disputes_contain_nothing_internal(reconciled: Reconciliation, out: Path) -> None:
+    """Disputes list the provider's tasks and amounts, without our projects, keys, labels or reservations."""
     text = (out / "disputes.csv").read_text(encoding="utf-8")
     for line in reconciled.lines():
-        ours = [line.project, line.key, line.reservation_id, line.labels.get("user")]
-        assert [name for name in ours if name and re.search(rf"\b{re.escape(name)}\b", text)] == []
+        internal = [line.project, line.key, line.reservation_id, line.labels.get("user")]
+        assert [name for name in internal if name and re.search(rf"\b{re.escape(name)}\b", text)] == []
     disputes = rows(out / "disputes.csv")
     overcharged = {
         line.task_id
@@ -280,12 +279,12 @@ def test_disputes_say_nothing_of_ours(reconciled: Reconciliation, out: Path) -> 
         assert row["reason"].endswith(".")
 
 
-def test_only_what_is_asked_for_is_written(reconciled: Reconciliation, tmp_path: Path) -> None:
-    """A later report replaces an earlier one of the folder, and leaves other people's files alone."""
-    told: list[str] = []
+def test_only_the_requested_formats_are_written(reconciled: Reconciliation, tmp_path: Path) -> None:
+    """A later report replaces the files of an earlier one, and leaves other files alone."""
+    called: list[str] = []
     (tmp_path / "notes.txt").write_text("mine")
-    first = write_reports(reconciled, tmp_path, formats=["json", "html"], on_format=told.append)
-    assert (told, sorted(first.files)) == (
+    first = write_reports(reconciled, tmp_path, formats=["json", "html"], on_format=called.append)
+    assert (called, sorted(first.files)) == (
         ["html", "json"],
         ["exceptions.jsonl", "lines.jsonl", "report.html", "report.json"],
     )
@@ -295,7 +294,7 @@ def test_only_what_is_asked_for_is_written(reconciled: Reconciliation, tmp_path:
 
 
 def test_a_report_that_fails_leaves_the_folder_as_it_was(reconciled: Reconciliation, tmp_path: Path) -> None:
-    """The earlier files are whole, nothing of the later one is there."""
+    """After an interrupted report, the folder holds exactly the files of the earlier one."""
     write_reports(reconciled, tmp_path, formats=["json"])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -311,15 +310,22 @@ def test_a_report_that_fails_leaves_the_folder_as_it_was(reconciled: Reconciliat
 @pytest.mark.parametrize(
     ("formats", "folder", "problem"),
     [
-        (["pdf"], "out", f"there is no format pdf here; there are: {', '.join(FORMATS)}"),
-        ([], "out", "no format is given"),
-        (["json"], "file", "cannot be written into .*name a folder that this user can write"),
+        (["pdf"], "out", f"^unknown report format pdf; choose from {', '.join(FORMATS)}$"),
+        ([], "out", f"^no report format given; choose from {', '.join(FORMATS)}$"),
+        (
+            ["json"],
+            "file",
+            (
+                "/file: cannot write the report: .*; "
+                "name a folder that this user can write to, on a disk with enough space$"
+            ),
+        ),
     ],
 )
-def test_what_cannot_be_written_says_why(
+def test_a_report_that_cannot_be_written_says_why(
     reconciled: Reconciliation, tmp_path: Path, formats: list[Any], folder: str, problem: str
 ) -> None:
-    """The message names the remedy."""
+    """The error names the cause and the remedy."""
     (tmp_path / "file").write_text("a file")
     with pytest.raises(KlingPricingError, match=problem):
         write_reports(reconciled, tmp_path / folder, formats=formats)

@@ -10,7 +10,7 @@ import pytest
 from kling_pricing import PriceBook
 from kling_pricing.reconcile import reconcile
 from kling_pricing.reports import write_reports
-from kling_pricing.reports.formats.csv import harmless
+from kling_pricing.reports.formats.csv import escape_formulas
 from kling_pricing.reports.formatting import safe
 from tests.conftest import Clock
 from tests.test_reconcile import NOON, SINCE, UNTIL, World
@@ -123,7 +123,7 @@ TEXTS = [
 @pytest.mark.parametrize(("text", "cell"), TEXTS)
 def test_no_part_of_a_text_is_a_formula(text: str, cell: str) -> None:
     """Also not where a spreadsheet takes semicolons, tabs or line breaks in it for the next cell."""
-    assert harmless(text) == cell
+    assert escape_formulas(text) == cell
 
 
 @pytest.mark.parametrize("key", ["sk-abcdefghijklmnop1234", "ak_0123456789abcdef", "sk-proj-0123456789abcdef"])

@@ -1,4 +1,4 @@
-"""The page, opened in a real browser, without a network."""
+"""The HTML page of a report, opened offline in a real browser."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -31,7 +31,7 @@ CHARTS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """Returns a headless Chromium."""
     path = program("chromium")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -41,44 +41,44 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, book: PriceBook, studio: Month) -> Path:
-    """A reconciliation's page in `reconciliation`, a spend statement's in `spend`."""
+    """Returns a folder with the page of a reconciliation and the page of a spend statement."""
     path = tmp_path_factory.mktemp("pages")
     with reconcile(
         studio.ledger, studio.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book
-    ) as found:
-        write_reports(found, path / "reconciliation", formats=["html", "json"])
+    ) as result:
+        write_reports(result, path / "reconciliation", formats=["html", "json"])
     write_spend(read_spend(studio.ledger, SINCE, UNTIL), path / "spend", formats=["html", "json"])
     return path
 
 
 class Opened:
-    """A page, and what it asked for and complained of."""
+    """A page, with its requests and its console messages."""
 
     def __init__(self, browser: Browser, path: Path, **options: str) -> None:
         self.page: Page = browser.new_page(java_script_enabled=True, **options)  # type: ignore[arg-type]
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.goto(path.as_uri())
 
 
 @pytest.mark.parametrize("kind", ["reconciliation", "spend"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_request_leaves_the_page(browser: Browser, folder: Path, kind: str, scheme: str) -> None:
-    """It is opened from the disk: the file itself is all that is asked for, and nothing is complained of."""
+    """The page requests only its own file, and the console stays empty."""
     path = folder / kind / "report.html"
     opened = Opened(browser, path, color_scheme=scheme)
     opened.page.mouse.wheel(0, 20_000)
     opened.page.wait_for_load_state("networkidle")
-    assert (opened.requests, opened.complaints) == ([path.as_uri()], [])
+    assert (opened.requests, opened.messages) == ([path.as_uri()], [])
     assert opened.page.locator("script, link[rel=stylesheet], img, iframe, object").count() == 0
     opened.page.close()
 
 
-def test_its_charts_and_tables_are_there(browser: Browser, folder: Path) -> None:
-    """Each has its name and its drawing; what the tables say is what the other formats say."""
+def test_the_page_has_all_charts_and_tables(browser: Browser, folder: Path) -> None:
+    """Every chart has a title, a description and a drawing, and the tables agree with the figures."""
     page = Opened(browser, folder / "reconciliation" / "report.html").page
     for name in CHARTS:
         chart = page.locator(f"#chart-{name}")
@@ -98,8 +98,8 @@ def test_its_charts_and_tables_are_there(browser: Browser, folder: Path) -> None
     page.close()
 
 
-def test_numbers_stand_below_each_other(browser: Browser, folder: Path) -> None:
-    """Amounts are right-aligned, in figures of one width, with as many decimals as the longest of them."""
+def test_numbers_are_aligned(browser: Browser, folder: Path) -> None:
+    """Amounts are right-aligned, and all amounts of a column have the same number of decimals."""
     page = Opened(browser, folder / "reconciliation" / "report.html").page
     cells = page.locator("#by_project tbody td:last-child")
     assert set(cells.evaluate_all("all => all.map(cell => getComputedStyle(cell).textAlign)")) == {"right"}
@@ -108,8 +108,8 @@ def test_numbers_stand_below_each_other(browser: Browser, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_text_can_be_read(browser: Browser, folder: Path, scheme: str) -> None:
-    """Each colour of text has the contrast with its background that accessibility asks for, day and night."""
+def test_text_has_enough_contrast(browser: Browser, folder: Path, scheme: str) -> None:
+    """All text has a contrast ratio of at least 4.5 to its background, in light and dark mode."""
     page = Opened(browser, folder / "reconciliation" / "report.html", color_scheme=scheme).page
     ratios = page.evaluate(CONTRASTS)
     assert len(ratios) > 5
@@ -126,14 +126,14 @@ CONTRASTS = """() => {
     return `rgb(${r}, ${g}, ${b})`;
   };
   const light = color => {
-    const parts = color.match(/\\d+/g).slice(0, 3).map(each => each / 255)
-      .map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
+    const parts = color.match(/\\d+/g).slice(0, 3).map(channel => channel / 255)
+      .map(channel => channel <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4);
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
   };
   const background = element => element
     ? over(background(element.parentElement), getComputedStyle(element).backgroundColor)
     : 'rgb(255, 255, 255)';
-  const found = {};
+  const ratios = {};
   for (const place of ['.eyebrow', 'h1', '.facts dd', '.verdict h2', '.verdict p', '.figure .name',
                        '.figure .unit', '.chip.good', '.chip.calm', '.chip.bad', 'th', 'td', '.legend li',
                        'nav a', 'footer']) {
@@ -141,14 +141,14 @@ CONTRASTS = """() => {
     if (!element) continue;
     const below = background(element);
     const both = [light(over(below, getComputedStyle(element).color)), light(below)];
-    found[place] = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+    ratios[place] = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
   }
-  return found;
+  return ratios;
 }"""
 
 
-def test_it_fits_a_telephone_and_a_sheet_of_paper(browser: Browser, folder: Path, tmp_path: Path) -> None:
-    """The page is as wide as the screen, its wide tables scroll in themselves, and it prints on some pages."""
+def test_the_page_fits_a_phone_and_paper(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    """The page is no wider than a phone screen, because wide tables scroll, and it prints to PDF."""
     page = Opened(browser, folder / "reconciliation" / "report.html").page
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -158,13 +158,13 @@ def test_it_fits_a_telephone_and_a_sheet_of_paper(browser: Browser, folder: Path
 
 
 def test_each_budget_has_a_burn_down(browser: Browser, folder: Path) -> None:
-    """A line that goes down from the cap for those of a month, a bar for each window of those of a day."""
+    """A budget with few windows has a line that falls from its cap, and one with many has a bar per window."""
     page = Opened(browser, folder / "spend" / "report.html").page
     titles = page.locator("figure:has([id^=chart-budget_]) h2").all_text_contents()
-    assert {"Budget trailer", "Budget studio", "Budget research", "Budget each-user of user li"} <= set(titles)
+    assert {"Budget trailer", "Budget studio", "Budget research", "Budget each-user (user=li)"} <= set(titles)
     trailer = page.locator("figure", has_text="Budget trailer")
     assert trailer.locator("path.step").count() == 1
     assert trailer.locator("line.pace").count() == 1
     assert page.locator("figure", has_text="Budget research").locator("line.pace").count() == 0
-    assert page.locator("figure", has_text="Budget each-user of user li").locator("g.item").count() > 4
+    assert page.locator("figure", has_text="Budget each-user (user=li)").locator("g.item").count() > 4
     page.close()

@@ -432,7 +432,7 @@ def test_an_uneven_discount_keeps_the_exact_list_total(
 
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(book: PriceBook) -> None:
     """The price book has the only text for this error."""
-    known = "known providers: kling, qingbo, qingbo-ai, tencent-vod"
+    known = "known here: kling, qingbo, qingbo-ai, tencent-vod"
     for look_up in (lambda: book.table("acme", AT), lambda: book.tables_of("acme")):
         with pytest.raises(PriceNotFoundError) as caught:
             look_up()

@@ -1,4 +1,4 @@
-"""Signed callbacks over real sockets: verified, taken in once, observed."""
+"""Signed callbacks over real sockets: verified, accepted once, and observed."""
 
 import asyncio
 import base64
@@ -35,23 +35,22 @@ JOB = {"model_name": "kling-v3", "prompt": "a boat"}
 
 @pytest.fixture
 def gateway(book: PriceBook) -> Iterator[Gateway]:
-    """The official API, which signs its callbacks."""
+    """A gateway of the official API, which signs its callbacks."""
     with running("kling", book, SECRET) as started:
         yield started
 
 
 @pytest.fixture
 def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard]:
-    """A guard."""
+    """A guard with one budget."""
     budget = Budget(name="all", cap=10, currency="USD")
-    made = BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [budget], book=book, clock=clock)
-    yield made
-    made.verify()
-    made.close()
+    with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [budget], book=book, clock=clock) as opened:
+        yield opened
+        opened.verify()
 
 
-def submitted(guard: BudgetGuard, gateway: Gateway) -> str:
-    """A task of the gateway, bound to its reservation."""
+def submit(guard: BudgetGuard, gateway: Gateway) -> str:
+    """Submits a job and returns the id of its task, which is bound to its reservation."""
     admission = guard.admit(JOB, project="trailer", url=f"{gateway.url}/v1/videos/text2video", provider="kling")
     body = json.dumps(guard.dispatch(admission)).encode()
     job = gateway.accept("kling", "/v1/videos/text2video", Received("POST", "", {}, body))  # type: ignore[arg-type]
@@ -60,12 +59,12 @@ def submitted(guard: BudgetGuard, gateway: Gateway) -> str:
 
 
 def body_of(task_id: str, status: str = "succeed") -> bytes:
-    """A callback's body, as a sender of its own writes it."""
+    """Returns the body of a callback."""
     return json.dumps({"task_id": task_id, "task_status": status, "final_unit_deduction": "3"}).encode()
 
 
-def test_signed_callbacks_settle_once_however_often_they_come(guard: BudgetGuard, gateway: Gateway) -> None:
-    """The second is refused, answered with 200 so that its sender stops; what comes late changes nothing."""
+def test_signed_callbacks_settle_once_however_often_they_arrive(guard: BudgetGuard, gateway: Gateway) -> None:
+    """A repeated callback is refused with 200, so that its sender stops; a late one changes nothing."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
 
     def receive(request: Received) -> int:
@@ -76,7 +75,7 @@ def test_signed_callbacks_settle_once_however_often_they_come(guard: BudgetGuard
             return 208
         return 200
 
-    task_id = submitted(guard, gateway)
+    task_id = submit(guard, gateway)
     gateway.finish(task_id)
     with receiving(receive) as url:
         assert gateway.call_back(task_id, url, times=3) == [200, 208, 208]
@@ -97,124 +96,129 @@ BODY = body_of("t-1")
 
 
 @pytest.fixture
-def good() -> dict[str, str]:
-    """The headers of `BODY`, signed just now."""
+def headers() -> dict[str, str]:
+    """The headers of `BODY` with a current signature."""
     return signed(SECRET, BODY, "m-1")
 
 
 @pytest.mark.parametrize(
-    ("secret", "late", "changed", "problem"),
+    ("secret", "delay", "changes", "reason"),
     [
-        (SECRET, timedelta(minutes=-6), {}, "too old"),
-        (SECRET, timedelta(minutes=6), {}, "too new"),
-        (OTHER, timedelta(0), {}, "No matching signature"),
-        (SECRET, timedelta(0), {"webhook-id": "m-2"}, "No matching signature"),
-        (SECRET, timedelta(0), {"webhook-timestamp": "soon"}, "signature does not hold"),
-        (SECRET, timedelta(0), {"webhook-signature": "v1"}, "signature does not hold"),
-        (SECRET, timedelta(0), {"webhook-signature": "v1,%"}, "signature does not hold"),
+        (SECRET, timedelta(minutes=-6), {}, "Message timestamp too old"),
+        (SECRET, timedelta(minutes=6), {}, "Message timestamp too new"),
+        (OTHER, timedelta(0), {}, "No matching signature found"),
+        (SECRET, timedelta(0), {"webhook-id": "m-2"}, "No matching signature found"),
+        (SECRET, timedelta(0), {"webhook-timestamp": "soon"}, ""),
+        (SECRET, timedelta(0), {"webhook-signature": "v1"}, ""),
+        (SECRET, timedelta(0), {"webhook-signature": "v1,%"}, ""),
     ],
 )
-def test_what_is_not_signed_by_the_provider_is_refused(
-    guard: BudgetGuard, secret: str, late: timedelta, changed: dict[str, str], problem: str
+def test_a_callback_that_the_provider_did_not_sign_is_refused(
+    guard: BudgetGuard, secret: str, delay: timedelta, changes: dict[str, str], reason: str
 ) -> None:
-    """Forged, tampered with, old or malformed: answered with 401, and nothing is remembered."""
-    headers = signed(secret, BODY, "m-1", datetime.now(UTC) + late) | changed
-    with pytest.raises(WebhookError, match=problem) as caught:
+    """A forged, changed, old or malformed callback is refused with 401, and nothing is recorded."""
+    headers = signed(secret, BODY, "m-1", datetime.now(UTC) + delay) | changes
+    with pytest.raises(WebhookError) as caught:
         Webhooks(guard, SECRET, provider="kling").receive(BODY, headers)
+    assert str(caught.value).startswith(f"the callback's signature is not valid: {reason}")
     assert (caught.value.status, guard.unclaimed()) == (401, [])
 
 
-def test_a_signature_of_another_scheme_or_none_is_refused(guard: BudgetGuard, good: dict[str, str]) -> None:
-    """The scheme is a part of what is signed for."""
+def test_a_callback_without_a_known_signature_scheme_is_refused(
+    guard: BudgetGuard, headers: dict[str, str]
+) -> None:
+    """A signature of another version and a missing signature are refused."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
     with pytest.raises(WebhookError, match="No matching signature"):
-        webhooks.receive(BODY, good | {"webhook-signature": good["webhook-signature"].replace("v1", "v2")})
+        webhooks.receive(
+            BODY, headers | {"webhook-signature": headers["webhook-signature"].replace("v1", "v2")}
+        )
     with pytest.raises(WebhookError, match="Missing required headers"):
         webhooks.receive(BODY, {})
     assert guard.unclaimed() == []
 
 
-def test_another_body_is_refused(guard: BudgetGuard, good: dict[str, str]) -> None:
-    """The signature is that of the bytes; what is no text at all is no exception of another kind."""
+def test_a_changed_body_is_refused(guard: BudgetGuard, headers: dict[str, str]) -> None:
+    """The signature covers the bytes of the body, even if they are not text."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
     for body in (BODY.replace(b"3", b"0"), b"\xff"):
         with pytest.raises(WebhookError):
-            webhooks.receive(body, good)
+            webhooks.receive(body, headers)
 
 
-def test_while_a_secret_is_changed_both_hold(guard: BudgetGuard, good: dict[str, str]) -> None:
-    """Headers may be spelled as they like."""
+def test_both_secrets_are_valid_during_a_rotation(guard: BudgetGuard, headers: dict[str, str]) -> None:
+    """Callbacks signed with either secret are accepted; capitals in header names make no difference."""
     webhooks = Webhooks(guard, [OTHER, SECRET], provider="kling")
-    assert webhooks.receive(BODY, {name.title(): value for name, value in good.items()}) is None
+    assert webhooks.receive(BODY, {name.title(): value for name, value in headers.items()}) is None
     assert webhooks.receive(body_of("t-2"), signed(OTHER, body_of("t-2"), "m-2")) is None
-    assert [each.task_id for each in guard.unclaimed()] == ["t-1", "t-2"]
+    assert [observation.task_id for observation in guard.unclaimed()] == ["t-1", "t-2"]
 
 
-def test_a_callback_that_could_not_be_noted_may_come_again(
-    guard: BudgetGuard, good: dict[str, str], tmp_path: Path
+def test_a_callback_that_could_not_be_recorded_may_be_repeated(
+    guard: BudgetGuard, headers: dict[str, str], tmp_path: Path
 ) -> None:
-    """The sender repeats what was answered with 5xx; that is no replay."""
+    """The sender repeats a callback after a 5xx response; that is not a replay."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
     aside = tmp_path / "aside.db"
     (tmp_path / "spend.db").rename(aside)
     with pytest.raises(LedgerUnavailableError):
-        webhooks.receive(BODY, good)
+        webhooks.receive(BODY, headers)
     aside.rename(tmp_path / "spend.db")
-    assert webhooks.receive(BODY, good) is None
+    assert webhooks.receive(BODY, headers) is None
     assert len(guard.unclaimed()) == 1
 
 
-def test_a_callback_that_comes_twice_at_once_is_not_lost(
-    guard: BudgetGuard, good: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_a_callback_that_arrives_twice_at_once_is_not_lost(
+    guard: BudgetGuard, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is asked to come again, for the first may fail; here it does."""
+    """The sender is asked to repeat the second delivery, because the first may still fail, as it does here."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
-    in_hand, go_on = threading.Event(), threading.Event()
+    started, resumed = threading.Event(), threading.Event()
     observe = guard.observe
 
-    def failing(*_said: Any, **_more: Any) -> None:
-        in_hand.set()
-        assert go_on.wait(10)
-        raise LedgerUnavailableError("the ledger is away")
+    def wait_and_fail(*_args: Any, **_kwargs: Any) -> None:
+        started.set()
+        assert resumed.wait(10)
+        raise LedgerUnavailableError("the ledger is unavailable")
 
-    monkeypatch.setattr(guard, "observe", failing)
+    monkeypatch.setattr(guard, "observe", wait_and_fail)
     with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(webhooks.receive, BODY, good)
-        assert in_hand.wait(10)
-        with pytest.raises(WebhookError, match="send it again") as caught:
-            webhooks.receive(BODY, good)
-        go_on.set()
+        first = thread.submit(webhooks.receive, BODY, headers)
+        assert started.wait(10)
+        with pytest.raises(WebhookError, match=r"^this callback is being processed; send it again$") as caught:
+            webhooks.receive(BODY, headers)
+        resumed.set()
         assert isinstance(first.exception(), LedgerUnavailableError)
     assert caught.value.status == 503
     monkeypatch.setattr(guard, "observe", observe)
-    assert webhooks.receive(BODY, good) is None
-    with pytest.raises(WebhookError, match="taken in before"):
-        webhooks.receive(BODY, good)
+    assert webhooks.receive(BODY, headers) is None
+    with pytest.raises(WebhookError, match=r"^this callback was received before$"):
+        webhooks.receive(BODY, headers)
 
 
-def test_a_callback_that_says_nothing_of_a_task_is_an_error(guard: BudgetGuard) -> None:
-    """Signed or not."""
+def test_a_callback_that_names_no_task_is_an_error(guard: BudgetGuard) -> None:
+    """A valid signature makes no difference."""
     body = b'{"hello": 1}'
     with pytest.raises(WireFormatError):
         Webhooks(guard, SECRET, provider="kling").receive(body, signed(SECRET, body, "m-1"))
 
 
 def recipe(name: str) -> Any:
-    """What a recipe of the docs defines."""
+    """Returns the function that a recipe in the docs defines."""
     page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
     (block,) = [
         text for language, text in BLOCK.findall(page) if language == "python" and f"def {name}(" in text
     ]
     names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(block, f"docs/hooks.md: {name}", "exec"), names)  # noqa: S102 (our own page)
+    exec(compile(block, f"docs/hooks.md: {name}", "exec"), names)  # noqa: S102 (the project's own page)
     return names[name]
 
 
 @pytest.mark.parametrize("name", ["create_app", "create_api"])
 def test_the_recipes_of_the_docs_receive_callbacks(
-    name: str, guard: BudgetGuard, good: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, guard: BudgetGuard, headers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Flask's and FastAPI's: taken in, repeated, forged, and while the ledger is away."""
+    """Both recipes answer accepted, repeated and forged callbacks, and 500 while the ledger is unavailable."""
     monkeypatch.setenv("KLING_WEBHOOK_SECRET", SECRET)
     app = recipe(name)(guard)
 
@@ -229,26 +233,39 @@ def test_the_recipes_of_the_docs_receive_callbacks(
 
         return asyncio.run(send())
 
-    assert [post(BODY, good), post(BODY, good), post(BODY + b" ", good)] == [204, 200, 401]
+    statuses = [post(BODY, headers), post(BODY, headers), post(BODY + b" ", headers)]
+    assert statuses == [204, 200, 401]
     (tmp_path / "spend.db").rename(tmp_path / "aside.db")
     other = body_of("t-2")
     assert post(other, signed(SECRET, other, "m-2")) == 500
     (tmp_path / "aside.db").rename(tmp_path / "spend.db")
     assert post(other, signed(SECRET, other, "m-2")) == 204
-    assert [each.task_id for each in guard.unclaimed()] == ["t-1", "t-2"]
+    assert [observation.task_id for observation in guard.unclaimed()] == ["t-1", "t-2"]
 
 
-NO_SECRETS = ["", "whsec_", [], "whsec_a", "whsec_" + base64.b64encode(b"23 bytes are too few...").decode()]
+TOO_SHORT = "whsec_" + base64.b64encode(b"23 bytes are too few...").decode()
 
 
-@pytest.mark.parametrize("secret", [*NO_SECRETS, SECRET.replace("_", "_*"), 7, [None]])
-def test_a_secret_that_is_none_is_an_error(guard: BudgetGuard, secret: Any) -> None:
-    """At once, and not with the first callback; the message does not repeat it."""
-    with pytest.raises(KlingPricingError, match="secret"):
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "whsec_a", TOO_SHORT, SECRET.replace("_", "_*"), 7, [None], [SECRET, ""]]
+)
+def test_a_secret_that_is_not_valid_is_an_error(guard: BudgetGuard, secret: Any) -> None:
+    """The error comes before the first callback and does not repeat the secret."""
+    with pytest.raises(KlingPricingError) as caught:
         Webhooks(guard, secret, provider="kling")
+    assert str(caught.value) == (
+        "a webhook secret must be base64 of at least 24 bytes; copy it from the provider"
+    )
 
 
-def test_a_provider_that_is_unknown_is_an_error(guard: BudgetGuard) -> None:
-    """At once; else every callback would fail."""
-    with pytest.raises(KlingPricingError, match="unknown provider 'klingon'; known providers: "):
+def test_an_empty_list_of_secrets_is_an_error(guard: BudgetGuard) -> None:
+    """Without a secret no callback could be verified."""
+    with pytest.raises(KlingPricingError) as caught:
+        Webhooks(guard, [], provider="kling")
+    assert str(caught.value) == "the list of webhook secrets is empty; give at least one secret"
+
+
+def test_an_unknown_provider_is_an_error(guard: BudgetGuard) -> None:
+    """The error comes when the object is created, because every callback would fail."""
+    with pytest.raises(KlingPricingError, match="unknown provider 'klingon'; did you mean 'kling'"):
         Webhooks(guard, SECRET, provider="klingon")

@@ -1,4 +1,4 @@
-"""Forms are read field by field and rewritten byte for byte."""
+"""Forms: fields are read one by one, and a rewritten form keeps every other byte."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ TYPE = 'multipart/form-data; boundary="b 1"'
 
 
 def part(name: str, content: bytes, more: str = "") -> bytes:
-    """One part of a form, with the boundary before it."""
+    """Returns one part of a form, with the boundary before it."""
     return f'--b 1\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + content + b"\r\n"
 
 
@@ -21,8 +21,8 @@ PICTURE = part("input_reference", b"\x00\xff\r\n--b 2\r\n", '; filename="a.png"\
 FORM = b"preamble\r\n" + part("model", b"m") + PICTURE + part("seconds", b"10") + END + b"epilogue"
 
 
-def test_only_the_fields_that_change_change() -> None:
-    """Files, order, what stands before and after: every other byte stays; what is new comes last."""
+def test_only_changed_fields_differ() -> None:
+    """New fields come last, and all other bytes stay the same, in files, preamble and epilogue too."""
     amended = amended_form(FORM, TYPE, {"seconds": "5", "metadata[output_config][resolution]": "720P"})
     assert amended == (
         b"preamble\r\n"
@@ -41,8 +41,8 @@ def test_only_the_fields_that_change_change() -> None:
     }
 
 
-def test_a_form_without_changes_is_the_same_bytes() -> None:
-    """Also with no preamble, with blanks after a boundary, and in small letters."""
+def test_a_form_without_changes_keeps_every_byte() -> None:
+    """This holds without a preamble, with spaces after a boundary, and with header names in lower case."""
     for body in (FORM, part("a", b"") + END, part("a", b"x").replace(b"b 1\r\n", b"b 1 \t\r\n") + END[:-2]):
         assert amended_form(body, TYPE, {}) == body
         assert form_fields(body.replace(b"Content-D", b"content-d"), TYPE.upper().replace("B 1", "b 1"))
@@ -54,21 +54,30 @@ def test_a_form_without_changes_is_the_same_bytes() -> None:
         (part("a", b"x"), "closing boundary is missing"),
         (b"", "closing boundary is missing"),
         (b"--b 1\nContent-Disposition: form-data; name=a\n\nx\n--b 1--", "closing boundary is missing"),
-        (b"--b 1x\r\n\r\n\r\n--b 1--", "a part of it has no head"),
-        (b"--b 1\r\nContent-Disposition: form-data; name=a\r\n--b 1--", "a part of it has no head"),
-        (part("a", b"eA==", "\r\nContent-Transfer-Encoding: base64") + END, "'a' is encoded"),
-        (b"--b 1\r\nX: y\r\n\r\nx\r\n--b 1--", "has no name"),
+        (b"--b 1x\r\n\r\n\r\n--b 1--", "one of its parts has no headers; add Content-Disposition"),
+        (
+            b"--b 1\r\nContent-Disposition: form-data; name=a\r\n--b 1--",
+            "one of its parts has no headers; add Content-Disposition",
+        ),
+        (
+            part("a", b"eA==", "\r\nContent-Transfer-Encoding: base64") + END,
+            "'a' has a Content-Transfer-Encoding; send the value without it",
+        ),
+        (
+            b"--b 1\r\nX: y\r\n\r\nx\r\n--b 1--",
+            "a part of the form has no name; add it to the part's Content-Disposition",
+        ),
     ],
 )
-def test_what_is_no_form_is_refused(body: bytes, problem: str) -> None:
-    """A part that could be read in two ways is read in none."""
+def test_a_malformed_form_is_refused(body: bytes, problem: str) -> None:
+    """A form that could be read in two ways is not read at all."""
     with pytest.raises(WireFormatError, match=problem):
         form_fields(body, TYPE)
 
 
 @given(st.binary(max_size=300), st.text(max_size=40))
-def test_any_bytes_are_a_form_or_an_error_of_ours(body: bytes, boundary: str) -> None:
-    """Nothing else is raised."""
+def test_any_bytes_are_a_form_or_a_wire_format_error(body: bytes, boundary: str) -> None:
+    """No other exception is raised."""
     for content in (body, b"--b 1\r\n" + body + b"\r\n--b 1--"):
         for content_type in (TYPE, f"multipart/form-data; boundary={boundary}"):
             try:
@@ -80,14 +89,14 @@ def test_any_bytes_are_a_form_or_an_error_of_ours(body: bytes, boundary: str) ->
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}(\[[a-z]{1,8}\])?", fullmatch=True), st.text(max_size=30)))
-def test_texts_come_back_as_they_were_put_in(fields: dict[str, str]) -> None:
-    """Whatever they are, as long as they do not hold the boundary."""
+def test_texts_survive_a_round_trip(fields: dict[str, str]) -> None:
+    """Any text without the boundary is read back unchanged."""
     body = amended_form(part("first", b"x") + END, TYPE, {"first": "1", **fields})
     assert form_fields(body, TYPE) == {"first": "1", **fields}
 
 
-def test_what_is_nested_goes_into_a_form_flat() -> None:
-    """A setting that the form did not have is written as the form writes such things."""
+def test_nested_fields_are_written_flat() -> None:
+    """A new nested setting gets a key such as `metadata[output_config][resolution]`."""
     form = read_body(part("model", b"m") + part("seconds", b"10") + END, {"content-type": TYPE})
     changed = form.written(
         {**form.payload, "seconds": "5", "duration": 5, "metadata": {"output_config": {"resolution": "720p"}}}

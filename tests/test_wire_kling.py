@@ -1,4 +1,4 @@
-"""Wire format `kling`: what its payloads say, what its API accepts and what the official list charges."""
+"""Wire format `kling`: reading payloads, the rules of the API, and the prices of the official list."""
 
 import copy
 import json
@@ -20,14 +20,14 @@ FEATURE = [{"video_url": "v", "refer_type": "feature"}]
 MOTION: dict[str, Any] = {"prompt": None, "character_orientation": "video", "image_url": "i", "video_url": "v"}
 
 
-def said(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
-    """A payload of this wire format; a field that is None is left out."""
+def kling(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
+    """Returns a payload of this wire format; a field that is None is left out."""
     payload = {"model_name": model, "prompt": "a paper boat in the rain", **fields}
     return {name: value for name, value in payload.items() if value is not None}
 
 
 def shots(*lengths: int, chars: int = 5) -> list[dict[str, Any]]:
-    """A list of shots with these lengths."""
+    """Returns a list of shots with these durations in seconds."""
     return [
         {"index": place, "prompt": "x" * chars, "duration": str(length)}
         for place, length in enumerate(lengths, 1)
@@ -35,12 +35,12 @@ def shots(*lengths: int, chars: int = 5) -> list[dict[str, Any]]:
 
 
 def codes(payload: dict[str, Any], **arguments: Any) -> list[str]:
-    """The code of every violation."""
-    return [each.code for each in check(payload, wire_format="kling", at=AT, **arguments)]
+    """Returns the code of every violation."""
+    return [violation.code for violation in check(payload, wire_format="kling", at=AT, **arguments)]
 
 
-def test_only_what_was_said_is_kept() -> None:
-    """A field left out and a field set to null are the same, and neither becomes a default."""
+def test_only_given_fields_are_kept() -> None:
+    """A null field counts as left out, and neither becomes a default."""
     bare = parse({"model_name": "m", "prompt": "boat"})
     assert bare == parse(
         {"model_name": "m", "prompt": "boat", "duration": None, "mode": None, "image_list": None}
@@ -49,8 +49,8 @@ def test_only_what_was_said_is_kept() -> None:
     assert bare.fields == {"model": "model_name", "prompt": "prompt"}
 
 
-def test_every_field_is_read() -> None:
-    """Each field is taken, under the word that does not depend on the API."""
+def test_every_documented_field_is_read() -> None:
+    """Each documented field becomes facts whose names do not depend on the API."""
     payload = {
         "model_name": "m",
         "prompt": "like <<<image_2>>> and <<<image_4>>>",
@@ -86,8 +86,8 @@ def test_every_field_is_read() -> None:
         "external_task_id": "t",
     }
     assert set(payload) == set(FIELDS)
-    read = parse(payload)
-    assert read.facts == {
+    parsed = parse(payload)
+    assert parsed.facts == {
         "model": "m",
         "prompt_chars": 36,
         "image_markers": 2,
@@ -120,8 +120,8 @@ def test_every_field_is_read() -> None:
         "motion_video": True,
         "watermark": True,
     }
-    assert read.fields == FIELD_NAMES
-    assert [medium.field for medium in read.media] == [
+    assert parsed.fields == FIELD_NAMES
+    assert [medium.field for medium in parsed.media] == [
         "image",
         "image_tail",
         "image_url",
@@ -134,9 +134,9 @@ def test_every_field_is_read() -> None:
 
 
 @pytest.mark.parametrize(("mode", "resolution"), [("std", "720p"), ("pro", "1080p"), ("4k", "4k")])
-def test_a_mode_is_a_resolution(mode: str, resolution: str) -> None:
-    """The wire's three modes are the three resolutions."""
-    assert parse(said(mode=mode)).facts["resolution"] == resolution
+def test_a_mode_sets_the_resolution(mode: str, resolution: str) -> None:
+    """Each of the three modes stands for one of the three resolutions."""
+    assert parse(kling(mode=mode)).facts["resolution"] == resolution
 
 
 @pytest.mark.parametrize(
@@ -153,22 +153,22 @@ def test_a_mode_is_a_resolution(mode: str, resolution: str) -> None:
         ({"duration": "05"}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": "\u0665"}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": "-5"}, "wrong_type", "duration", "a whole number of seconds"),
-        ({"mode": "1080p"}, "wrong_type", "mode", "must be std or pro or 4k, got '1080p'"),
+        ({"mode": "1080p"}, "wrong_type", "mode", "must be std, pro or 4k, got '1080p'"),
         ({"sound": True}, "wrong_type", "sound", "must be text, got true"),
         ({"sound": "yes"}, "wrong_type", "sound", "must be on or off, got 'yes'"),
         ({"cfg_scale": "0.5"}, "wrong_type", "cfg_scale", "must be a number"),
         ({"cfg_scale": True}, "wrong_type", "cfg_scale", "must be a number"),
         ({"cfg_scale": float("nan")}, "wrong_type", "cfg_scale", "must be a number"),
-        ({"image": ""}, "wrong_type", "image", "text that is not empty"),
+        ({"image": ""}, "wrong_type", "image", "must be non-empty text, got ''"),
         ({"image_list": ["u"]}, "wrong_type", "image_list[0]", "must be an object"),
-        ({"image_list": [{}]}, "wrong_type", "image_list[0].image_url", "must be present"),
+        ({"image_list": [{}]}, "wrong_type", "image_list[0].image_url", "is required; add it"),
         (
             {"image_list": [{"image_url": "u", "type": "last"}]},
             "wrong_type",
             "image_list[0].type",
             "must be first_frame or end_frame",
         ),
-        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "must be present"),
+        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "is required; add it"),
         (
             {"video_list": [{"video_url": "u", "refer_type": "style"}]},
             "wrong_type",
@@ -184,34 +184,34 @@ def test_a_mode_is_a_resolution(mode: str, resolution: str) -> None:
             "multi_prompt[0].duration",
             'written as text, such as "5"',
         ),
-        ({"multi_prompt": [{"prompt": "x"}]}, "wrong_type", "multi_prompt[0].duration", "must be present"),
+        ({"multi_prompt": [{"prompt": "x"}]}, "wrong_type", "multi_prompt[0].duration", "is required; add it"),
         ({"character_orientation": "left"}, "wrong_type", "character_orientation", "must be image or video"),
         ({"keep_original_sound": "on"}, "wrong_type", "keep_original_sound", "must be yes or no"),
         ({"watermark_info": True}, "wrong_type", "watermark_info", "must be an object"),
         ({"camera_control": "zoom"}, "wrong_type", "camera_control", "must be an object"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(
+def test_an_invalid_field_is_refused_by_name(
     fields: dict[str, Any], code: str, field: str, remedy: str
 ) -> None:
-    """A misspelt field or a value of another type never turns into a default."""
+    """A misspelt field or a value of another type never becomes a default."""
     with pytest.raises(WireFormatError) as caught:
-        parse(said(**fields))
+        parse(kling(**fields))
     (violation,) = caught.value.violations
     assert (caught.value.wire_format, violation.code, violation.field) == ("kling", code, field)
     assert remedy in violation.message
 
 
-def test_empty_lists_and_objects_say_nothing() -> None:
-    """No picture, no voice, no shot, and a watermark that is neither on nor off."""
+def test_empty_lists_and_objects_add_no_facts() -> None:
+    """They give zero elements, no voice control, no shots and no watermark setting."""
     empty = parse(
-        said(image_list=[], video_list=[], element_list=[], voice_list=[], multi_prompt=[], watermark_info={})
+        kling(image_list=[], video_list=[], element_list=[], voice_list=[], multi_prompt=[], watermark_info={})
     )
-    assert empty.facts == parse(said()).facts | {"elements": 0, "voice_control": False}
+    assert empty.facts == parse(kling()).facts | {"elements": 0, "voice_control": False}
 
 
 def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
-    """A length stays text, a resolution stays a mode, and what was not said is added last."""
+    """A duration stays text, a resolution stays a mode, and a new setting comes last."""
     payload = {"prompt": "紙の船", "duration": "5", "model_name": "m", "cfg_scale": 0.5, "seed": None}
     before = copy.deepcopy(payload)
     assert json.dumps(amend(payload, {})) == json.dumps(payload)
@@ -226,7 +226,7 @@ def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
         ("sound", "on"),
     ]
     assert payload == before
-    with pytest.raises(WireFormatError, match="mode cannot say '480p'; it can say 720p, 1080p, 4k"):
+    with pytest.raises(WireFormatError, match=r"^mode has no value for 480p; use 720p, 1080p or 4k$"):
         amend(payload, {"resolution": "480p"})
 
 
@@ -258,10 +258,10 @@ changes = st.fixed_dictionaries(
 
 
 @given(payloads, changes)
-def test_an_amended_payload_reads_as_the_payload_with_the_changes(
+def test_an_amended_payload_parses_like_the_original_with_the_changes(
     payload: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Whatever the payload and the changes, and the payload itself is left as it is."""
+    """This holds for any payload and changes, and the original payload is not changed."""
     before = copy.deepcopy(payload)
     if payload.get("multi_prompt") and "duration_s" in change:
         with pytest.raises(WireFormatError, match="as long as its shots"):
@@ -272,7 +272,7 @@ def test_an_amended_payload_reads_as_the_payload_with_the_changes(
 
 
 def test_legacy_responses_are_read() -> None:
-    """Task, state, length and charged units of a submit and of a status response, and of a callback."""
+    """Submit and status responses and callbacks give the task, its state, its length and the charged units."""
     submitted = {"code": 0, "message": "ok", "data": {"task_id": "t1", "task_status": "submitted"}}
     assert read_task(submitted) == Task("t1", "queued", None, "unit")
     data = {
@@ -289,7 +289,7 @@ def test_legacy_responses_are_read() -> None:
     assert read_task({}) == Task(None, None, None, "unit")
 
 
-def test_the_newer_billing_list_is_read() -> None:
+def test_the_billing_list_is_read() -> None:
     """Its entries are in units or in money, and add up."""
 
     def billed(*entries: dict[str, Any]) -> Task:
@@ -304,7 +304,7 @@ def test_the_newer_billing_list_is_read() -> None:
     with pytest.raises(WireFormatError, match="entries in USD and unit, which do not add up"):
         billed(unit, money)
     with pytest.raises(
-        WireFormatError, match=r"billing\[0\].amount must be a whole number or a plain decimal as text"
+        WireFormatError, match=r"billing\[0\].amount must be a whole number or a plain decimal written as text"
     ):
         billed({**unit, "amount": 0.6})
     with pytest.raises(WireFormatError, match="billing must be a list of objects"):
@@ -320,8 +320,8 @@ def test_the_newer_billing_list_is_read() -> None:
         {"task_result": {"videos": [{"duration": 5.04}]}},
     ],
 )
-def test_a_response_that_cannot_be_read_is_an_error(data: dict[str, Any]) -> None:
-    """A float is already rounded, and nothing is guessed."""
+def test_an_unreadable_response_is_an_error(data: dict[str, Any]) -> None:
+    """A float is refused because it is already rounded, and no value is guessed."""
     with pytest.raises(WireFormatError):
         read_task({"data": data})
 
@@ -329,94 +329,94 @@ def test_a_response_that_cannot_be_read_is_an_error(data: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (said(duration="2"), ["duration_s_limit"]),
-        (said(duration="3"), []),
-        (said(duration="15"), []),
-        (said(duration="16"), ["duration_s_limit"]),
-        (said("kling-v3-omni", duration="2"), ["duration_s_limit"]),
-        (said("kling-v3-omni", duration="15"), []),
-        (said("kling-v3-omni", duration="16"), ["duration_s_limit"]),
-        (said("kling-3.0-turbo", duration="2"), ["duration_s_limit"]),
-        (said("kling-3.0-turbo", duration="15"), []),
-        (said("kling-3.0-turbo", mode="4k"), ["resolution_limit"]),
-        (said("kling-3.0-turbo", sound="on"), []),
-        (said("kling-3.0-turbo", sound="off"), ["sound_always_on"]),
-        (said("kling-3.0-turbo", image="a"), []),
-        (said("kling-3.0-turbo", image="a", image_tail="b"), ["field_not_taken"]),
-        (said("kling-video-o1", duration="5"), []),
-        (said("kling-video-o1", duration="6"), ["duration_without_references"]),
+        (kling(duration="2"), ["duration_s_limit"]),
+        (kling(duration="3"), []),
+        (kling(duration="15"), []),
+        (kling(duration="16"), ["duration_s_limit"]),
+        (kling("kling-v3-omni", duration="2"), ["duration_s_limit"]),
+        (kling("kling-v3-omni", duration="15"), []),
+        (kling("kling-v3-omni", duration="16"), ["duration_s_limit"]),
+        (kling("kling-3.0-turbo", duration="2"), ["duration_s_limit"]),
+        (kling("kling-3.0-turbo", duration="15"), []),
+        (kling("kling-3.0-turbo", mode="4k"), ["resolution_limit"]),
+        (kling("kling-3.0-turbo", sound="on"), []),
+        (kling("kling-3.0-turbo", sound="off"), ["sound_always_on"]),
+        (kling("kling-3.0-turbo", image="a"), []),
+        (kling("kling-3.0-turbo", image="a", image_tail="b"), ["field_not_taken"]),
+        (kling("kling-video-o1", duration="5"), []),
+        (kling("kling-video-o1", duration="6"), ["duration_without_references"]),
         (
-            said("kling-video-o1", duration="6", image_list=[{"image_url": "a", "type": "first_frame"}]),
+            kling("kling-video-o1", duration="6", image_list=[{"image_url": "a", "type": "first_frame"}]),
             ["duration_without_references"],
         ),
-        (said("kling-video-o1", duration="6", image_list=[{"image_url": "a"}]), []),
-        (said("kling-video-o1", duration="3", video_list=FEATURE), []),
-        (said("kling-video-o1", duration="2", video_list=FEATURE), ["duration_s_limit"]),
-        (said("kling-video-o1", duration="11", element_list=[{"element_id": 1}]), ["duration_s_limit"]),
-        (said("kling-video-o1", sound="off"), []),
-        (said("kling-video-o1", sound="on"), ["no_sound"]),
-        (said("kling-v2-5-turbo", sound="off"), []),
-        (said("kling-v2-5-turbo", sound="on"), ["no_sound"]),
-        (said("kling-v2-6", duration="6"), ["duration_s_limit"]),
-        (said("kling-v2-6", mode="4k"), ["resolution_limit"]),
-        (said("kling-v2-6", sound="on"), ["audio_resolution"]),
-        (said("kling-v2-6", sound="on", mode="pro"), []),
-        (said("kling-v2-6", image="a", image_tail="b"), ["last_frame_resolution"]),
-        (said("kling-v2-6", image="a", image_tail="b", mode="pro"), []),
-        (said("kling-v2-6", image="a", image_tail="b", mode="pro", sound="on"), ["audio_last_frame"]),
-        (said("kling-v2-6", image_tail="b", mode="pro"), ["last_frame_first_frame"]),
-        (said("kling-v2-5-turbo", duration="10"), []),
-        (said("kling-v2-5-turbo", duration="9"), ["duration_s_limit"]),
-        (said("kling-v2-5-turbo", image="a", image_tail="b"), ["last_frame_resolution"]),
-        (said("kling-v2-5-turbo", image="a", image_tail="b", mode="pro"), []),
-        (said("kling-v2-6", image="a", sound="on", mode="pro", voice_list=[{}]), []),
-        (said("kling-v2-6", image="a", mode="pro", voice_list=[{}]), ["voice_control_audio"]),
-        (said("kling-v2-6", sound="on", mode="pro", voice_list=[{}]), ["voice_control_action"]),
+        (kling("kling-video-o1", duration="6", image_list=[{"image_url": "a"}]), []),
+        (kling("kling-video-o1", duration="3", video_list=FEATURE), []),
+        (kling("kling-video-o1", duration="2", video_list=FEATURE), ["duration_s_limit"]),
+        (kling("kling-video-o1", duration="11", element_list=[{"element_id": 1}]), ["duration_s_limit"]),
+        (kling("kling-video-o1", sound="off"), []),
+        (kling("kling-video-o1", sound="on"), ["no_sound"]),
+        (kling("kling-v2-5-turbo", sound="off"), []),
+        (kling("kling-v2-5-turbo", sound="on"), ["no_sound"]),
+        (kling("kling-v2-6", duration="6"), ["duration_s_limit"]),
+        (kling("kling-v2-6", mode="4k"), ["resolution_limit"]),
+        (kling("kling-v2-6", sound="on"), ["audio_resolution"]),
+        (kling("kling-v2-6", sound="on", mode="pro"), []),
+        (kling("kling-v2-6", image="a", image_tail="b"), ["last_frame_resolution"]),
+        (kling("kling-v2-6", image="a", image_tail="b", mode="pro"), []),
+        (kling("kling-v2-6", image="a", image_tail="b", mode="pro", sound="on"), ["audio_last_frame"]),
+        (kling("kling-v2-6", image_tail="b", mode="pro"), ["last_frame_first_frame"]),
+        (kling("kling-v2-5-turbo", duration="10"), []),
+        (kling("kling-v2-5-turbo", duration="9"), ["duration_s_limit"]),
+        (kling("kling-v2-5-turbo", image="a", image_tail="b"), ["last_frame_resolution"]),
+        (kling("kling-v2-5-turbo", image="a", image_tail="b", mode="pro"), []),
+        (kling("kling-v2-6", image="a", sound="on", mode="pro", voice_list=[{}]), []),
+        (kling("kling-v2-6", image="a", mode="pro", voice_list=[{}]), ["voice_control_audio"]),
+        (kling("kling-v2-6", sound="on", mode="pro", voice_list=[{}]), ["voice_control_action"]),
         (
-            said("kling-v2-6", image="a", sound="on", voice_list=[{}]),
+            kling("kling-v2-6", image="a", sound="on", voice_list=[{}]),
             ["audio_resolution", "voice_control_resolution"],
         ),
-        (said("kling-v3", image="a", voice_list=[{}]), ["field_not_taken"]),
-        (said("kling-v3-omni", sound="on", video_list=FEATURE), ["audio_video_reference"]),
-        (said("kling-v3-omni", video_list=FEATURE * 2), ["videos_limit"]),
-        (said("kling-v3-omni", image_list=[{"image_url": "a"}] * 7), []),
+        (kling("kling-v3", image="a", voice_list=[{}]), ["field_not_taken"]),
+        (kling("kling-v3-omni", sound="on", video_list=FEATURE), ["audio_video_reference"]),
+        (kling("kling-v3-omni", video_list=FEATURE * 2), ["videos_limit"]),
+        (kling("kling-v3-omni", image_list=[{"image_url": "a"}] * 7), []),
         (
-            said("kling-v3-omni", image_list=[{"image_url": "a"}] * 7, element_list=[{}]),
+            kling("kling-v3-omni", image_list=[{"image_url": "a"}] * 7, element_list=[{}]),
             ["references_without_video"],
         ),
-        (said("kling-v3-omni", image_list=[{"image_url": "a"}] * 4, video_list=FEATURE), []),
+        (kling("kling-v3-omni", image_list=[{"image_url": "a"}] * 4, video_list=FEATURE), []),
         (
-            said("kling-video-o1", image_list=[{"image_url": "a"}] * 4, element_list=[{}], video_list=FEATURE),
+            kling("kling-video-o1", image_list=[{"image_url": "a"}] * 4, element_list=[{}], video_list=FEATURE),
             ["references_with_video"],
         ),
-        (said("kling-v3-omni", prompt="x" * 3072), []),
-        (said("kling-v3-omni", prompt="x" * 3073), ["prompt_chars_limit"]),
-        (said(prompt="猫" * 2500), []),
-        (said(prompt="x" * 2501), ["prompt_chars_limit"]),
-        (said(prompt=None), ["prompt_required"]),
-        (said(prompt=None, image="a"), []),
-        (said(prompt=None, multi_shot=True, shot_type="customize", multi_prompt=shots(2, 3)), []),
-        (said(duration="6", multi_shot=True, multi_prompt=shots(2, 3)), ["shots_sum"]),
-        (said(multi_shot=True, multi_prompt=shots(2, 4)), ["shots_sum"]),
-        (said(multi_shot=True, multi_prompt=shots(0, 5)), ["shot_duration"]),
-        (said(multi_shot=True, multi_prompt=shots(5, chars=512)), []),
-        (said(multi_shot=True, multi_prompt=shots(5, chars=513)), ["shot_chars"]),
-        (said(duration="6", multi_shot=True, multi_prompt=shots(1, 1, 1, 1, 1, 1)), []),
-        (said(duration="7", multi_shot=True, multi_prompt=shots(1, 1, 1, 1, 1, 1, 1)), ["shot_count"]),
-        (said(multi_shot=True, shot_type="customize"), ["customized_shots"]),
-        (said(**MOTION), []),
-        (said(**{**MOTION, "image_url": None}), ["motion_control_image"]),
-        (said(**{**MOTION, "video_url": None}), ["motion_control_video"]),
-        (said(**MOTION, duration="5"), ["motion_control_duration"]),
-        (said(**MOTION, sound="on"), ["motion_control_sound"]),
-        (said(**MOTION, mode="4k"), ["motion_control_resolution"]),
-        (said(**MOTION, image="a"), ["motion_control_frames"]),
-        (said(**MOTION, multi_shot=True), ["motion_control_shots"]),
-        (said(**{**MOTION, "prompt": "a", "character_orientation": None}), ["motion_inputs_orientation"]),
-        (said("kling-v2-6", **MOTION), []),
-        (said("kling-v2-6", **MOTION, duration="5"), ["motion_control_duration"]),
+        (kling("kling-v3-omni", prompt="x" * 3072), []),
+        (kling("kling-v3-omni", prompt="x" * 3073), ["prompt_chars_limit"]),
+        (kling(prompt="猫" * 2500), []),
+        (kling(prompt="x" * 2501), ["prompt_chars_limit"]),
+        (kling(prompt=None), ["prompt_required"]),
+        (kling(prompt=None, image="a"), []),
+        (kling(prompt=None, multi_shot=True, shot_type="customize", multi_prompt=shots(2, 3)), []),
+        (kling(duration="6", multi_shot=True, multi_prompt=shots(2, 3)), ["shots_sum"]),
+        (kling(multi_shot=True, multi_prompt=shots(2, 4)), ["shots_sum"]),
+        (kling(multi_shot=True, multi_prompt=shots(0, 5)), ["shot_duration"]),
+        (kling(multi_shot=True, multi_prompt=shots(5, chars=512)), []),
+        (kling(multi_shot=True, multi_prompt=shots(5, chars=513)), ["shot_chars"]),
+        (kling(duration="6", multi_shot=True, multi_prompt=shots(1, 1, 1, 1, 1, 1)), []),
+        (kling(duration="7", multi_shot=True, multi_prompt=shots(1, 1, 1, 1, 1, 1, 1)), ["shot_count"]),
+        (kling(multi_shot=True, shot_type="customize"), ["customized_shots"]),
+        (kling(**MOTION), []),
+        (kling(**{**MOTION, "image_url": None}), ["motion_control_image"]),
+        (kling(**{**MOTION, "video_url": None}), ["motion_control_video"]),
+        (kling(**MOTION, duration="5"), ["motion_control_duration"]),
+        (kling(**MOTION, sound="on"), ["motion_control_sound"]),
+        (kling(**MOTION, mode="4k"), ["motion_control_resolution"]),
+        (kling(**MOTION, image="a"), ["motion_control_frames"]),
+        (kling(**MOTION, multi_shot=True), ["motion_control_shots"]),
+        (kling(**{**MOTION, "prompt": "a", "character_orientation": None}), ["motion_inputs_orientation"]),
+        (kling("kling-v2-6", **MOTION), []),
+        (kling("kling-v2-6", **MOTION, duration="5"), ["motion_control_duration"]),
         (
-            said("kling-v2-5-turbo", **MOTION),
+            kling("kling-v2-5-turbo", **MOTION),
             ["field_not_taken", "field_not_taken", "field_not_taken"],
         ),
         ({"model_name": "kling-avatar"}, ["duration_s_required"]),
@@ -428,63 +428,63 @@ def test_a_response_that_cannot_be_read_is_an_error(data: dict[str, Any]) -> Non
         ({"prompt": "x"}, ["model_required"]),
     ],
 )
-def test_every_violation_is_found_and_nothing_else(payload: dict[str, Any], expected: list[str]) -> None:
-    """Each rule refuses what is beyond its edge and nothing on this side of it."""
+def test_exactly_the_broken_rules_are_reported(payload: dict[str, Any], expected: list[str]) -> None:
+    """Each rule refuses a value just past its limit and accepts the limit itself."""
     assert codes(payload) == expected
 
 
 @pytest.mark.parametrize(
     ("payload", "facts", "expected"),
     [
-        (said("kling-v3-omni", video_list=FEATURE), {"length_s": "2.99"}, ["video_length_s_limit"]),
-        (said("kling-v3-omni", video_list=FEATURE), {"length_s": "15.5", "size_bytes": 209715200}, []),
-        (said("kling-v3-omni", video_list=FEATURE), {"length_s": "15.51"}, ["video_length_s_limit"]),
-        (said("kling-v3-omni", video_list=FEATURE), {"size_bytes": 209715201}, ["video_size_bytes_limit"]),
-        (said("kling-video-o1", video_list=FEATURE), {"length_s": "10"}, []),
-        (said("kling-video-o1", video_list=FEATURE), {"length_s": "10.01"}, ["video_length_s_limit"]),
-        (said(**MOTION), {"length_s": "30", "size_bytes": 104857600}, []),
-        (said(**MOTION), {"length_s": "30.01"}, ["motion_control_length_video"]),
-        (said(**MOTION), {"length_s": "2.9"}, ["motion_control_length_video"]),
-        (said(**MOTION), {"size_bytes": 104857601}, ["video_size_bytes_limit"]),
-        (said(**{**MOTION, "character_orientation": "image"}), {"length_s": "10"}, []),
+        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "2.99"}, ["video_length_s_limit"]),
+        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "15.5", "size_bytes": 209715200}, []),
+        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "15.51"}, ["video_length_s_limit"]),
+        (kling("kling-v3-omni", video_list=FEATURE), {"size_bytes": 209715201}, ["video_size_bytes_limit"]),
+        (kling("kling-video-o1", video_list=FEATURE), {"length_s": "10"}, []),
+        (kling("kling-video-o1", video_list=FEATURE), {"length_s": "10.01"}, ["video_length_s_limit"]),
+        (kling(**MOTION), {"length_s": "30", "size_bytes": 104857600}, []),
+        (kling(**MOTION), {"length_s": "30.01"}, ["motion_control_length_video"]),
+        (kling(**MOTION), {"length_s": "2.9"}, ["motion_control_length_video"]),
+        (kling(**MOTION), {"size_bytes": 104857601}, ["video_size_bytes_limit"]),
+        (kling(**{**MOTION, "character_orientation": "image"}), {"length_s": "10"}, []),
         (
-            said(**{**MOTION, "character_orientation": "image"}),
+            kling(**{**MOTION, "character_orientation": "image"}),
             {"length_s": "10.01"},
             ["motion_control_length_image"],
         ),
     ],
 )
-def test_what_is_known_of_the_video_is_held_against_its_limits(
+def test_known_facts_about_the_video_are_checked(
     payload: dict[str, Any], facts: dict[str, Any], expected: list[str]
 ) -> None:
-    """Its length and its size, at both sides of each edge."""
+    """The length and the size are checked on both sides of each limit."""
     assert codes(payload, media={"v": facts}) == expected
 
 
 @pytest.mark.parametrize(
     ("payload", "code", "noted"),
     [
-        (said("kling-v3-omni", prompt="x" * 2500), "long_prompt", False),
-        (said("kling-v3-omni", prompt="x" * 2501), "long_prompt", True),
-        (said("kling-v3-omni", video_list=FEATURE), "edit_length", False),
-        (said("kling-v3-omni", video_list=[{"video_url": "v", "refer_type": "base"}]), "edit_length", True),
-        (said("kling-v3-omni", video_list=[{"video_url": "v"}]), "edit_length", True),
-        (said(**MOTION), "motion_control_rounding", True),
-        (said(), "motion_control_rounding", False),
-        (said("kling-v2-6", **MOTION), "motion_control_rounding", False),
-        (said(), "assumed_duration_s", True),
-        (said(**MOTION), "assumed_duration_s", False),
-        (said("kling-v2-6"), "assumed_audio", True),
-        (said("kling-3.0-turbo"), "assumed_audio", False),  # there is no other setting
-        (said("kling-video-o1"), "assumed_audio", False),
+        (kling("kling-v3-omni", prompt="x" * 2500), "long_prompt", False),
+        (kling("kling-v3-omni", prompt="x" * 2501), "long_prompt", True),
+        (kling("kling-v3-omni", video_list=FEATURE), "edit_length", False),
+        (kling("kling-v3-omni", video_list=[{"video_url": "v", "refer_type": "base"}]), "edit_length", True),
+        (kling("kling-v3-omni", video_list=[{"video_url": "v"}]), "edit_length", True),
+        (kling(**MOTION), "motion_control_rounding", True),
+        (kling(), "motion_control_rounding", False),
+        (kling("kling-v2-6", **MOTION), "motion_control_rounding", False),
+        (kling(), "assumed_duration_s", True),
+        (kling(**MOTION), "assumed_duration_s", False),
+        (kling("kling-v2-6"), "assumed_audio", True),
+        (kling("kling-3.0-turbo"), "assumed_audio", False),  # the model has no other setting
+        (kling("kling-video-o1"), "assumed_audio", False),
     ],
 )
-def test_what_deserves_a_word_becomes_a_note(payload: dict[str, Any], code: str, noted: bool) -> None:  # noqa: FBT001
-    """It appears in the quote where it applies and nowhere else."""
+def test_a_warning_becomes_a_note(payload: dict[str, Any], code: str, noted: bool) -> None:  # noqa: FBT001
+    """The quote has the note when the warning applies, and only then."""
     assert (code in [note.code for note in quote(payload, at=AT).notes]) is noted
 
 
-# Typed from the official list as of 2026-09-20, in units: model, mode, what switches the tier, tier, units.
+# The official list as of 2026-09-20: model, mode, fields that select the tier, tier, units.
 VIDEO = [
     ("kling-3.0-turbo", "std", {}, "audio", "0.8"),
     ("kling-3.0-turbo", "pro", {}, "audio", "1.0"),
@@ -533,13 +533,13 @@ UNIT = Decimal("0.14")
 
 
 @pytest.mark.parametrize(("model", "mode", "switch", "tier", "units"), VIDEO)
-def test_every_price_a_second_comes_out_exactly(
+def test_every_price_per_second_is_exact(
     model: str, mode: str, switch: dict[str, Any], tier: str, units: str
 ) -> None:
-    """Each printed number of units gives units x 0.14 USD x seconds."""
+    """The total is the published units x 0.14 USD x seconds."""
     for seconds in (5, 10):
         length = {} if switch is MOTION else {"duration": str(seconds)}
-        quoted = quote(said(model, mode=mode, **switch, **length), media={"v": {"length_s": seconds}}, at=AT)
+        quoted = quote(kling(model, mode=mode, **switch, **length), media={"v": {"length_s": seconds}}, at=AT)
         assert quoted.total == Decimal(units) * UNIT * seconds
         assert (quoted.tier, quoted.unit, quoted.currency) == (tier, "second", "USD")
         assert (quoted.provider, quoted.table.id) == ("kling", "kling/2026-09-20")
@@ -547,15 +547,15 @@ def test_every_price_a_second_comes_out_exactly(
 
 
 @pytest.mark.parametrize(("model", "units"), SERVICES[1:])
-def test_every_price_a_call_comes_out_exactly(model: str, units: str) -> None:
-    """One call is one unit of the quantity, whatever the rest."""
+def test_every_price_per_call_is_exact(model: str, units: str) -> None:
+    """The total is the published units x 0.14 USD, and the quantity is one call."""
     quoted = quote({"model_name": model}, at=AT)
     assert (quoted.total, quoted.quantity, quoted.unit) == (Decimal(units) * UNIT, Decimal(1), "call")
     assert (quoted.tier, quoted.resolution) == ("service", "any")
 
 
-def test_the_table_holds_the_published_prices_and_no_other(book: PriceBook) -> None:
-    """33 prices a second, lip sync and six prices a call are forty, and no more are there."""
+def test_the_table_has_exactly_the_published_prices(book: PriceBook) -> None:
+    """The list has 40: 33 prices per second, lip sync and six prices per call."""
     (table,) = book.tables["kling"]
     resolutions = {"std": "720p", "pro": "1080p", "4k": "4k"}
     published = {(model, resolutions[mode], tier): units for model, mode, _, tier, units in VIDEO}
@@ -574,7 +574,7 @@ def test_the_table_holds_the_published_prices_and_no_other(book: PriceBook) -> N
     [("0.5", 1, "0.07"), ("5", 1, "0.07"), ("5.01", 2, "0.14"), ("10", 2, "0.14"), ("61", 13, "0.91")],
 )
 def test_lip_sync_is_billed_in_blocks_of_five_seconds(length_s: str, blocks: int, total: str) -> None:
-    """A begun block counts in full, and one at least."""
+    """Every started block counts in full, and at least one block is billed."""
     payload = {"model_name": "kling-lip-sync", "video_url": "v"}
     quoted = quote(payload, media={"v": {"length_s": length_s}}, at=AT)
     assert (quoted.quantity, quoted.unit, quoted.total) == (Decimal(blocks), "5 seconds", Decimal(total))
@@ -582,7 +582,7 @@ def test_lip_sync_is_billed_in_blocks_of_five_seconds(length_s: str, blocks: int
 
 
 def test_lip_sync_of_an_unknown_length_is_not_quoted() -> None:
-    """There is no upper limit to guess the most from, so the length is asked for."""
+    """The length has no upper limit to take a maximum from, so the error asks for it."""
     with pytest.raises(PriceNotFoundError, match="pass the length of the video in media") as caught:
         quote({"model_name": "kling-lip-sync", "video_url": "v"}, at=AT)
     assert caught.value.priced_instead == ("kling-lip-sync any service at 0.07 USD per 5 seconds",)
@@ -597,12 +597,12 @@ def test_lip_sync_of_an_unknown_length_is_not_quoted() -> None:
         ("image", None, "0.21", "0.7"),  # 3 to 10 s
     ],
 )
-def test_motion_control_is_billed_on_the_videos_length(
+def test_motion_control_is_billed_by_the_length_of_its_video(
     orientation: str, length_s: str | None, minimum: str, maximum: str
 ) -> None:
-    """To the nearest second; where the length is not known, between the shortest and the longest allowed."""
+    """The length is rounded to the nearest second; if it is unknown, the quote spans all allowed lengths."""
     media = {"v": {"length_s": length_s}}
-    quoted = quote(said("kling-v2-6", **{**MOTION, "character_orientation": orientation}), media=media, at=AT)
+    quoted = quote(kling("kling-v2-6", **{**MOTION, "character_orientation": orientation}), media=media, at=AT)
     assert (quoted.action, quoted.tier) == ("motion_control", "motion_control")
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     ranged = [note.message for note in quoted.notes if note.code == "range"]
@@ -614,12 +614,12 @@ def test_motion_control_is_billed_on_the_videos_length(
 @pytest.mark.parametrize(
     ("payload", "total"),
     [
-        (said("kling-v3", duration="5", mode="pro", sound="on"), "0.84"),  # 6 units
-        (said("kling-v2-6", duration="5", mode="std"), "0.21"),  # 1.5 units
+        (kling("kling-v3", duration="5", mode="pro", sound="on"), "0.84"),  # 6 units
+        (kling("kling-v2-6", duration="5", mode="std"), "0.21"),  # 1.5 units
     ],
 )
 def test_worked_examples(payload: dict[str, Any], total: str) -> None:
-    """Totals worked out by hand from the list's units."""
+    """The totals are worked out by hand from the units of the list."""
     assert quote(payload, at=AT).total == Decimal(total)
 
 
@@ -632,15 +632,15 @@ def test_worked_examples(payload: dict[str, Any], total: str) -> None:
         ("multi_shot", "generate", "silent", "2.52"),  # 6 s x 3 units
     ],
 )
-def test_the_shipped_examples_quote(name: str, action: str, tier: str, total: str) -> None:
-    """Their fields alone mark them as this wire format."""
+def test_the_shipped_examples_are_quoted(name: str, action: str, tier: str, total: str) -> None:
+    """Their fields alone identify this wire format."""
     quoted = quote((EXAMPLES / f"{name}.json").read_bytes(), at=AT)
     assert quoted.wire_format == "kling"
     assert (quoted.action, quoted.tier, quoted.total) == (action, tier, Decimal(total))
 
 
-def test_the_motion_control_example_quotes_by_the_length_of_its_video() -> None:
-    """8 seconds at 0.8 units are 0.896 USD."""
+def test_the_motion_control_example_is_quoted_by_the_length_of_its_video() -> None:
+    """8 seconds at 0.8 units cost 0.896 USD."""
     payload = (EXAMPLES / "motion_control.json").read_bytes()
     media = {"https://media.example.com/dance.mp4": {"length_s": "8.2"}}
     assert quote(payload, media=media, at=AT).total == Decimal("0.896")
@@ -649,16 +649,16 @@ def test_the_motion_control_example_quotes_by_the_length_of_its_video() -> None:
 @pytest.mark.parametrize(
     ("payload", "suggestion"),
     [
-        (said("kling-v2-6", sound="on"), {"mode": "pro"}),
-        (said("kling-v3", duration="2"), {"duration": "3"}),
+        (kling("kling-v2-6", sound="on"), {"mode": "pro"}),
+        (kling("kling-v3", duration="2"), {"duration": "3"}),
         (
-            said("kling-v2-6", duration="10", mode="pro", sound="on", image="a", image_tail="b"),
+            kling("kling-v2-6", duration="10", mode="pro", sound="on", image="a", image_tail="b"),
             {"sound": "off"},
         ),
     ],
 )
-def test_suggestions_are_in_the_wires_own_words(payload: dict[str, Any], suggestion: dict[str, Any]) -> None:
-    """A caller can put them into the payload as they are."""
+def test_suggestions_use_the_words_of_the_payload(payload: dict[str, Any], suggestion: dict[str, Any]) -> None:
+    """A caller can put them into the payload unchanged."""
     with pytest.raises(CapabilityError) as caught:
         quote(payload, at=AT)
     assert suggestion in caught.value.suggestions

@@ -1,4 +1,4 @@
-"""Wire format `openai_videos`: JSON and form, what they say, what the API accepts, and what it costs."""
+"""Wire format `openai_videos`: reading JSON and forms, the rules of the API, and its prices."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ OMNI, V26, V25 = "Kling-3.0-Omni", "Kling-2.6", "Kling-2.5"
 
 
 def job(model: str = V26, *, output: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    """A JSON payload; `output` is `metadata.output_config`, `meta` the rest of `metadata`."""
+    """Returns a JSON payload; `output` is `metadata.output_config`, and `meta` is the rest of `metadata`."""
     metadata = dict(fields.pop("meta", {}))
     if output is not None:
         metadata["output_config"] = output
@@ -44,7 +44,7 @@ def job(model: str = V26, *, output: dict[str, Any] | None = None, **fields: Any
 
 
 def form_of(payload: dict[str, Any]) -> dict[str, str]:
-    """The same request as the flat form that OpenAI's SDK sends."""
+    """Returns the same request as the flat form that OpenAI's SDK sends."""
     flat: dict[str, str] = {}
 
     def walk(value: Any, key: str) -> None:
@@ -59,17 +59,17 @@ def form_of(payload: dict[str, Any]) -> dict[str, str]:
 
 
 def priced(payload: dict[str, Any], length_s: int | None = None) -> Quote:
-    """The quote by the bundled rates that have to be asked for; `length_s` is that of the video at `v`."""
+    """Returns the quote by the tencent-vod table; `length_s` is the length of the video at `v` in seconds."""
     return quote(payload, provider="tencent-vod", media={"v": {"length_s": length_s}}, at=AT)
 
 
 def codes(payload: dict[str, Any]) -> list[str]:
-    """Codes of every violation."""
-    return [each.code for each in check(payload, wire_format="openai_videos", at=AT)]
+    """Returns the code of every violation."""
+    return [violation.code for violation in check(payload, wire_format="openai_videos", at=AT)]
 
 
-def test_only_what_was_said_is_kept() -> None:
-    """A field left out and a field set to null are the same, and neither becomes a default."""
+def test_only_given_fields_are_kept() -> None:
+    """A null field counts as left out, and neither becomes a default."""
     bare = parse({"model": V26, "prompt": "boat"})
     assert bare == parse(
         {"model": V26, "prompt": "boat", "seconds": None, "metadata": {"output_config": {"duration": None}}}
@@ -127,12 +127,12 @@ FULL_FACTS = {
 }
 
 
-def test_every_field_is_read() -> None:
-    """Each field of the page is taken, under the word that does not depend on the API."""
-    said = parse(FULL)
-    assert said.facts == FULL_FACTS
-    assert set(said.fields) == set(FIELD_NAMES)
-    assert [(medium.kind, medium.field, medium.url[-5:]) for medium in said.media] == [
+def test_every_documented_field_is_read() -> None:
+    """Each documented field becomes facts whose names do not depend on the API."""
+    parsed = parse(FULL)
+    assert parsed.facts == FULL_FACTS
+    assert set(parsed.fields) == set(FIELD_NAMES)
+    assert [(medium.kind, medium.field, medium.url[-5:]) for medium in parsed.media] == [
         ("image", "image", "a.png"),
         ("image", "input_reference", "b.png"),
         ("image", "metadata.last_image_url", "c.png"),
@@ -140,31 +140,31 @@ def test_every_field_is_read() -> None:
     ]
 
 
-def test_a_form_says_the_same_as_json() -> None:
-    """Text stands for numbers and true, brackets for nesting, and the fields keep the form's spelling."""
+def test_a_form_gives_the_same_facts_as_json() -> None:
+    """Numbers and booleans are text, brackets give the nesting, and fields keep the keys of the form."""
     form = form_of(FULL)
     form["metadata[FileInfos][][Url]"] = form.pop("metadata[FileInfos]")
-    said = parse(form)
-    assert said.facts == FULL_FACTS
-    assert said.fields["resolution"] == "metadata[output_config][resolution]"
-    assert said.fields["videos"] == "metadata[video_url]"
+    parsed = parse(form)
+    assert parsed.facts == FULL_FACTS
+    assert parsed.fields["resolution"] == "metadata[output_config][resolution]"
+    assert parsed.fields["videos"] == "metadata[video_url]"
 
 
 @pytest.mark.parametrize("name", ["last_image_url", "last_frame", "last_frame_url"])
-def test_the_last_frame_has_several_spellings(name: str) -> None:
-    """The page does not name the key."""
+def test_the_last_frame_has_several_names(name: str) -> None:
+    """The page does not name the field."""
     assert parse(job(meta={name: "u"})).facts["last_frame"] is True
 
 
 @pytest.mark.parametrize("name", ["video_url", "reference_video", "reference_video_url"])
-def test_the_reference_video_has_several_spellings(name: str) -> None:
-    """The page does not name the key; the same address twice is one video."""
+def test_the_reference_video_has_several_names(name: str) -> None:
+    """The page does not name the field, and the same URL in two fields is one video."""
     facts = parse(job(meta={name: "u", "video_url": "u"})).facts
     assert (facts["videos"], facts["reference"]) == (1, True)
 
 
-def test_whether_pictures_are_a_reference_stays_open() -> None:
-    """A video surely is one, nothing surely is none, and of pictures alone nobody says."""
+def test_whether_images_are_a_reference_is_unknown() -> None:
+    """A video is a reference, an empty request has none, and for images alone the price rows do not say."""
     assert parse(job()).facts["reference"] is False
     assert parse(job(image="u")).facts["reference"] is None
     assert parse(job(meta={"last_frame": "u"})).facts["reference"] is None
@@ -184,21 +184,21 @@ PLACES: list[Callable[[int], dict[str, Any]]] = [
 
 @pytest.mark.parametrize("first", range(6))
 @pytest.mark.parametrize("second", range(6))
-def test_durations_count_in_their_order(first: int, second: int) -> None:
-    """Places that agree are one value; places that disagree leave it open, the one that counts first ahead."""
+def test_the_first_of_several_durations_counts(first: int, second: int) -> None:
+    """Equal durations are one value; different ones all stay possible, in the order in which they count."""
     one, other = PLACES[first](5), PLACES[second](10)
     payload = {**other, **one}
     if "metadata" in one and "metadata" in other:
         payload["metadata"] = {**other["metadata"], **one["metadata"]}
-    said = parse(payload)
-    if first == second == len(PLACES) - 1:  # not where a known implementation looks
-        assert (said.facts["duration_s"], said.open) == (None, {"duration_s": (5, None)})
+    parsed = parse(payload)
+    if first == second == len(PLACES) - 1:  # a known implementation ignores this field when it bills
+        assert (parsed.facts["duration_s"], parsed.open) == (None, {"duration_s": (5, None)})
     elif first == second:
-        assert (said.facts["duration_s"], said.open) == (5, None)
+        assert (parsed.facts["duration_s"], parsed.open) == (5, None)
     else:
-        assert said.facts["duration_s"] is None
-        assert said.open == {"duration_s": (5, 10) if first < second else (10, 5)}
-        assert said.fields["duration_s"].endswith(("seconds", "duration"))
+        assert parsed.facts["duration_s"] is None
+        assert parsed.open == {"duration_s": (5, 10) if first < second else (10, 5)}
+        assert parsed.fields["duration_s"].endswith(("seconds", "duration"))
 
 
 @pytest.mark.parametrize(
@@ -211,16 +211,16 @@ def test_durations_count_in_their_order(first: int, second: int) -> None:
         ("1024x1792", "1024p", "4:7"),
     ],
 )
-def test_a_size_is_a_resolution_and_a_ratio(size: str, resolution: str, ratio: str) -> None:
+def test_a_size_sets_resolution_and_aspect_ratio(size: str, resolution: str, ratio: str) -> None:
     """The short side is the resolution."""
     facts = parse(job(size=size)).facts
     assert (facts["resolution"], facts["aspect_ratio"]) == (resolution, ratio)
 
 
-def test_a_size_that_contradicts_the_output_config_leaves_both_open() -> None:
-    """Neither is preferred."""
-    said = parse(job(size="720x1280", output={"resolution": "1080P", "aspect_ratio": "16:9"}))
-    assert said.open == {"resolution": ("1080p", "720p"), "aspect_ratio": ("16:9", "9:16")}
+def test_a_size_that_contradicts_the_output_config_leaves_both_values_possible() -> None:
+    """Neither value is preferred."""
+    parsed = parse(job(size="720x1280", output={"resolution": "1080P", "aspect_ratio": "16:9"}))
+    assert parsed.open == {"resolution": ("1080p", "720p"), "aspect_ratio": ("16:9", "9:16")}
 
 
 @pytest.mark.parametrize(
@@ -257,29 +257,29 @@ def test_a_size_that_contradicts_the_output_config_leaves_both_open() -> None:
         (form_of(job(meta={"off_peak": True})) | {"a]b": "x"}, "unknown_field", "'a]b'"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(payload: dict[str, Any], code: str, field: str) -> None:
-    """A misspelt field or a value of another type never turns into a default, at any depth."""
+def test_an_invalid_field_is_refused_by_name(payload: dict[str, Any], code: str, field: str) -> None:
+    """A misspelt field or a value of another type never becomes a default, at any depth."""
     with pytest.raises(WireFormatError) as caught:
         parse(payload)
-    assert [(each.code, each.field) for each in caught.value.violations] == [(code, field)]
+    assert [(violation.code, violation.field) for violation in caught.value.violations] == [(code, field)]
 
 
 def test_unknown_fields_can_be_allowed_at_any_depth() -> None:
-    """Then they are ignored, in `metadata` too."""
+    """Allowed unknown fields are ignored, in `metadata` too."""
     payload = job(seed=7, meta={"seed": 7}, output={"fps": 24})
     assert parse(payload, allow_unknown=True) == parse(job())
 
 
-def test_a_form_key_that_is_both_a_value_and_a_group_is_refused() -> None:
-    """The two cannot both be meant."""
+def test_a_form_key_cannot_be_both_a_value_and_an_object() -> None:
+    """Such a form is refused, whichever of the two comes first."""
     with pytest.raises(WireFormatError, match="given twice"):
         parse({"metadata": "x", "metadata[seconds]": "5"})
     with pytest.raises(WireFormatError, match="given twice"):
         parse({"metadata[seconds]": "5", "metadata": "x"})
 
 
-def test_amend_writes_in_every_place_and_in_the_callers_own_way() -> None:
-    """Text stays text, upper case upper case, and the rest is left alone."""
+def test_amend_changes_every_field_that_gives_a_setting() -> None:
+    """Text stays text, upper case stays upper case, and the other fields do not change."""
     payload = job(
         seconds="5",
         size="720x1280",
@@ -303,8 +303,8 @@ def test_amend_writes_in_every_place_and_in_the_callers_own_way() -> None:
     )
 
 
-def test_amend_adds_what_was_not_said() -> None:
-    """A new setting comes last, where the page puts it."""
+def test_amend_adds_settings_that_were_not_given() -> None:
+    """A new setting comes last, in the field that the page documents."""
     changes = {"duration_s": 10, "resolution": "720p", "audio": False}
     added = {"resolution": "720P", "audio_generation": "Disabled"}
     assert amend(job(), changes) == job(duration=10, output=added)
@@ -317,13 +317,19 @@ def test_amend_adds_what_was_not_said() -> None:
     }
 
 
-def test_amend_refuses_what_this_wire_cannot_say() -> None:
-    """A size without a whole-numbered counterpart is not bent, and only four settings can change."""
-    with pytest.raises(WireFormatError, match="change size yourself"):
+def test_amend_refuses_changes_that_the_format_cannot_express() -> None:
+    """A size without an exact equivalent is not approximated, and only four settings can change."""
+    with pytest.raises(
+        WireFormatError, match=r"^size '1000x1333' has no exact equivalent at 720p; change size yourself$"
+    ):
         amend(job(size="1000x1333"), {"resolution": "720p"})
-    with pytest.raises(WireFormatError, match="change size yourself"):
+    with pytest.raises(
+        WireFormatError, match=r"^size '720x1280' has no exact equivalent at 4k; change size yourself$"
+    ):
         amend(job(size="720x1280"), {"resolution": "4k"})
-    with pytest.raises(WireFormatError, match="no setting"):
+    with pytest.raises(
+        WireFormatError, match=r"^prompt cannot be changed; change model, duration_s, resolution or audio$"
+    ):
         amend(job(), {"prompt": "y"})
 
 
@@ -371,12 +377,12 @@ changes_of = st.fixed_dictionaries(
 
 @given(payloads, changes_of, st.booleans())
 @settings(max_examples=examples(150))
-def test_an_amended_payload_reads_as_the_payload_with_the_change(
+def test_an_amended_payload_parses_like_the_original_with_the_change(
     payload: dict[str, Any],
     changes: dict[str, Any],
     as_form: bool,  # noqa: FBT001
 ) -> None:
-    """For JSON and forms alike; nothing changes without a change, and the payload is left alone."""
+    """This holds for JSON and forms; without changes, and in the original, nothing changes."""
     body = form_of(payload) if as_form else payload
     before = json.dumps(body)
     expected = parse(body).facts | changes
@@ -388,13 +394,13 @@ def test_an_amended_payload_reads_as_the_payload_with_the_change(
 
 @given(payloads, st.sampled_from(PLACES_OF_ANYTHING), json_values, st.booleans())
 @settings(max_examples=examples(150))
-def test_any_value_in_any_place_gives_a_quote_or_an_error_of_ours(
+def test_any_value_in_any_field_gives_a_quote_or_our_own_error(
     payload: dict[str, Any],
     place: str,
     value: Any,
     as_form: bool,  # noqa: FBT001
 ) -> None:
-    """However wrong it is, and in a form too."""
+    """This holds for JSON and forms, however wrong the value is."""
     *groups, name = place.split(".")
     body = node = {**payload}
     for group in groups:
@@ -408,7 +414,7 @@ def test_any_value_in_any_place_gives_a_quote_or_an_error_of_ours(
 
 
 def test_responses_are_read() -> None:
-    """Task and state, and the billing spec that the model's name may carry."""
+    """Submit and status responses give the task, its state, and the facts in the name of the model."""
     submitted = read_task({"id": "v1", "task_id": "v1", "object": "video", "model": V26, "status": "queued"})
     assert (submitted.task_id, submitted.state, submitted.model, submitted.facts) == ("v1", "queued", V26, {})
     assert read_task({"task_id": "v2"}).task_id == "v2"
@@ -431,7 +437,7 @@ def test_responses_are_read() -> None:
     ],
 )
 def test_each_status_is_known(status: str, state: str) -> None:
-    """Both the page's words and OpenAI's."""
+    """Both the page's statuses and OpenAI's are read."""
     assert read_task({"id": "v", "status": status}).state == state
 
 
@@ -462,7 +468,7 @@ def test_each_status_is_known(status: str, state: str) -> None:
     ],
 )
 def test_the_billing_spec_of_a_response_becomes_facts(model: str, facts: dict[str, Any]) -> None:
-    """Read from the end of the name, whatever the model is called, or where there is nothing else."""
+    """The spec is at the end of the model's name, or is the whole name."""
     assert read_task({"id": "v", "model": model}).facts == facts
 
 
@@ -501,13 +507,13 @@ def test_the_billing_spec_of_a_response_becomes_facts(model: str, facts: dict[st
         ({"prompt": "x", "seconds": "5"}, ["model_required"]),
     ],
 )
-def test_each_rule_at_its_edge(payload: dict[str, Any], expected: list[str]) -> None:
-    """JSON and form are held against the same rules."""
+def test_each_rule_at_its_limit(payload: dict[str, Any], expected: list[str]) -> None:
+    """JSON and forms are checked against the same rules."""
     assert codes(payload) == expected
     assert codes(form_of(payload)) == expected
 
 
-# Typed from the price rows: CNY per second. Row, request, 720p, 1080p
+# The price rows, in CNY per second: row, request, price at 720p, price at 1080p.
 MUTE, AUDIO = {"audio_generation": "Disabled"}, {"audio_generation": "Enabled"}
 ROWS: list[tuple[str, dict[str, Any], str | None, str]] = [
     ("kling-3.0-omni noref-mute", job(OMNI, output=MUTE), "0.6", "0.8"),
@@ -536,14 +542,14 @@ UNREACHED = {
     ("kling-v3-motion-control", "720p", "motion_control"): "0.9",
     ("kling-v3-motion-control", "1080p", "motion_control"): "1.2",
 }
-"""Rows of which no request is sure: pictures may count as a reference, and kling-3.0 is not on this API."""
+"""Rows that no request is certain to reach: images may be a reference, and this API does not have kling-3.0."""
 
 
 @pytest.mark.parametrize(("row", "payload", "at_720p", "at_1080p"), ROWS)
 def test_every_reachable_row_is_quoted(
     row: str, payload: dict[str, Any], at_720p: str | None, at_1080p: str
 ) -> None:
-    """Ten and five seconds of it cost exactly its price times the seconds."""
+    """Five and ten seconds cost exactly the price of the row x the seconds."""
     for resolution, price in (("720p", at_720p), ("1080p", at_1080p)):
         if price is not None:
             for seconds in (5, 10):
@@ -552,8 +558,8 @@ def test_every_reachable_row_is_quoted(
                 assert priced(form_of(body), seconds).total == Decimal(price) * seconds, row
 
 
-def test_the_rows_are_twenty_five_and_lip_sync(book: PriceBook) -> None:
-    """15 reachable, 10 others and lip sync are the published 26; some of them stand at several models."""
+def test_the_table_has_exactly_the_published_rows(book: PriceBook) -> None:
+    """15 reachable rows, 10 others and lip sync are the 26 published ones; some apply to several models."""
     (table,) = book.tables["tencent-vod"]
     reachable = [price for _, _, *prices in ROWS for price in prices if price is not None]
     assert len(reachable) + len(UNREACHED) + 1 == 26
@@ -574,7 +580,7 @@ def test_the_rows_are_twenty_five_and_lip_sync(book: PriceBook) -> None:
 
 @pytest.mark.parametrize(("seconds", "billed"), [(3, 5), (5, 5), (6, 10), (10, 10), (11, 15), (15, 15)])
 def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int) -> None:
-    """At least one block of the video's length, and every block that is begun."""
+    """The length of the video counts, every started block in full, and at least one block is billed."""
     body = job(OMNI, output={"resolution": "720P"}, meta={"scene_type": "lip_sync", "video_url": "v"})
     quoted = priced(body, seconds)
     assert (quoted.quantity, quoted.total) == (Decimal(billed), Decimal("0.1") * billed)
@@ -599,22 +605,22 @@ def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int)
         ),
     ],
 )
-def test_what_has_no_published_price_is_refused_with_the_reason(payload: dict[str, Any], why: str) -> None:
-    """The API takes it, but nobody says what it costs."""
+def test_a_valid_request_without_a_published_price_is_refused(payload: dict[str, Any], why: str) -> None:
+    """The API accepts the request, and the error says why no price applies."""
     assert codes(payload) == []
     with pytest.raises(PriceNotFoundError, match=why):
         priced(payload)
 
 
 def range_of(payload: dict[str, Any]) -> tuple[str, str, str]:
-    """Both ends of a quote that is a range, and its one note about that."""
+    """Returns the minimum and maximum of a quote that is a range, and the fields that decide it."""
     quoted = priced(payload)
     (note,) = [note.message for note in quoted.notes if note.code == "range"]
     with pytest.raises(PriceNotFoundError, match="the quote is a range") as caught:
         _ = quoted.total
     unknown = note.removesuffix(" decides the price and is not known; the lines show the maximum")
     assert unknown in str(caught.value)
-    assert not [each for each in quoted.notes if each.code == "not_checked"]
+    assert not [note for note in quoted.notes if note.code == "not_checked"]
     return str(quoted.minimum), str(quoted.maximum), unknown
 
 
@@ -651,13 +657,13 @@ RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
         ),
     ],
 )
-def test_what_is_not_known_makes_a_range(payload: dict[str, Any], expected: tuple[str, str, str]) -> None:
-    """Over what the model allows, with one note that names what decides and nothing else."""
+def test_unknown_facts_make_a_range(payload: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    """The range covers what the model allows, and its only note names the fields that decide."""
     assert range_of(payload) == expected
 
 
 def test_a_duration_in_the_output_config_alone_may_not_be_billed() -> None:
-    """It makes a range with the default, unless it is the default; said elsewhere too, it is sure."""
+    """The quote spans it and the default, unless they are equal or another field gives the duration."""
     same = priced(job(V25, size="720x1280", output={"duration": 5}))
     assert (same.total, "duration_not_billed" in [note.code for note in same.notes]) == (Decimal("1.5"), False)
     payload = job(V25, size="720x1280", output={"duration": 10})
@@ -669,23 +675,21 @@ def test_a_duration_in_the_output_config_alone_may_not_be_billed() -> None:
 
 @pytest.mark.parametrize("model", [V26, V25])
 @pytest.mark.parametrize("passed", [{"FileInfos": [{}]}, {"ExtInfo": "{}"}])
-def test_what_is_passed_on_unread_has_no_price_where_a_reference_has_none(
-    model: str, passed: dict[str, Any]
-) -> None:
-    """It may be a reference video; a scene of its own has its price all the same."""
+def test_passed_through_files_have_no_price_if_a_reference_has_none(model: str, passed: dict[str, Any]) -> None:
+    """They may be a reference video; a scene type with a price of its own is quoted all the same."""
     with pytest.raises(PriceNotFoundError, match="may contain a reference video, which has no price"):
         priced(job(model, size="720x1280", meta=passed, output=MUTE))
     scene = priced(job(model, size="720x1280", meta={**passed, "scene_type": "avatar_i2v"}))
     assert scene.total == Decimal("2.0")
 
 
-def test_pictures_make_no_range_where_no_reference_is_priced() -> None:
+def test_images_make_no_range_if_references_have_no_price() -> None:
     """Only one model has a price for references."""
     assert priced(job(V26, size="720x1280", image="a", output=MUTE)).total == Decimal("1.5")
 
 
-def test_a_choice_that_only_one_value_allows_is_noted() -> None:
-    """Sound was asked for and is made at 1080p only, so the price is sure but the request might not be."""
+def test_an_unknown_resolution_that_audio_restricts_is_noted() -> None:
+    """The model has audio at 1080p only, so the price is exact, but the API might refuse the request."""
     quoted = priced(job(V26, output=AUDIO))
     assert quoted.total == Decimal("5.0")
     assert [note.code for note in quoted.notes if note.code == "not_checked"] == ["not_checked"]
@@ -703,22 +707,22 @@ def test_a_choice_that_only_one_value_allows_is_noted() -> None:
         (job(OMNI, meta={"last_frame": "a"}), "last_frame_as_reference"),
     ],
 )
-def test_what_is_not_settled_is_noted(payload: dict[str, Any], code: str) -> None:
-    """And a plain request carries only what concerns the table itself."""
+def test_unsettled_rules_are_noted(payload: dict[str, Any], code: str) -> None:
+    """A plain request has only the notes about the table."""
     assert code in [note.code for note in priced(payload).notes]
     plain = priced(job(OMNI, duration=5, size="720x1280", output=MUTE))
     assert [note.code for note in plain.notes] == ["secondary_source", "billed_on_output"]
 
 
-def test_no_provider_is_taken_to_bill_this_api() -> None:
-    """The caller is told who prices the model, and names one."""
+def test_no_provider_is_assumed_for_this_api() -> None:
+    """The error lists the providers that price the model and asks for one."""
     with pytest.raises(PriceNotFoundError, match="choose whose prices apply with provider=") as caught:
         quote(job(V26, size="720x1280"), at=AT)
     assert "tencent-vod" in caught.value.priced_instead
 
 
-def test_requests_of_another_api_can_be_priced_by_this_table() -> None:
-    """An explicit provider swaps the rates; whether pictures are a reference stays open there too."""
+def test_this_table_can_price_requests_of_another_api() -> None:
+    """An explicit provider replaces the rates; whether images are a reference stays unknown."""
     omni = {"model": "kling-v3-omni", "prompt": "x"}
     assert priced(omni).total == Decimal("3.0")
     assert priced({**omni, "video_urls": ["v"]}).total == Decimal("4.5")
@@ -728,8 +732,8 @@ def test_requests_of_another_api_can_be_priced_by_this_table() -> None:
     assert "the tier (reference or silent) decides the price" in pictures.explain()
 
 
-def test_requests_whose_lanes_the_table_does_not_know_are_refused() -> None:
-    """What it says of its lanes is not said of every API's requests."""
+def test_requests_whose_tiers_the_table_does_not_define_are_refused() -> None:
+    """The tiers of the table do not cover the requests of every API."""
     with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
         priced({"model_name": "kling-v2-6", "prompt": "x"})
 
@@ -743,7 +747,7 @@ def test_requests_whose_lanes_the_table_does_not_know_are_refused() -> None:
     ],
 )
 def test_the_examples_are_quoted(name: str, minimum: str, maximum: str, action: str) -> None:
-    """The seed's scenarios whose length the payload tells."""
+    """These examples follow the page's scenarios in which the payload decides the length."""
     body = (EXAMPLES / f"{name}.json").read_text(encoding="utf-8")
     quoted = quote(body, provider="tencent-vod", at=AT)
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
@@ -751,7 +755,7 @@ def test_the_examples_are_quoted(name: str, minimum: str, maximum: str, action: 
 
 
 def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
-    """The seed's example has no price without it: what the API bills is not the stated duration."""
+    """The example has no price without that length, because the API does not bill the requested duration."""
     body = (EXAMPLES / "motion_control.json").read_text(encoding="utf-8")
     with pytest.raises(PriceNotFoundError, match="pass the length of the video in media"):
         quote(body, provider="tencent-vod", at=AT)
@@ -760,8 +764,8 @@ def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
     assert (quoted.total, quoted.action) == (Decimal("4.0"), "motion_control")
 
 
-def test_an_entry_of_unreached_rates_must_be_needed(tmp_path: Path) -> None:
-    """It names rates that are there and that no request can reach; otherwise it is a mistake."""
+def test_an_unreached_entry_must_be_needed(tmp_path: Path) -> None:
+    """It must name existing rates that no request can reach, and every such rate needs an entry."""
     text = bundled("prices", "tencent-vod", "2026.yaml").read_text(encoding="utf-8")
     path = tmp_path / "prices" / "tencent-vod" / "2026.yaml"
     path.parent.mkdir(parents=True)
@@ -778,8 +782,8 @@ def test_an_entry_of_unreached_rates_must_be_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [False, True])
-def test_a_suggestion_is_in_the_callers_own_words(form: bool) -> None:  # noqa: FBT001
-    """It names the place that states the setting, at any depth."""
+def test_a_suggestion_uses_the_words_of_the_payload(form: bool) -> None:  # noqa: FBT001
+    """It names the field that gives the setting, at any depth."""
     payload = job(V26, duration=5, output={"resolution": "720P", "audio_generation": "Enabled"})
     place = "metadata[output_config][{}]" if form else "metadata.output_config.{}"
     with pytest.raises(CapabilityError) as caught:
@@ -794,12 +798,12 @@ BOUNDARY = "multipart/form-data; boundary=b"
 
 
 def part(name: str, value: bytes, more: str = "") -> bytes:
-    """One field of a form whose boundary is `b`."""
+    """Returns one field of a form whose boundary is `b`."""
     return f'--b\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
 
 
 def test_a_form_is_read_field_by_field() -> None:
-    """Text as it is, line ends included, and of a file its name."""
+    """Text is read as it is, including line breaks, and a file is read as its name."""
     body = part("prompt", "紙の\r\n船".encode()) + part("input_reference", b"\x00\xff", '; filename="a.png"')
     assert form_fields(body + b"--b--\r\n", BOUNDARY) == {
         "prompt": "紙の\r\n船",
@@ -814,10 +818,10 @@ def test_a_form_is_read_field_by_field() -> None:
         (b"x", "multipart/form-data", "not a multipart/form-data body"),
         (part("seconds", b"5") * 2 + b"--b--", BOUNDARY, "'seconds' is given twice"),
         (part("prompt", b"\xff") + b"--b--", BOUNDARY, "'prompt' is not UTF-8"),
-        (b"--b\r\n\r\nx\r\n--b--", BOUNDARY, "no name"),
+        (b"--b\r\n\r\nx\r\n--b--", BOUNDARY, "a part of the form has no name"),
     ],
 )
-def test_what_is_no_form_is_refused(body: bytes, content_type: str, problem: str) -> None:
+def test_a_malformed_form_is_refused(body: bytes, content_type: str, problem: str) -> None:
     """The message says what is wrong with it."""
     with pytest.raises(WireFormatError, match=problem):
         form_fields(body, content_type)
@@ -825,8 +829,8 @@ def test_what_is_no_form_is_refused(body: bytes, content_type: str, problem: str
 
 @pytest.fixture
 def gateway() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """A server of our own on this machine: its address, and every Content-Type and body it was sent."""
-    seen: list[tuple[str, bytes]] = []
+    """Yields the address of a local server, and the Content-Type and body of every request to it."""
+    requests: list[tuple[str, bytes]] = []
     answer = json.dumps(
         {"id": "v1", "object": "video", "model": V26, "status": "queued", "created_at": 1, "progress": 0}
     ).encode()
@@ -834,7 +838,7 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            seen.append((self.headers["Content-Type"], body))
+            requests.append((self.headers["Content-Type"], body))
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
@@ -842,21 +846,21 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Stays quiet."""
+            """Prints nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", seen
+    yield f"http://127.0.0.1:{server.server_port}/v1", requests
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_what_openais_sdk_really_sends_is_read(gateway: tuple[str, list[tuple[str, bytes]]]) -> None:
-    """A form from `videos.create`, with and without a file, and JSON from `post`, all give the same facts."""
+def test_requests_of_the_openai_sdk_are_read(gateway: tuple[str, list[tuple[str, bytes]]]) -> None:
+    """Forms from `videos.create`, with and without a file, and JSON from `post` give the same facts."""
     openai = pytest.importorskip("openai", minversion="3")
-    address, seen = gateway
+    address, requests = gateway
     metadata = {
         "off_peak": True,
         "output_config": {"duration": 10, "resolution": "720P", "audio_generation": "Disabled"},
@@ -865,13 +869,13 @@ def test_what_openais_sdk_really_sends_is_read(gateway: tuple[str, list[tuple[st
         openai.OpenAI(api_key="none", base_url=address, max_retries=0) as client,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", DeprecationWarning)  # of OpenAI's own model, not of the call
+        warnings.simplefilter("ignore", DeprecationWarning)  # from a model inside OpenAI's SDK
         create = client.videos.create
         create(model=V26, prompt="紙の船", seconds="10", size="1280x720", extra_body={"metadata": metadata})
         create(model=V26, prompt="紙の船", input_reference=("a.png", b"\x89PNG", "image/png"))
         body = {"model": V26, "prompt": "紙の船", "seconds": "10", "size": "1280x720", "metadata": metadata}
         client.post("/videos", body=body, cast_to=object)
-    (form_type, form), (file_type, with_file), (json_type, plain_json) = seen
+    (form_type, form), (file_type, with_file), (json_type, plain_json) = requests
     expected = {
         "model": V26,
         "prompt_chars": 3,
@@ -899,7 +903,7 @@ def test_what_openais_sdk_really_sends_is_read(gateway: tuple[str, list[tuple[st
 
 
 def test_without_a_default_a_duration_that_may_not_be_billed_has_no_price(tmp_path: Path) -> None:
-    """A matrix of one's own that takes the default away leaves nothing to span the price with."""
+    """If a user's matrix removes the default, the range has no other end, so there is no price."""
     text = bundled("capabilities", "openai_videos.yaml").read_text(encoding="utf-8")
     path = tmp_path / "capabilities" / "openai_videos.yaml"
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Wire format `tasks`: what a payload says, and nothing more."""
+"""Wire format `tasks`: reading and amending payloads, and reading responses."""
 
 import json
 from decimal import Decimal
@@ -12,17 +12,17 @@ from kling_pricing.wire.task import Task
 from tests.conftest import video
 
 
-def test_only_what_was_said_is_kept() -> None:
-    """A field left out and a field set to null are the same, and neither becomes a default."""
+def test_only_given_fields_are_kept() -> None:
+    """A null field counts as left out, and neither becomes a default."""
     bare = parse({"model": "kling-v3", "prompt": "boat"})
     assert bare == parse({"model": "kling-v3", "prompt": "boat", "duration": None, "image_urls": None})
     assert bare.facts == {"model": "kling-v3", "prompt_chars": 4}
     assert bare.fields == {"model": "model", "prompt": "prompt"}
 
 
-def test_every_field_of_the_page_is_read() -> None:
-    """Each documented field is taken, under the word that does not depend on the API."""
-    said = parse(
+def test_every_documented_field_is_read() -> None:
+    """Each documented field becomes facts whose names do not depend on the API."""
+    parsed = parse(
         {
             "model": "kling-video-o1",
             "action": "reference_video",
@@ -43,7 +43,7 @@ def test_every_field_of_the_page_is_read() -> None:
             "callback_events": ["completed"],
         }
     )
-    assert said.facts == {
+    assert parsed.facts == {
         "model": "kling-video-o1",
         "action": "reference_video",
         "aspect_ratio": "1:1",
@@ -61,8 +61,8 @@ def test_every_field_of_the_page_is_read() -> None:
         "image_markers": 2,
         "dangling_image_markers": 1,
     }
-    assert set(said.fields) == set(FIELD_NAMES) - {"video_list"}
-    assert [medium.field for medium in said.media] == [
+    assert set(parsed.fields) == set(FIELD_NAMES) - {"video_list"}
+    assert [medium.field for medium in parsed.media] == [
         "image_urls[0]",
         "image_urls[1]",
         "first_frame_image",
@@ -93,10 +93,11 @@ def test_the_case_of_a_resolution_does_not_matter(resolution: str) -> None:
         ({"prompt": ["x"]}, "wrong_type", "prompt", "must be text, got a list"),
         ({"image_urls": "u"}, "wrong_type", "image_urls", "must be a list, got 'u'"),
         ({"image_urls": ["u", 5]}, "wrong_type", "image_urls[1]", "must be text, got 5"),
-        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "text that is not empty"),
-        ({"first_frame_image": ""}, "wrong_type", "first_frame_image", "text that is not empty"),
+        ({"image_urls": [None]}, "wrong_type", "image_urls[0]", "must be text, got null"),
+        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "must be non-empty text, got ''"),
+        ({"first_frame_image": ""}, "wrong_type", "first_frame_image", "must be non-empty text, got ''"),
         ({"video_list": ["u"]}, "wrong_type", "video_list[0]", "must be an object"),
-        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "must be present"),
+        ({"video_list": [{}]}, "wrong_type", "video_list[0].video_url", "is required; add it"),
         (
             {"video_list": [{"video_url": "u", "refer_type": "style"}]},
             "wrong_type",
@@ -117,10 +118,10 @@ def test_the_case_of_a_resolution_does_not_matter(resolution: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(
+def test_an_invalid_field_is_refused_by_name(
     fields: dict[str, Any], code: str, field: str, remedy: str
 ) -> None:
-    """A misspelt field or a value of another type never turns into a default."""
+    """A misspelt field or a value of another type never becomes a default."""
     with pytest.raises(WireFormatError) as caught:
         parse(video(**fields))
     error = caught.value
@@ -131,30 +132,30 @@ def test_what_cannot_be_read_is_refused_by_name(
     assert violation.message == str(error)
 
 
-def test_every_problem_is_reported_at_once() -> None:
-    """The caller does not have to find them one by one."""
+def test_every_violation_is_reported_at_once() -> None:
+    """The error has one violation for every invalid field."""
     with pytest.raises(WireFormatError) as caught:
         parse({"model": 5, "duraton": 5, "audio": "no"})
     assert [violation.field for violation in caught.value.violations] == ["model", "duraton", "audio"]
 
 
 def test_unknown_fields_can_be_allowed() -> None:
-    """Then they are ignored, but a known field of the wrong type still is not."""
+    """Allowed unknown fields are ignored, but a known field of the wrong type is still refused."""
     assert parse(video(seed=7), allow_unknown=True) == parse(video())
     with pytest.raises(WireFormatError):
         parse(video(seed=7, duration="5"), allow_unknown=True)
 
 
-def test_the_payload_is_left_as_it_is() -> None:
-    """Reading changes nothing in what it reads."""
+def test_reading_does_not_change_the_payload() -> None:
+    """The payload is equal before and after."""
     payload = video(video_list=[{"video_url": "u"}], image_urls=["a"], resolution="4K")
     before = repr(payload)
     parse(payload)
     assert repr(payload) == before
 
 
-def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
-    """Order, spelling and every other field are the caller's."""
+def test_an_amend_without_changes_keeps_every_byte() -> None:
+    """The order, the spelling and all fields stay as the caller wrote them."""
     payload = {"prompt": "紙の船", "model": "kling-v3", "resolution": "4K", "watermark": None, "seed": 7}
     assert json.dumps(amend(payload, {})) == json.dumps(payload)
 
@@ -162,15 +163,15 @@ def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
 @pytest.mark.parametrize(
     "changes", [{"duration_s": 10}, {"resolution": "1080p"}, {"audio": True}, {"model": "kling-v3-omni"}]
 )
-def test_an_amended_payload_reads_as_the_payload_with_the_change(changes: dict[str, Any]) -> None:
-    """Only what says the setting differs, and a setting that was not said is added last."""
+def test_an_amended_payload_parses_like_the_original_with_the_change(changes: dict[str, Any]) -> None:
+    """Only the field of the setting differs, and a new setting is added last."""
     payload = video(resolution="720P", image_urls=["a"])
     assert parse(amend(payload, changes)).facts == parse(payload).facts | changes
     assert list(amend(payload, {"audio": True})) == [*payload, "audio"]
 
 
 def test_responses_are_read() -> None:
-    """Task, state and charge of a submit and of a status response."""
+    """Submit and status responses give the task, its state and its charge."""
     submitted = read_task({"task_id": "t1", "model": "kling-v3", "status": "queued", "progress": ""})
     assert submitted == Task("t1", "queued", None, "quota", None, "kling-v3")
     done = read_task({"task_id": "t1", "status": "completed", "cost": 357000})
@@ -181,7 +182,10 @@ def test_responses_are_read() -> None:
 
 
 @pytest.mark.parametrize("cost", [Decimal("0.3213"), "160650.5"])
-def test_a_part_of_a_quota_is_no_charge(cost: object) -> None:
-    """It may be an amount of money, which would be read as next to nothing."""
-    with pytest.raises(WireFormatError, match=r"cost counts whole units, got .*; an amount of money"):
+def test_a_fraction_of_a_quota_unit_is_refused(cost: object) -> None:
+    """It may be an amount of money, which would count as almost nothing."""
+    with pytest.raises(
+        WireFormatError,
+        match=r"^cost must be a whole number of units, got .*, which may be an amount of money$",
+    ):
         read_task({"task_id": "t1", "status": "completed", "cost": cost})

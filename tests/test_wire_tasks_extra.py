@@ -1,4 +1,4 @@
-"""Wire format `tasks_extra`: what a payload says, what the API accepts, and what it costs."""
+"""Wire format `tasks_extra`: reading payloads, the rules of the API, and its prices."""
 
 import json
 from collections import Counter
@@ -22,12 +22,12 @@ MASK = {"mask_url": "m", "trajectories": [{"x": 1, "y": 2.5}, {"x": 3, "y": 4}]}
 
 
 def extra(model: str = "kling-v3", /, **settings: Any) -> dict[str, Any]:
-    """A payload whose `extra` has these settings."""
+    """Returns a payload whose `extra` has these settings."""
     return video(model, extra=settings)
 
 
 def multi_shot(*durations: int, **fields: Any) -> dict[str, Any]:
-    """A multi-shot payload with a shot of each length."""
+    """Returns a multi-shot payload with one shot of each duration."""
     shots: dict[str, Any] = {}
     for number, duration in enumerate(durations, 1):
         shots |= {f"shot_{number}_prompt": "rain", f"shot_{number}_duration": duration}
@@ -35,12 +35,12 @@ def multi_shot(*durations: int, **fields: Any) -> dict[str, Any]:
 
 
 def masks(points: int, count: int = 1) -> list[dict[str, Any]]:
-    """Dynamic masks whose trajectories have so many points."""
+    """Returns dynamic masks whose trajectories have this many points."""
     return [{"mask_url": "m", "trajectories": [{"x": 0, "y": 0}] * points}] * count
 
 
-def test_only_what_was_said_is_kept() -> None:
-    """A field left out and a field set to null are the same, and neither becomes a default."""
+def test_only_given_fields_are_kept() -> None:
+    """A null field counts as left out, and neither becomes a default."""
     bare = parse({"model": "kling-v3", "prompt": "boat"})
     nulls = {"duration": None, "extra": {"mode": None, "shot_1_prompt": None}}
     assert bare == parse({"model": "kling-v3", "prompt": "boat", "extra": None})
@@ -49,9 +49,9 @@ def test_only_what_was_said_is_kept() -> None:
     assert bare.fields == {"model": "model", "prompt": "prompt"}
 
 
-def test_every_field_of_the_page_is_read() -> None:
-    """Each documented field is taken, under the word that does not depend on the API."""
-    said = parse(
+def test_every_documented_field_is_read() -> None:
+    """Each documented field becomes facts whose names do not depend on the API."""
+    parsed = parse(
         {
             "model": "kling-v1-6",
             "action": "generate",
@@ -76,7 +76,7 @@ def test_every_field_of_the_page_is_read() -> None:
             },
         }
     )
-    assert said.facts == {
+    assert parsed.facts == {
         "model": "kling-v1-6",
         "action": "generate",
         "prompt_chars": 2,
@@ -103,27 +103,27 @@ def test_every_field_of_the_page_is_read() -> None:
         "shortest_shot_s": 4,
         "longest_shot_chars": 6,
     }
-    assert set(said.fields) == set(FIELD_NAMES)
-    assert said.fields == {**FIELD_NAMES, "shots": "extra.shot_2_prompt"}
-    assert [medium.field for medium in said.media] == ["image_urls[0]", "last_frame"]
+    assert set(parsed.fields) == set(FIELD_NAMES)
+    assert parsed.fields == {**FIELD_NAMES, "shots": "extra.shot_2_prompt"}
+    assert [medium.field for medium in parsed.media] == ["image_urls[0]", "last_frame"]
 
 
-def test_unknown_camera_settings_count_for_nothing() -> None:
-    """Allowed or not, only what the API lists is read: a setting of another name may hold anything."""
+def test_unknown_camera_settings_do_not_count() -> None:
+    """Only listed settings are read, because a setting of another name may have any value."""
     config = {"pan": 3, "speed": "fast", "roll": None}
     payload = {"model": "kling-v1-6", "extra": {"camera_control": {"type": "simple", "config": config}}}
-    said = parse(payload, allow_unknown=True)
-    assert (said.facts["camera_config_size"], said.facts["camera_extreme"]) == (1, Decimal(3))
+    parsed = parse(payload, allow_unknown=True)
+    assert (parsed.facts["camera_config_size"], parsed.facts["camera_extreme"]) == (1, Decimal(3))
     with pytest.raises(WireFormatError, match=r"config\.speed'; known here: horizontal"):
         parse(payload)
 
 
-def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
-    """Without a duration of its own the video is as long as its shots together."""
-    said = parse(multi_shot(5, 4, 3))
-    assert (said.facts["duration_s"], said.facts["shots"]) == (12, 3)
-    assert "duration_beside_shots" not in said.facts
-    assert said.fields["duration_s"] == "extra.shot_1_duration"
+def test_a_multi_shot_video_is_as_long_as_its_shots() -> None:
+    """This holds if the payload has no duration."""
+    parsed = parse(multi_shot(5, 4, 3))
+    assert (parsed.facts["duration_s"], parsed.facts["shots"]) == (12, 3)
+    assert "duration_beside_shots" not in parsed.facts
+    assert parsed.fields["duration_s"] == "extra.shot_1_duration"
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
         ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
         ({"negative_prompt": 5}, "wrong_type", "negative_prompt", "must be text, got 5"),
-        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "text that is not empty"),
-        ({"last_frame": ""}, "wrong_type", "last_frame", "text that is not empty"),
+        ({"image_urls": [""]}, "wrong_type", "image_urls[0]", "must be non-empty text, got ''"),
+        ({"last_frame": ""}, "wrong_type", "last_frame", "must be non-empty text, got ''"),
         ({"extra": "pro"}, "wrong_type", "extra", "must be an object, got 'pro'"),
         ({"extra": {"mode": "4k"}}, "wrong_type", "extra.mode", "must be std or pro, got '4k'"),
         ({"extra": {"mod": "pro"}}, "unknown_field", "extra.mod", "did you mean 'mode'?"),
@@ -143,7 +143,7 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
         ({"extra": {"cfg_scale": "0.5"}}, "wrong_type", "extra.cfg_scale", "must be a number, got '0.5'"),
         ({"extra": {"cfg_scale": True}}, "wrong_type", "extra.cfg_scale", "must be a number, got true"),
         ({"extra": {"cfg_scale": Decimal("nan")}}, "wrong_type", "extra.cfg_scale", "must be a number"),
-        ({"extra": {"camera_control": {}}}, "wrong_type", "extra.camera_control.type", "must be present"),
+        ({"extra": {"camera_control": {}}}, "wrong_type", "extra.camera_control.type", "is required; add it"),
         (
             {"extra": {"camera_control": {"type": "simple", "config": {"pan": "1"}}}},
             "wrong_type",
@@ -154,21 +154,21 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
             {"extra": {"dynamic_masks": [{"mask_url": "m"}]}},
             "wrong_type",
             "extra.dynamic_masks[0].trajectories",
-            "must be present",
+            "is required; add it",
         ),
         (
             {"extra": {"dynamic_masks": [{"mask_url": "m", "trajectories": [{"x": 1}]}]}},
             "wrong_type",
             "extra.dynamic_masks[0].trajectories[0].y",
-            "must be present",
+            "is required; add it",
         ),
         (
             {"extra": {"shot_1_prompt": "a"}},
             "wrong_type",
             "extra.shot_1_duration",
-            "must be present",
+            "is required; add it",
         ),
-        ({"extra": {"shot_7_duration": 5}}, "wrong_type", "extra.shot_7_prompt", "must be present"),
+        ({"extra": {"shot_7_duration": 5}}, "wrong_type", "extra.shot_7_prompt", "is required; add it"),
         (
             {"extra": {"shot_1_prompt": "a", "shot_1_duration": "5"}},
             "wrong_type",
@@ -179,15 +179,15 @@ def test_the_lengths_of_the_shots_make_the_length_of_the_video() -> None:
             {"extra": {"shot_1_prompt": "", "shot_1_duration": 5}},
             "wrong_type",
             "extra.shot_1_prompt",
-            "text that is not empty",
+            "must be non-empty text, got ''",
         ),
         ({"extra": {"shot_01_prompt": "a"}}, "unknown_field", "extra.shot_01_prompt", "'shot_1_prompt'?"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(
+def test_an_invalid_field_is_refused_by_name(
     fields: dict[str, Any], code: str, field: str, remedy: str
 ) -> None:
-    """A misspelt field or a value of another type never turns into a default."""
+    """A misspelt field or a value of another type never becomes a default."""
     with pytest.raises(WireFormatError) as caught:
         parse(video(**fields))
     error = caught.value
@@ -197,8 +197,8 @@ def test_what_cannot_be_read_is_refused_by_name(
     assert remedy in violation.message
 
 
-def test_the_payload_is_left_as_it_is() -> None:
-    """Neither reading nor amending changes anything in what it is given."""
+def test_the_payload_is_not_changed() -> None:
+    """Neither reading nor amending changes it."""
     payload = video(image_urls=["a"], extra={"mode": "std", "cfg_scale": 0.5})
     before = repr(payload)
     parse(payload)
@@ -217,13 +217,13 @@ def test_the_payload_is_left_as_it_is() -> None:
         multi_shot(5, 5),
     ],
 )
-def test_an_amend_that_changes_nothing_gives_back_every_byte(payload: dict[str, Any]) -> None:
-    """Order, spelling and every other field are the caller's."""
+def test_an_amend_without_changes_keeps_every_byte(payload: dict[str, Any]) -> None:
+    """The order, the spelling and all fields stay as the caller wrote them."""
     assert json.dumps(amend(payload, {})) == json.dumps(payload)
 
 
-def test_a_change_that_was_not_said_is_added_last() -> None:
-    """What the payload says keeps its place, a null included."""
+def test_a_new_setting_is_added_last() -> None:
+    """A field that the payload has, even as null, keeps its position."""
     payload = {"extra": {"enable_audio": None, "cfg_scale": 0.5}, "model": "kling-v3"}
     changes = {"resolution": "720p", "audio": True, "duration_s": 5}
     assert json.dumps(amend(payload, changes)) == (
@@ -232,13 +232,16 @@ def test_a_change_that_was_not_said_is_added_last() -> None:
     assert list(amend({"model": "kling-v3", "prompt": "x"}, {"audio": False})) == ["model", "prompt", "extra"]
 
 
-def test_what_this_wire_cannot_say_is_refused() -> None:
-    """No mode makes 4k, and the length of a multi-shot video is that of its shots."""
-    with pytest.raises(WireFormatError, match="makes 720p or 1080p, not 4k") as caught:
+def test_changes_that_the_format_cannot_express_are_refused() -> None:
+    """No mode stands for 4k, and a multi-shot video is as long as its shots."""
+    with pytest.raises(WireFormatError, match=r"^extra.mode has no value for 4k; use 720p or 1080p$") as caught:
         amend(video(), {"resolution": "4k"})
     assert (caught.value.wire_format, caught.value.field) == ("tasks_extra", "extra.mode")
-    with pytest.raises(WireFormatError, match="change them one by one") as caught:
+    with pytest.raises(WireFormatError) as caught:
         amend(multi_shot(5, 5), {"duration_s": 8})
+    assert str(caught.value) == (
+        "a multi-shot request is as long as its shots; change their durations to make 8 seconds"
+    )
     assert caught.value.field == "extra.shot_1_duration"
     assert amend(multi_shot(5, 5), {"duration_s": 10}) == multi_shot(5, 5)
 
@@ -272,13 +275,13 @@ changes = st.fixed_dictionaries(
 
 
 @given(payloads, changes, st.none() | st.integers(3, 15), st.booleans())
-def test_an_amended_payload_reads_as_the_payload_with_the_change(
+def test_an_amended_payload_parses_like_the_original_with_the_change(
     payload: dict[str, Any],
     change: dict[str, Any],
     duration: int | None,
     shots: bool,  # noqa: FBT001
 ) -> None:
-    """Whatever the payload, only the settings that were changed read differently."""
+    """For any payload, only the facts about the changed settings differ."""
     if shots:
         payload = {**payload, "extra": {**(payload.get("extra") or {}), **multi_shot(4, 5)["extra"]}}
     if duration is not None and (not shots or payload.get("duration") is not None):
@@ -287,7 +290,7 @@ def test_an_amended_payload_reads_as_the_payload_with_the_change(
 
 
 def test_responses_are_read() -> None:
-    """Task, state and charge of a submit and of a status response."""
+    """Submit and status responses give the task, its state and its charge."""
     submitted = read_task({"task_id": "t1", "model": "kling-v2-master", "status": "queued", "progress": 0})
     assert submitted == Task("t1", "queued", None, "quota", None, "kling-v2-master")
     done = read_task({"task_id": "t1", "status": "completed", "cost": 535500})
@@ -298,7 +301,7 @@ def test_responses_are_read() -> None:
 
 
 def camera(kind: str, **config: Any) -> dict[str, Any]:
-    """A payload with camera control."""
+    """Returns a payload with camera control."""
     return extra("kling-v1-6", camera_control={"type": kind, **({"config": config} if config else {})})
 
 
@@ -338,7 +341,7 @@ def camera(kind: str, **config: Any) -> dict[str, Any]:
         (extra("kling-v2-master", cfg_scale=0.5), [("field_not_taken", "extra.cfg_scale")]),
         (extra("kling-v1", cfg_scale=0), []),
         (extra("kling-v1", cfg_scale=1), []),
-        (extra("kling-v1", cfg_scale=1.01), []),  # the page names a range for v1-6 only
+        (extra("kling-v1", cfg_scale=1.01), []),  # the page gives a range for v1-6 only
         (extra("kling-v1-6", cfg_scale=1.01), [("cfg_scale_limit", "extra.cfg_scale")]),
         (extra("kling-v1-6", cfg_scale=-0.01), [("cfg_scale_limit", "extra.cfg_scale")]),
         (camera("down_back"), []),
@@ -395,12 +398,12 @@ def camera(kind: str, **config: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_every_violation_is_found_and_nothing_else(
+def test_exactly_the_broken_rules_are_reported(
     payload: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    """A request is held against each rule, below and above its edge, with the wire's own field."""
-    found = check(payload, wire_format="tasks_extra", at=AT)
-    assert [(each.code, each.field) for each in found] == expected
+    """Each rule accepts its limit, refuses a value just past it, and names the field of the payload."""
+    violations = check(payload, wire_format="tasks_extra", at=AT)
+    assert [(violation.code, violation.field) for violation in violations] == expected
 
 
 @pytest.mark.parametrize(
@@ -413,7 +416,7 @@ def test_every_violation_is_found_and_nothing_else(
     ],
 )
 def test_a_warning_becomes_a_note(payload: dict[str, Any], code: str, noted: bool) -> None:  # noqa: FBT001
-    """It appears in the quote, at its edge and not before."""
+    """The quote has the note just past the limit and not at it."""
     if "shot_1_prompt" in payload.get("extra", {}):
         more = {"shot_2_prompt": "y", "shot_2_duration": 5}
         payload = {"model": "kling-v3", "extra": payload["extra"] | more}
@@ -422,14 +425,14 @@ def test_a_warning_becomes_a_note(payload: dict[str, Any], code: str, noted: boo
 
 
 def test_the_limits_of_the_first_frame_are_checked() -> None:
-    """A picture of 10 MB passes, one byte more does not."""
+    """An image of 10 MB is accepted, and one byte more is refused."""
     payload = video(image_urls=["a"], extra={})
     assert check(payload, media={"a": {"size_bytes": 10485760, "type": "webp"}}, at=AT) == []
-    found = check(payload, media={"a": {"size_bytes": 10485761, "type": "gif"}}, at=AT)
-    assert [each.code for each in found] == ["image_size_bytes_limit", "image_type_limit"]
+    violations = check(payload, media={"a": {"size_bytes": 10485761, "type": "gif"}}, at=AT)
+    assert [violation.code for violation in violations] == ["image_size_bytes_limit", "image_type_limit"]
 
 
-# Typed from the page of 2026-04-29 (seed 000), section Pricing: USD per second of kling-v3.
+# QingBo's Kling series page of 2026-04-29, section Pricing: USD per second of kling-v3.
 KLING_V3 = [
     ("std", False, "0.0714"),
     ("std", True, "0.1071"),
@@ -440,7 +443,7 @@ KLING_V3 = [
 
 @pytest.mark.parametrize(("mode", "audio", "unit_price"), KLING_V3)
 def test_the_published_prices_apply(mode: str, audio: bool, unit_price: str) -> None:  # noqa: FBT001
-    """Mode and audio choose the rate, for every duration and for shots of that length together."""
+    """Mode and audio choose the rate, for every duration, and for shots of the same total length."""
     for duration in range(3, 16):
         settings = {"mode": mode, "enable_audio": audio}
         single = quote(video(duration=duration, extra=settings), at=AT)
@@ -454,7 +457,7 @@ def test_the_published_prices_apply(mode: str, audio: bool, unit_price: str) -> 
         )
 
 
-def test_audio_is_on_unless_the_payload_says_otherwise() -> None:
+def test_audio_is_on_by_default() -> None:
     """The same bare payload costs 0.357 as `tasks` and 0.5355 as `tasks_extra`."""
     bare = video(duration=5)
     assert quote(bare, wire_format="tasks", at=AT).total == Decimal("0.357")
@@ -480,12 +483,12 @@ def test_audio_is_on_unless_the_payload_says_otherwise() -> None:
         (video(watermark=True), {}, False),
     ],
 )
-def test_a_bare_payload_notes_its_other_reading(
+def test_a_bare_payload_notes_another_possible_wire_format(
     payload: dict[str, Any],
     arguments: dict[str, Any],
     noted: bool,  # noqa: FBT001
 ) -> None:
-    """Where nothing decided the format and another has another default, the quote says so."""
+    """The quote has the note if nothing decides the format and another format has another default."""
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
         "read as wire format tasks; as tasks_extra, extra.enable_audio would be true by default, "
@@ -506,7 +509,7 @@ def test_models_without_a_published_price_are_valid_and_not_quoted(model: str) -
 
 
 def test_the_examples_of_the_page() -> None:
-    """One has no published price, the other is ten seconds with audio."""
+    """One has no published price, and the other is ten seconds with audio."""
     assert check((EXAMPLES / "text_to_video.json").read_bytes(), at=AT) == []
     with pytest.raises(PriceNotFoundError):
         quote((EXAMPLES / "text_to_video.json").read_bytes(), at=AT)
@@ -516,33 +519,33 @@ def test_the_examples_of_the_page() -> None:
 def test_model_x_mode_x_audio_x_duration() -> None:
     """Of 408 cells 78 are priced, 12 are valid but unpriced, and 318 are refused.
 
-    The space: 4 models x 2 modes x 3 (audio not said, off, on) x 17 durations (0..16) = 408.
+    The space: 4 models x 2 modes x 3 (audio not given, off, on) x 17 durations (0..16) = 408.
     Priced: kling-v3, 2 modes x 3 x 13 durations (3..15) = 78.
-    Unpriced: the 3 other models, 2 modes, audio not said, 2 durations (5, 10) = 12.
+    Unpriced: the 3 other models, 2 modes, audio not given, 2 durations (5, 10) = 12.
     """
-    seen = Counter[str]()
+    counts = Counter[str]()
     models = ("kling-v3", "kling-v2-master", "kling-v1-6", "kling-v1")
     for model, mode, audio, duration in product(models, ("std", "pro"), (None, False, True), range(17)):
         try:
             quote(video(model, duration=duration, extra={"mode": mode, "enable_audio": audio}), at=AT)
         except CapabilityError:
-            seen["refused"] += 1
+            counts["refused"] += 1
         except PriceNotFoundError:
-            seen["unpriced"] += 1
+            counts["unpriced"] += 1
         else:
-            seen["priced"] += 1
-    assert seen == {"priced": 78, "unpriced": 12, "refused": 318}
+            counts["priced"] += 1
+    assert counts == {"priced": 78, "unpriced": 12, "refused": 318}
 
 
-def test_a_default_of_one_model_is_not_that_of_another(book: PriceBook) -> None:
-    """Only kling-v3 generates audio when the payload does not say."""
+def test_defaults_differ_by_model(book: PriceBook) -> None:
+    """Only kling-v3 generates audio by default."""
     models = book.matrices["tasks_extra"].models
     assert [name for name, model in models.items() if model.defaults["audio"]] == ["kling-v3"]
     assert all(model.defaults["duration_s"] == 5 for model in models.values())
 
 
-def test_what_changes_no_price_leaves_none_open(book: PriceBook) -> None:
-    """A payload without camera and masks says nothing of them, and is not tried at each of their limits."""
+def test_facts_that_do_not_affect_the_price_are_not_completed(book: PriceBook) -> None:
+    """A payload without camera control and masks is not tried at each of their limits."""
     request, _ = read_request(video("kling-v1-6"), book)
     assert (request.facts["camera_extreme"], request.facts["most_mask_points"]) == (None, None)
     assert (request.open_facts, request.completions) == ((), ())

@@ -1,4 +1,4 @@
-"""Wire format `tasks_v2` and the two lists of the provider that speaks it."""
+"""Wire format `tasks_v2`: reading payloads, the rules of the API, and the provider's two price lists."""
 
 import copy
 import json
@@ -41,33 +41,33 @@ CUSTOM: dict[str, Any] = {"multi_shot": True, "shot_type": "customize"}
 
 
 def v2(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
-    """A payload of wire format `tasks_v2`, 5 seconds long; a field that is None is left out."""
+    """Returns a payload of 5 seconds; a field that is None is left out."""
     payload = {"model": model, "prompt": "a paper boat in the rain", "duration": 5, **fields}
     return {name: value for name, value in payload.items() if value is not None}
 
 
 def edit(model: str = "kling-v3-omni", **fields: Any) -> dict[str, Any]:
-    """An edit of one video."""
+    """Returns a payload that edits one video."""
     return v2(model, **({"action": "edit", "duration": 0} | REFERENCE | fields))
 
 
 def motion(model: str = "kling-v3-motion-control", **fields: Any) -> dict[str, Any]:
-    """A motion control request whose character faces as in the video."""
+    """Returns a motion control payload whose character's orientation follows the video."""
     basis = {"duration": 0, "image_urls": ["a"], "character_orientation": "video"} | REFERENCE
     return v2(model, **(basis | fields))
 
 
-def found(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any]]:
-    """Code, field and value of every violation."""
+def violations_of(payload: dict[str, Any], **arguments: Any) -> list[tuple[str, str, Any]]:
+    """Returns the code, field and value of every violation."""
     violations = check(payload, wire_format="tasks_v2", at=AT, **arguments)
-    return [(each.code, each.field, each.value) for each in violations]
+    return [(violation.code, violation.field, violation.value) for violation in violations]
 
 
 # Reading
 
 
-def test_only_what_was_said_is_kept() -> None:
-    """A field left out and a field set to null are the same, and neither becomes a default."""
+def test_only_given_fields_are_kept() -> None:
+    """A null field counts as left out, and neither becomes a default."""
     bare = parse({"model": "kling-v3", "prompt": "boat"})
     assert bare == parse(
         {"model": "kling-v3", "prompt": "boat", "duration": None, "multi_prompt": None, "n": None}
@@ -77,9 +77,9 @@ def test_only_what_was_said_is_kept() -> None:
     assert parse({"duration": 0}).facts == {"duration_s": 0}
 
 
-def test_every_field_is_read() -> None:
-    """Each documented field is taken, under the word that does not depend on the API."""
-    said = parse(
+def test_every_documented_field_is_read() -> None:
+    """Each documented field becomes facts whose names do not depend on the API."""
+    parsed = parse(
         {
             "model": "kling-v3-omni",
             "action": "edit",
@@ -109,7 +109,7 @@ def test_every_field_is_read() -> None:
             "callback_events": ["completed"],
         }
     )
-    assert said.facts == {
+    assert parsed.facts == {
         "model": "kling-v3-omni",
         "action": "edit",
         "prompt_chars": 36,
@@ -139,8 +139,8 @@ def test_every_field_is_read() -> None:
         "fewest_element_images": 2,
         "most_element_images": 3,
     }
-    assert said.fields == FIELD_NAMES
-    assert [medium.field for medium in said.media] == [
+    assert parsed.fields == FIELD_NAMES
+    assert [medium.field for medium in parsed.media] == [
         "image_urls[0]",
         "image_urls[1]",
         "first_frame_image",
@@ -151,7 +151,7 @@ def test_every_field_is_read() -> None:
 
 
 def test_images_with_roles_are_frames_or_references() -> None:
-    """A role makes a picture the first or the last frame, as the fields of those names do."""
+    """A role makes an image the first or the last frame, as the fields of those names do."""
     roles = [{"url": "a", "role": "first_frame"}, {"url": "b", "role": "last_frame"}]
     facts = parse(v2(image_with_roles=roles)).facts
     assert (facts["images"], facts["first_frame"], facts["last_frame"]) == (2, True, True)
@@ -159,8 +159,8 @@ def test_images_with_roles_are_frames_or_references() -> None:
     assert (facts["images"], facts["first_frame"], facts["last_frame"]) == (1, False, False)
 
 
-def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
-    """An element that is only named may have any number of pictures, so neither end is known."""
+def test_the_image_count_of_an_element_without_a_list_is_unknown() -> None:
+    """Such an element may have any number of images, so neither the fewest nor the most is known."""
     facts = parse(v2(element_list=[{"images": ["a", "b"]}, {"name": "boat"}])).facts
     assert facts["elements"] == 2
     assert "fewest_element_images" not in facts
@@ -186,7 +186,7 @@ def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
         ({"action": "motion_control"}, "wrong_type", "action", "must be generate or edit"),
         ({"image_urls": "u"}, "wrong_type", "image_urls", "must be a list, got 'u'"),
         ({"image_urls": ["u", 5]}, "wrong_type", "image_urls[1]", "must be text, got 5"),
-        ({"video_urls": [""]}, "wrong_type", "video_urls[0]", "text that is not empty"),
+        ({"video_urls": [""]}, "wrong_type", "video_urls[0]", "must be non-empty text, got ''"),
         ({"keep_original_sound": True}, "wrong_type", "keep_original_sound", "must be text, got true"),
         ({"keep_original_sound": "on"}, "wrong_type", "keep_original_sound", "must be yes or no"),
         ({"character_orientation": "left"}, "wrong_type", "character_orientation", "must be image or video"),
@@ -197,7 +197,7 @@ def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
             {"multi_prompt": [{"index": 1, "prompt": "bow"}]},
             "wrong_type",
             "multi_prompt[0].duration",
-            "must be present",
+            "is required; add it",
         ),
         (
             {"multi_prompt": [{"index": 1, "prompt": "bow", "duration": "5"}]},
@@ -209,16 +209,21 @@ def test_the_pictures_of_an_element_that_lists_none_are_not_known() -> None:
             {"image_with_roles": [{"url": "u", "role": "middle"}]},
             "wrong_type",
             "image_with_roles[0].role",
-            "must be first_frame or last_frame or reference",
+            "must be first_frame, last_frame or reference, got 'middle'",
         ),
-        ({"image_with_roles": [{"role": "reference"}]}, "wrong_type", "image_with_roles[0].url", "present"),
+        (
+            {"image_with_roles": [{"role": "reference"}]},
+            "wrong_type",
+            "image_with_roles[0].url",
+            "is required; add it",
+        ),
         ({"element_list": ["boat"]}, "wrong_type", "element_list[0]", "must be an object"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(
+def test_an_invalid_field_is_refused_by_name(
     fields: dict[str, Any], code: str, field: str, remedy: str
 ) -> None:
-    """A misspelt field or a value of another type never turns into a default."""
+    """A misspelt field or a value of another type never becomes a default."""
     with pytest.raises(WireFormatError) as caught:
         parse(v2(**fields))
     error = caught.value
@@ -229,7 +234,7 @@ def test_what_cannot_be_read_is_refused_by_name(
 
 
 def test_unknown_fields_can_be_allowed() -> None:
-    """Then they are ignored, but a known field of the wrong type still is not."""
+    """Allowed unknown fields are ignored, but a known field of the wrong type is still refused."""
     assert parse(v2(extra={}), allow_unknown=True) == parse(v2())
     with pytest.raises(WireFormatError):
         parse(v2(extra={}, duration="5"), allow_unknown=True)
@@ -245,14 +250,14 @@ def test_unknown_fields_can_be_allowed() -> None:
         (v2(audio=True), None, "tasks", False),
     ],
 )
-def test_the_format_is_told_by_its_marks_or_its_provider(
+def test_the_fields_or_the_provider_decide_the_wire_format(
     book: PriceBook,
     payload: dict[str, Any],
     provider: str | None,
     wire_format: str,
     assumed: bool,  # noqa: FBT001
 ) -> None:
-    """Model names and fields of its own decide, then the provider; a bare payload is of the older format."""
+    """Model names and fields of its own come first, then the provider; a bare payload has the older format."""
     assert choose_format(payload, book, provider) == (wire_format, assumed)
 
 
@@ -291,10 +296,10 @@ changes = st.fixed_dictionaries(
 
 
 @given(payloads, changes)
-def test_an_amended_payload_reads_as_the_payload_with_the_change(
+def test_an_amended_payload_parses_like_the_original_with_the_change(
     payload: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Only what says a setting differs; the rest keeps its order, and the payload is left alone."""
+    """Only the fields of the settings differ, the order stays, and the original payload is not changed."""
     before = copy.deepcopy(payload)
     amended = amend(payload, change)
     assert parse(amended).facts == parse(payload).facts | change
@@ -310,18 +315,21 @@ def test_an_amended_payload_reads_as_the_payload_with_the_change(
 def test_the_length_of_a_multi_shot_request_is_not_changed(
     payload: dict[str, Any], shots: list[dict[str, Any]], duration: int
 ) -> None:
-    """A request with shots takes every other change, and its length only together with its shots."""
+    """A request with shots accepts every other change; its duration changes only together with its shots."""
     payload = {**payload, "multi_prompt": shots}
     assert parse(amend(payload, {"audio": True})).facts == parse(payload).facts | {"audio": True}
     if duration == payload.get("duration"):
         assert amend(payload, {"duration_s": duration}) == payload
     else:
-        with pytest.raises(WireFormatError, match="change the durations in multi_prompt"):
+        with pytest.raises(
+            WireFormatError,
+            match=r"as long as its shots; change the durations in multi_prompt together with duration$",
+        ):
             amend(payload, {"duration_s": duration})
 
 
-def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
-    """Order, spelling and every other field are the caller's, and nothing inside is shared."""
+def test_an_amend_without_changes_keeps_every_byte() -> None:
+    """The order, the spelling and all fields stay as the caller wrote them, and no nested object is shared."""
     payload = v2(resolution="1080P", prompt="紙の船", multi_prompt=SHOTS, extra={"seed": 7}) | {"n": None}
     amended = amend(payload, {})
     assert json.dumps(amended) == json.dumps(payload)
@@ -330,7 +338,7 @@ def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
 
 
 def test_responses_are_read() -> None:
-    """Task, state and charge of a submit and of a status response."""
+    """Submit and status responses give the task, its state and its charge."""
     submitted = read_task({"task_id": "t1", "model": "kling-v3", "status": "queued", "progress": ""})
     assert submitted == Task("t1", "queued", None, "quota", None, "kling-v3")
     done = read_task({"task_id": "t1", "status": "completed", "cost": 189000})
@@ -440,7 +448,7 @@ DURATION_LIMIT = "duration_s_limit"
         (v2("kling-v3", video_urls=["v"]), [("field_not_taken", "video_urls", 1)]),
         (v2("kling-v3-omni", video_urls=["v", "w"]), [("videos_limit", "video_urls", 2)]),
         (v2("kling-video-o1", **REFERENCE, keep_original_sound="no"), []),
-        # several shots
+        # multi-shot
         (v2(**CUSTOM, multi_prompt=SHOTS), []),
         (v2("kling-v3-omni", **CUSTOM, multi_prompt=SHOTS), []),
         (v2(multi_shot=True, shot_type="intelligence"), []),
@@ -480,7 +488,7 @@ DURATION_LIMIT = "duration_s_limit"
             ]
         ],
         (v2("kling-video-o1", element_list=[]), [("field_not_taken", "element_list", 0)]),
-        # what only some models take
+        # fields that only some models have
         (v2("kling-video-o1", watermark=True), [("field_not_taken", "watermark", True)]),
         (v2("kling-3.0-turbo", watermark=True), []),
         (v2("kling-v2-6", negative_prompt="fog"), []),
@@ -506,11 +514,11 @@ DURATION_LIMIT = "duration_s_limit"
         (v2(character_orientation="image"), [("field_not_taken", "character_orientation", "image")]),
     ],
 )
-def test_every_violation_is_found_and_nothing_else(
+def test_exactly_the_broken_rules_are_reported(
     payload: dict[str, Any], expected: list[tuple[str, str, Any]]
 ) -> None:
-    """A request is held against each rule, and all that it breaks are reported with the wire's own field."""
-    assert found(payload) == expected
+    """Every broken rule is reported with the field of the payload."""
+    assert violations_of(payload) == expected
 
 
 @pytest.mark.parametrize(
@@ -525,15 +533,15 @@ def test_every_violation_is_found_and_nothing_else(
         (motion("kling-v2-6-motion-control"), "video_orientation_length", "3", "30"),
     ],
 )
-def test_the_length_of_the_video_is_held_against_its_limits(
+def test_the_length_of_the_video_is_checked(
     payload: dict[str, Any], code: str, shortest: str, longest: str
 ) -> None:
-    """Both ends are allowed and a hundredth of a second beyond either is not; unknown is a note."""
+    """Each limit is accepted, 0.01 seconds past it is refused, and an unknown length is noted."""
     hundredth = Decimal("0.01")
     for length in (Decimal(shortest), Decimal(longest)):
-        assert found(payload, media={URL: {"length_s": length}}) == []
+        assert violations_of(payload, media={URL: {"length_s": length}}) == []
     for length in (Decimal(shortest) - hundredth, Decimal(longest) + hundredth):
-        assert found(payload, media={URL: {"length_s": length}}) == [(code, "video_urls[0]", length)]
+        assert violations_of(payload, media={URL: {"length_s": length}}) == [(code, "video_urls[0]", length)]
     assert "not_checked" in [note.code for note in quote(payload, wire_format="tasks_v2", at=AT).notes]
 
 
@@ -550,14 +558,14 @@ def test_the_length_of_the_video_is_held_against_its_limits(
 def test_the_nearest_valid_requests_are_suggested(
     payload: dict[str, Any], suggestions: list[dict[str, Any]]
 ) -> None:
-    """Also where the limit is one that only this action has."""
+    """Limits of one action are respected too."""
     with pytest.raises(CapabilityError) as caught:
         quote(payload, wire_format="tasks_v2", at=AT)
     assert list(caught.value.suggestions) == suggestions
 
 
-# Prices, typed from section 2 of the facts: USD per second.
-# model, resolution, how the tier is reached, tier, price
+# QingBo's price lists for api.qingbo.ai, in USD per second.
+# Columns: model, resolution, fields that select the tier, tier, price.
 
 BOTH = [
     ("kling-v3", "720p", {}, "silent", "0.0756"),
@@ -608,7 +616,7 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("table", "instants", "model", "resolution", "switch", "tier", "unit_price"), GOLDEN)
-def test_every_published_price_comes_out_exactly(
+def test_every_published_price_is_exact(
     book: PriceBook,
     table: str,
     instants: tuple[datetime, ...],
@@ -618,13 +626,13 @@ def test_every_published_price_comes_out_exactly(
     tier: str,
     unit_price: str,
 ) -> None:
-    """Each price gives unit price x seconds at the first and the last instant of its table."""
+    """The total is unit price x seconds at the first and the last instant of the table."""
     make = motion if tier == "motion_control" else v2
     payload = make(model, **({"resolution": resolution} | switch))
     media = {URL: {"length_s": "5.9"}}
     for at in instants:
-        if resolution == "4k":  # of the past: the rules refuse it, the table still prices it
-            assert found(payload) == [("resolution_limit", "resolution", "4k")]
+        if resolution == "4k":  # the rules of today refuse it, but the older table still prices it
+            assert violations_of(payload) == [("resolution_limit", "resolution", "4k")]
             request, _ = read_request(payload, book, "tasks_v2")
             quoted = price(book.table("qingbo-ai", at), request)
         else:
@@ -634,8 +642,8 @@ def test_every_published_price_comes_out_exactly(
         assert (quoted.unit_price, quoted.currency, quoted.unit) == (Decimal(unit_price), "USD", "second")
 
 
-def test_the_tables_hold_the_published_prices_and_no_others(book: PriceBook) -> None:
-    """The lists print 27 and 23 prices; the tables have those."""
+def test_the_tables_have_exactly_the_published_prices(book: PriceBook) -> None:
+    """The lists have 27 and 23 prices, and so do the tables."""
     first, second = book.tables["qingbo-ai"]
     assert (len(first.rates), len(second.rates)) == (len(FIRST), len(SECOND)) == (27, 23)
     for table, rows in ((first, FIRST), (second, SECOND)):
@@ -652,7 +660,7 @@ def test_the_tables_hold_the_published_prices_and_no_others(book: PriceBook) -> 
     [
         (v2(), None, "0.378"),  # the docs' own example: quota 189000
         (v2("kling-v3-omni", resolution="1080p", **SOUND), None, "0.63"),
-        (v2("kling-v3-omni", **REFERENCE), "9.9", "0.567"),  # 5 x 0.1134: the video's own seconds are free
+        (v2("kling-v3-omni", **REFERENCE), "9.9", "0.567"),  # 5 x 0.1134; the seconds of the video are free
         (motion(), "7.9", "0.7938"),  # 7 x 0.1134
         (motion("kling-v2-6-motion-control", resolution="1080p"), "30", "3.024"),  # 30 x 0.1008
         (edit(), "3.99", "0.3402"),  # 3 x 0.1134
@@ -660,15 +668,15 @@ def test_the_tables_hold_the_published_prices_and_no_others(book: PriceBook) -> 
     ],
 )
 def test_worked_examples(payload: dict[str, Any], length: str | None, total: str) -> None:
-    """Totals worked out by hand from the unit prices; the length of a video is truncated to whole seconds."""
+    """The totals are worked out by hand; the length of a video is truncated to whole seconds."""
     media = {URL: {"length_s": length}} if length else None
     quoted = quote(payload, wire_format="tasks_v2", at=AT, media=media)
     assert quoted.total == Decimal(total)
     assert quoted.provider == "qingbo-ai"
 
 
-def test_a_quote_is_worth_the_quota_that_the_docs_print() -> None:
-    """0.378 USD at 500,000 a dollar is the 189000 of the docs' example."""
+def test_a_quote_matches_the_quota_in_the_docs() -> None:
+    """0.378 USD at 500,000 quota per dollar is the 189000 of the docs' example."""
     quoted = quote(v2(), wire_format="tasks_v2", at=AT)
     unit = quoted.table.billing.statement_unit
     assert unit is not None
@@ -686,7 +694,7 @@ def test_a_quote_is_worth_the_quota_that_the_docs_print() -> None:
 def test_without_the_length_of_the_video_the_quote_is_a_range(
     payload: dict[str, Any], minimum: str, maximum: str
 ) -> None:
-    """From the shortest to the longest video that the API takes, and no single total."""
+    """It spans the shortest to the longest video that the API accepts, and has no single total."""
     quoted = quote(payload, wire_format="tasks_v2", at=AT)
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     (note,) = [note for note in quoted.notes if note.code == "range"]
@@ -695,21 +703,21 @@ def test_without_the_length_of_the_video_the_quote_is_a_range(
         _ = quoted.total
 
 
-def test_a_video_beside_a_generated_one_needs_no_length() -> None:
-    """Its seconds are free, so the total is exact whatever they are."""
+def test_a_reference_video_needs_no_length() -> None:
+    """Its seconds are free, so the total is exact without it."""
     quoted = quote(v2("kling-v3-omni", element_list=[{}], **REFERENCE), wire_format="tasks_v2", at=AT)
     assert quoted.total == Decimal("0.567")
     assert "range" not in [note.code for note in quoted.notes]
 
 
 def test_before_the_first_list_no_table_is_in_force() -> None:
-    """The past before the first known list is never priced at a later one."""
+    """A request from before the first known list is never priced by a later one."""
     with pytest.raises(PriceNotFoundError, match="no table of qingbo-ai is in force at 2026-06-18"):
         quote(v2(), wire_format="tasks_v2", at=FIRST_DAY - JUST_BEFORE)
 
 
-def test_the_first_list_says_what_is_not_known_of_its_time() -> None:
-    """From July 2026 on a note says that some prices changed unseen; the next list has none."""
+def test_the_first_list_notes_unknown_price_changes() -> None:
+    """From July 2026, a note says that prices changed on unknown days; the second list has no such note."""
     changes_begin = datetime(2026, 7, 1, tzinfo=UTC)
 
     def codes(at: datetime) -> set[str]:
@@ -736,10 +744,10 @@ def test_the_first_list_says_what_is_not_known_of_its_time() -> None:
         ),
     ],
 )
-def test_a_rate_of_the_past_is_named_exactly_and_the_rest_stays_complete(
+def test_only_unreachable_rates_can_be_listed_as_unreached(
     folder: Callable[..., Path], old: str, new: str, key_path: str, problem: str
 ) -> None:
-    """Only rates that no request can reach may be kept for the past, and every other check still holds."""
+    """Every such rate must be named exactly, and all other checks still apply."""
     text = FIRST_LIST.read_text(encoding="utf-8")
     assert old in text
     with pytest.raises(TableError, match=problem) as caught:
@@ -757,8 +765,8 @@ def test_a_rate_of_the_past_is_named_exactly_and_the_rest_stays_complete(
         ("motion_control", "motion_control", "motion_control", "0.7938"),  # 7 x 0.1134
     ],
 )
-def test_the_shipped_examples(name: str, action: str, tier: str, total: str) -> None:
-    """They are valid, and quote as worked out by hand with videos of 7.9 seconds."""
+def test_the_shipped_examples_are_quoted(name: str, action: str, tier: str, total: str) -> None:
+    """The totals are worked out by hand for videos of 7.9 seconds."""
     media = {f"https://example.com/{name}.mp4": {"length_s": "7.9"} for name in ("street", "dance")}
     text = (EXAMPLES / f"{name}.json").read_bytes()
     quoted = quote(text, wire_format="tasks_v2", at=AT, media=media)

@@ -1,4 +1,4 @@
-"""Wire format `video_generations`: what a payload says, what the API accepts, and whose prices apply."""
+"""Wire format `video_generations`: reading payloads, the rules of the API, and whose prices apply."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.conftest import AT
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "video_generations"
 
-# A gateway of the tests' own; its prices are made up.
+# A gateway with invented prices.
 PRICES = """\
 provider: gate
 wire_formats: [video_generations]
@@ -39,14 +39,14 @@ rates:
 
 
 def video(model: str = "kling-v3-std-silent", **fields: Any) -> dict[str, Any]:
-    """A payload; a field that is None is left out."""
+    """Returns a payload; a field that is None is left out."""
     payload = {"model": model, "prompt": "a paper boat", "duration": 5, **fields}
     return {name: value for name, value in payload.items() if value is not None}
 
 
-def test_every_field_of_the_page_is_read() -> None:
-    """Each documented field is taken, under the word that does not depend on the API."""
-    said = parse(
+def test_every_documented_field_is_read() -> None:
+    """Each documented field becomes facts whose names do not depend on the API."""
+    parsed = parse(
         {
             "model": "kling-v3-pro-audio",
             "prompt": "船",
@@ -62,7 +62,7 @@ def test_every_field_of_the_page_is_read() -> None:
             },
         }
     )
-    assert said.facts == {
+    assert parsed.facts == {
         "model": "kling-v3-pro-audio",
         "prompt_chars": 1,
         "first_frame": True,
@@ -77,14 +77,14 @@ def test_every_field_of_the_page_is_read() -> None:
         "shots": 2,
         "longest_shot_chars": 4,
     }
-    assert said.fields == {fact: field for fact, field in FIELD_NAMES.items() if field != "model"} | {
+    assert parsed.fields == {fact: field for fact, field in FIELD_NAMES.items() if field != "model"} | {
         "model": "model"
     }
-    assert [medium.field for medium in said.media] == ["image", "last_image"]
+    assert [medium.field for medium in parsed.media] == ["image", "last_image"]
 
 
-def test_null_is_absent() -> None:
-    """A field left out and a field set to null are the same, in `extra_body` too."""
+def test_null_counts_as_left_out() -> None:
+    """This holds at the top level and in `extra_body`."""
     nulls = {"image": None, "duration": None, "extra_body": {"cfg_scale": None, "multi_prompt": None}}
     assert parse({"model": "m", "extra_body": None}) == parse({"model": "m"}) == parse({"model": "m", **nulls})
 
@@ -100,14 +100,19 @@ def test_null_is_absent() -> None:
         ({"duration": ""}, "wrong_type", "duration", "must be a whole number"),
         ({"duration": 5.0}, "wrong_type", "duration", "must be a whole number, got 5.0"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
-        ({"image": ""}, "wrong_type", "image", "text that is not empty"),
+        ({"image": ""}, "wrong_type", "image", "must be non-empty text, got ''"),
         ({"image": ["u"]}, "wrong_type", "image", "must be text"),
         ({"extra_body": []}, "wrong_type", "extra_body", "must be an object"),
         ({"extra_body": {"cfg_scal": 1}}, "unknown_field", "extra_body.cfg_scal", "did you mean 'cfg_scale'?"),
         ({"extra_body": {"cfg_scale": "1"}}, "wrong_type", "extra_body.cfg_scale", "must be a number, got '1'"),
         ({"extra_body": {"shot_type": 1}}, "wrong_type", "extra_body.shot_type", "must be text, got 1"),
         ({"extra_body": {"multi_prompt": ["x"]}}, "wrong_type", "extra_body.multi_prompt[0]", "an object"),
-        ({"extra_body": {"multi_prompt": [{}]}}, "wrong_type", "extra_body.multi_prompt[0].prompt", "present"),
+        (
+            {"extra_body": {"multi_prompt": [{}]}},
+            "wrong_type",
+            "extra_body.multi_prompt[0].prompt",
+            "is required; add it",
+        ),
         (
             {"extra_body": {"multi_prompt": [{"prompt": "x", "duration": 5}]}},
             "unknown_field",
@@ -116,10 +121,10 @@ def test_null_is_absent() -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(
+def test_an_invalid_field_is_refused_by_name(
     fields: dict[str, Any], code: str, field: str, remedy: str
 ) -> None:
-    """A misspelt field or a value of another type never turns into a default."""
+    """A misspelt field or a value of another type never becomes a default."""
     with pytest.raises(WireFormatError) as caught:
         parse(video(**fields))
     (violation,) = caught.value.violations
@@ -128,8 +133,8 @@ def test_what_cannot_be_read_is_refused_by_name(
     assert remedy in violation.message
 
 
-def test_the_payload_is_left_as_it_is() -> None:
-    """Neither reading nor amending changes anything in what it is given."""
+def test_the_payload_is_not_changed() -> None:
+    """Neither reading nor amending changes it."""
     payload = video(duration="5", extra_body={"cfg_scale": 0.5})
     before = repr(payload)
     parse(payload)
@@ -137,14 +142,14 @@ def test_the_payload_is_left_as_it_is() -> None:
     assert repr(payload) == before
 
 
-def test_an_amend_that_changes_nothing_gives_back_every_byte() -> None:
-    """Order, spelling and every other field are the caller's."""
+def test_an_amend_without_changes_keeps_every_byte() -> None:
+    """The order, the spelling and all fields stay as the caller wrote them."""
     payload = {"prompt": "紙の船", "duration": "7", "extra_body": {"cfg_scale": None}, "model": "m", "seed": 7}
     assert json.dumps(amend(payload, {})) == json.dumps(payload)
 
 
 def test_a_duration_written_as_text_stays_text() -> None:
-    """The caller's JSON type is kept, and a duration that was not said is added last as a number."""
+    """The caller's JSON type is kept, and a new duration is added last as a number."""
     assert amend(video(duration="5"), {"duration_s": 10})["duration"] == "10"
     assert amend(video(duration=5), {"duration_s": 10})["duration"] == 10
     assert list(amend(video(duration=None), {"duration_s": 10})) == ["model", "prompt", "duration"]
@@ -152,8 +157,11 @@ def test_a_duration_written_as_text_stays_text() -> None:
 
 @pytest.mark.parametrize("change", [{"resolution": "720p"}, {"audio": True}])
 def test_only_another_model_changes_resolution_and_audio(change: dict[str, Any]) -> None:
-    """The name says both, and this wire knows no names."""
-    with pytest.raises(WireFormatError, match="change the model instead") as caught:
+    """The model's name decides both, and the wire format does not know any names."""
+    with pytest.raises(
+        WireFormatError,
+        match=r"^in this API, the model's name decides (resolution|audio); change model instead$",
+    ) as caught:
         amend(video(), change)
     assert (caught.value.wire_format, caught.value.field) == ("video_generations", "model")
     assert amend(video(), {"model": "kling-v3-pro-audio"}) == video("kling-v3-pro-audio")
@@ -179,15 +187,15 @@ changes = st.fixed_dictionaries(
 
 
 @given(payloads, changes)
-def test_an_amended_payload_reads_as_the_payload_with_the_change(
+def test_an_amended_payload_parses_like_the_original_with_the_change(
     payload: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Whatever the payload, only the settings that were changed read differently."""
+    """For any payload, only the facts about the changed settings differ."""
     assert parse(amend(payload, change)).facts == parse(payload).facts | change
 
 
-def test_a_response_is_trusted_for_its_task_alone() -> None:
-    """The page documents no field of a response, so no state and no charge is read."""
+def test_only_task_and_model_are_read_from_a_response() -> None:
+    """The page documents no field of a response, so the state and the charge are not read."""
     body = {"id": "t1", "model": "m", "status": "completed"}
     assert read_task(body) == Task("t1", None, None, None, None, "m")
     assert read_task({"task_id": "t2", "id": "t1"}).task_id == "t2"
@@ -221,12 +229,12 @@ SHOTS = {"multi_prompt": [{"prompt": "a"}, {"prompt": "b"}]}
         (video("kling-v3"), [("unknown_model", "model")]),
     ],
 )
-def test_every_violation_is_found_and_nothing_else(
+def test_exactly_the_broken_rules_are_reported(
     payload: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    """A request is held against each rule, below and above its edge, with the wire's own field."""
-    found = check(payload, wire_format="video_generations", at=AT)
-    assert [(each.code, each.field) for each in found] == expected
+    """Each rule accepts its limit, refuses a value just past it, and names the field of the payload."""
+    violations = check(payload, wire_format="video_generations", at=AT)
+    assert [(violation.code, violation.field) for violation in violations] == expected
 
 
 @pytest.mark.parametrize(
@@ -241,12 +249,12 @@ def test_every_violation_is_found_and_nothing_else(
         ({"extra_body": {"cfg_scale": 0.55, "shot_type": "auto"}}, ["cfg_scale_unusual", "shot_type_unusual"]),
     ],
 )
-def test_what_the_examples_do_not_show_is_a_note(fields: dict[str, Any], codes: list[str]) -> None:
-    """It stops nothing, and the quote says so."""
+def test_values_outside_the_examples_are_noted(fields: dict[str, Any], codes: list[str]) -> None:
+    """The request is still quoted."""
     quoted = quote(video(**fields), provider="qingbo", at=AT)
-    codes_found = [note.code for note in quoted.notes]
-    assert [code for code in codes_found if code.endswith(("_ignored", "_unusual"))] == codes
-    assert not any(code == "not_checked" or code.startswith("assumed") for code in codes_found)
+    all_codes = [note.code for note in quoted.notes]
+    assert [code for code in all_codes if code.endswith(("_ignored", "_unusual"))] == codes
+    assert not any(code == "not_checked" or code.startswith("assumed") for code in all_codes)
 
 
 @pytest.mark.parametrize(
@@ -258,10 +266,10 @@ def test_what_the_examples_do_not_show_is_a_note(fields: dict[str, Any], codes: 
         ("kling-v3-pro-audio", "1080p", "audio", "0.04", "0.1428"),
     ],
 )
-def test_the_name_says_what_is_billed(
+def test_the_models_name_decides_the_rate(
     folder: Callable[..., Path], name: str, resolution: str, tier: str, unit_price: str, list_price: str
 ) -> None:
-    """Resolution and audio come from it, by the caller's own table or another provider's list."""
+    """It gives resolution and audio; the rates are the caller's own or another provider's."""
     book = load_price_book(folder({"prices/gate/2026-11-01.yaml": PRICES}))
     for duration in range(3, 16):
         quoted = quote(video(name, duration=str(duration)), book=book, at=AT)
@@ -274,7 +282,7 @@ def test_the_name_says_what_is_billed(
 
 
 def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
-    """No provider with known prices speaks this API, so nobody's prices are taken unasked."""
+    """No provider with known prices has this API, so none is assumed."""
     with pytest.raises(PriceNotFoundError) as caught:
         quote(video(), at=AT)
     assert "no provider with known prices speaks video_generations; " in str(caught.value)
@@ -284,8 +292,8 @@ def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
     assert check(video(), at=AT) == []
 
 
-def test_of_several_providers_one_must_be_chosen(folder: Callable[..., Path]) -> None:
-    """Where two speak this API, both are named and neither is preferred."""
+def test_one_of_several_providers_must_be_chosen(folder: Callable[..., Path]) -> None:
+    """The error names both, and prefers neither."""
     other = PRICES.replace("provider: gate", "provider: port")
     book = load_price_book(
         folder({"prices/gate/2026-11-01.yaml": PRICES, "prices/port/2026-11-01.yaml": other})
@@ -296,7 +304,7 @@ def test_of_several_providers_one_must_be_chosen(folder: Callable[..., Path]) ->
 
 
 def test_a_refused_request_comes_with_the_nearest_valid_one() -> None:
-    """The suggestion is in this wire's fields."""
+    """The suggestion uses the fields of this wire format."""
     with pytest.raises(CapabilityError) as caught:
         quote(video(duration=20), at=AT)
     assert caught.value.suggestions[0] == {"duration": 15}
@@ -311,8 +319,8 @@ def test_a_refused_request_comes_with_the_nearest_valid_one() -> None:
         ("multi_prompt", "image2video", "1.071"),  # 10 s x 0.1071
     ],
 )
-def test_the_four_requests_that_the_page_shows(example: str, action: str, total: str) -> None:
-    """The shipped examples are valid, and quote by the list that is named."""
+def test_the_four_examples_of_the_page_are_quoted(example: str, action: str, total: str) -> None:
+    """The shipped examples are valid and priced by the named list."""
     payload = (EXAMPLES / f"{example}.json").read_bytes()
     assert check(payload, at=AT) == []
     quoted = quote(payload, provider="qingbo", at=AT)

@@ -1,17 +1,17 @@
-"""The command line: parse, call, print, exit code. It has no rules of its own."""
+"""The command line: it parses, calls the library, prints and exits. It has no rules of its own."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-_FAILED, _INTERRUPTED = 2, 130
+from kling_pricing.cli.exit_codes import INTERRUPTED, UNREADABLE
 
 
 def main() -> None:
-    """Runs `kling-pricing`; says what to install when the extra is missing.
+    """Runs `kling-pricing`, or says which extra to install if it is missing.
 
-    Ctrl-C ends every command with 130, as a shell expects of what it interrupts.
+    Ctrl-C ends every command with 130, as a shell expects.
     """
     try:
         import click  # noqa: PLC0415 (the extra may be missing)
@@ -19,24 +19,24 @@ def main() -> None:
         from kling_pricing.cli.app import app  # noqa: PLC0415
 
         if sys.stdout is None:
-            sys.exit(_FAILED)
+            sys.exit(UNREADABLE)
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
             sys.exit(app.main(prog_name="kling-pricing", standalone_mode=False))
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
-        except click.Abort:  # what click makes of Ctrl-C
+        except click.Abort:  # click's name for Ctrl-C
             click.echo("interrupted", err=True)
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
-        sys.stderr.write("The command line needs an extra: pip install 'kling-pricing[cli]'\n")
-        sys.exit(_FAILED)
+        sys.stderr.write("The command line needs an extra; run: pip install 'kling-pricing[cli]'\n")
+        sys.exit(UNREADABLE)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except OSError as error:
         sys.stderr.write(f"The answer could not be written: {error.strerror}\n")
         sys.stderr.flush()
-        os._exit(_FAILED)  # the output's buffer cannot be flushed, and an ordinary exit would try
+        os._exit(UNREADABLE)  # an ordinary exit would try to flush the output, and fail again

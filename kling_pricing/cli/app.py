@@ -1,4 +1,4 @@
-"""The `kling-pricing` command and its groups, of which each is imported when it is asked for."""
+"""The `kling-pricing` command; each of its commands is imported when it is called."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from importlib import import_module
 import click
 
 from kling_pricing import __version__
+from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.groups import Group
 
 _PLACES = {
-    "pre-submit": "spending:pre_submit_command",
-    "bind": "spending:bind_command",
-    "budget": "budget:budget",
+    "quote": "quote_and_check:quote_command",
     "check": "quote_and_check:check_command",
     "compare": "compare:compare_command",
-    "history": "spending:history_command",
-    "in-doubt": "in_doubt:in_doubt_command",
-    "ledger": "ledger:ledger",
-    "observe": "spending:observe_command",
-    "quote": "quote_and_check:quote_command",
-    "reconcile": "reconcile:reconcile_command",
-    "record": "spending:record_command",
-    "release": "spending:release_command",
-    "report": "report:report_command",
-    "resolve": "spending:resolve_command",
-    "settle": "spending:settle_command",
     "tables": "price_tables:tables",
+    "budget": "budget:budget",
+    "pre-submit": "spending:pre_submit_command",
+    "bind": "spending:bind_command",
+    "observe": "spending:observe_command",
+    "settle": "spending:settle_command",
+    "release": "spending:release_command",
+    "in-doubt": "in_doubt:in_doubt_command",
+    "resolve": "spending:resolve_command",
+    "record": "spending:record_command",
+    "history": "spending:history_command",
     "verify": "spending:verify_command",
+    "ledger": "ledger:ledger",
+    "reconcile": "reconcile:reconcile_command",
+    "report": "report:report_command",
 }
-"""Command -> the module beside this one and the name in it."""
+"""Command -> the module in this folder and the name in that module, in the order of a job's life."""
 
 
-class _Commands(click.Group):
-    """Imports what the command asked for needs, and not what the others do."""
+class _LazyGroup(Group):
+    """Imports only the module of the command that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
         return [*_PLACES]
@@ -45,26 +47,35 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=exit_codes_help(refused="refused or invalid, or a difference is found"),
+)
 @click.version_option(__version__, prog_name="kling-pricing")
 def app() -> None:
-    """Know what a Kling video job will cost before you submit it, and keep it within budget.
+    """Know what a Kling video job costs before you submit it, and keep it within budget.
 
     \b
-    kling-pricing quote request.json            what it costs, and why
-    kling-pricing check request.json            whether the API would accept it
-    kling-pricing compare request.json          what the same job would cost otherwise
-    kling-pricing tables list                   which prices are known
+    Prices, which need no setup:
+      kling-pricing quote request.json
+      kling-pricing check request.json
+      kling-pricing compare request.json
+      kling-pricing tables list
 
     \b
-    kling-pricing budget status                 what each budget has left
-    kling-pricing pre-submit request.json       set its money aside, and print what to submit
-    kling-pricing bind RESERVATION TASK_ID      note the task it became
-    kling-pricing observe response.json         settle it by what the provider answers
-    kling-pricing in-doubt                      what may be running, and nobody knows; --poll asks
-    kling-pricing ledger init postgresql://...  make a ledger for many machines
-    kling-pricing reconcile --statement FILE    was every clip billed right, and if not, why
-    kling-pricing report --month 2026-11        what was spent, with a page, sheets and files
+    Budgets, which need a ledger (--ledger, or the variable KLING_PRICING_LEDGER):
+      export KLING_PRICING_LEDGER=sqlite:///spend.db
+      kling-pricing budget apply budgets.yaml
+      kling-pricing pre-submit request.json --project trailer
+      kling-pricing observe response.json --provider qingbo
+      kling-pricing budget status
 
-    Exit codes: 0 done; 1 refused or invalid; 2 bad usage or unreadable input.
+    \b
+    Bills:
+      kling-pricing reconcile --statement november.csv --provider qingbo \\
+          --from 2026-11-01 --until 2026-12-01
+      kling-pricing report --month 2026-11
+
+    Run `kling-pricing COMMAND --help` for the options of a command, with an example.
     """

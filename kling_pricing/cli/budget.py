@@ -1,7 +1,8 @@
-"""`kling-pricing budget`: what may be spent, and what is left of it."""
+"""`kling-pricing budget`: check and install budgets, and show what each has left."""
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -10,16 +11,22 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
-from kling_pricing.budgets import budgets_file_schema, load_budgets
+from kling_pricing.budgets import BudgetsFile, budgets_file_schema, load_budgets
+from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import (
-    errors_shown,
+    LEDGER_EXIT_CODES,
+    READING_EXIT_CODES,
     json_option,
     labels_option,
     ledger_option,
     opened_guard,
+    read_amount,
 )
 from kling_pricing.cli.options import at_option
-from kling_pricing.cli.output import print_table, to_json
+from kling_pricing.cli.output import counted, print_table, to_json
+from kling_pricing.errors import BudgetError
 from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger.model import Bucket
 from kling_pricing.money import format_decimal
@@ -28,77 +35,137 @@ from kling_pricing.windows import FOREVER
 _BAR_CHARS = 20
 
 
-@click.group("budget")
+@click.group("budget", cls=Group)
 def budget() -> None:
-    """See, install and open budgets."""
+    """Check, install and show budgets.
+
+    \b
+    Example:
+      kling-pricing budget check budgets.yaml
+      kling-pricing budget apply budgets.yaml
+      kling-pricing budget status
+    """
 
 
-@budget.command("check")
-@click.argument("file")
+@budget.command("check", epilog=exit_codes_help("the file is valid", "the file is invalid"))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
 def check_command(file: str) -> None:
-    """Say whether a FILE of budgets can be used, and if not, where it is wrong."""
-    with errors_shown(as_json=False):
-        found = load_budgets(file)
-        click.echo(f"sound; budgets: {', '.join(each.name for each in found.budgets)}")
+    """Check a FILE of budgets.
+
+    The first mistake is reported with its line.
+
+    \b
+    Example:
+      kling-pricing budget check budgets.yaml
+    """
+    try:
+        checked = load_budgets(file)
+    except BudgetError as error:
+        click.echo(str(error), err=True)
+        sys.exit(REFUSED)
+    click.echo(f"OK: {counted(len(checked.budgets), 'budget')}: {_names(checked)}")
 
 
-@budget.command("apply")
+@budget.command(
+    "apply",
+    epilog=exit_codes_help(
+        refused="refused by the ledger; nothing changed",
+        unreadable="bad usage, budgets that cannot be used, or a ledger that cannot be used",
+    ),
+)
 @click.argument("file")
 @ledger_option
 def apply_command(file: str, ledger: str) -> None:
-    """Install the budgets of FILE in the ledger, in place of those it has.
+    """Install the budgets of FILE in a ledger.
 
-    Balances stay. Caps, limits, alerts and floors may change freely; a budget whose match, window, zone or
-    currency changes needs another name, or carry_over: true.
+    They replace the ledger's present budgets; balances stay. You may change caps, limits, alerts and floors
+    freely. To change the match, the window, the time zone or the currency of a budget, give the budget another
+    name or set carry_over: true.
+
+    \b
+    Example:
+      kling-pricing budget apply budgets.yaml --ledger sqlite:///spend.db
     """
     with errors_shown(as_json=False):
-        found = apply_budgets(ledger, file)
-        click.echo(f"in force: {', '.join(each.name for each in found.budgets)}")
+        installed = apply_budgets(ledger, file)
+    click.echo(f"Installed {counted(len(installed.budgets), 'budget')}: {_names(installed)}")
 
 
-@budget.command("status")
+@budget.command("status", epilog=READING_EXIT_CODES)
 @ledger_option
 @at_option
 @json_option
 def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
-    """Show what each budget has spent, holds and has left in its current window."""
+    """Show what each budget has left.
+
+    The table shows the current window of each budget: the money spent, the money held for jobs that are not
+    settled yet, and the rest.
+
+    \b
+    Example:
+      kling-pricing budget status --ledger sqlite:///spend.db
+    """
     with opened_guard(ledger, as_json=as_json) as guard:
         rows = guard.status(at)
     if as_json:
         click.echo(to_json([_bucket_dict(row) for row in rows]))
         return
     grid = Table(
-        Column("budget", no_wrap=True),
-        Column("spent", justify="right", no_wrap=True),
-        Column("held", justify="right", no_wrap=True),
-        Column("left", justify="right", no_wrap=True),
-        Column("cap", justify="right", no_wrap=True),
-        Column("spent █ held ▒", no_wrap=True),
-        Column("window ends", no_wrap=True),
+        Column("Budget", no_wrap=True),
+        Column("Spent", justify="right", no_wrap=True),
+        Column("Held", justify="right", no_wrap=True),
+        Column("Left", justify="right", no_wrap=True),
+        Column("Cap", justify="right", no_wrap=True),
+        Column("Spent █ held ▒", no_wrap=True),
+        Column("Window ends", no_wrap=True),
     )
     for row in rows:
-        named = " ".join([row.budget, *(f"{label}={value}" for label, value in row.labels.items())])
+        name = ", ".join([row.budget, *(f"{label} {value}" for label, value in row.labels.items())])
         amounts = [format_decimal(amount) for amount in (row.spent, row.held, row.available)]
-        grid.add_row(named, *amounts, f"{format_decimal(row.cap)} {row.currency}", _bar(row), _ends(row))
+        grid.add_row(name, *amounts, f"{format_decimal(row.cap)} {row.currency}", _bar(row), _ends(row))
     print_table(grid)
 
 
-@budget.command("open")
+@budget.command("open", epilog=LEDGER_EXIT_CODES)
 @click.argument("name", metavar="BUDGET")
-@click.option("--spent", required=True, help="What was spent in the current window before, in its currency.")
+@click.option(
+    "--spent",
+    required=True,
+    callback=read_amount,
+    metavar="AMOUNT",
+    help="Amount spent in the current window, in the budget's currency.",
+)
 @labels_option
 @ledger_option
-def open_command(name: str, spent: str, labels: dict[str, str], ledger: str) -> None:
-    """Count in a BUDGET what its current window had spent before the ledger knew of it, once a window."""
+def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str) -> None:
+    """Count what a BUDGET spent before the ledger was in use.
+
+    The amount counts in the budget's current window. Each window can be opened once.
+
+    \b
+    Example:
+      kling-pricing budget open trailer --spent 12.5
+    """
     with opened_guard(ledger) as guard:
         guard.open_budget(name, spent, labels=labels)
-    click.echo(f"{name}: {spent} counted as spent")
+    click.echo(f"{name}: {format_decimal(spent)} counted as spent")
 
 
-@budget.command("schema")
+@budget.command("schema", epilog=exit_codes_help())
 def schema_command() -> None:
-    """Print the JSON Schema of a file of budgets, for an editor's completion."""
+    """Print the JSON Schema of a budgets file.
+
+    An editor can use it for completion.
+
+    \b
+    Example:
+      kling-pricing budget schema
+    """
     click.echo(to_json(budgets_file_schema()))
+
+
+def _names(installed: BudgetsFile) -> str:
+    return ", ".join(entry.name for entry in installed.budgets)
 
 
 def _bucket_dict(row: Bucket) -> dict[str, Any]:
@@ -114,12 +181,12 @@ def _bucket_dict(row: Bucket) -> dict[str, Any]:
 
 
 def _bar(row: Bucket) -> Text:
-    """Spent, held and left in proportion; what is used at all has a mark."""
+    """Draws spent, held and left in proportion; any amount above zero has at least one mark."""
     whole = max(row.cap, row.spent + row.held)
     spent, held = (_marks(amount, whole) for amount in (row.spent, row.held))
     spent = min(spent, _BAR_CHARS - (1 if held else 0))
     held = min(held, _BAR_CHARS - spent)
-    if row.available <= 0:  # nothing is left, and the bar has no room for it
+    if row.available <= 0:  # nothing is left, so the bar is full
         spent, held = (_BAR_CHARS - held, held) if spent else (0, _BAR_CHARS)
     return Text("█" * spent + "▒" * held + "·" * (_BAR_CHARS - spent - held))
 

@@ -1,4 +1,4 @@
-"""`kling-pricing compare`: what the same job would cost otherwise."""
+"""`kling-pricing compare`: the price of a job in other settings and at other providers."""
 
 from __future__ import annotations
 
@@ -12,75 +12,75 @@ import click
 from rich.markup import escape
 from rich.table import Column, Table
 
+from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
+from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
-from kling_pricing.cli.output import error_dict, error_text, print_table, signed, to_json
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.cli.output import print_table, signed, to_json
+from kling_pricing.cli.wording import with_options
 from kling_pricing.money import format_decimal, subtract
 from kling_pricing.quoting.comparison import Option, compare, own_provider
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.tables.price_table import PriceBook
 
-_NOT_AVAILABLE, _UNREADABLE = 1, 2
 
-
-@click.command("compare")
+@click.command(
+    "compare",
+    epilog=exit_codes_help("the request itself is available", "the request itself is not available"),
+)
 @click.argument("file", metavar="FILE|-")
 @request_options
 def compare_command(file: str, as_json: bool, **settings: Any) -> None:
-    """Say what the same job costs in other resolutions, with or without audio, of other models, elsewhere.
+    """Compare the price of a job across settings and providers.
 
-    FILE holds one JSON request; - is standard input.
-    The cheapest comes first; currencies stand apart.
+    The variants differ in resolution, audio, model or provider. Each currency has a table, with the cheapest
+    variant first. Variants that are not available follow, with the reason. FILE holds one JSON request; - is
+    standard input.
 
-    Exit codes: 0 done; 1 the request itself is not available; 2 bad usage or unreadable input.
+    \b
+    Example:
+      kling-pricing compare request.json
     """
-    try:
+    with errors_shown(as_json=as_json):
         name, payload = only_request(file)
-    except KlingPricingError as error:
-        click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
-        sys.exit(_UNREADABLE)
-    try:
+    with errors_shown(as_json=as_json, place=name, is_answer=True):
         options = compare(payload, **settings)
-    except KlingPricingError as error:
-        click.echo(to_json(error_dict(error)) if as_json else error_text(error, name))
-        sys.exit(_NOT_AVAILABLE)
-    given = _as_given(options, settings["book"], settings["provider"])
+    original = _original_per_currency(options, settings["book"], settings["provider"])
     if as_json:
         for option in options:
-            click.echo(to_json(_row(option, given)))
+            click.echo(to_json(_row(option, original)))
     else:
-        _show(options, given)
-    itself = [option for option in options if not option.changes]
-    own = _own(itself, settings["book"], settings["provider"])
-    sys.exit(0 if any(option.quote is not None for option in own) else _NOT_AVAILABLE)
+        _show(options, original)
+    unchanged = [option for option in options if not option.changes]
+    at_its_provider = _at_its_provider(unchanged, settings["book"], settings["provider"])
+    sys.exit(DONE if any(option.quote is not None for option in at_its_provider) else REFUSED)
 
 
-def _own(itself: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
-    """The request itself at its own provider; at every one when it has none."""
-    read = next((option.quote.request for option in itself if option.quote is not None), None)
-    own = provider if read is None else own_provider(read, book, provider)
-    return itself if own is None else [option for option in itself if option.provider == own]
+def _at_its_provider(unchanged: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
+    """Returns the original request at its own provider, or at every provider if it has none of its own."""
+    request = next((option.quote.request for option in unchanged if option.quote is not None), None)
+    name = provider if request is None else own_provider(request, book, provider)
+    return unchanged if name is None else [option for option in unchanged if option.provider == name]
 
 
-def _as_given(options: list[Option], book: PriceBook, provider: str | None) -> dict[str, Option]:
-    """Currency -> the request itself: at its own provider, in other currencies where it is cheapest."""
-    itself = [option for option in options if not option.changes]
-    given: dict[str, Option] = {}
-    for option in (*_own(itself, book, provider), *itself):
+def _original_per_currency(options: list[Option], book: PriceBook, provider: str | None) -> dict[str, Option]:
+    """Returns currency -> the original request: at its own provider, or where it is cheapest."""
+    unchanged = [option for option in options if not option.changes]
+    original: dict[str, Option] = {}
+    for option in (*_at_its_provider(unchanged, book, provider), *unchanged):
         if option.quote is not None:
-            given.setdefault(option.quote.currency, option)
-    return given
+            original.setdefault(option.quote.currency, option)
+    return original
 
 
-def _difference(quoted: Quote, given: Mapping[str, Option]) -> Decimal | None:
-    """By how much a quote is dearer than the request itself in the same currency."""
-    base = given[quoted.currency].quote if quoted.currency in given else None
+def _difference(quoted: Quote, original: Mapping[str, Option]) -> Decimal | None:
+    """Returns how much more a quote costs than the original request in the same currency."""
+    base = original[quoted.currency].quote if quoted.currency in original else None
     return None if base is None else subtract(quoted.maximum, base.maximum)
 
 
-def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _row(option: Option, original: Mapping[str, Option]) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "changes": dict(option.changes),
         "provider": option.provider,
         "model": option.model,
@@ -90,10 +90,10 @@ def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
     }
     quoted = option.quote
     if quoted is None:
-        return {**found, "why_not": option.why_not}
-    difference = _difference(quoted, given)
+        return {**row, "why_not": with_options(option.why_not)}
+    difference = _difference(quoted, original)
     return {
-        **found,
+        **row,
         "table": quoted.table.id,
         "tier": quoted.tier,
         "minimum": format_decimal(quoted.minimum),
@@ -104,49 +104,49 @@ def _row(option: Option, given: Mapping[str, Option]) -> dict[str, Any]:
     }
 
 
-def _show(options: list[Option], given: Mapping[str, Option]) -> None:
+def _show(options: list[Option], original: Mapping[str, Option]) -> None:
     quotes = [(option, option.quote) for option in options if option.quote is not None]
     for currency, rows in groupby(quotes, key=lambda row: row[1].currency):
-        base = given.get(currency)
+        base = original.get(currency)
         grid = Table(
             Column(currency, justify="right", no_wrap=True),
-            Column("difference", justify="right", no_wrap=True),
+            Column("Difference", justify="right", no_wrap=True),
             *_columns(),
-            Column("changes", min_width=_READABLE_CHARS),
-            title=f"in {currency}"
-            + ("" if base is None else f", compared with the request as given at {base.provider}"),
+            Column("Changes", min_width=_READABLE_CHARS),
+            title=f"In {currency}"
+            + ("" if base is None else f", compared with the original request at {base.provider}"),
         )
         for option, quoted in rows:
-            difference = _difference(quoted, given)
+            difference = _difference(quoted, original)
             grid.add_row(
                 quoted.shown_total(),
                 "" if difference is None else signed(difference),
                 *_cells(option),
                 escape(", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items()))
-                or "none: as given",
+                or "none (the original request)",
             )
         print_table(grid)
     refused = [option for option in options if option.quote is None]
     if refused:
-        grid = Table(*_columns(), Column("why not", min_width=_READABLE_CHARS), title="not available")
+        grid = Table(*_columns(), Column("Reason", min_width=_READABLE_CHARS), title="Not available")
         for option in refused:
-            grid.add_row(*_cells(option), escape(option.why_not))
+            grid.add_row(*_cells(option), escape(with_options(option.why_not)))
         print_table(grid)
 
 
 _READABLE_CHARS = 24
-"""A sentence in a narrower column is no longer one."""
+"""The narrowest column in which a sentence is still readable."""
 
 
 def _columns() -> list[Column]:
-    return [Column(name, no_wrap=True) for name in ("provider", "model", "resolution", "audio")]
+    return [Column(name, no_wrap=True) for name in ("Provider", "Model", "Resolution", "Audio")]
 
 
 def _cells(option: Option) -> list[str]:
-    return [option.provider, escape(option.model), option.resolution or "not said", _word(option.audio)]
+    return [option.provider, escape(option.model), option.resolution or "not stated", _word(option.audio)]
 
 
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "not said" if value is None else str(value)
+    return "not stated" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""`kling-pricing in-doubt`: what may be running and nobody knows; and asking the provider about it."""
+"""`kling-pricing in-doubt`: list the jobs whose outcome is unknown, and ask the provider about them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.ledger_options import (
     json_option,
     ledger_option,
@@ -24,11 +25,11 @@ from kling_pricing.cli.ledger_options import (
     show_reservation,
     show_reservations,
 )
-from kling_pricing.cli.options import instant_option, tables_option
+from kling_pricing.cli.options import instant_option, known_provider, tables_option
 from kling_pricing.cli.output import to_json
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.cli.wording import with_options
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.hooks.recovery import Fetch, Looked, poll, unsettled
+from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
 from kling_pricing.tables.price_table import PriceBook
 
 _TIMEOUT_S = 30
@@ -43,30 +44,52 @@ def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, .
                 with click.open_file(value[1:], encoding="utf-8") as file:
                     lines += file.read().splitlines()
             except OSError as error:
-                raise click.BadParameter(f"{value[1:]}: {error.strerror}") from None
+                raise click.BadParameter(f"{value[1:]}: cannot be read: {error.strerror}") from None
             except UnicodeDecodeError:
                 raise click.BadParameter(f"{value[1:]}: not UTF-8 text") from None
         else:
             lines.append(value)
     pairs = [line.partition(":") for line in lines if line.strip()]
     if any(not name.strip() or not colon for name, colon, _ in pairs):
-        raise click.BadParameter("write 'Name: value', or @FILE with such lines")  # without it: it may be a key
+        # the message does not repeat the value, which may be a key
+        raise click.BadParameter("write 'Name: value', or @FILE with such lines")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-@click.command("in-doubt")
-@click.option("--poll", "asks", is_flag=True, help="First ask the provider about what is not settled yet.")
-@click.option("--provider", help="Ask this one; needed where the ledger has several that are owed an answer.")
+def _base_url(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith(("https://", "http://")):
+        raise click.BadParameter("write an http or https URL, such as https://gw.example.com/api")
+    return value
+
+
+@click.command(
+    "in-doubt",
+    epilog=exit_codes_help(
+        refused="refused by the ledger",
+        unreadable="bad usage, refused credentials, or a ledger that cannot be used",
+    ),
+)
+@click.option("--poll", "asks", is_flag=True, help="Ask the provider about every unsettled job first.")
+@click.option(
+    "--provider",
+    callback=known_provider,
+    help="Provider to ask. Required if jobs of several providers are unsettled.",
+)
 @click.option(
     "--header",
     "headers",
     multiple=True,
     callback=_headers,
     metavar="'NAME: VALUE'|@FILE",
-    help="Sent with each question, such as your credentials; @FILE keeps them out of the list of processes.",
+    help=(
+        "HTTP header to send, such as your credentials. @FILE reads headers from a file, which keeps them out "
+        "of the list of processes."
+    ),
 )
-@click.option("--base-url", metavar="URL", help="Where the API is; by default the provider's first host.")
-@instant_option("--since", "Ask only about what was reserved from this instant on.")
+@click.option(
+    "--base-url", metavar="URL", callback=_base_url, help="Root of the API. Default: the provider's first host."
+)
+@instant_option("--since", "Earliest reservation to ask about")
 @tables_option
 @ledger_option
 @json_option
@@ -80,28 +103,31 @@ def in_doubt_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """List what was sent, and nobody knows whether the provider has it; its money stays set aside.
+    """List the jobs whose outcome is unknown.
 
-    With --poll the provider is asked first about everything that was sent and is not settled, and what has
-    ended is settled or released. Polling again, or stopping it with Ctrl-C, loses and bills nothing.
+    These jobs were sent, and no answer named their task; their money stays set aside. With --poll, the command
+    first asks the provider about every unsettled job, and settles or releases the jobs that have ended. You may
+    stop it with Ctrl-C and poll again: no answer is lost and nothing is billed twice.
 
     \b
-    kling-pricing in-doubt --poll --header @credentials.txt
-    kling-pricing in-doubt --poll --header "Authorization: Bearer $KEY" --base-url https://gw.example.com
+    Examples:
+      kling-pricing in-doubt
+      kling-pricing in-doubt --poll --header @credentials.txt
+      kling-pricing in-doubt --poll --base-url https://gw.example.com
 
-    Look what is left up at the provider, then `bind` or `resolve` it. Below stand answers about tasks that
-    belong to no reservation. With --json, one object a line: those with an `outcome` tell what polling brought,
-    the others with an id are in doubt.
+    Look up the remaining jobs at the provider, then run `bind` or `resolve` for each. Answers about tasks that
+    belong to no reservation follow the list. With --json, each line is one object: an object with an "outcome"
+    reports the polling of a job, and any other object with an "id" is a job in doubt.
     """
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
         if asks:
             _ask(guard, _fetch_with(headers), provider, base_url, since, as_json=as_json)
-        doubtful, unmatched = guard.in_doubt(), guard.unclaimed()
+        doubtful, unclaimed = guard.in_doubt(), guard.unclaimed()
     show_reservations(doubtful, as_json=as_json)
-    for seen in unmatched:
-        told = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
-        in_words = f"answered and not bound: task {seen.task_id} of {seen.provider} ({seen.state})"
-        click.echo(to_json(told) if as_json else in_words)
+    for seen in unclaimed:
+        fields = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
+        task = f"task {seen.task_id} of {seen.provider} ({seen.state or 'state unknown'})"
+        click.echo(to_json(fields) if as_json else f"{task} belongs to no reservation")
 
 
 def _ask(
@@ -113,38 +139,39 @@ def _ask(
     *,
     as_json: bool,
 ) -> None:
-    found = unsettled(guard, provider=provider, since=since)
-    providers = sorted({each.provider for each in found})
-    if len(providers) > 1:  # each has its own key, and no other is to see it
-        raise KlingPricingError(
-            f"several providers are to be asked; name one: --provider {'|'.join(providers)}"
+    reservations = unsettled(guard, provider=provider, since=since)
+    providers = sorted({reservation.provider for reservation in reservations})
+    if len(providers) > 1:  # a provider must not see the credentials of another
+        raise click.UsageError(
+            f"jobs of several providers are unsettled; name one: --provider {'|'.join(providers)}"
         )
-    counted: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     try:
-        with _bar(len(found)) as advance:
-            for looked in poll(guard, fetch, base_url=base_url, reservations=found):
-                counted[looked.outcome] += 1
+        with _bar(len(reservations)) as advance:
+            for looked in poll(guard, fetch, base_url=base_url, reservations=reservations):
+                outcomes[looked.outcome] += 1
                 _show(looked, as_json=as_json)
                 advance()
     finally:
         if not as_json:
-            said = ", ".join(f"{count} {outcome}" for outcome, count in counted.items())
-            click.echo(f"asked about {counted.total()} of {len(found)}" + (f": {said}" if said else ""))
+            counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+            total = f"asked about {outcomes.total()} of {len(reservations)}"
+            click.echo(f"{total}: {counts}" if counts else total)
 
 
-def _show(looked: Looked, *, as_json: bool) -> None:
+def _show(looked: PollResult, *, as_json: bool) -> None:
     if as_json:
-        told = {"outcome": looked.outcome, "detail": looked.detail}
-        click.echo(to_json(told | reservation_dict(looked.reservation)))
+        fields = {"outcome": looked.outcome, "detail": looked.detail}
+        click.echo(to_json(fields | reservation_dict(looked.reservation)))
     elif looked.outcome in _CHANGED:
         show_reservation(looked.reservation, as_json=False)
     elif looked.detail:
-        click.echo(f"{looked.reservation.id}: {looked.outcome}, {looked.detail}", err=True)
+        click.echo(f"{looked.reservation.id}: {looked.outcome}, {with_options(looked.detail)}", err=True)
 
 
 @contextmanager
 def _bar(total: int) -> Iterator[Any]:
-    """A progress bar on a terminal; its advance, to be called once a reservation."""
+    """Shows a progress bar on a terminal; yields a function to call once per reservation."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda: None
@@ -156,7 +183,7 @@ def _bar(total: int) -> Iterator[Any]:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Credentials go to the API that they are for, and nowhere else."""
+    """Follows no redirect, so that the credentials reach only the API they belong to."""
 
     def redirect_request(self, *_args: Any) -> None:
         return None
@@ -173,7 +200,10 @@ def _fetch_with(headers: dict[str, str]) -> Fetch:
         except HTTPError as error:
             with error:
                 return error.code, error.read()
+        except URLError as error:
+            reason = getattr(error.reason, "strerror", None) or error.reason
+            raise OSError(f"the host cannot be reached: {reason}") from error
         except HTTPException as error:
-            raise OSError(f"no HTTP answer: {type(error).__name__}") from None
+            raise OSError("the host does not answer in HTTP") from error
 
     return fetch

@@ -1,4 +1,4 @@
-"""Requests from files: one JSON object, a JSON array, or JSON Lines, which are read as they come."""
+"""Requests from files: one JSON object, a JSON array, or JSON Lines, which are read line by line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kling_pricing.strict_json import as_object, json_value
 _LINES = (".jsonl", ".ndjson")
 _BLOCK_BYTES = 1 << 16
 _PATIENCE_S = 1
-"""How long a stream may pause after its first request before that is answered as the first of several."""
+"""How long a stream may pause after its first line before that line is answered as the first of several."""
 
 
 class UnreadableInputError(KlingPricingError):
@@ -32,9 +32,9 @@ class Item(NamedTuple):
 
     Attributes:
         source: the input's name.
-        number: its line, or its place in an array, from 1; None when the input is one request.
-        request: the payload, its line of JSON that is still to be read, or why the input cannot be read.
-        alone: whether the input holds no other.
+        number: the request's line, or its place in an array, from 1; None if the input is one request.
+        request: the payload, a line of JSON that is not parsed yet, or the error of an unreadable input.
+        alone: whether it is the input's only request.
     """
 
     source: str
@@ -44,7 +44,7 @@ class Item(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands, for messages: `requests.jsonl:3`."""
+        """The request's place for messages, such as `requests.jsonl:3`."""
         return self.source if self.number is None else f"{self.source}:{self.number}"
 
 
@@ -52,9 +52,9 @@ class RequestFile(NamedTuple):
     """An opened input.
 
     Attributes:
-        name: for messages.
-        stream: what it holds.
-        advance: is told how many bytes were read.
+        name: the input's name in messages.
+        stream: its bytes.
+        advance: called with the number of bytes read, for the progress bar.
     """
 
     name: str
@@ -62,32 +62,32 @@ class RequestFile(NamedTuple):
     advance: Callable[[int], None]
 
     def read(self) -> bytes:
-        """What can be had, at most a block; nothing at the end."""
+        """Reads the bytes that are available, at most a block; returns no bytes at the end."""
         block = self.stream.read1(_BLOCK_BYTES)
         self.advance(len(block))
         return block
 
     def pauses(self) -> bool:
-        """Whether it has nothing more to read, and has not ended, for as long as anybody may have to wait."""
+        """Returns whether no more bytes arrive within `_PATIENCE_S` and the input has not ended."""
         try:
             return not select([self.stream], [], [], _PATIENCE_S)[0]
-        except (OSError, ValueError):  # neither a file nor a pipe, or a system that cannot tell
+        except (OSError, ValueError):  # neither a file nor a pipe, or not supported by the system
             return False
 
 
 @contextmanager
 def opened(path: str) -> Iterator[RequestFile]:
-    """Opens a file, or standard input for `-`; shows a progress bar when that disturbs no other output.
+    """Opens a file, or standard input for `-`, and shows a progress bar if it does not disturb other output.
 
     Raises:
-        UnreadableInputError: it cannot be opened.
+        UnreadableInputError: the file cannot be opened, or standard input is closed.
     """
     with ExitStack() as closing:
         if path == "-" and sys.stdin is None:
-            raise UnreadableInputError("standard input: is closed")
+            raise UnreadableInputError("standard input: it is closed; name a file")
         stream: Any
         if path == "-":
-            name, stream, size_bytes = "standard input", sys.stdin.buffer, None
+            name, stream, size_bytes = input_name(path), sys.stdin.buffer, None
         else:
             try:
                 stream = closing.enter_context(Path(path).open("rb"))
@@ -104,7 +104,7 @@ def opened(path: str) -> Iterator[RequestFile]:
 
 
 def items(source: RequestFile) -> Iterator[Item | None]:
-    """The requests of one input, in order; None wherever what follows may be long in coming.
+    """Yields the requests of one input in order, and None wherever the next request may take long to arrive.
 
     Raises:
         UnreadableInputError: the input is neither JSON nor JSON Lines.
@@ -116,11 +116,16 @@ def items(source: RequestFile) -> Iterator[Item | None]:
         raise _unreadable(source.name, error) from None
 
 
+def input_name(path: str) -> str:
+    """Returns the name of an input in messages."""
+    return "standard input" if path == "-" else path
+
+
 def whole(path: str) -> bytes:
-    """Everything in an input.
+    """Reads a whole input.
 
     Raises:
-        UnreadableInputError: it cannot be read.
+        UnreadableInputError: the input cannot be read.
     """
     with opened(path) as source:
         try:
@@ -130,16 +135,16 @@ def whole(path: str) -> bytes:
 
 
 def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
-    """The name of an input, and the only request in it.
+    """Returns the name of an input, and the only request in it.
 
     Raises:
-        UnreadableInputError: it holds none, or several.
+        UnreadableInputError: the input cannot be read, or does not hold exactly one request.
     """
     with opened(path) as source:
-        found = filter(None, items(source))
-        item = next(found, None)
-        if item is None or next(found, None) is not None:
-            raise UnreadableInputError(f"{source.name}: give one request, no more and no fewer")
+        requests = filter(None, items(source))
+        item = next(requests, None)
+        if item is None or next(requests, None) is not None:
+            raise UnreadableInputError(f"{source.name}: does not hold exactly one request; give one per call")
         try:
             return source.name, as_object(
                 json_value(item.request) if isinstance(item.request, bytes) else item.request
@@ -150,7 +155,7 @@ def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
 
 def _unreadable(name: str, error: OSError) -> UnreadableInputError:
     return UnreadableInputError(
-        f"{name}: {error.strerror}; name a file that can be read, or - for standard input"
+        f"{name}: cannot be read: {error.strerror}; name a file, or - for standard input"
     )
 
 
@@ -186,16 +191,16 @@ def _items(source: RequestFile) -> Iterator[Item | None]:
 
 
 def _blocks(source: RequestFile) -> Iterator[list[bytes]]:
-    """The lines of an input, without their ends, as many together as can be had at a time."""
-    begun: list[bytes] = []
+    """Yields the lines of an input without their line ends, grouped by the blocks that arrive."""
+    unfinished: list[bytes] = []
     beginning = source.read().removeprefix(b"\xef\xbb\xbf")
     for block in chain([beginning], iter(source.read, b"")):
         whole_lines, ended, rest = block.rpartition(b"\n")
         if ended:
-            yield b"".join((*begun, whole_lines)).split(b"\n")
-            begun = []
-        begun.append(rest)
-    yield [b"".join(begun)]
+            yield b"".join((*unfinished, whole_lines)).split(b"\n")
+            unfinished = []
+        unfinished.append(rest)
+    yield [b"".join(unfinished)]
 
 
 def _is_blank(line: bytes) -> bool:
@@ -212,10 +217,10 @@ def _is_whole_object(line: bytes) -> bool:
 def _json_lines(
     source: RequestFile, number: int, lines: list[bytes], blocks: Iterator[list[bytes]]
 ) -> Iterator[Item | None]:
-    """One request a line.
+    """Yields one request per line.
 
-    The first waits for what follows, because an input of a single line is simply one request, but it does not
-    wait long: who writes line by line may want the answer to one before writing the next.
+    An input with a single line counts as one request, so the first line waits for a second one. It does not
+    wait long, because a program may want the answer to one line before it writes the next.
     """
     name, here, first = source.name, number, lines.pop(0)
     number += 1

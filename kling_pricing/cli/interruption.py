@@ -1,4 +1,4 @@
-"""Ctrl-C, heard where it loses nothing."""
+"""Ctrl-C, handled where it loses nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Self
 
 
 class Interruption:
-    """Ctrl-C while many answers are given: it ends the run between two of them, or while input is waited for.
+    """Delays Ctrl-C until the answer in progress is printed and counted.
 
-    In between, what is answered may not be counted yet, or half printed; a second Ctrl-C does not wait.
+    The run ends between two answers, or at once while it waits for input. A second Ctrl-C ends it at once.
     """
 
     def __init__(self) -> None:
-        self._heard = False
-        self._waiting = False
+        self._is_pending = False
+        self._is_waiting = False
 
     def __enter__(self) -> Self:
         self._before = signal.getsignal(signal.SIGINT)
-        if self._before is signal.default_int_handler:  # else it is ignored, or somebody else's
-            signal.signal(signal.SIGINT, self._hear)
+        if self._before is signal.default_int_handler:  # else Ctrl-C is ignored, or another handler is in place
+            signal.signal(signal.SIGINT, self._handle)
         return self
 
     def __exit__(
@@ -30,17 +30,20 @@ class Interruption:
             signal.signal(signal.SIGINT, self._before)
 
     def allowed(self, *, waiting: bool) -> None:
-        """Ends the run here if Ctrl-C was heard; from here on too, if something is waited for.
+        """Ends the run here if Ctrl-C was pressed.
+
+        Args:
+            waiting: whether the run waits for input from here on, so that Ctrl-C may end it at any moment.
 
         Raises:
-            KeyboardInterrupt: it was.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
-        self._waiting = waiting
-        if self._heard:
+        self._is_waiting = waiting
+        if self._is_pending:
             raise KeyboardInterrupt
 
-    def _hear(self, *_: Any) -> None:
-        max_concurrency = self._waiting or self._heard
-        self._heard = True
-        if max_concurrency:
+    def _handle(self, *_: Any) -> None:
+        ends_now = self._is_waiting or self._is_pending
+        self._is_pending = True
+        if ends_now:
             raise KeyboardInterrupt

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import click
 
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, errors_shown, json_option
+from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.groups import Group
+from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option
 from kling_pricing.cli.output import to_json
 from kling_pricing.ledger.administration import info, prepare
 
+_EXIT_CODES = exit_codes_help(
+    refused="refused; nothing changed", unreadable="bad usage, or a ledger that cannot be used"
+)
 _url_argument = click.argument("url", envvar=LEDGER_VARIABLE)
 
 
-@click.group("ledger")
+@click.group("ledger", cls=Group)
 def ledger() -> None:
     """Make, upgrade and look at a ledger on a server.
 
@@ -19,7 +25,7 @@ def ledger() -> None:
     """
 
 
-@ledger.command("init")
+@ledger.command("init", epilog=_EXIT_CODES)
 @_url_argument
 @click.option(
     "--grant", metavar="ROLE", help="Let ROLE use guards; it can neither edit the journal nor budgets."
@@ -30,7 +36,7 @@ def init_command(url: str, grant: str | None) -> None:
         click.echo(prepare(url, create=True, grant=grant))
 
 
-@ledger.command("migrate")
+@ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 def migrate_command(url: str) -> None:
     """Bring the ledger at URL up to date with this version of kling-pricing; safe to repeat."""
@@ -38,7 +44,7 @@ def migrate_command(url: str) -> None:
         click.echo(prepare(url, create=False))
 
 
-@ledger.command("info")
+@ledger.command("info", epilog=_EXIT_CODES)
 @_url_argument
 @json_option
 def info_command(url: str, as_json: bool) -> None:

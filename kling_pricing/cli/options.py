@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kling_pricing.strict_json import EXACT_JSON, json_value
 from kling_pricing.tables.loading.book import default_price_book, load_price_book
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
 from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.media import MediaFacts, facts_of
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -22,14 +23,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
-    """Reads an ISO 8601 instant with its zone, or a day, which is its UTC midnight."""
+    """Reads an ISO 8601 instant with a time zone, or a day, which means its midnight in UTC."""
     if value is None:
         return None
     try:
         at = datetime.fromisoformat(f"{value}T00:00:00Z" if _DAY.fullmatch(value) else value)
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is not ISO 8601, such as 2026-11-21 or 2026-11-21T08:00:00Z"
+            f"{value!r} is not an ISO 8601 date or time; write 2026-11-21 or 2026-11-21T08:00:00Z"
         ) from None
     if at.tzinfo is None:
         raise click.BadParameter(
@@ -39,7 +40,7 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -
 
 
 def _day_or_instant(ctx: click.Context, option: click.Parameter, value: str | None) -> date | datetime | None:
-    """Reads an instant, or a day, whose beginning depends on where it is."""
+    """Reads an instant, or a day, which stays a date because its beginning depends on the time zone."""
     at = _instant(ctx, option, value)
     return at.date() if at is not None and _DAY.fullmatch(value or "") else at
 
@@ -51,13 +52,39 @@ def _price_book(_ctx: click.Context, _option: click.Parameter, value: str | None
         raise click.BadParameter(str(error)) from None
 
 
+def require_provider(book: PriceBook, provider: str) -> None:
+    """Refuses a provider that no price table covers.
+
+    Raises:
+        click.BadParameter: the provider is unknown; the message names the nearest or all known providers.
+    """
+    if provider not in book.tables:
+        raise click.BadParameter(str(book.unknown_provider(provider)))
+
+
+def known_provider(ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Reads a provider that a price table covers; needs `tables_option` on the same command."""
+    if value is not None:
+        require_provider(ctx.params["book"], value)
+    return value
+
+
+def _url(ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            ctx.params["book"].endpoint(value)
+        except KlingPricingError as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
 def _media(_ctx: click.Context, _option: click.Parameter, value: str | None) -> dict[str, MediaFacts] | None:
     if value is None:
         return None
     try:
         media = json_value(Path(value).read_bytes(), decoder=EXACT_JSON)
     except OSError as error:
-        raise click.BadParameter(f"{value}: {error.strerror}") from None
+        raise click.BadParameter(f"{value}: cannot be read: {error.strerror}") from None
     except WireFormatError as error:
         raise click.BadParameter(f"{value}: {error}") from None
     if not isinstance(media, dict):
@@ -74,24 +101,25 @@ tables_option = click.option(
     "--tables",
     "book",
     callback=_price_book,
+    is_eager=True,  # other options are checked with the tables
     metavar="FOLDER",
     envvar=TABLES_VARIABLE,
     show_envvar=True,
-    help="Folder of your own tables, read over the bundled ones.",
+    help="Folder of your own price tables, added to the bundled tables.",
 )
 
 
 def instant_option(
     flag: str, help_text: str, *, name: str | None = None, required: bool = False, days: bool = False
 ) -> Callable[[F], F]:
-    """An option that takes an instant.
+    """Returns an option that takes an instant.
 
     Args:
-        flag: how it is written.
-        help_text: what it says of itself.
-        name: of its parameter, where that is not the flag's.
-        required: whether it has to be given.
-        days: a day stays a `date`, to begin where another option says; else it begins in UTC.
+        flag: the option's flag, such as `--since`.
+        help_text: the option's help.
+        name: the parameter's name, if it differs from the flag.
+        required: whether the option is required.
+        days: whether a day stays a `date`, which begins in another option's time zone; else it begins in UTC.
     """
     names = [flag] if name is None else [flag, name]
     return click.option(
@@ -103,18 +131,18 @@ def instant_option(
     )
 
 
-at_option = instant_option("--at", "Ask for this instant instead of now")
+at_option = instant_option("--at", "Time to ask about, instead of now")
 
 
 def refuse_without_folder(out: str | None, **given: object) -> None:
-    """Refuses options that say how files are written where no folder for them is named.
+    """Refuses options about files if no folder for these files is named.
 
     Args:
-        out: the folder; None: none.
-        given: such options by the name of their parameters, each with its value; empty or None: not given.
+        out: the folder; None: not given.
+        given: the options by the names of their parameters, with their values; empty or None: not given.
 
     Raises:
-        click.UsageError: one is given all the same; it would be of no effect.
+        click.UsageError: such an option is given; it would have no effect.
     """
     for name, value in given.items():
         if out is None and value not in (None, ()):
@@ -122,37 +150,55 @@ def refuse_without_folder(out: str | None, **given: object) -> None:
             raise click.UsageError(f"{flag} is about files; name the folder to write them into with --out")
 
 
+def wire_format_option(help_text: str) -> Callable[[F], F]:
+    """Returns an option that names a wire format."""
+    return click.option(
+        "--wire-format",
+        type=click.Choice(WIRE_FORMATS),
+        metavar="NAME",
+        help=f"{help_text} Known: {', '.join(WIRE_FORMATS)}.",
+    )
+
+
 _PROVIDER_OPTIONS = [
     click.option(
-        "--provider", help="Who bills you; by default the provider whose API the request is written for."
+        "--provider",
+        callback=known_provider,
+        help="Provider that bills you. Default: the provider whose API the request is written for.",
     ),
-    click.option(
-        "--wire-format", help="The API the request is written for; by default found from the request."
-    ),
+    wire_format_option("API that the request is written for. Default: recognised from the request."),
     click.option(
         "--url",
+        callback=_url,
         metavar="URL",
-        help="The endpoint the request is posted to; it tells the API and, by its host, the provider.",
+        help="Endpoint that the request is posted to. It identifies the API and, by its host, the provider.",
     ),
     tables_option,
     click.option(
         "--media",
         callback=_media,
         metavar="FILE",
-        help="JSON file: URL -> size_bytes, type, length_s of the file there.",
+        help=(
+            "JSON file with facts about the files that the request links to, such as "
+            '{"https://...": {"length_s": "5.04", "size_bytes": 1048576, "type": "video/mp4"}}.'
+        ),
     ),
-    click.option("--allow-unknown", is_flag=True, help="Ignore fields the API does not document."),
+    click.option(
+        "--allow-unknown",
+        is_flag=True,
+        help="Ignore fields that the API does not document.",
+    ),
 ]
 
 _REQUEST_OPTIONS = [
     *_PROVIDER_OPTIONS,
-    instant_option("--at", "Price at this instant instead of now"),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object a request."),
+    instant_option("--at", "Time whose prices apply, instead of now"),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line."),
 ]
 
 
 def provider_options(command: F) -> F:
-    """Adds the options that say what a request does not: who bills, in which format, what its files are."""
+    """Adds the options that complete a request: its provider, its API and facts about its files."""
     for option in reversed(_PROVIDER_OPTIONS):
         command = option(command)
     return command

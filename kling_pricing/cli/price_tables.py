@@ -1,15 +1,19 @@
-"""`kling-pricing tables`: what prices are known, and whether table files are sound."""
+"""`kling-pricing tables`: show the price tables, compare them, and check your own."""
 
 from __future__ import annotations
 
 import sys
 from decimal import Decimal
+from itertools import chain
 
 import click
 from rich.table import Column, Table
 
+from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
+from kling_pricing.cli.groups import Group
 from kling_pricing.cli.options import tables_option
-from kling_pricing.cli.output import to_json, wide_console
+from kling_pricing.cli.output import counted, to_json, wide_console
+from kling_pricing.display import did_you_mean
 from kling_pricing.errors import TableError
 from kling_pricing.money import format_decimal, percent_change
 from kling_pricing.tables.loading.book import load_price_book
@@ -19,23 +23,34 @@ from kling_pricing.tables.price_table import PriceBook, PriceTable, period
 from kling_pricing.tables.rates import Cell, Validity
 
 
-@click.group()
+@click.group(cls=Group)
 def tables() -> None:
-    """Look at price tables, and check your own."""
+    """Show price tables, compare them, and check your own.
+
+    \b
+    Example:
+      kling-pricing tables list
+      kling-pricing tables show qingbo/2026-04-29
+    """
 
 
-@tables.command("list")
+@tables.command("list", epilog=exit_codes_help())
 @tables_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per table.")
 def list_command(book: PriceBook, as_json: bool) -> None:
-    """List every price table."""
-    found = [table for each in book.tables.values() for table in each]
+    """List every price table.
+
+    \b
+    Example:
+      kling-pricing tables list --tables my-tables
+    """
+    listed = _all_tables(book)
     if as_json:
-        for table in found:
+        for table in listed:
             click.echo(to_json(_summary(table)))
         return
-    grid = Table(Column("table", no_wrap=True), "in force", "currency", "rates", "wire formats", "last checked")
-    for table in found:
+    grid = Table(Column("Table", no_wrap=True), "In force", "Currency", "Rates", "Wire formats", "Last checked")
+    for table in listed:
         grid.add_row(
             table.id,
             period(table),
@@ -47,12 +62,17 @@ def list_command(book: PriceBook, as_json: bool) -> None:
     wide_console().print(grid)
 
 
-@tables.command("show")
+@tables.command("show", epilog=exit_codes_help())
 @click.argument("table_id", metavar="TABLE")
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
-    """Show the rates of one TABLE, such as qingbo/2026-04-29."""
+    """Show the rates and the sources of one price TABLE.
+
+    \b
+    Example:
+      kling-pricing tables show qingbo/2026-04-29
+    """
     table = _table(book, table_id)
     rates = [
         {**rate.cell._asdict(), "unit_price": format_decimal(rate.unit_price), "description": rate.description}
@@ -65,9 +85,9 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     grid = Table(
         *(
             Column(name, no_wrap=True, overflow="fold")
-            for name in ("model", "resolution", "tier", f"{table.currency} per unit")
+            for name in ("Model", "Resolution", "Tier", f"{table.currency} per unit")
         ),
-        "what one unit costs",
+        "Description",
         title=table.id,
     )
     for rate in rates:
@@ -78,36 +98,43 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     console.print(grid)
     for source in table.sources:
         console.print(f"{source.authority} source: {source.ref}, checked {source.checked:%Y-%m-%d}")
-    console.print(f"in force: {period(table)}")
-    for model, own in table.model_periods.items():
-        console.print(f"{model} in force: {period(own)}")
+    console.print(f"{table.id} in force: {period(table)}")
+    for model, validity in table.model_periods.items():
+        console.print(f"{model} in force: {period(validity)}")
 
 
-@tables.command("diff")
+@tables.command(
+    "diff",
+    epilog=exit_codes_help(
+        "the prices are the same", "a price or a rule differs", "bad usage, or an unknown table"
+    ),
+)
 @click.argument("before_id", metavar="A")
 @click.argument("after_id", metavar="B")
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def diff_command(before_id: str, after_id: str, book: PriceBook, as_json: bool) -> None:
-    """Show what changed from table A to table B, such as qingbo-ai/2026-06-19 to qingbo-ai/2026-09-19.
+    """Show what changed from price table A to price table B.
 
-    Exit codes: 0 the same prices; 1 something differs; 2 there is no such table.
+    \b
+    Example:
+      kling-pricing tables diff qingbo-ai/2026-06-19 qingbo-ai/2026-09-19
     """
     before, after = _table(book, before_id), _table(book, after_id)
     rates = _changed_rates(before, after)
     other = _other_changes(before, after)
     if as_json:
-        found = {
+        diff = {
             "before": before.id,
             "after": after.id,
             "currencies": [before.currency, after.currency],
             "rates": rates,
             "other": other,
         }
-        click.echo(to_json(found))
+        click.echo(to_json(diff))
     else:
         _show_diff(before, after, rates, other)
-    sys.exit(1 if rates or other else 0)
+    sys.exit(REFUSED if rates or other else DONE)
 
 
 def _show_diff(
@@ -117,9 +144,9 @@ def _show_diff(
         click.echo(f"{before.id} and {after.id} have the same prices")
         return
     if rates:
-        headings = ("model", "resolution", "tier", before.id, after.id)
+        headings = ("Model", "Resolution", "Tier", before.id, after.id)
         grid = Table(
-            *(Column(name, no_wrap=True) for name in headings), Column("change", justify="right", no_wrap=True)
+            *(Column(name, no_wrap=True) for name in headings), Column("Change", justify="right", no_wrap=True)
         )
         for rate in rates:
             amounts = (
@@ -140,14 +167,14 @@ def _change_in_words(rate: dict[str, str | None]) -> str:
 
 
 def _changed_rates(before: PriceTable, after: PriceTable) -> list[dict[str, str | None]]:
-    """The rates that differ; every rate when the currencies do, for then none are known to be the same."""
+    """Returns the rates that differ, or every rate if the currencies differ."""
     changed = []
     for cell in dict.fromkeys((*before.rates, *after.rates)):
         old, new = _unit_price(before, cell), _unit_price(after, cell)
-        alike = before.currency == after.currency
-        if alike and old == new:
+        same_currency = before.currency == after.currency
+        if same_currency and old == new:
             continue
-        percent = percent_change(old, new) if alike and old and new is not None else None
+        percent = percent_change(old, new) if same_currency and old and new is not None else None
         changed.append(
             {
                 **cell._asdict(),
@@ -165,22 +192,22 @@ def _unit_price(table: PriceTable, cell: Cell) -> Decimal | None:
 
 
 def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
-    """What else makes the same request cost differently, in words."""
-    found = []
+    """Returns sentences about every other difference that changes the cost of a request."""
+    changes = []
     if before.currency != after.currency:
-        found.append(
+        changes.append(
             f"the currencies differ: {before.currency} and {after.currency}; "
             "their amounts are not compared in percent"
         )
     if before.tiers != after.tiers:
-        found.append("the rules that choose the tier differ; compare the files")
+        changes.append("the rules that choose the tier differ; compare the files")
     if before.quantity != after.quantity:
-        found.append("the rules that count the units differ; compare the files")
+        changes.append("the rules that count the units differ; compare the files")
     if before.model_periods != after.model_periods:
-        found.append("the periods of single models differ; compare the files")
+        changes.append("the periods of single models differ; compare the files")
     if _discount(before) != _discount(after):
-        found.append(f"the contract's discount differs: {_discount(before)} and {_discount(after)}")
-    return found
+        changes.append(f"the contract's discount differs: {_discount(before)} and {_discount(after)}")
+    return changes
 
 
 def _discount(table: PriceTable) -> str:
@@ -188,34 +215,57 @@ def _discount(table: PriceTable) -> str:
 
 
 def _table(book: PriceBook, table_id: str) -> PriceTable:
-    books = (*book.tables.values(), *book.contracts.values())
-    found = {table.id: table for each in books for table in each}
-    if table_id not in found:
-        raise click.UsageError(f"no table {table_id!r}; there are: {', '.join(found)}")
-    return found[table_id]
+    known = {table.id: table for table in (*_all_tables(book), *chain.from_iterable(book.contracts.values()))}
+    if table_id not in known:
+        raise click.UsageError(f"unknown price table {table_id!r}; {did_you_mean(table_id, [*known])}")
+    return known[table_id]
 
 
-@tables.command("check")
-@click.argument("folder", required=False, envvar=TABLES_VARIABLE)
+def _all_tables(book: PriceBook) -> list[PriceTable]:
+    return [*chain.from_iterable(book.tables.values())]
+
+
+@tables.command(
+    "check",
+    epilog=exit_codes_help("the tables are valid", "a table is invalid", "bad usage, or an unreadable folder"),
+)
+@click.argument("folder", required=False, envvar=TABLES_VARIABLE, type=click.Path(exists=True, file_okay=False))
 def check_command(folder: str | None) -> None:
-    """Check the bundled tables and, over them, those in FOLDER."""
+    """Check the price tables and capability files in FOLDER.
+
+    They are checked together with the bundled tables, which they extend. Without FOLDER, only the bundled
+    tables are checked. The first mistake is reported with its file and line.
+
+    \b
+    Example:
+      kling-pricing tables check my-tables
+    """
     try:
         book = load_price_book(folder)
     except TableError as error:
         click.echo(str(error), err=True)
-        sys.exit(1)
-    found = [table for each in book.tables.values() for table in each]
-    rates = sum(len(table.rates) for table in found)
-    click.echo(
-        f"sound; price tables: {len(found)}, their rates: {rates}, capability matrices: {len(book.matrices)}"
+        sys.exit(REFUSED)
+    checked = _all_tables(book)
+    counts = (
+        counted(len(checked), "price table"),
+        counted(sum(len(table.rates) for table in checked), "rate"),
+        counted(len(book.matrices), "capability matrix", "capability matrices"),
     )
+    click.echo(f"OK: {', '.join(counts)}")
 
 
-@tables.command("schema")
+@tables.command("schema", epilog=exit_codes_help())
 @click.argument("kind", type=click.Choice(["prices", "capabilities", "statements"]))
 def schema_command(kind: str) -> None:
-    """Print the JSON Schema of a kind of file, for an editor's completion."""
-    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (models take time to make)
+    """Print the JSON Schema of a kind of file.
+
+    An editor can use it for completion.
+
+    \b
+    Example:
+      kling-pricing tables schema prices
+    """
+    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (its models load slowly)
 
     schemas = {
         "prices": price_file_schema,
@@ -239,7 +289,7 @@ def _summary(table: PriceTable) -> dict[str, object]:
         "provider": table.provider,
         "currency": table.currency,
         **_bounds(table),
-        "model_periods": {model: _bounds(own) for model, own in table.model_periods.items()},
+        "model_periods": {model: _bounds(validity) for model, validity in table.model_periods.items()},
         "wire_formats": list(table.wire_formats),
         "checked": f"{table.checked:%Y-%m-%d}",
         "rate_count": len(table.rates),

@@ -1,4 +1,4 @@
-"""`kling-pricing quote` and `kling-pricing check`: the commands that read requests."""
+"""`kling-pricing quote` and `kling-pricing check`: the commands that answer many requests."""
 
 from __future__ import annotations
 
@@ -12,50 +12,55 @@ from typing import Any
 
 import click
 
+from kling_pricing.cli.exit_codes import (
+    DONE,
+    INTERRUPTED,
+    REFUSED,
+    UNREADABLE,
+    exit_code,
+    exit_codes_help,
+)
+from kling_pricing.cli.failures import error_dict, error_text, violation_dict
 from kling_pricing.cli.inputs import Item, UnreadableInputError, items, opened
 from kling_pricing.cli.interruption import Interruption
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import (
     HEADINGS,
-    error_dict,
-    error_text,
     json_text,
     placed_json,
     print_whole,
     row_text,
     to_json,
     totals_text,
-    violation_dict,
 )
+from kling_pricing.cli.wording import with_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add
 from kling_pricing.quoting.engine import check, quote
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.strict_json import as_object, json_value
 
-REFUSED, UNREADABLE, INTERRUPTED = 1, 2, 130
-
 _NOTHING = Decimal(0)
 
 MAX_TOGETHER = 500
-"""So many answers are printed at a time."""
+"""The number of answers that are printed at a time."""
 
 
 @dataclass
 class Tally:
-    """What became of the requests so far.
+    """The outcomes of the requests so far.
 
     Attributes:
-        totals: currency -> the sum of what was quoted, of ranges their maximum.
-        ranges: the currencies whose sum has a range in it.
-        counts: how many were done, refused and unreadable.
-        exit_code: the worst so far.
+        totals: currency -> the sum of the quotes; a range counts with its maximum.
+        ranges: the currencies whose sum includes a range.
+        counts: how many requests were done, refused and unreadable.
+        exit_code: the highest exit code of any request.
     """
 
     totals: dict[str, Decimal] = field(default_factory=dict)
     ranges: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0, "unreadable": 0})
-    exit_code: int = 0
+    exit_code: int = DONE
 
     def done(self) -> None:
         self.counts["done"] += 1
@@ -67,24 +72,21 @@ class Tally:
         if quoted.minimum != quoted.maximum:
             self.ranges.add(currency)
 
-    def failed(self, what: str, exit_code: int) -> None:
-        self.counts[what] += 1
-        self.exit_code = max(self.exit_code, exit_code)
+    def failed(self, code: int) -> None:
+        self.counts["refused" if code == REFUSED else "unreadable"] += 1
+        self.exit_code = max(self.exit_code, code)
 
 
 Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
-"""Answers one request, given its payload; the last argument says whether it is the only one.
-
-May raise `KlingPricingError`.
-"""
+"""Answers one request, given its payload and whether it is the only one; may raise `KlingPricingError`."""
 
 
-@click.command("quote")
+@click.command("quote", epilog=exit_codes_help("every request is quoted", "at least one request is refused"))
 @click.argument("files", nargs=-1, metavar="FILE...|-")
-@click.option("--model", help="Without a FILE: the model, as the API names it.")
-@click.option("--duration", type=int, help="Without a FILE: seconds of video.")
-@click.option("--resolution", help="Without a FILE: 720p, 1080p, 4k.")
-@click.option("--audio/--no-audio", default=None, help="Without a FILE: whether audio is generated.")
+@click.option("--model", help="Model as the API names it, for a quote without a FILE.")
+@click.option("--duration", type=int, help="Length in seconds, with --model.")
+@click.option("--resolution", help="Resolution, with --model: 720p, 1080p or 4k.")
+@click.option("--audio/--no-audio", default=None, help="Whether audio is generated, with --model.")
 @request_options
 def quote_command(
     files: tuple[str, ...],
@@ -95,51 +97,67 @@ def quote_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Say what a request will cost, exactly, and why.
+    """Quote a request, with the reason for every number.
 
-    A FILE holds one JSON request, a JSON array of them, or JSON Lines; - is standard input.
-    A quick answer needs no file:
+    A FILE holds one JSON request, a JSON array of requests, or JSON Lines; - is standard input. One request
+    is explained; several are printed as a table with totals. Instead of a FILE, you can describe a request with
+    --model, --duration, --resolution and --audio.
 
     \b
-    kling-pricing quote --model kling-v3 --duration 5 --resolution 1080p --audio
+    Examples:
+      kling-pricing quote request.json
+      kling-pricing quote --json requests.jsonl
+      kling-pricing quote --model kling-v3 --duration 5 --resolution 1080p
     """
-    said = {"model": model, "duration": duration, "resolution": resolution, "audio": audio}
-    if files and any(value is not None for value in said.values()):
-        raise click.UsageError("give either FILEs or --model and its companions, not both")
+    described = {"model": model, "duration": duration, "resolution": resolution, "audio": audio}
+    if files and any(value is not None for value in described.values()):
+        raise click.UsageError("give a FILE, or --model with --duration, --resolution and --audio, not both")
     if not files and model is None:
         raise click.UsageError("give a FILE (- for standard input), or --model for a quick answer")
-    quick = None if files else Item("request", None, {**said, "prompt": "a prompt"}, alone=True)
+    quick = None if files else Item("request", None, {**described, "prompt": "a prompt"}, alone=True)
     quoted: Callable[..., Quote] = partial(quote, **settings)
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
-        found = quoted(payload)
-        tally.add(found)
+        result = quoted(payload)
+        tally.add(result)
         if as_json:
-            return json_text(found) if alone else placed_json(json_text(found), item.place)
-        return found.explain() if alone else f"{row_text(found)} {item.place}"
+            return json_text(result) if alone else placed_json(json_text(result), item.place)
+        return with_options(result.explain()) if alone else f"{row_text(result)} {item.place}"
 
     _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
 
 
-@click.command("check")
+@click.command("check", epilog=exit_codes_help("every request is valid", "at least one request is refused"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
 @request_options
 def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> None:
-    """Say whether the API would accept a request, and if not, every reason.
+    """Check whether the API would accept a request.
 
-    A FILE holds one JSON request, a JSON array of them, or JSON Lines; - is standard input.
+    If not, every reason is listed. Prices are not checked: a valid request may have no published price. A FILE
+    holds one JSON request, a JSON array of requests, or JSON Lines; - is standard input.
+
+    \b
+    Examples:
+      kling-pricing check request.json
+      kling-pricing check --json requests.jsonl
     """
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
         violations = check(payload, **settings)
         if violations:
-            tally.failed("refused", REFUSED)
+            tally.failed(REFUSED)
         else:
             tally.done()
         if as_json:
-            found = {"valid": not violations, "violations": [violation_dict(each) for each in violations]}
-            return to_json(_placed(found, item, alone=alone))
-        reasons = [f"  {each.message} [{each.code}, {each.source}]" for each in violations]
+            outcome = {
+                "valid": not violations,
+                "violations": [violation_dict(violation) for violation in violations],
+            }
+            return to_json(_placed(outcome, item, alone=alone))
+        reasons = [
+            f"  {with_options(violation.message)} [{violation.code}, {violation.source}]"
+            for violation in violations
+        ]
         return "\n".join([f"{item.place}: {'refused' if violations else 'valid'}", *reasons])
 
     _answer_all(files, None, answer, as_json=as_json, headings="")
@@ -148,9 +166,9 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
 def _answer_all(
     files: tuple[str, ...], quick: Item | None, answer: Answer, *, as_json: bool, headings: str
 ) -> None:
-    """Answers every request in order, one at a time; a bad one is reported and the next is read.
+    """Answers every request in order; a bad request is reported, and the next one is read.
 
-    Answers are printed many together, but before anything is waited for.
+    Answers are printed in batches, and always before the command waits for more input.
     """
     tally = Tally()
     many = True
@@ -175,52 +193,53 @@ def _answer_all(
     except KeyboardInterrupt:
         tally.exit_code, many = INTERRUPTED, True
         _print(answers)
-        click.echo("interrupted; what was printed stands", err=True)
+        click.echo("interrupted; every answer above is complete", err=True)
     if many:
         click.echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
     sys.exit(tally.exit_code)
 
 
 def _print(answers: list[str]) -> None:
-    """Prints answers that were not printed yet."""
+    """Prints the answers of a batch, and empties it."""
     print_whole("".join(f"{answer}\n" for answer in answers))
     answers.clear()
 
 
 def _items(files: tuple[str, ...]) -> Iterator[Item | None]:
-    """The requests of all files; a file that cannot be read is an item too, and the next is opened.
+    """Yields the requests of all files, and None wherever the next request may take long to arrive.
 
-    None wherever what follows may be long in coming.
+    A file that cannot be read is an item too; the files after it are still read.
     """
     for path in files:
         try:
             with opened(path) as source:
                 yield from items(source)
         except UnreadableInputError as error:
-            yield None  # so that what was printed before it stands before it
+            yield None  # so that the answers before it are printed first
             yield Item(path, None, error, alone=True)
 
 
 def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: bool) -> str | None:
-    """The answer to a request; None where only standard error gets it."""
-    what, exit_code = "unreadable", UNREADABLE
+    """Returns the answer to a request; None if it is an error that goes to standard error only."""
+    is_read = False
     try:
         request = item.request
         if isinstance(request, UnreadableInputError):
             raise request
         payload = as_object(json_value(request) if isinstance(request, bytes) else request)
-        what, exit_code = "refused", REFUSED
+        is_read = True
         return answer(item, payload, tally, alone)
     except KlingPricingError as error:
-        tally.failed(what, exit_code)
+        code = exit_code(error) if is_read else UNREADABLE
+        tally.failed(code)
         if as_json:
             return to_json(_placed(error_dict(error), item, alone=alone))
         if isinstance(error, UnreadableInputError):
             click.echo(str(error), err=True)
             return None
-        return error_text(error, item.place)
+        return error_text(error, item.place, code)
 
 
-def _placed(found: dict[str, Any], item: Item, *, alone: bool) -> dict[str, Any]:
-    """An answer with its place in the input in front, where there are several."""
-    return found if alone else {"place": item.place, **found}
+def _placed(outcome: dict[str, Any], item: Item, *, alone: bool) -> dict[str, Any]:
+    """Returns an answer with its place in the input as the first key, unless it is the only one."""
+    return outcome if alone else {"place": item.place, **outcome}

@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
+from kling_pricing.cli.exit_codes import DONE, REFUSED
+from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
-from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
-from kling_pricing.cli.output import error_dict, error_text, signed, to_json, wide_console
+from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
+from kling_pricing.cli.output import signed, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
@@ -29,7 +31,6 @@ from kling_pricing.tables.price_table import PriceBook
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Settled
 
-_EXCEPTIONS, _UNUSABLE = 1, 2
 _MAX_NAMED = 10
 """Of the exceptions, the first are named; the reports have all."""
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
@@ -76,7 +77,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     required=True,
     help="A file of the provider's statement: CSV, JSON, Parquet or XLSX; give it again for each further one.",
 )
-@click.option("--provider", required=True, help="Who bills.")
+@click.option("--provider", required=True, callback=known_provider, help="Who bills.")
 @instant_option("--from", "Start of the period, a day or an instant", name="since", required=True)
 @instant_option("--until", "Its end, which is no longer in it", required=True)
 @click.option("--out", metavar="FOLDER", help="Write the reports there.")
@@ -197,8 +198,7 @@ def reconcile_command(
             answer = _as_dict(reconciled, files, settled)
             grid = _grid(reconciled)
     except KlingPricingError as error:
-        click.echo(to_json(error_dict(error)) if as_json else error_text(error, "unusable"), err=not as_json)
-        sys.exit(_UNUSABLE)
+        fail(error, as_json=as_json)
     if as_json:
         click.echo(to_json(answer))
     else:
@@ -206,7 +206,7 @@ def reconcile_command(
             wide_console().print(grid)
         for line in _sentences(answer, out):
             click.echo(line)
-    sys.exit(_EXCEPTIONS if answer["exceptions"] or _refused(answer) else 0)
+    sys.exit(REFUSED if answer["exceptions"] or _refused(answer) else DONE)
 
 
 @contextmanager

@@ -1,41 +1,67 @@
-"""The commands that move money: a shell script can use the whole guard with them."""
+"""The commands that move money; with them, a shell script can use the whole guard."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import click
 
-from kling_pricing.cli.inputs import only_request, whole
+from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.inputs import UnreadableInputError, input_name, only_request, whole
 from kling_pricing.cli.ledger_options import (
+    LEDGER_EXIT_CODES,
+    READING_EXIT_CODES,
     json_option,
     labels_option,
     ledger_option,
     opened_guard,
+    read_amount,
     read_ref,
     ref_argument,
     show_reservation,
     show_reservations,
 )
-from kling_pricing.cli.options import instant_option, provider_options
-from kling_pricing.cli.output import error_dict, to_json
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.cli.options import instant_option, provider_options, require_provider, wire_format_option
+from kling_pricing.cli.output import to_json
+from kling_pricing.display import shown
+from kling_pricing.errors import KlingPricingError, WireFormatError
+from kling_pricing.guard.responses import read_answer
 from kling_pricing.ledger.model import BASES, Basis, Ref
-from kling_pricing.money import exact_amount, format_decimal
+from kling_pricing.ledger.redaction import short_text
+from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_table import PriceBook
 
-_UNREADABLE = 2
+_CHARGED = "Amount that was charged, in the reservation's currency. Default: the quoted amount."
 
 
-@click.command("pre-submit")
+def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str:
+    try:
+        return short_text("the task id", value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+task_id_argument = click.argument("task_id", callback=_task_id)
+
+
+@click.command(
+    "pre-submit",
+    epilog=exit_codes_help(
+        "submit the printed payload",
+        "refused; submit nothing",
+        "bad usage, unreadable input or ledger; submit nothing",
+    ),
+)
 @click.argument("file", metavar="FILE|-")
-@click.option("--project", required=True, help="Whose request it is.")
-@click.option("--key", help="Your name for the job: the same key never makes a second one.")
+@click.option("--project", required=True, help="Project that the request belongs to.")
+@click.option("--key", help="Your name for the job. Repeating a key never makes a second job.")
 @labels_option
 @ledger_option
-@click.option("--budgets", metavar="FILE", help="Budgets to install, if the ledger has none yet.")
+@click.option("--budgets", metavar="FILE", help="Budgets to install if the ledger has none yet.")
 @provider_options
 @json_option
 def pre_submit_command(
@@ -47,157 +73,209 @@ def pre_submit_command(
     budgets: str | None,
     book: PriceBook,
     as_json: bool,
-    **said: Any,
+    **options: Any,
 ) -> None:
-    """Set aside what a request will cost, and print the payload to submit.
+    """Reserve the cost of a request and print what to submit.
 
-    FILE holds one JSON request; - is standard input. What is printed is given out once: submit it, then `bind`
-    the task that the provider answers with. Where a budget caps, the payload may be cheaper than FILE.
+    FILE holds one JSON request; - is standard input. The payload is printed once: submit it, then pass the
+    provider's response to `observe`. If a budget caps the request, the payload is a cheaper variant of FILE.
 
-    Exit codes: 0 submit what is printed; 1 refused, submit nothing; 2 bad usage, or nothing can be decided.
+    \b
+    Example:
+      kling-pricing pre-submit request.json --project trailer --key shot-1
     """
-    try:
+    with errors_shown(as_json=as_json):
         _, payload = only_request(file)
-    except KlingPricingError as error:
-        click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
-        sys.exit(_UNREADABLE)
     with opened_guard(ledger, budgets=budgets, book=book, as_json=as_json) as guard:
-        admission = guard.admit(payload, project=project, key=key, labels=labels, **said)
+        admission = guard.admit(payload, project=project, key=key, labels=labels, **options)
         body = guard.dispatch(admission)
-    reserved = admission.reservation
+    reservation = admission.reservation
+    amount = format_decimal(reservation.reserved)
     if as_json:
-        found = {
+        answer = {
             "reservation_id": admission.reservation_id,
-            "key": reserved.key,
-            "reserved": format_decimal(reserved.reserved),
-            "currency": reserved.currency,
+            "key": reservation.key,
+            "reserved": amount,
+            "currency": reservation.currency,
             "capped": admission.capped,
             "changes": dict(admission.changes),
             "payload": body,
         }
-        click.echo(to_json(found))
+        click.echo(to_json(answer))
         return
-    capped = "".join(f", {setting} made {value}" for setting, value in admission.changes.items())
-    click.echo(
-        f"reserved {format_decimal(reserved.reserved)} {reserved.currency} as {reserved.id}{capped}", err=True
-    )
+    changes = ", ".join(f"{setting} = {shown(value)}" for setting, value in admission.changes.items())
+    capped = f"; changed to fit: {changes}" if changes else ""
+    click.echo(f"reserved {amount} {reservation.currency} as {reservation.id}{capped}", err=True)
     click.echo(to_json(body))
 
 
-@click.command("bind")
+@click.command("bind", epilog=LEDGER_EXIT_CODES)
 @ref_argument
-@click.argument("task_id")
+@task_id_argument
 @ledger_option
 @json_option
 def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
-    """Note that reservation REF became the provider's task TASK_ID.
+    """Bind a reservation to the provider's task.
 
-    REF is the id that `pre-submit` printed.
+    REF is the id that `pre-submit` printed; TASK_ID is the provider's name for the task. `observe` does the
+    same with a whole response.
+
+    \b
+    Example:
+      kling-pricing bind "$reservation" task-123
     """
     with opened_guard(ledger, as_json=as_json) as guard:
         show_reservation(guard.bind(ref, task_id), as_json=as_json)
 
 
-@click.command("observe")
-@click.argument("file", metavar="FILE|-")
-@click.option("--provider", required=True, help="Who answered.")
-@click.option(
-    "--reservation", callback=read_ref, help="Whose answer it is, where its task is not bound yet: its id."
+@click.command(
+    "observe",
+    epilog=exit_codes_help(
+        refused="the answer names no task, or the ledger refuses it",
+        unreadable="bad usage, unreadable input, or a ledger that cannot be used",
+    ),
 )
-@click.option("--wire-format", help="The API that answered; by default the reservation's.")
+@click.argument("file", metavar="FILE|-")
+@click.option("--provider", required=True, help="Provider that answered.")
+@click.option(
+    "--reservation",
+    metavar="REF",
+    callback=read_ref,
+    help="Reservation that the answer belongs to. Required until its task is bound.",
+)
+@wire_format_option("API that answered. Default: the reservation's, or recognised from the answer.")
 @ledger_option
 @json_option
 def observe_command(
     file: str, provider: str, reservation: Ref | None, wire_format: str | None, ledger: str, as_json: bool
 ) -> None:
-    """Take in an answer of the provider: a submit or status response, or the body of a callback.
+    """Update a reservation from an answer of the provider.
 
-    A finished task settles its reservation. Repeating it changes nothing.
+    FILE holds a submit response, a status response or the body of a callback; - is standard input. A submit
+    response binds the reservation to its task, and an answer about a finished task settles it. Repeating an
+    answer changes nothing.
+
+    \b
+    Examples:
+      kling-pricing observe response.json --provider qingbo --reservation REF
+      kling-pricing observe callback.json --provider qingbo
     """
-    try:
-        body = whole(file)
-    except KlingPricingError as error:
-        click.echo(to_json(error_dict(error)) if as_json else str(error), err=not as_json)
-        sys.exit(_UNREADABLE)
+    with errors_shown(as_json=as_json):
+        answer = _read_answer(file)
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.observe(body, provider=provider, reservation=reservation, wire_format=wire_format)
-        if found is not None:
-            show_reservation(found, as_json=as_json)
+        if wire_format is None and reservation is None:
+            require_provider(guard.book, provider)
+        observed = guard.observe(answer, provider=provider, reservation=reservation, wire_format=wire_format)
+        if observed is not None:
+            show_reservation(observed, as_json=as_json)
         else:
-            click.echo("null" if as_json else "remembered; no reservation has this task yet")
+            click.echo("null" if as_json else "kept for later: the task is not bound to a reservation yet")
 
 
-@click.command("settle")
+def _read_answer(file: str) -> Mapping[str, Any]:
+    body = whole(file)
+    try:
+        return read_answer(body)
+    except WireFormatError as error:
+        raise UnreadableInputError(f"{input_name(file)}: {error}") from None
+
+
+@click.command("settle", epilog=LEDGER_EXIT_CODES)
 @ref_argument
-@click.option("--amount", help="What was charged, in the reservation's currency; by default the quote.")
-@click.option("--basis", type=click.Choice(BASES), help="What the amount rests on, the weakest first.")
+@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
+@click.option(
+    "--basis",
+    type=click.Choice(BASES),
+    help="Evidence for the amount, from weakest to strongest. Stronger evidence replaces weaker.",
+)
 @ledger_option
 @json_option
-def settle_command(ref: Ref, amount: str | None, basis: Basis | None, ledger: str, as_json: bool) -> None:
-    """Spend what the job of reservation REF cost, in place of what was set aside.
+def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger: str, as_json: bool) -> None:
+    """Settle a reservation at what its job cost.
 
-    REF is its id, or PROVIDER:TASK_ID.
+    The cost is spent, and the rest of the reserved money is free again. REF is the reservation's id, or
+    PROVIDER:TASK_ID. To correct an amount, settle again with a stronger --basis.
+
+    \b
+    Examples:
+      kling-pricing settle "$reservation" --amount 0.7
+      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator
     """
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.settle(ref, amount, basis=basis)
-        show_reservation(found, as_json=as_json)
-    if amount is not None and exact_amount(amount) != found.billed:
-        click.echo(f"it stays as it was: it rests on the {found.basis}, which outweighs {amount}", err=True)
+        settled = guard.settle(ref, amount, basis=basis)
+        show_reservation(settled, as_json=as_json)
+    if amount is not None and amount != settled.billed:
+        click.echo(
+            f"not changed: the amount on record has a stronger basis ({settled.basis}) than "
+            f"{format_decimal(amount)}",
+            err=True,
+        )
 
 
-@click.command("release")
+@click.command("release", epilog=LEDGER_EXIT_CODES)
 @ref_argument
-@click.option("--refused", is_flag=True, help="It was sent, and the provider definitely did not accept it.")
-@click.option("--reason", default="released", show_default=True, help="Kept with the reservation.")
+@click.option("--refused", is_flag=True, help="The job was sent, and the provider definitely refused it.")
+@click.option("--reason", default="released", show_default=True, help="Reason to keep with the reservation.")
 @ledger_option
 @json_option
 def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: bool) -> None:
-    """Give back what was set aside as reservation REF, which was not sent, or (--refused) not accepted.
+    """Release the money of a job that was never sent.
 
-    After a timeout or a 5xx answer nobody knows; leave it in doubt, and `resolve` it later.
-    REF is its id, or PROVIDER:TASK_ID.
+    With --refused, release a job that was sent and that the provider definitely refused. After a timeout or a
+    5xx answer, release nothing: leave the reservation in doubt, and `resolve` it later. REF is the
+    reservation's id, or PROVIDER:TASK_ID.
+
+    \b
+    Examples:
+      kling-pricing release "$reservation"
+      kling-pricing release "$reservation" --refused --reason "HTTP 402"
     """
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.release_refused(ref, reason) if refused else guard.release(ref, reason)
-        show_reservation(found, as_json=as_json)
+        released = guard.release_refused(ref, reason) if refused else guard.release(ref, reason)
+        show_reservation(released, as_json=as_json)
 
 
-@click.command("resolve")
+@click.command("resolve", epilog=LEDGER_EXIT_CODES)
 @ref_argument
-@click.option(
-    "--charged/--not-charged", default=None, help="What the provider's own pages say; one of them is needed."
-)
-@click.option("--amount", help="What was charged; by default the quote.")
+@click.option("--charged/--not-charged", default=None, help="Whether the provider charged the job. Required.")
+@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
 @ledger_option
 @json_option
-def resolve_command(ref: Ref, charged: bool | None, amount: str | None, ledger: str, as_json: bool) -> None:
-    """Decide what became of reservation REF, which was sent, on the word of whoever looked it up.
+def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledger: str, as_json: bool) -> None:
+    """Resolve a reservation by what the provider's pages show.
 
-    REF is its id, or PROVIDER:TASK_ID. What is settled already is corrected with `settle --basis operator`.
+    Look up the job at the provider first. --charged settles the reservation, --not-charged gives its money
+    back. REF is the reservation's id, or PROVIDER:TASK_ID. To correct a settled reservation, run
+    `settle --basis operator`.
+
+    \b
+    Examples:
+      kling-pricing resolve "$reservation" --charged --amount 0.7
+      kling-pricing resolve "$reservation" --not-charged
     """
     if charged is None:
         raise click.UsageError("give --charged or --not-charged")
     if amount is not None and not charged:
-        raise click.UsageError("give --amount with --charged only")
+        raise click.UsageError("--amount needs --charged; leave out one of --amount and --not-charged")
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.resolve(ref, "charged" if charged else "not_charged", amount=amount)
-        show_reservation(found, as_json=as_json)
+        resolved = guard.resolve(ref, "charged" if charged else "not_charged", amount=amount)
+        show_reservation(resolved, as_json=as_json)
 
 
-@click.command("record")
+@click.command("record", epilog=LEDGER_EXIT_CODES)
 @click.argument("provider")
-@click.argument("task_id")
-@click.argument("amount")
-@click.option("--project", required=True, help="Whose spend it is.")
+@task_id_argument
+@click.argument("amount", callback=read_amount)
+@click.option("--project", required=True, help="Project that the spend belongs to.")
 @labels_option
-@instant_option("--at", "When it was spent; by default now.")
-@click.option("--currency", help="Of the amount; by default the provider's.")
+@instant_option("--at", "Time of the spend, if it is not now")
+@click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's.")
 @ledger_option
 @json_option
 def record_command(
     provider: str,
     task_id: str,
-    amount: str,
+    amount: Decimal,
     project: str,
     labels: dict[str, str],
     at: datetime | None,
@@ -205,19 +283,29 @@ def record_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """Book AMOUNT that was spent elsewhere on TASK_ID of PROVIDER, whatever the caps say."""
+    """Record spend that did not go through this ledger.
+
+    AMOUNT was spent on TASK_ID of PROVIDER. It counts in every matching budget at once, even past its cap.
+    Repeating the command changes nothing.
+
+    \b
+    Example:
+      kling-pricing record qingbo task-123 0.7 --project trailer
+    """
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.record(
+        if currency is None:
+            require_provider(guard.book, provider)
+        recorded = guard.record(
             provider, task_id, amount, labels={**labels, "project": project}, at=at, currency=currency
         )
-        show_reservation(found, as_json=as_json)
+        show_reservation(recorded, as_json=as_json)
 
 
-@click.command("history")
-@click.option("--project", help="Only this project's.")
-@click.option("--key", help="Only the attempts of this key.")
-@instant_option("--since", "Only from this instant on.")
-@instant_option("--until", "Only before this instant.")
+@click.command("history", epilog=READING_EXIT_CODES)
+@click.option("--project", help="Project whose reservations to list. Default: all projects.")
+@click.option("--key", help="Key whose attempts to list. Default: all keys.")
+@instant_option("--since", "Start of the period, included")
+@instant_option("--until", "End of the period, excluded")
 @ledger_option
 @json_option
 def history_command(
@@ -228,16 +316,35 @@ def history_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """List reservations, the oldest first."""
+    """List reservations, the oldest first.
+
+    \b
+    Example:
+      kling-pricing history --project trailer --since 2026-11-01
+    """
     with opened_guard(ledger, as_json=as_json) as guard:
-        found = guard.history(project=project, key=key, since=since, until=until)
-    show_reservations(found, as_json=as_json)
+        reservations = guard.history(project=project, key=key, since=since, until=until)
+    show_reservations(reservations, as_json=as_json)
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    epilog=exit_codes_help(
+        "the balances match the journal",
+        "something differs; stop spending",
+        "bad usage, or a ledger that cannot be used",
+    ),
+)
 @ledger_option
 def verify_command(ledger: str) -> None:
-    """Derive every balance from the journal once more, and compare."""
+    """Verify that the balances match the journal.
+
+    Every balance is computed again from the journal, which keeps each change of money.
+
+    \b
+    Example:
+      kling-pricing verify --ledger sqlite:///spend.db
+    """
     with opened_guard(ledger) as guard:
         guard.verify()
-    click.echo("sound: the balances are what the journal says")
+    click.echo("OK: the balances match the journal")

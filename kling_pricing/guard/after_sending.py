@@ -15,6 +15,7 @@ from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Reservation
 from kling_pricing.ledger.redaction import kept_reason, observation, short_text
 from kling_pricing.money import ledger_amount
 from kling_pricing.strict_json import RequestLike
+from kling_pricing.wire.task import Task
 
 
 class AfterSending(Looking):
@@ -115,6 +116,17 @@ class AfterSending(Looking):
             )
         seen = observation(task, provider, short_text("task_id", task_id), self._clock())
         change = self._ledger.observe(seen, None if known is None else known.id)
+        return None if change is None else self._told(change)
+
+    def observe_task(self, task: Task, reservation: Reservation) -> Reservation | None:
+        """Observes an answer that is already parsed, for a reservation that is already read; see `observe`.
+
+        Raises:
+            ReservationStateError: the answer names another task than the reservation's.
+        """
+        task_id = short_text("task_id", task.task_id)
+        seen = observation(task, reservation.provider, task_id, self._clock())
+        change = self._ledger.observe(seen, reservation.id)
         return None if change is None else self._told(change)
 
     def resolve(

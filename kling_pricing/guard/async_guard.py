@@ -105,6 +105,7 @@ class AsyncBudgetGuard:
     release_refused = _awaited(BudgetGuard.release_refused)
     mark_in_doubt = _awaited(BudgetGuard.mark_in_doubt)
     observe = _awaited(BudgetGuard.observe)
+    observe_task = _awaited(BudgetGuard.observe_task)
     resolve = _awaited(BudgetGuard.resolve)
     record = _awaited(BudgetGuard.record)
     open_budget = _awaited(BudgetGuard.open_budget)

@@ -1,5 +1,5 @@
-"""Hooks: real HTTP clients, guarded without a change to the code that calls them; one client in each file.
+"""Hooks: guard HTTP clients without changing the code that calls them; each client has one module.
 
-One line where the client is made, and every submission is priced, checked, reserved, perhaps rewritten, bound
-to its task and settled.
+You add a hook with one line where you create the client. It then checks and prices every submission, reserves
+the money, makes the request cheaper if a budget requires it, binds the reservation to the task and settles it.
 """

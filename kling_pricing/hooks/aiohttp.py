@@ -1,4 +1,4 @@
-"""A guarding middleware for aiohttp's client (3.12 or newer).
+"""A guarding middleware for aiohttp's client (3.12.4 or newer).
 
 ::
 
@@ -22,30 +22,37 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
-from kling_pricing.hooks.hook import SAME_REQUEST_ELSEWHERE, Hook, Options
-from kling_pricing.hooks.http_messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
+from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS, Hook
+from kling_pricing.hooks.hook_options import Options
+from kling_pricing.hooks.http_messages import (
+    ApprovedSubmission,
+    ErrorResponse,
+    OutgoingRequest,
+    ProviderResponse,
+    may_describe_task,
+)
 from kling_pricing.hooks.routes import TaskEndpoint
 
 _LARGE_BYTES = 1 << 20
-"""Above that aiohttp wants a body as a file, so that sending it does not hold up the event loop."""
+"""aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
 
 _NEVER_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
 )
-"""There was never a connection over which a request could have been sent."""
+"""Errors that prove that no connection existed over which the request could be sent."""
 
 
 class GuardMiddleware:
-    """Guards what a session sends; see `kling_pricing.hooks.httpx.AsyncGuardedTransport`.
+    """Guards the requests of a session like `kling_pricing.hooks.httpx.AsyncGuardedTransport`.
 
-    A request made with `middlewares=()` of its own goes past it.
+    A request with its own `middlewares=()` bypasses the guard.
 
     Args:
-        guard: whose budgets hold.
-        options: see `Options`. Unless it is the last of the middlewares, no refusal and no failed connection is
-            believed, for those after it may have sent before: see `sends_once`.
+        guard: the guard whose budgets apply.
+        options: see `Options`. If other middlewares follow this one, refusals and failed connections release no
+            money, because those may have sent the request before; see the option `sends_once`.
     """
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
@@ -53,8 +60,8 @@ class GuardMiddleware:
         self._threads = WorkerPool(self._hook.max_concurrency)
 
     def _sends_once(self, handler: aiohttp.ClientHandlerType) -> bool:
-        """Whether the handler is aiohttp's own, and not another middleware, which might send again."""
-        return self._hook.sends_once(known=handler.__module__ == aiohttp.client.__name__)
+        """Returns whether the handler is aiohttp's own; another middleware might resend the request."""
+        return self._hook.sends_once(default=handler.__module__ == aiohttp.client.__name__)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -65,67 +72,68 @@ class GuardMiddleware:
             return await handler(request)
         if isinstance(route, TaskEndpoint):
             response = await handler(request)
-            if may_tell_of_a_task(response.headers.get("content-type", "")):
-                await self._threads.finish(partial(self._hook.on_task_answer, route, await _told(response)))
-                _put_back(request, response, await response.read())
+            if may_describe_task(response.headers.get("content-type", "")):
+                answer = await _provider_response(response)
+                await self._threads.finish(partial(self._hook.on_task_answer, route, answer))
+                _restore_stream(request, response, answer.body)
             return response
         outgoing = await _outgoing(request)
         decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
-        if isinstance(decision, Answer):
-            return await _answered(request, decision)
+        if isinstance(decision, ErrorResponse):
+            return await _client_response(request, decision)
         sent_once = self._sends_once(handler)
         try:
-            await _rewrite(request, decision)
+            await _apply(request, decision)
             response = await handler(request)
-            told = await _told(response)
+            answer = await _provider_response(response)
         except BaseException as error:
             connected = not isinstance(error, _NEVER_CONNECTED)
             failed = partial(self._hook.failed, connected=connected, sent_once=sent_once)
-            await self._threads.finish(partial(failed, decision.ticket, error))
+            await self._threads.finish(partial(failed, decision.pending, error))
             raise
-        answered = partial(self._hook.answered, decision.ticket, told, sent_once=sent_once)
-        refused = await self._threads.finish(answered)
-        if refused is not None:
-            return await _answered(request, refused)
-        if decision.body is not None and response.status in SAME_REQUEST_ELSEWHERE:
-            await request.update_body(_payload(request, outgoing.body))  # aiohttp sends what is there then
-        _put_back(request, response, told.body)
+        answered = partial(self._hook.answered, decision.pending, answer, sent_once=sent_once)
+        refusal = await self._threads.finish(answered)
+        if refusal is not None:
+            return await _client_response(request, refusal)
+        if decision.body is not None and response.status in METHOD_PRESERVING_REDIRECTS:
+            await request.update_body(_payload(request, outgoing.body))  # the redirected request gets this body
+        _restore_stream(request, response, answer.body)
         return response
 
 
-async def _outgoing(request: aiohttp.ClientRequest) -> Outgoing:
+async def _outgoing(request: aiohttp.ClientRequest) -> OutgoingRequest:
     body = request.body
     headers = {name.lower(): value for name, value in request.headers.items()}
-    read = body if isinstance(body, bytes) else await body.as_bytes()
-    return Outgoing(request.method, str(request.url), headers, bytes(read))
+    content = body if isinstance(body, bytes) else await body.as_bytes()
+    return OutgoingRequest(request.method, str(request.url), headers, bytes(content))
 
 
-async def _rewrite(request: aiohttp.ClientRequest, decision: Send) -> None:
-    """Makes the request the one to be sent; a payload that was read can be written all the same."""
+async def _apply(request: aiohttp.ClientRequest, decision: ApprovedSubmission) -> None:
+    """Changes a request into the approved one; aiohttp can send a payload that was read before."""
     request.headers.update(decision.headers)
     if decision.body is not None:
-        request.chunked = request.compress = None  # it goes out whole, as it is
+        request.chunked = request.compress = None  # the body is sent whole and uncompressed
         for name in ("Transfer-Encoding", "Content-Encoding"):
             request.headers.pop(name, None)
         await request.update_body(_payload(request, decision.body))
 
 
 def _payload(request: aiohttp.ClientRequest, body: bytes) -> aiohttp.Payload:
-    """A body of the request's own kind."""
-    kind = request.headers.get("Content-Type", "application/octet-stream")
+    """Returns a body with the request's Content-Type."""
+    content_type = request.headers.get("Content-Type", "application/octet-stream")
     if len(body) > _LARGE_BYTES:
-        return aiohttp.BytesIOPayload(BytesIO(body), content_type=kind)
-    return aiohttp.BytesPayload(body, content_type=kind)
+        return aiohttp.BytesIOPayload(BytesIO(body), content_type=content_type)
+    return aiohttp.BytesPayload(body, content_type=content_type)
 
 
-async def _told(response: aiohttp.ClientResponse) -> Response:
-    """What an answer says. Its body is kept by the response, which gives it to whoever asks next."""
+async def _provider_response(response: aiohttp.ClientResponse) -> ProviderResponse:
+    """Returns a response as plain data; the response keeps its body, so the caller can read it again."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status, headers, await response.read())
+    return ProviderResponse(response.status, headers, await response.read())
 
 
-def _put_back(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse, body: bytes) -> None:
-    """Gives the stream of an answer that was read its content back."""
+def _restore_stream(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse, body: bytes) -> None:
+    """Restores the stream of a response that was read."""
     response.content = _stream(request, body)
 
 
@@ -136,10 +144,10 @@ def _stream(request: aiohttp.ClientRequest, body: bytes) -> aiohttp.StreamReader
     return stream
 
 
-async def _answered(request: aiohttp.ClientRequest, answer: Answer) -> aiohttp.ClientResponse:
-    """An answer as if it had come over a connection: that is how aiohttp makes responses."""
-    connection = _Canned(request, answer)
-    made: dict[str, Any] = {
+async def _client_response(request: aiohttp.ClientRequest, response: ErrorResponse) -> aiohttp.ClientResponse:
+    """Returns an aiohttp response; aiohttp can only read one from a connection, so this reads a canned one."""
+    connection = _CannedConnection(request, response)
+    arguments: dict[str, Any] = {
         "writer": None,
         "continue100": None,
         "timer": TimerNoop(),
@@ -147,29 +155,29 @@ async def _answered(request: aiohttp.ClientRequest, answer: Answer) -> aiohttp.C
         "traces": [],
         "loop": request.loop,
         "session": request.session,
-        "stream_writer": connection,  # newer versions ask it how much was sent
+        "stream_writer": connection,  # newer versions read from it how much was sent
     }
-    taken = inspect.signature(request.response_class).parameters
-    response = request.response_class(
-        request.method, request.url, **{name: value for name, value in made.items() if name in taken}
+    parameters = inspect.signature(request.response_class).parameters
+    client_response = request.response_class(
+        request.method, request.url, **{name: arguments[name] for name in arguments if name in parameters}
     )
-    return await response.start(cast("Any", connection))
+    return await client_response.start(cast("Any", connection))
 
 
-class _Canned:
-    """A connection, and its protocol, over which one answer comes and nothing was ever sent."""
+class _CannedConnection:
+    """A connection, and its protocol, that delivers one response and never sent anything."""
 
     output_size = 0
     upgraded = False
 
-    def __init__(self, request: aiohttp.ClientRequest, answer: Answer) -> None:
-        headers = CIMultiDictProxy(CIMultiDict(answer.headers))
+    def __init__(self, request: aiohttp.ClientRequest, response: ErrorResponse) -> None:
+        headers = CIMultiDictProxy(CIMultiDict(response.headers))
         raw = tuple((name.encode(), value.encode()) for name, value in headers.items())
-        reason = HTTPStatus(answer.status).phrase
+        reason = HTTPStatus(response.status).phrase
         self.protocol = self
         self._message = RawResponseMessage(
             HttpVersion11,
-            answer.status,
+            response.status,
             reason,
             headers,
             raw,
@@ -178,13 +186,13 @@ class _Canned:
             upgrade=False,
             chunked=False,
         )
-        self._stream = _stream(request, answer.body)
+        self._stream = _stream(request, response.body)
 
     async def read(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         return self._message, self._stream
 
     def release(self) -> None:
-        """Nothing is to be given back."""
+        """Does nothing: there is no connection to return to a pool."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there is no connection."""

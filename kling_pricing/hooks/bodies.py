@@ -1,4 +1,4 @@
-"""Bodies of submissions: read as JSON or as a form, and written again in the same way."""
+"""Bodies of submissions: reads JSON and forms, and writes a changed payload in the same encoding."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Body(NamedTuple):
     """The body of a submission.
 
     Attributes:
-        payload: what it says.
-        raw: as it came.
-        form_type: the Content-Type of a form, with its boundary; None: it is JSON.
-        files: the fields of a form that are sent as files; their names are in `payload`.
+        payload: the fields of the body.
+        raw: the bytes of the body.
+        form_type: the Content-Type of a form, with its boundary; None: the body is JSON.
+        files: the names of the form fields that are sent as files; `payload` has their file names.
     """
 
     payload: Mapping[str, Any]
@@ -28,36 +28,36 @@ class Body(NamedTuple):
     files: frozenset[str] = frozenset()
 
     def written(self, payload: Mapping[str, Any]) -> bytes | None:
-        """The same body with another payload; None: the payload is no other.
+        """Returns the same body with another payload; None: the payload is unchanged.
 
-        In a form only the fields that differ change: files, order and boundary stay.
+        In a form only the changed fields differ: files, order and boundary stay the same.
         """
         if payload == self.payload:
             return None
         if self.form_type is None:
             return json.dumps(payload, separators=(",", ":")).encode()
-        before, after = dict(_flat(self.payload)), dict(_flat(payload))
+        before, after = dict(_form_fields(self.payload)), dict(_form_fields(payload))
         changes = {name: text for name, text in after.items() if before.get(name) != text}
         return amended_form(self.raw, self.form_type, changes)
 
 
 def read_body(raw: bytes, headers: Mapping[str, str]) -> Body:
-    """Reads a body.
+    """Reads the body of a submission.
 
     Args:
-        raw: as it goes out.
-        headers: of the request, their names in small letters.
+        raw: the bytes of the body.
+        headers: the request's headers, with lower-case names.
 
     Raises:
-        WireFormatError: it is neither JSON nor the form that its Content-Type says, or it is compressed.
+        WireFormatError: the body is compressed, or is neither JSON nor the form that its Content-Type states.
     """
     try:
         return _read(raw, headers.get("content-type", ""))
     except WireFormatError:
         if encoding := headers.get("content-encoding"):
             raise WireFormatError(
-                f"the body cannot be read, for it is compressed (Content-Encoding: {shown(encoding)}); "
-                "send it as it is"
+                f"the body is compressed (Content-Encoding: {shown(encoding)}), so it cannot be priced; "
+                "send it uncompressed"
             ) from None
         raise
 
@@ -68,11 +68,11 @@ def _read(raw: bytes, content_type: str) -> Body:
     return Body(read_payload(raw), raw, None)
 
 
-def _flat(tree: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
-    """A payload as the flat text of a form: `metadata[output_config][duration]`."""
-    for name, value in tree.items():
-        path = f"{group}[{name}]" if group else name
+def _form_fields(payload: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, str]]:
+    """Yields a payload as the fields of a form, with nested names: `metadata[output_config][duration]`."""
+    for name, value in payload.items():
+        path = f"{parent}[{name}]" if parent else name
         if isinstance(value, Mapping):
-            yield from _flat(value, path)
+            yield from _form_fields(value, path)
         else:
             yield path, value if isinstance(value, str) else json.dumps(value)

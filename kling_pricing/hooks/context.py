@@ -1,4 +1,4 @@
-"""Whose spending it is: a scope around calls, which every guarded submission made in it belongs to."""
+"""Scopes: `spending` sets the project, the job key and the labels of the submissions made inside it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from contextvars import ContextVar
 from types import MappingProxyType
 
 PROJECT, KEY = "project", "key"
-"""The two names that are no mere labels."""
+"""The two names in a scope that are more than labels."""
 
-_SAID: ContextVar[Mapping[str, str]] = ContextVar("kling_pricing_spending", default=MappingProxyType({}))
+_SCOPE: ContextVar[Mapping[str, str]] = ContextVar("kling_pricing_spending", default=MappingProxyType({}))
 
 
 @contextmanager
 def spending(*, project: str | None = None, key: str | None = None, **labels: str) -> Iterator[None]:
-    """Says whose spending the guarded submissions in a `with` block are.
+    """Sets the project, the job key and the labels of the guarded submissions in a `with` block.
 
-    Scopes can be nested: the inner one adds to the outer and wins where both say the same.
-    A scope holds for the calls made in it, for the asyncio tasks started in it and for `asyncio.to_thread`; a
-    thread that is started otherwise begins without one, as with every context variable.
+    Scopes can be nested: the inner scope adds to the outer one and overrides it.
+    A scope applies to the calls in its block, to asyncio tasks that start in it and to `asyncio.to_thread`.
+    Like any context variable, it does not apply to other threads; they open scopes of their own.
 
     Args:
-        project: whose requests these are.
-        key: the caller's name for the one job that the block submits: however often the block submits it, it is
-            one reservation and never a second job.
-        labels: what else budgets may match.
+        project: the project of the submissions.
+        key: the caller's name for the one job that the block submits. Every submission under this key is the
+            same job, so a retry never creates a second one.
+        labels: further labels for budgets to match.
     """
-    said = {PROJECT: project, KEY: key, **labels}
-    token = _SAID.set({**_SAID.get(), **{name: value for name, value in said.items() if value is not None}})
+    changes = {PROJECT: project, KEY: key, **labels}
+    token = _SCOPE.set(
+        {**_SCOPE.get(), **{name: value for name, value in changes.items() if value is not None}}
+    )
     try:
         yield
     finally:
-        _SAID.reset(token)
+        _SCOPE.reset(token)
 
 
 def current_spending() -> Mapping[str, str]:
-    """What the scopes around the call say: labels, `project` and `key` among them."""
-    return _SAID.get()
+    """Returns the labels of the scopes around the call, with `project` and `key` among them."""
+    return _SCOPE.get()

@@ -1,4 +1,4 @@
-"""A refusal as the answer of the API itself: for clients that retry or wrap whatever is raised in them."""
+"""Refusals as responses in the API's own error format, for clients that retry or wrap raised errors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from kling_pricing.errors import (
     LedgerError,
     ReservationStateError,
 )
-from kling_pricing.hooks.http_messages import Answer
+from kling_pricing.hooks.hook_options import Options
+from kling_pricing.hooks.http_messages import ErrorResponse
 from kling_pricing.tables.http_rules import HttpRules
 
 REFUSED_BY = "x-kling-pricing-refused"
-"""Header of an answer that is not the provider's: the name of the error in its place."""
+"""A header that only the hook's own responses have; it contains the name of the error."""
 
 _STATUSES: tuple[tuple[type[KlingPricingError], int], ...] = (
     (BudgetExceededError, 402),
@@ -25,18 +26,25 @@ _STATUSES: tuple[tuple[type[KlingPricingError], int], ...] = (
     (LedgerError, 503),
     (KlingPricingError, 400),
 )
-"""The first that fits."""
+"""Error type -> HTTP status; the first type that matches applies."""
 
-_LATER = 503
-"""The one that may be another the next time; SDKs are told not to repeat the others."""
+_TEMPORARY = 503
+"""The only status after which a retry may succeed; for all others the response tells SDKs not to retry."""
 
 
-def refusal(error: KlingPricingError, rules: HttpRules) -> Answer:
-    """The answer that says what an error says, in the shape of the API's own errors."""
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+def error_response(error: KlingPricingError, rules: HttpRules) -> ErrorResponse:
+    """Returns an error as a response in the shape of the API's own errors."""
+    status = next(status for error_type, status in _STATUSES if isinstance(error, error_type))
     code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower()
     headers = {"content-type": "application/json", REFUSED_BY: type(error).__name__}
-    if status != _LATER:
+    if status != _TEMPORARY:
         headers["x-should-retry"] = "false"
     body = json.dumps(rules.error_body(status, code, str(error)), ensure_ascii=False)
-    return Answer(status, headers, body.encode())
+    return ErrorResponse(status, headers, body.encode())
+
+
+def refuse(error: KlingPricingError, rules: HttpRules, options: Options) -> ErrorResponse:
+    """Refuses a submission: raises the error, or returns it as a response if `refusals` is `respond`."""
+    if options.get("refusals", "raise") == "raise":
+        raise error
+    return error_response(error, rules)

@@ -1,4 +1,4 @@
-"""What passes between a client's hook and the core that decides: HTTP in plain data."""
+"""HTTP messages as plain data, exchanged between a client's hook and the `Hook` that decides."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Outgoing(NamedTuple):
-    """A request on its way out.
+class OutgoingRequest(NamedTuple):
+    """A request that has not been sent yet.
 
     Attributes:
         method: in capitals.
-        url: where it goes, with its scheme and host.
-        headers: name in small letters -> value.
+        url: with its scheme and host.
+        headers: lower-case name -> value.
         body: the whole body.
     """
 
@@ -22,14 +22,14 @@ class Outgoing(NamedTuple):
     body: bytes
 
 
-class Ticket(NamedTuple):
-    """What is to be known of a submission when its answer comes.
+class PendingSubmission(NamedTuple):
+    """A submission that waits for the provider's response.
 
     Attributes:
-        reservation_id: the money set aside for it.
-        provider: who bills.
-        wire_format: of the request, and so of the answer.
-        url: where it was sent.
+        reservation_id: the reservation that holds its money.
+        provider: the provider that bills it.
+        wire_format: the format of the request and of its response.
+        url: the URL of the request.
     """
 
     reservation_id: str
@@ -38,27 +38,27 @@ class Ticket(NamedTuple):
     url: str
 
 
-class Send(NamedTuple):
-    """Leave to send a submission.
+class ApprovedSubmission(NamedTuple):
+    """Permission to send a submission.
 
     Attributes:
-        body: what to send in place of the request's body; None: that body, as it is.
-        headers: to be set beside the request's own.
-        ticket: for the answer.
+        body: the body to send; None: the request's own body, unchanged.
+        headers: headers to set in addition to the request's own.
+        pending: identifies the submission when its response arrives.
     """
 
     body: bytes | None
     headers: Mapping[str, str]
-    ticket: Ticket
+    pending: PendingSubmission
 
 
-class Answer(NamedTuple):
-    """An answer that is given in the provider's place.
+class ErrorResponse(NamedTuple):
+    """A response that the hook gives in place of the provider.
 
     Attributes:
-        status: of HTTP.
+        status: the HTTP status.
         headers: name -> value.
-        body: JSON, in the shape of the API's errors.
+        body: JSON in the shape of the API's errors.
     """
 
     status: int
@@ -66,12 +66,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Response(NamedTuple):
-    """What a server answered.
+class ProviderResponse(NamedTuple):
+    """A response of the provider.
 
     Attributes:
-        status: of HTTP.
-        headers: name in small letters -> value.
+        status: the HTTP status.
+        headers: lower-case name -> value.
         body: the whole body, decompressed.
     """
 
@@ -80,7 +80,7 @@ class Response(NamedTuple):
     body: bytes
 
 
-def may_tell_of_a_task(content_type: str) -> bool:
-    """Whether an answer of this Content-Type can say what became of a task: a video, say, is not even read."""
-    kind = content_type.lower()
-    return not kind or "json" in kind or kind.startswith("text/plain")
+def may_describe_task(content_type: str) -> bool:
+    """Returns whether a response of this Content-Type can describe a task; a video, for example, cannot."""
+    media_type = content_type.lower()
+    return not media_type or "json" in media_type or media_type.startswith("text/plain")

@@ -1,4 +1,4 @@
-"""Guarded transports for httpx and for httpx2, with the classes of either library.
+"""Guarded transports for httpx and httpx2; they work with the classes of either library.
 
 ::
 
@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
-from kling_pricing.hooks.hook import Hook, Options
-from kling_pricing.hooks.http_messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
+from kling_pricing.hooks.hook import Hook
+from kling_pricing.hooks.hook_options import Options
+from kling_pricing.hooks.http_messages import (
+    ApprovedSubmission,
+    ErrorResponse,
+    OutgoingRequest,
+    ProviderResponse,
+    may_describe_task,
+)
 from kling_pricing.hooks.routes import TaskEndpoint
 
 if TYPE_CHECKING:
@@ -24,37 +31,39 @@ if TYPE_CHECKING:
     import httpx2
 
     class _Transport(httpx.BaseTransport, httpx2.BaseTransport):  # type: ignore[misc]
-        """What a client of either library takes."""
+        """The transport type of both libraries' clients."""
 
     class _AsyncTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # type: ignore[misc]
-        """What an async client of either library takes."""
+        """The transport type of both libraries' async clients."""
 
 else:
-    _Transport = _AsyncTransport = object  # neither library needs to be there, and neither asks for its class
+    _Transport = _AsyncTransport = object  # either library may be missing, and neither checks the type
 
 
 class GuardedTransport(_Transport):
-    """Guards what a client sends through another transport.
+    """Guards the requests that a client sends through another transport.
 
-    A submission that is let through is priced, checked, reserved, perhaps rewritten, sent, bound to its task; a
-    task's status that passes by settles it. Everything else passes untouched.
+    A submission is priced, checked, reserved, made cheaper if a budget requires it, sent, and bound to its
+    task. When the client requests the task's status, the answer settles the reservation. Every other request
+    passes untouched.
 
     Args:
-        inner: the transport that sends, such as `httpx.HTTPTransport()`. Of one of another make no refusal and
-            no failed connection is believed, for it may have sent before: see `sends_once`.
-        guard: whose budgets hold.
+        inner: the transport that sends, such as `httpx.HTTPTransport()`. With a transport of another library or
+            your own, refusals and failed connections release no money, because it may have sent the request
+            before; see the option `sends_once`.
+        guard: the guard whose budgets apply.
         options: see `Options`.
 
-    Raises, where a client sends:
-        BudgetExceededError, CapabilityError, ...: what `BudgetGuard.admit` raises, unless `refusals="respond"`.
-            Nothing was sent.
-        ReservationStateError: the job was sent before, and may be running. Nothing was sent.
+    Raises, when a client sends a request:
+        BudgetExceededError, CapabilityError, ...: any error of `BudgetGuard.admit`, unless
+            `refusals="respond"`. Nothing was sent.
+        ReservationStateError: the job was already sent and may be running. Nothing was sent now.
     """
 
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._inner = inner
         self._hook = Hook(guard, **options)
-        self._sends_once = self._hook.sends_once(known=_is_the_librarys_own(inner))
+        self._sends_once = self._hook.sends_once(default=_is_library_transport(inner))
 
     def __enter__(self) -> Self:
         self._inner.__enter__()
@@ -80,36 +89,37 @@ class GuardedTransport(_Transport):
         library = _library(request)
         if isinstance(route, TaskEndpoint):
             response = self._inner.handle_request(request)
-            if may_tell_of_a_task(response.headers.get("content-type", "")):
+            if may_describe_task(response.headers.get("content-type", "")):
                 raw = _read(response)
-                self._hook.on_task_answer(route, _told(library, response, raw))
-                response = _whole(library, response, raw)
+                self._hook.on_task_answer(route, _provider_response(library, response, raw))
+                response = _with_body(library, response, raw)
             return response
         decision = self._hook.submission(route, _outgoing(request, request.read()))()
-        if isinstance(decision, Answer):
-            return _answered(library, decision)
+        if isinstance(decision, ErrorResponse):
+            return _client_response(library, decision)
         try:
-            response = self._inner.handle_request(_rewritten(library, request, decision))
+            response = self._inner.handle_request(_approved_request(library, request, decision))
             raw = _read(response)
         except BaseException as error:
             connected = not _never_connected(library, error)
-            self._hook.failed(decision.ticket, error, connected=connected, sent_once=self._sends_once)
+            self._hook.failed(decision.pending, error, connected=connected, sent_once=self._sends_once)
             raise
-        told = _told(library, response, raw)
-        refused = self._hook.answered(decision.ticket, told, sent_once=self._sends_once)
-        return _whole(library, response, raw) if refused is None else _answered(library, refused)
+        answer = _provider_response(library, response, raw)
+        refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
+        return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
 
 class AsyncGuardedTransport(_AsyncTransport):
-    """`GuardedTransport` for async clients, under asyncio; the guard works in threads.
+    """A `GuardedTransport` for async clients under asyncio; the guard works in threads.
 
-    A call that is cancelled before anything was sent gives the money back; later it is in doubt.
+    If a call is cancelled before the request was sent, its reservation is released. If it is cancelled later,
+    its reservation is in doubt.
     """
 
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._inner = inner
         self._hook = Hook(guard, **options)
-        self._sends_once = self._hook.sends_once(known=_is_the_librarys_own(inner))
+        self._sends_once = self._hook.sends_once(default=_is_library_transport(inner))
         self._threads = WorkerPool(self._hook.max_concurrency)
 
     async def __aenter__(self) -> Self:
@@ -136,48 +146,47 @@ class AsyncGuardedTransport(_AsyncTransport):
         library = _library(request)
         if isinstance(route, TaskEndpoint):
             response = await self._inner.handle_async_request(request)
-            if may_tell_of_a_task(response.headers.get("content-type", "")):
+            if may_describe_task(response.headers.get("content-type", "")):
                 raw = await _aread(response)
-                await self._threads.finish(
-                    partial(self._hook.on_task_answer, route, _told(library, response, raw))
-                )
-                response = _whole(library, response, raw)
+                answer = _provider_response(library, response, raw)
+                await self._threads.finish(partial(self._hook.on_task_answer, route, answer))
+                response = _with_body(library, response, raw)
             return response
         outgoing = _outgoing(request, await request.aread())
         decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
-        if isinstance(decision, Answer):
-            return _answered(library, decision)
+        if isinstance(decision, ErrorResponse):
+            return _client_response(library, decision)
         try:
-            response = await self._inner.handle_async_request(_rewritten(library, request, decision))
+            response = await self._inner.handle_async_request(_approved_request(library, request, decision))
             raw = await _aread(response)
         except BaseException as error:
             connected = not _never_connected(library, error)
             failed = partial(self._hook.failed, connected=connected, sent_once=self._sends_once)
-            await self._threads.finish(partial(failed, decision.ticket, error))
+            await self._threads.finish(partial(failed, decision.pending, error))
             raise
-        told = _told(library, response, raw)
-        answered = partial(self._hook.answered, decision.ticket, told, sent_once=self._sends_once)
-        refused = await self._threads.finish(answered)
-        return _whole(library, response, raw) if refused is None else _answered(library, refused)
+        answer = _provider_response(library, response, raw)
+        answered = partial(self._hook.answered, decision.pending, answer, sent_once=self._sends_once)
+        refusal = await self._threads.finish(answered)
+        return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
 
 def _library(request: Any) -> Any:
-    """The library whose client made a request, and which must have made the response."""
-    kinds = (kind.__module__.partition(".")[0] for kind in type(request).__mro__)
-    return sys.modules[next(name for name in kinds if name.startswith("httpx"))]
+    """Returns the library whose client created a request; the response must have its class."""
+    modules = (base.__module__.partition(".")[0] for base in type(request).__mro__)
+    return sys.modules[next(name for name in modules if name.startswith("httpx"))]
 
 
-def _is_the_librarys_own(transport: Any) -> bool:
-    """Whether it is one of the libraries' transports, which send a request once, and no class built on one."""
+def _is_library_transport(transport: Any) -> bool:
+    """Returns whether a transport's class is one of the libraries' own, which send each request once."""
     return type(transport).__module__.partition(".")[0] in {"httpx", "httpx2"}
 
 
-def _outgoing(request: Any, body: bytes) -> Outgoing:
-    return Outgoing(request.method, str(request.url), dict(request.headers.items()), body)
+def _outgoing(request: Any, body: bytes) -> OutgoingRequest:
+    return OutgoingRequest(request.method, str(request.url), dict(request.headers.items()), body)
 
 
-def _rewritten(library: Any, request: Any, decision: Send) -> Any:
-    """The request that is to be sent: its body's length, not that of the request before, and its headers."""
+def _approved_request(library: Any, request: Any, decision: ApprovedSubmission) -> Any:
+    """Returns the request to send, with the approved body and its length, and the approved headers."""
     headers = library.Headers(request.headers)
     for name in ("content-length", "transfer-encoding"):
         headers.pop(name, None)
@@ -189,7 +198,7 @@ def _rewritten(library: Any, request: Any, decision: Send) -> Any:
 
 
 def _read(response: Any) -> bytes:
-    """The body as it came over the wire."""
+    """Reads a response's body as it was transferred, before decompression."""
     try:
         return b"".join(response.stream)
     finally:
@@ -203,17 +212,17 @@ async def _aread(response: Any) -> bytes:
         await response.aclose()
 
 
-def _told(library: Any, response: Any, raw: bytes) -> Response:
-    """What an answer says; of a body that cannot be decompressed, nothing."""
+def _provider_response(library: Any, response: Any, raw: bytes) -> ProviderResponse:
+    """Returns a response as plain data; a body that cannot be decompressed counts as empty."""
     try:
         body = library.Response(response.status_code, headers=response.headers, content=raw).content
     except library.DecodingError:
         body = b""
-    return Response(response.status_code, dict(response.headers.items()), body)
+    return ProviderResponse(response.status_code, dict(response.headers.items()), body)
 
 
-def _whole(library: Any, response: Any, raw: bytes) -> Any:
-    """An answer that was read, as if it had not been."""
+def _with_body(library: Any, response: Any, raw: bytes) -> Any:
+    """Returns a response whose body was read as one that has not been read."""
     return library.Response(
         response.status_code,
         headers=response.headers,
@@ -222,12 +231,12 @@ def _whole(library: Any, response: Any, raw: bytes) -> Any:
     )
 
 
-def _answered(library: Any, answer: Answer) -> Any:
-    return library.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+def _client_response(library: Any, response: ErrorResponse) -> Any:
+    return library.Response(response.status, headers=dict(response.headers), content=response.body)
 
 
 def _never_connected(library: Any, error: BaseException) -> bool:
-    """Whether there was never a connection over which a request could have been sent."""
+    """Returns whether an error proves that no connection existed over which the request could be sent."""
     return isinstance(
         error,
         (

@@ -19,19 +19,26 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
-from kling_pricing.hooks.hook import Hook, Options
-from kling_pricing.hooks.http_messages import Answer, Outgoing, Response, Send, may_tell_of_a_task
+from kling_pricing.hooks.hook import Hook
+from kling_pricing.hooks.hook_options import Options
+from kling_pricing.hooks.http_messages import (
+    ApprovedSubmission,
+    ErrorResponse,
+    OutgoingRequest,
+    ProviderResponse,
+    may_describe_task,
+)
 from kling_pricing.hooks.routes import TaskEndpoint
 
 
 class GuardedAdapter(BaseAdapter):
-    """Guards what a session sends through another adapter; see `kling_pricing.hooks.httpx.GuardedTransport`.
+    """Guards the requests of a session like `kling_pricing.hooks.httpx.GuardedTransport`.
 
     Args:
-        inner: the adapter that sends, such as `HTTPAdapter()`. Its `max_retries` do not hold for submissions.
-            Of an adapter of another make no refusal and no failed connection is believed, for it may have sent
-            before: see `sends_once`.
-        guard: whose budgets hold.
+        inner: the adapter that sends, such as `HTTPAdapter()`. Its `max_retries` does not apply to submissions.
+            With any other adapter, refusals and failed connections release no money, because it may have sent
+            the request before; see the option `sends_once`.
+        guard: the guard whose budgets apply.
         options: see `Options`.
     """
 
@@ -41,7 +48,7 @@ class GuardedAdapter(BaseAdapter):
         super().__init__()
         self._inner = inner
         self._hook = Hook(guard, **options)
-        self._sends_once = self._hook.sends_once(known=type(inner) is HTTPAdapter)
+        self._sends_once = self._hook.sends_once(default=type(inner) is HTTPAdapter)
 
     def close(self) -> None:
         """Closes the inner adapter."""
@@ -54,81 +61,82 @@ class GuardedAdapter(BaseAdapter):
             return self._inner.send(request, *args, **kwargs)
         if isinstance(route, TaskEndpoint):
             response = self._inner.send(request, *args, **kwargs)
-            if may_tell_of_a_task(response.headers.get("content-type", "")):
-                self._hook.on_task_answer(route, _told(response))
+            if may_describe_task(response.headers.get("content-type", "")):
+                self._hook.on_task_answer(route, _provider_response(response))
             return response
         outgoing = _outgoing(request)
         decision = self._hook.submission(route, outgoing)()
-        if isinstance(decision, Answer):
-            return _answered(request, decision)
+        if isinstance(decision, ErrorResponse):
+            return _client_response(request, decision)
         try:
-            response = _once(self._inner).send(_rewritten(request, outgoing, decision), *args, **kwargs)
-            told = _told(response)
+            approved = _approved_request(request, outgoing, decision)
+            response = _without_retries(self._inner).send(approved, *args, **kwargs)
+            answer = _provider_response(response)
         except BaseException as error:
             connected = not _never_connected(error)
-            self._hook.failed(decision.ticket, error, connected=connected, sent_once=self._sends_once)
+            self._hook.failed(decision.pending, error, connected=connected, sent_once=self._sends_once)
             raise
-        refused = self._hook.answered(decision.ticket, told, sent_once=self._sends_once)
-        return response if refused is None else _answered(request, refused)
+        refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
+        return response if refusal is None else _client_response(request, refusal)
 
 
-def _once(adapter: BaseAdapter) -> BaseAdapter:
-    """The same adapter, with the same connections, but that it repeats nothing.
+def _without_retries(adapter: BaseAdapter) -> BaseAdapter:
+    """Returns the same adapter with the same connections, but without retries.
 
-    urllib3 repeats a POST after any error of a proxy, though another may have been accepted.
+    urllib3 repeats a POST after any proxy error, although the first one may have been accepted.
     """
     if not isinstance(adapter, HTTPAdapter):
         return adapter
-    once = object.__new__(type(adapter))  # copying it by `copy` would leave its connections behind
-    vars(once).update(vars(adapter), max_retries=Retry(0, read=False))
-    return once
+    single = object.__new__(type(adapter))  # `copy` would not copy its connections
+    vars(single).update(vars(adapter), max_retries=Retry(0, read=False))
+    return single
 
 
-def _outgoing(request: requests.PreparedRequest) -> Outgoing:
+def _outgoing(request: requests.PreparedRequest) -> OutgoingRequest:
     headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-    return Outgoing(request.method or "", request.url or "", headers, _body(request.body))
+    return OutgoingRequest(request.method or "", request.url or "", headers, _body(request.body))
 
 
 def _body(body: Any) -> bytes:
-    """The whole body; what is streamed is read."""
+    """Returns the whole body; reads it if it is a stream."""
     if body is None:
         return b""
     if isinstance(body, str):
         return body.encode()
     if isinstance(body, bytes | bytearray):
         return bytes(body)
-    read = body.read() if hasattr(body, "read") else b"".join(body)
-    return read.encode() if isinstance(read, str) else bytes(read)
+    content = body.read() if hasattr(body, "read") else b"".join(body)
+    return content.encode() if isinstance(content, str) else bytes(content)
 
 
-def _rewritten(
-    request: requests.PreparedRequest, outgoing: Outgoing, decision: Send
+def _approved_request(
+    request: requests.PreparedRequest, outgoing: OutgoingRequest, decision: ApprovedSubmission
 ) -> requests.PreparedRequest:
-    """The request that is to be sent: its body's length, not that of the request before, and its headers."""
-    changed = request.copy()
+    """Returns the request to send, with the approved body and its length, and the approved headers."""
+    approved = request.copy()
     for name in ("Content-Length", "Transfer-Encoding"):
-        changed.headers.pop(name, None)
-    changed.prepare_body(outgoing.body if decision.body is None else decision.body, None)
-    changed.headers.update(decision.headers)
-    return changed
+        approved.headers.pop(name, None)
+    approved.prepare_body(outgoing.body if decision.body is None else decision.body, None)
+    approved.headers.update(decision.headers)
+    return approved
 
 
-def _told(response: requests.Response) -> Response:
-    """What an answer says. Its body is kept by the response, which gives it to whoever asks next."""
+def _provider_response(response: requests.Response) -> ProviderResponse:
+    """Returns a response as plain data; the response keeps its body, so the caller can read it again."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status_code, headers, response.content)
+    return ProviderResponse(response.status_code, headers, response.content)
 
 
-def _answered(request: requests.PreparedRequest, answer: Answer) -> requests.Response:
+def _client_response(request: requests.PreparedRequest, response: ErrorResponse) -> requests.Response:
     raw = HTTPResponse(
-        BytesIO(answer.body),
-        headers=dict(answer.headers),
-        status=answer.status,
-        reason=HTTPStatus(answer.status).phrase,
+        BytesIO(response.body),
+        headers=dict(response.headers),
+        status=response.status,
+        reason=HTTPStatus(response.status).phrase,
         preload_content=False,
     )
-    made: requests.Response = HTTPAdapter().build_response(request, raw)
-    return made
+    client_response: requests.Response = HTTPAdapter().build_response(request, raw)
+    return client_response
 
 
 def _text(value: str | bytes) -> str:
@@ -136,11 +144,11 @@ def _text(value: str | bytes) -> str:
 
 
 def _never_connected(error: BaseException) -> bool:
-    """Whether there was never a connection over which a request could have been sent."""
+    """Returns whether an error proves that no connection existed over which the request could be sent."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return True
     cause = error.args[0] if isinstance(error, requests.exceptions.ConnectionError) and error.args else None
     reason = cause.reason if isinstance(cause, MaxRetryError) else None
-    if isinstance(reason, ProxyError):  # of any kind: the proxy may have given the request on before it failed
+    if isinstance(reason, ProxyError):  # by itself it proves nothing: the proxy may have sent the request
         reason = reason.original_error
     return isinstance(reason, NewConnectionError | ConnectTimeoutError)

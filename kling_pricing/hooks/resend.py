@@ -1,4 +1,4 @@
-"""Sending a submission again whose first sending is not known to have failed."""
+"""Resending a submission whose first attempt may have been accepted."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ from kling_pricing.ledger.model import Reservation
 from kling_pricing.tables.http_rules import Idempotency
 from kling_pricing.wire.formats import wire_format as wire_format_named
 
-SENT_AGAIN = "sent again"
-"""Why a reservation is in doubt whose request is under way for a second time."""
+RESENT = "sent again"
+"""The reason of a reservation that is in doubt because its request is being resent."""
 
 _MARGIN = timedelta(minutes=5)
-"""So long before the API forgets a key it is not used any more: clocks differ, and requests take their time."""
+"""A key is not used for this long before the API forgets it: clocks differ, and requests take time."""
 
 
-def sent_again(
+def resend(
     guard: BudgetGuard,
     error: ReservationStateError,
     payload: Mapping[str, Any],
     idempotency: Idempotency | None,
 ) -> tuple[Reservation, Mapping[str, Any]] | None:
-    """What to send once more under a key whose job was sent: the same request, with the same changes.
+    """Prepares to resend a job under its key: the same request with the same changes.
 
-    The reservation is in doubt from then on, unless its task is known: of two answers to one job a refusal
-    proves nothing.
+    The reservation is then in doubt, unless its task is known: if the job has two responses, a refusal in one
+    of them proves nothing.
 
     Args:
-        guard: has the reservation.
-        error: with which the guard refused to admit the job again.
+        guard: the guard that has the reservation.
+        error: the error with which the guard refused to admit the job again.
         payload: the caller's request.
-        idempotency: of the API; None: it would make a second task of it.
+        idempotency: how the API honours idempotency keys; None: it does not, so resending would create a
+            second task.
 
     Returns:
-        The reservation, and the payload to send; None: it was released meanwhile, and can be admitted anew.
+        The reservation and the payload to send; None: the reservation has been released in the meantime, and
+        the job can be admitted again.
 
     Raises:
-        ReservationStateError: it must not be sent again; it is the error given.
-        IdempotencyError: the key stands for another request.
+        ReservationStateError: the job must not be resent; this is the given error.
+        IdempotencyError: the key belongs to a different request.
     """
-    found = guard.reservation(error.reservation_id)
-    if idempotency is None or found.dispatched_at is None:
+    reservation = guard.reservation(error.reservation_id)
+    if idempotency is None or reservation.dispatched_at is None:
         raise error
-    if guard.clock() >= found.dispatched_at + timedelta(hours=idempotency.hours) - _MARGIN:
+    if guard.clock() >= reservation.dispatched_at + timedelta(hours=idempotency.hours) - _MARGIN:
         raise error
-    wire = wire_format_named(found.wire_format)
-    media = [each.url for each in wire.parse(payload).media]
-    if fingerprint(payload, found.provider, found.wire_format, media) != found.fingerprint:
+    wire = wire_format_named(reservation.wire_format)
+    urls = [media.url for media in wire.parse(payload).media]
+    if fingerprint(payload, reservation.provider, reservation.wire_format, urls) != reservation.fingerprint:
         raise IdempotencyError(
-            f"key {found.key!r} of project {found.project} stands for another request, reservation {found.id}; "
-            "use another key for another job"
+            f"key {reservation.key!r} of project {reservation.project} belongs to a different request, "
+            f"reservation {reservation.id}; use another key for another job"
         )
-    payload = wire.amend(payload, found.changes)
-    found = guard.mark_in_doubt(found, SENT_AGAIN)
-    return None if found.state == "released" else (found, payload)
+    payload = wire.amend(payload, reservation.changes)
+    reservation = guard.mark_in_doubt(reservation, RESENT)
+    return None if reservation.state == "released" else (reservation, payload)

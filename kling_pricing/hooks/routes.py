@@ -1,4 +1,4 @@
-"""What a request is by its method and URL: a submission, a question about a task, or nothing of ours."""
+"""Classification of requests by method and URL: submissions, task requests, unlisted paths and all others."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from kling_pricing.display import shown
+from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.tables.price_table import PriceBook
-from kling_pricing.wire.endpoints import Endpoint, endpoint_at, place
+from kling_pricing.wire.endpoints import Endpoint, endpoint_at, provider_and_path
 
 _TASK_ID = "{task_id}"
 
-_MAKING = {"POST", "PUT", "PATCH"}
-"""Methods by which a job may be made."""
+_CREATING_METHODS = {"POST", "PUT", "PATCH"}
+"""Methods that may create a job."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::([0-9]{1,5}))?")
 
 
 class TaskEndpoint(NamedTuple):
-    """Where a task is asked for or cancelled.
+    """The URL at which a task's status is requested or a task is cancelled.
 
     Attributes:
-        provider: whose task it is.
-        task_id: the provider's name for it, or the caller's own where the API can be asked by that.
+        provider: the provider of the task.
+        task_id: the task's id, or the caller's own id where the API accepts that.
     """
 
     provider: str
@@ -33,21 +33,21 @@ class TaskEndpoint(NamedTuple):
 
 
 class UnlistedPath(NamedTuple):
-    """Where jobs may be made and billed that cannot be priced, since no table says what is made there.
+    """A path at which the API may bill for jobs, but which no capability file lists, so its price is unknown.
 
     Attributes:
-        path: as the URL has it.
-        wire_format: of the API that bills below that path.
+        path: the path of the URL.
+        wire_format: the wire format of the API.
     """
 
     path: str
     wire_format: str
 
     def error(self, method: str) -> KlingPricingError:
-        """Why nothing is sent there, and what to do."""
+        """Returns the error with which a request to the path is refused."""
         return KlingPricingError(
-            f"{method} {shown(self.path)} may make a job that is billed, and no capability file lists that "
-            "path, so it cannot be priced and is not sent; correct the path, or let it pass unpriced with "
+            f"{method} {shown(self.path)}: this API may bill for the request, but no capability file lists the "
+            "path, so it has no price and was not sent; correct the path, or let it pass without a price with "
             f"allow_paths=[{shown(self.path)!r}]"
         )
 
@@ -57,91 +57,92 @@ class _TaskPath(NamedTuple):
     parts: tuple[str, ...]
 
 
-class _Billed(NamedTuple):
-    """A path at and below which jobs are made."""
+class _BilledPath(NamedTuple):
+    """A path at and below which the API may bill for jobs."""
 
     parts: tuple[str, ...]
     wire_format: str
 
 
 class Routes:
-    """Finds out what requests are, by the hosts and paths of the price book.
+    """Classifies requests by the hosts and paths of a price book.
 
     Args:
-        book: knows hosts and paths.
-        hosts: further hosts, with a port or without, -> the provider that bills there.
-        allow_paths: paths at and below which everything but known submissions passes.
+        book: the price book with the hosts and paths.
+        hosts: further hosts, with or without a port -> the provider that bills there.
+        allow_paths: paths at and below which everything except listed submissions passes.
 
     Attributes:
-        further: the providers of `hosts`.
+        extra_providers: the providers of `hosts`.
 
     Raises:
-        KlingPricingError: one of `hosts` is no host, or its provider is unknown; or a path is none.
+        KlingPricingError: a host, its provider or a path is not valid.
     """
 
     def __init__(self, book: PriceBook, hosts: Mapping[str, str], allow_paths: Sequence[str] = ()) -> None:
-        further = dict(_further(hosts, book))
-        self.further = frozenset(further.values())
+        extra_hosts = dict(_normalized_hosts(hosts, book))
+        self.extra_providers = frozenset(extra_hosts.values())
         self._book = book
-        self._hosts = {**book.hosts, **further}
-        self._allowed = [_parts_of(path) for path in _checked_paths(allow_paths)]
+        self._hosts = {**book.hosts, **extra_hosts}
+        self._allowed = [_normalized_parts(path) for path in _checked_paths(allow_paths)]
         self._task_paths = [
             _TaskPath(method, tuple(path.strip("/").split("/")))
             for matrix in book.matrices.values()
-            for each in matrix.submissions
-            for method, path in (("GET", each.status), ("POST", each.cancel))
+            for submission in matrix.submissions
+            for method, path in (("GET", submission.status), ("POST", submission.cancel))
             if path is not None
         ]
         self._submitted = [
-            _Billed(_parts_of(path), submissions[0].wire_format) for path, submissions in book.paths.items()
+            _BilledPath(_normalized_parts(path), submissions[0].wire_format)
+            for path, submissions in book.paths.items()
         ]
         self._billed = {
-            name: [_Billed(_parts_of(path), name) for path in matrix.http.billed_below]
+            name: [_BilledPath(_normalized_parts(path), name) for path in matrix.http.billed_below]
             for name, matrix in book.matrices.items()
         }
 
     def find(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
-        """What a request is; None: nothing of ours, so it passes untouched."""
+        """Classifies a request; None: it passes untouched."""
         try:
-            provider, parts = place(url.replace("\\", "%5C"), self._hosts)
+            provider, parts = provider_and_path(url.replace("\\", "%5C"), self._hosts)
         except KlingPricingError:
             return None
         if provider is None:
             return None
         path = "/" + "/".join(parts)
         parts = [unquote(part) for part in parts]  # as servers read them
-        found = endpoint_at(provider, parts, self._book.paths, self._book.formats)
-        if found.is_submission and method == "POST":
-            return found
-        task_id = None if found.is_submission else self._task(method, parts)
+        endpoint = endpoint_at(provider, parts, self._book.paths, self._book.formats)
+        if endpoint.is_submission and method == "POST":
+            return endpoint
+        task_id = None if endpoint.is_submission else self._task(method, parts)
         if task_id is not None:
             return TaskEndpoint(provider, task_id)
-        return self._unlisted(provider, path) if method in _MAKING else None
+        return self._unlisted(provider, path) if method in _CREATING_METHODS else None
 
     def _unlisted(self, provider: str, path: str) -> UnlistedPath | None:
-        """A path below which jobs are billed, however it is spelled; None: it is none, or allowed."""
-        parts = _parts_of(path)
+        """Returns a path at which the API may bill, however it is spelled; None: it is free or allowed."""
+        parts = _normalized_parts(path)
         if any(_is_below(parts, allowed) for allowed in self._allowed):
             return None
-        own = [each for name in self._book.formats.get(provider, ()) for each in self._billed[name]]
-        billed = next((each for each in (*own, *self._submitted) if _is_below(parts, each.parts)), None)
-        return None if billed is None else UnlistedPath(path, billed.wire_format)
+        billed = [path for name in self._book.formats.get(provider, ()) for path in self._billed[name]]
+        above = next((path for path in (*billed, *self._submitted) if _is_below(parts, path.parts)), None)
+        return None if above is None else UnlistedPath(path, above.wire_format)
 
     def _task(self, method: str, parts: Sequence[str]) -> str | None:
-        """The task that a path names, below any folder, if tasks are asked for or cancelled there."""
+        """Returns the task id in a task's path, with any prefix before it; None: it is not a task's path."""
         for path in self._task_paths:
             end = parts[-len(path.parts) :]
             if (
                 path.method == method
                 and len(end) == len(path.parts)
-                and all(said in {_TASK_ID, there} for said, there in zip(path.parts, end, strict=True))
+                and all(pattern in {_TASK_ID, part} for pattern, part in zip(path.parts, end, strict=True))
             ):
                 return end[path.parts.index(_TASK_ID)]
         return None
 
 
-def _parts_of(path: str) -> tuple[str, ...]:
-    """A path as the most lenient server reads it: decoded, without parameters, dots and capitals."""
+def _normalized_parts(path: str) -> tuple[str, ...]:
+    """Splits a path as the most lenient server reads it: decoded, lower-case, without parameters and dots."""
     parts: list[str] = []
     for part in unquote(path).replace("\\", "/").split("/"):
         name = part.partition(";")[0].strip().casefold()
@@ -153,7 +154,7 @@ def _parts_of(path: str) -> tuple[str, ...]:
 
 
 def _is_below(parts: Sequence[str], above: Sequence[str]) -> bool:
-    """Whether a path is at or below another one, which may stand below any folder."""
+    """Returns whether a path is at or below another one, with any prefix before both."""
     return any(
         tuple(parts[start : start + len(above)]) == above for start in range(len(parts) - len(above) + 1)
     )
@@ -165,13 +166,17 @@ def _checked_paths(paths: Any) -> Sequence[str]:
             f'allow_paths must be a list of paths, such as ["/v1/images"], got {shown(paths)}'
         )
     for path in paths:
-        if not isinstance(path, str) or not path.startswith("/") or not _parts_of(path):
-            raise KlingPricingError(f"allow_paths: {shown(path)} is no path; write /v1/images")
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise KlingPricingError(f"allow_paths: {shown(path)} is not a path; write it as /v1/images")
+        if not _normalized_parts(path):
+            raise KlingPricingError(
+                f"allow_paths: {shown(path)} covers every path; list longer paths, such as /v1/images"
+            )
     return paths
 
 
-def _further(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
-    """Hosts of the caller's own, written as they are looked up."""
+def _normalized_hosts(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
+    """Yields the caller's hosts in the spelling in which hosts are looked up, each with its provider."""
     if not isinstance(hosts, Mapping):
         raise KlingPricingError(f"hosts must be a mapping of host to provider, got {shown(hosts)}")
     for host, provider in hosts.items():
@@ -180,7 +185,8 @@ def _further(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
         match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
         if match is None:
             raise KlingPricingError(
-                f"hosts: {shown(host)!r} is no host; write gw.example.com or localhost:8080, an IPv6 address "
-                "in brackets, a name of other letters as xn--..., and each host by itself"
+                f"hosts: {reportable(host)!a} is not a host; write it as gw.example.com or localhost:8080, "
+                "put an IPv6 address in brackets, write an international name as xn--..., and list each host "
+                "separately"
             )
         yield match[1] + (f":{int(match[2])}" if match[2] else ""), provider

@@ -1,25 +1,85 @@
-"""Taking in what a provider says of a task, whether it was asked by us or by somebody else."""
+"""Recording a provider's answer about a task: it is parsed once, and its reservation is read once."""
 
 from __future__ import annotations
 
-from kling_pricing.errors import WireFormatError
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from kling_pricing.errors import ReservationNotFoundError, WireFormatError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.responses import read_answer
-from kling_pricing.ledger.model import Reservation
+from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.task import Task
 
 
 def observe_answer(guard: BudgetGuard, reservation: Reservation, body: bytes) -> Reservation | None:
-    """Observes an answer about a reservation's task, if it names that: any other may be about something else.
+    """Records an answer about a reservation's task.
 
     Raises:
-        WireFormatError: it cannot be read, or names no task.
-        ReservationStateError: it names another task than the reservation's.
+        WireFormatError: the answer cannot be read, or names no task and so may be about another one.
+        ReservationStateError: the answer names another task than the reservation's.
     """
     answer = read_answer(body)
-    if wire_format_named(reservation.wire_format).read_task(answer).task_id is None:
+    return _observe(guard, reservation, _read_task(answer, reservation.wire_format))
+
+
+def observe_task_answer(guard: BudgetGuard, endpoint: TaskEndpoint, body: bytes) -> Reservation | None:
+    """Records an answer that came from a task's URL, if the task is in the ledger.
+
+    The reservation is found by the task's id in the URL, by its own id in the URL (where the API takes the
+    caller's own id), or by the task's id in the answer. Other tasks leave no trace in the ledger.
+
+    Returns:
+        The updated reservation; None: the task is not in the ledger.
+
+    Raises:
+        WireFormatError: the task is in the ledger, but the answer cannot be read or names no task.
+        ReservationStateError: the answer names another task than the reservation's.
+    """
+    reservation = _find(guard, (endpoint.provider, endpoint.task_id)) or _find(guard, endpoint.task_id)
+    if reservation is not None:
+        return observe_answer(guard, reservation, body)
+    try:
+        answer = read_answer(body)
+        wire_format, task = _first_task(answer, guard.book.formats.get(endpoint.provider, ()))
+    except WireFormatError:
+        return None
+    if task.task_id is None:
+        return None
+    reservation = _find(guard, (endpoint.provider, task.task_id))
+    if reservation is None:
+        return None
+    if reservation.wire_format != wire_format:
+        task = _read_task(answer, reservation.wire_format)
+    return _observe(guard, reservation, task)
+
+
+def _find(guard: BudgetGuard, ref: Ref) -> Reservation | None:
+    with suppress(ReservationNotFoundError):
+        return guard.reservation(ref)
+    return None
+
+
+def _first_task(answer: Mapping[str, Any], wire_formats: tuple[str, ...]) -> tuple[str, Task]:
+    """Reads an answer in the first of these formats in which it names a task."""
+    for name in wire_formats:
+        task = _read_task(answer, name)
+        if task.task_id is not None:
+            return name, task
+    return "", Task(None, None)
+
+
+def _read_task(answer: Mapping[str, Any], wire_format: str) -> Task:
+    return wire_format_named(wire_format).read_task(answer)
+
+
+def _observe(guard: BudgetGuard, reservation: Reservation, task: Task) -> Reservation | None:
+    if task.task_id is None:
         raise WireFormatError(
-            "the answer does not name the task that was asked for, so nothing is taken from it",
+            "the answer does not name the requested task, so nothing was recorded",
             wire_format=reservation.wire_format,
         )
-    return guard.observe(answer, provider=reservation.provider, reservation=reservation)
+    return guard.observe_task(task, reservation)

@@ -1,7 +1,7 @@
-"""Signed callbacks: verified by the Standard Webhooks scheme, taken in once, and observed.
+"""Signed callbacks: verified by the Standard Webhooks scheme, accepted once, and observed.
 
-Of callbacks that nobody signs, anybody who knows the URL can send one: take them as a hint to ask the provider
-(see `kling_pricing.hooks.recovery`), not as its word.
+Anyone who knows the URL can send an unsigned callback. Treat it as a hint to ask the provider (see
+`kling_pricing.hooks.recovery`), not as the provider's answer.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.ledger.model import Reservation
 
 _REMEMBERED_S = 11 * 60
-"""For longer than that no signature holds: five minutes before and five after its timestamp."""
+"""Longer than a signature is valid: from five minutes before its timestamp until five minutes after it."""
 
 _MAX_REMEMBERED = 100_000
 
-_LEAST_SECRET_BYTES = 24
-"""The scheme asks for so many; a mistyped or placeholder secret is most often shorter."""
+_MIN_SECRET_BYTES = 24
+"""The scheme's minimum; a mistyped secret or a placeholder is usually shorter."""
 
 try:
     from standardwebhooks import Webhook
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "signed callbacks need standardwebhooks; pip install 'kling-pricing[webhooks]'", name=missing.name
+        "signed callbacks need standardwebhooks, which is not installed; pip install 'kling-pricing[webhooks]'",
+        name=missing.name,
     ) from missing
 
 
 class Webhooks:
-    """Takes in the signed callbacks of one provider; safe to share between threads.
+    """Receives the signed callbacks of one provider; safe to share between threads.
 
-    Which callbacks were taken in is remembered for as long as their signatures hold, by this object: where
-    several processes receive them, one can be repeated to another, and changes nothing there, because observing
-    what was observed before changes nothing.
+    The object remembers the callbacks that it accepted for as long as their signatures are valid. If several
+    processes receive callbacks, a repeated one can reach another process. It changes nothing there, because
+    observing the same answer again has no effect.
 
     Args:
-        guard: observes them.
-        secret: that they are signed with, or several while it is being changed.
-        provider: who sends them.
-        wire_format: of the bodies; by default that of the task's reservation.
+        guard: the guard that observes the callbacks.
+        secret: the secret that signs the callbacks, or a list of several during a rotation.
+        provider: the provider that sends the callbacks.
+        wire_format: the format of the bodies; the default is the format of the task's reservation.
 
     Raises:
-        KlingPricingError: a secret cannot be used, or the provider is unknown.
+        KlingPricingError: a secret is not valid, or the provider is unknown.
     """
 
     def __init__(
@@ -65,78 +66,81 @@ class Webhooks:
         self._provider = provider
         self._wire_format = wire_format
         secrets: Sequence[Any] = secret if isinstance(secret, list | tuple) else [secret]
-        self._keys = [Webhook(_key(each)) for each in secrets]
-        if not self._keys:
-            raise KlingPricingError("give the webhook's secret")
-        self._taken: OrderedDict[str, int] = OrderedDict()
-        self._in_hand: set[str] = set()
+        self._verifiers = [Webhook(_signing_key(secret)) for secret in secrets]
+        if not self._verifiers:
+            raise KlingPricingError("the list of webhook secrets is empty; give at least one secret")
+        self._accepted: OrderedDict[str, int] = OrderedDict()
+        self._in_progress: set[str] = set()
         self._lock = threading.Lock()
 
     def receive(self, body: bytes, headers: Mapping[str, str]) -> Reservation | None:
-        """Verifies a callback and observes what it says.
+        """Verifies a callback and observes it.
 
         Args:
-            body: as it came, byte for byte.
-            headers: of the request.
+            body: the body of the request, byte for byte.
+            headers: the headers of the request.
 
         Returns:
-            The reservation as it now stands; None: nobody knows yet whose task it is, and it is remembered.
+            The updated reservation; None: no reservation has this task yet, and the ledger keeps the
+            observation.
 
         Raises:
-            WebhookError: the signature is wrong, it is too old, it was taken in before, or it came twice at
-                once: then its sender is to repeat it, for the other may fail.
-            LedgerError: it could not be noted; answer 5xx, so that it is sent again.
-            WireFormatError: it says nothing of a task.
+            WebhookError: the signature is wrong or too old, the callback was accepted before, or it is being
+                processed at this moment. In the last case the sender must repeat it, because the first
+                delivery may still fail. The error's `status` is the HTTP status to answer with.
+            LedgerError: the ledger could not be written; answer 5xx, so that the provider sends it again.
+            WireFormatError: the callback names no task.
         """
-        message_id = self._verified(body, {name.lower(): value for name, value in headers.items()})
+        message_id = self._verify(body, {name.lower(): value for name, value in headers.items()})
         with self._lock:
             now = time.monotonic_ns() // 10**9
-            while self._taken and (
-                len(self._taken) >= _MAX_REMEMBERED or next(iter(self._taken.values())) < now - _REMEMBERED_S
+            while self._accepted and (
+                len(self._accepted) >= _MAX_REMEMBERED
+                or next(iter(self._accepted.values())) < now - _REMEMBERED_S
             ):
-                self._taken.popitem(last=False)
-            if message_id in self._taken:
-                raise WebhookError("this callback was taken in before", status=200)
-            if message_id in self._in_hand:
-                raise WebhookError("this callback is being taken in; send it again", status=503)
-            self._in_hand.add(message_id)
-        taken = False
+                self._accepted.popitem(last=False)
+            if message_id in self._accepted:
+                raise WebhookError("this callback was received before", status=200)
+            if message_id in self._in_progress:
+                raise WebhookError("this callback is being processed; send it again", status=503)
+            self._in_progress.add(message_id)
+        observed = False
         try:
-            found = self._guard.observe(body, provider=self._provider, wire_format=self._wire_format)
-            taken = True
-            return found
+            reservation = self._guard.observe(body, provider=self._provider, wire_format=self._wire_format)
+            observed = True
+            return reservation
         finally:
             with self._lock:
-                self._in_hand.discard(message_id)
-                if taken:
-                    self._taken[message_id] = now
+                self._in_progress.discard(message_id)
+                if observed:
+                    self._accepted[message_id] = now
 
-    def _verified(self, body: bytes, headers: dict[str, str]) -> str:
-        why = "it has no signature"
-        for key in self._keys:
+    def _verify(self, body: bytes, headers: dict[str, str]) -> str:
+        """Verifies a signature and returns the id of the callback."""
+        reason = ""
+        for verifier in self._verifiers:
             try:
-                key.verify(body, headers, json_parse=False)
+                verifier.verify(body, headers, json_parse=False)
             except Exception as error:  # noqa: BLE001 (a malformed header makes the library raise anything)
-                why = str(error)
+                reason = str(error)
             else:
                 return headers["webhook-id"]
-        raise WebhookError(f"the callback's signature does not hold: {why}", status=401)
+        raise WebhookError(f"the callback's signature is not valid: {reason}", status=401)
 
 
-def _key(secret: Any) -> bytes:
-    """The bytes of a secret; the message does not repeat it.
+def _signing_key(secret: Any) -> bytes:
+    """Decodes a secret; the error does not repeat it.
 
     Raises:
-        KlingPricingError: it is not base64, or too short to be one.
+        KlingPricingError: the secret is not base64, or is too short.
     """
     text = secret.removeprefix("whsec_") if isinstance(secret, str) else ""
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         key = b""
-    if len(key) < _LEAST_SECRET_BYTES:
+    if len(key) < _MIN_SECRET_BYTES:
         raise KlingPricingError(
-            f"the webhook's secret must be base64 of at least {_LEAST_SECRET_BYTES} bytes, "
-            "as the provider shows it"
+            f"a webhook secret must be base64 of at least {_MIN_SECRET_BYTES} bytes; copy it from the provider"
         )
     return key

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile
+from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.model import (
     Alert,
@@ -247,7 +248,4 @@ def store(name: str, part: str | None = None) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(__name__):
             raise
-        raise LedgerUnavailableError(
-            f"a ledger in {name} needs {error.name}, which is not installed; "
-            f"pip install 'kling-pricing[{name}]'"
-        ) from error
+        raise LedgerUnavailableError(not_installed(f"a ledger in {name}", f"{error.name}", name)) from error

@@ -12,13 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from kling_pricing.budgets import MAX_LABEL_CHARS, MAX_LABELS
-from kling_pricing.display import shown
+from kling_pricing.display import shown, without_secrets
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.model import Observation
 from kling_pricing.wire.task import Task
 
-_SECRET = re.compile(r"(?i:bearer\s+\S+)|\b[A-Za-z0-9_.-]{24,}\b|\b(sk|pk|ak|key)[-_][A-Za-z0-9_-]{6,}")
-_NOT_SHOWN = "[...]"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
 _UNIT = re.compile(r"[A-Za-z_]{1,20}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -63,9 +61,7 @@ def kept_reason(reason: Any) -> str:
 
     It never raises: the text of an error is what callers have at hand, at a moment when nothing may go wrong.
     """
-    words = str(reason)[: 10 * MAX_LABEL_CHARS].split()
-    text = " ".join(_NOT_SHOWN if "://" in word or "www." in word else word for word in words)
-    text = _SECRET.sub(_NOT_SHOWN, text)
+    text = without_secrets(" ".join(str(reason)[: 10 * MAX_LABEL_CHARS].split()), "foreign")
     printable = "".join(each if each.isprintable() else " " for each in text)
     return " ".join(printable.split())[:MAX_LABEL_CHARS] or "no reason given"
 

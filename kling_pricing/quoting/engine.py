@@ -305,7 +305,7 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
 
 def _assumed(request: VideoRequest, table: PriceTable) -> list[Note]:
     """Notes for the defaults that count for the price."""
-    defaults, said = request.defaults, request.said
+    defaults, said = request.defaults, request.stated_fields
     notes = []
     for fact in table.priced_facts:
         if (
@@ -331,10 +331,10 @@ def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -
     for other, fact, default in book.other_defaults.get(
         (table.provider, request.wire_format, request.model), ()
     ):
-        if fact in request.said or fact not in table.priced_facts:
+        if fact in request.stated_fields or fact not in table.priced_facts:
             continue
         wire = wire_format_named(other)
-        if wire.FIELDS.keys() >= {*request.said.values()}:
+        if wire.FIELDS.keys() >= {*request.stated_fields.values()}:
             ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
             notes.append(
                 Note(

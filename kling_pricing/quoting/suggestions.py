@@ -52,7 +52,7 @@ def nearest_valid(
     body = read_payload(payload)
     matrix = book.matrices[request.wire_format]
     capabilities = matrix.models[request.facts["model"]]
-    left_out = {field: None for name, field in request.said.items() if name not in capabilities.fields}
+    left_out = {field: None for name, field in request.stated_fields.items() if name not in capabilities.fields}
     priced: list[dict[str, Any]] = []
     unpriced: list[dict[str, Any]] = []
     fewest = 0

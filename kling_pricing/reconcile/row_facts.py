@@ -12,7 +12,7 @@ from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_table import PriceBook, PriceTable
 from kling_pricing.tables.rates import ANY
-from kling_pricing.wire.facts import UNSAID
+from kling_pricing.wire.facts import EMPTY_FACTS
 from kling_pricing.wire.fields import folded
 
 
@@ -43,7 +43,7 @@ class Saying(NamedTuple):
 
     def tier(self, table: PriceTable, model: str | None = None) -> str | None:
         """The only tier of a table in which such a task is; None: what is said leaves several."""
-        tiers = table.choose_tier({**UNSAID, **self.facts, **({"model": model} if model else {})})
+        tiers = table.choose_tier({**EMPTY_FACTS, **self.facts, **({"model": model} if model else {})})
         return tiers[0] if len(tiers) == 1 and self.facts.keys() - {"model", "resolution"} else None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from kling_pricing.display import not_installed
 from kling_pricing.errors import KlingPricingError
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ class Workspace:
         try:
             import duckdb  # noqa: PLC0415 (an extra, and slow to import)
         except ModuleNotFoundError as error:
-            raise KlingPricingError(
-                "a reconciliation needs duckdb, which is not installed; pip install 'kling-pricing[reports]'"
-            ) from error
+            raise KlingPricingError(not_installed("reconciling", "duckdb", "reports")) from error
         if memory_limit is not None and not _LIMIT.fullmatch(memory_limit):
             raise KlingPricingError(f"a memory limit is written as 500MB or 2GB, got {memory_limit!r}")
         try:

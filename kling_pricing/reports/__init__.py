@@ -1,8 +1,8 @@
-"""Reports: what a reconciliation or a ledger's spend looks like on paper; one output format in each file.
+"""Reports on a reconciliation, or on the spend that a ledger records.
 
-A report is a document first (`document`), made from a reconciliation (`reconciliation_document`) or from a ledger alone
-(`spend`); then each format prints that same document.
-The same input gives the same bytes: nothing here asks what time it is.
+Each report is first a document (`document`), built from a reconciliation (`reconciliation_document`) or from a
+ledger alone (`spend_document`); then each output format (`formats/`) prints that document.
+The same input always gives the same bytes: nothing here depends on the current time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kling_pricing.reports import disputes, reconciliation_document, spend, spen
 from kling_pricing.reports.formats import focus
 from kling_pricing.reports.manifest import Manifest
 from kling_pricing.reports.spend import Spend, read_spend
-from kling_pricing.reports.writers import FORMATS, SPEND_FORMATS, Format, OnFormat, checked, write_all
+from kling_pricing.reports.writers import FORMATS, SPEND_FORMATS, Format, OnFormat, select_formats, write_all
 from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.tables.price_table import PriceBook
 
@@ -45,31 +45,31 @@ def write_reports(
     """Writes the reports of a reconciliation into a folder, all of them or none.
 
     Args:
-        reconciled: what was found.
-        out_dir: the folder; made if it is not there. Files of an earlier report in it are replaced.
-        formats: which to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `disputes`, `focus`.
-        book: the price tables that the tasks were quoted by, for the published prices in FOCUS; by default the
-            bundled ones and those of `KLING_PRICING_TABLES`.
-        billing_account: the provider's name for your account, for FOCUS; by default the provider's own name.
-        on_format: told the name of each format before it is written.
+        reconciled: the reconciliation.
+        out_dir: the folder, created if it is missing. Files of an earlier report in it are replaced.
+        formats: the formats to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `disputes`, `focus`.
+        book: the price tables used for the quotes, for the published prices in FOCUS; by default the bundled
+            tables and those of `KLING_PRICING_TABLES`.
+        billing_account: your account at the provider, for FOCUS; by default the name of the provider.
+        on_format: called with the name of each format before it is written.
 
     Returns:
-        The files with their SHA-256, as `manifest.json` lists them.
+        The files with their SHA-256, as in `manifest.json`.
 
     Raises:
-        KlingPricingError: the totals do not tie out, a format is not known or not installed, or the folder
-            cannot be written; the folder is as it was.
+        KlingPricingError: the totals do not tie out, a format is unknown or not installed, or the folder cannot
+            be written; the folder is as it was.
     """
-    wanted = checked(formats, FORMATS)
+    selected = select_formats(formats, FORMATS)
     document = reconciliation_document.document(reconciled)
     return write_all(
         out_dir,
-        wanted,
+        selected,
         document,
         sources=reconciled.statements,
-        others={
+        special_writers={
             "disputes": partial(disputes.write, reconciled),
-            "focus": _focus(
+            "focus": _focus_writer(
                 partial(reconciliation_document.charges, reconciled),
                 focus.BillingPeriod(reconciled.since, reconciled.until),
                 book,
@@ -89,12 +89,12 @@ def write_spend(
     billing_account: str | None = None,
     on_format: OnFormat | None = None,
 ) -> Manifest:
-    """Writes a spend statement, from the ledger alone, into a folder: all of its files or none.
+    """Writes a spend statement, from the ledger alone, into a folder, all of its files or none.
 
     Args:
-        spent: what `read_spend` found.
+        spent: the result of `read_spend`.
         out_dir: as for `write_reports`.
-        formats: which to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `focus`.
+        formats: the formats to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `focus`.
         book: as for `write_reports`.
         billing_account: as for `write_reports`.
         on_format: as for `write_reports`.
@@ -102,14 +102,14 @@ def write_spend(
     Raises:
         KlingPricingError: as for `write_reports`.
     """
-    wanted = checked(formats, SPEND_FORMATS)
+    selected = select_formats(formats, SPEND_FORMATS)
     return write_all(
         out_dir,
-        wanted,
+        selected,
         spend_document.document(spent),
         sources={},
-        others={
-            "focus": _focus(
+        special_writers={
+            "focus": _focus_writer(
                 partial(spend.charges, spent),
                 focus.BillingPeriod(spent.since, spent.until),
                 book,
@@ -120,11 +120,11 @@ def write_spend(
     )
 
 
-def _focus(
+def _focus_writer(
     charges: Callable[[], Iterable[focus.FocusCharge]],
     period: focus.BillingPeriod,
     book: PriceBook | None,
     billing_account: str | None,
 ) -> Callable[[Path], None]:
-    """What writes FOCUS; the price tables are read when it does."""
+    """Returns the function that writes FOCUS, and that reads the default price tables only then."""
     return lambda folder: focus.write(charges, period, book or default_price_book(), billing_account, folder)

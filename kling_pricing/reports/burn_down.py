@@ -1,4 +1,4 @@
-"""How budgets were used up: what each had left over time, from the journal."""
+"""The burn-down of budgets: how much of each cap was left over time, from the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kling_pricing.reports.formatting import labels_text, percent, safe
 from kling_pricing.windows import FOREVER, start_of
 
 MAX_CHARTS = 12
-"""Budgets that get a chart, those used most; a budget for each user may have thousands of buckets."""
+"""The most budgets that get a chart, most used first; a budget per user may have thousands of buckets."""
 
 _FEW_WINDOWS = 4
 
@@ -23,12 +23,16 @@ _FEW_WINDOWS = 4
 def charts(
     histories: Sequence[BucketHistory], since: datetime, until: datetime, zone: tzinfo
 ) -> Iterator[StepChart | BarChart]:
-    """One chart for each budget and set of labels: what was left over time; of many windows what each used."""
-    owned = [
-        list(group) for _, group in groupby(sorted(histories, key=_order), lambda each: _owner(each.bucket))
+    """Returns one chart per budget and set of labels.
+
+    With few windows it shows how much of the cap was left over time; with many, how much each window used.
+    """
+    groups = [
+        list(windows)
+        for _, windows in groupby(sorted(histories, key=_order), lambda history: _budget_key(history.bucket))
     ]
-    owned.sort(key=lambda windows: max(_used(each.bucket) for each in windows), reverse=True)
-    for number, windows in enumerate(owned[:MAX_CHARTS], start=1):
+    groups.sort(key=lambda windows: max(_share_used(window.bucket) for window in windows), reverse=True)
+    for number, windows in enumerate(groups[:MAX_CHARTS], start=1):
         few = len(windows) <= _FEW_WINDOWS
         yield _over_time(number, windows, since, until) if few else _by_window(number, windows, zone)
 
@@ -37,21 +41,23 @@ def _over_time(number: int, windows: Sequence[BucketHistory], since: datetime, u
     bucket = windows[0].bucket
     return StepChart(
         f"budget_{number}",
-        f"Budget {_name(bucket)}",
-        f"What is left of its cap, in {bucket.currency}; the dashed line would use it up evenly.",
+        _title(bucket),
+        f"Remaining budget over time, in {bucket.currency}. The dashed line shows an even pace."
+        if any(_has_pace(window.bucket) for window in windows)
+        else f"Remaining budget over time, in {bucket.currency}.",
         bucket.currency,
         since,
         until,
         tuple(
             Limit(
-                each.bucket.window_start,
-                each.bucket.window_end,
-                each.bucket.cap,
-                paced=each.bucket.window_end != FOREVER.end,
+                window.bucket.window_start,
+                window.bucket.window_end,
+                window.bucket.cap,
+                paced=_has_pace(window.bucket),
             )
-            for each in windows
+            for window in windows
         ),
-        tuple(_run(each, since, until) for each in windows),
+        tuple(_steps(window, since, until) for window in windows),
     )
 
 
@@ -59,8 +65,8 @@ def _by_window(number: int, windows: Sequence[BucketHistory], zone: tzinfo) -> B
     bucket = windows[0].bucket
     return BarChart(
         f"budget_{number}",
-        f"Budget {_name(bucket)}",
-        f"What each of its windows used, in {bucket.currency}, beside its cap.",
+        _title(bucket),
+        f"Spent and held in each window compared with the cap, in {bucket.currency}.",
         bucket.currency,
         upright=True,
         wide=False,
@@ -68,31 +74,31 @@ def _by_window(number: int, windows: Sequence[BucketHistory], zone: tzinfo) -> B
         mark="Cap",
         bars=tuple(
             Bar(
-                f"{each.bucket.window_start.astimezone(zone):%Y-%m-%d}",
-                (each.bucket.spent, each.bucket.held),
-                each.bucket.cap,
+                f"{window.bucket.window_start.astimezone(zone):%Y-%m-%d}",
+                (window.bucket.spent, window.bucket.held),
+                window.bucket.cap,
             )
-            for each in windows
+            for window in windows
         ),
     )
 
 
 def balances(histories: Sequence[BucketHistory], zone: tzinfo) -> Section:
-    """What each bucket of the budgets has held, spent and left, as it now stands."""
-    rows: list[Row] = [_balance(each.bucket, zone) for each in sorted(histories, key=_order)]
+    """Returns the table of the current balance of each bucket."""
+    rows: list[Row] = [_balance(history.bucket, zone) for history in sorted(histories, key=_order)]
     return Section(
         "budgets",
         "Budgets",
-        "What each budget has left of its windows that touch the period, all projects that it counts included.",
+        "Balance of each budget in its windows that overlap the period, across all projects.",
         (
             Column("budget", "Budget"),
-            Column("labels", "Of"),
+            Column("labels", "Labels"),
             Column("window", "Window"),
             Column("currency", "Currency"),
             Column("cap", "Cap", "amount"),
             Column("spent", "Spent", "amount"),
             Column("held", "Held", "amount"),
-            Column("left", "Left", "amount"),
+            Column("left", "Remaining", "amount"),
             Column("used", "Used, %", "percent"),
         ),
         lambda: rows,
@@ -101,22 +107,22 @@ def balances(histories: Sequence[BucketHistory], zone: tzinfo) -> Section:
 
 
 def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, zone: tzinfo) -> Section:
-    """What each budget had left at the end of each day on which its balance moved."""
+    """Returns the table of each budget's balance at the end of each day on which it changed."""
     rows = list(_days(histories, since, until, zone))
     return Section(
         "burn_down",
         "Burn-down",
-        "What each budget had left at the end of each day on which that changed.",
+        "Balance of each budget at the end of each day on which it changed.",
         (
             Column("budget", "Budget"),
-            Column("labels", "Of"),
+            Column("labels", "Labels"),
             Column("window", "Window"),
             Column("day", f"Day ({zone})"),
             Column("currency", "Currency"),
             Column("cap", "Cap", "amount"),
             Column("spent", "Spent", "amount"),
             Column("held", "Held", "amount"),
-            Column("left", "Left", "amount"),
+            Column("left", "Remaining", "amount"),
         ),
         lambda: rows,
         length=len(rows),
@@ -124,31 +130,36 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
 
 
 def _order(history: BucketHistory) -> tuple[str, str, datetime]:
-    return (*_owner(history.bucket), history.bucket.window_start)
+    return (*_budget_key(history.bucket), history.bucket.window_start)
 
 
-def _owner(bucket: Bucket) -> tuple[str, str]:
+def _budget_key(bucket: Bucket) -> tuple[str, str]:
     return bucket.budget, labels_text(bucket.labels)
 
 
-def _of(bucket: Bucket) -> str | None:
-    """Its labels, as the command line takes them."""
-    return safe(", ".join(f"{label}={value}" for label, value in sorted(bucket.labels.items()))) or None
+def _labels(bucket: Bucket) -> str:
+    """Writes the labels as the command line takes them."""
+    return safe(", ".join(f"{label}={value}" for label, value in sorted(bucket.labels.items())))
 
 
-def _name(bucket: Bucket) -> str:
-    of = ", ".join(f"{label} {value}" for label, value in sorted(bucket.labels.items()))
-    return safe(f"{bucket.budget} of {of}" if of else bucket.budget)
+def _title(bucket: Bucket) -> str:
+    labels = _labels(bucket)
+    return f"Budget {safe(bucket.budget)} ({labels})" if labels else f"Budget {safe(bucket.budget)}"
 
 
-def _used(bucket: Bucket) -> Decimal:
-    """How much of its cap is used, as a part of one: for an order, not for an amount."""
+def _has_pace(bucket: Bucket) -> bool:
+    """Whether the cap can be used at an even pace, which needs a window that ends."""
+    return bucket.window_end != FOREVER.end
+
+
+def _share_used(bucket: Bucket) -> Decimal:
+    """Returns the used part of the cap, where 1 is all of it; only for sorting."""
     used = add(bucket.spent, bucket.held)
     return used / bucket.cap if bucket.cap else used
 
 
-def _run(history: BucketHistory, since: datetime, until: datetime) -> tuple[Step, ...]:
-    """What was left of a window from its beginning, or that of the period, on."""
+def _steps(history: BucketHistory, since: datetime, until: datetime) -> tuple[Step, ...]:
+    """Returns the remaining amount after each entry, from the start of the window or of the period."""
     bucket = history.bucket
     left = bucket.cap
     steps = [Step(max(bucket.window_start, since), left)]
@@ -161,7 +172,7 @@ def _run(history: BucketHistory, since: datetime, until: datetime) -> tuple[Step
 
 
 def _window(bucket: Bucket, zone: tzinfo) -> str:
-    """Its first and last minutes, both in it."""
+    """Writes the first and the last minute of the window."""
     start, end = bucket.window_start, bucket.window_end
     if end == FOREVER.end:
         return "lifetime"
@@ -172,7 +183,7 @@ def _window(bucket: Bucket, zone: tzinfo) -> str:
 def _balance(bucket: Bucket, zone: tzinfo) -> Row:
     return (
         safe(bucket.budget),
-        _of(bucket),
+        _labels(bucket) or None,
         _window(bucket, zone),
         bucket.currency,
         bucket.cap,
@@ -188,11 +199,11 @@ def _days(histories: Iterable[BucketHistory], since: datetime, until: datetime, 
         bucket = history.bucket
         held = spent = Decimal(0)
         for day, entries in groupby(history.entries, lambda entry: entry.at.astimezone(zone).date()):
-            held, spent = _after(entries, held, spent)
+            held, spent = _add_entries(entries, held, spent)
             if since < start_of(day + timedelta(days=1), zone) and start_of(day, zone) < until:
                 yield (
                     safe(bucket.budget),
-                    _of(bucket),
+                    _labels(bucket) or None,
                     _window(bucket, zone),
                     f"{day}",
                     bucket.currency,
@@ -203,7 +214,7 @@ def _days(histories: Iterable[BucketHistory], since: datetime, until: datetime, 
                 )
 
 
-def _after(entries: Iterable[Entry], held: Decimal, spent: Decimal) -> tuple[Decimal, Decimal]:
+def _add_entries(entries: Iterable[Entry], held: Decimal, spent: Decimal) -> tuple[Decimal, Decimal]:
     for entry in entries:
         held, spent = add(held, entry.held), add(spent, entry.spent)
     return held, spent

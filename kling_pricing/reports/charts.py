@@ -1,4 +1,4 @@
-"""What a chart shows, without how it is drawn: `svg` does that."""
+"""The contents of charts: labels and amounts. `svg` draws them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 Tone: TypeAlias = Literal["main", "second", "good", "calm", "wait", "bad"]
-"""What a part of a chart stands for, which decides its colour."""
+"""The meaning of a part of a chart, which decides its colour."""
 
 
 class Series(NamedTuple):
-    """One part that every bar of a chart has, by the name and tone of its legend."""
+    """One part of every bar of a chart: its name in the legend, and its tone."""
 
     name: str
     tone: Tone
@@ -21,9 +21,9 @@ class Bar(NamedTuple):
     """One bar.
 
     Attributes:
-        label: whose it is.
-        parts: one amount for each series, stacked; none is negative.
-        mark: an amount to compare the bar with; None: none.
+        label: its name on the axis.
+        parts: one amount per series, stacked; none is negative.
+        mark: an amount to compare the bar with; None if there is none.
     """
 
     label: str
@@ -37,12 +37,12 @@ class BarChart(NamedTuple):
     Attributes:
         name: for programs.
         title: for people.
-        about: what it shows, in a sentence, also for those who cannot see it.
+        about: one sentence on what it shows, which screen readers read too.
         unit: of every amount.
-        upright: bars stand (over time) or lie (beside names).
+        upright: whether bars stand (over time) or lie (beside names).
         wide: whether it takes the whole width of a page.
-        series: what each bar is made of.
-        mark: what the bars' marks are; None: they have none.
+        series: the parts of each bar.
+        mark: the meaning of the bars' marks; None if they have none.
         bars: in order.
     """
 
@@ -58,7 +58,7 @@ class BarChart(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """A difference that may be negative."""
+    """A difference, which may be negative."""
 
     label: str
     amount: Decimal
@@ -71,7 +71,7 @@ class DeltaChart(NamedTuple):
     Attributes:
         name: for programs.
         title: for people.
-        about: what it shows.
+        about: one sentence on what it shows.
         unit: of every amount.
         deltas: in order.
     """
@@ -84,12 +84,12 @@ class DeltaChart(NamedTuple):
 
 
 class Share(NamedTuple):
-    """One whole and its parts.
+    """A whole and its parts.
 
     Attributes:
-        label: what the whole is, with its size.
-        parts: one amount for each series.
-        shown: the same in words, one for each series.
+        label: the name and size of the whole.
+        parts: one amount per series.
+        shown: the same as text, one per series.
     """
 
     label: str
@@ -98,13 +98,13 @@ class Share(NamedTuple):
 
 
 class ShareChart(NamedTuple):
-    """How wholes are divided.
+    """The parts of one or more wholes.
 
     Attributes:
         name: for programs.
         title: for people.
-        about: what it shows.
-        series: what each whole is divided into.
+        about: one sentence on what it shows.
+        series: the parts of each whole.
         shares: the wholes.
     """
 
@@ -116,20 +116,20 @@ class ShareChart(NamedTuple):
 
 
 class Step(NamedTuple):
-    """From an instant on, an amount."""
+    """An amount, and the instant from which it holds."""
 
     at: datetime
     amount: Decimal
 
 
 class Limit(NamedTuple):
-    """A period over which an amount goes down from a limit.
+    """A cap, drawn as a line over its window.
 
     Attributes:
-        start: its first instant, UTC.
-        end: its end, UTC, exclusive.
-        amount: where it starts.
-        paced: whether an even pace from there to nothing is drawn; not where it never ends.
+        start: start of the window, UTC.
+        end: end of the window (exclusive), UTC.
+        amount: the cap.
+        paced: whether to draw an even pace from the cap down to zero; false for a window that never ends.
     """
 
     start: datetime
@@ -139,17 +139,17 @@ class Limit(NamedTuple):
 
 
 class StepChart(NamedTuple):
-    """An amount that changes from one instant to the next, over a period.
+    """An amount that changes in steps over a period.
 
     Attributes:
         name: for programs.
         title: for people.
-        about: what it shows.
+        about: one sentence on what it shows.
         unit: of every amount.
-        start: where the time axis begins, UTC.
-        end: where it ends.
-        limits: what the amount comes down from, in order of time.
-        runs: its changes, in order of time; between one run and the next nothing is drawn.
+        start: start of the time axis, UTC.
+        end: end of the time axis, UTC.
+        limits: the caps that the amount comes down from, in order of time.
+        runs: one line of steps per window, in order of time.
     """
 
     name: str
@@ -163,4 +163,4 @@ class StepChart(NamedTuple):
 
 
 Chart: TypeAlias = BarChart | DeltaChart | ShareChart | StepChart
-"""What is better seen than read."""
+"""A chart of any kind."""

@@ -13,7 +13,7 @@ from kling_pricing.money import subtract
 from kling_pricing.reconcile.model import Category, Line, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv
-from kling_pricing.reports.formatting import safe, safe_or_none, safe_prose
+from kling_pricing.reports.formatting import safe, safe_or_none, safe_text
 
 _REASONS: dict[Category, str] = {
     "billed_twice": "This task is charged more than once.",
@@ -69,7 +69,7 @@ def _rows(reconciled: Reconciled) -> Iterator[Row]:
                 line.billed,
                 should_be,
                 difference,
-                safe_prose(_REASONS[line.category].format(cause=line.cause.rstrip("."))),
+                safe_text(_REASONS[line.category].format(cause=line.cause.rstrip("."))),
             )
 
 

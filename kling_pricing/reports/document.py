@@ -1,4 +1,4 @@
-"""What a report shows: every format prints the same document, and none decides what is in it."""
+"""The contents of a report: every output format prints the same document, and none decides what is in it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Literal, NamedTuple, TypeAlias
 from kling_pricing.reports.charts import Chart, Tone
 
 Cell: TypeAlias = str | int | Decimal | datetime | None
-"""One value of a table; None: there is none."""
+"""One value of a table; None if it is missing."""
 
 Row: TypeAlias = tuple[Cell, ...]
-"""The values of a table's row, in the order of its columns."""
+"""The values of a row, in the order of the columns."""
 
 Kind: TypeAlias = Literal["text", "prose", "count", "amount", "quantity", "percent", "instant"]
-"""What a column holds: names, sentences, whole numbers, exact money, exact units, rounded percents, times."""
+"""The values of a column: names, sentences, integers, exact money, exact units, rounded percents, or times."""
 
 
-class Word(NamedTuple):
-    """What a name for programs is for people, and the tone of it."""
+class DisplayName(NamedTuple):
+    """The name that people read instead of a code such as `not_billed`, and its tone."""
 
     title: str
     tone: Tone
@@ -33,17 +33,17 @@ class Column(NamedTuple):
     Attributes:
         name: for programs: the heading in CSV, JSON and Parquet.
         title: for people.
-        kind: what it holds.
-        on_page: whether people see it on the page, which has less room than a sheet.
-        words: what a text that is a name for programs is for people.
-        missing: what stands where there is no value, for people.
+        kind: the kind of its values.
+        on_page: whether the page shows it, which has less room than a sheet.
+        display_names: code -> the name that people read instead.
+        missing: the text that people read where a value is missing.
     """
 
     name: str
     title: str
     kind: Kind = "text"
     on_page: bool = True
-    words: Mapping[str, Word] = MappingProxyType({})
+    display_names: Mapping[str, DisplayName] = MappingProxyType({})
     missing: str = ""
 
     @property
@@ -53,16 +53,16 @@ class Column(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One table, with what is said of it.
+    """One table, with its heading.
 
     Attributes:
-        name: for programs: names its files.
+        name: for programs: the name of its files.
         title: for people: its heading, and the name of its sheet.
-        about: what it shows, in a sentence or two.
+        about: one or two sentences on what it shows.
         columns: its columns.
-        rows: makes its rows anew, always the same in the same order; there may be millions.
-        totals: rows below the table, one for each currency; programs can add up the rows themselves.
-        length: how many rows it has, if it has one for each task and so may be very long; else None.
+        rows: returns its rows, always the same in the same order; there may be millions.
+        totals: one row per currency, below the table; not in CSV and Parquet, whose readers sum the rows.
+        length: the number of rows of a table with a row per task, which may be long; None for other tables.
     """
 
     name: str
@@ -75,18 +75,18 @@ class Section(NamedTuple):
 
     @property
     def per_task(self) -> bool:
-        """Whether it has a row for each task."""
+        """Whether it has a row per task."""
         return self.length is not None
 
 
 class Figure(NamedTuple):
-    """One number that matters, in large print.
+    """One important number, in large print.
 
     Attributes:
-        title: what it is.
+        title: its name.
         amount: the exact number.
-        unit: currency, or what is counted.
-        about: what to know about it.
+        unit: its currency.
+        about: a remark below it.
     """
 
     title: str
@@ -96,11 +96,11 @@ class Figure(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """Figures of one currency and how they hang together: `expected + variance = billed`.
+    """Figures of one currency that form an equation: `expected + variance = billed`.
 
     Attributes:
         figures: from left to right.
-        signs: what stands between them.
+        signs: the operators between them.
     """
 
     figures: tuple[Figure, ...]
@@ -108,12 +108,12 @@ class Equation(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the report comes to.
+    """The conclusion of a report.
 
     Attributes:
-        tone: `good`: there is nothing to do; `wait`: it is not final; `bad`: somebody has to do something.
-        headline: in a few words.
-        about: why, in a sentence.
+        tone: `good`: no action needed; `wait`: not final; `bad`: action needed.
+        headline: a few words.
+        about: the reason, in a sentence.
     """
 
     tone: Literal["good", "wait", "bad"]
@@ -122,7 +122,7 @@ class Verdict(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What the report is about, such as its period."""
+    """One line of the report's header, such as its period."""
 
     title: str
     text: str
@@ -133,12 +133,12 @@ class Document(NamedTuple):
 
     Attributes:
         kind: `reconciliation` or `spend`.
-        title: whose, and of when.
-        subtitle: which kind of report it is, in words.
-        verdict: what it comes to.
-        facts: what it is about.
-        equations: the numbers that matter, of each currency.
-        charts: what is better seen than read.
+        title: its subject and period.
+        subtitle: the kind of report, for people.
+        verdict: its conclusion.
+        facts: the lines of its header.
+        equations: its most important numbers, one equation per currency.
+        charts: its charts.
         sections: its tables, the summary first.
     """
 

@@ -1,4 +1,4 @@
-"""The list of a report's files with their SHA-256, so that whoever gets them can tell that they are whole."""
+"""The list of a report's files with their SHA-256, so that recipients can check that they got them intact."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kling_pricing.reports.document import Document
 
 NAME = "manifest.json"
 WRITER = "kling-pricing"
-"""What tells a manifest of ours from other files of that name."""
+"""Marks a manifest as ours: other programs also write files named `manifest.json`."""
 
 
 class Manifest(NamedTuple):
-    """What was written, and from what.
+    """The files of a report, and the statements it was made from.
 
     Attributes:
         report: `reconciliation` or `spend`.
         title: of the report.
-        sources: what it was made from: name -> SHA-256 in hexadecimal; of a ledger, nothing.
-        files: name of each file -> SHA-256 of its bytes, in hexadecimal.
+        sources: name of each statement -> its SHA-256 in hexadecimal; empty if the report uses only the ledger.
+        files: name of each file -> the SHA-256 of its bytes, in hexadecimal.
         sizes_bytes: name of each file -> its size.
     """
 
@@ -33,23 +33,23 @@ class Manifest(NamedTuple):
     sizes_bytes: Mapping[str, int]
 
     def text(self) -> str:
-        """The manifest as JSON; the same files give the same text."""
+        """Returns the manifest as JSON; the same files give the same text."""
         files = [
             {"name": name, "size_bytes": self.sizes_bytes[name], "sha256": digest}
             for name, digest in sorted(self.files.items())
         ]
-        found = {
+        data = {
             "written_by": WRITER,
             "report": self.report,
             "title": self.title,
             "sources": dict(sorted(self.sources.items())),
             "files": files,
         }
-        return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
 
-def manifest(document: Document, sources: Mapping[str, str], folder: Path) -> Manifest:
-    """Takes stock of a folder."""
+def manifest_of(document: Document, sources: Mapping[str, str], folder: Path) -> Manifest:
+    """Lists the files of a folder, with the report and the statements they come from."""
     paths = sorted(path for path in folder.iterdir() if path.name != NAME)
     return Manifest(
         document.kind,
@@ -61,6 +61,6 @@ def manifest(document: Document, sources: Mapping[str, str], folder: Path) -> Ma
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Putting a report's files in their folder: in the place of an earlier report's files, and of nobody else's.
+"""Moving a report's files into their folder, where they replace the files of an earlier report and no others.
 
-A file in the folder is an earlier report's if our manifest there vouches for its bytes; every other file, and
-one that was changed since it was written, belongs to somebody.
+A file in the folder belongs to an earlier report if our manifest there lists its bytes.
+Every other file, and every file that was changed since a report wrote it, belongs to the user.
 """
 
 from __future__ import annotations
@@ -19,100 +19,101 @@ from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.manifest import NAME, WRITER, Manifest, digest_of
 
-_OURS = re.compile(r"[a-z][a-z_]*\.(html|xlsx|csv|parquet|json|jsonl)")
-"""How our files are named: no name of a manifest leads out of its folder, or to another kind of file."""
+_REPORT_FILE = re.compile(r"[a-z][a-z_]*\.(html|xlsx|csv|parquet|json|jsonl)")
+"""The names that report files can have: a forged manifest cannot name a file elsewhere or of another kind."""
 
 
-def ensure_free(folder: Path, names: Iterable[str]) -> None:
-    """Makes sure that files can be put into a folder without taking the place of anybody's.
+def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
+    """Checks that files with these names would replace nothing but an earlier report.
 
     Raises:
-        KlingPricingError: something there is not an earlier report's; nothing was changed.
+        KlingPricingError: one of them would replace another file; nothing was changed.
     """
-    earlier = _earlier(folder)
-    taken = [
-        name for name in names if os.path.lexists(folder / name) and not _is_earlier(folder / name, earlier)
+    digests = _earlier_digests(folder)
+    in_the_way = [
+        name for name in names if os.path.lexists(folder / name) and not _is_intact(folder / name, digests)
     ]
-    if os.path.lexists(folder / NAME) and _read(folder / NAME) is None:
-        taken.append(NAME)
-    if taken:
+    if os.path.lexists(folder / NAME) and _read_manifest(folder / NAME) is None:
+        in_the_way.append(NAME)
+    if in_the_way:
+        files = ", ".join(map(shown, sorted(in_the_way)))
         raise KlingPricingError(
-            f"the report is not written: in {folder} there is already {', '.join(map(shown, sorted(taken)))}, "
-            "not written by an earlier report, or changed since; move it away, or name another folder"
+            f"{folder}: cannot replace {files}: not written by an earlier report, or changed since; "
+            f"move {'it' if len(in_the_way) == 1 else 'them'} away, or name another folder"
         )
 
 
-def put_in_place(aside: Path, folder: Path, found: Manifest) -> None:
-    """Moves a report's files and its manifest into a folder, and an earlier report's out of it.
+def publish(staging: Path, folder: Path, manifest: Manifest) -> None:
+    """Moves a report's files and its manifest into a folder, and removes the files of an earlier report.
 
-    Until all are there the manifest vouches for the files of both reports, so that a later report also knows
-    them as ours where this one was killed.
+    While files move, an interim manifest lists the files of both reports, so that the next report still
+    recognizes them all if this process is killed.
 
     Args:
-        aside: where they are, in the folder itself, so that moving them copies nothing.
-        folder: where they are to be.
-        found: the files, whose manifest is among them.
+        staging: a subfolder of `folder` that holds the files, so that moving them copies nothing.
+        folder: the destination.
+        manifest: the files; written as a file, it is among them.
 
     Raises:
-        KlingPricingError: as for `ensure_free`.
-        OSError: they cannot be moved; the folder is as it was.
+        KlingPricingError: as for `refuse_to_overwrite`.
+        OSError: the files cannot be moved; the folder is as it was.
     """
-    ensure_free(folder, found.files)
-    earlier = _earlier(folder)
+    refuse_to_overwrite(folder, manifest.files)
+    earlier = _earlier_digests(folder)
     names = [
-        *found.files,
-        *(name for name in earlier if name not in found.files and _is_earlier(folder / name, earlier)),
+        *manifest.files,
+        *(name for name in earlier if name not in manifest.files and _is_intact(folder / name, earlier)),
     ]
-    replaced, between = aside / "replaced", aside / "between.json"
+    replaced, interim = staging / "replaced", staging / "interim.json"
     replaced.mkdir()
-    between.write_text(_of_both(earlier, found), encoding="utf-8")
+    interim.write_text(_interim_manifest(earlier, manifest), encoding="utf-8")
     if (folder / NAME).exists():
         copyfile(folder / NAME, replaced / NAME)
     try:
-        between.replace(folder / NAME)
+        interim.replace(folder / NAME)
         for name in names:
             with suppress(FileNotFoundError):
                 (folder / name).replace(replaced / name)
-            if name in found.files:
-                (aside / name).replace(folder / name)
-        (aside / NAME).replace(folder / NAME)
+            if name in manifest.files:
+                (staging / name).replace(folder / name)
+        (staging / NAME).replace(folder / NAME)
     except BaseException:
         for name in [*names, NAME]:
             before = replaced / name
             if before.exists():
                 before.replace(folder / name)
-            elif name == NAME or (name in found.files and not (aside / name).exists()):
+            elif name == NAME or (name in manifest.files and not (staging / name).exists()):
                 (folder / name).unlink(missing_ok=True)
         raise
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A manifest of ours; None: it is somebody else's, or none at all."""
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Reads a manifest; None if the file is missing or is not one of ours."""
     with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not path.is_symlink() and isinstance(found, dict) and found.get("written_by") == WRITER:
-            return found
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_symlink() and isinstance(data, dict) and data.get("written_by") == WRITER:
+            return data
     return None
 
 
-def _earlier(folder: Path) -> dict[str, set[str]]:
-    """Names of an earlier report's files -> their SHA-256; two where one report was to replace another."""
+def _earlier_digests(folder: Path) -> dict[str, set[str]]:
+    """Returns the names of an earlier report's files -> their SHA-256; two if a replacement was interrupted."""
     digests: dict[str, set[str]] = {}
     with suppress(KeyError, TypeError):
-        for each in (_read(folder / NAME) or {"files": ()})["files"]:
-            if _OURS.fullmatch(each["name"]) and each["name"] != NAME:
-                digests.setdefault(each["name"], set()).add(each["sha256"])
+        for file in (_read_manifest(folder / NAME) or {"files": ()})["files"]:
+            if _REPORT_FILE.fullmatch(file["name"]) and file["name"] != NAME:
+                digests.setdefault(file["name"], set()).add(file["sha256"])
     return digests
 
 
-def _is_earlier(path: Path, digests: Mapping[str, set[str]]) -> bool:
-    """Whether a file is there as an earlier report wrote it."""
-    own = digests.get(path.name)
-    return own is not None and path.is_file() and not path.is_symlink() and digest_of(path) in own
+def _is_intact(path: Path, digests: Mapping[str, set[str]]) -> bool:
+    """Whether a file still has the bytes that an earlier report wrote."""
+    expected = digests.get(path.name)
+    return expected is not None and path.is_file() and not path.is_symlink() and digest_of(path) in expected
 
 
-def _of_both(earlier: Mapping[str, set[str]], found: Manifest) -> str:
-    """The manifest while the files of one report take the place of another's."""
-    both = [*((name, each) for name in earlier for each in sorted(earlier[name])), *found.files.items()]
+def _interim_manifest(earlier: Mapping[str, set[str]], manifest: Manifest) -> str:
+    """Returns the manifest that stands in the folder while one report replaces another."""
+    both = [*((name, digest) for name in earlier for digest in sorted(earlier[name])), *manifest.files.items()]
     files = [{"name": name, "sha256": digest} for name, digest in both]
     return json.dumps({"written_by": WRITER, "unfinished": True, "files": files})

@@ -14,7 +14,17 @@ from kling_pricing.reports.categories import CATEGORIES, STANDINGS, standing_of
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Delta, DeltaChart, Series, Share, ShareChart
 from kling_pricing.reports.document import Document, Equation, Fact, Figure, Verdict
 from kling_pricing.reports.formats.focus import FocusCharge
-from kling_pricing.reports.formatting import MAX_BARS, counted, every_day, grouped, percent, period_text, safe
+from kling_pricing.reports.formatting import (
+    MAX_BARS,
+    amount_share_text,
+    amount_text,
+    count_share_text,
+    counted,
+    every_day,
+    number_text,
+    period_text,
+    safe,
+)
 from kling_pricing.reports.reconciliation_tables import NAMED
 
 
@@ -89,7 +99,8 @@ def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
     return Verdict(
         tone="bad",
         headline=f"Ties out with {counted(reconciled.exceptions, 'exception')}",
-        about=f"{tied}. Somebody has to look at {counted(reconciled.exceptions, 'line')} of {grouped(lines)}.",
+        about=f"{tied}. Somebody has to look at {counted(reconciled.exceptions, 'line')}"
+        f" of {number_text(lines)}.",
     )
 
 
@@ -186,17 +197,17 @@ def _coverage(currency: str, by_category: Sequence[Total]) -> ShareChart:
     all_lines, all_billed = sum_of(lines), sum_of(billed)
     shares = [
         Share(
-            f"{grouped(all_lines)} lines",
+            f"{number_text(all_lines)} lines",
             tuple(lines),
-            tuple(f"{percent(each, all_lines)} % ({grouped(each)})" for each in lines),
+            tuple(count_share_text(each, all_lines) for each in lines),
         )
     ]
     if all_billed:
         shares.append(
             Share(
-                f"{grouped(all_billed)} {currency} billed",
+                f"{amount_text(all_billed)} {currency} billed",
                 tuple(billed),
-                tuple(f"{percent(each, all_billed)} % ({grouped(each)} {currency})" for each in billed),
+                tuple(amount_share_text(each, all_billed, currency) for each in billed),
             )
         )
     return ShareChart(
@@ -230,7 +241,7 @@ def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
     bars = [Bar(safe(each.name) or unnamed, (max(each.billed, Decimal(0)),), each.expected) for each in shown]
     if rest:
         billed, expected = sum_of(each.billed for each in rest), sum_of(each.expected for each in rest)
-        bars.append(Bar(f"{len(rest)} others", (max(billed, Decimal(0)),), expected))
+        bars.append(Bar(counted(len(rest), "other"), (max(billed, Decimal(0)),), expected))
     return tuple(bars)
 
 

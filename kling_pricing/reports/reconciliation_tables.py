@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from kling_pricing.reconcile.model import Line, Reconciled, Total, exceptions_of
 from kling_pricing.reports.categories import CATEGORIES, STANDINGS
-from kling_pricing.reports.document import Column, Row, Section, Word
-from kling_pricing.reports.formatting import labels_text, percent, safe, safe_or_none, safe_prose
+from kling_pricing.reports.document import Column, DisplayName, Row, Section
+from kling_pricing.reports.formatting import labels_text, percent, safe, safe_or_none, safe_text
 
 NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"}
 """What is said where there is no name."""
@@ -16,7 +16,9 @@ NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"
 _CATEGORY = Column(
     "category",
     "Category",
-    words={name: Word(each.title, STANDINGS[each.standing]) for name, each in CATEGORIES.items()},
+    display_names={
+        name: DisplayName(each.title, STANDINGS[each.standing]) for name, each in CATEGORIES.items()
+    },
 )
 _AMOUNTS = (
     Column("expected", "Expected", "amount"),
@@ -146,8 +148,8 @@ def _line_row(line: Line) -> Row:
         line.expected,
         line.variance,
         line.billed,
-        safe_prose(line.cause),
-        safe_prose(line.remedy),
+        safe_text(line.cause),
+        safe_text(line.remedy),
         line.submitted_at,
         line.billed_at,
         line.booked,

@@ -1,4 +1,4 @@
-"""What a ledger alone knows of a period's spend: its jobs, and what moved its budgets."""
+"""The spend of a period, from the ledger alone: its jobs, and the history of its budgets."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
 
 class Spend(NamedTuple):
-    """What a ledger knows of a period.
+    """The spend of a period.
 
     Attributes:
         since: start of the period, UTC.
-        until: its end, UTC, exclusive.
-        zone: where its days begin.
-        project: whose spend it is; None: everybody's.
-        jobs: the reservations made in the period, the oldest first.
-        buckets: the budgets' buckets whose windows lie at least partly in the period, with what moved them;
-            of a project's spend those that it moved.
+        until: end of the period (exclusive), UTC.
+        zone: the time zone in which days start.
+        project: the only project whose spend it is; None for all projects.
+        jobs: the jobs reserved in the period, oldest first.
+        buckets: the buckets whose windows overlap the period, with their entries; for a single project, only
+            the buckets that its jobs moved.
     """
 
     since: datetime
@@ -44,127 +44,129 @@ class Spend(NamedTuple):
 def read_spend(
     ledger: str, since: datetime, until: datetime, *, project: str | None = None, timezone: str = "UTC"
 ) -> Spend:
-    """Reads what there is for a spend statement; it changes nothing.
+    """Reads the spend of a period from a ledger; changes nothing.
 
-    A job belongs to the period that it was reserved in, whenever it is settled, as it does for the budgets.
-    One that expired unsent is released, whether or not the ledger has come to say so: its money is free.
+    A job belongs to the period in which it was reserved, no matter when it is settled, as it does for budgets.
+    A job that expired before it was sent counts as released, even if the ledger has not recorded that yet.
 
     Args:
-        ledger: its URL.
+        ledger: the URL of the ledger.
         since: start of the period, with a time zone.
-        until: its end, exclusive.
-        project: whose spend; by default everybody's.
-        timezone: IANA name of the zone in which days begin.
+        until: end of the period (exclusive), with a time zone.
+        project: the only project to report; by default all of them.
+        timezone: IANA name of the time zone in which days start.
 
     Raises:
         LedgerError: the ledger cannot be read.
-        KlingPricingError: the period has no length, or the zone is not known.
+        KlingPricingError: the period is empty, or the time zone is unknown.
     """
     place, start, end = zone(timezone), in_utc(since), in_utc(until)
     if start >= end:
-        raise KlingPricingError(f"a period ends after it begins; got {start.isoformat()} to {end.isoformat()}")
+        raise KlingPricingError(
+            f"the period {start.isoformat()} to {end.isoformat()} is empty; end it after its start"
+        )
     clock = utc_clock(None)
     store = connect(ledger, clock=clock)
     try:
         buckets = store.bucket_histories(start, end)
-        everybodys = store.reservations(since=start, until=end)
+        all_jobs = store.reservations(since=start, until=end)
     finally:
         store.close()
     expired: dict[str | None, Reservation] = {
-        job.id: job for job in everybodys if job.state == "reserved" and job.deadline <= clock()
+        job.id: job for job in all_jobs if job.state == "reserved" and job.deadline <= clock()
     }
     jobs = [
         job._replace(state="released", reason="expired", closed_at=job.deadline) if job.id in expired else job
-        for job in everybodys
+        for job in all_jobs
         if project is None or job.project == project
     ]
-    buckets = [_without(each, expired) for each in buckets]
+    buckets = [_release_expired(history, expired) for history in buckets]
     if project is not None:
-        own = {job.id for job in jobs}
-        buckets = [each for each in buckets if any(entry.reservation_id in own for entry in each.entries)]
+        ids = {job.id for job in jobs}
+        buckets = [
+            history for history in buckets if any(entry.reservation_id in ids for entry in history.entries)
+        ]
     return Spend(start, end, place, project, tuple(jobs), tuple(buckets))
 
 
-def _without(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:
-    """A bucket from which what has expired was given back when it did."""
-    given_back = [
+def _release_expired(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:
+    """Returns the history as if each expired job had been released at its deadline."""
+    releases = [
         entry._replace(at=expired[entry.reservation_id].deadline, kind="expire", held=-entry.held)
         for entry in history.entries
         if entry.reservation_id in expired
     ]
-    if not given_back:
+    if not releases:
         return history
-    bucket, amount = history.bucket, sum_of(entry.held for entry in given_back)
+    bucket, amount = history.bucket, sum_of(entry.held for entry in releases)
     return history._replace(
         bucket=bucket._replace(held=add(bucket.held, amount), available=subtract(bucket.available, amount)),
-        entries=tuple(sorted((*history.entries, *given_back), key=lambda entry: entry.at)),
+        entries=tuple(sorted((*history.entries, *releases), key=lambda entry: entry.at)),
     )
 
 
 def month_of(text: str | None, timezone: str, now: datetime) -> Period:
-    """A calendar month of a zone.
+    """Returns a calendar month of a time zone.
 
     Args:
-        text: such as `2026-11`; None: the month that an instant lies in.
-        timezone: IANA name of the zone.
-        now: that instant.
+        text: the month, such as `2026-11`; None for the month of `now`.
+        timezone: IANA name of the time zone.
+        now: the current time.
 
     Raises:
-        KlingPricingError: it is no month, or the zone is not known.
+        KlingPricingError: the text is not a month, or the time zone is unknown.
     """
     place = zone(timezone)
     if text is None:
         return calendar_period("month", now, place)
     if not _MONTH.fullmatch(text):
-        raise KlingPricingError(f"{shown(text)} is no month; write it as 2026-11")
+        raise KlingPricingError(f"{shown(text)} is not a month; write it as YYYY-MM, such as 2026-11")
     return calendar_period("month", start_of(date.fromisoformat(f"{text}-01"), place), place)
 
 
-def beginning(at: date | datetime, timezone: str) -> datetime:
-    """An instant as it is; a day begins in a zone.
+def to_instant(at: date | datetime, timezone: str) -> datetime:
+    """Returns the start of a day in a time zone; an instant stays as it is.
 
     Raises:
-        KlingPricingError: the zone is not known.
+        KlingPricingError: the time zone is unknown.
     """
     return at if isinstance(at, datetime) else start_of(at, zone(timezone))
 
 
-class Standing(NamedTuple):
-    """What became of a job, in words: its title, what it means, and its tone."""
+class JobStatus(NamedTuple):
+    """The status of a job, for people: its title, its meaning, and its tone."""
 
     title: str
     about: str
     tone: Tone
 
 
-STANDINGS = {
-    "final": Standing("Spent", "Settled by what the provider, its statement or an operator says.", "good"),
-    "provisional": Standing(
-        "Spent, provisional", "Settled at the quote: nobody has said the charge yet.", "wait"
-    ),
-    "under way": Standing("Under way", "The provider has it; its money is held.", "calm"),
-    "sent": Standing("Sent", "Sent, and the task is not known; its money is held.", "bad"),
-    "reserved": Standing("Reserved", "Not sent yet; its money is held.", "second"),
-    "released": Standing("Released", "Not sent, refused or refunded; it costs nothing.", "second"),
+JOB_STATUSES = {
+    "final": JobStatus("Final", "Settled at the actual charge.", "good"),
+    "provisional": JobStatus("Provisional", "Settled at the quote; the charge is not known yet.", "wait"),
+    "under way": JobStatus("In progress", "Accepted by the provider; the amount is held.", "calm"),
+    "sent": JobStatus("Sent", "Sent to the provider, task unknown; the amount is held.", "bad"),
+    "reserved": JobStatus("Reserved", "Not sent yet; the amount is held.", "second"),
+    "released": JobStatus("Released", "Not sent, rejected or refunded; no cost.", "second"),
 }
-"""What became of a job, as finance sees it."""
+"""Every status of a job, by its code, in the order of the summary."""
 
 
-def standing_of(job: Reservation) -> str:
-    """What became of a job: one of `STANDINGS`."""
+def status_of(job: Reservation) -> str:
+    """Returns the status of a job: a key of `JOB_STATUSES`."""
     if job.state == "settled":
         return "provisional" if job.basis == "quote" else "final"
     return {"bound": "under way", "dispatching": "sent"}.get(job.state, job.state)
 
 
 class Amounts(NamedTuple):
-    """What some jobs come to, in one currency.
+    """The totals of some jobs, in one currency.
 
     Attributes:
-        jobs: how many.
-        spent: what they were settled at.
-        provisional: the part of it that rests on the quote alone.
-        held: what is set aside for those that are not settled.
+        jobs: the number of jobs.
+        spent: the amounts at which they were settled.
+        provisional: the part of `spent` that is settled at quotes only.
+        held: the amounts reserved for jobs that are not settled.
     """
 
     jobs: int
@@ -174,38 +176,38 @@ class Amounts(NamedTuple):
 
     @property
     def committed(self) -> Decimal:
-        """What is spent, and what may be."""
+        """Spent and held together."""
         return add(self.spent, self.held)
 
 
 _ZERO = Decimal(0)
-NOTHING = Amounts(0, _ZERO, _ZERO, _ZERO)
+NO_AMOUNTS = Amounts(0, _ZERO, _ZERO, _ZERO)
 
 
 def amounts_of(job: Reservation) -> Amounts:
-    """What one job comes to."""
-    standing = standing_of(job)
+    """Returns the amounts of one job."""
+    status = status_of(job)
     if job.billed is not None:
-        return Amounts(1, job.billed, job.billed if standing == "provisional" else _ZERO, _ZERO)
-    return Amounts(1, _ZERO, _ZERO, _ZERO if standing == "released" else job.reserved)
+        return Amounts(1, job.billed, job.billed if status == "provisional" else _ZERO, _ZERO)
+    return Amounts(1, _ZERO, _ZERO, _ZERO if status == "released" else job.reserved)
 
 
-Grouped = dict[tuple[str, ...], Amounts]
-"""Currency and something else -> what the jobs of it come to."""
+Totals = dict[tuple[str, ...], Amounts]
+"""Currency and other values that jobs share -> the totals of these jobs."""
 
 
-def taken_together(jobs: Iterable[Reservation], by: Callable[[Reservation], tuple[str, ...]]) -> Grouped:
-    """Jobs taken together by currency and something else."""
-    found: Grouped = {}
+def totals_by(jobs: Iterable[Reservation], key: Callable[[Reservation], tuple[str, ...]]) -> Totals:
+    """Adds up the jobs of each currency and key."""
+    totals: Totals = {}
     for job in jobs:
-        place = (job.currency, *by(job))
-        before, own = found.get(place, NOTHING), amounts_of(job)
-        found[place] = Amounts(before.jobs + 1, *map(add, before[1:], own[1:]))
-    return found
+        group = (job.currency, *key(job))
+        before, amounts = totals.get(group, NO_AMOUNTS), amounts_of(job)
+        totals[group] = Amounts(before.jobs + 1, *map(add, before[1:], amounts[1:]))
+    return totals
 
 
 def charges(spent: Spend) -> Iterator[FocusCharge]:
-    """What was spent, job by job."""
+    """Returns one charge per settled job."""
     for job in spent.jobs:
         if job.billed is not None:
             yield FocusCharge(
@@ -224,6 +226,6 @@ def charges(spent: Spend) -> Iterator[FocusCharge]:
                 labels=job.labels,
                 project=job.project,
                 reservation_id=job.id,
-                standing=f"{standing_of(job)}, by {job.basis}",
+                standing=f"{status_of(job)}, by {job.basis}",
                 cause=None,
             )

@@ -1,4 +1,4 @@
-"""A ledger's spend as a document: what is spent, what is not final, and how the budgets were used up."""
+"""The spend statement as a document: spent and held amounts, and the burn-down of budgets."""
 
 from __future__ import annotations
 
@@ -9,44 +9,58 @@ from decimal import Decimal
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports import burn_down
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
-from kling_pricing.reports.document import Column, Document, Equation, Fact, Figure, Row, Section, Verdict, Word
+from kling_pricing.reports.document import (
+    Column,
+    DisplayName,
+    Document,
+    Equation,
+    Fact,
+    Figure,
+    Row,
+    Section,
+    Verdict,
+)
 from kling_pricing.reports.formatting import (
     MAX_BARS,
+    amount_share_text,
+    amount_text,
+    bounds_text,
     counted,
     every_day,
-    grouped,
     labels_text,
-    percent,
     period_text,
     safe,
     safe_or_none,
-    safe_prose,
+    safe_text,
 )
 from kling_pricing.reports.spend import (
-    NOTHING,
-    STANDINGS,
+    JOB_STATUSES,
+    NO_AMOUNTS,
     Amounts,
-    Grouped,
     Spend,
+    Totals,
     amounts_of,
-    standing_of,
-    taken_together,
+    status_of,
+    totals_by,
 )
+
+_UNKNOWN_MODEL = "unknown model"
 
 
 def document(spent: Spend) -> Document:
-    """What there is to show of a period's spend."""
+    """Returns the spend statement of a period."""
     jobs = spent.jobs
-    overall = dict(sorted(taken_together(jobs, lambda _: ()).items()))
-    by_project = taken_together(jobs, lambda job: (job.project,))
-    by_day = taken_together(jobs, lambda job: (f"{job.created_at.astimezone(spent.zone):%Y-%m-%d}",))
-    by_provider = taken_together(jobs, lambda job: (job.provider,))
-    by_model = taken_together(jobs, lambda job: (job.model or "unknown model",))
-    whose = "" if spent.project is None else f"{safe(spent.project)}, "
+    overall = dict(sorted(totals_by(jobs, lambda _: ()).items()))
+    by_project = totals_by(jobs, lambda job: (job.project,))
+    by_day = totals_by(jobs, lambda job: (f"{job.created_at.astimezone(spent.zone):%Y-%m-%d}",))
+    by_provider = totals_by(jobs, lambda job: (job.provider,))
+    by_model = totals_by(jobs, lambda job: (job.model or _UNKNOWN_MODEL,))
+    by_project_and_model = totals_by(jobs, lambda job: (job.project, job.model or _UNKNOWN_MODEL))
+    project = "" if spent.project is None else f"{safe(spent.project)}, "
     return Document(
         kind="spend",
-        title=f"{whose}{period_text(spent.since, spent.until, spent.zone)}",
-        subtitle="Spend statement from our ledger",
+        title=f"{project}{period_text(spent.since, spent.until, spent.zone)}",
+        subtitle="Spend statement",
         verdict=_verdict(spent, overall),
         facts=_facts(spent),
         equations=tuple(_equation(currency, amounts) for (currency,), amounts in overall.items()),
@@ -58,7 +72,7 @@ def document(spent: Spend) -> Document:
                 "by_project_and_model",
                 "By project and model",
                 ("Project", "Model"),
-                taken_together(jobs, lambda job: (job.project, job.model or "unknown model")),
+                by_project_and_model,
                 overall,
             ),
             _table("by_model", "By model", ("Model",), by_model, overall),
@@ -71,63 +85,68 @@ def document(spent: Spend) -> Document:
     )
 
 
-def _verdict(spent: Spend, overall: Grouped) -> Verdict:
+def _verdict(spent: Spend, overall: Totals) -> Verdict:
     if not spent.jobs:
-        about = "The ledger has no job in this period."
+        about = "The ledger has no jobs in this period."
         if spent.project is not None:
-            about = f"The ledger has no job of project {safe(spent.project)} in this period."
-        return Verdict(tone="good", headline="Nothing was spent", about=about)
-    provisional = sum(standing_of(job) == "provisional" for job in spent.jobs)
+            about = f"The ledger has no jobs for project {safe(spent.project)} in this period."
+        return Verdict(tone="good", headline="No spend", about=about)
+    provisional = sum(status_of(job) == "provisional" for job in spent.jobs)
     held = sum(amounts_of(job).held > 0 for job in spent.jobs)
-    total = " and ".join(f"{grouped(amounts.spent, 2)} {currency}" for (currency,), amounts in overall.items())
+    total = " and ".join(f"{amount_text(amounts.spent)} {currency}" for (currency,), amounts in overall.items())
     jobs = counted(len(spent.jobs), "job")
     if not provisional and not held:
         return Verdict(
-            tone="good", headline="All settled", about=f"{total} spent; {jobs}, all settled or released."
+            tone="good",
+            headline="All settled",
+            about=f"{total} spent on {jobs}. Every job is settled or released.",
         )
-    open_ends = [
-        *([f"{counted(provisional, 'job')} settled at the quote alone"] if provisional else []),
-        *([f"{counted(held, 'job')} not settled yet"] if held else []),
+    pending = [
+        *([f"{provisional:,} {_is_or_are(provisional)} settled at the quote only"] if provisional else []),
+        *([f"{held:,} {_is_or_are(held)} not settled yet"] if held else []),
     ]
     return Verdict(
         tone="wait",
         headline="Not final yet",
-        about=f"{total} spent so far on {jobs}, with {' and '.join(open_ends)}.",
+        about=f"{total} spent so far. Of {jobs}, {' and '.join(pending)}.",
     )
 
 
+def _is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def _facts(spent: Spend) -> tuple[Fact, ...]:
-    start, end = (f"{each.astimezone(spent.zone):%Y-%m-%d %H:%M}" for each in (spent.since, spent.until))
     instants = [
         *(at for job in spent.jobs for at in (job.created_at, job.dispatched_at, job.closed_at) if at),
-        *(entry.at for each in spent.buckets for entry in each.entries),
+        *(entry.at for history in spent.buckets for entry in history.entries),
     ]
-    as_of = f"{max(instants).astimezone(spent.zone):%Y-%m-%d %H:%M:%S}" if instants else "no entry yet"
+    latest = f"{max(instants).astimezone(spent.zone):%Y-%m-%d %H:%M:%S}" if instants else ""
     return (
         Fact("Project", "all" if spent.project is None else safe(spent.project)),
-        Fact("Period", f"reserved from {start} until before {end}, {spent.zone}"),
-        Fact("Source", "the ledger alone, without a statement of a provider"),
-        Fact("As of", f"{as_of}, the last that the ledger knows of these jobs and budgets"),
+        Fact("Period", f"{bounds_text(spent.since, spent.until, spent.zone)}, by reservation time"),
+        Fact("Source", "ledger only, no provider statement"),
+        Fact("As of", f"{latest} {spent.zone} (latest ledger entry)" if latest else "no ledger entries yet"),
     )
 
 
 def _equation(currency: str, amounts: Amounts) -> Equation:
     provisional = (
-        f"of which {grouped(amounts.provisional, 2)} provisional"
+        f"of which {amount_text(amounts.provisional)} provisional"
         if amounts.provisional
-        else "nothing provisional"
+        else "none provisional"
     )
     return Equation(
         (
             Figure("Spent", amounts.spent, currency, provisional),
-            Figure("Held", amounts.held, currency, "set aside for jobs that are not settled"),
+            Figure("Held", amounts.held, currency, "reserved for jobs not settled yet"),
             Figure("Committed", amounts.committed, currency, counted(amounts.jobs, "job")),
         ),
         ("+", "="),
     )
 
 
-_SERIES = (Series("Spent", "main"), Series("Spent, provisional", "wait"), Series("Held", "second"))
+_SERIES = (Series("Final", "main"), Series("Provisional", "wait"), Series("Held", "second"))
 
 
 def _parts(amounts: Amounts) -> tuple[Decimal, ...]:
@@ -136,85 +155,93 @@ def _parts(amounts: Amounts) -> tuple[Decimal, ...]:
 
 def _charts(
     spent: Spend,
-    overall: Grouped,
-    by_project: Grouped,
-    by_day: Grouped,
-    by_model: Grouped,
+    overall: Totals,
+    by_project: Totals,
+    by_day: Totals,
+    by_model: Totals,
 ) -> Iterator[Chart]:
-    for (currency,), whole in overall.items():
-        if whole.committed:
-            parts = _parts(whole)
+    for (currency,), total in overall.items():
+        if total.committed:
+            parts = _parts(total)
             yield ShareChart(
                 f"final_{currency}",
-                "How final it is",
-                "How much is spent for good, spent at the quote alone, and held.",
+                "Settlement status",
+                "Final: settled at the actual charge. Provisional: settled at the quote only. "
+                "Held: not settled yet.",
                 _SERIES,
                 (
                     Share(
-                        f"{grouped(whole.committed, 2)} {currency} committed",
+                        f"{amount_text(total.committed)} {currency} committed",
                         parts,
-                        tuple(
-                            f"{percent(each, whole.committed)} % ({grouped(each)} {currency})" for each in parts
-                        ),
+                        tuple(amount_share_text(part, total.committed, currency) for part in parts),
                     ),
                 ),
             )
-        yield _bar_chart("by_day", "By day", "each day", currency, upright=True, bars=_days(by_day, currency))
+        yield _bar_chart("day", currency, upright=True, bars=_days(by_day, currency))
         bars = _largest(by_project, currency)
         if len(bars) > 1:
-            yield _bar_chart("by_project", "By project", "each project", currency, upright=False, bars=bars)
-        bars = _largest(by_model, currency)
-        yield _bar_chart("by_model", "By model", "each model", currency, upright=False, bars=bars)
+            yield _bar_chart("project", currency, upright=False, bars=bars)
+        yield _bar_chart("model", currency, upright=False, bars=_largest(by_model, currency))
     yield from burn_down.charts(spent.buckets, spent.since, spent.until, spent.zone)
 
 
-def _bar_chart(
-    name: str, title: str, of_what: str, currency: str, *, upright: bool, bars: tuple[Bar, ...]
-) -> BarChart:
-    about = f"What was spent on the jobs of {of_what}, and what is held for them, in {currency}."
-    return BarChart(f"{name}_{currency}", title, about, currency, upright, upright, _SERIES, None, bars)
+def _bar_chart(group: str, currency: str, *, upright: bool, bars: tuple[Bar, ...]) -> BarChart:
+    return BarChart(
+        f"by_{group}_{currency}",
+        f"Spend by {group}",
+        f"Spent and held amounts by {group}, in {currency}.",
+        currency,
+        upright=upright,
+        wide=upright,
+        series=_SERIES,
+        mark=None,
+        bars=bars,
+    )
 
 
-def _days(totals: Grouped, currency: str) -> tuple[Bar, ...]:
-    days = {day: amounts for (own, day), amounts in totals.items() if own == currency}
-    return tuple(Bar(day, _parts(days.get(day, NOTHING))) for day in every_day(days))
+def _days(totals: Totals, currency: str) -> tuple[Bar, ...]:
+    days = {day: amounts for (day_currency, day), amounts in totals.items() if day_currency == currency}
+    return tuple(Bar(day, _parts(days.get(day, NO_AMOUNTS))) for day in every_day(days))
 
 
-def _largest(totals: Grouped, currency: str) -> tuple[Bar, ...]:
-    """The largest as bars of their own, the others as one."""
-    own = [(name, amounts) for (other, name), amounts in totals.items() if other == currency]
-    own.sort(key=lambda each: (-each[1].committed, each[0]))
-    bars = [Bar(safe(name), _parts(amounts)) for name, amounts in own[:MAX_BARS]]
-    if rest := [_parts(amounts) for _, amounts in own[MAX_BARS:]]:
-        bars.append(
-            Bar(f"{len(rest)} others", tuple(sum(each, Decimal(0)) for each in zip(*rest, strict=True)))
-        )
+def _largest(totals: Totals, currency: str) -> tuple[Bar, ...]:
+    """Returns one bar per name for the largest totals, and one bar that sums the rest."""
+    ordered = sorted(
+        ((name, amounts) for (name_currency, name), amounts in totals.items() if name_currency == currency),
+        key=lambda total: (-total[1].committed, total[0]),
+    )
+    bars = [Bar(safe(name), _parts(amounts)) for name, amounts in ordered[:MAX_BARS]]
+    if rest := [_parts(amounts) for _, amounts in ordered[MAX_BARS:]]:
+        sums = tuple(sum(parts, Decimal(0)) for parts in zip(*rest, strict=True))
+        bars.append(Bar(counted(len(rest), "other"), sums))
     return tuple(bars)
 
 
 _AMOUNTS = (
     Column("jobs", "Jobs", "count"),
     Column("spent", "Spent", "amount"),
-    Column("provisional", "Of it provisional", "amount"),
+    Column("provisional", "Of which provisional", "amount"),
     Column("held", "Held", "amount"),
 )
-_STANDING = Column(
-    "standing", "Standing", words={name: Word(each.title, each.tone) for name, each in STANDINGS.items()}
+_STATUS = Column(
+    "standing",
+    "Status",
+    display_names={code: DisplayName(status.title, status.tone) for code, status in JOB_STATUSES.items()},
 )
 
 
-def _summary(jobs: Sequence[Reservation], overall: Grouped) -> Section:
-    found = taken_together(jobs, lambda job: (standing_of(job),))
-    order = list(STANDINGS)
+def _summary(jobs: Sequence[Reservation], overall: Totals) -> Section:
+    totals = totals_by(jobs, lambda job: (status_of(job),))
+    order = list(JOB_STATUSES)
     rows: list[Row] = [
-        (standing, STANDINGS[standing].about, currency, *found[currency, standing])
-        for currency, standing in sorted(found, key=lambda each: (each[0], order.index(each[1])))
+        (status, JOB_STATUSES[status].about, currency, *totals[currency, status])
+        for currency, status in sorted(totals, key=lambda group: (group[0], order.index(group[1])))
     ]
     return Section(
         "summary",
         "Summary",
-        "What became of the jobs that were reserved in the period.",
-        (_STANDING, Column("meaning", "Meaning", "prose"), Column("currency", "Currency"), *_AMOUNTS),
+        "Status of the jobs reserved in the period.",
+        (_STATUS, Column("meaning", "Meaning", "prose"), Column("currency", "Currency"), *_AMOUNTS),
         lambda: rows,
         tuple(("Total", None, currency, *amounts) for (currency,), amounts in overall.items()),
     )
@@ -223,17 +250,17 @@ def _summary(jobs: Sequence[Reservation], overall: Grouped) -> Section:
 def _table(
     name: str,
     title: str,
-    what: tuple[str, ...],
-    totals: Grouped,
-    overall: Grouped,
+    headings: tuple[str, ...],
+    totals: Totals,
+    overall: Totals,
     *,
     chronological: bool = False,
 ) -> Section:
-    """Jobs taken together; the largest first, or by day."""
+    """Returns a table of totals, largest first, or by day."""
     ordered = sorted(
         totals.items(),
-        key=lambda each: (
-            each[0] if chronological else (each[0][0], *each[0][1:-1], -each[1].committed, each[0])
+        key=lambda total: (
+            total[0] if chronological else (total[0][0], *total[0][1:-1], -total[1].committed, total[0])
         ),
     )
     rows: list[Row] = [(*map(safe, names), currency, *amounts) for (currency, *names), amounts in ordered]
@@ -243,7 +270,7 @@ def _table(
         title,
         "",
         (
-            *(Column(column, each) for column, each in zip(columns, what, strict=True)),
+            *(Column(column, heading) for column, heading in zip(columns, headings, strict=True)),
             Column("currency", "Currency"),
             *_AMOUNTS,
         ),
@@ -256,7 +283,7 @@ def _table(
 
 
 _JOB_COLUMNS = (
-    _STANDING,
+    _STATUS,
     Column("project", "Project"),
     Column("key", "Job key"),
     Column("task_id", "Task"),
@@ -276,7 +303,7 @@ _JOB_COLUMNS = (
     Column("closed_at", "Closed (UTC)", "instant", on_page=False),
     Column("attempt", "Attempt", "count", on_page=False),
     Column("price_table", "Price table", on_page=False),
-    Column("changes", "Changed to fit", on_page=False),
+    Column("changes", "Changes to fit the budget", on_page=False),
     Column("reason", "Reason", "prose", on_page=False),
     Column("reservation_id", "Reservation", on_page=False),
     Column("labels", "Labels", on_page=False),
@@ -287,7 +314,7 @@ def _jobs(jobs: Sequence[Reservation]) -> Section:
     return Section(
         "jobs",
         "All jobs",
-        "Every job that was reserved in the period.",
+        "Every job reserved in the period.",
         _JOB_COLUMNS,
         lambda: map(_job_row, jobs),
         length=len(jobs),
@@ -297,7 +324,7 @@ def _jobs(jobs: Sequence[Reservation]) -> Section:
 def _job_row(job: Reservation) -> Row:
     amounts = amounts_of(job)
     return (
-        standing_of(job),
+        status_of(job),
         safe(job.project),
         safe(job.key),
         safe_or_none(job.task_id),
@@ -318,7 +345,7 @@ def _job_row(job: Reservation) -> Row:
         job.attempt,
         job.table or None,
         json.dumps(dict(job.changes), ensure_ascii=False) if job.changes else None,
-        safe_prose(job.reason or ""),
+        safe_text(job.reason or ""),
         job.id,
         safe(labels_text(job.labels)) or None,
     )

@@ -13,46 +13,49 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Literal, TypeAlias, get_args
 
-from kling_pricing.display import shown
+from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
-from kling_pricing.reports.manifest import NAME, Manifest, manifest
-from kling_pricing.reports.publish import ensure_free, put_in_place
+from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
+from kling_pricing.reports.publish import publish, refuse_to_overwrite
 
 Format: TypeAlias = Literal["html", "xlsx", "csv", "parquet", "json", "disputes", "focus"]
-"""In which forms a report can be written."""
+"""The output formats of reports."""
 
 FORMATS: tuple[Format, ...] = get_args(Format)
-"""Those of a reconciliation: all of them."""
+"""The formats of a reconciliation: all of them."""
 
 SPEND_FORMATS: tuple[Format, ...] = ("html", "xlsx", "csv", "parquet", "json", "focus")
-"""Those of a ledger's spend, where there is no statement to dispute."""
+"""The formats of a spend statement, which has no provider statement to dispute."""
 
-_NEEDS: dict[str, str] = {"html": "jinja2", "xlsx": "xlsxwriter", "parquet": "duckdb", "focus": "duckdb"}
+_REQUIRED_MODULES: dict[str, str] = {
+    "html": "jinja2",
+    "xlsx": "xlsxwriter",
+    "parquet": "duckdb",
+    "focus": "duckdb",
+}
 
 OnFormat: TypeAlias = Callable[[str], None]
-"""Told the name of each format before it is written: it may take a while."""
+"""Called with the name of each format before it is written, which may take a while."""
 
 
-def checked(formats: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Formats in their usual order, each once.
+def select_formats(formats: Iterable[str], available: Iterable[str]) -> list[str]:
+    """Returns the requested formats, without duplicates, in the order of the available ones.
 
     Raises:
-        KlingPricingError: there is no such format, or what it needs is not installed.
+        KlingPricingError: a format is unknown, or needs a package that is not installed.
     """
-    wanted = [formats] if isinstance(formats, str) else list(formats)
-    possible = list(known)
-    for each in wanted:
-        if each not in possible:
-            raise KlingPricingError(f"there is no format {shown(each)} here; there are: {', '.join(possible)}")
-        module = _NEEDS.get(each)
+    requested = [formats] if isinstance(formats, str) else list(formats)
+    possible = list(available)
+    for name in requested:
+        if name not in possible:
+            raise KlingPricingError(f"unknown report format {shown(name)}; choose from {', '.join(possible)}")
+        module = _REQUIRED_MODULES.get(name)
         if module is not None and find_spec(module) is None:
-            raise KlingPricingError(
-                f"reports as {each} need {module}, which is not installed; pip install 'kling-pricing[reports]'"
-            )
-    if not wanted:
-        raise KlingPricingError(f"no format is given; there are: {', '.join(possible)}")
-    return [each for each in possible if each in wanted]
+            raise KlingPricingError(not_installed(f"report format {name}", module, "reports"))
+    if not requested:
+        raise KlingPricingError(f"no report format given; choose from {', '.join(possible)}")
+    return [name for name in possible if name in requested]
 
 
 def write_all(
@@ -61,83 +64,86 @@ def write_all(
     document: Document,
     *,
     sources: Mapping[str, str],
-    others: Mapping[str, Callable[[Path], None]],
+    special_writers: Mapping[str, Callable[[Path], None]],
     on_format: OnFormat | None,
 ) -> Manifest:
-    """Writes every file beside its place first, and puts them there together; the manifest comes last.
+    """Writes every file into a staging folder first, then moves them all into place; the manifest comes last.
 
-    An earlier report's files are replaced or removed; other files are left alone, and a report that would take
-    the place of one is not written.
+    Replaces or removes the files of an earlier report and leaves other files alone.
+    Writes nothing if a file would overwrite one that is not from a report.
 
     Args:
         out_dir: the folder.
-        formats: which to write; those that are not among `others` print the document.
+        formats: the formats to write.
         document: the report.
-        sources: what it was made from, with digests.
-        others: what writes a format that is made for somebody else.
-        on_format: told of each format.
+        sources: name of each statement that the report comes from -> its SHA-256.
+        special_writers: format -> the function that writes it, for formats that do not print the document.
+        on_format: called before each format.
 
     Raises:
-        KlingPricingError: the folder cannot be written, or holds a file in the place of ours that is not an
-            earlier report's.
+        KlingPricingError: the folder cannot be written, or holds a file that the report would overwrite and
+            that is not from an earlier report.
     """
     folder = Path(out_dir)
-    with _errors(folder), localcontext(Context(prec=60)):
+    with _os_errors_named(folder), localcontext(Context(prec=60)):
         formats = list(formats)
-        ensure_free(folder, [name for each in formats for name in _FILES[each](document)])
-        with _aside(folder) as aside:
-            for each in formats:
+        refuse_to_overwrite(folder, [file for name in formats for file in _FILES[name](document)])
+        with _staging_folder(folder) as staging:
+            for name in formats:
                 if on_format is not None:
-                    on_format(each)
-                if each in others:
-                    others[each](aside)
+                    on_format(name)
+                if name in special_writers:
+                    special_writers[name](staging)
                 else:
-                    import_module(f"kling_pricing.reports.formats.{each}").write(document, aside)
-            found = manifest(document, sources, aside)
-            (aside / NAME).write_text(found.text(), encoding="utf-8", newline="\n")
-            put_in_place(aside, folder, found)
-    return found
+                    import_module(f"kling_pricing.reports.formats.{name}").write(document, staging)
+            manifest = manifest_of(document, sources, staging)
+            (staging / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
+            publish(staging, folder, manifest)
+    return manifest
 
 
 _FILES: dict[str, Callable[[Document], list[str]]] = {
     "html": lambda _: ["report.html"],
     "xlsx": lambda _: ["report.xlsx"],
-    "csv": lambda document: [f"{each.name}.csv" for each in document.sections],
-    "parquet": lambda document: [f"{each.name}.parquet" for each in document.sections if each.per_task],
+    "csv": lambda document: [f"{section.name}.csv" for section in document.sections],
+    "parquet": lambda document: [
+        f"{section.name}.parquet" for section in document.sections if section.per_task
+    ],
     "json": lambda document: [
         "report.json",
-        *(f"{each.name}.jsonl" for each in document.sections if each.per_task),
+        *(f"{section.name}.jsonl" for section in document.sections if section.per_task),
     ],
     "disputes": lambda _: ["disputes.csv"],
     "focus": lambda _: ["focus.csv", "focus.parquet"],
 }
-"""What each format writes, to know before it takes its time whether there is room for it."""
+"""The files of each format, so that a conflict shows before any slow work starts."""
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """A place in a folder that is made if it is not there; of what fails, neither remains."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+def _staging_folder(folder: Path) -> Iterator[Path]:
+    """Creates the folder if it is missing, and a temporary folder in it; removes both after an error."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(mkdtemp(prefix=".report-", dir=folder))
+        staging = Path(mkdtemp(prefix=".report-", dir=folder))
         try:
-            yield aside
+            yield staging
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
     except BaseException:
-        for each in missing:
-            with suppress(OSError):  # not made yet, or somebody else has put something there
-                each.rmdir()
+        for path in missing:
+            with suppress(OSError):  # it was not created yet, or another process has put a file into it
+                path.rmdir()
         raise
 
 
 @contextmanager
-def _errors(folder: Path) -> Iterator[None]:
+def _os_errors_named(folder: Path) -> Iterator[None]:
+    """Turns an OSError into an error that names the folder and the remedy."""
     try:
         yield
     except OSError as error:
         raise KlingPricingError(
-            f"the report cannot be written into {folder}: {error.strerror or error}; "
-            "name a folder that this user can write, on a disk with room"
+            f"{folder}: cannot write the report: {error.strerror or error}; "
+            "name a folder that this user can write to, on a disk with enough space"
         ) from error

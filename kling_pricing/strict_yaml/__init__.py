@@ -22,7 +22,7 @@ from kling_pricing.strict_yaml.scalars import (
     matching_text,
     written,
 )
-from kling_pricing.strict_yaml.validation import FileModel, checked, did_you_mean, explained, read
+from kling_pricing.strict_yaml.validation import FileModel, checked, explained, read
 
 __all__ = [
     "MAX_BYTES",
@@ -39,7 +39,6 @@ __all__ = [
     "UrlPath",
     "YamlDocument",
     "checked",
-    "did_you_mean",
     "explained",
     "key_path",
     "load",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from kling_pricing.display import did_you_mean
 from kling_pricing.errors import TableError
 from kling_pricing.strict_yaml.parsing import Path, YamlDocument, load
 from kling_pricing.strict_yaml.scalars import written
@@ -43,12 +43,6 @@ class FileModel(BaseModel):
                         {"key": key, "remedy": did_you_mean(key, known)},
                     )
         return value
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """Suggests the known word that was probably meant, or lists them all."""
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
 
 
 def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, YamlDocument]:

@@ -24,7 +24,7 @@ from kling_pricing.tables.rules import (
     hold,
 )
 from kling_pricing.wire.endpoints import Submission
-from kling_pricing.wire.facts import FACT_TYPES, INPUT_OF, UNSAID, Facts
+from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES, INPUT_OF, Facts
 from kling_pricing.wire.media import MediaFacts, Medium
 
 
@@ -134,9 +134,9 @@ class ModelCapabilities:
         }
         object.__setattr__(self, "assumable", assumable)
         tested = {fact for rule in self.rules for fact in (*rule.when, *rule.need)}
-        unknown = [fact for fact in tested if UNSAID[fact] is None and fact not in self.defaults]
+        unknown = [fact for fact in tested if EMPTY_FACTS[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
-        object.__setattr__(self, "_unstated", {**UNSAID, "reference": False, **self.defaults})
+        object.__setattr__(self, "_unstated", {**EMPTY_FACTS, "reference": False, **self.defaults})
         rules = [
             rule for rule in self.rules if "model" not in rule.when or rule.when["model"].holds(self.model)
         ]

@@ -35,7 +35,7 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     """
     capabilities = matrix.models[request.facts["model"]]
     notes: list[Note] = []
-    stated = request.said
+    stated = request.stated_fields
     broken: list[Violation] = []
     for name in capabilities.required:
         if name not in stated:
@@ -76,7 +76,7 @@ def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
 
 def _not_taken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:
     accepted = [request.field(name) for name in sorted(capabilities.fields)]
-    for name, wire_field in request.said.items():
+    for name, wire_field in request.stated_fields.items():
         if name not in capabilities.fields:
             yield Violation(
                 code="field_not_taken",
@@ -122,7 +122,7 @@ def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Vio
     if applies is False:
         return None
     unknown = [name for name in (*rule.when, *rule.need) if facts[name] is None]
-    stated = [name for name in unknown if INPUT_OF.get(name, name) in request.said]
+    stated = [name for name in unknown if INPUT_OF.get(name, name) in request.stated_fields]
     if not stated and not (applies and rule.when):
         return None  # only inputs are unknown that the caller leaves to the API, which will obey its own rule
     inputs = " and ".join(dict.fromkeys(request.field(name) for name in stated or unknown))

@@ -10,7 +10,7 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from kling_pricing.display import shown
+from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, multiply
@@ -271,9 +271,9 @@ class PriceBook:
 
     def unknown_provider(self, provider: object) -> PriceNotFoundError:
         """Returns the error for a provider without a price table."""
-        known = ", ".join(sorted(self.tables))
+        remedy = did_you_mean(str(provider), sorted(self.tables))
         return PriceNotFoundError(
-            f"unknown provider {shown(provider)!r}; known providers: {known}",
+            f"unknown provider {reportable(provider)!a}; {remedy}",
             provider=provider if isinstance(provider, str) else None,
         )
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
-from kling_pricing.display import shown
-from kling_pricing.wire.facts import FACT_TYPES, UNSAID
+from kling_pricing.display import joined_with_or, shown
+from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES
 
 T = TypeVar("T")
 
@@ -52,8 +52,7 @@ class OneOf:
         return None if value is None else value in self.values
 
     def describe(self) -> str:
-        *first, last = [shown(value) for value in self.values]
-        return f"{', '.join(first)} or {last}" if first else last
+        return joined_with_or(shown(value) for value in self.values)
 
     def allowed(self) -> Any:
         return list(self.values)
@@ -201,7 +200,7 @@ def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]]
     constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
     lines = []
     facts = {fact for choice in choices for fact in choice.when}
-    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if UNSAID.get(fact) is None):
+    if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if EMPTY_FACTS.get(fact) is None):
         lines.append(f"if {unknown}: return possible(choices, facts)")
     for index, choice in enumerate(choices):
         constants[f"r{index}"] = (choice.result,)

@@ -1,1 +1,1 @@
-"""Payloads and answers: reading them in the wire format of an API, and amending payloads."""
+"""Payloads and responses in the wire formats of the APIs: reading both, and amending payloads."""

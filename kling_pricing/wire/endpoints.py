@@ -1,6 +1,6 @@
-"""Where a payload is sent, and what that says of it: the host tells who bills, the path what is written there.
+"""Endpoints: the host of a URL names the provider, and the path names the wire formats of the payloads.
 
-Hosts and paths are data in `pricing_tables/`; `PriceBook.endpoint` looks a URL up in them.
+Hosts and paths are data in `pricing_tables/`; `PriceBook.endpoint` looks a URL up there.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Submission(NamedTuple):
     """A path that takes payloads.
 
     Attributes:
-        path: as the API documents it, such as `/v1/videos`.
-        wire_format: the format of the payloads.
-        actions: what it makes; empty: the payload says.
-        source: where that was published.
-        status: the path at which a task can be asked for, with `{task_id}` in it; None: none is known.
-        cancel: the path at which it can be cancelled.
+        path: the path as the API documents it, such as `/v1/videos`.
+        wire_format: the wire format of the payloads.
+        actions: the actions that it performs; empty if the payload decides.
+        source: where the path is published.
+        status: the path that returns a task, with `{task_id}` in it; None if unknown.
+        cancel: the path that cancels a task; None if unknown.
     """
 
     path: str
@@ -37,12 +37,12 @@ class Submission(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """What a URL says of the payloads that are posted to it.
+    """The provider and the wire formats that a URL stands for.
 
     Attributes:
-        provider: who bills; None when no table lists the host.
-        submissions: what can be submitted there, one for each wire format, those of the host's provider
-            alone where it speaks any of them; empty when nothing is known to be.
+        provider: the provider that bills; None if no table lists the host.
+        submissions: the submissions at that path, one for each wire format; only those in the provider's own
+            formats if it has any; empty if the path is not a known submission.
     """
 
     provider: str | None
@@ -50,17 +50,17 @@ class Endpoint(NamedTuple):
 
     @property
     def is_submission(self) -> bool:
-        """Whether a POST to it submits a job; a status, a cancellation and an unknown path do not."""
+        """Whether a POST to the URL submits a job, which a status, cancellation or unknown path does not."""
         return bool(self.submissions)
 
     @property
     def wire_formats(self) -> tuple[str, ...]:
-        """The formats of the payloads submitted there; several where the payload has to tell."""
-        return tuple([each.wire_format for each in self.submissions])
+        """The wire formats of the payloads; if there are several, the payload decides."""
+        return tuple([submission.wire_format for submission in self.submissions])
 
     def submission(self, wire_format: str) -> Submission | None:
-        """What is submitted there in a wire format; None when nothing is."""
-        return next((each for each in self.submissions if each.wire_format == wire_format), None)
+        """Returns the submission in a wire format; None if there is none."""
+        return next((entry for entry in self.submissions if entry.wire_format == wire_format), None)
 
 
 def endpoint(
@@ -69,18 +69,18 @@ def endpoint(
     paths: Mapping[str, tuple[Submission, ...]],
     formats: Mapping[str, tuple[str, ...]],
 ) -> Endpoint:
-    """What a URL says.
+    """Returns the endpoint of a URL.
 
     Args:
-        url: where a payload is posted to, with its scheme and host; what follows the path is of no account.
+        url: the URL that a payload is posted to, with scheme and host; a query and a fragment are ignored.
         hosts: host, or host and port (`localhost:8080`), -> provider.
-        paths: path -> what can be submitted there.
-        formats: provider -> the wire formats its API speaks.
+        paths: path -> the submissions at that path.
+        formats: provider -> the wire formats of its API.
 
     Raises:
-        KlingPricingError: it is no http or https URL.
+        KlingPricingError: the URL is not an http or https URL.
     """
-    provider, parts = place(url, hosts)
+    provider, parts = provider_and_path(url, hosts)
     return endpoint_at(provider, parts, paths, formats)
 
 
@@ -90,24 +90,25 @@ def endpoint_at(
     paths: Mapping[str, tuple[Submission, ...]],
     formats: Mapping[str, tuple[str, ...]],
 ) -> Endpoint:
-    """What a path says, taken apart at its slashes; see `endpoint`."""
-    # A gateway may put the API below a folder of its own, so the longest known end of the path counts.
+    """Returns the endpoint of a provider at a path, which is split at its slashes; see `endpoint`."""
+    # A gateway may serve the API below a prefix of its own, so the longest known end of the path counts.
     ends = ("/" + "/".join(parts[start:]) for start in range(len(parts)))
-    found = next((paths[end] for end in ends if end in paths), ())
-    own = tuple([each for each in found if each.wire_format in formats.get(provider or "", ())])
-    return Endpoint(provider, own or found)
+    submissions = next((paths[end] for end in ends if end in paths), ())
+    provider_formats = formats.get(provider or "", ())
+    own = tuple([entry for entry in submissions if entry.wire_format in provider_formats])
+    return Endpoint(provider, own or submissions)
 
 
-def place(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, list[str]]:
-    """Who bills at a URL's host, if that is known, and the parts of the URL's path.
+def provider_and_path(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """Returns the provider at a URL's host, None if unknown, and the URL's path, split at its slashes.
 
-    Slashes that stand side by side count as one, as they do for most servers.
+    Adjacent slashes count as one, as they do on most servers.
 
     Raises:
-        KlingPricingError: it is no http or https URL.
+        KlingPricingError: the URL is not an http or https URL.
     """
     match = _URL.fullmatch(url) if isinstance(url, str) else None
-    if match is None:  # the message does not repeat it: a URL may carry a key
+    if match is None:  # the message does not repeat the URL, which may contain a key
         raise KlingPricingError(
             "url must be the http or https URL that the request is posted to, "
             "such as https://api.example.com/v1/videos"

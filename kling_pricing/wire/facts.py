@@ -1,9 +1,9 @@
-"""The facts that rules may test, in words that do not depend on the API."""
+"""The facts about a request that rules may test, in words that do not depend on the API."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict, get_args, get_type_hints
 
@@ -11,128 +11,128 @@ _IMAGE_MARKER = re.compile(r"<<<image_([0-9]+)>>>")
 
 
 class Facts(TypedDict):
-    """What is known of a request, in words that do not depend on the API.
+    """The facts about one request.
 
-    These names are the vocabulary of every `when`, `need` and `limits` in `pricing_tables/`.
-    None is "not known", which is neither true nor false: a rule that would need it gives a note.
-    (A dict, because one is made for every request and rules look into it some twenty times.)
+    Their names are the vocabulary of every `when`, `need` and `limits` in `pricing_tables/`.
+    None means "unknown", which is neither true nor false: a rule that needs an unknown fact gives a note.
+    The class is a dict for speed: every request makes one, and rules read it about twenty times.
     """
 
     model: str
-    """Canonical model name."""
+    """Canonical name of the model."""
     action: str | None
-    """What the API will do, after the inputs had their say."""
+    """The action that the API performs, such as `generate`; the inputs may have decided it."""
     resolution: str | None
-    """`720p`, `1080p`, `4k`."""
+    """Resolution of the video: `720p`, `1080p` or `4k`."""
     duration_s: int | None
-    """Seconds of video asked for."""
+    """Requested length of the video in whole seconds."""
     duration_beside_shots: bool
-    """Whether the payload gives the video a length of its own beside those of its shots."""
+    """Whether the payload gives a duration as well as the durations of its shots."""
     duration_stated: bool
-    """Whether the payload itself gives a duration."""
+    """Whether the payload gives a duration."""
     audio: bool | None
-    """Whether a soundtrack is generated."""
+    """Whether the API generates a soundtrack."""
     watermark: bool | None
-    """Whether the output is marked."""
+    """Whether the video gets a watermark."""
     aspect_ratio: str | None
-    """`16:9` and so on."""
+    """Aspect ratio of the video, such as `16:9`."""
     aspect_ratio_stated: bool
-    """Whether the payload itself gives an aspect ratio."""
+    """Whether the payload gives an aspect ratio."""
     negative_prompt_chars: int
-    """Length of the negative prompt in characters."""
+    """Length of the negative prompt in characters (Unicode code points)."""
     prompt_chars: int
     """Length of the prompt in characters (Unicode code points)."""
     image_markers: int
-    """How many `<<<image_N>>>` stand in the prompt."""
+    """Number of `<<<image_N>>>` markers in the prompt."""
     dangling_image_markers: int
-    """How many of them name an image that is not there."""
+    """Number of those markers whose image is not in the payload."""
     images: int
-    """How many reference images."""
+    """Number of reference images."""
     first_frame: bool
-    """Whether a first frame is given."""
+    """Whether the payload gives a first frame."""
     last_frame: bool
-    """Whether a last frame is given."""
+    """Whether the payload gives a last frame."""
     start_images: int
-    """Images that could be the first frame: `images`, plus one for `first_frame`."""
+    """Number of images that could be the first frame: `images`, plus one for `first_frame`."""
     videos: int
-    """How many reference videos."""
+    """Number of reference videos."""
     video_use: str
-    """What the reference videos are for: `base` (edited), `feature`; empty: none, or not said."""
+    """Use of the reference videos: `base` (edited) or `feature`; empty if there are none or it is not given."""
     references: int
-    """How many reference images, frames among them, and elements together."""
+    """Number of reference images, including frames, and elements together."""
     video_length_s: Decimal | None
-    """Length of the reference video, if the caller knows it."""
+    """Length of the reference video in seconds, if the caller gives it."""
     reference: bool | None
-    """Whether it counts as made after a reference; None: pictures alone, of which nobody says."""
+    """Whether the video is billed as made from a reference; unknown if it is made from images only."""
     motion_level: str
-    """Level of motion control: `std` or `pro`; empty: not given."""
+    """Level of motion control: `std` or `pro`; empty if not given."""
     off_peak: bool
-    """Whether the caller leaves the API to choose a quiet hour."""
+    """Whether the API may make the video at an off-peak hour."""
     passthrough: bool
-    """Whether parameters for the API behind the API are passed on unread."""
+    """Whether the payload has parameters that the API passes on unread to the API behind it."""
     duration_nested: bool
-    """Whether the duration is given only where a known implementation does not look when it bills."""
+    """Whether the duration is only in a field that a known implementation ignores when it bills."""
     orientation: str
-    """Whose facing a motion-control character keeps: `image` or `video`; empty: not given."""
+    """Source of the character's orientation in motion control: `image` or `video`; empty if not given."""
     motion_image: bool
-    """Whether a picture of the character to move is given."""
+    """Whether the payload gives an image of the character for motion control."""
     motion_video: bool
-    """Whether a video to take the movement from is given."""
+    """Whether the payload gives a video of the movement for motion control."""
     voice_control: bool
-    """Whether the voices of the soundtrack are chosen."""
+    """Whether the payload chooses the voices of the soundtrack."""
     elements: int
-    """How many elements (subjects made of several pictures) are referred to."""
+    """Number of elements (subjects, each shown in several images) that the payload refers to."""
     fewest_element_images: int | None
-    """Pictures of the element that has the fewest."""
+    """Number of images of the element that has the fewest."""
     most_element_images: int | None
-    """Pictures of the element that has the most."""
+    """Number of images of the element that has the most."""
     calls: int
-    """How many calls are billed: always 1."""
+    """Number of billed calls, which is always 1."""
     shots: int
-    """How many shots a multi-shot request lists."""
+    """Number of shots that the payload lists."""
     shots_length_s: int
-    """Seconds of all of them together; 0: not known from the payload alone."""
+    """Length of all shots together in seconds; 0 if the payload alone does not give it."""
     multi_shot: bool
-    """Whether the request says that it has several shots."""
+    """Whether the payload asks for several shots."""
     shot_type: str
-    """How the shots are made; empty: not given."""
+    """How the API splits the video into shots, such as `customize`; empty if not given."""
     shots_excess_s: int
-    """Seconds by which the shots together are longer (or, below zero, shorter) than the video."""
+    """Seconds by which all shots together exceed the duration; negative if they are shorter."""
     misnumbered_shots: int
-    """How many shots do not have the number that their place demands."""
+    """Number of shots whose number does not match their position."""
     shortest_shot_s: int | None
-    """Length of the shortest shot."""
+    """Length of the shortest shot in seconds."""
     longest_shot_chars: int
-    """Length of the longest prompt of a shot, in characters."""
+    """Length of the longest prompt of a shot in characters (Unicode code points)."""
     cfg_scale: Decimal | None
-    """How closely the prompt is followed."""
+    """How closely the video follows the prompt, as a number without a unit."""
     camera: str
-    """Kind of camera control; empty: none."""
+    """Kind of camera control; empty if there is none."""
     camera_config_size: int
-    """How many settings a camera control gives."""
+    """Number of settings of the camera control."""
     camera_extreme: Decimal | None
-    """The largest of them, regardless of its sign."""
+    """Largest absolute value among those settings, without a unit."""
     masks: int
-    """How many dynamic masks."""
+    """Number of dynamic masks."""
     fewest_mask_points: int | None
-    """Points of the shortest trajectory of a mask."""
+    """Number of points in the shortest trajectory of a mask."""
     most_mask_points: int | None
-    """Points of the longest trajectory of a mask."""
+    """Number of points in the longest trajectory of a mask."""
     static_mask: bool
-    """Whether a static mask is given."""
+    """Whether the payload gives a static mask."""
 
 
 _HINTS = get_type_hints(Facts)
 
 
 FACT_TYPES: Mapping[str, type] = {name: (get_args(hint) or (hint,))[0] for name, hint in _HINTS.items()}
-"""The type of each fact's values, which rules are checked against when they are loaded."""
+"""Fact -> the type of its values; the loader checks the rules against it."""
 
 
-UNSAID: Mapping[str, Any] = {name: None if get_args(hint) else hint() for name, hint in _HINTS.items()} | {
+EMPTY_FACTS: Mapping[str, Any] = {name: None if get_args(hint) else hint() for name, hint in _HINTS.items()} | {
     "calls": 1
 }
-"""The facts of a payload that says nothing, before any default: no images, no prompt; the rest unknown."""
+"""The facts about an empty payload, before defaults: no images, no prompt, and so on; the rest is unknown."""
 
 
 INPUT_OF: Mapping[str, str] = {
@@ -160,22 +160,42 @@ INPUT_OF: Mapping[str, str] = {
     "fewest_mask_points": "masks",
     "most_mask_points": "masks",
 }
-"""Fact -> the input it is derived from, where the two differ in name."""
+"""Fact -> the input that it is derived from, if their names differ."""
 
 
 def counts_as_reference(facts: Facts) -> bool | None:
-    """The fact `reference` where the wire format does not tell it: of pictures alone nobody says."""
+    """Returns the fact `reference` for a wire format without a field for it; None if it is unknown."""
     if facts["videos"]:
         return True
     return None if facts["start_images"] or facts["last_frame"] or facts["elements"] else False
 
 
-def add_prompt_facts(facts: dict[str, Any], prompt: str, images: int | None = None) -> None:
-    """Adds the facts that a prompt determines; its markers can name so many images, by default `images`."""
+def add_prompt_facts(facts: dict[str, Any], image_count: int | None = None) -> None:
+    """Replaces the inputs `prompt` and `negative_prompt` with their facts.
+
+    Args:
+        facts: the facts, with these inputs among them if the payload gives them.
+        image_count: how many images the prompt's markers can name; by default, the fact `images`.
+    """
+    if "negative_prompt" in facts:
+        facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
+    prompt = facts.pop("prompt", None)
+    if prompt is None:
+        return
     facts["prompt_chars"] = len(prompt)
     if "<<<" in prompt:
-        images = facts.get("images", 0) if images is None else images
-        named = _IMAGE_MARKER.findall(prompt)
-        there = {str(number) for number in range(1, images + 1)}
-        facts["image_markers"] = len(named)
-        facts["dangling_image_markers"] = sum(number not in there for number in named)
+        count = facts.get("images", 0) if image_count is None else image_count
+        numbers = {str(number) for number in range(1, count + 1)}
+        markers = _IMAGE_MARKER.findall(prompt)
+        facts["image_markers"] = len(markers)
+        facts["dangling_image_markers"] = sum(marker not in numbers for marker in markers)
+
+
+def add_shot_facts(facts: dict[str, Any], shots: Sequence[Mapping[str, Any]]) -> None:
+    """Adds the facts about a list of at least one shot, each with `prompt`, `duration` and perhaps `index`."""
+    facts["shots"] = len(shots)
+    facts["shortest_shot_s"] = min(int(shot["duration"]) for shot in shots)
+    facts["longest_shot_chars"] = max(len(shot["prompt"]) for shot in shots)
+    facts["misnumbered_shots"] = sum(
+        shot.get("index") not in {None, number} for number, shot in enumerate(shots, start=1)
+    )

@@ -1,32 +1,36 @@
-"""What the wire formats share: what a field may hold, and what is wrong with it in the wire's own words.
+"""The fields of a payload: their JSON types, checks on their values, and the violations of these.
 
-Values must be what they are: `"5"`, 5.0 and true are no whole numbers.
-Null is the same as leaving the field out.
-(Written by hand, because every request pays for it: a fraction of what a pydantic model takes, and the messages
-need no translation.)
+Types are strict: `"5"`, 5.0 and true are not whole numbers.
+A field that is null counts as left out.
+The checks are written by hand because every request pays for them.
+They cost a fraction of a pydantic model, and their messages name the field as the payload spells it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from math import isfinite
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
-from kling_pricing.display import json_kind, reportable, shown
+from kling_pricing.display import did_you_mean, joined_with_or, json_kind, reportable, shown
 from kling_pricing.findings import Violation
 
 
-class Problems(list[Violation]):
-    """What is wrong with a payload so far, and whether unknown fields are."""
+class Violations(list[Violation]):
+    """The violations of a payload so far.
+
+    Attributes:
+        allow_unknown: whether unknown fields are ignored instead of reported.
+    """
 
     allow_unknown = False
 
 
-Check: TypeAlias = Callable[[Any, str, Problems], None]
+Check: TypeAlias = Callable[[Any, str, Violations], None]
+"""Takes a value, its path in the payload, and the violations, to which it adds those of the value."""
 
-_KINDS = {
+_KIND_NAMES = {
     str: "text",
     int: "a whole number",
     bool: "true or false",
@@ -40,12 +44,12 @@ class Field(NamedTuple):
     """One field of a payload.
 
     Attributes:
-        name: the input it says, in words that do not depend on the API.
-        kind: its JSON type: str, int, bool, list or dict; object where `check` decides.
-        check: looks further into the value, and adds what is wrong to the problems.
-        read: makes what the value says of one that is as it should be: `pro` -> `1080p`.
-        inside: the fields of the object that it holds, where these are inputs of their own and it is none.
-        stated: the fact that it is given at all, where rules speak of that.
+        name: the input that the field gives, in words that do not depend on the API.
+        kind: its JSON type: str, int, bool, list or dict; object if `check` tests the type.
+        check: tests the value further.
+        read: converts a valid value to the input's value: `pro` -> `1080p`.
+        inside: the fields of the object in this field, if they are inputs themselves.
+        stated: the fact that the payload gives this field; empty if no rule tests that.
     """
 
     name: str
@@ -56,109 +60,132 @@ class Field(NamedTuple):
     stated: str = ""
 
 
-def not_empty(value: str, path: str, problems: Problems) -> None:
-    """Checks a URL: any text, but there must be one."""
+def not_empty(value: str, path: str, violations: Violations) -> None:
+    """Checks that text is not empty, such as a URL."""
     if not value:
-        problems.append(wrong(path, "text that is not empty", value))
+        violations.append(wrong_value(path, "non-empty text", value))
 
 
-def number(value: Any, path: str, problems: Problems) -> None:
-    """Checks a number, whole or not; its field's kind is object, because JSON has two types for it."""
+def number(value: Any, path: str, violations: Violations) -> None:
+    """Checks that a value is a finite number, whole or not.
+
+    The kind of its field is object, because Python reads JSON's numbers as several types.
+    """
     if type(value) is int or (type(value) is float and isfinite(value)):
         return
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not is_number or not decimal(value).is_finite():
-        problems.append(wrong(path, "a number", value))
+        violations.append(wrong_value(path, "a number", value))
 
 
 def decimal(value: Any) -> Decimal:
-    """A number of a payload, as its JSON writes it: 0.1 is one tenth."""
+    """Returns a number of a payload as its JSON writes it: 0.1 is exactly one tenth."""
     return Decimal(str(value)) if isinstance(value, float) else Decimal(value)
 
 
-def each(kind: type, check: Check | None = None) -> Check:
-    """Checks every element of a list."""
+def list_of(kind: type, check: Check | None = None) -> Check:
+    """Returns a check of a list's elements: of their JSON type, and by another check."""
 
-    def check_all(values: Sequence[Any], path: str, problems: Problems) -> None:
-        for place, value in enumerate(values):
+    def check_list(values: Sequence[Any], path: str, violations: Violations) -> None:
+        for index, value in enumerate(values):
             if not is_kind(value, kind):
-                problems.append(wrong_kind(f"{path}[{place}]", kind, value))
+                violations.append(wrong_kind(f"{path}[{index}]", kind, value))
             elif check is not None:
-                check(value, f"{path}[{place}]", problems)
+                check(value, f"{path}[{index}]", violations)
 
-    return check_all
+    return check_list
 
 
-class Alternatives(tuple[str, ...]):
+class AllowedWords(tuple[str, ...]):
     """Checks that text is one of some words."""
 
     __slots__ = ()
 
-    def __call__(self, value: str, path: str, problems: Problems) -> None:
-        """Adds a problem when it is not."""
+    def __new__(cls, *words: str) -> Self:
+        """Takes the allowed words."""
+        return super().__new__(cls, words)
+
+    def __call__(self, value: str, path: str, violations: Violations) -> None:
+        """Adds a violation if the value is another word."""
         if value not in self:
-            problems.append(wrong(path, " or ".join(self), value))
-
-
-def one_of(*words: str) -> Check:
-    """Checks that text is one of some words."""
-    return Alternatives(words)
+            violations.append(wrong_value(path, joined_with_or(self), value))
 
 
 def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) -> Check:
-    """Checks an object inside the payload, whose unknown fields are treated like the payload's own."""
+    """Returns a check of an object; its unknown fields are treated like those at the top level."""
 
-    def check(value: Mapping[str, Any], path: str, problems: Problems) -> None:
+    def check_object(value: Mapping[str, Any], path: str, violations: Violations) -> None:
         for name in required:
             if value.get(name) is None:
-                problems.append(wrong(f"{path}.{name}", "present", None))
+                violations.append(missing(f"{path}.{name}"))
         for name, inner in value.items():
             if inner is None:
                 continue
             field = fields.get(name)
             if field is None:
-                if not problems.allow_unknown:
-                    problems.append(unknown_field(name, inner, fields, path=f"{path}.{name}"))
+                if not violations.allow_unknown:
+                    violations.append(unknown_field(name, inner, fields, path=f"{path}.{name}"))
             elif not is_kind(inner, field.kind):
-                problems.append(wrong_kind(f"{path}.{name}", field.kind, inner))
+                violations.append(wrong_kind(f"{path}.{name}", field.kind, inner))
             elif field.check is not None:
-                field.check(inner, f"{path}.{name}", problems)
+                field.check(inner, f"{path}.{name}", violations)
 
-    return check
+    return check_object
+
+
+REFERENCE_VIDEOS = list_of(
+    dict,
+    object_with(
+        {
+            "video_url": Field("video_url", str, not_empty),
+            "refer_type": Field("refer_type", str, AllowedWords("base", "feature")),
+            "keep_original_sound": Field("keep_original_sound", str, AllowedWords("yes", "no")),
+        },
+        required=["video_url"],
+    ),
+)
+"""Checks a `video_list`, which two APIs take in the same shape."""
 
 
 def folded(text: str) -> str:
-    """Text in lower case, as far as it is ASCII: `4K` is 4k, and a letter that only looks like K is not."""
+    """Returns ASCII text in lower case and other text as it is: `4K` is 4k, but a Kelvin sign is not a K."""
     return text.lower() if text.isascii() else text
 
 
-def wrong(path: str, expected: str, value: Any) -> Violation:
-    """The violation for a value of another kind than the API reads."""
-    got = "" if value is None else f", got {_got(value)}"
-    return Violation(
-        "wrong_type", path, reportable(value), expected, f"{path} must be {expected}{got}", _SOURCE
-    )
+def wrong_value(path: str, expected: str, value: Any) -> Violation:
+    """Returns the violation of a value that the API does not accept in this field."""
+    message = f"{path} must be {expected}, got {_quoted(value)}"
+    return Violation("wrong_type", path, reportable(value), expected, message, _SOURCE)
 
 
 def wrong_kind(path: str, kind: type, value: Any) -> Violation:
-    """The violation for a value of another JSON type than the field's."""
-    return wrong(path, _KINDS[kind], value)
+    """Returns the violation of a value whose JSON type is not the field's."""
+    return wrong_value(path, _KIND_NAMES[kind], value)
+
+
+def missing(path: str) -> Violation:
+    """Returns the violation of a required field that is left out."""
+    return Violation("wrong_type", path, None, "present", f"{path} is required; add it", _SOURCE)
 
 
 def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str | None = None) -> Violation:
-    """The violation for a field that the API does not list; `path` is where it stands, if not at the top."""
+    """Returns the violation of a field that the API does not list.
+
+    Args:
+        name: the field's name.
+        value: its value.
+        fields: the fields that the API lists there.
+        path: the field's path; None at the top level.
+    """
     known = list(fields)
-    close = get_close_matches(str(name).lower(), known, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     field = str(name) if path is None else path
-    return Violation(
-        "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {remedy}", _SOURCE
-    )
+    message = f"unknown field {field!r}; {did_you_mean(str(name), known)}"
+    return Violation("unknown_field", field, reportable(value), known, message, _SOURCE)
 
 
 def is_kind(value: Any, kind: type) -> bool:
-    """Whether a value is of a field's JSON type: true is no whole number, and a tuple is a list."""
-    if type(value) is kind:  # nearly every value, and a much faster question than the next
+    """Returns whether a value has a field's JSON type: true is not a whole number, and a tuple is a list."""
+    if type(value) is kind:  # true for nearly every value, and much faster than isinstance
         return True
     if kind is list:
         return isinstance(value, list | tuple)
@@ -167,8 +194,8 @@ def is_kind(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
-def _got(value: Any) -> str:
-    """A value of the wrong kind for a message: quoted if it is text, else plain; objects and lists by name."""
+def _quoted(value: Any) -> str:
+    """Returns a value for a message: text in quotes, numbers and booleans as they are, the rest by its kind."""
     if isinstance(value, str):
         return ascii(reportable(value))
     return shown(value) if isinstance(value, bool | int | float) else json_kind(value)

@@ -1,32 +1,33 @@
-"""What the caller knows of the files behind a request's URLs. Nothing is ever downloaded."""
+"""Facts that the caller gives about the files behind a request's URLs. Nothing is ever downloaded."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.display import json_kind, shown
+from kling_pricing.display import did_you_mean, json_kind, shown
 from kling_pricing.errors import KlingPricingError
 
-_LARGEST = 10**15
+_MAX_NUMBER = 10**15
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TYPE_SPELLINGS = {"jpg": "jpeg", "quicktime": "mov"}
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """Facts of one file, as far as they are known; None is "not known".
+    """The known facts about one file; None means "unknown".
 
     Attributes:
-        size_bytes: the file's size.
-        type: file type, as `image/png`, `.PNG` or `png`; kept as `jpeg`, `png`, `webp`, `mp4`, `mov`.
-        length_s: a video's length in seconds, as a whole number, a `Decimal` or text such as `"5.04"`.
+        size_bytes: the file's size in bytes.
+        type: the file type, given as `image/png`, `.PNG` or `png`, and kept as `jpeg`, `png`, `webp`, `mp4` or
+            `mov`.
+        length_s: a video's length in seconds, given as a whole number, a `Decimal` or text such as `"5.04"`.
 
     Raises:
-        KlingPricingError: a fact is of another kind; a float, for one, is already rounded.
+        KlingPricingError: a fact has another type, such as a float, which is already rounded.
     """
 
     size_bytes: int | None = None
@@ -45,8 +46,8 @@ class Medium(NamedTuple):
 
     Attributes:
         kind: `image` or `video`.
-        field: where the request names it, as the wire spells it: `image_urls[1]`.
-        url: the file's address.
+        field: the path of the field that names it, as the payload spells it: `image_urls[1]`.
+        url: the file's URL.
     """
 
     kind: str
@@ -55,54 +56,62 @@ class Medium(NamedTuple):
 
 
 MediaLike: TypeAlias = Mapping[str, "MediaFacts | Mapping[str, Any]"]
-"""URL -> its facts: `MediaFacts`, or a mapping with the same keys (text is read: `"5.04"`, `"video/mp4"`)."""
+"""URL -> the file's facts, as `MediaFacts` or as a mapping with the same keys and values."""
+
+
+def list_media(kind: str, field: str, urls: Iterable[str]) -> list[Medium]:
+    """Returns the files in a list field; `field` has `{}` in place of the index: `image_urls[{}]`."""
+    return [Medium(kind, field.format(index), url) for index, url in enumerate(urls)]
 
 
 def facts_of(url: str, media: MediaLike) -> MediaFacts:
-    """The facts given for one URL; all unknown when there are none.
+    """Returns the facts that the caller gives for a URL; all are unknown if there are none.
 
     Raises:
-        KlingPricingError: the facts given for this URL cannot be read; the message names the key.
+        KlingPricingError: the facts for this URL cannot be read; the message names the key.
     """
-    given = media.get(url, UNKNOWN)
-    if isinstance(given, MediaFacts):
-        return given
-    place = f"media facts of {shown(url)}"
-    if not isinstance(given, Mapping):
+    facts = media.get(url, UNKNOWN)
+    if isinstance(facts, MediaFacts):
+        return facts
+    place = f"media facts for {shown(url)}"
+    if not isinstance(facts, Mapping):
         raise KlingPricingError(
-            f"{place}: must be a mapping with {', '.join(_READERS)}, got {json_kind(given)}"
+            f"{place}: must be a mapping with {', '.join(_READERS)}, got {json_kind(facts)}"
         )
-    if unknown := [key for key in given if key not in _READERS]:
-        raise KlingPricingError(f"{place}: unknown key {shown(unknown[0])}; known here: {', '.join(_READERS)}")
+    for key in facts:
+        if key not in _READERS:
+            remedy = did_you_mean(str(key), _READERS)
+            raise KlingPricingError(f"{place}: unknown key {shown(key)}; {remedy}")
     try:
-        return MediaFacts(**given)
+        return MediaFacts(**facts)
     except KlingPricingError as error:
         raise KlingPricingError(f"{place}: {error}") from None
 
 
 def _size_bytes(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _LARGEST:
+    if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
         raise KlingPricingError(f"size_bytes must be a whole number of bytes, got {shown(value)}")
     return value
 
 
 def _type(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise KlingPricingError(f"type must be a file type such as 'image/png' or 'mp4', got {shown(value)}")
+        raise KlingPricingError(f"type must be a file type, such as 'image/png' or 'mp4', got {shown(value)}")
     short = value.lower().rpartition("/")[2].lstrip(".")
     return _TYPE_SPELLINGS.get(short, short)
 
 
 def _length_s(value: Any) -> Decimal:
     if (isinstance(value, str) and _SECONDS.fullmatch(value)) or (
-        type(value) is int and 0 <= value <= _LARGEST
+        type(value) is int and 0 <= value <= _MAX_NUMBER
     ):
         return Decimal(value)
-    if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= _LARGEST:
+    if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= _MAX_NUMBER:
         return value
+    why = " (a float is already rounded)" if isinstance(value, float) else ""
     raise KlingPricingError(
-        f"length_s must be seconds as a whole number, a Decimal or text such as '5.04', got {shown(value)}"
-        " (a float is already rounded)"
+        "length_s must be seconds, given as a whole number, a Decimal or text such as '5.04', "
+        f"got {shown(value)}{why}"
     )
 
 

@@ -1,9 +1,10 @@
-"""Reading the fields of a payload, with every problem in the wire's own words.
+"""Reads the fields of a payload and reports every violation by the field's path.
 
-Callers write the same few fields again and again, so the first payload with a set of fields has a function made
-that reads all that follow, the way rules are compiled (see `rules`).
-Only the names in the wire format's own list of fields appear in its text; nothing of a payload does.
-What is not as it should be, is null or comes in too many sets of fields is read one field at a time.
+Callers send the same few sets of fields again and again.
+So the first payload with a set of fields makes the reader compile a function that reads all later ones, as
+`tables.rules` does with rules.
+The text of that function contains names from the wire format's own list of fields, but nothing from a payload.
+A payload is read field by field if a value is invalid or null, or if it has too many sets of fields to keep.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
 
 from kling_pricing.errors import WireFormatError
 from kling_pricing.findings import Violation
-from kling_pricing.wire.fields import Alternatives, Field, Problems, is_kind, unknown_field, wrong_kind
+from kling_pricing.wire.fields import AllowedWords, Field, Violations, is_kind, unknown_field, wrong_kind
 
 MAX_SHAPES = 256
-"""For so many sets of fields a wire format keeps a function."""
+"""A wire format keeps compiled functions for at most this many sets of fields."""
 
 Fields: TypeAlias = Mapping[str, Field]
-"""Name on the wire -> what stands there."""
+"""Name on the wire -> field."""
 
-Read: TypeAlias = tuple[dict[str, Any], dict[str, str], bool]
-"""What the fields of a payload say, null ones left out:
+ReadResult: TypeAlias = tuple[dict[str, Any], dict[str, str], bool]
+"""The inputs that a payload gives, without null fields:
 
-- input -> value; where several places say an input, that of the first in the format's list of fields, and the
-  others by their places.
-- input -> the place that says it, such as `extra.mode`; of an object whose fields are inputs, these and not it.
-- whether that is not all: one of the reader's special inputs is said, or one is said in several places.
+- Input -> value. If several fields give an input, the first in the format's list counts, and the values of the
+  others are under their paths.
+- Input -> the path of the field that gives it, such as `extra.mode`.
+- Whether the caller has more to do: the payload gives one of the reader's special inputs, or gives one twice.
 """
 
-_ReadPlain: TypeAlias = Callable[[Mapping[str, Any]], Read | None]
-"""Reads payloads of certain fields; None when a field is missing, a value null or not what it should be."""
+_CompiledFunction: TypeAlias = Callable[[Mapping[str, Any]], ReadResult | None]
+"""Reads payloads with a certain set of fields; None if a field is missing, or a value is null or invalid."""
 
 
 class PayloadReader:
@@ -41,173 +42,173 @@ class PayloadReader:
         self.fields = fields
         self.wire_format = wire_format
         self._special = frozenset(special)
-        self._order = {place: number for number, place in enumerate(_places(fields))}
-        self._functions: dict[tuple[str, ...], list[_ReadPlain]] = {}
+        self._order = {path: number for number, path in enumerate(_input_paths(fields))}
+        self._functions: dict[tuple[str, ...], list[_CompiledFunction]] = {}
         self._shapes: set[tuple[tuple[str, ...], frozenset[str]]] = set()
 
-    def read(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
-        """What the payload says.
+    def read(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> ReadResult:
+        """Reads a payload.
 
         Raises:
-            WireFormatError: with one violation for every field that is unknown or of another type.
+            WireFormatError: with one violation for every field that is unknown or has a value of another type.
         """
-        for read_plain in self._functions.get(tuple(payload), ()):
-            found = read_plain(payload)
-            if found is not None:
-                return found
-        stated = _stated(payload, self.fields)
-        if stated != payload:
-            return self.read(stated, allow_unknown=allow_unknown)
-        found = self.read_each(payload, allow_unknown=allow_unknown)
-        self._learn(payload)
-        return found
+        for function in self._functions.get(tuple(payload), ()):
+            result = function(payload)
+            if result is not None:
+                return result
+        without_nulls = _without_nulls(payload, self.fields)
+        if without_nulls != payload:
+            return self.read(without_nulls, allow_unknown=allow_unknown)
+        result = self.read_by_field(payload, allow_unknown=allow_unknown)
+        self._compile_for(payload)
+        return result
 
-    def read_each(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
-        """The same, field by field, of a payload in which nothing is null."""
-        problems = Problems()
-        problems.allow_unknown = allow_unknown
-        found = dict(_examined(payload, self.fields, "", problems))
-        if problems:
+    def read_by_field(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> ReadResult:
+        """Reads a payload without null fields as `read` does, but field by field."""
+        violations = Violations()
+        violations.allow_unknown = allow_unknown
+        inputs = dict(_checked_inputs(payload, self.fields, "", violations))
+        if violations:
             raise WireFormatError(
-                "; ".join(problem.message for problem in problems),
+                "; ".join(violation.message for violation in violations),
                 wire_format=self.wire_format,
-                field=problems[0].field,
-                violations=problems,
+                field=violations[0].field,
+                violations=violations,
             )
-        keys, said, special = self._kept({place: field for place, (field, _) in found.items()})
+        keys, paths, special = self._keys({path: field for path, (field, _) in inputs.items()})
         values = {
-            name: value if field.read is None else field.read(value)
-            for name, (field, value) in ((name, found[place]) for place, name in keys.items())
+            key: value if field.read is None else field.read(value)
+            for key, (field, value) in ((key, inputs[path]) for path, key in keys.items())
         }
-        values |= {field.stated: True for field, _ in found.values() if field.stated}
-        return values, said, special
+        values |= {field.stated: True for field, _ in inputs.values() if field.stated}
+        return values, paths, special
 
-    def _kept(self, inputs: Mapping[str, Field]) -> tuple[dict[str, str], dict[str, str], bool]:
-        """Place -> the name that its value is kept by; input -> place; and whether anything is special.
+    def _keys(self, inputs: Mapping[str, Field]) -> tuple[dict[str, str], dict[str, str], bool]:
+        """Returns path -> key of the value, input -> path, and whether the caller has more to do.
 
-        They are in the payload's order, and within its objects in that of the format's list: an object is read
-        in the same way however its fields are ordered, and so must say the same.
+        Top-level fields are in the payload's order, and fields of an object in the order of the format's list.
+        One compiled function serves objects in any order, so it could not follow theirs.
         """
-        tops = {top: number for number, top in enumerate(dict.fromkeys(map(_top, inputs)))}
+        tops = {top: number for number, top in enumerate(dict.fromkeys(map(_top_level, inputs)))}
         first: dict[str, str] = {}
-        for place in sorted(inputs, key=self._order.__getitem__):
-            first.setdefault(inputs[place].name, place)
-        ordered = sorted(inputs, key=lambda place: (tops[_top(place)], self._order[place]))
-        said = {inputs[place].name: place for place in ordered if first[inputs[place].name] == place}
-        keys = {place: place for place in ordered} | {place: name for name, place in said.items()}
-        return keys, said, len(said) < len(inputs) or not self._special.isdisjoint(said)
+        for path in sorted(inputs, key=self._order.__getitem__):
+            first.setdefault(inputs[path].name, path)
+        ordered = sorted(inputs, key=lambda path: (tops[_top_level(path)], self._order[path]))
+        paths = {inputs[path].name: path for path in ordered if first[inputs[path].name] == path}
+        keys = {path: path for path in ordered} | {path: name for name, path in paths.items()}
+        return keys, paths, len(paths) < len(inputs) or not self._special.isdisjoint(paths)
 
-    def _learn(self, payload: Mapping[str, Any]) -> None:
-        """Makes a function for payloads of this one's shape, unless there is one or they are too many."""
-        if len(self._shapes) >= MAX_SHAPES or not _is_known(payload, self.fields):
+    def _compile_for(self, payload: Mapping[str, Any]) -> None:
+        """Compiles a function for the payload's set of fields, unless it has one or there are too many."""
+        if len(self._shapes) >= MAX_SHAPES or not _has_known_fields_only(payload, self.fields):
             return
-        names, parts = tuple(payload), [*_parts(payload, self.fields)]
-        shape = names, frozenset(part.place for part in parts)
+        names, fields = tuple(payload), [*_placed_fields(payload, self.fields)]
+        shape = names, frozenset(placed.path for placed in fields)
         if shape not in self._shapes:
             self._shapes.add(shape)
-            kept = self._kept({part.place: part.field for part in parts if not part.field.inside})
-            self._functions.setdefault(names, []).append(_compile(parts, *kept))
+            keys = self._keys({placed.path: placed.field for placed in fields if not placed.field.inside})
+            self._functions.setdefault(names, []).append(_compile(fields, *keys))
 
 
-def _top(place: str) -> str:
-    """The field of the payload that a place is in."""
-    return place.partition(".")[0]
+def _top_level(path: str) -> str:
+    """Returns the top-level field that a path is in."""
+    return path.partition(".")[0]
 
 
-class _FieldPart(NamedTuple):
-    """A field of a payload.
+class _PlacedField(NamedTuple):
+    """A field and its place in a payload.
 
     Attributes:
-        place: where it stands: `extra.mode`.
-        holder: the place of the object that holds it; empty: the payload.
-        name: its name in that.
-        field: what the format says of it.
-        size: how many fields it has, if it is an object of inputs.
+        path: its path, such as `extra.mode`.
+        parent: the path of the object that contains it; empty at the top level.
+        name: its name in that object.
+        field: its entry in the format's list.
+        size: how many fields its object has; 0 unless they are inputs themselves.
     """
 
-    place: str
-    holder: str
+    path: str
+    parent: str
     name: str
     field: Field
     size: int
 
 
-def _parts(node: Mapping[str, Any], fields: Fields, holder: str = "") -> Iterator[_FieldPart]:
-    """The fields of a payload that has known ones only, those of an object of inputs behind it."""
+def _placed_fields(node: Mapping[str, Any], fields: Fields, parent: str = "") -> Iterator[_PlacedField]:
+    """Yields the fields of a payload that has known fields only, each before the fields inside it."""
     listed = {name: name for name in fields}
-    for given, value in node.items():
-        name, field = listed[given], fields[given]
-        place = f"{holder}.{name}" if holder else name
-        yield _FieldPart(place, holder, name, field, len(value) if field.inside else 0)
+    for key, value in node.items():
+        name, field = listed[key], fields[key]
+        path = f"{parent}.{name}" if parent else name
+        yield _PlacedField(path, parent, name, field, len(value) if field.inside else 0)
         if field.inside:
-            yield from _parts(value, field.inside, place)
+            yield from _placed_fields(value, field.inside, path)
 
 
-def _places(fields: Fields, holder: str = "") -> Iterator[str]:
-    """The places of all inputs that a format knows, in the order of its list."""
+def _input_paths(fields: Fields, parent: str = "") -> Iterator[str]:
+    """Yields the path of every input of a format, in the order of its list."""
     for name, field in fields.items():
-        place = f"{holder}.{name}" if holder else name
-        yield from _places(field.inside, place) if field.inside else (place,)
+        path = f"{parent}.{name}" if parent else name
+        yield from _input_paths(field.inside, path) if field.inside else (path,)
 
 
-def _is_known(payload: Mapping[str, Any], fields: Fields) -> bool:
-    """Whether a payload has known fields only, and objects where there should be."""
+def _has_known_fields_only(payload: Mapping[str, Any], fields: Fields) -> bool:
+    """Returns whether a payload has known fields only, and a dict wherever fields are inside a field."""
     return fields.keys() >= payload.keys() and all(
-        type(value) is dict and _is_known(value, fields[name].inside)
+        type(value) is dict and _has_known_fields_only(value, fields[name].inside)
         for name, value in payload.items()
         if fields[name].inside
     )
 
 
-def _stated(payload: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """The payload without what is null."""
-    stated = {name: value for name, value in payload.items() if value is not None}
-    for name, value in stated.items():
+def _without_nulls(payload: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """Returns the payload without its null fields."""
+    kept = {name: value for name, value in payload.items() if value is not None}
+    for name, value in kept.items():
         if name in fields and fields[name].inside and is_kind(value, dict):
-            stated[name] = _stated(value, fields[name].inside)
-    return stated
+            kept[name] = _without_nulls(value, fields[name].inside)
+    return kept
 
 
-def _examined(
-    node: Mapping[str, Any], fields: Fields, path: str, problems: Problems
+def _checked_inputs(
+    node: Mapping[str, Any], fields: Fields, prefix: str, violations: Violations
 ) -> Iterator[tuple[str, tuple[Field, Any]]]:
-    """Each input with its place and value; what is wrong is added to the problems."""
+    """Yields the path, field and value of each input; adds the violations."""
     for name, value in node.items():
-        field, place = fields.get(name), f"{path}{name}"
+        field, path = fields.get(name), f"{prefix}{name}"
         if field is None:
-            if not problems.allow_unknown:
-                problems.append(unknown_field(name, value, fields, place))
+            if not violations.allow_unknown:
+                violations.append(unknown_field(name, value, fields, path))
         elif not is_kind(value, field.kind):
-            problems.append(wrong_kind(place, field.kind, value))
+            violations.append(wrong_kind(path, field.kind, value))
         else:
             if field.inside:
-                yield from _examined(value, field.inside, f"{place}.", problems)
+                yield from _checked_inputs(value, field.inside, f"{path}.", violations)
             else:
-                yield place, (field, value)
+                yield path, (field, value)
             if field.check is not None:
-                field.check(value, place, problems)
+                field.check(value, path, violations)
 
 
-class _NotPlain(Exception):  # noqa: N818 (nobody sees it)
-    """A value is not what it should be."""
+class _InvalidValue(Exception):  # noqa: N818 (never leaves this module)
+    """A compiled function cannot read the payload."""
 
 
-class _Strict(Problems):
-    """No problem is borne."""
+class _RaisedViolations(Violations):
+    """Raises the first violation instead of collecting it."""
 
-    def append(self, problem: Violation) -> NoReturn:
-        raise _NotPlain(problem)
+    def append(self, violation: Violation) -> NoReturn:
+        raise _InvalidValue(violation)
 
 
 def _compile(
-    parts: Iterable[_FieldPart],
+    fields: Iterable[_PlacedField],
     keys: Mapping[str, str],
-    said: Mapping[str, str],
+    paths: Mapping[str, str],
     special: bool,  # noqa: FBT001
-) -> _ReadPlain:
-    """Makes the function that reads payloads of some parts.
+) -> _CompiledFunction:
+    """Returns a function that reads payloads with these fields.
 
-    For a `model` and an `extra` with a `mode`, which has a check and its own words, its text is::
+    For a `model`, and an `extra` with a `mode` that has a check and a conversion, its text is::
 
         def read(payload):
             try:
@@ -217,8 +218,8 @@ def _compile(
                 if type(v1) is not dict or len(v1) != 1: return None
                 v2 = v1['mode']
                 if type(v2) is not str: return None
-                check2(v2, 'extra.mode', strict)
-            except (KeyError, NotPlain): return None
+                check2(v2, 'extra.mode', violations)
+            except (KeyError, InvalidValue): return None
             return (
                 {'model': v0, 'resolution': read2(v2)},
                 {'model': 'model', 'resolution': 'extra.mode'},
@@ -226,13 +227,13 @@ def _compile(
             )
     """
     constants: dict[str, Any] = {"__builtins__": {}, "type": type, "len": len, "KeyError": KeyError}
-    constants |= {"NotPlain": _NotPlain, "strict": _Strict()}
+    constants |= {"InvalidValue": _InvalidValue, "violations": _RaisedViolations()}
     variables = {"": "payload"}
     lines: list[str] = []
-    values = dict.fromkeys(keys, "")
-    for number, (place, holder, name, field, size) in enumerate(parts):
-        variable = variables[place] = f"v{number}"
-        lines.append(f"{variable} = {variables[holder]}[{name!r}]")
+    entries = dict.fromkeys(keys, "")
+    for number, (path, parent, name, field, size) in enumerate(fields):
+        variable = variables[path] = f"v{number}"
+        lines.append(f"{variable} = {variables[parent]}[{name!r}]")
         if field.kind is object:
             lines.append(f"if {variable} is None: return None")
         else:
@@ -240,21 +241,22 @@ def _compile(
             wrong_size = f" or len({variable}) != {size}" if field.inside else ""
             lines.append(f"if type({variable}) is not {field.kind.__name__}{wrong_size}: return None")
         constants[f"check{number}"] = field.check
-        if isinstance(field.check, Alternatives):  # quicker asked than called
+        if isinstance(field.check, AllowedWords):  # `in` is faster than a call
             lines.append(f"if {variable} not in check{number}: return None")
         elif field.check is not None:
-            lines.append(f"check{number}({variable}, {place!r}, strict)")
+            lines.append(f"check{number}({variable}, {path!r}, violations)")
         if not field.inside:
             constants[f"read{number}"] = field.read
             value = variable if field.read is None else f"read{number}({variable})"
-            values[place] = f"{keys[place]!r}: {value}" + (f", {field.stated!r}: True" if field.stated else "")
+            stated = f", {field.stated!r}: True" if field.stated else ""
+            entries[path] = f"{keys[path]!r}: {value}{stated}"
     body = "\n        ".join(lines) or "pass"
     text = f"""
 def read(payload):
     try:
         {body}
-    except (KeyError, NotPlain): return None
-    return {{{", ".join(values.values())}}}, {dict(said)!r}, {special}
+    except (KeyError, InvalidValue): return None
+    return {{{", ".join(entries.values())}}}, {dict(paths)!r}, {special}
 """
     exec(compile(text, "<fields>", "exec"), constants)  # noqa: S102 (see the module's docstring)
-    return cast("_ReadPlain", constants["read"])
+    return cast("_CompiledFunction", constants["read"])

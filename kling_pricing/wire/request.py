@@ -1,4 +1,4 @@
-"""One video request, whatever API it was written for, and the facts that rules may speak of."""
+"""A parsed payload, and the video request that it becomes, whatever API it was written for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kling_pricing.wire.media import MediaFacts, Medium
 
 @dataclass(slots=True)
 class ParsedPayload:
-    """What a payload says, and nothing more: a field it leaves out (or sets to null) is not here.
+    """The inputs that a payload gives; fields that it leaves out or sets to null are not among them.
 
     Attributes:
-        facts: fact -> value, for every fact the payload determines; `model` is as the caller wrote it.
-        fields: input -> the wire field that says it, such as `images` -> `image_urls`.
-        media: the files it names.
-        open: fact -> the values it may have, where the payload contradicts itself or leaves it to the API;
-            None among them is the API's default.
+        facts: fact -> value, for every fact that the payload determines; `model` is as the caller wrote it.
+        fields: input -> the path of the field that gives it, such as `images` -> `image_urls`.
+        media: the files that the payload names.
+        open: fact -> its possible values, if the payload contradicts itself or leaves the fact to the API;
+            None among them stands for the API's default.
     """
 
     facts: dict[str, Any]
@@ -31,29 +31,30 @@ class ParsedPayload:
 
 @dataclass(slots=True)
 class VideoRequest:
-    """A request as it will be checked and priced; nothing changes it.
+    """A request as it is checked and priced; nothing changes it.
 
     Attributes:
-        wire_format: the API shape it was written in.
-        model: the model as the caller wrote it; the canonical name is `facts.model`.
-        facts: everything rules and prices depend on, defaults included.
-        said: input -> wire field, for what the payload itself says.
-        field_names: input -> wire field, for everything the wire format can say.
-        defaults: the API's defaults for what the model takes.
-        implied_by: the input that decided the action, when the payload's own action is the general one.
-        media: each file it names, with what the caller knows of it.
-        completions: the facts with every unknown one filled in, in each way that the API could accept and
-            that can be dearest or cheapest; empty when all that matters is known.
+        wire_format: the wire format that it is written in.
+        model: the model as the caller wrote it; the canonical name is `facts["model"]`.
+        facts: all facts that rules and prices depend on, defaults included.
+        stated_fields: input -> path of the field, for the inputs that the payload gives.
+        field_names: input -> path of the field, for all inputs of the wire format.
+        defaults: the API's defaults for the inputs that the model takes.
+        implied_by: the input that decided the action, if the payload asks for the general action.
+        media: the files that the request names, with the facts that the caller gives about them.
+        completions: the facts with every unknown one filled in: each combination that the API could accept and
+            that may be the dearest or the cheapest; empty if every fact that matters is known.
         open_facts: the facts that the completions fill in.
-        format_assumed: whether nothing decided the wire format, so that the default was taken.
-        readings: the facts with every value that a payload which contradicts itself gives them; else empty.
-        endpoint: what the URL that it is posted to says; None when no URL is given.
+        format_assumed: whether the wire format is the default because nothing decided it.
+        readings: the facts with each of the values that a contradictory payload gives; empty if it does not
+            contradict itself.
+        endpoint: the endpoint that the request is posted to; None if no URL is given.
     """
 
     wire_format: str
     model: str
     facts: Facts
-    said: Mapping[str, str]
+    stated_fields: Mapping[str, str]
     field_names: Mapping[str, str]
     defaults: Mapping[str, Any]
     implied_by: str | None = None
@@ -65,9 +66,10 @@ class VideoRequest:
     endpoint: Endpoint | None = None
 
     def field(self, fact: str) -> str:
-        """The wire field to change for another value of `fact`."""
+        """Returns the path of the field to change so that `fact` has another value."""
         source = INPUT_OF.get(fact, fact)
         if fact == "video_length_s":
-            named = next((medium.field for medium, _ in self.media if medium.kind == "video"), None)
-            return named or self.field_names.get(source, source)
-        return self.said.get(source) or self.field_names.get(source, source)
+            path = next((medium.field for medium, _ in self.media if medium.kind == "video"), None)
+        else:
+            path = self.stated_fields.get(source)
+        return path or self.field_names.get(source, source)

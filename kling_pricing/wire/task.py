@@ -1,4 +1,4 @@
-"""What a submit or status response says of a task, in words that do not depend on the API."""
+"""A task as a submit or status response describes it, in words that do not depend on the API."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
 
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
-_MOST = 10**15
+_MAX_AMOUNT = 10**15
 
 STATES = ("queued", "processing", "succeeded", "failed", "cancelled")
 
 
 class Task(NamedTuple):
-    """What one response says.
+    """A task in one response.
 
     Attributes:
         task_id: the provider's name for the task.
-        state: one of `STATES`; None when the response says none or one that is not documented.
-        amount: what was charged, exactly, in `amount_unit`; None when the response does not say.
-        amount_unit: the statement unit (`quota`, `unit`) or a currency's ISO 4217 code.
-        duration_s: the length that was billed or made, if the response says it.
+        state: one of `STATES`; None if the response has no state, or one that is not documented.
+        amount: the exact charge in `amount_unit`; None if the response has none.
+        amount_unit: the statement unit (`quota`, `unit`), or the ISO 4217 code of a currency.
+        duration_s: the length of the video in seconds, billed or generated, if the response has it.
         model: the model as the response names it.
-        facts: further facts that the response's model name or its fields tell (`action`, `resolution`,
-            `audio`).
+        facts: further facts from the response's model name or fields, such as `action`, `resolution` and
+            `audio`.
     """
 
     task_id: str | None
@@ -39,46 +39,48 @@ class Task(NamedTuple):
     facts: Mapping[str, Any] = {}
 
 
-def exact(value: Any, field: str, wire_format: str) -> Decimal | None:
-    """A number of a response: a `Decimal`, an int or plain text, never a float.
+def read_number(value: Any, field: str, wire_format: str) -> Decimal | None:
+    """Returns a number of a response exactly: a `Decimal`, an int, or text; None if it is absent or empty.
 
     Raises:
-        WireFormatError: it is something else; the field is named.
+        WireFormatError: the value is something else, such as a float; the message names the field.
     """
     if value is None or value == "":
         return None
-    if isinstance(value, Decimal) and value.is_finite() and 0 <= value < _MOST:
+    if isinstance(value, Decimal) and value.is_finite() and 0 <= value < _MAX_AMOUNT:
         return value
-    if (isinstance(value, str) and _AMOUNT.fullmatch(value)) or (type(value) is int and 0 <= value < _MOST):
+    if (isinstance(value, str) and _AMOUNT.fullmatch(value)) or (
+        type(value) is int and 0 <= value < _MAX_AMOUNT
+    ):
         return Decimal(value)
     raise WireFormatError(
-        f"{field} must be a whole number or a plain decimal as text, got {shown(value)}",
+        f"{field} must be a whole number or a plain decimal written as text, got {shown(value)}",
         wire_format=wire_format,
         field=field,
     )
 
 
-def whole(value: Any, field: str, wire_format: str) -> Decimal | None:
-    """A number of a response that counts whole units; otherwise as `exact`.
+def read_whole_number(value: Any, field: str, wire_format: str) -> Decimal | None:
+    """Returns a number of whole units; otherwise like `read_number`.
 
     Raises:
-        WireFormatError: it is something else, or has a part of a unit: it may be an amount of money.
+        WireFormatError: the value is not a number, or has a fraction and so may be an amount of money.
     """
-    found = exact(value, field, wire_format)
-    if found is not None and found % 1:
+    amount = read_number(value, field, wire_format)
+    if amount is not None and amount % 1:
         raise WireFormatError(
-            f"{field} counts whole units, got {shown(value)}; an amount of money is another field",
+            f"{field} must be a whole number of units, got {shown(value)}, which may be an amount of money",
             wire_format=wire_format,
             field=field,
         )
-    return found
+    return amount
 
 
-def text(value: Any, field: str, wire_format: str) -> str | None:
-    """A text of a response; None when it is absent or empty.
+def read_text(value: Any, field: str, wire_format: str) -> str | None:
+    """Returns a text of a response; None if it is absent or empty.
 
     Raises:
-        WireFormatError: it is something else; the field is named.
+        WireFormatError: the value is not text; the message names the field.
     """
     if value is None or value == "":
         return None
@@ -99,16 +101,17 @@ _QUOTA_STATES = {
 def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
     """Reads a response of the task system that `tasks`, `tasks_extra` and `tasks_v2` share.
 
-    Its `cost` is an integer quota, and 0 for a failed or cancelled task (seed 000's task system).
+    QingBo's Kling series page documents it: `cost` is a whole number of quota, and 0 for a failed or cancelled
+    task.
 
     Raises:
-        WireFormatError: the task's id, model or cost is of another kind.
+        WireFormatError: the task's id, model or cost has another type.
     """
     status = body.get("status")
     return Task(
-        task_id=text(body.get("task_id"), "task_id", wire_format),
+        task_id=read_text(body.get("task_id"), "task_id", wire_format),
         state=_QUOTA_STATES.get(status) if isinstance(status, str) else None,
-        amount=whole(body.get("cost"), "cost", wire_format),
+        amount=read_whole_number(body.get("cost"), "cost", wire_format),
         amount_unit="quota",
-        model=text(body.get("model"), "model", wire_format),
+        model=read_text(body.get("model"), "model", wire_format),
     )

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from zipfile import BadZipFile
 
+from kling_pricing.display import not_installed
 from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, RowSource
 
 _MAX_DIGITS = 15
@@ -53,8 +54,7 @@ class XlsxReader(FileReader):
         try:
             import openpyxl  # noqa: PLC0415 (an extra, and slow to import)
         except ModuleNotFoundError as error:
-            problem = "XLSX needs openpyxl, which is not installed; pip install 'kling-pricing[reports]'"
-            raise self.error(problem) from error
+            raise self.error(not_installed("XLSX", "openpyxl", "reports")) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions, which are not looked at
             try:

@@ -1,1 +1,1 @@
-"""The output formats of reports, one per file: each writes the same document."""
+"""The output formats of reports, one per file; all write the same document."""

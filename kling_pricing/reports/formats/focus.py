@@ -18,7 +18,7 @@ from kling_pricing.money import MAX_DECIMALS, divide, format_decimal, multiply, 
 from kling_pricing.reports.document import Cell as ReportCell
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv, parquet
-from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_prose
+from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_text
 from kling_pricing.tables.price_table import PriceBook, PriceTable
 from kling_pricing.tables.rates import Cell
 
@@ -193,7 +193,7 @@ def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, a
         "ServiceName": SERVICE,
         "ServiceSubcategory": "Generative AI",
         "Tags": safe(labels_text(charge.labels)) or None,
-        "x_Cause": safe_prose(charge.cause or ""),
+        "x_Cause": safe_text(charge.cause or ""),
         "x_ExpectedCost": charge.expected,
         "x_PriceTable": charge.table,
         "x_Project": safe_or_none(charge.project),

@@ -1,4 +1,4 @@
-"""A report as one page that opens offline, without script, font or picture from elsewhere."""
+"""A report as one HTML page that works offline: it runs no scripts and loads no fonts or images."""
 
 from __future__ import annotations
 
@@ -13,41 +13,39 @@ from typing import NamedTuple
 from kling_pricing.reports import svg
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.document import Cell, Column, Document, Section
-from kling_pricing.reports.formatting import decimals_of, grouped
+from kling_pricing.reports.formatting import MONEY_DECIMALS, amount_text, decimals_of, number_text
 
 MAX_ROWS = 200
-"""Rows of a table of tasks on the page; the sheets and files have all of them."""
-
-_MONEY_DECIMALS = 2
+"""The most rows of a table with a row per task that the page shows; the other formats have all of them."""
 
 
-class Shown(NamedTuple):
-    """A cell as it is printed.
+class RenderedCell(NamedTuple):
+    """A cell as the page shows it.
 
     Attributes:
-        text: what stands there.
-        zeros: needless zeros after it, which keep the points of a column below each other.
-        look: `number`, `prose`, or nothing.
-        tone: the colour of its meaning; None: it has none.
+        text: its text.
+        zeros: trailing zeros after the text, which align the decimal points of a column.
+        css_class: `number`, `prose`, or empty.
+        tone: the colour of its meaning; None if it has none.
     """
 
     text: str
     zeros: str
-    look: str
+    css_class: str
     tone: Tone | None
 
 
-class Table(NamedTuple):
-    """A section as it is printed."""
+class RenderedTable(NamedTuple):
+    """A section as the page shows it."""
 
     section: Section
     columns: tuple[Column, ...]
-    rows: list[list[Shown]]
-    totals: list[list[Shown]]
+    rows: list[list[RenderedCell]]
+    totals: list[list[RenderedCell]]
 
     @property
     def left_out(self) -> int:
-        """How many rows are not on the page."""
+        """How many rows the page leaves out."""
         return 0 if self.section.length is None else self.section.length - len(self.rows)
 
 
@@ -57,7 +55,7 @@ def write(document: Document, folder: Path) -> None:
 
 
 def page(document: Document) -> str:
-    """The page, as text."""
+    """Returns the page as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (an extra)
 
     environment = Environment(
@@ -67,10 +65,10 @@ def page(document: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["grouped"] = grouped
+    environment.filters |= {"number_text": number_text, "amount_text": amount_text}
     return environment.get_template("report.html.j2").render(
         document=document,
-        tables=[_table(each) for each in document.sections],
+        tables=[_table(section) for section in document.sections],
         panels=svg.panels,
         is_tall=svg.is_tall,
         is_wide=svg.is_wide,
@@ -78,7 +76,7 @@ def page(document: Document) -> str:
     )
 
 
-def _table(section: Section) -> Table:
+def _table(section: Section) -> RenderedTable:
     places = [place for place, column in enumerate(section.columns) if column.on_page]
     columns = tuple(section.columns[place] for place in places)
     rows = section.rows() if section.length is None else islice(section.rows(), MAX_ROWS)
@@ -87,29 +85,41 @@ def _table(section: Section) -> Table:
     decimals = [
         _decimals(column, [row[place] for row in [*cells, *totals]]) for place, column in enumerate(columns)
     ]
-    return Table(
-        section, columns, *([_shown(columns, decimals, row) for row in part] for part in (cells, totals))
+    return RenderedTable(
+        section,
+        columns,
+        [_rendered_row(columns, decimals, row) for row in cells],
+        [_rendered_row(columns, decimals, row) for row in totals],
     )
 
 
+def _min_decimals(column: Column) -> int:
+    return MONEY_DECIMALS if column.kind in {"amount", "percent"} else 0
+
+
 def _decimals(column: Column, cells: Iterable[Cell]) -> int:
-    least = _MONEY_DECIMALS if column.kind in {"amount", "percent"} else 0
-    return max([least, *(decimals_of(cell) for cell in cells if isinstance(cell, Decimal))])
+    return max([_min_decimals(column), *(decimals_of(cell) for cell in cells if isinstance(cell, Decimal))])
 
 
-def _shown(columns: Sequence[Column], decimals: Sequence[int], row: Sequence[Cell]) -> list[Shown]:
-    return [_cell(column, places, cell) for column, places, cell in zip(columns, decimals, row, strict=True)]
+def _rendered_row(
+    columns: Sequence[Column], decimals: Sequence[int], row: Sequence[Cell]
+) -> list[RenderedCell]:
+    return [
+        _rendered_cell(column, places, cell)
+        for column, places, cell in zip(columns, decimals, row, strict=True)
+    ]
 
 
-def _cell(column: Column, decimals: int, cell: Cell) -> Shown:
-    look = "number" if column.is_number else "prose" if column.kind == "prose" else ""
+def _rendered_cell(column: Column, decimals: int, cell: Cell) -> RenderedCell:
+    css_class = "number" if column.is_number else "prose" if column.kind == "prose" else ""
     if cell is None:
-        return Shown(column.missing, "", look, None)
+        return RenderedCell(column.missing, "", css_class, None)
     if isinstance(cell, str):
-        word = column.words.get(cell)
-        return Shown(cell, "", look, None) if word is None else Shown(word.title, "", look, word.tone)
+        display = column.display_names.get(cell)
+        if display is None:
+            return RenderedCell(cell, "", css_class, None)
+        return RenderedCell(display.title, "", css_class, display.tone)
     if isinstance(cell, datetime):
-        return Shown(f"{cell.astimezone(UTC):%Y-%m-%d %H:%M:%S}", "", look, None)
-    least = _MONEY_DECIMALS if column.kind in {"amount", "percent"} else 0
-    text, padded = grouped(cell, least), grouped(cell, decimals)
-    return Shown(text, padded.removeprefix(text), look, None)
+        return RenderedCell(f"{cell.astimezone(UTC):%Y-%m-%d %H:%M:%S}", "", css_class, None)
+    text, padded = number_text(cell, _min_decimals(column)), number_text(cell, decimals)
+    return RenderedCell(text, padded.removeprefix(text), css_class, None)

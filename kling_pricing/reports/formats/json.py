@@ -1,6 +1,6 @@
-"""A report as JSON: the whole of it in one file, and the tasks one to a line in a file of their own.
+"""A report as JSON: one file for the whole report, and a JSON Lines file for each table with a row per task.
 
-Amounts are text in plain decimal notation, so that no reader makes floats of them; instants are ISO 8601.
+Amounts are strings in plain decimal notation, so that no reader turns them into floats; instants are ISO 8601.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def write(document: Document, folder: Path) -> None:
-    """Writes `report.json`, and for each table of tasks a file with a JSON object a line."""
+    """Writes `report.json`, and one JSON Lines file for each table with a row per task."""
     with (folder / "report.json").open("w", encoding="utf-8", newline="\n") as file:
         json.dump(as_data(document), file, ensure_ascii=False, indent=2)
         file.write("\n")
@@ -30,36 +30,36 @@ def write(document: Document, folder: Path) -> None:
 
 
 def write_lines(section: Section, path: Path) -> None:
-    """Writes one table, a JSON object a line; what there is not is null."""
+    """Writes one table, one JSON object per line; missing values are null."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for each in _objects(section.columns, section.rows()):
-            file.write(_encode(each))
+        for row in _objects(section.columns, section.rows()):
+            file.write(_encode(row))
             file.write("\n")
 
 
 def as_data(document: Document) -> dict[str, Any]:
-    """A report as JSON-ready data, but for the rows of its tables of tasks."""
+    """Returns a report as JSON-ready data, without the rows of tables that have a row per task."""
     return {
         "report": document.kind,
         "title": document.title,
         "subtitle": document.subtitle,
         "verdict": document.verdict._asdict(),
-        "facts": [each._asdict() for each in document.facts],
+        "facts": [fact._asdict() for fact in document.facts],
         "figures": [
-            {"title": each.title, "amount": format_decimal(each.amount), "unit": each.unit, "about": each.about}
+            {**figure._asdict(), "amount": format_decimal(figure.amount)}
             for equation in document.equations
-            for each in equation.figures
+            for figure in equation.figures
         ],
-        "tables": {each.name: _table(each) for each in document.sections},
+        "tables": {section.name: _table(section) for section in document.sections},
     }
 
 
 def _table(section: Section) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": section.title, "about": section.about}
+    table: dict[str, Any] = {"title": section.title, "about": section.about}
     if section.per_task:
-        return found | {"length": section.length, "file": f"{section.name}.jsonl"}
+        return table | {"length": section.length, "file": f"{section.name}.jsonl"}
     rows = list(_objects(section.columns, section.rows()))
-    return found | {"rows": rows, "totals": list(_objects(section.columns, section.totals))}
+    return table | {"rows": rows, "totals": list(_objects(section.columns, section.totals))}
 
 
 def _objects(columns: tuple[Column, ...], rows: Any) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tables of tasks as Parquet files, made by DuckDB: amounts are exact decimals, instants are UTC."""
+"""Tables with a row per task as Parquet files, written by DuckDB: exact decimals, and instants in UTC."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TYPES: dict[Kind, str] = {
 
 
 def write(document: Document, folder: Path) -> None:
-    """Writes each table that has a row for each task."""
+    """Writes each table that has a row per task."""
     for section in document.sections:
         if section.per_task:
             write_section(section, folder / f"{section.name}.parquet")
@@ -33,38 +33,40 @@ def write(document: Document, folder: Path) -> None:
 def write_section(section: Section, path: Path) -> None:
     """Writes one table.
 
-    Its values reach DuckDB as text, so that none passes through a float; one thread keeps the order of rows and
-    the bytes the same each time.
+    Values reach DuckDB as text, so that none passes through a float.
+    DuckDB uses one thread, so that the same rows always give the same bytes.
 
     Raises:
-        KlingPricingError: an amount has more decimals than can be kept, which DuckDB would round.
+        KlingPricingError: an amount has more decimals than the file can hold; DuckDB would round it.
     """
     import duckdb  # noqa: PLC0415 (an extra, and slow to load)
 
-    wanted = ", ".join(
+    selected = ", ".join(
         f'CAST("{column.name}" AS {_TYPES[column.kind]}) AS "{column.name}"' for column in section.columns
     )
-    read_as = ", ".join(f"'{column.name}': 'VARCHAR'" for column in section.columns)
+    text_columns = ", ".join(f"'{column.name}': 'VARCHAR'" for column in section.columns)
     with TemporaryDirectory() as folder:
         lines = Path(folder) / "rows.jsonl"
-        write_lines(section._replace(rows=lambda: map(_kept, section.rows())), lines)
-        source = f"read_json({_literal(lines)}, format = 'newline_delimited', columns = {{{read_as}}})"
+        write_lines(section._replace(rows=lambda: map(_exact_row, section.rows())), lines)
+        source = f"read_json({_literal(lines)}, format = 'newline_delimited', columns = {{{text_columns}}})"
         with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:
             database.execute(
-                f"COPY (SELECT {wanted} FROM {source}) TO {_literal(path)}"  # noqa: S608 (our own names)
+                f"COPY (SELECT {selected} FROM {source}) TO {_literal(path)}"  # noqa: S608 (our own column names)
                 " (FORMAT parquet, COMPRESSION zstd)"
             )
 
 
 def _literal(path: Path) -> str:
-    """A path in SQL: older versions take no parameter here."""
+    """Returns a path as an SQL literal: older versions of DuckDB accept no parameter here."""
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _kept(row: Row) -> Row:
+def _exact_row(row: Row) -> Row:
+    """Returns the row if Parquet can hold its amounts exactly."""
     for cell in row:
         if isinstance(cell, Decimal) and decimals_of(cell) > MAX_DECIMALS:
             raise KlingPricingError(
-                f"{format_decimal(cell)} has more than {MAX_DECIMALS} decimals; Parquet would not keep it exactly"
+                f"{format_decimal(cell)} has more than {MAX_DECIMALS} decimals, which is too many for Parquet; "
+                "leave out the formats parquet and focus"
             )
     return row

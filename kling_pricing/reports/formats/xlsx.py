@@ -1,8 +1,8 @@
-"""A report as one XLSX workbook: a sheet for each table, the summary first.
+"""A report as one XLSX workbook: one sheet per table, the summary first.
 
-A number in XLSX is a binary double, so every amount stands there twice: as a number, to sum and to sort by, and
-as text with every digit.
-Text is written as text, whatever it begins with: a task `=1+1` is no formula.
+A number in XLSX is a binary double, so each amount has two columns: a number to sum and sort by, and text with
+every digit.
+Text is always written as text: a task named `=1+1` does not become a formula.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
 
 MAX_ROWS = 1_048_576
-"""Rows that a sheet can have; a longer table goes on in another."""
+"""The most rows of a sheet; a longer table continues in another sheet."""
 
 _MAX_CHARS = 32_767
-_CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (the same each time, and the format knows no zones)
+_CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (a constant, so that bytes stay the same; XLSX has no time zones)
 _WIDTHS: dict[Kind, int] = {
     "text": 18, "prose": 48, "count": 10, "amount": 16, "quantity": 10, "percent": 12, "instant": 19,
 }  # fmt: skip
 _WIDE = {"reservation_id": 34, "task_id": 26, "labels": 30}
-_VERDICTS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
-_KINDS: dict[str, dict[str, Any]] = {
+_VERDICT_COLORS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
+_KIND_FORMATS: dict[str, dict[str, Any]] = {
     "count": {"num_format": "#,##0"},
     "amount": {"num_format": "#,##0.00#######;[Red]-#,##0.00#######"},
     "quantity": {"num_format": "#,##0.#########"},
@@ -38,30 +38,32 @@ _KINDS: dict[str, dict[str, Any]] = {
     "instant": {"num_format": "yyyy-mm-dd hh:mm:ss", "align": "left"},
     "exact": {"num_format": "@", "align": "right", "font_color": "#5B6668"},
 }
-"""How each kind of value looks; `exact` is an amount as text."""
+"""The cell format of each kind of value; `exact` is an amount as text."""
 
 
-def write(document: Document, folder: Path, *, most_rows: int = MAX_ROWS) -> None:
+def write(document: Document, folder: Path, *, max_rows: int = MAX_ROWS) -> None:
     """Writes `report.xlsx`.
 
     Args:
-        document: what to write.
-        folder: where.
-        most_rows: rows of a sheet, headings included.
+        document: the report.
+        folder: the folder to write into.
+        max_rows: the most rows of a sheet, including the heading.
     """
     from xlsxwriter import Workbook  # noqa: PLC0415 (an extra, and slow to load)
 
     options = {"constant_memory": True, "in_memory": False, "tmpdir": str(folder)}
     with Workbook(str(folder / "report.xlsx"), options) as workbook:
         workbook.set_properties({"title": document.title, "subject": document.subtitle, "created": _CREATED})
-        looks = _looks(workbook)
+        formats = _add_formats(workbook)
         summary, *others = document.sections
-        _write_summary(workbook, looks, document, summary)
+        _write_summary(workbook, formats, document, summary)
         for section in others:
-            _write_section(workbook, looks, section, most_rows)
+            _write_section(workbook, formats, section, max_rows)
 
 
-class _Looks(NamedTuple):
+class _CellFormats(NamedTuple):
+    """The cell formats of a workbook."""
+
     title: Any
     subtitle: Any
     verdicts: dict[str, Any]
@@ -72,7 +74,7 @@ class _Looks(NamedTuple):
     strong_kinds: dict[str, Any]
 
 
-def _looks(workbook: Workbook) -> _Looks:
+def _add_formats(workbook: Workbook) -> _CellFormats:
     heading = {
         "bold": True,
         "bg_color": "#1F3A3D",
@@ -81,23 +83,25 @@ def _looks(workbook: Workbook) -> _Looks:
         "text_wrap": True,
     }
     strong = {"bold": True, "top": 1}
-    return _Looks(
+    return _CellFormats(
         title=workbook.add_format({"bold": True, "font_size": 18}),
         subtitle=workbook.add_format({"font_color": "#5B6668"}),
         verdicts={
             tone: workbook.add_format({"bold": True, "font_size": 13, "font_color": color})
-            for tone, color in _VERDICTS.items()
+            for tone, color in _VERDICT_COLORS.items()
         },
         heading=workbook.add_format(heading),
         number_heading=workbook.add_format({**heading, "align": "right"}),
         strong=workbook.add_format(strong),
-        kinds={kind: workbook.add_format(look) for kind, look in _KINDS.items()},
-        strong_kinds={kind: workbook.add_format({**strong, **look}) for kind, look in _KINDS.items()},
+        kinds={kind: workbook.add_format(properties) for kind, properties in _KIND_FORMATS.items()},
+        strong_kinds={
+            kind: workbook.add_format({**strong, **properties}) for kind, properties in _KIND_FORMATS.items()
+        },
     )
 
 
-def _write_summary(workbook: Workbook, looks: _Looks, document: Document, section: Section) -> None:
-    """The first sheet: what it is about, what it comes to, and the first table."""
+def _write_summary(workbook: Workbook, formats: _CellFormats, document: Document, section: Section) -> None:
+    """Writes the first sheet: header, verdict, figures, and the first table."""
     sheet = workbook.add_worksheet("Summary")
     sheet.hide_gridlines(2)
     _set_up(sheet, section.columns)
@@ -105,10 +109,10 @@ def _write_summary(workbook: Workbook, looks: _Looks, document: Document, sectio
         sheet,
         0,
         [
-            (document.title, looks.title),
-            (document.subtitle, looks.subtitle),
+            (document.title, formats.title),
+            (document.subtitle, formats.subtitle),
             ("", None),
-            (document.verdict.headline, looks.verdicts[document.verdict.tone]),
+            (document.verdict.headline, formats.verdicts[document.verdict.tone]),
             (document.verdict.about, None),
             ("", None),
             *((f"{fact.title}: {fact.text}", None) for fact in document.facts),
@@ -117,90 +121,97 @@ def _write_summary(workbook: Workbook, looks: _Looks, document: Document, sectio
     )
     for equation in document.equations:
         for figure in equation.figures:
-            sheet.write_string(row, 0, figure.title, looks.strong)
-            sheet.write_number(row, 1, figure.amount, looks.strong_kinds["amount"])
-            sheet.write_string(row, 2, figure.unit, looks.strong)
-            sheet.write_string(row, 3, format_decimal(figure.amount), looks.strong_kinds["exact"])
-            sheet.write_string(row, 4, figure.about, looks.subtitle)
+            sheet.write_string(row, 0, figure.title, formats.strong)
+            sheet.write_number(row, 1, figure.amount, formats.strong_kinds["amount"])
+            sheet.write_string(row, 2, figure.unit, formats.strong)
+            sheet.write_string(row, 3, format_decimal(figure.amount), formats.strong_kinds["exact"])
+            sheet.write_string(row, 4, figure.about, formats.subtitle)
             row += 1
         row += 1
-    row = _texts(sheet, row, [(section.title, looks.title), (section.about, looks.subtitle)])
-    _write_headings(sheet, looks, section.columns, row)
-    for each in section.rows():
+    row = _texts(sheet, row, [(section.title, formats.title), (section.about, formats.subtitle)])
+    _write_headings(sheet, formats, section.columns, row)
+    for cells in section.rows():
         row += 1
-        _write_row(sheet, section.columns, each, row, None, looks.kinds)
-    for each in section.totals:
+        _write_row(sheet, section.columns, cells, row, None, formats.kinds)
+    for cells in section.totals:
         row += 1
-        _write_row(sheet, section.columns, each, row, looks.strong, looks.strong_kinds)
+        _write_row(sheet, section.columns, cells, row, formats.strong, formats.strong_kinds)
 
 
 def _texts(sheet: Worksheet, row: int, texts: Iterable[tuple[str, Any]]) -> int:
-    for text, look in texts:
-        sheet.write_string(row, 0, text, look)
+    for text, text_format in texts:
+        sheet.write_string(row, 0, text, text_format)
         row += 1
     return row
 
 
-def _write_section(workbook: Workbook, looks: _Looks, section: Section, most_rows: int) -> None:
-    """A table on a sheet of its own, or on several where it is longer than one can be."""
+def _write_section(workbook: Workbook, formats: _CellFormats, section: Section, max_rows: int) -> None:
+    """Writes a table on its own sheet, or on several if it has too many rows for one."""
     rows = iter(section.rows())
     row = next(rows, None)
-    last = most_rows - len(section.totals)
+    last = max_rows - len(section.totals)
     number = 1
     while row is not None or number == 1:
         sheet = workbook.add_worksheet(section.title if number == 1 else f"{section.title} {number}")
         _set_up(sheet, section.columns)
         sheet.freeze_panes(1, 0)
         sheet.repeat_rows(0)
-        _write_headings(sheet, looks, section.columns, 0)
+        _write_headings(sheet, formats, section.columns, 0)
         place = 1
         while row is not None and place < last:
-            _write_row(sheet, section.columns, row, place, None, looks.kinds)
+            _write_row(sheet, section.columns, row, place, None, formats.kinds)
             row = next(rows, None)
             place += 1
         sheet.autofilter(0, 0, max(place - 1, 1), len(list(_places(section.columns))) - 1)
         number += 1
     for total in section.totals:
-        _write_row(sheet, section.columns, total, place, looks.strong, looks.strong_kinds)
+        _write_row(sheet, section.columns, total, place, formats.strong, formats.strong_kinds)
         place += 1
 
 
-def _write_headings(sheet: Worksheet, looks: _Looks, columns: Sequence[Column], place: int) -> None:
+def _write_headings(sheet: Worksheet, formats: _CellFormats, columns: Sequence[Column], place: int) -> None:
     sheet.set_row(place, 30)
     for index, (column, exact) in enumerate(_places(columns)):
         title = f"{column.title}, exactly" if exact else column.title
         number = column.is_number
-        sheet.write_string(place, index, title, looks.number_heading if number else looks.heading)
+        sheet.write_string(place, index, title, formats.number_heading if number else formats.heading)
 
 
 def _write_row(
-    sheet: Worksheet, columns: Sequence[Column], row: Row, place: int, text_look: Any, looks: Mapping[str, Any]
+    sheet: Worksheet,
+    columns: Sequence[Column],
+    row: Row,
+    place: int,
+    text_format: Any,
+    formats: Mapping[str, Any],
 ) -> None:
-    """Writes one row; `text_look` is the look of texts, and of cells without a value, if they have one."""
+    """Writes one row; `text_format` applies to text and to empty cells, and may be None."""
     index = 0
     for column, cell in zip(columns, row, strict=True):
-        look = looks.get(column.kind, text_look)
+        cell_format = formats.get(column.kind, text_format)
         if cell is None:
             if column.missing:
-                sheet.write_string(place, index, column.missing, text_look)
-            elif text_look is not None:
-                sheet.write_blank(place, index, None, look)
+                sheet.write_string(place, index, column.missing, text_format)
+            elif text_format is not None:
+                sheet.write_blank(place, index, None, cell_format)
         elif isinstance(cell, str):
-            word = column.words.get(cell)
-            sheet.write_string(place, index, cell[:_MAX_CHARS] if word is None else word.title, text_look)
+            display = column.display_names.get(cell)
+            sheet.write_string(
+                place, index, cell[:_MAX_CHARS] if display is None else display.title, text_format
+            )
         elif isinstance(cell, datetime):
-            sheet.write_datetime(place, index, cell.astimezone(UTC).replace(tzinfo=None), look)
+            sheet.write_datetime(place, index, cell.astimezone(UTC).replace(tzinfo=None), cell_format)
         else:
-            sheet.write_number(place, index, cell, look)
+            sheet.write_number(place, index, cell, cell_format)
         index += 1
         if column.kind == "amount":
             if isinstance(cell, Decimal):
-                sheet.write_string(place, index, format_decimal(cell), looks["exact"])
+                sheet.write_string(place, index, format_decimal(cell), formats["exact"])
             index += 1
 
 
 def _places(columns: Sequence[Column]) -> Iterator[tuple[Column, bool]]:
-    """The columns of a sheet: every amount has a second one, for its exact text."""
+    """Returns the columns of a sheet; each amount has a second one, for its exact text."""
     for column in columns:
         yield column, False
         if column.kind == "amount":
@@ -208,7 +219,7 @@ def _places(columns: Sequence[Column]) -> Iterator[tuple[Column, bool]]:
 
 
 def _set_up(sheet: Worksheet, columns: Sequence[Column]) -> None:
-    """How wide its columns are, and how it is printed."""
+    """Sets the widths of the columns, and the print layout."""
     for index, (column, _) in enumerate(_places(columns)):
         sheet.set_column(index, index, _WIDE.get(column.name, _WIDTHS[column.kind]))
     sheet.set_landscape()

@@ -8,8 +8,9 @@ from decimal import Decimal
 from hashlib import sha256
 from itertools import pairwise
 
+from kling_pricing.display import did_you_mean
 from kling_pricing.money import divide
-from kling_pricing.strict_yaml import YamlDocument, checked, did_you_mean
+from kling_pricing.strict_yaml import YamlDocument, checked
 from kling_pricing.tables.loading.files import ContractFile
 from kling_pricing.tables.loading.parts import (
     cells,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
+from kling_pricing.display import nearest
 from kling_pricing.strict_yaml import YamlDocument
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Cell
 from kling_pricing.tables.rules import Choice, Conditions, OneOf, compile_choice
-from kling_pricing.wire.facts import FACT_TYPES, INPUT_OF, UNSAID
+from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES, INPUT_OF
 
 
 def check_coverage(table: PriceTable, document: YamlDocument, matrices: Mapping[str, CapabilityMatrix]) -> None:
@@ -69,8 +69,8 @@ def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:
     """Returns a hint if a part of an unreachable cell is an unknown model, resolution or tier."""
     for part, known in zip(cell, zip(*reachable, strict=True), strict=False):
         if part not in known:
-            close = get_close_matches(part, sorted(set(known)), n=1)
-            return f" ({part!r} is unknown{f', did you mean {close[0]!r}?' if close else ''})"
+            close = nearest(part, sorted(set(known)))
+            return f" ({part!r} is unknown{f', did you mean {close!r}?' if close else ''})"
     return ""
 
 
@@ -111,7 +111,7 @@ def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:
 def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str], ...]) -> list[Any]:
     """Returns the values of a fact that can matter; only one if the model does not take the input."""
     if INPUT_OF.get(fact, fact) not in capabilities.fields:
-        return [capabilities.defaults.get(fact, UNSAID[fact])]
+        return [capabilities.defaults.get(fact, EMPTY_FACTS[fact])]
     if FACT_TYPES[fact] is bool:
         return [False, True]
     conditions: list[Conditions] = [choice.when for choice in tiers]

@@ -1,7 +1,7 @@
-"""Wire formats: the JSON shape an API speaks, one file each.
+"""Wire formats: one file for the JSON shape of each API.
 
-A wire format reads what a payload says.
-It knows no model names, no defaults, no limits and no prices: those are data in `pricing_tables/`.
+A wire format reads and amends payloads, and reads responses.
+Model names, defaults, limits and prices are not here but in `pricing_tables/`, as data.
 """
 
 from __future__ import annotations
@@ -17,57 +17,58 @@ from kling_pricing.wire.request import ParsedPayload
 from kling_pricing.wire.task import Task
 
 NAMES = ("tasks", "tasks_extra", "tasks_v2", "openai_videos", "video_generations", "kling")
-"""Every wire format, by the name of its file here."""
+"""Every wire format, by the name of its file in this folder."""
 
 
 class WireFormat(Protocol):
-    """What each file in this folder offers."""
+    """The functions and constants of every file in this folder."""
 
     FIELDS: Mapping[str, Field]
-    """Every field at the payload's top level."""
+    """Every field at the top level of the payload."""
 
     FIELD_NAMES: Mapping[str, str]
-    """Input -> the wire field that says it."""
+    """Input -> the path of the field that gives it."""
 
     def parse(self, payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedPayload:
-        """Reads what a payload says, and leaves the payload as it is.
+        """Reads a payload without changing it.
 
         Raises:
-            WireFormatError: a field is unknown (unless `allow_unknown`) or has a value of another type; it
-                carries one violation for every such field.
+            WireFormatError: a field is unknown (unless `allow_unknown`) or has a value of another type; the
+                error has one violation for every such field.
         """
 
     def amend(self, payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of the payload with other settings.
+        """Returns a copy of the payload with other settings.
 
         Args:
-            payload: a payload that `parse` reads; it is left as it is.
-            changes: any of `model` (as written on this wire), `duration_s`, `resolution` and `audio` -> the
-                new value.
+            payload: a payload that `parse` reads; it is not changed.
+            changes: setting -> new value, for any of `model` (as this API names it), `duration_s`,
+                `resolution` and `audio`.
 
         Returns:
-            The payload in which only what says these settings differs: every other field, its order and its
-            spelling stay as the caller wrote them, and a setting that was not said is added last.
-            `parse` of it is `parse` of the payload with the changes.
+            A payload that parses like the original with the changes applied.
+            Only the fields of these settings differ; all other fields, their order and their spelling stay as
+            the caller wrote them.
+            A setting that the payload did not give is added last.
 
         Raises:
-            WireFormatError: this wire cannot say the change.
+            WireFormatError: this wire format cannot express the change.
         """
 
     def read_task(self, body: Mapping[str, Any]) -> Task:
         """Reads a submit or status response, or the body of a callback.
 
         Raises:
-            WireFormatError: a field that tells state or money cannot be read.
+            WireFormatError: a field about the state or the charge cannot be read.
         """
 
 
 @cache
 def wire_format(name: str) -> WireFormat:
-    """The wire format of that name; its file is imported when it is first needed.
+    """Returns the wire format of that name; its file is imported on first use.
 
     Raises:
-        WireFormatError: there is none.
+        WireFormatError: no wire format has that name.
     """
     if name not in NAMES:
         raise WireFormatError(f"unknown wire format {name!r}; known: {', '.join(NAMES)}", wire_format=name)
@@ -76,16 +77,16 @@ def wire_format(name: str) -> WireFormat:
 
 @cache
 def _marking_fields() -> Mapping[str, str]:
-    """Field -> the one wire format that knows it."""
-    known_to: dict[str, list[str]] = {}
+    """Returns field -> wire format, for the fields that only one wire format has."""
+    formats_with: dict[str, list[str]] = {}
     for name in NAMES:
         for field in wire_format(name).FIELDS:
-            known_to.setdefault(field, []).append(name)
-    return {field: names[0] for field, names in known_to.items() if len(names) == 1}
+            formats_with.setdefault(field, []).append(name)
+    return {field: names[0] for field, names in formats_with.items() if len(names) == 1}
 
 
 def marked_formats(payload: Mapping[str, Any]) -> dict[str, str]:
-    """The wire formats of which a payload has marks (fields that no other knows) -> one such field."""
+    """Returns the wire formats that have a field of the payload to themselves, each with such a field."""
     marking = _marking_fields()
     marks = {}
     for field in payload:

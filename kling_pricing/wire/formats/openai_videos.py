@@ -1,23 +1,25 @@
-"""Wire format `openai_videos`: `POST /v1/videos` as JSON or as the form that OpenAI's SDK sends (seed 003).
+"""Wire format `openai_videos`: `POST /v1/videos` of OctopusX, as JSON or as the form that OpenAI's SDK sends.
 
-A form (see `forms`) is a flat mapping of text: `metadata[output_config][duration]` in place of nested objects.
-The seed does not name the keys of the last frame and of the reference video: the obvious ones are read.
+Source: OctopusX's page "Kling Video Generation, OpenAI format".
+A form (see `wire.forms`) is a flat mapping of text, with keys such as `metadata[output_config][duration]`.
+The page does not name the fields of the last frame and the reference video, so several likely names are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import gcd
 from typing import Any, TypeAlias
 
 from kling_pricing.errors import WireFormatError
 from kling_pricing.wire.facts import add_prompt_facts
-from kling_pricing.wire.fields import Field, Problems, not_empty, one_of, wrong
+from kling_pricing.wire.fields import AllowedWords, Field, Violations, missing, not_empty, wrong_value
+from kling_pricing.wire.forms import form_key, is_nested_form, nested_payload
 from kling_pricing.wire.media import Medium
-from kling_pricing.wire.reader import PayloadReader, Read
+from kling_pricing.wire.reader import PayloadReader, ReadResult
 from kling_pricing.wire.request import ParsedPayload
-from kling_pricing.wire.task import Task, text
+from kling_pricing.wire.task import Task, read_text
 
 _NAME = "openai_videos"
 
@@ -26,8 +28,6 @@ Path: TypeAlias = tuple[str, ...]
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _SIZE = re.compile(r"([1-9][0-9]{0,5})([xX])([1-9][0-9]{0,5})")
 _HEIGHT = re.compile(r"([1-9][0-9]{0,5})p")
-_FORM_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_PART = re.compile(r"\[([^\[\]]*)\]")
 _BILLING_SPEC = re.compile(
     r"(?:(?:^|-)(?P<action>motion(?=-(?:std|pro))|avatar|identify-face))?"
     r"(?:(?<=motion)-(?P<motion_level>std|pro))?"
@@ -36,56 +36,61 @@ _BILLING_SPEC = re.compile(
 )
 
 
-def _seconds(value: Any, path: str, problems: Problems) -> None:
-    """Checks a length: a whole number, or one as text, which is how OpenAI's SDK writes it."""
+def _check_seconds(value: Any, path: str, violations: Violations) -> None:
+    """Checks a duration, which is a whole number or, as OpenAI's SDK sends it, text."""
     if type(value) is not int and not (isinstance(value, str) and _WHOLE.fullmatch(value)):
-        problems.append(wrong(path, "a whole number, or one as text", value))
+        violations.append(wrong_value(path, "a whole number of seconds, as a number or as text", value))
 
 
-def _size(value: str, path: str, problems: Problems) -> None:
+def _check_size(value: str, path: str, violations: Violations) -> None:
     if not _SIZE.fullmatch(value):
-        problems.append(wrong(path, "width x height such as 720x1280", value))
+        violations.append(wrong_value(path, "width x height, such as 720x1280", value))
 
 
-def _enabled(value: str, path: str, problems: Problems) -> None:
+def _check_audio(value: str, path: str, violations: Violations) -> None:
     if value.lower() not in _AUDIO:
-        problems.append(wrong(path, "Enabled or Disabled", value))
+        violations.append(wrong_value(path, "Enabled or Disabled", value))
 
 
-def _address(picture: Mapping[str, Any]) -> str:
-    stated = (picture.get(name) for name in ("image_url", "file_id"))
-    return next((each for each in stated if isinstance(each, str) and each), "")
+def _image_url(image: Mapping[str, Any]) -> str:
+    """Returns the URL or file ID of an image that is an object; empty if it has neither."""
+    values = (image.get(name) for name in ("image_url", "file_id"))
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
-def _picture(value: Any, path: str, problems: Problems) -> None:
-    """Checks a picture: its address or file name, or an object that has the address or a file's ID."""
+def _check_image(value: Any, path: str, violations: Violations) -> None:
+    """Checks an image: its URL or file name, or an object with its URL or file ID."""
     if isinstance(value, Mapping):
-        if not _address(value):
-            problems.append(wrong(f"{path}.image_url", "present", None))
-    elif not isinstance(value, str) or not value:
-        problems.append(wrong(path, "text that is not empty", value))
+        if not _image_url(value):
+            violations.append(missing(f"{path}.image_url"))
+    elif not isinstance(value, str):
+        violations.append(wrong_value(path, "non-empty text", value))
+    else:
+        not_empty(value, path, violations)
 
 
-def _file_infos(value: Any, path: str, problems: Problems) -> None:
+def _check_file_infos(value: Any, path: str, violations: Violations) -> None:
     if not isinstance(value, list | tuple | Mapping):
-        problems.append(wrong(path, "a list", value))
+        violations.append(wrong_value(path, "a list", value))
 
 
 _AUDIO = {"enabled": True, "disabled": False}
 
 _OUTPUT_CONFIG: Mapping[str, Field] = {
-    "duration": Field("nested_duration", object, _seconds, int),
+    "duration": Field("nested_duration", object, _check_seconds, int),
     "resolution": Field("resolution", str, read=str.lower),
     "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
-    "audio_generation": Field("audio", str, _enabled, lambda value: _AUDIO[value.lower()]),
+    "audio_generation": Field("audio", str, _check_audio, lambda value: _AUDIO[value.lower()]),
 }
 _METADATA: Mapping[str, Field] = {
-    "seconds": Field("duration_s", object, _seconds, int),
-    "duration": Field("duration_s", object, _seconds, int),
-    "video_duration": Field("duration_s", object, _seconds, int),
+    "seconds": Field("duration_s", object, _check_seconds, int),
+    "duration": Field("duration_s", object, _check_seconds, int),
+    "video_duration": Field("duration_s", object, _check_seconds, int),
     "output_config": Field("output_config", dict, inside=_OUTPUT_CONFIG),
-    "scene_type": Field("action", str, one_of("motion_control", "avatar_i2v", "lip_sync", "template_effect")),
-    "motion_level": Field("motion_level", str, one_of("std", "pro")),
+    "scene_type": Field(
+        "action", str, AllowedWords("motion_control", "avatar_i2v", "lip_sync", "template_effect")
+    ),
+    "motion_level": Field("motion_level", str, AllowedWords("std", "pro")),
     "off_peak": Field("off_peak", bool),
     "last_image_url": Field("last_image_url", str, not_empty),
     "last_frame": Field("last_frame", str, not_empty),
@@ -93,20 +98,20 @@ _METADATA: Mapping[str, Field] = {
     "video_url": Field("video_url", str, not_empty),
     "reference_video": Field("reference_video", str, not_empty),
     "reference_video_url": Field("reference_video_url", str, not_empty),
-    "FileInfos": Field("file_infos", object, _file_infos),
+    "FileInfos": Field("file_infos", object, _check_file_infos),
     "ExtInfo": Field("ext_info", str),
 }
 FIELDS: Mapping[str, Field] = {
     "model": Field("model", str),
     "prompt": Field("prompt", str),
-    "seconds": Field("duration_s", object, _seconds, int),
-    "duration": Field("duration_s", object, _seconds, int),
-    "size": Field("size", str, _size),
+    "seconds": Field("duration_s", object, _check_seconds, int),
+    "duration": Field("duration_s", object, _check_seconds, int),
+    "size": Field("size", str, _check_size),
     "image": Field("image", str, not_empty),
-    "input_reference": Field("input_reference", object, _picture),
+    "input_reference": Field("input_reference", object, _check_image),
     "metadata": Field("metadata", dict, inside=_METADATA),
 }
-"""Of the places that say a duration, the one listed first counts."""
+"""Of several fields that give a duration, the first in this list counts."""
 
 _IMAGES = ("image", "input_reference")
 _LAST_FRAMES = ("last_image_url", "last_frame", "last_frame_url")
@@ -116,46 +121,44 @@ _MATERIAL = frozenset((*_IMAGES, *_LAST_FRAMES, *_VIDEOS, *_PASSED_THROUGH))
 _SPECIAL = {"nested_duration", "size", *_MATERIAL}
 
 
-def _flat(fields: Mapping[str, Field], group: Path = ()) -> Iterator[tuple[Path, Field]]:
-    """Every field with its path, those inside another behind it."""
+def _flat_fields(fields: Mapping[str, Field], parent: Path = ()) -> Iterator[tuple[Path, Field]]:
+    """Yields every field with its path, each before the fields inside it."""
     for name, field in fields.items():
-        yield (*group, name), field._replace(inside={})
-        yield from _flat(field.inside, (*group, name))
+        yield (*parent, name), field._replace(inside={})
+        yield from _flat_fields(field.inside, (*parent, name))
 
 
-_LEAVES: Mapping[Path, Field] = dict(_flat(FIELDS))
+_FLAT_FIELDS: Mapping[Path, Field] = dict(_flat_fields(FIELDS))
 _GROUPS = {("metadata",), ("metadata", "output_config")}
 
-_PATH_OF = {field.name: path for path, field in _LEAVES.items()}
+_PATH_OF = {field.name: path for path, field in _FLAT_FIELDS.items()}
 _NESTED_DURATION = _PATH_OF["nested_duration"]
-_DURATIONS = (*(path for path, field in _LEAVES.items() if field.name == "duration_s"), _NESTED_DURATION)
+_DURATIONS = (*(path for path, field in _FLAT_FIELDS.items() if field.name == "duration_s"), _NESTED_DURATION)
 
 
 def _dotted(path: Path) -> str:
     return ".".join(path)
 
 
-def _bracketed(path: Path) -> str:
-    return path[0] + "".join(f"[{part}]" for part in path[1:])
+class _JsonReader(PayloadReader):
+    """Reads JSON, with violations that name fields by their dotted paths."""
+
+    def read_by_field(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> ReadResult:
+        flat = {_dotted(path): value for path, value in _flat_values(payload)}
+        return _dotted_reader.read_by_field(flat, allow_unknown=allow_unknown)
 
 
-class _BodyReader(PayloadReader):
-    """Reads JSON; what is wrong with it is told in paths."""
-
-    def read_each(self, payload: Mapping[str, Any], *, allow_unknown: bool) -> Read:
-        flat = {_dotted(path): value for path, value in _leaves(payload)}
-        return _dotted_reader.read_each(flat, allow_unknown=allow_unknown)
-
-
-def _reader(path_text: Callable[[Path], str]) -> PayloadReader:
-    """Reads the leaves of a payload by their paths."""
-    return PayloadReader({path_text(path): field for path, field in _LEAVES.items()}, _NAME, special=_SPECIAL)
+def _flat_reader(path_text: Callable[[Path], str]) -> PayloadReader:
+    """Returns a reader of flat payloads, whose keys are paths."""
+    return PayloadReader(
+        {path_text(path): field for path, field in _FLAT_FIELDS.items()}, _NAME, special=_SPECIAL
+    )
 
 
-_read_json = _BodyReader(FIELDS, _NAME, special=_SPECIAL).read
-_dotted_reader = _reader(_dotted)
-_read_form = _reader(_bracketed).read
-_DURATION_PLACES = tuple(path_text(path) for path_text in (_dotted, _bracketed) for path in _DURATIONS)
+_read_json = _JsonReader(FIELDS, _NAME, special=_SPECIAL).read
+_dotted_reader = _flat_reader(_dotted)
+_read_form = _flat_reader(form_key).read
+_DURATION_KEYS = tuple(path_text(path) for path_text in (_dotted, form_key) for path in _DURATIONS)
 
 FIELD_NAMES: Mapping[str, str] = {
     "model": "model",
@@ -172,173 +175,163 @@ FIELD_NAMES: Mapping[str, str] = {
 }
 
 
-def _is_form(payload: Mapping[str, Any]) -> bool:
-    """Whether a payload is flat text with at least one bracketed name."""
-    bracketed = False
-    entries: Iterable[tuple[Any, Any]] = payload.items()
-    for key, value in entries:
-        if not (isinstance(key, str) and isinstance(value, str)):
-            return False
-        bracketed = bracketed or "[" in key
-    return bracketed
-
-
-def _unflattened(form: Mapping[str, str]) -> dict[str, Any]:
-    """The nested payload that a form writes out flat."""
-    tree: dict[str, Any] = {}
-    for key, value in form.items():
-        match = _FORM_KEY.fullmatch(key)
-        *groups, last = (match[1], *_PART.findall(match[2])) if match else (key,)
-        node: Any = tree
-        for group in groups:
-            node = node.setdefault(group, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last in node:
-            raise WireFormatError(f"{key!r} is given twice; keep one of them", wire_format=_NAME, field=key)
-        node[last] = value
-    metadata = tree.get("metadata")
+def _nested(form: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the payload that a form stands for, with `off_peak` as true or false."""
+    payload = nested_payload(form, _NAME)
+    metadata = payload.get("metadata")
     if isinstance(metadata, dict):
         off_peak = metadata.get("off_peak")
         metadata["off_peak"] = off_peak == "true" if off_peak in ("true", "false") else off_peak
-    return tree
+    return payload
 
 
-def _leaves(tree: Mapping[Any, Any], group: Path = ()) -> list[tuple[Path, Any]]:
-    """Every value with its path; what a field holds that is no group of fields is one value."""
-    leaves: list[tuple[Path, Any]] = []
+def _flat_values(tree: Mapping[Any, Any], parent: Path = ()) -> list[tuple[Path, Any]]:
+    """Returns every value with its path; an object that is not a group of fields is one value."""
+    values: list[tuple[Path, Any]] = []
     for name, value in tree.items():
-        path = (*group, name)
+        path = (*parent, name)
         if path in _GROUPS and isinstance(value, Mapping):
-            leaves += _leaves(value, path)
-        elif path in _LEAVES or (isinstance(name, str) and name.isidentifier()):
-            leaves.append((path, value))
-        else:  # quoted, so that no name can pass for the path of another
-            leaves.append(((*group, repr(name)), value))
-    return leaves
-
-
-def _said_in(payload: Mapping[str, Any]) -> Mapping[Path, Any]:
-    return dict(_leaves(_unflattened(payload) if _is_form(payload) else payload))
+            values += _flat_values(value, path)
+        elif path in _FLAT_FIELDS or (isinstance(name, str) and name.isidentifier()):
+            values.append((path, value))
+        else:  # quoted, because the name could look like the path of another field
+            values.append(((*parent, repr(name)), value))
+    return values
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedPayload:
-    """Reads what a payload says, JSON or form; see `WireFormat.parse`."""
-    if _is_form(payload):
-        flat = {_bracketed(path): value for path, value in _leaves(_unflattened(payload))}
-        facts, said, special = _read_form(flat, allow_unknown=allow_unknown)
+    """Reads a payload, JSON or form; see `WireFormat.parse`."""
+    if is_nested_form(payload):
+        flat = {form_key(path): value for path, value in _flat_values(_nested(payload))}
+        facts, fields, special = _read_form(flat, allow_unknown=allow_unknown)
     else:
-        facts, said, special = _read_json(payload, allow_unknown=allow_unknown)
-    media, open_ = _take_special(facts, said) if special else ((), None)
+        facts, fields, special = _read_json(payload, allow_unknown=allow_unknown)
+    media, open_facts = _convert_special(facts, fields) if special else ((), None)
     facts.setdefault("reference", False)
-    if (prompt := facts.pop("prompt", None)) is not None:
-        add_prompt_facts(facts, prompt)
-    return ParsedPayload(facts, said, media, open_)
+    add_prompt_facts(facts)
+    return ParsedPayload(facts, fields, media, open_facts)
 
 
-def _take_special(
-    facts: dict[str, Any], said: dict[str, str]
+def _convert_special(
+    facts: dict[str, Any], fields: dict[str, str]
 ) -> tuple[tuple[Medium, ...], Mapping[str, tuple[Any, ...]] | None]:
-    """Puts facts in the place of what needs more than reading.
+    """Replaces the special inputs with their facts.
 
     Returns:
-        The files; and the facts that are left open, each with the values that it may have.
+        The files, and open fact -> its possible values; None if no fact is open.
     """
-    media = () if _MATERIAL.isdisjoint(said) else _take_material(facts, said)
-    open_: dict[str, tuple[Any, ...]] = {}
-    others = [facts.pop(place) for place in _DURATION_PLACES if place in facts]
-    if "nested_duration" in said:
-        nested, place = facts.pop("nested_duration"), said.pop("nested_duration")
-        if "duration_s" in said:
-            others.append(nested)
-        else:  # who bills may look only where nothing is said, and take the default
-            facts["duration_nested"], said["duration_s"] = True, place
-            facts["duration_s"], others = nested, [None]
-    if len(values := dict.fromkeys((facts.get("duration_s"), *others))) > 1:
-        facts["duration_s"], open_["duration_s"] = None, tuple(values)
-    if "size" in said:
-        place = said.pop("size")
-        for fact, value in _measured(facts.pop("size")).items():
+    media = () if _MATERIAL.isdisjoint(fields) else _convert_material(facts, fields)
+    open_facts: dict[str, tuple[Any, ...]] = {}
+    other_durations = [facts.pop(key) for key in _DURATION_KEYS if key in facts]
+    if "nested_duration" in fields:
+        nested, path = facts.pop("nested_duration"), fields.pop("nested_duration")
+        if "duration_s" in fields:
+            other_durations.append(nested)
+        else:  # a known implementation ignores this field when it bills, and bills the default
+            facts["duration_nested"], fields["duration_s"] = True, path
+            facts["duration_s"], other_durations = nested, [None]
+    if len(durations := dict.fromkeys((facts.get("duration_s"), *other_durations))) > 1:
+        facts["duration_s"], open_facts["duration_s"] = None, tuple(durations)
+    if "size" in fields:
+        path = fields.pop("size")
+        for fact, value in _size_facts(facts.pop("size")).items():
             facts.setdefault(fact, value)
-            said.setdefault(fact, place)
+            fields.setdefault(fact, path)
             if value != facts[fact]:
-                facts[fact], open_[fact] = None, (facts[fact], value)
+                facts[fact], open_facts[fact] = None, (facts[fact], value)
         facts["aspect_ratio_stated"] = True
-    return media, open_ or None
+    return media, open_facts or None
 
 
-def _measured(size: str) -> dict[str, str]:
-    """The resolution and the aspect ratio that a size makes."""
+def _size_facts(size: str) -> dict[str, str]:
+    """Returns the resolution and the aspect ratio of a size."""
     width, height = (int(side) for side in size.lower().split("x"))
-    shared = gcd(width, height)
-    return {"resolution": f"{min(width, height)}p", "aspect_ratio": f"{width // shared}:{height // shared}"}
+    divisor = gcd(width, height)
+    return {"resolution": f"{min(width, height)}p", "aspect_ratio": f"{width // divisor}:{height // divisor}"}
 
 
-def _take_material(facts: dict[str, Any], said: dict[str, str]) -> tuple[Medium, ...]:
-    """Puts the facts of pictures, videos and what is passed through in their place; returns the files."""
-    given = {name: (said.pop(name), facts.pop(name)) for name in _MATERIAL.intersection(said)}
-    images, last_frames, videos, passed = (
-        [given[name] for name in names if name in given]
+def _convert_material(facts: dict[str, Any], fields: dict[str, str]) -> tuple[Medium, ...]:
+    """Replaces images, videos and passed-through parameters with facts about them; returns the files."""
+    inputs = {name: (fields.pop(name), facts.pop(name)) for name in _MATERIAL.intersection(fields)}
+    images, last_frames, videos, passed_through = (
+        [inputs[name] for name in names if name in inputs]
         for names in (_IMAGES, _LAST_FRAMES, _VIDEOS, _PASSED_THROUGH)
     )
     if images:
         facts["images"] = facts["start_images"] = len(images)
-        said["images"], _ = images[0]
+        fields["images"], _ = images[0]
     if last_frames:
         facts["last_frame"] = True
-        said["last_frame"], _ = last_frames[0]
+        fields["last_frame"], _ = last_frames[0]
     if videos:
-        facts["videos"] = len({address for _, address in videos})
-        said["videos"], _ = videos[0]
-    if passed:
+        facts["videos"] = len({url for _, url in videos})
+        fields["videos"], _ = videos[0]
+    if passed_through:
         facts["passthrough"] = True
-        said["passthrough"], _ = passed[0]
-    # Files that are passed through unread may be a reference, too.
-    facts["reference"] = True if videos else None if images or last_frames or passed else False
-    files = [("image", *each) for each in (*images, *last_frames)] + [("video", *each) for each in videos]
-    return tuple(
-        Medium(kind, place, value if isinstance(value, str) else _address(value))
-        for kind, place, value in files
+        fields["passthrough"], _ = passed_through[0]
+    # Passed-through files are unread and may be a reference too.
+    facts["reference"] = True if videos else None if images or last_frames or passed_through else False
+    return (
+        *[
+            Medium("image", path, value if isinstance(value, str) else _image_url(value))
+            for path, value in (*images, *last_frames)
+        ],
+        *[Medium("video", path, url) for path, url in videos],
     )
 
 
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the payload with other settings, in every place that states them; see `WireFormat.amend`."""
-    form = _is_form(payload)
-    stated = {path: value for path, value in _said_in(payload).items() if value is not None}
+    """Returns a copy of the payload with other settings; see `WireFormat.amend`.
+
+    A setting is changed in every field that gives it.
+
+    Raises:
+        WireFormatError: the size cannot be scaled to the resolution.
+    """
+    form = is_nested_form(payload)
+    values = _flat_values(_nested(payload) if form else payload)
+    stated = {path: value for path, value in values if value is not None}
     amended = dict(payload)
-    for fact, value in changes.items():
-        for path, written in _rewritten(fact, value, stated, form=form):
-            _put(amended, path, written, form=form)
+    for setting, value in changes.items():
+        for path, wire_value in _wire_values(setting, value, stated, form=form):
+            _set_value(amended, path, wire_value, form=form)
     return amended
 
 
-def _rewritten(fact: str, value: Any, stated: Mapping[Path, Any], *, form: bool) -> Iterator[tuple[Path, Any]]:
-    """Each place to change, and what to write there; one place when none states the fact."""
-    if fact == "model":
+def _wire_values(
+    setting: str, value: Any, stated: Mapping[Path, Any], *, form: bool
+) -> Iterator[tuple[Path, Any]]:
+    """Yields the path and new value of each field that gives the setting, or of one field to add."""
+    if setting == "model":
         yield ("model",), value
-    elif fact == "duration_s":
+    elif setting == "duration_s":
         paths = [path for path in _DURATIONS if path in stated]
-        if paths in ([], [_NESTED_DURATION]):  # nothing yet where it is sure to count
+        if paths in ([], [_NESTED_DURATION]):  # no field yet that is sure to be billed
             paths.append(("duration",))
         for path in paths:
             as_text = isinstance(stated[path], str) if path in stated else form
             yield path, str(value) if as_text else value
-    elif fact == "resolution":
-        size, place = _PATH_OF["size"], _PATH_OF["resolution"]
+    elif setting == "resolution":
+        size, path = _PATH_OF["size"], _PATH_OF["resolution"]
         if size in stated:
-            yield size, _resized(stated[size], value)
-        if place in stated or size not in stated:
-            yield place, value.upper() if stated.get(place, "P").isupper() else value
-    elif fact == "audio":
-        place = _PATH_OF["audio"]
-        written = "Enabled" if value else "Disabled"
-        old = stated.get(place, written)
-        yield place, written.lower() if old.islower() else written.upper() if old.isupper() else written
+            yield size, _scaled_size(stated[size], value)
+        if path in stated or size not in stated:
+            yield path, value.upper() if stated.get(path, "P").isupper() else value
+    elif setting == "audio":
+        path = _PATH_OF["audio"]
+        word = "Enabled" if value else "Disabled"
+        old = stated.get(path, word)
+        yield path, word.lower() if old.islower() else word.upper() if old.isupper() else word
     else:
-        raise WireFormatError(f"{fact} is no setting that can be changed", wire_format=_NAME, field=fact)
+        raise WireFormatError(
+            f"{setting} cannot be changed; change model, duration_s, resolution or audio",
+            wire_format=_NAME,
+            field=setting,
+        )
 
 
-def _resized(size: str, resolution: str) -> str:
-    """The size with another short side and the same ratio."""
+def _scaled_size(size: str, resolution: str) -> str:
+    """Returns the size with the short side of another resolution and the same aspect ratio."""
     match, height = _SIZE.fullmatch(size), _HEIGHT.fullmatch(resolution)
     if match and height:
         sides, short = (int(match[1]), int(match[3])), int(height[1])
@@ -346,20 +339,20 @@ def _resized(size: str, resolution: str) -> str:
             width, high = (side * short // min(sides) for side in sides)
             return f"{width}{match[2]}{high}"
     raise WireFormatError(
-        f"size {size!r} has no whole-numbered counterpart at {resolution}; change size yourself",
+        f"size {size!r} has no exact equivalent at {resolution}; change size yourself",
         wire_format=_NAME,
         field="size",
     )
 
 
-def _put(amended: dict[str, Any], path: Path, value: Any, *, form: bool) -> None:
+def _set_value(amended: dict[str, Any], path: Path, value: Any, *, form: bool) -> None:
     if form:
-        amended[_bracketed(path)] = value
+        amended[form_key(path)] = value
         return
     node = amended
-    for group in path[:-1]:
-        node[group] = dict(node.get(group) or {})
-        node = node[group]
+    for parent in path[:-1]:
+        node[parent] = dict(node.get(parent) or {})
+        node = node[parent]
     node[path[-1]] = value
 
 
@@ -385,15 +378,15 @@ _SPEC_WORDS: Mapping[str, Any] = {
 
 
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response; a billing spec in `model` (`720p-ref-audio`, at its end or alone) becomes facts."""
-    model = text(body.get("model"), "model", _NAME)
-    task_id = text(body.get("id"), "id", _NAME) or text(body.get("task_id"), "task_id", _NAME)
-    state = _STATES.get(text(body.get("status"), "status", _NAME) or "")
+    """Reads a response; a billing spec at the end of `model`, such as `720p-ref-audio`, becomes facts."""
+    model = read_text(body.get("model"), "model", _NAME)
+    task_id = read_text(body.get("id"), "id", _NAME) or read_text(body.get("task_id"), "task_id", _NAME)
+    state = _STATES.get(read_text(body.get("status"), "status", _NAME) or "")
     spec = _BILLING_SPEC.search((model or "").lower())
-    told = {fact: word for fact, word in spec.groupdict().items() if word} if spec else {}
+    words = spec.groupdict() if spec else {}
     return Task(
         task_id=task_id,
         state=state,
         model=model,
-        facts={fact: _SPEC_WORDS.get(word, word) for fact, word in told.items()},
+        facts={fact: _SPEC_WORDS.get(word, word) for fact, word in words.items() if word},
     )

@@ -1,4 +1,8 @@
-"""Wire format `tasks_v2`: the newer `POST /v1/tasks`, which takes no parameter that it does not list."""
+"""Wire format `tasks_v2`: QingBo's newer `POST /v1/tasks`, on api.qingbo.ai.
+
+Source: QingBo's Kling pages of 2026-09-19.
+The API refuses any parameter that its pages do not list.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,17 @@ from copy import deepcopy
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.wire.facts import add_prompt_facts
-from kling_pricing.wire.fields import Field, Problems, each, not_empty, object_with, one_of, wrong
-from kling_pricing.wire.media import Medium
+from kling_pricing.wire.facts import add_prompt_facts, add_shot_facts
+from kling_pricing.wire.fields import (
+    AllowedWords,
+    Field,
+    Violations,
+    list_of,
+    not_empty,
+    object_with,
+    wrong_value,
+)
+from kling_pricing.wire.media import Medium, list_media
 from kling_pricing.wire.reader import PayloadReader
 from kling_pricing.wire.request import ParsedPayload
 from kling_pricing.wire.task import Task, read_quota_task
@@ -22,24 +34,25 @@ _SHOT = object_with(
     },
     required=["index", "prompt", "duration"],
 )
+_CHECK_EACH_SHOT = list_of(dict, _SHOT)
 _IMAGE_WITH_ROLE = object_with(
     {
         "url": Field("url", str, not_empty),
-        "role": Field("role", str, one_of("first_frame", "last_frame", "reference")),
+        "role": Field("role", str, AllowedWords("first_frame", "last_frame", "reference")),
     },
     required=["url", "role"],
 )
 
 
-def _shots(value: Sequence[Any], path: str, problems: Problems) -> None:
+def _check_shots(value: Sequence[Any], path: str, violations: Violations) -> None:
     if not value:
-        problems.append(wrong(path, "a list of at least one shot", value))
-    each(dict, _SHOT)(value, path, problems)
+        violations.append(wrong_value(path, "a list of at least one shot", value))
+    _CHECK_EACH_SHOT(value, path, violations)
 
 
 FIELDS: Mapping[str, Field] = {
     "model": Field("model", str),
-    "action": Field("action", str, one_of("generate", "edit")),
+    "action": Field("action", str, AllowedWords("generate", "edit")),
     "prompt": Field("prompt", str),
     "negative_prompt": Field("negative_prompt", str),
     "n": Field("calls", int),
@@ -48,129 +61,110 @@ FIELDS: Mapping[str, Field] = {
     "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "generate_audio": Field("audio", bool),
     "watermark": Field("watermark", bool),
-    "image_urls": Field("images", list, each(str, not_empty)),
+    "image_urls": Field("images", list, list_of(str, not_empty)),
     "first_frame_image": Field("first_frame", str, not_empty),
     "last_frame_image": Field("last_frame", str, not_empty),
-    "image_with_roles": Field("image_roles", list, each(dict, _IMAGE_WITH_ROLE)),
-    "video_urls": Field("videos", list, each(str, not_empty)),
-    "keep_original_sound": Field("keep_original_sound", str, one_of("yes", "no")),
-    "character_orientation": Field("orientation", str, one_of("image", "video")),
+    "image_with_roles": Field("image_roles", list, list_of(dict, _IMAGE_WITH_ROLE)),
+    "video_urls": Field("videos", list, list_of(str, not_empty)),
+    "keep_original_sound": Field("keep_original_sound", str, AllowedWords("yes", "no")),
+    "character_orientation": Field("orientation", str, AllowedWords("image", "video")),
     "multi_shot": Field("multi_shot", bool),
-    "shot_type": Field("shot_type", str, one_of("customize", "intelligence")),
-    "multi_prompt": Field("shots", list, _shots),
-    "element_list": Field("elements", list, each(dict)),
+    "shot_type": Field("shot_type", str, AllowedWords("customize", "intelligence")),
+    "multi_prompt": Field("shots", list, _check_shots),
+    "element_list": Field("elements", list, list_of(dict)),
     "callback_url": Field("callback_url", str, not_empty),
-    "callback_events": Field("callback_events", list, each(str)),
+    "callback_events": Field("callback_events", list, list_of(str)),
 }
 
 FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
 
+_FRAMES = ("first_frame", "last_frame")
+_IMAGES = ("images", *_FRAMES, "image_roles")
+_MATERIAL = (*_IMAGES, "videos")
+_WITHOUT_FACTS = ("keep_original_sound", "callback_url", "callback_events")
 
-_MATERIAL = frozenset({"images", "first_frame", "last_frame", "image_roles", "videos"})
-
-
-_NO_FACTS = ("keep_original_sound", "callback_url", "callback_events")
-
-_read = PayloadReader(
-    FIELDS, "tasks_v2", special=(*_MATERIAL, *_NO_FACTS, "negative_prompt", "shots", "elements")
-).read
+_read = PayloadReader(FIELDS, "tasks_v2", special=(*_MATERIAL, *_WITHOUT_FACTS, "shots", "elements")).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedPayload:
-    """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said, special = _read(payload, allow_unknown=allow_unknown)
-    media = _take_special(facts, said) if special else ()
-    if (prompt := facts.pop("prompt", None)) is not None:
-        add_prompt_facts(facts, prompt)
-    return ParsedPayload(facts, said, media)
+    """Reads a payload; see `WireFormat.parse`."""
+    facts, fields, special = _read(payload, allow_unknown=allow_unknown)
+    media = _convert_special(facts, fields) if special else ()
+    add_prompt_facts(facts)
+    return ParsedPayload(facts, fields, media)
 
 
-def _take_special(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
-    """Puts facts in the place of pictures, videos, shots and elements; returns the files."""
-    for name in _NO_FACTS:
+def _convert_special(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple[Medium, ...]:
+    """Replaces the special inputs with their facts; returns the files."""
+    for name in _WITHOUT_FACTS:
         facts.pop(name, None)
-    if (negative_prompt := facts.pop("negative_prompt", None)) is not None:
-        facts["negative_prompt_chars"] = len(negative_prompt)
-    if (shots := facts.pop("shots", None)) is not None:
-        _add_shots(facts, shots)
-    if (elements := facts.pop("elements", None)) is not None:
-        _add_elements(facts, elements)
-    return () if said.keys().isdisjoint(_MATERIAL) else _take_material(facts, said)
+    if "shots" in facts:
+        shots = facts["shots"]
+        add_shot_facts(facts, shots)
+        if "duration_s" in facts:
+            facts["shots_excess_s"] = sum(shot["duration"] for shot in shots) - facts["duration_s"]
+    if "elements" in facts:
+        _add_element_facts(facts, facts["elements"])
+    return () if fields.keys().isdisjoint(_MATERIAL) else _convert_material(facts, fields)
 
 
-def _add_shots(facts: dict[str, Any], shots: Sequence[Mapping[str, Any]]) -> None:
-    facts["shots"] = len(shots)
-    facts["misnumbered_shots"] = sum(shot["index"] != place for place, shot in enumerate(shots, start=1))
-    facts["shortest_shot_s"] = min(shot["duration"] for shot in shots)
-    facts["longest_shot_chars"] = max(len(shot["prompt"]) for shot in shots)
-    if "duration_s" in facts:
-        facts["shots_excess_s"] = sum(shot["duration"] for shot in shots) - facts["duration_s"]
+def _add_element_facts(facts: dict[str, Any], elements: Sequence[Mapping[str, Any]]) -> None:
+    """Adds the number of elements, and of their images.
 
-
-def _add_elements(facts: dict[str, Any], elements: Sequence[Mapping[str, Any]]) -> None:
-    """Adds how many elements there are, and of how many pictures.
-
-    The keys inside an element are not published, so its pictures are whatever it lists.
-    Where one lists nothing, the number of its pictures is not known.
+    The keys of an element are not published, so everything in its lists counts as an image.
+    If any element has no list, the numbers of images are unknown.
     """
     facts["elements"] = len(elements)
-    counts = [_listed(element) for element in elements]
+    counts = [_image_count(element) for element in elements]
     known = [count for count in counts if count is not None]
     if known and len(known) == len(counts):
         facts["fewest_element_images"], facts["most_element_images"] = min(known), max(known)
 
 
-def _listed(element: Mapping[str, Any]) -> int | None:
+def _image_count(element: Mapping[str, Any]) -> int | None:
     lists = [value for value in element.values() if isinstance(value, list | tuple)]
     return sum(map(len, lists)) if lists else None
 
 
-def _take_material(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
-    """Puts the facts of pictures and videos in the place of their addresses, which it returns.
+def _convert_material(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple[Medium, ...]:
+    """Replaces the URLs of images and videos with facts about them; returns the files.
 
-    This API counts every picture, wherever it stands, so `images` is their sum.
+    This API counts every image, whichever field it is in, so `images` is their total.
     """
-    media = [Medium("image", f"image_urls[{place}]", url) for place, url in enumerate(facts.pop("images", ()))]
-    first_frame, last_frame = facts.pop("first_frame", None), facts.pop("last_frame", None)
-    if first_frame is not None:
-        media.append(Medium("image", "first_frame_image", first_frame))
-    if last_frame is not None:
-        media.append(Medium("image", "last_frame_image", last_frame))
-    with_roles = facts.pop("image_roles", ())
-    roles = {image["role"] for image in with_roles}
-    media += [
-        Medium("image", f"image_with_roles[{place}].url", image["url"])
-        for place, image in enumerate(with_roles)
-    ]
-    if not said.keys().isdisjoint(_PICTURES):
+    media = list_media("image", "image_urls[{}]", facts.pop("images", ()))
+    media += [Medium("image", fields[name], facts[name]) for name in _FRAMES if name in facts]
+    images_with_roles = facts.pop("image_roles", ())
+    media += list_media("image", "image_with_roles[{}].url", [image["url"] for image in images_with_roles])
+    if not fields.keys().isdisjoint(_IMAGES):
+        roles = {image["role"] for image in images_with_roles}
+        for name in _FRAMES:
+            facts[name] = name in facts or name in roles
         facts["images"] = len(media)
-        facts["first_frame"] = first_frame is not None or "first_frame" in roles
-        facts["last_frame"] = last_frame is not None or "last_frame" in roles
     if "videos" in facts:
-        videos = facts.pop("videos")
-        facts["videos"] = len(videos)
-        media += [Medium("video", f"video_urls[{place}]", url) for place, url in enumerate(videos)]
+        media += list_media("video", "video_urls[{}]", facts["videos"])
+        facts["videos"] = len(facts["videos"])
     return tuple(media)
 
 
-_PICTURES = ("images", "first_frame", "last_frame", "image_roles")
-
-
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the payload with other settings; see `WireFormat.amend`."""
+    """Returns a copy of the payload with other settings; see `WireFormat.amend`.
+
+    Raises:
+        WireFormatError: a new duration for a payload with shots.
+    """
     amended = deepcopy(dict(payload))
     for name, value in changes.items():
         field = FIELD_NAMES[name]
         current = payload.get(field)
         if name == "duration_s" and payload.get("multi_prompt") is not None and value != current:
             raise WireFormatError(
-                "the length of a multi-shot request is that of its shots; "
+                "a multi-shot request is as long as its shots; "
                 "change the durations in multi_prompt together with duration",
                 wire_format="tasks_v2",
                 field="multi_prompt",
             )
-        shouted = name == "resolution" and isinstance(current, str) and current != current.lower()
-        amended[field] = value.upper() if shouted else value
+        in_capitals = name == "resolution" and isinstance(current, str) and current != current.lower()
+        amended[field] = value.upper() if in_capitals else value
     return amended
 
 

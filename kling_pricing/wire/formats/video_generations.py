@@ -1,6 +1,7 @@
-"""Wire format `video_generations`: `POST /v1/video/generations` (seed 004).
+"""Wire format `video_generations`: `POST /v1/video/generations` of UniAll.
 
-The model's name says resolution and audio, so no field does.
+Source: UniAll's Create Video Task page.
+The model's name decides resolution and audio, so they have no fields.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from kling_pricing.errors import WireFormatError
 from kling_pricing.wire.facts import add_prompt_facts
 from kling_pricing.wire.fields import (
     Field,
-    Problems,
+    Violations,
     decimal,
-    each,
     is_kind,
+    list_of,
     not_empty,
     number,
     object_with,
@@ -25,15 +26,15 @@ from kling_pricing.wire.fields import (
 from kling_pricing.wire.media import Medium
 from kling_pricing.wire.reader import PayloadReader
 from kling_pricing.wire.request import ParsedPayload
-from kling_pricing.wire.task import Task, text
+from kling_pricing.wire.task import Task, read_text
 
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def _seconds(value: Any, path: str, problems: Problems) -> None:
-    """Checks a length: a whole number, or one as text."""
+def _check_seconds(value: Any, path: str, violations: Violations) -> None:
+    """Checks a duration, which is a whole number or text."""
     if not is_kind(value, int) and not (isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value)):
-        problems.append(wrong_kind(path, int, value))
+        violations.append(wrong_kind(path, int, value))
 
 
 _SHOT = object_with({"prompt": Field("prompt", str, not_empty)}, required=["prompt"])
@@ -41,7 +42,7 @@ _EXTRA_BODY: Mapping[str, Field] = {
     "cfg_scale": Field("cfg_scale", object, number, decimal),
     "shot_type": Field("shot_type", str, not_empty),
     "negative_prompt": Field("negative_prompt", str),
-    "multi_prompt": Field("shots", list, each(dict, _SHOT)),
+    "multi_prompt": Field("shots", list, list_of(dict, _SHOT)),
 }
 
 FIELDS: Mapping[str, Field] = {
@@ -50,7 +51,7 @@ FIELDS: Mapping[str, Field] = {
     "image": Field("first_frame", str, not_empty),
     "last_image": Field("last_frame", str, not_empty),
     "aspect_ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
-    "duration": Field("duration_s", object, _seconds, int),
+    "duration": Field("duration_s", object, _check_seconds, int),
     "extra_body": Field("extra_body", dict, inside=_EXTRA_BODY),
 }
 
@@ -61,33 +62,29 @@ FIELD_NAMES: Mapping[str, str] = {
     "audio": "model",
 }
 
+_FRAMES = ("first_frame", "last_frame")
 
-_SPECIAL = ("first_frame", "last_frame", "negative_prompt", "shots")
-
-_read = PayloadReader(FIELDS, "video_generations", special=_SPECIAL).read
+_read = PayloadReader(FIELDS, "video_generations", special=(*_FRAMES, "shots")).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedPayload:
-    """Reads what a payload says; see `WireFormat.parse`."""
-    facts, said, special = _read(payload, allow_unknown=allow_unknown)
-    media = _take_special(facts, said) if special else ()
-    if (prompt := facts.pop("prompt", None)) is not None:
-        add_prompt_facts(facts, prompt)
-    return ParsedPayload(facts, said, media)
+    """Reads a payload; see `WireFormat.parse`."""
+    facts, fields, special = _read(payload, allow_unknown=allow_unknown)
+    media = _convert_special(facts, fields) if special else ()
+    add_prompt_facts(facts)
+    return ParsedPayload(facts, fields, media)
 
 
-def _take_special(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Medium, ...]:
-    """Puts the facts of pictures and texts in the place of these; returns the pictures."""
-    if "negative_prompt" in facts:
-        facts["negative_prompt_chars"] = len(facts.pop("negative_prompt"))
+def _convert_special(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple[Medium, ...]:
+    """Replaces the shots and images with facts about them; returns the images."""
     if "shots" in facts:
-        lengths = [len(shot["prompt"]) for shot in facts["shots"]]
-        facts["shots"] = len(lengths)
-        facts["longest_shot_chars"] = max(lengths, default=0)
+        prompts = [shot["prompt"] for shot in facts["shots"]]
+        facts["shots"] = len(prompts)
+        facts["longest_shot_chars"] = max(map(len, prompts), default=0)
     media = []
-    for name in ("first_frame", "last_frame"):
+    for name in _FRAMES:
         if name in facts:
-            media.append(Medium("image", said[name], facts[name]))
+            media.append(Medium("image", fields[name], facts[name]))
             facts[name] = True
     if "first_frame" in facts:
         facts["start_images"] = 1
@@ -95,12 +92,10 @@ def _take_special(facts: dict[str, Any], said: Mapping[str, str]) -> tuple[Mediu
 
 
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the payload with other settings; see `WireFormat.amend`.
-
-    With another model, resolution and audio may be among the changes: the new name says them.
+    """Returns a copy of the payload with other settings; see `WireFormat.amend`.
 
     Raises:
-        WireFormatError: another resolution or audio without another model.
+        WireFormatError: the changes include resolution or audio, which only the model's name decides.
     """
     amended = dict(payload)
     if payload.get("extra_body") is not None:
@@ -108,7 +103,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     for name, value in changes.items():
         if name in {"resolution", "audio"}:
             raise WireFormatError(
-                f"only the model's name says {name} here; change the model instead",
+                f"in this API, the model's name decides {name}; change model instead",
                 wire_format="video_generations",
                 field="model",
             )
@@ -120,10 +115,10 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response, of which no field is documented: no state and no charge is ever taken for granted."""
+    """Reads a response's task and model; no field is documented, so the state and the charge stay unknown."""
     field = "id" if body.get("task_id") is None else "task_id"
     return Task(
-        task_id=text(body.get(field), field, "video_generations"),
+        task_id=read_text(body.get(field), field, "video_generations"),
         state=None,
-        model=text(body.get("model"), "model", "video_generations"),
+        model=read_text(body.get("model"), "model", "video_generations"),
     )

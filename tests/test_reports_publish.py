@@ -1,7 +1,8 @@
-"""Where reports are put: in the place of an earlier report, and of nobody else's files, all of them or none."""
+"""Report files replace those of an earlier report and never other files, all of them or none."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +15,12 @@ from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.reports import Format, Spend, read_spend, write_spend
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
-MINE = "somebody's own"
+FOREIGN = "not from a report"
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> str:
-    """A ledger with one job."""
+    """Returns a ledger with one job."""
     url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/spend.db"
     with BudgetGuard(url, [Budget(name="all", cap=9, currency="USD")], book=book) as guard:
         guard.record("qingbo", "t-1", "0.7", labels={"project": "a"}, at=SINCE)
@@ -28,12 +29,20 @@ def ledger(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> str:
 
 @pytest.fixture(scope="module")
 def spent(ledger: str) -> Spend:
-    """What there is to report."""
+    """Returns the spend of its month."""
     return read_spend(ledger, SINCE, UNTIL)
 
 
+def _in_the_way(folder: Path, name: str) -> str:
+    """Returns a pattern for the error about one file that is in the way of a report."""
+    return re.escape(
+        f"{folder}: cannot replace {name}: not written by an earlier report, or changed since; "
+        "move it away, or name another folder"
+    )
+
+
 def everything(folder: Path) -> dict[str, bytes | str | None]:
-    """All that is below a folder: bytes of files, targets of links, None for folders."""
+    """Returns the contents of a folder: bytes of files, targets of links, None for folders."""
     return {
         str(path.relative_to(folder)): str(path.readlink())
         if path.is_symlink()
@@ -45,7 +54,7 @@ def everything(folder: Path) -> dict[str, bytes | str | None]:
 
 
 def _file(path: Path) -> None:
-    path.write_text(MINE)
+    path.write_text(FOREIGN)
 
 
 def _link(path: Path) -> None:
@@ -55,16 +64,16 @@ def _link(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [_file, _link, Path.mkdir], ids=["file", "link", "folder"])
 @pytest.mark.parametrize("name", ["by_day.csv", "report.html", "jobs.jsonl", "manifest.json"])
-def test_what_is_somebody_elses_is_not_replaced(
+def test_other_files_are_not_replaced(
     spent: Spend, tmp_path: Path, name: str, make: Callable[[Path], None]
 ) -> None:
-    """A file, link or folder of the name of one of ours: an error that names it, and nothing is changed."""
+    """A file, link or folder in the way of a report file is an error that names it, and nothing changes."""
     make(tmp_path / name)
     before = everything(tmp_path)
-    told: list[str] = []
-    with pytest.raises(KlingPricingError, match=f"already {name}.*move it away, or name another folder"):
-        write_spend(spent, tmp_path, formats=["html", "csv", "json"], on_format=told.append)
-    assert (everything(tmp_path), told) == (before, [])
+    written_formats: list[str] = []
+    with pytest.raises(KlingPricingError, match=_in_the_way(tmp_path, name)):
+        write_spend(spent, tmp_path, formats=["html", "csv", "json"], on_format=written_formats.append)
+    assert (everything(tmp_path), written_formats) == (before, [])
 
 
 @pytest.mark.parametrize(
@@ -76,8 +85,8 @@ def test_what_is_somebody_elses_is_not_replaced(
         {"written_by": "kling-pricing", "files": 7},
     ],
 )
-def test_a_manifest_does_not_make_files_ours(spent: Spend, tmp_path: Path, manifest: object) -> None:
-    """Whatever it names: only bytes that an earlier report wrote are removed."""
+def test_a_forged_manifest_removes_nothing(spent: Spend, tmp_path: Path, manifest: object) -> None:
+    """Only files with the bytes of an earlier report are removed, whatever the manifest lists."""
     out = tmp_path / "out"
     out.mkdir()
     for path in (out / "family-photos.zip", out / "notes.csv", tmp_path / "notes.csv"):
@@ -86,18 +95,18 @@ def test_a_manifest_does_not_make_files_ours(spent: Spend, tmp_path: Path, manif
     try:
         write_spend(spent, out, formats=["json"])
     except KlingPricingError as error:
-        assert "already manifest.json" in str(error)
+        assert re.fullmatch(_in_the_way(out, "manifest.json"), str(error))
     for path in (out / "family-photos.zip", out / "notes.csv", tmp_path / "notes.csv"):
-        assert path.read_text() == MINE
+        assert path.read_text() == FOREIGN
 
 
-def test_a_report_that_somebody_worked_on_stays(spent: Spend, tmp_path: Path) -> None:
-    """A file that was changed since it was written is neither replaced nor removed."""
+def test_an_edited_report_file_stays(spent: Spend, tmp_path: Path) -> None:
+    """A file that was changed after it was written is neither replaced nor removed."""
     write_spend(spent, tmp_path, formats=["csv", "json"])
     with (tmp_path / "jobs.csv").open("a") as file:
         file.write("with a note\n")
     before = everything(tmp_path)
-    with pytest.raises(KlingPricingError, match=r"already jobs\.csv, not written .* or changed"):
+    with pytest.raises(KlingPricingError, match=_in_the_way(tmp_path, "jobs.csv")):
         write_spend(spent, tmp_path, formats=["csv"])
     assert everything(tmp_path) == before
     write_spend(spent, tmp_path, formats=["json"])
@@ -105,17 +114,17 @@ def test_a_report_that_somebody_worked_on_stays(spent: Spend, tmp_path: Path) ->
     assert (tmp_path / "jobs.csv").read_bytes() == before["jobs.csv"]
 
 
-def test_what_comes_into_the_folder_meanwhile_stays(spent: Spend, tmp_path: Path) -> None:
-    """Somebody else writes there while the report is made: it is looked at again before anything is moved."""
+def test_a_file_that_appears_meanwhile_stays(spent: Spend, tmp_path: Path) -> None:
+    """Conflicts are checked again before any file is moved."""
     write_spend(spent, tmp_path, formats=["json"])
     before = everything(tmp_path)
-    with pytest.raises(KlingPricingError, match=r"already report\.html"):
+    with pytest.raises(KlingPricingError, match=_in_the_way(tmp_path, "report.html")):
         write_spend(spent, tmp_path, formats=["html"], on_format=lambda _: _file(tmp_path / "report.html"))
-    assert everything(tmp_path) == before | {"report.html": MINE.encode()}
+    assert everything(tmp_path) == before | {"report.html": FOREIGN.encode()}
 
 
-def test_of_a_folder_that_was_made_for_nothing_nothing_remains(spent: Spend, tmp_path: Path) -> None:
-    """It fails while it is made: neither the folder nor those above it are there."""
+def test_a_failed_report_leaves_no_new_folder(spent: Spend, tmp_path: Path) -> None:
+    """An interrupted report removes the folder and the parent folders that it created."""
 
     def interrupt(_name: str) -> None:
         raise KeyboardInterrupt
@@ -126,17 +135,17 @@ def test_of_a_folder_that_was_made_for_nothing_nothing_remains(spent: Spend, tmp
 
 
 @pytest.mark.parametrize("formats", [["html"], ["csv", "focus"], ["parquet", "xlsx"], ["json"]])
-def test_it_is_known_before_what_will_be_written(spent: Spend, tmp_path: Path, formats: list[Format]) -> None:
-    """Each file of each format stands in the way before the first of them is made."""
+def test_conflicts_are_found_before_writing(spent: Spend, tmp_path: Path, formats: list[Format]) -> None:
+    """A conflict with any file of any format is found before the first format is written."""
     names = write_spend(spent, tmp_path / "first", formats=formats).files
     for name in names:
         folder = tmp_path / f"with {name}"
         folder.mkdir()
         _file(folder / name)
-        told: list[str] = []
-        with pytest.raises(KlingPricingError, match=name):
-            write_spend(spent, folder, formats=formats, on_format=told.append)
-        assert told == []
+        written_formats: list[str] = []
+        with pytest.raises(KlingPricingError, match=_in_the_way(folder, name)):
+            write_spend(spent, folder, formats=formats, on_format=written_formats.append)
+        assert written_formats == []
 
 
 _STOPPED = """\
@@ -182,7 +191,7 @@ for moves in range(1, 99):
     after = contents(at)
     done = after != before and b"unfinished" not in after["manifest.json"]
     left = 0
-    write_spend(spent, at, formats=["json"])  # all that is there is known as ours
+    write_spend(spent, at, formats=["json"])  # recognizes every file
     assert contents(at).keys() == {
         *("manifest.json", "report.json", "jobs.jsonl", "budgets.jsonl", "burn_down.jsonl")
     }, moves
@@ -192,10 +201,10 @@ for moves in range(1, 99):
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed one is a fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a forked child is killed")
 @pytest.mark.parametrize("how", ["interrupted", "killed"])
-def test_it_can_be_stopped_between_any_two_moves(ledger: str, tmp_path: Path, how: str) -> None:
-    """Ctrl-C at any leaves the earlier report whole; a kill leaves what the next report knows as ours."""
+def test_moving_files_can_be_interrupted_anywhere(ledger: str, tmp_path: Path, how: str) -> None:
+    """Ctrl-C restores the earlier report; after a kill, the next report recognizes every file."""
     result = subprocess.run(
         [sys.executable, "-c", _STOPPED, ledger, str(tmp_path), how],
         capture_output=True,
@@ -203,4 +212,4 @@ def test_it_can_be_stopped_between_any_two_moves(ledger: str, tmp_path: Path, ho
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert int(result.stdout) > 15  # moves of one report
+    assert int(result.stdout) > 15  # the moves of one report

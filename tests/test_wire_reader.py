@@ -1,4 +1,4 @@
-"""Readers of fields: what they remember is never seen."""
+"""Compiled reading functions: they give the same results as reading field by field."""
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import WireFormatError
-from kling_pricing.wire.fields import Field, decimal, number, one_of
+from kling_pricing.wire.fields import AllowedWords, Field, decimal, number
 from kling_pricing.wire.reader import MAX_SHAPES, PayloadReader
 
 FIELDS = {
@@ -16,7 +16,7 @@ FIELDS = {
     "prompt": Field("prompt", str),
     "ratio": Field("aspect_ratio", str, stated="aspect_ratio_stated"),
     "seconds": Field("duration_s", int),
-    "mode": Field("resolution", str, one_of("std", "pro"), {"std": "720p", "pro": "1080p"}.get),
+    "mode": Field("resolution", str, AllowedWords("std", "pro"), {"std": "720p", "pro": "1080p"}.get),
     "audio": Field("audio", bool),
     "extra": Field(
         "extra",
@@ -27,16 +27,16 @@ FIELDS = {
 PAYLOAD = {"model": "m", "prompt": "a boat", "ratio": "1:1", "seconds": 5, "mode": "pro", "audio": True}
 
 
-def reader() -> PayloadReader:
-    """A reader that has read nothing yet."""
+def new_reader() -> PayloadReader:
+    """Returns a reader that has not compiled anything yet."""
     return PayloadReader(FIELDS, "tests", special=["cfg_scale"])
 
 
-def test_a_payload_says_the_same_the_first_time_and_later() -> None:
-    """Its values are read, and each input has the field that says it."""
-    fields = reader()
+def test_a_payload_reads_the_same_every_time() -> None:
+    """The first read and the compiled ones give the same values, and the same field for each input."""
+    reader = new_reader()
     for _ in range(3):
-        values, said, special = fields.read(PAYLOAD, allow_unknown=False)
+        values, paths, special = reader.read(PAYLOAD, allow_unknown=False)
         assert values == {
             "model": "m",
             "prompt": "a boat",
@@ -46,37 +46,37 @@ def test_a_payload_says_the_same_the_first_time_and_later() -> None:
             "resolution": "1080p",
             "audio": True,
         }
-        assert [*said.items()] == [
+        assert [*paths.items()] == [
             *(("model", "model"), ("prompt", "prompt"), ("aspect_ratio", "ratio"), ("duration_s", "seconds")),
             *(("resolution", "mode"), ("audio", "audio")),
         ]
         assert not special
 
 
-def test_what_is_read_is_the_callers_own() -> None:
-    """Changing an answer changes no later one."""
-    fields = reader()
+def test_a_result_belongs_to_the_caller() -> None:
+    """Changing a result does not change later ones."""
+    reader = new_reader()
     for _ in range(3):
-        values, said, _ = fields.read(PAYLOAD, allow_unknown=False)
-        assert (values.pop("model"), said.pop("model")) == ("m", "model")
+        values, paths, _ = reader.read(PAYLOAD, allow_unknown=False)
+        assert (values.pop("model"), paths.pop("model")) == ("m", "model")
 
 
 @pytest.mark.parametrize("extra", [{"cfg_scale": 0.5, "seconds": 7}, {"seconds": 7, "cfg_scale": 0.5}])
 @pytest.mark.parametrize("read_before", [{}, {"cfg_scale": 1, "seconds": 1}, {"seconds": 1, "cfg_scale": 1}])
-def test_of_several_places_the_first_in_the_list_counts(
+def test_of_several_fields_for_an_input_the_first_listed_counts(
     extra: dict[str, Any], read_before: dict[str, Any]
 ) -> None:
-    """The others are told by their paths, whatever the order in the payload and whatever was read before."""
-    fields = reader()
-    fields.read({"extra": read_before, "seconds": 5}, allow_unknown=False)
-    values, said, special = fields.read({"extra": extra, "seconds": 5}, allow_unknown=False)
+    """The others are under their paths, whatever the order in the payload and in earlier payloads."""
+    reader = new_reader()
+    reader.read({"extra": read_before, "seconds": 5}, allow_unknown=False)
+    values, paths, special = reader.read({"extra": extra, "seconds": 5}, allow_unknown=False)
     assert values == {"cfg_scale": Decimal("0.5"), "duration_s": 5, "extra.seconds": 7}
-    assert [*said.items()] == [("cfg_scale", "extra.cfg_scale"), ("duration_s", "seconds")]
+    assert [*paths.items()] == [("cfg_scale", "extra.cfg_scale"), ("duration_s", "seconds")]
     assert special
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("invalid", "message"),
     [
         ({"mode": "4k"}, "mode must be std or pro, got '4k'"),
         ({"seconds": True}, "seconds must be a whole number, got true"),
@@ -85,41 +85,43 @@ def test_of_several_places_the_first_in_the_list_counts(
         ({"extra": {"cfg_scal": 1}}, "unknown field 'extra.cfg_scal'; did you mean 'cfg_scale'?"),
     ],
 )
-def test_what_is_wrong_is_told_however_often_its_like_was_read(wrong: dict[str, Any], message: str) -> None:
-    """A function that reads good payloads of some fields does not hide what is wrong with a bad one."""
-    fields = reader()
-    fields.read({**PAYLOAD, "extra": {"cfg_scale": 1}}, allow_unknown=False)
-    fields.read(PAYLOAD, allow_unknown=False)
+def test_an_invalid_value_is_reported_despite_a_compiled_function(
+    invalid: dict[str, Any], message: str
+) -> None:
+    """A function compiled for a valid payload does not hide the violations of an invalid one."""
+    reader = new_reader()
+    reader.read({**PAYLOAD, "extra": {"cfg_scale": 1}}, allow_unknown=False)
+    reader.read(PAYLOAD, allow_unknown=False)
     for _ in range(3):
         with pytest.raises(WireFormatError) as caught:
-            fields.read({**PAYLOAD, **wrong}, allow_unknown=False)
+            reader.read({**PAYLOAD, **invalid}, allow_unknown=False)
         assert str(caught.value) == message
 
 
-def test_null_is_the_same_as_left_out() -> None:
-    """At the top and inside an object."""
-    fields = reader()
+def test_null_counts_as_left_out() -> None:
+    """This holds at the top level and inside an object."""
+    reader = new_reader()
     for _ in range(3):
-        values, said, _ = fields.read(
+        values, paths, _ = reader.read(
             {"model": "m", "audio": None, "extra": {"seconds": None}}, allow_unknown=False
         )
-        assert (values, said) == ({"model": "m"}, {"model": "model"})
+        assert (values, paths) == ({"model": "m"}, {"model": "model"})
 
 
-def test_many_threads_and_more_shapes_than_are_kept() -> None:
-    """Each payload is read as it is, in the order of its fields."""
+def test_threads_read_more_shapes_than_the_reader_keeps() -> None:
+    """Each result has the values of its own payload, in the order of its fields."""
     payloads = [dict(entries) for entries in permutations(PAYLOAD.items())]
     assert len(payloads) > 2 * MAX_SHAPES
-    fields = reader()
-    names = {place: field.name for place, field in FIELDS.items()}
+    reader = new_reader()
+    names = {key: field.name for key, field in FIELDS.items()}
 
     def inputs(payload: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        values, said, _ = fields.read(payload, allow_unknown=False)
-        return values, [*said]
+        values, paths, _ = reader.read(payload, allow_unknown=False)
+        return values, [*paths]
 
     expected, _ = inputs(PAYLOAD)
     with ThreadPoolExecutor(8) as threads:
         answers = [*threads.map(inputs, payloads * 3)]
-    for payload, (values, said) in zip(payloads * 3, answers, strict=True):
+    for payload, (values, inputs_given) in zip(payloads * 3, answers, strict=True):
         assert values == expected
-        assert said == [names[place] for place in payload]
+        assert inputs_given == [names[field] for field in payload]

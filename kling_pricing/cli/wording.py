@@ -1,0 +1,33 @@
+"""The library's sentences in the words of the command line: options in place of Python arguments."""
+
+from __future__ import annotations
+
+import re
+
+_OPTIONS = {
+    "allow_unknown": "--allow-unknown",
+    "amount": "--amount",
+    "at": "--at",
+    "base_url": "--base-url",
+    "basis": "--basis",
+    "book": "--tables",
+    "budgets": "--budgets",
+    "key": "--key",
+    "labels": "--label",
+    "media": "--media",
+    "project": "--project",
+    "provider": "--provider",
+    "url": "--url",
+    "wire_format": "--wire-format",
+}
+"""Argument of the library -> how the command line spells it."""
+
+_NAMES = "|".join(_OPTIONS)
+_ARGUMENT = re.compile(
+    rf"`({_NAMES})(?:=[^`]*)?`|\b({_NAMES})=(?:True|False|None|\.\.\.)|\b(allow_unknown|base_url|wire_format)\b"
+)
+
+
+def with_options(text: str) -> str:
+    """Returns a sentence of the library with the options of the command line in place of Python arguments."""
+    return _ARGUMENT.sub(lambda match: _OPTIONS[match[match.lastindex or 0]], text)

@@ -1,0 +1,166 @@
+"""The decision before a submission is sent: it is read, admitted and dispatched, or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kling_pricing.errors import KlingPricingError, ReservationStateError, WireFormatError
+from kling_pricing.guard import BudgetGuard
+from kling_pricing.hooks.bodies import Body, read_body
+from kling_pricing.hooks.error_responses import refuse
+from kling_pricing.hooks.hook_options import Options
+from kling_pricing.hooks.http_messages import (
+    ApprovedSubmission,
+    ErrorResponse,
+    OutgoingRequest,
+    PendingSubmission,
+)
+from kling_pricing.hooks.identity import Identity
+from kling_pricing.hooks.recording import Recorder
+from kling_pricing.hooks.resend import resend
+from kling_pricing.ledger.model import Reservation
+from kling_pricing.quoting.intake import format_at
+from kling_pricing.tables.http_rules import HttpRules, Idempotency
+from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.formats import wire_format as wire_format_named
+
+_MAX_ROUNDS = 3
+"""How often a job is admitted again because a new price came into force before its dispatch."""
+
+
+class Preparation:
+    """Prepares the submissions of one hook.
+
+    Args:
+        guard: admits and dispatches.
+        recorder: releases a reservation whose submission fails before it is sent.
+        options: the hook's options.
+        extra_providers: the providers of the hosts in the option `hosts`.
+    """
+
+    def __init__(
+        self, guard: BudgetGuard, recorder: Recorder, options: Options, extra_providers: frozenset[str]
+    ) -> None:
+        self._guard = guard
+        self._recorder = recorder
+        self._options = options
+        self._extra_providers = extra_providers
+
+    def prepare(
+        self, endpoint: Endpoint, request: OutgoingRequest, identity: Identity
+    ) -> ApprovedSubmission | ErrorResponse:
+        """Reserves the money of a submission and dispatches it.
+
+        Returns:
+            The request to send, or a refusal if the option `refusals` is `respond`.
+
+        Raises:
+            KlingPricingError: the submission is refused, and `refusals` is `raise`.
+        """
+        rules = self._rules(endpoint.wire_formats[0])
+        try:
+            self._recorder.catch_up()
+            body = read_body(request.body, request.headers)
+            wire_format, _ = format_at(endpoint, body.payload, self._guard.book, endpoint.provider)
+            rules = self._rules(wire_format)
+            if body.form_type is not None and not rules.forms:
+                raise WireFormatError(
+                    f"{wire_format} is not known to accept forms; send JSON", wire_format=wire_format
+                )
+            _check_files(body, wire_format)
+            pending, payload = self._dispatch(endpoint, request, identity, body.payload, wire_format)
+        except KlingPricingError as error:
+            return refuse(error, rules, self._options)
+        try:
+            return self._approve(pending, body, payload, rules)
+        except BaseException:
+            self._recorder.record_unsent(pending)
+            raise
+
+    def _dispatch(
+        self,
+        endpoint: Endpoint,
+        request: OutgoingRequest,
+        identity: Identity,
+        payload: Mapping[str, Any],
+        wire_format: str,
+    ) -> tuple[PendingSubmission, Mapping[str, Any]]:
+        """Admits and dispatches a job, or resends it under its key, and returns the payload to send."""
+        for _ in range(_MAX_ROUNDS):
+            try:
+                admission = self._guard.admit(
+                    payload,
+                    project=identity.project,
+                    key=identity.key,
+                    labels=identity.labels,
+                    provider=endpoint.provider,
+                    wire_format=wire_format,
+                    url=request.url,
+                )
+                dispatched = self._guard.dispatch(admission)
+            except ReservationStateError as error:
+                refusal = error
+                if error.state == "released":
+                    continue
+                resent = self._resend(error, payload, endpoint.provider, wire_format)
+                if resent is not None:
+                    reservation, dispatched_before = resent
+                    return _pending(reservation, request), dispatched_before
+            else:
+                return _pending(admission.reservation, request), dispatched
+        raise refusal
+
+    def _resend(
+        self, error: ReservationStateError, payload: Mapping[str, Any], provider: str | None, wire_format: str
+    ) -> tuple[Reservation, Mapping[str, Any]] | None:
+        """Prepares to resend a job, if its provider and the hosts in `hosts` honour idempotency keys.
+
+        The ledger does not record which host a job was sent to. So one host that may not honour keys is enough
+        to prevent resending, even to the provider's own hosts.
+        """
+        idempotency: Idempotency | None = self._rules(wire_format).idempotency
+        if provider in self._extra_providers and not self._options.get("keeps_keys", False):
+            if idempotency is not None:
+                error.add_note(
+                    "Hosts listed in `hosts` are not assumed to honour idempotency keys; "
+                    "set `keeps_keys=True` if they do and share one backend with the provider."
+                )
+            idempotency = None
+        return resend(self._guard, error, payload, idempotency)
+
+    def _approve(
+        self, pending: PendingSubmission, body: Body, payload: Mapping[str, Any], rules: HttpRules
+    ) -> ApprovedSubmission:
+        own_id = rules.own_id_field if self._options.get("send_reservation_id") else None
+        if own_id is not None and payload.get(own_id) is None:
+            payload = {**payload, own_id: pending.reservation_id}
+        headers = {}
+        if rules.idempotency is not None:  # replaces the caller's key, so that one reservation is one task
+            headers[rules.idempotency.header] = pending.reservation_id
+        return ApprovedSubmission(body.written(payload), headers, pending)
+
+    def _rules(self, wire_format: str) -> HttpRules:
+        return self._guard.book.matrices[wire_format].http
+
+
+def _check_files(body: Body, wire_format: str) -> None:
+    """Refuses a file in a text field: its name was priced, but the API may read its content.
+
+    Raises:
+        WireFormatError: a text field is sent as a file.
+    """
+    if not body.files:
+        return
+    media = {item.url for item in wire_format_named(wire_format).parse(body.payload).media}
+    for field in sorted(body.files):
+        if body.payload[field] not in media:
+            raise WireFormatError(
+                f"{field!r} is not a file field but is sent as a file; send it as text",
+                wire_format=wire_format,
+                field=field,
+            )
+
+
+def _pending(reservation: Reservation, request: OutgoingRequest) -> PendingSubmission:
+    return PendingSubmission(reservation.id, reservation.provider, reservation.wire_format, request.url)

@@ -1,0 +1,311 @@
+"""Every command with bad input: the exit code, and words that a user of the command line understands."""
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from kling_pricing import errors
+from kling_pricing.cli.exit_codes import REFUSED, UNREADABLE, exit_code
+from kling_pricing.cli.wording import with_options
+from kling_pricing.errors import KlingPricingError
+from tests.commands import COMMANDS, run
+from tests.conftest import PRICES, video
+
+REQUEST = json.dumps(video(duration=5))
+BUDGETS = "budgets:\n  - {name: trailer, match: {project: trailer}, cap: 1, currency: USD}\n"
+STATEMENT = "task_id,model,status,created_at,cost\n"
+
+PYTHON = re.compile(r"[A-Z]\w+Error\b|\b(?!LABEL=|user=|RESERVATION=)\w+=|`[a-z]+_[a-z_]+`|Traceback")
+"""Exception classes and Python arguments; `LABEL=VALUE` and the like are written on the command line itself."""
+
+
+ARGUMENTS: dict[str, str] = {
+    "files": "request.json",
+    "file": "request.json",
+    "budget file": "budgets.yaml",
+    "ref": "nothing",
+    "task_id": "t-1",
+    "provider": "qingbo",
+    "amount": "0.5",
+    "table_id": "qingbo/2026-04-29",
+    "before_id": "qingbo/2026-04-29",
+    "after_id": "qingbo/2026-04-29",
+    "folder": "tables",
+    "kind": "prices",
+    "name": "trailer",
+    "url": "sqlite:///spend.db",
+}
+"""A good value of each argument; `budget file` for `file` of the group `budget`."""
+
+REQUIRED: dict[str, list[str]] = {
+    "ledger": ["--ledger", "sqlite:///spend.db"],
+    "project": ["--project", "trailer"],
+    "spent": ["--spent", "0.5"],
+    "provider": ["--provider", "qingbo"],
+    "ledgers": ["--ledger", "sqlite:///spend.db"],
+    "statements": ["--statement", "november.csv"],
+    "since": ["--from", "2026-11-01"],
+    "until": ["--until", "2026-12-01"],
+}
+"""A good value of each required option."""
+
+BAD: dict[str, tuple[str, str]] = {
+    "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; known here: "),
+    "amount": ("1e3", "'1e3' is not a plain decimal number"),
+    "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
+    "base_url": ("gw", "write an http or https URL"),
+    "basis": ("hearsay", "'hearsay' is not one of"),
+    "batch_tolerance": ("1e3", "'1e3' is not a plain decimal number"),
+    "before_id": (
+        "qingbo/2026-04-30",
+        "unknown price table 'qingbo/2026-04-30'; did you mean 'qingbo/2026-04-29'?",
+    ),
+    "book": ("nowhere", "nowhere: no such folder"),
+    "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "currency": ("usd", "currency must be three capital letters"),
+    "duration": ("5.5", "not a valid integer"),
+    "file": ("nowhere.json", "nowhere.json"),
+    "files": ("nowhere.json", "nowhere.json: cannot be read"),
+    "folder": ("nowhere", "'nowhere' does not exist"),
+    "formats": ("pdf", "'pdf' is not one of"),
+    "from": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
+    "grace": ("soon", "'soon'"),
+    "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
+    "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
+    "kind": ("recipes", "'recipes' is not one of"),
+    "labels": ("user", "'user' is not LABEL=VALUE"),
+    "ledger": ("sqlite:///", "'sqlite:///' names no ledger"),
+    "ledgers": ("sqlite:///", "sqlite:///"),
+    "mapping": ("nowhere", "nowhere"),
+    "media": ("nowhere.json", "nowhere.json: cannot be read"),
+    "memory_limit": ("lots", "500MB"),
+    "month": ("2026-13", "2026-13"),
+    "name": ("nobody", "there is no budget nobody"),
+    "out": ("request.json/below", "request.json/below"),
+    "pairs": ("x", "'x' is not RESERVATION=TASK_ID"),
+    "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
+    "provider": ("nobody", "unknown provider 'nobody'; known here: kling, qingbo, qingbo-ai, tencent-vod"),
+    "ref": ("", "must be text of 1 to 200 printable characters"),
+    "reservation": ("", "must be text of 1 to 200 printable characters"),
+    "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
+    "spent": ("1e3", "'1e3' is not a plain decimal number"),
+    "statements": ("nowhere.csv", "nowhere.csv: cannot be read"),
+    "table_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; known here: "),
+    "task_id": ("", "the task id must be text of 1 to 200 printable characters"),
+    "timezone": ("Mars/Base", "Mars/Base"),
+    "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
+    "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
+    "url": ("nowhere", "http or https URL|names no ledger"),
+    "window": ("soon", "'soon'"),
+    "wire_format": ("morse", "'morse' is not one of"),
+}
+"""Parameter -> a value that cannot be read, and what the message says of it."""
+
+UNCHECKED = {
+    *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
+    *("model", "resolution"),  # part of the request, which the API refuses
+    *("reason", "billing_account"),  # any text will do
+    "grant",  # only the server knows its roles
+}
+FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
+"""Parameters that choose what is listed: an unknown name lists nothing."""
+
+
+NEEDED: dict[object, list[str]] = {
+    ("resolve",): ["--charged"],
+    "batch_tolerance": ["--tolerance", "1"],
+    "formats": ["--out", "reports"],
+    "from": ["--until", "2026-12-01"],
+    "tolerance": ["--batch-tolerance", "1"],
+}
+"""Command or parameter -> the options without which it is bad usage anyway."""
+
+
+class Case(NamedTuple):
+    """A command, and its parameter that gets a bad value."""
+
+    path: tuple[str, ...]
+    parameter: click.Parameter
+
+
+CASES = [
+    Case(path, parameter)
+    for path, command in COMMANDS.items()
+    for parameter in command.params
+    if parameter.name not in UNCHECKED and (path[-1], parameter.name) not in FILTERS
+]
+
+
+def arguments(case: Case) -> list[str]:
+    """Returns good values for everything but the parameter of the case."""
+    bad, _ = BAD[case.parameter.name or ""]
+    options, words = [*NEEDED.get(case.path, ()), *NEEDED.get(case.parameter.name, ())], []
+    for parameter in COMMANDS[case.path].params:
+        name = parameter.name or ""
+        if isinstance(parameter, click.Argument):
+            good = ARGUMENTS.get(f"{case.path[0]} {name}") or ARGUMENTS[name]
+            words.append(bad if parameter is case.parameter else good)
+        elif parameter is case.parameter:
+            options += [parameter.opts[0], bad]
+        elif parameter.required:
+            options += REQUIRED[name]
+    return [*case.path, *options, "--", *words]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with one good file of each kind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "request.json").write_text(REQUEST)
+    (tmp_path / "budgets.yaml").write_text(BUDGETS)
+    (tmp_path / "november.csv").write_text(STATEMENT)
+    prices = tmp_path / "tables" / "prices" / "acme" / "2026-11-01.yaml"
+    prices.parent.mkdir(parents=True)
+    prices.write_text(PRICES)
+    assert run("budget", "apply", "budgets.yaml", ledger="sqlite:///spend.db").returncode == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{' '.join(case.path)} {case.parameter.name}")
+def test_an_unreadable_value_exits_2_and_names_the_problem(case: Case) -> None:
+    """A bad amount, name, date or file is bad input in every command, and the message is plain."""
+    done = run(*arguments(case))
+    text = " ".join(done.stderr.split())
+    assert (done.returncode, done.stdout) == (UNREADABLE, "")
+    assert any(problem in text for problem in BAD[case.parameter.name or ""][1].split("|")), text
+    assert PYTHON.search(text) is None
+
+
+def test_every_parameter_has_a_bad_value_or_takes_any() -> None:
+    """A new option needs a line in one of the two lists, and no line stands for an option that is gone."""
+    names = {parameter.name for command in COMMANDS.values() for parameter in command.params}
+    assert names == {*BAD, *UNCHECKED}
+
+
+REFUSALS: dict[str, list[str]] = {
+    "quote": ["long.json"],
+    "check": ["long.json"],
+    "compare": ["long.json"],
+    "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
+    "tables check": ["broken"],
+    "budget check": ["broken.yaml"],
+    "budget open": ["trailer", "--spent", "0.5"],
+    "pre-submit": ["dear.json", "--project", "trailer"],
+    "bind": ["nothing", "t-1"],
+    "observe": ["nameless.json", "--provider", "qingbo"],
+    "settle": ["nothing"],
+    "release": ["nothing"],
+    "resolve": ["nothing", "--charged"],
+    "record": ["qingbo", "t-1", "0.7", "--project", "trailer"],
+    "verify": [],
+    "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
+    "reconcile": [*REQUIRED["provider"], *REQUIRED["since"], *REQUIRED["until"], "--statement", "strange.csv"],
+}
+"""Command -> arguments that can be read, and are refused or show a difference."""
+
+REFUSE_NOTHING = {
+    *("tables list", "tables show", "tables schema", "budget status", "budget schema", "history", "report"),
+    "budget apply",  # budgets that the ledger does not take cannot be used
+    "in-doubt",  # it asks the provider, and lists
+    *("ledger migrate", "ledger info"),  # refused on a server only
+}
+
+
+@pytest.fixture
+def refusing(folder: Path) -> Path:
+    """Files and a ledger that make every command refuse."""
+    (folder / "long.json").write_text(json.dumps(video(duration=99)))
+    (folder / "dear.json").write_text(json.dumps(video(duration=15, resolution="1080p", audio=True)))
+    (folder / "nameless.json").write_text("{}")
+    (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
+    (folder / "strange.csv").write_text(f"{STATEMENT}t-9,kling-v3,completed,1793880000000,357000\n")
+    prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"
+    prices.parent.mkdir(parents=True)
+    prices.write_text(PRICES.replace("0.05", "-0.05"))
+    ledger = "sqlite:///spend.db"
+    assert run("budget", "open", "trailer", "--spent", "0.25", ledger=ledger).returncode == 0
+    assert run("record", "qingbo", "t-1", "0.25", "--project", "trailer", ledger=ledger).returncode == 0
+    with sqlite3.connect(folder / "spend.db") as db:
+        db.execute("UPDATE bucket SET spent = spent + 1")
+    db.close()
+    return folder
+
+
+@pytest.mark.parametrize("command", REFUSALS)
+def test_a_refusal_exits_1_in_plain_words(refusing: Path, command: str) -> None:
+    """The API, the guard or the ledger refuses, a file is invalid or something differs."""
+    done = run(*command.split(), *REFUSALS[command], ledger="sqlite:///spend.db")
+    assert done.returncode == REFUSED, done
+    assert done.stdout + done.stderr != ""
+    assert PYTHON.search(done.stdout + done.stderr) is None
+    assert refusing.exists()
+
+
+def test_every_command_refuses_something_or_nothing() -> None:
+    """A new command needs a line in one of the two lists."""
+    assert {" ".join(path) for path in COMMANDS} == {*REFUSALS, *REFUSE_NOTHING}
+
+
+AS_JSON = [
+    command
+    for command in REFUSALS
+    if any(parameter.name == "as_json" for parameter in COMMANDS[tuple(command.split())].params)
+]
+
+
+@pytest.mark.parametrize("command", AS_JSON)
+def test_a_refusal_as_json_keeps_the_class_for_programs(refusing: Path, command: str) -> None:
+    """`type` is a name for programs, and `message` is a sentence for people."""
+    done = run(*command.split(), "--json", *REFUSALS[command], ledger="sqlite:///spend.db")
+    assert done.returncode == REFUSED
+    answer = json.loads(done.stdout.splitlines()[0])
+    if "error" in answer:
+        assert issubclass(getattr(errors, answer["error"]["type"]), KlingPricingError)
+        assert PYTHON.search(answer["error"]["message"]) is None
+    assert refusing.exists()
+
+
+def test_every_error_has_an_exit_code() -> None:
+    """A class without a code of its own has the code of its base."""
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, KlingPricingError)
+    ]
+    codes = {kind.__name__: exit_code(kind.__new__(kind)) for kind in kinds}
+    assert {name for name, code in codes.items() if code == UNREADABLE} == {
+        *("KlingPricingError", "TableError", "BudgetError", "LedgerUnavailableError", "StatementError"),
+        "WebhookError",
+    }
+    assert {*codes.values()} == {REFUSED, UNREADABLE}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("size not checked (unknown; pass it in `media`)", "size not checked (unknown; pass it in --media)"),
+        ("choose whose prices apply with provider=...", "choose whose prices apply with --provider"),
+        ("pass `allow_unknown=True` to ignore it", "pass --allow-unknown to ignore it"),
+        ("say where its API is with base_url", "say where its API is with --base-url"),
+        ("`task_id` is missing at the provider", "`task_id` is missing at the provider"),
+    ],
+)
+def test_arguments_of_the_library_become_options(sentence: str, shown: str) -> None:
+    """A sentence of the library names what can be typed; names that are not arguments stay."""
+    assert with_options(sentence) == shown
+
+
+def test_a_renamed_command_is_named() -> None:
+    """`admit` is now `pre-submit`; a mistyped command gets the nearest one, and an unknown one gets all."""
+    for words, remedy in (
+        (["admit"], "No such command 'admit'; it is now 'pre-submit'"),
+        (["quot"], "No such command 'quot'; did you mean 'quote'?"),
+        (["budget", "staus"], "No such command 'staus'; did you mean 'status'?"),
+        (["ledger", "delete"], "No such command 'delete'; known here: info, init, migrate"),
+    ):
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (UNREADABLE, "")
+        assert done.stderr.splitlines()[-1] == f"Error: {remedy}"
