@@ -1,4 +1,4 @@
-"""A reconciliation as a document: what finance asks of it, the verdict first."""
+"""A reconciliation as a document: the answers that finance needs, the verdict first."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from decimal import Decimal
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, format_decimal, sum_of
+from kling_pricing.reconcile.categories import CATEGORIES, STANDINGS, exceptions_text
 from kling_pricing.reconcile.model import Reconciled, Total
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
-from kling_pricing.reports.categories import CATEGORIES, STANDINGS, standing_of
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Delta, DeltaChart, Series, Share, ShareChart
 from kling_pricing.reports.document import Document, Equation, Fact, Figure, Verdict
 from kling_pricing.reports.formats.focus import FocusCharge
 from kling_pricing.reports.formatting import MAX_BARS, counted, every_day, grouped, percent, period_text, safe
-from kling_pricing.reports.reconciliation_tables import NAMED
+from kling_pricing.reports.reconciliation_tables import NAMED, TONES
 
 
 def document(reconciled: Reconciled) -> Document:
-    """What there is to show of a reconciliation.
+    """Returns the document of a reconciliation.
 
     Raises:
-        KlingPricingError: its totals do not tie out, so there must be no report of it.
+        KlingPricingError: its totals do not tie out, so it must not be reported.
     """
     by_category = [each for each in reconciled.totals("category") if each.lines]
     overall = {each.currency: each for each in reconciled.totals("all")}
+    by_standing = reconciled.totals("standing")
     by_project, by_model, by_day = (reconciled.totals(name) for name in ("project", "model", "day"))
-    for totals in (by_category, by_project, by_model, by_day):
+    for totals in (by_category, by_standing, by_project, by_model, by_day):
         _ensure_tied_out(totals, overall)
-    order = list(CATEGORIES)
+    order: list[str] = list(CATEGORIES)
     by_category.sort(key=lambda each: (each.currency, order.index(each.name)))
     journal = accruals.section(reconciled)
     return Document(
@@ -38,8 +39,8 @@ def document(reconciled: Reconciled) -> Document:
         subtitle="Reconciliation of the provider's statement with our ledger",
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
-        equations=tuple(_equation(each, by_category) for each in overall.values()),
-        charts=tuple(_charts(overall, by_category, by_project, by_model, by_day)),
+        equations=tuple(_equation(each, by_standing) for each in overall.values()),
+        charts=tuple(_charts(overall, by_category, by_standing, by_project, by_model, by_day)),
         sections=(
             tables.summary(by_category, overall),
             tables.totals("by_project", "By project", "Project", by_project, overall),
@@ -53,10 +54,10 @@ def document(reconciled: Reconciled) -> Document:
 
 
 def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None:
-    """Holds totals against the whole.
+    """Compares some totals with the totals of all lines.
 
     Raises:
-        KlingPricingError: they are not the same money.
+        KlingPricingError: they differ.
     """
     for currency, whole in overall.items():
         parts = [each for each in totals if each.currency == currency]
@@ -68,8 +69,9 @@ def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None
             or sum(each.lines for each in parts) != whole.lines
         ):
             raise KlingPricingError(
-                f"the reconciliation does not tie out in {currency}: expected {format_decimal(expected)} and variances "
-                f"of {format_decimal(variance)} are not {format_decimal(whole.billed)} billed; no report is written"
+                f"the reconciliation does not tie out in {currency}: {format_decimal(expected)} "
+                f"expected plus variances of {format_decimal(variance)} is not {format_decimal(whole.billed)} billed; no "
+                "report is written"
             )
     if {each.currency for each in totals} - set(overall):
         raise KlingPricingError(
@@ -81,20 +83,23 @@ def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
     lines = sum(each.lines for each in overall.values())
     if not lines:
         return Verdict(
-            tone="good", headline="Nothing to reconcile", about="Neither side has a line in this period."
+            tone="good",
+            headline="Nothing to reconcile",
+            about="Neither the ledger nor the statement has a line in this period.",
         )
-    tied = "Expected and every variance add up to what was billed, to the last digit"
+    tied = "The expected amount and every variance add up to the billed amount, to the last digit"
     if not reconciled.exceptions:
-        return Verdict(tone="good", headline="Ties out", about=f"{tied}, and no line needs attention.")
+        return Verdict(tone="good", headline="Ties out", about=f"{tied}. No line needs action.")
+    need = "needs" if reconciled.exceptions == 1 else "need"
     return Verdict(
         tone="bad",
-        headline=f"Ties out with {counted(reconciled.exceptions, 'exception')}",
-        about=f"{tied}. Somebody has to look at {counted(reconciled.exceptions, 'line')} of {grouped(lines)}.",
+        headline=f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}",
+        about=f"{tied}. {grouped(reconciled.exceptions)} of {counted(lines, 'line')} {need} action.",
     )
 
 
 def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
-    since, until = (f"{each:%Y-%m-%d %H:%M}" for each in (reconciled.since, reconciled.until))
+    since, until = (f"{at:%Y-%m-%d %H:%M}" for at in (reconciled.since, reconciled.until))
     return (
         Fact("Provider", reconciled.provider),
         Fact("Period", f"from {since} until before {until}, UTC"),
@@ -105,23 +110,23 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
     )
 
 
-def _equation(whole: Total, by_category: Sequence[Total]) -> Equation:
+def _equation(whole: Total, by_standing: Sequence[Total]) -> Equation:
     currency = whole.currency
-    unexplained = [each for each in by_category if (each.name, each.currency) == ("unexplained", currency)]
-    residual = sum_of(each.variance for each in unexplained)
-    count = sum(each.lines for each in unexplained)
+    still_open = [each for each in by_standing if (each.name, each.currency) == ("open", currency)]
+    variance = sum_of(each.variance for each in still_open)
+    count = sum(each.lines for each in still_open)
     return Equation(
         (
-            Figure("Expected", whole.expected, currency, "what our ledger says"),
+            Figure("Expected", whole.expected, currency, "in our ledger"),
             Figure(
                 "Variance",
                 whole.variance,
                 currency,
-                f"unexplained: {format_decimal(residual)} on {counted(count, 'line')}"
+                f"still open: {format_decimal(variance)} on {counted(count, 'line')}"
                 if count
-                else "nothing unexplained",
+                else "nothing is still open",
             ),
-            Figure("Billed", whole.billed, currency, "what the statement says"),
+            Figure("Billed", whole.billed, currency, "on the statement"),
         ),
         ("+", "="),
     )
@@ -130,6 +135,7 @@ def _equation(whole: Total, by_category: Sequence[Total]) -> Equation:
 def _charts(
     overall: dict[str, Total],
     by_category: Sequence[Total],
+    by_standing: Sequence[Total],
     by_project: Sequence[Total],
     by_model: Sequence[Total],
     by_day: Sequence[Total],
@@ -137,14 +143,13 @@ def _charts(
     for currency, whole in overall.items():
         if not whole.lines:
             continue
-        own = [each for each in by_category if each.currency == currency]
-        yield _coverage(currency, own)
+        yield _coverage(currency, [each for each in by_standing if each.currency == currency])
         days = {each.name: each for each in by_day if each.currency == currency and each.name}
         if days:
             yield BarChart(
                 f"by_day_{currency}",
                 "Billed and expected by day",
-                f"What was billed for the tasks of each day, in {currency}, and what was expected.",
+                f"The amounts billed for the tasks of each day, in {currency}, and the expected amounts.",
                 currency,
                 upright=True,
                 wide=True,
@@ -156,10 +161,11 @@ def _charts(
         yield _beside_names("by_project", "By project", "project", currency, projects)
         models = [each for each in by_model if each.currency == currency]
         yield _beside_names("by_model", "By model", "model", currency, models)
+        variances = {each.name: each.variance for each in by_category if each.currency == currency}
         deltas = tuple(
-            Delta(CATEGORIES[each.name].title, each.variance, STANDINGS[standing_of(each)])
-            for each in own
-            if each.variance
+            Delta(rule.title, variances[name], TONES[rule.standing])
+            for name, rule in CATEGORIES.items()
+            if variances.get(name)
         )
         if deltas:
             yield DeltaChart(
@@ -171,24 +177,21 @@ def _charts(
             )
 
 
-def _day(day: str, found: Total | None) -> Bar:
+def _day(day: str, total: Total | None) -> Bar:
     zero = Decimal(0)
-    return Bar(day, (zero,), zero) if found is None else Bar(day, (max(found.billed, zero),), found.expected)
+    return Bar(day, (zero,), zero) if total is None else Bar(day, (max(total.billed, zero),), total.expected)
 
 
-def _coverage(currency: str, by_category: Sequence[Total]) -> ShareChart:
-    lines = [Decimal(0)] * len(STANDINGS)
-    billed = [Decimal(0)] * len(STANDINGS)
-    for each in by_category:
-        place = list(STANDINGS).index(standing_of(each))
-        lines[place] = add(lines[place], Decimal(each.lines))
-        billed[place] = add(billed[place], max(each.billed, Decimal(0)))
+def _coverage(currency: str, by_standing: Sequence[Total]) -> ShareChart:
+    totals = {each.name: each for each in by_standing}
+    lines = [Decimal(totals[name].lines if name in totals else 0) for name in STANDINGS]
+    billed = [max(totals[name].billed if name in totals else Decimal(0), Decimal(0)) for name in STANDINGS]
     all_lines, all_billed = sum_of(lines), sum_of(billed)
     shares = [
         Share(
             f"{grouped(all_lines)} lines",
             tuple(lines),
-            tuple(f"{percent(each, all_lines)} % ({grouped(each)})" for each in lines),
+            tuple(f"{percent(part, all_lines)} % ({grouped(part)})" for part in lines),
         )
     ]
     if all_billed:
@@ -196,35 +199,35 @@ def _coverage(currency: str, by_category: Sequence[Total]) -> ShareChart:
             Share(
                 f"{grouped(all_billed)} {currency} billed",
                 tuple(billed),
-                tuple(f"{percent(each, all_billed)} % ({grouped(each)} {currency})" for each in billed),
+                tuple(f"{percent(part, all_billed)} % ({grouped(part)} {currency})" for part in billed),
             )
         )
     return ShareChart(
         f"coverage_{currency}",
         "Coverage, by count and by value",
-        "How much of it is matched or explained, how much waits for the other side of the cut-off, "
-        "and how much is open.",
-        tuple(Series(name, tone) for name, tone in STANDINGS.items()),
+        "How much is matched or explained, how much falls on the other side of the cut-off, and how much is "
+        "still open.",
+        tuple(Series(title, TONES[name]) for name, title in STANDINGS.items()),
         tuple(shares),
     )
 
 
-def _beside_names(name: str, title: str, what: str, currency: str, totals: Sequence[Total]) -> BarChart:
+def _beside_names(name: str, title: str, noun: str, currency: str, totals: Sequence[Total]) -> BarChart:
     return BarChart(
         f"{name}_{currency}",
         title,
-        f"What was billed for each {what}, in {currency}, and what was expected.",
+        f"The amounts billed for each {noun}, in {currency}, and the expected amounts.",
         currency,
         upright=False,
         wide=False,
         series=(Series("Billed", "main"),),
         mark="Expected",
-        bars=_bars(totals, NAMED[what]),
+        bars=_bars(totals, NAMED[noun]),
     )
 
 
 def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
-    """The largest as bars of their own, the others as one."""
+    """Returns a bar for each of the largest totals, and one for all others."""
     ordered = sorted(totals, key=lambda each: (-each.billed, -each.expected, each.name))
     shown, rest = ordered[:MAX_BARS], ordered[MAX_BARS:]
     bars = [Bar(safe(each.name) or unnamed, (max(each.billed, Decimal(0)),), each.expected) for each in shown]
@@ -235,7 +238,7 @@ def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
 
 
 def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
-    """What the statement charges, line by line."""
+    """Yields the charges of the statement, line by line."""
     for line in reconciled.lines():
         if line.billed is not None:
             yield FocusCharge(

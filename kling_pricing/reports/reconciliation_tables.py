@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from kling_pricing.reconcile.categories import CATEGORIES, Standing, exceptions_text
 from kling_pricing.reconcile.model import Line, Reconciled, Total, exceptions_of
-from kling_pricing.reports.categories import CATEGORIES, STANDINGS
+from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.document import Column, Row, Section, Word
 from kling_pricing.reports.formatting import labels_text, percent, safe, safe_or_none, safe_prose
 
 NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"}
-"""What is said where there is no name."""
+"""The words for lines without such a name."""
+
+TONES: Mapping[Standing, Tone] = {"matched": "good", "explained": "calm", "timing": "wait", "open": "bad"}
 
 _CATEGORY = Column(
     "category",
     "Category",
-    words={name: Word(each.title, STANDINGS[each.standing]) for name, each in CATEGORIES.items()},
+    words={name: Word(rule.title, TONES[rule.standing]) for name, rule in CATEGORIES.items()},
 )
 _AMOUNTS = (
     Column("expected", "Expected", "amount"),
@@ -26,11 +29,12 @@ _AMOUNTS = (
 
 
 def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Section:
-    """How expected becomes billed, category by category."""
+    """Returns the table of the categories, which leads from the expected to the billed amount."""
+    meanings = {str(name): rule.meaning for name, rule in CATEGORIES.items()}
     rows: list[Row] = [
         (
             each.name,
-            CATEGORIES[each.name].about,
+            meanings[each.name],
             each.currency,
             each.lines,
             percent(Decimal(each.lines), Decimal(overall[each.currency].lines)),
@@ -43,7 +47,7 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
     return Section(
         "summary",
         "Tie-out",
-        "Expected, plus the variance of each category, is what was billed.",
+        "The expected amount plus the variance of each category is the billed amount.",
         (
             _CATEGORY,
             Column("meaning", "Meaning", "prose"),
@@ -63,13 +67,13 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
 def totals(
     name: str,
     title: str,
-    what: str,
+    heading: str,
     totals: Iterable[Total],
     overall: Mapping[str, Total],
     *,
     chronological: bool = False,
 ) -> Section:
-    """Lines taken together; the largest first, or by day."""
+    """Returns a table of totals; the largest first, or in the order of days."""
     ordered = sorted(
         totals,
         key=lambda each: (
@@ -88,7 +92,7 @@ def totals(
         title,
         "",
         (
-            Column(column, what, missing=NAMED[column]),
+            Column(column, heading, missing=NAMED[column]),
             Column("currency", "Currency"),
             Column("lines", "Lines", "count"),
             *_AMOUNTS,
@@ -127,9 +131,11 @@ _LINE_COLUMNS = (
 )
 
 
-def _leaving_out(*names: str) -> tuple[Column, ...]:
-    """The columns of lines, of which the page leaves out some more."""
-    return tuple(each._replace(on_page=each.on_page and each.name not in names) for each in _LINE_COLUMNS)
+def _without_on_page(*names: str) -> tuple[Column, ...]:
+    """Returns the columns of lines; these columns are not on the page."""
+    return tuple(
+        column._replace(on_page=column.on_page and column.name not in names) for column in _LINE_COLUMNS
+    )
 
 
 def _line_row(line: Line) -> Row:
@@ -162,24 +168,26 @@ def _line_row(line: Line) -> Row:
 
 
 def exceptions(reconciled: Reconciled) -> Section:
-    """The lines with something to do."""
+    """Returns the table of the exceptions."""
     return Section(
         "exceptions",
         "Exceptions",
-        "Lines that somebody has to do something about.",
-        _leaving_out("model", "resolution", "tier", "quantity", "submitted_at"),
+        f"Lines that need somebody's action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
+        if reconciled.exceptions
+        else "No line needs action.",
+        _without_on_page("model", "resolution", "tier", "quantity", "submitted_at"),
         lambda: map(_line_row, exceptions_of(reconciled)),
         length=reconciled.exceptions,
     )
 
 
 def lines(reconciled: Reconciled, length: int) -> Section:
-    """All lines, of which there are `length`."""
+    """Returns the table of all lines, which has `length` rows."""
     return Section(
         "lines",
         "All lines",
-        "Every task of the ledger, of the statement, or of both.",
-        _leaving_out("cause", "remedy"),
+        "Every task that is in the ledger, on the statement, or in both.",
+        _without_on_page("cause", "remedy"),
         lambda: (_line_row(line) for line in reconciled.lines()),
         length=length,
     )
