@@ -324,14 +324,14 @@ def test_a_candidate_fits_in_model_amount_and_time(world: World) -> None:
     world.rows.append(f"other,kling-v2.6,completed,{int(NOON.timestamp())},357000")
     with world.reconcile() as result:
         candidates = list(result.lines("in_doubt_candidate"))
-        others = {line.task_id for line in result.lines("not_in_ledger")}
+        unfit = {line.task_id for line in result.lines("not_in_ledger")}
     assert [line.task_id for line in candidates] == ["same", None, None]
     first, other = sorted(line.reservation_id or "" for line in candidates[1:])
     assert candidates[0].remedy == (
         f"Find out at the provider whether the task belongs to reservation {first} or {other}; if so, pair "
         "them with `--pair RESERVATION=same`."
     )
-    assert others == {"dearer", "later", "earlier", "other"}
+    assert unfit == {"dearer", "later", "earlier", "other"}
 
 
 def test_an_unreadable_row_has_its_own_line(world: World) -> None:
@@ -558,6 +558,7 @@ def test_only_columns_of_the_mapping_are_read(world: World) -> None:
         assert "boat" not in json.dumps([line._asdict() for line in result.lines()], default=str)
 
 
+SILENT_FACTS = "videos 0, audio true, voice_control false, 5.04 s"
 OFFICIAL = (
     "task_id,model_name,resolution,duration,refer_video_input,video_sound,voice_control,deduction_amount,"
     "created_at\n"
@@ -593,9 +594,13 @@ OFFICIAL = (
         (
             "1080p,5.04,false,native,false,4",
             "explained",
-            "billed at the 1080p silent rate, although the statement says 1080p, videos 0, audio true, voice",
+            f"billed at the 1080p silent rate, although the statement says 1080p, {SILENT_FACTS}",
         ),
-        ("1080p,5.04,false,native,false,6.01", "unexplained", "no known price table, tier, length or rule"),
+        (
+            "1080p,5.04,false,native,false,6.01",
+            "unexplained",
+            "no known price table, tier, length or rule gives this charge",
+        ),
     ],
 )
 def test_the_official_export_in_units_and_in_money(
@@ -605,13 +610,13 @@ def test_the_official_export_in_units_and_in_money(
     world = World(f"sqlite:///{tmp_path}/spend.db", book, clock, tmp_path, provider="kling")
     world.send("t")
     line = world.line(world.statement(f"{OFFICIAL}t,kling-v3,{row},2026-11-05T12:00:00Z\n"))
-    assert (line.category, line.cause[: len(cause)]) == (category, cause)
-    *others, units = row.split(",")
+    assert (line.category, line.cause) == (category, cause)
+    *facts, units = row.split(",")
     header = OFFICIAL.replace("deduction_amount", "deduction_amount,list_price,currency")
     money = D(units) * D("0.14")
-    text = f"{header}t,kling-v3,{','.join(others)},{money:f},9,USD,2026-11-05T12:00:00Z\n"
-    again = world.line(world.statement(text))
-    assert (again.category, again.billed, again.cause[: len(cause)]) == (category, money, cause)
+    text = f"{header}t,kling-v3,{','.join(facts)},{money:f},9,USD,2026-11-05T12:00:00Z\n"
+    in_money = world.line(world.statement(text))
+    assert (in_money.category, in_money.billed, in_money.cause) == (category, money, cause)
 
 
 CONTRACT = """\

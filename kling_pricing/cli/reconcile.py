@@ -79,8 +79,8 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 )
 @click.option("--provider", required=True, help="The provider that bills.")
 @instant_option("--from", "Start of the period, a day or an instant", name="since", required=True)
-@instant_option("--until", "End of the period; the period ends before it", required=True)
-@click.option("--out", metavar="FOLDER", help="The folder to write the reports to.")
+@instant_option("--until", "End of the period (exclusive)", required=True)
+@click.option("--out", metavar="FOLDER", help="Write the reports to this folder.")
 @click.option(
     "--format",
     "formats",
@@ -252,12 +252,12 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
     for name in ("all", "category"):
         answer["totals" if name == "all" else "categories"] = [
             {
-                **each._asdict(),
-                "expected": format_decimal(each.expected),
-                "billed": format_decimal(each.billed),
-                "variance": format_decimal(each.variance),
+                **total._asdict(),
+                "expected": format_decimal(total.expected),
+                "billed": format_decimal(total.billed),
+                "variance": format_decimal(total.variance),
             }
-            for each in reconciled.totals(name)
+            for total in reconciled.totals(name)
         ]
     answer["first_exceptions"] = [
         {
@@ -285,19 +285,19 @@ def _grid(reconciled: Reconciliation) -> Table:
         *(Column(name, **right) for name in ("lines", "expected", "variance", "billed")),  # type: ignore[arg-type]
         "currency",
     )
-    overall = {each.currency: each for each in reconciled.totals("all")}
     by_category = reconciled.totals("category")
-    for currency, total in overall.items():
-        for each in (*(each for each in by_category if each.currency == currency), total):
+    for whole in reconciled.totals("all"):
+        categories = [total for total in by_category if total.currency == whole.currency]
+        for total in (*categories, whole):
             grid.add_row(
-                each.name.replace("_", " ") or "all",
-                str(each.lines),
-                format_decimal(each.expected),
-                signed(each.variance),
-                format_decimal(each.billed),
-                currency,
-                style="" if each.name else "bold",
-                end_section=not each.name,
+                total.name.replace("_", " ") or "all",
+                str(total.lines),
+                format_decimal(total.expected),
+                signed(total.variance),
+                format_decimal(total.billed),
+                whole.currency,
+                style="" if total.name else "bold",
+                end_section=not total.name,
             )
     return grid
 
@@ -305,9 +305,9 @@ def _grid(reconciled: Reconciliation) -> Table:
 def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     """Yields the lines below the table."""
     rows = answer["rows"]
-    others = ", ".join(f"{rows[name]} {name}" for name in ("uncharged", "invalid", "outside") if rows[name])
+    other_rows = ", ".join(f"{rows[name]} {name}" for name in ("uncharged", "invalid", "outside") if rows[name])
     yield f"rows of the statement: {rows['read']}, {rows['charges']} charges of the period" + (
-        f", {others}" if others else ""
+        f", {other_rows}" if other_rows else ""
     )
     if "settled" in answer:
         settled = answer["settled"]
@@ -316,11 +316,12 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
             yield f"  {reservation}: {reason}"
     if answer["first_exceptions"]:
         yield "exceptions:"
-    for each in answer["first_exceptions"]:
-        place = each["task_id"] or each["reservation_id"] or ", ".join(each["rows"])
-        variance = f"{signed(Decimal(each['variance']))} {each['currency']}"
-        category = each["category"].replace("_", " ")
-        yield f"  {place}: {category}, {variance}: {'. '.join(filter(None, (each['cause'], each['remedy'])))}"
+    for exception in answer["first_exceptions"]:
+        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
+        variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
+        category = exception["category"].replace("_", " ")
+        message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))
+        yield f"  {place}: {category}, {variance}: {message}"
     if answer["exceptions"] > _MAX_NAMED:
         yield f"  and {answer['exceptions'] - _MAX_NAMED} more" + (
             "" if out else "; write all of them with --out FOLDER"

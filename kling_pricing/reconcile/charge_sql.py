@@ -65,7 +65,7 @@ _UNSEEN = (
 """Invisible characters: two ids that look the same must be the same."""
 _FIRST_DAY, _LAST_DAY = "2000-01-01", "2200-01-01"
 _MILLISECONDS, _MICROSECONDS = 10**11, 10**14
-"""A larger number of seconds is taken for milliseconds, and one larger still for microseconds."""
+"""A number of seconds from the first value on is in milliseconds, and from the second on in microseconds."""
 UNFINISHED = "'queued', 'processing'"
 """States of a task that may still be charged, so that a charge of zero is not a charge."""
 _UNCHARGED = ("queued", "processing", "failed", "cancelled")

@@ -185,7 +185,7 @@ def note_contradictions(
 
 
 def _differences(stated: RowFacts, charged: Cell, tier: str | None) -> str:
-    """Returns what a row states otherwise than it charges, in words."""
+    """Returns the facts of a row that differ from its charge, in words."""
     pairs: Iterable[tuple[str | None, str]] = (
         (stated.model, charged.model),
         (stated.resolution, charged.resolution),

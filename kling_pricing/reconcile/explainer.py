@@ -186,7 +186,7 @@ class Explainer:
 
 
 def _is_list_of(table: PriceTable, variance: Variance, tables: Sequence[PriceTable]) -> bool:
-    """Returns whether a table has the published prices below the contract of the quote."""
+    """Returns whether a table has the published prices that the contract of the quote is based on."""
     quoted = next((other for other in tables if other.id == variance.table), None)
     return (
         quoted is not None
@@ -211,9 +211,9 @@ def _kind(variance: Variance, way: _Way) -> Kind:
 
 
 def _is_of_the_quote(variance: Variance, fit: Fit) -> bool:
-    """Returns whether a charge without differences is the quote, and not another price of a table edited since.
+    """Returns whether a charge without differences is the quote itself, and not today's price.
 
-    A table may have been edited under the same id.
+    A table may have been edited since the quote, under the same id.
     """
     grain = variance.counted.worth.scaleb(-variance.counted.decimals)
     gap = subtract(multiply(variance.charged, variance.counted.worth), variance.expected)

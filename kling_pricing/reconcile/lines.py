@@ -18,11 +18,12 @@ from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 
 _AT = "coalesce(charge.billed_at, charge.submitted_at)"
-_JOINED = """
-    FROM line
-    LEFT JOIN charge ON charge.rowid = line.place
+_RESERVED = "LEFT JOIN reserved ON reserved.rowid = line.reservation"
+_CHARGED = "LEFT JOIN charge ON charge.rowid = line.place"
+_JOINED = f"""
+    {_CHARGED}
     LEFT JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
-    LEFT JOIN reserved ON reserved.rowid = line.reservation
+    {_RESERVED}
     LEFT JOIN terms ON terms.id = reserved.terms
 """
 _COLUMNS = {
@@ -67,7 +68,7 @@ _COLUMNS = {
 }
 _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
-    {_JOINED}
+    FROM line {_JOINED}
     LEFT JOIN merged ON merged.rowid = line.merged
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
     LEFT JOIN explanation ON explanation.id = line.explanation
@@ -79,14 +80,18 @@ _ORDER = f"""
     ORDER BY category, line.currency, coalesce(dispatched_at, {_AT}) NULLS LAST,
       coalesce(reserved.task_id, charge.task_id) NULLS LAST, reserved.id NULLS LAST, line.place NULLS LAST
 """
-_NAMES: Mapping[str, str] = {
-    "all": "''",
-    "category": "CAST(category AS VARCHAR)",
-    "standing": STANDING,
-    "project": "ifnull(project, '')",
-    "model": "coalesce(terms.model, row_facts.model, row_facts.written_model, '')",
-    "day": f"ifnull(strftime(coalesce(dispatched_at, {_AT}), '%Y-%m-%d'), '')",
+_DIMENSIONS: Mapping[Dimension, tuple[str, str]] = {
+    "all": ("''", ""),
+    "category": ("CAST(category AS VARCHAR)", ""),
+    "standing": (STANDING, ""),
+    "project": ("ifnull(project, '')", _RESERVED),
+    "model": ("coalesce(terms.model, row_facts.model, row_facts.written_model, '')", _JOINED),
+    "day": (
+        f"ifnull(strftime(coalesce(dispatched_at, {_AT}), '%Y-%m-%d'), '')",
+        f"{_CHARGED} {_RESERVED}",
+    ),
 }
+"""Dimension -> the SQL of a line's name in it, and the joins that the name needs."""
 
 
 class Lines:
@@ -97,7 +102,7 @@ class Lines:
         statements: the statements in it.
         provider: the provider that bills.
         since: start of the period.
-        until: end of the period; the period is [since, until).
+        until: end of the period (exclusive).
         grace: how long after its submission a task may still be charged.
     """
 
@@ -124,11 +129,12 @@ class Lines:
 
     def totals(self, dimension: Dimension) -> list[Total]:
         """Returns the sums of the lines by currency and name."""
+        name, joins = _DIMENSIONS[dimension]
         totals = self._workspace.all(
             f"""
-            SELECT {_NAMES[dimension]} AS name, line.currency, count(*), ifnull(sum(line.expected), 0),
+            SELECT {name} AS name, line.currency, count(*), ifnull(sum(line.expected), 0),
               ifnull(sum(line.billed), 0)
-            {_JOINED if dimension in {"project", "model", "day"} else "FROM line"}
+            FROM line {joins}
             GROUP BY name, line.currency
             ORDER BY line.currency, {"min(category)" if dimension == "category" else "name"}
             """

@@ -70,7 +70,7 @@ class StatementPeriod:
 
     Args:
         since: its start.
-        until: its end; the period is [since, until).
+        until: its end (exclusive).
         grace: how long after its submission a task may still be charged.
     """
 

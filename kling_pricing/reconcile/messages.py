@@ -1,6 +1,6 @@
 """The messages of a line: its cause, which is why the line is in its category, and its remedy.
 
-A cause may be shown to the provider, so it names nothing of ours; a remedy is for us.
+A cause may be shown to the provider, so it must not name anything of ours; a remedy is for us.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LineDetails(NamedTuple):
 
     Attributes:
         since: start of the period.
-        until: end of the period; the period is [since, until).
+        until: end of the period (exclusive).
         grace: how long after its submission a task may still be charged.
         state: the state of the reservation.
         copies: the number of reservations that have the task.
@@ -158,8 +158,8 @@ def _absence(line: Line, details: LineDetails) -> str:
 
 def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
     names = details.candidates or ()
-    others = (details.fits or 0) - len(names)
-    nearest = " or ".join(names) + (f" or one of {others} more" if others > 0 else "")
+    more = (details.fits or 0) - len(names)
+    nearest = " or ".join(names) + (f" or one of {more} more" if more > 0 else "")
     if line.billed is None:
         cause = (
             f"no answer named the task of this request; charges of unknown tasks that fit it: {details.fits}"

@@ -129,7 +129,7 @@ class Reconciled(Protocol):
     Attributes:
         provider: the provider that bills.
         since: start of the period, UTC.
-        until: end of the period, UTC; the period is [since, until).
+        until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need somebody's action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.

@@ -69,7 +69,7 @@ class Reconciliation:
     Attributes:
         provider: the provider that bills.
         since: start of the period, UTC.
-        until: end of the period, UTC; the period is [since, until).
+        until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need somebody's action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
@@ -177,7 +177,7 @@ def reconcile(
         statements: a file of the provider's statement, or several: CSV, JSON, Parquet or XLSX.
         provider: the provider that bills.
         since: start of the period, with a time zone.
-        until: end of the period; the period is [since, until).
+        until: end of the period (exclusive).
         mapping: the meaning of the columns: a name, or a YAML file; by default the mapping that fits.
         grace: how long after its submission a task may still be charged.
         tolerance: how much may stay unexplained, per line and for all such lines; by default nothing.

@@ -24,14 +24,14 @@ def document(reconciled: Reconciled) -> Document:
     Raises:
         KlingPricingError: its totals do not tie out, so it must not be reported.
     """
-    by_category = [each for each in reconciled.totals("category") if each.lines]
-    overall = {each.currency: each for each in reconciled.totals("all")}
+    by_category = [total for total in reconciled.totals("category") if total.lines]
+    overall = {total.currency: total for total in reconciled.totals("all")}
     by_standing = reconciled.totals("standing")
     by_project, by_model, by_day = (reconciled.totals(name) for name in ("project", "model", "day"))
     for totals in (by_category, by_standing, by_project, by_model, by_day):
         _ensure_tied_out(totals, overall)
     order: list[str] = list(CATEGORIES)
-    by_category.sort(key=lambda each: (each.currency, order.index(each.name)))
+    by_category.sort(key=lambda total: (total.currency, order.index(total.name)))
     journal = accruals.section(reconciled)
     return Document(
         kind="reconciliation",
@@ -39,7 +39,7 @@ def document(reconciled: Reconciled) -> Document:
         subtitle="Reconciliation of the provider's statement with our ledger",
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
-        equations=tuple(_equation(each, by_standing) for each in overall.values()),
+        equations=tuple(_equation(total, by_standing) for total in overall.values()),
         charts=tuple(_charts(overall, by_category, by_standing, by_project, by_model, by_day)),
         sections=(
             tables.summary(by_category, overall),
@@ -48,7 +48,7 @@ def document(reconciled: Reconciled) -> Document:
             tables.totals("by_day", "By day", "Day (UTC)", by_day, overall, chronological=True),
             tables.exceptions(reconciled),
             journal,
-            tables.lines(reconciled, sum(each.lines for each in overall.values())),
+            tables.lines(reconciled, sum(total.lines for total in overall.values())),
         ),
     )
 
@@ -60,27 +60,27 @@ def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None
         KlingPricingError: they differ.
     """
     for currency, whole in overall.items():
-        parts = [each for each in totals if each.currency == currency]
-        expected, billed = (sum_of(getattr(each, name) for each in parts) for name in ("expected", "billed"))
-        variance = sum_of(each.variance for each in parts)
+        parts = [total for total in totals if total.currency == currency]
+        expected, billed = (sum_of(getattr(total, name) for total in parts) for name in ("expected", "billed"))
+        variance = sum_of(total.variance for total in parts)
         if (
             (expected, billed, variance) != (whole.expected, whole.billed, whole.variance)
             or add(whole.expected, whole.variance) != whole.billed
-            or sum(each.lines for each in parts) != whole.lines
+            or sum(total.lines for total in parts) != whole.lines
         ):
             raise KlingPricingError(
                 f"the reconciliation does not tie out in {currency}: {format_decimal(expected)} "
-                f"expected plus variances of {format_decimal(variance)} is not {format_decimal(whole.billed)} billed; no "
-                "report is written"
+                f"expected plus variances of {format_decimal(variance)} is not {format_decimal(whole.billed)} "
+                "billed; no report is written"
             )
-    if {each.currency for each in totals} - set(overall):
+    if {total.currency for total in totals} - set(overall):
         raise KlingPricingError(
             "the reconciliation does not tie out: a currency has no total; no report is written"
         )
 
 
 def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
-    lines = sum(each.lines for each in overall.values())
+    lines = sum(total.lines for total in overall.values())
     if not lines:
         return Verdict(
             tone="good",
@@ -112,9 +112,9 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
 
 def _equation(whole: Total, by_standing: Sequence[Total]) -> Equation:
     currency = whole.currency
-    still_open = [each for each in by_standing if (each.name, each.currency) == ("open", currency)]
-    variance = sum_of(each.variance for each in still_open)
-    count = sum(each.lines for each in still_open)
+    still_open = [total for total in by_standing if (total.name, total.currency) == ("open", currency)]
+    variance = sum_of(total.variance for total in still_open)
+    count = sum(total.lines for total in still_open)
     return Equation(
         (
             Figure("Expected", whole.expected, currency, "in our ledger"),
@@ -143,8 +143,8 @@ def _charts(
     for currency, whole in overall.items():
         if not whole.lines:
             continue
-        yield _coverage(currency, [each for each in by_standing if each.currency == currency])
-        days = {each.name: each for each in by_day if each.currency == currency and each.name}
+        yield _coverage(currency, [total for total in by_standing if total.currency == currency])
+        days = {total.name: total for total in by_day if total.currency == currency and total.name}
         if days:
             yield BarChart(
                 f"by_day_{currency}",
@@ -157,11 +157,11 @@ def _charts(
                 mark="Expected",
                 bars=tuple(_day(day, days.get(day)) for day in every_day(days)),
             )
-        projects = [each for each in by_project if each.currency == currency]
+        projects = [total for total in by_project if total.currency == currency]
         yield _beside_names("by_project", "By project", "project", currency, projects)
-        models = [each for each in by_model if each.currency == currency]
+        models = [total for total in by_model if total.currency == currency]
         yield _beside_names("by_model", "By model", "model", currency, models)
-        variances = {each.name: each.variance for each in by_category if each.currency == currency}
+        variances = {total.name: total.variance for total in by_category if total.currency == currency}
         deltas = tuple(
             Delta(rule.title, variances[name], TONES[rule.standing])
             for name, rule in CATEGORIES.items()
@@ -183,7 +183,7 @@ def _day(day: str, total: Total | None) -> Bar:
 
 
 def _coverage(currency: str, by_standing: Sequence[Total]) -> ShareChart:
-    totals = {each.name: each for each in by_standing}
+    totals = {total.name: total for total in by_standing}
     lines = [Decimal(totals[name].lines if name in totals else 0) for name in STANDINGS]
     billed = [max(totals[name].billed if name in totals else Decimal(0), Decimal(0)) for name in STANDINGS]
     all_lines, all_billed = sum_of(lines), sum_of(billed)
@@ -228,11 +228,13 @@ def _beside_names(name: str, title: str, noun: str, currency: str, totals: Seque
 
 def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
     """Returns a bar for each of the largest totals, and one for all others."""
-    ordered = sorted(totals, key=lambda each: (-each.billed, -each.expected, each.name))
+    ordered = sorted(totals, key=lambda total: (-total.billed, -total.expected, total.name))
     shown, rest = ordered[:MAX_BARS], ordered[MAX_BARS:]
-    bars = [Bar(safe(each.name) or unnamed, (max(each.billed, Decimal(0)),), each.expected) for each in shown]
+    bars = [
+        Bar(safe(total.name) or unnamed, (max(total.billed, Decimal(0)),), total.expected) for total in shown
+    ]
     if rest:
-        billed, expected = sum_of(each.billed for each in rest), sum_of(each.expected for each in rest)
+        billed, expected = sum_of(total.billed for total in rest), sum_of(total.expected for total in rest)
         bars.append(Bar(f"{len(rest)} others", (max(billed, Decimal(0)),), expected))
     return tuple(bars)
 

@@ -33,16 +33,16 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
     meanings = {str(name): rule.meaning for name, rule in CATEGORIES.items()}
     rows: list[Row] = [
         (
-            each.name,
-            meanings[each.name],
-            each.currency,
-            each.lines,
-            percent(Decimal(each.lines), Decimal(overall[each.currency].lines)),
-            each.expected,
-            each.variance,
-            each.billed,
+            total.name,
+            meanings[total.name],
+            total.currency,
+            total.lines,
+            percent(Decimal(total.lines), Decimal(overall[total.currency].lines)),
+            total.expected,
+            total.variance,
+            total.billed,
         )
-        for each in by_category
+        for total in by_category
     ]
     return Section(
         "summary",
@@ -58,8 +58,8 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
         ),
         lambda: rows,
         tuple(
-            ("Total", None, each.currency, each.lines, None, each.expected, each.variance, each.billed)
-            for each in overall.values()
+            ("Total", None, total.currency, total.lines, None, total.expected, total.variance, total.billed)
+            for total in overall.values()
         ),
     )
 
@@ -76,15 +76,22 @@ def totals(
     """Returns a table of totals; the largest first, or in the order of days."""
     ordered = sorted(
         totals,
-        key=lambda each: (
-            (each.currency, each.name)
+        key=lambda total: (
+            (total.currency, total.name)
             if chronological
-            else (each.currency, -each.billed, -each.expected, each.name)
+            else (total.currency, -total.billed, -total.expected, total.name)
         ),
     )
     rows: list[Row] = [
-        (safe_or_none(each.name or None), each.currency, each.lines, each.expected, each.variance, each.billed)
-        for each in ordered
+        (
+            safe_or_none(total.name or None),
+            total.currency,
+            total.lines,
+            total.expected,
+            total.variance,
+            total.billed,
+        )
+        for total in ordered
     ]
     column = name.removeprefix("by_")
     return Section(
@@ -99,8 +106,8 @@ def totals(
         ),
         lambda: rows,
         tuple(
-            ("Total", each.currency, each.lines, each.expected, each.variance, each.billed)
-            for each in overall.values()
+            ("Total", total.currency, total.lines, total.expected, total.variance, total.billed)
+            for total in overall.values()
         ),
     )
 

@@ -94,7 +94,7 @@ class CsvReader(FileReader):
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Raises Python's limit of a field's length: a column that is not read may have a long prompt."""
+    """Raises Python's limit on the length of a field: a column that is not read may have a long prompt."""
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         yield

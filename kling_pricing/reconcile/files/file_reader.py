@@ -82,7 +82,7 @@ class FileReader(ABC):
         """
 
     def careful_source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
-        """Returns the rows, read one by one, after `source` did not give all of them."""
+        """Returns the rows, read one by one; used if `source` does not give all of them."""
         return self.source(columns, exact)
 
     def objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]] | None:
@@ -101,7 +101,7 @@ class FileReader(ABC):
     def literal_path(self) -> str:
         """The file's path as a literal in SQL.
 
-        It is an alias, as the database might take the file's own name for a pattern of other files, or a URL.
+        It is an alias, because DuckDB might take the file's own name for a pattern or a URL.
         """
         return literal(str(self.workspace.alias(self.path)))
 
