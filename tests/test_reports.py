@@ -151,7 +151,7 @@ class Tampered:
         return [found[0]._replace(**{self._field: changed}), *found[1:]]
 
 
-@pytest.mark.parametrize("dimension", ["all", "category", "project", "model", "day"])
+@pytest.mark.parametrize("dimension", ["all", "category", "standing", "project", "model", "day"])
 @pytest.mark.parametrize("field", ["expected", "billed", "variance"])
 def test_what_does_not_tie_out_is_not_reported(
     reconciled: Reconciliation, tmp_path: Path, dimension: Dimension, field: str
