@@ -1,10 +1,10 @@
-"""The categories of lines, and which lines are exceptions or open: decided here for every reader of them.
+"""The categories of lines, and the rules by which a line is an exception or open: the only place that decides.
 
 - An *exception* is a line that needs somebody's action; its remedy says which.
 - An exception is *open*, which means still to be settled, unless one cause explains it to the last digit.
 - Every line has one *standing*: matched, explained, timing, or open.
 
-The report page, its tables, the command and `--json` all take these from here.
+The report page, its tables, the command and `--json` all use them.
 """
 
 from __future__ import annotations

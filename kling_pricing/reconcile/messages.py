@@ -264,7 +264,7 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
             f"table with another id: charged {compared}."
         )
     if details.kind == "not_charged":
-        return "No payment is due; run the command with `--settle` to return the money to its budgets."
+        return "No payment is due; reconcile with `--settle` to return the money to its budgets."
     if details.kind == "misrounding":
         return f"Ask the provider why it does not round as its price table says: charged {compared}."
     if difference < 0:

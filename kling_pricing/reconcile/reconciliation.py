@@ -7,15 +7,15 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
-| `matching.match` | `charge`, `reserved`, `terms`, `shared` | `worth`, `merged` and its parts, `line` |
+| `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
-| `candidates.propose` | `line`, `charge`, `reserved`, `row_facts` | `candidate`; the category of `line` |
-| `explain.explain` | gaps of `line`, `row_facts`, prices (`explainer`, `repricing`) | `explanation`; `line` |
-| `explain.tolerate` | unexplained lines, the tolerance | the category of `line` |
-| `explain.note_contradictions` | matched lines, `row_facts` | `explanation` of `line` |
+| `candidates.propose` | `line`, `charge`, `row_facts`, `reserved`, `terms` | `candidate`; category of `line` |
+| `explain.explain` | `line`, `row_facts`, `terms`, prices (`explainer`) | `explanation`; category of `line` |
+| `explain.tolerate` | unexplained lines, the tolerance | category of `line` |
+| `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
 | `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |
-| `tie_out.tie_out` | `line`, and what it was made from | nothing: an error, if the sums differ |
-| `lines.Lines` | `line` and all it refers to | `Line`s with their `messages`, totals, counts of rows |
+| `tie_out.tie_out` | `line`, `charge`, `merged`, `reserved`, `worth` | an error if the sums differ |
+| `lines.Lines` | `line` and the rows that it refers to | `Line`s with `messages`, totals, row counts |
 | `settle.settle` (on request) | `line`, `reserved` | settlements and bindings in the ledgers |
 """
 
