@@ -1,6 +1,6 @@
-"""Months of a ledger and a statement, made up from a seed: every category and every explanation, counts known.
+"""Months of a ledger and a statement from a seed, with every category and explanation in known numbers.
 
-The ledger is written row by row as the store writes it, only many at a time; `BudgetGuard.verify` is the proof.
+The ledger's rows are written in bulk, as the store would write them; `BudgetGuard.verify` proves that.
 """
 
 import csv
@@ -23,7 +23,7 @@ from tests.conftest import video
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 QUOTA = Decimal("0.000002")
-"""What one is worth, in USD."""
+"""The value of one quota, in USD."""
 NANOS = 10**9
 
 _PRICES = """\
@@ -55,13 +55,13 @@ unpriced:
 
 
 def book(folder: Path) -> PriceBook:
-    """The bundled tables, and two of a provider of the tests' own: of before the month, and of the month."""
+    """The bundled tables, and two tables of the tests' own provider: one until the month, one of the month."""
     prices = folder / "tables" / "prices" / "acme"
     prices.mkdir(parents=True)
-    before = {"a": "0.0611", "b": "0.0913", "c": "0.0817", "d": "0.1219"}
+    earlier = {"a": "0.0611", "b": "0.0913", "c": "0.0817", "d": "0.1219"}
     now = {"a": "0.0701", "b": "0.1009", "c": "0.0907", "d": "0.1301"}
     (prices / "2026-01-01.yaml").write_text(
-        _PRICES.format(period="valid_from: null\nvalid_until: 2026-11-01", **before)
+        _PRICES.format(period="valid_from: null\nvalid_until: 2026-11-01", **earlier)
     )
     (prices / "2026-11-01.yaml").write_text(_PRICES.format(period="valid_from: 2026-11-01", **now))
     return load_price_book(folder / "tables")
@@ -69,7 +69,7 @@ def book(folder: Path) -> PriceBook:
 
 @dataclass
 class Sent:
-    """A reservation that was sent."""
+    """A reservation whose request was sent."""
 
     task_id: str | None
     fields: dict[str, Any]
@@ -81,7 +81,7 @@ class Sent:
 
 @dataclass
 class Row:
-    """A row of the statement, its amount in quota as it is written."""
+    """A row of the statement; its amount is a text in quota."""
 
     task_id: str
     cost: str
@@ -92,13 +92,13 @@ class Row:
 
 @dataclass
 class Month:
-    """What is in the ledger and on the statement, and what has to become of it.
+    """The content of a ledger and a statement, and the expected lines.
 
     Attributes:
-        sent: reservations.
-        rows: of the statement.
-        planted: task (or the reservation's key, of a hold; or a row's task, of one that cannot be read) ->
-            the category, and a part of the cause.
+        sent: the reservations.
+        rows: the rows of the statement.
+        planted: task -> its category, and a part of its cause. A request without a known task is
+            named by its label `shot`, and an unreadable row by its task.
     """
 
     sent: list[Sent] = field(default_factory=list)
@@ -113,24 +113,24 @@ class Grower:
     """Plants tasks of every kind into a month."""
 
     def __init__(self, prices: PriceBook, seed: int) -> None:
-        self.dice = random.Random(seed)  # noqa: S311 (no secret)
+        self.dice = random.Random(seed)  # noqa: S311 (not a secret)
         self.month = Month()
         self._prices = prices
         self._totals: dict[tuple[Any, ...], Decimal] = {}
 
     def total(self, at: datetime = SINCE, **fields: Any) -> Decimal:
-        """What a clip costs."""
+        """Returns the price of a clip."""
         key = (at < SINCE, *sorted(fields.items()))
         if key not in self._totals:
             self._totals[key] = quote(video(**fields), provider="acme", at=at, book=self._prices).total
         return self._totals[key]
 
     def quota(self, at: datetime = SINCE, **fields: Any) -> Decimal:
-        """The same in quota, exactly."""
+        """Returns the exact price of a clip in quota."""
         return self.total(at, **fields) / QUOTA
 
     def clip(self) -> dict[str, Any]:
-        """A clip whose price is a whole number of quota."""
+        """Returns a clip whose price is a whole number of quota."""
         return {
             "duration": self.dice.choice((3, 4, 5, 6, 7)),
             "resolution": self.dice.choice(("720p", "1080p")),
@@ -147,7 +147,7 @@ class Grower:
         self.month.rows.append(Row(task_id, written, at + timedelta(seconds=40), **more))
 
     def grow(self, tasks: int) -> Month:
-        """A month of so many tasks; most of them match."""
+        """Returns a month of some tasks; most of them match."""
         plants = list(PLANTS.values())
         for number in range(tasks):
             at = SINCE + timedelta(days=2) + number * timedelta(days=25) / tasks
@@ -159,7 +159,7 @@ class Grower:
 
 
 def matched(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
-    """Charged as quoted, whether the ledger knows it already or not."""
+    """Plants a task that is charged as quoted, settled or not."""
     clip = grower.clip()
     grower.send(task_id, at, clip, state=grower.dice.choice(("settled", "settled", "bound")))
     grower.charge(task_id, at, grower.quota(**clip))
@@ -225,18 +225,18 @@ def _old_prices(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     return "explained", "billed at the 1080p audio rate of table acme/2026-01-01"
 
 
-def _twice_over(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+def _doubled(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip: dict[str, Any] = {"duration": 14, "resolution": "1080p", "audio": True}
     grower.send(task_id, at, clip)
     grower.charge(task_id, at, 2 * grower.quota(**clip))
-    return "explained", "billed twice over"
+    return "explained", "billed at twice the price"
 
 
 def _unexplained(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip = grower.clip()
     grower.send(task_id, at, clip)
     grower.charge(task_id, at, grower.quota(**clip) + 1)
-    return "unexplained", "comes to this charge"
+    return "unexplained", "gives this charge"
 
 
 def _duplicate(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
@@ -262,19 +262,19 @@ def _not_billed(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
 
 def _not_billed_yet(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
     grower.send(task_id, UNTIL - timedelta(hours=3), grower.clip(), state="bound")
-    return "not_billed_yet", "grace of 1 day"
+    return "not_billed_yet", "grace period of 1 day"
 
 
 def _under_way(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
     at = UNTIL - timedelta(hours=2)
     grower.send(task_id, at, grower.clip(), state="bound")
     grower.charge(task_id, at, "", status="processing")
-    return "not_billed_yet", "states no charge"
+    return "not_billed_yet", "as processing, without a charge"
 
 
 def _stranger(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     grower.charge(task_id, at, 123_457)
-    return "not_in_ledger", "nobody here knows"
+    return "not_in_ledger", "the task is not in this ledger"
 
 
 def _after(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
@@ -297,11 +297,11 @@ def _unreadable(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     return "invalid_row", "more digits than its unit allows"
 
 
-def _hold(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+def _unanswered(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip: dict[str, Any] = {"duration": 13, "resolution": "720p", "audio": True}
     grower.send(None, at, clip, state="dispatching", labels={"project": "trailer", "shot": task_id})
     grower.charge(task_id, at, grower.quota(**clip))
-    return "in_doubt_candidate", "nobody knows the task"
+    return "in_doubt_candidate", "the task is not in this ledger; requests"
 
 
 PLANTS: dict[str, Plant] = {
@@ -330,7 +330,7 @@ PLANTS: dict[str, Plant] = {
         audio=True,
     ),
     "old prices": _old_prices,
-    "twice over": _twice_over,
+    "doubled": _doubled,
     "unexplained": _unexplained,
     "duplicate": _duplicate,
     "charged again": _charged_again,
@@ -341,9 +341,9 @@ PLANTS: dict[str, Plant] = {
     "after": _after,
     "before": _before,
     "unreadable": _unreadable,
-    "hold": _hold,
+    "unanswered": _unanswered,
 }
-"""Every kind of task that does not simply match."""
+"""Every kind of task that does not just match."""
 
 
 def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
@@ -351,7 +351,7 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
     url = f"sqlite:///{path}"
     budget = Budget(name="all", cap=Decimal(10**8), currency="USD")
     with BudgetGuard(url, [budget], book=prices) as guard:
-        guard.open_budget("all", 0)  # makes the bucket
+        guard.open_budget("all", 0)  # creates the bucket
     grower = Grower(prices, 0)
     reservations, lines, journal = [], [], []
     held = spent = 0
@@ -407,8 +407,9 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
     db.execute("BEGIN")
     (bucket,) = db.execute("SELECT id FROM bucket").fetchone()
     columns = [*RESERVATION_COLUMNS, "table_digest"]
+    places = ", ".join(f":{column}" for column in columns)
     db.executemany(
-        f"INSERT INTO reservation ({', '.join(columns)}) VALUES ({', '.join(f':{each}' for each in columns)})",
+        f"INSERT INTO reservation ({', '.join(columns)}) VALUES ({places})",
         reservations,
     )
     db.executemany(
@@ -421,7 +422,7 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
     )
     db.executemany(
         "INSERT INTO observation (provider, task_id, state, seen_at) VALUES ('acme', ?, ?, ?)",
-        [(each.task_id, each.ended, each.at.isoformat()) for each in month.sent if each.ended],
+        [(sent.task_id, sent.ended, sent.at.isoformat()) for sent in month.sent if sent.ended],
     )
     db.execute("UPDATE bucket SET held = ?, spent = ?", (held, spent))
     db.execute("COMMIT")
@@ -430,7 +431,7 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
 
 
 def quote_of(grower: Grower, sent: Sent) -> int:
-    """What was quoted, in nanos."""
+    """Returns the quoted amount of a reservation, in nanos."""
     return int(grower.total(sent.at, **sent.fields) * NANOS)
 
 
@@ -438,14 +439,14 @@ HEADER = ("task_id", "model", "action", "status", "created_at", "cost")
 
 
 def records(month: Month) -> Iterator[tuple[str, ...]]:
-    """The rows of the statement as text."""
+    """Yields the rows of the statement as texts."""
     for row in month.rows:
         at = str(int(row.at.timestamp() * 1000))
         yield row.task_id, row.model, "generate", row.status, at, row.cost
 
 
 def write_csv(month: Month, folder: Path) -> Path:
-    """The statement as CSV."""
+    """Writes the statement as CSV."""
     path = folder / "statement.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([HEADER, *records(month)])
@@ -453,7 +454,7 @@ def write_csv(month: Month, folder: Path) -> Path:
 
 
 def write_json_lines(month: Month, folder: Path) -> Path:
-    """The statement as JSON Lines, its amounts numbers where they can be."""
+    """Writes the statement as JSON Lines, with amounts as numbers if possible."""
     path = folder / "statement.jsonl"
     with path.open("w") as file:
         for *texts, at, cost in records(month):
@@ -464,7 +465,7 @@ def write_json_lines(month: Month, folder: Path) -> Path:
 
 
 def write_parquet(month: Month, folder: Path) -> Path:
-    """The statement as Parquet."""
+    """Writes the statement as Parquet."""
     path = folder / "statement.parquet"
     written = write_csv(month, folder)
     duckdb.sql(
@@ -476,7 +477,7 @@ def write_parquet(month: Month, folder: Path) -> Path:
 
 
 def write_xlsx(month: Month, folder: Path) -> Path:
-    """The statement as XLSX, its amounts numbers."""
+    """Writes the statement as XLSX, with amounts as numbers."""
     path = folder / "statement.xlsx"
     with xlsxwriter.Workbook(path, {"constant_memory": True, "strings_to_formulas": False}) as workbook:
         sheet = workbook.add_worksheet()

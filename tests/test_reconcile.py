@@ -1,4 +1,4 @@
-"""Reconciliation: what becomes of each task, what is said of it, and what is refused."""
+"""Reconciliation: the category and the messages of each task, and the refusals."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from kling_pricing import (
     load_price_book,
 )
 from kling_pricing.reconcile import Line, Reconciliation, Tolerance, reconcile
-from kling_pricing.reconcile.model import Category
+from kling_pricing.reconcile.categories import Category
 from tests.conftest import Clock, video
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ D = Decimal
 
 
 class World:
-    """A guard, and a statement that is written beside it."""
+    """A guard and a statement."""
 
     def __init__(
         self, ledger: str, book: PriceBook, clock: Clock, folder: Path, provider: str = "qingbo"
@@ -45,10 +45,10 @@ class World:
 
     def send(self, task_id: str | None = None, **fields: Any) -> str:
         """Admits and dispatches a clip, and binds it to a task."""
-        said: dict[str, Any] = {"provider": self.provider} if self.provider != "qingbo" else {}
+        options: dict[str, Any] = {"provider": self.provider} if self.provider != "qingbo" else {}
         usual: dict[str, Any] = {"duration": 5, "resolution": "1080p", "audio": True}
         clip = video(**usual | fields)
-        admission = self.guard.admit(clip, project="trailer", key=task_id, labels={"user": "li"}, **said)
+        admission = self.guard.admit(clip, project="trailer", key=task_id, labels={"user": "li"}, **options)
         self.guard.dispatch(admission)
         if task_id is not None:
             self.guard.bind(admission, task_id)
@@ -60,7 +60,7 @@ class World:
         self.rows.append(f"{task_id},kling-v3,{status},{moment},{cost}")
 
     def statement(self, text: str | None = None, name: str = "november.csv") -> Path:
-        """The statement as a file."""
+        """Writes the statement to a file."""
         path = self.folder / name
         path.write_text(HEADER + "".join(f"{row}\n" for row in self.rows) if text is None else text)
         return path
@@ -71,15 +71,15 @@ class World:
         return reconcile(self.ledger, statements or self.statement(), **given | more)
 
     def line(self, *statements: Path, **more: Any) -> Line:
-        """The only line."""
-        with self.reconcile(*statements, **more) as found:
-            (line,) = found.lines()
+        """Reconciles November and returns its only line."""
+        with self.reconcile(*statements, **more) as result:
+            (line,) = result.lines()
         return line
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands in the month."""
+    """A clock that stands still in the month."""
     return Clock(NOON)
 
 
@@ -90,7 +90,7 @@ def world(tmp_path: Path, book: PriceBook, clock: Clock) -> World:
 
 
 def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, tmp_path: Path) -> None:
-    """The same on every kind of store, from admission to the last digit."""
+    """Every category of a month is right to the last digit, in every kind of store."""
     world = World(ledger, book, clock, tmp_path)
     for task_id, cost in (("matched", 357000), ("longer", 714000), ("silent", 238000), ("odd", 357001)):
         world.send(task_id)
@@ -116,43 +116,44 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
     world.send("late")
     world.send("after")
     world.bill("after", 357000, at=UNTIL + timedelta(minutes=5))
-    with world.reconcile() as found:
-        lines = list(found.lines())
-        by_project = {total.name: (total.expected, total.billed) for total in found.totals("project")}
-        days = [(total.name, total.lines) for total in found.totals("day")]
-        assert (found.provider, found.since, found.until) == ("qingbo", SINCE, UNTIL)
-        assert list(found.statements) == ["november.csv"]
-        assert found.exceptions == sum(bool(line.remedy) for line in lines) == 10
-        assert found.rows == (13, 11, 0, 1, 1)
+    with world.reconcile() as result:
+        lines = list(result.lines())
+        by_project = {total.name: (total.expected, total.billed) for total in result.totals("project")}
+        days = [(total.name, total.lines) for total in result.totals("day")]
+        assert (result.provider, result.since, result.until) == ("qingbo", SINCE, UNTIL)
+        assert list(result.statements) == ["november.csv"]
+        assert result.exceptions == sum(bool(line.remedy) for line in lines) == 10
+        assert result.rows == (13, 11, 0, 1, 1)
+    late = "sent 2026-11-30 23:50 UTC, not on the statement; "
     shown = {(line.task_id, line.category): (line.expected, line.billed, line.cause) for line in lines}
     assert shown == {
         (None, "invalid_row"): (None, None, "column cost has more digits than its unit allows: '12.5'"),
         ("twice", "billed_twice"): (
             *(D("0.714"), D("1.428")),
-            "the statement has 2 rows of this task and charges the same amount more than once",
+            "the statement has 2 rows for this task and charges the same amount more than once",
         ),
         ("late", "not_billed_yet"): (
             *(D("0.714"), None),
-            "sent 2026-11-30 23:50 UTC, not on the statement; the grace of 1 day for late billing is not over",
+            f"{late}the grace period of 1 day for late billing has not ended",
         ),
         ("missing", "not_billed"): (D("0.714"), None, "sent 2026-11-05 12:00 UTC, not on the statement"),
         ("stranger", "in_doubt_candidate"): (
             *(None, D("0.9996")),
-            "nobody knows the task; requests without a known task that fit it: 1",
+            "the task is not in this ledger; requests without a known task that fit it: 1",
         ),
         (None, "in_doubt_candidate"): (
             *(D("0.9996"), None),
-            "no answer named its task; charged tasks that nobody knows and that fit it: 1",
+            "no answer named the task of this request; charges of unknown tasks that fit it: 1",
         ),
-        ("alien", "not_in_ledger"): (None, D("0.155554"), "nobody here knows the task"),
-        ("after", "timing"): (D("0.714"), None, "sent in the period, charged 2026-12-01 00:05 UTC, after it"),
+        ("alien", "not_in_ledger"): (None, D("0.155554"), "the task is not in this ledger"),
+        ("after", "timing"): (D("0.714"), None, "sent in the period, charged after it (2026-12-01 00:05 UTC)"),
         ("longer", "explained"): (D("0.714"), D("1.428"), "billed 10 s for a 5 s request"),
         ("silent", "explained"): (D("0.714"), D("0.476"), "billed at the 1080p silent rate"),
         ("rounded", "explained"): (D("2.276725"), D("2.276726"), "quota rounded up"),
         ("failed", "explained"): (D(0), D("0.714"), "failed task charged"),
         ("odd", "unexplained"): (
             *(D("0.714"), D("0.714002")),
-            "no table, tier, length or rule that is known comes to this charge",
+            "no known price table, tier, length or rule gives this charge",
         ),
         ("matched", "matched"): (D("0.714"), D("0.714"), ""),
         ("recorded", "matched"): (D("0.5"), D("0.5"), ""),
@@ -165,7 +166,10 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
     assert (first.quantity, first.unit, first.table) == (D(5), "second", "qingbo/2026-04-29")
     assert (first.rows, first.submitted_at) == (("november.csv:3",), NOON)
     pairs = next(line.remedy for line in lines if line.reservation_id == hold)
-    assert pairs == f"See at the provider whether it is task stranger; if so, pair them: --pair {hold}=TASK."
+    assert pairs == (
+        "Find out at the provider whether the request became task stranger; if so, pair them with "
+        f"`--pair {hold}=TASK`."
+    )
     assert by_project == {"": (0, D("1.155154")), "trailer": (D("9.488325"), D("8.250728"))}
     assert days == [("2026-11-05", 14), ("2026-11-30", 2)]
     places = [get_args(Category).index(line.category) for line in lines]
@@ -190,7 +194,7 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
 def test_rows_of_a_task_add_up_unless_one_is_repeated(
     world: World, costs: tuple[int, ...], category: str, billed: str
 ) -> None:
-    """A charge and a refund are summed; the same charge twice is a duplicate."""
+    """A charge and a refund add up; the same charge twice is `billed_twice`."""
     world.send("t")
     for cost in costs:
         world.bill("t", cost)
@@ -198,25 +202,25 @@ def test_rows_of_a_task_add_up_unless_one_is_repeated(
     assert (line.category, line.billed, len(line.rows)) == (category, D(billed), len(costs))
 
 
-def test_what_is_late_is_charged_in_its_own_period(world: World, clock: Clock) -> None:
-    """Sent in October and charged in November: on one side only, and said so if the charge is not the quote."""
+def test_a_late_charge_is_in_its_own_period(world: World, clock: Clock) -> None:
+    """A task sent in October and charged in November is in both months; a wrong charge is explained."""
     clock.now = SINCE - timedelta(minutes=10)
     for task_id, cost in (("well", 357000), ("longer", 714000), ("odd", 1)):
         world.send(task_id)
         world.bill(task_id, cost, at=SINCE + timedelta(minutes=5))
-    with world.reconcile() as found:
-        lines = {line.task_id: line for line in found.lines()}
+    with world.reconcile() as result:
+        lines = {line.task_id: line for line in result.lines()}
     assert {line.category for line in lines.values()} == {"timing"}
     assert all(line.expected is None for line in lines.values())
-    assert lines["well"].cause == "charged in the period, sent 2026-10-31 23:50 UTC, before it"
+    assert lines["well"].cause == "charged in the period, sent before it (2026-10-31 23:50 UTC)"
     assert lines["longer"].cause.endswith("; 0.714 USD was expected: billed 10 s for a 5 s request")
     assert (lines["well"].remedy, bool(lines["longer"].remedy), bool(lines["odd"].remedy)) == ("", True, True)
 
 
-def test_a_task_of_two_ledgers_is_ours_twice(
+def test_a_task_of_two_ledgers_is_reserved_twice(
     world: World, book: PriceBook, clock: Clock, tmp_path: Path
 ) -> None:
-    """One line, both expected, and the remedy names the reservations."""
+    """The task has one line with both expected amounts, and the remedy names the reservations."""
     other = World(f"sqlite:///{tmp_path}/other.db", book, clock, tmp_path)
     ids = world.send("t"), other.send("t")
     world.send("alone")
@@ -224,8 +228,8 @@ def test_a_task_of_two_ledgers_is_ours_twice(
     world.bill("alone", 357000)
     with reconcile(
         [world.ledger, other.ledger], world.statement(), provider="qingbo", since=SINCE, until=UNTIL, book=book
-    ) as found:
-        twice, alone = found.lines()
+    ) as result:
+        twice, alone = result.lines()
     assert (twice.category, twice.expected, twice.billed) == ("reserved_twice", D("1.428"), D("0.714"))
     assert all(name in twice.remedy for name in ids)
     assert twice.cause == "2 reservations have this task"
@@ -233,17 +237,17 @@ def test_a_task_of_two_ledgers_is_ours_twice(
 
 
 def test_currencies_are_never_added_up(world: World) -> None:
-    """Expected in one and charged in another: a line in each, and totals of each."""
+    """A task expected in one currency and charged in another has a line and totals in each."""
     world.send("t")
     mapping = world.folder / "money.yaml"
     mapping.write_text(MONEY)
     path = world.statement("task,amount,currency,day\nt,5.1,cny,2026-11-05\n")
-    with world.reconcile(path, mapping=mapping) as found:
-        assert [(line.category, line.currency, line.expected, line.billed) for line in found.lines()] == [
+    with world.reconcile(path, mapping=mapping) as result:
+        assert [(line.category, line.currency, line.expected, line.billed) for line in result.lines()] == [
             ("currency_mismatch", "CNY", None, D("5.1")),
             ("currency_mismatch", "USD", D("0.714"), None),
         ]
-        assert [(total.currency, total.variance) for total in found.totals("all")] == [
+        assert [(total.currency, total.variance) for total in result.totals("all")] == [
             ("CNY", D("5.1")),
             ("USD", D("-0.714")),
         ]
@@ -262,7 +266,7 @@ columns:
 
 
 def test_one_task_in_several_units_is_one_charge(world: World) -> None:
-    """Quota and dollars of the same task add up in dollars."""
+    """Charges of one task in quota and in dollars add up in dollars."""
     world.send("t")
     mapping = world.folder / "money.yaml"
     mapping.write_text(MONEY)
@@ -276,7 +280,7 @@ def test_one_task_in_several_units_is_one_charge(world: World) -> None:
 
 
 def test_a_tolerance_is_for_a_line_and_for_all_of_them(world: World) -> None:
-    """Within both nobody has to look; above that of the batch none is tolerated."""
+    """Variances within both tolerances are not exceptions; above that of the batch, none is tolerated."""
     for task_id in ("a", "b"):
         world.send(task_id)
         world.bill(task_id, 357001)
@@ -285,22 +289,22 @@ def test_a_tolerance_is_for_a_line_and_for_all_of_them(world: World) -> None:
         ("0.000002", "0.000003", "unexplained"),
         ("0.000001", "1", "unexplained"),
     ):
-        with world.reconcile(tolerance=Tolerance(D(line), D(batch))) as found:
-            assert {each.category for each in found.lines()} == {category}
-            assert found.exceptions == (0 if category == "within_tolerance" else 2)
+        with world.reconcile(tolerance=Tolerance(D(line), D(batch))) as result:
+            assert {entry.category for entry in result.lines()} == {category}
+            assert result.exceptions == (0 if category == "within_tolerance" else 2)
 
 
 def test_pairs_are_decided_by_a_person(world: World) -> None:
-    """What is paired is matched; what cannot be is an error, and nothing is changed."""
+    """A paired task matches; an impossible pair is an error, and the ledger does not change."""
     hold = world.send()
     bound = world.send("known")
     world.bill("stranger", 357000)
     world.bill("known", 357000)
-    with world.reconcile(pairs={hold: "stranger"}) as found:
-        assert [line.category for line in found.lines()] == ["matched", "matched"]
+    with world.reconcile(pairs={hold: "stranger"}) as result:
+        assert [line.category for line in result.lines()] == ["matched", "matched"]
     assert world.guard.reservation(hold).task_id is None
     for pairs, problem in (
-        ({"nobody": "stranger"}, "no such reservation"),
+        ({"unknown": "stranger"}, "no such reservation"),
         ({bound: "stranger"}, "no hold without a task"),
         ({hold: "known"}, "has a reservation already"),
         ({hold: "unheard"}, "is not on the statement"),
@@ -310,7 +314,7 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
 
 
 def test_a_candidate_fits_in_model_amount_and_time(world: World) -> None:
-    """Another amount, another model or another day is no candidate; of several, all are named."""
+    """A charge of another amount, model or day is not a candidate; all candidates are named."""
     world.send()
     world.send()
     world.bill("same", 357000)
@@ -318,17 +322,20 @@ def test_a_candidate_fits_in_model_amount_and_time(world: World) -> None:
     world.bill("later", 357000, at=NOON + timedelta(days=2))
     world.bill("earlier", 357000, at=NOON - timedelta(hours=1))
     world.rows.append(f"other,kling-v2.6,completed,{int(NOON.timestamp())},357000")
-    with world.reconcile() as found:
-        candidates = list(found.lines("in_doubt_candidate"))
-        others = {line.task_id for line in found.lines("not_in_ledger")}
+    with world.reconcile() as result:
+        candidates = list(result.lines("in_doubt_candidate"))
+        unfit = {line.task_id for line in result.lines("not_in_ledger")}
     assert [line.task_id for line in candidates] == ["same", None, None]
-    assert "reservation " in candidates[0].remedy
-    assert " or " in candidates[0].remedy
-    assert others == {"dearer", "later", "earlier", "other"}
+    first, other = sorted(line.reservation_id or "" for line in candidates[1:])
+    assert candidates[0].remedy == (
+        f"Find out at the provider whether the task belongs to reservation {first} or {other}; if so, pair "
+        "them with `--pair RESERVATION=same`."
+    )
+    assert unfit == {"dearer", "later", "earlier", "other"}
 
 
-def test_a_row_that_cannot_be_read_is_a_line_of_its_own(world: World) -> None:
-    """It names file, row and column, shows nothing that may be a secret, and charges nothing."""
+def test_an_unreadable_row_has_its_own_line(world: World) -> None:
+    """The line names file, row and column, shows nothing that may be a secret, and charges nothing."""
     rows = [
         "a,kling-v3,completed,1793880000,12.5",
         "b,kling-v3,completed,1793880000,1e5",
@@ -344,24 +351,22 @@ def test_a_row_that_cannot_be_read_is_a_line_of_its_own(world: World) -> None:
         "l,kling-v3,completed,1793880000,1234567890",
     ]
     text = HEADER + "".join(f"{row}\n" for row in rows[:3]) + "\n" + "".join(f"{row}\n" for row in rows[3:])
-    with world.reconcile(world.statement(text)) as found:
-        shown = {line.rows[0]: line.cause for line in found.lines("invalid_row")}
-        assert (found.rows.read, found.rows.invalid, found.exceptions) == (12, 11, 11)
-        assert [line.cause for line in found.lines("not_in_ledger")] == ["nobody here knows the task"]
-    number = "column cost is no amount in plain digits, such as 0.714: "
+    with world.reconcile(world.statement(text)) as result:
+        shown = {line.rows[0]: line.cause for line in result.lines("invalid_row")}
+        assert (result.rows.read, result.rows.invalid, result.exceptions) == (12, 11, 11)
+        assert [line.cause for line in result.lines("not_in_ledger")] == ["the task is not in this ledger"]
+    bad_id = "column task_id is not a task id: it has more than 200 characters or an invisible one"
+    number = "column cost is not an amount in plain digits, such as 0.714: "
     assert shown == {
         "november.csv:2": "column cost has more digits than its unit allows: '12.5'",
         "november.csv:3": f"{number}'1e5'",
         "november.csv:4": f"{number}a text of 24 characters",
-        "november.csv:6": "column created_at is no instant as the mapping describes them: "
-        "a text of 9 characters",
+        "november.csv:6": "column created_at is not a time in the mapping's format: a text of 9 characters",
         "november.csv:7": "column task_id is empty",
         "november.csv:8": "column cost is empty",
-        "november.csv:9": "the row cannot be read: it has 4 columns, the first row has 5",
-        "november.csv:10": "column task_id is no task id: it is longer than 200 characters, or has one that "
-        "cannot be seen",
-        "november.csv:12": "column task_id is no task id: it is longer than 200 characters, or has one that "
-        "cannot be seen",
+        "november.csv:9": "the row cannot be read: it has 4 columns, but the first row has 5",
+        "november.csv:10": bad_id,
+        "november.csv:12": bad_id,
         "november.csv:14": f"{number}'0007'",
         "november.csv:15": f"{number}'1234567890'",
     }
@@ -401,62 +406,65 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
     ("make", "problem"),
     [
         (_written("a.csv", b""), r"a\.csv: is empty"),
-        (_written("a.csv", b"task_id,model,cost\n"), "no mapping of qingbo knows its columns"),
-        (_written("a.csv", HEADER.encode() + b"t,kling-v3,\xff,1,1\n"), r"a\.csv:2: not UTF-8"),
-        (_written("a.csv", HEADER.encode() + b't,"kling-v3,x,1,1\n'), r"a\.csv:2: is no CSV from there on"),
-        (_written("a.csv", b"task_id,task_id,model,created_at,cost\n"), "column task_id: stands twice"),
-        (_written("a.pdf", b"x"), r"a\.pdf: statements are read from files that end in"),
-        (_written("a.jsonl", b"\n"), "holds no JSON object"),
+        (_written("a.csv", b"task_id,model,cost\n"), "no mapping of qingbo fits its columns"),
+        (_written("a.csv", HEADER.encode() + b"t,kling-v3,\xff,1,1\n"), r"a\.csv:2: is not UTF-8"),
+        (
+            _written("a.csv", HEADER.encode() + b't,"kling-v3,x,1,1\n'),
+            r"a\.csv:2: is not valid CSV from this row on",
+        ),
+        (_written("a.csv", b"task_id,task_id,model,created_at,cost\n"), "column task_id: appears twice"),
+        (_written("a.pdf", b"x"), r"a\.pdf: cannot be read as a statement; convert it to a file that ends in"),
+        (_written("a.jsonl", b"\n"), "has no JSON object"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
-        (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: not UTF-8"),
-        (_written("a.parquet", b"x"), r"a\.parquet: is no Parquet file"),
+        (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),
+        (_written("a.parquet", b"x"), r"a\.parquet: is not a Parquet file"),
         (_written("a.xlsx", b"x"), r"a\.xlsx: cannot be read as XLSX"),
         (_empty_sheet, r"november\.xlsx: is empty"),
-        (_parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"), "column cost: is of type DOUBLE, which rounds"),
-        (_parquet(f"{_TASK}, [1] AS cost"), r"column cost: is of type INTEGER\[\]; export it as text"),
+        (_parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"), "column cost: has the type DOUBLE, which rounds"),
+        (_parquet(f"{_TASK}, [1] AS cost"), r"column cost: has the type INTEGER\[\]; export it as text"),
         (lambda folder: folder / "none.csv", r"none\.csv: cannot be read: No such file"),
         (
             _written(
                 "a.jsonl",
                 b'{"task_id":"t","model":"kling-v3","created_at":1793880000,"status":"completed","cost":1}',
             ),
-            "can be read in several ways, so name one with --mapping",
+            "fits several mappings; name one with --mapping",
         ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(world: World, make: Make, problem: str) -> None:
-    """The error names the file, the row and the column, and says what to do."""
+    """The error names the file, the row, the column and the remedy."""
     with pytest.raises(StatementError, match=problem):
         world.reconcile(make(world.folder))
 
 
-def test_what_is_given_must_go_together(world: World, tmp_path: Path) -> None:
-    """Files, mappings, periods and providers."""
+def test_arguments_that_do_not_fit_each_other_are_refused(world: World, tmp_path: Path) -> None:
+    """Files, mappings, periods, providers and ledgers are checked before anything is read."""
     path = world.statement(HEADER)
     world.send("t")
     copy = tmp_path / "copy.csv"
     copy.write_bytes(path.read_bytes())
     answers = _written("a.jsonl", b'{"task_id":"t","status":"completed","cost":1}\n')(tmp_path)
     for statements, more, problem in (
-        ((path, copy), {}, "holds the same as november.csv"),
-        ((path, answers), {}, "say the same twice"),
+        ((path, copy), {}, "has the same content as november.csv"),
+        ((path, answers), {}, "would count tasks twice"),
         (
             (path,),
             {"mapping": "kling-deductions-units"},
-            "november.csv:1: column deduction_amount: is not there",
+            "november.csv:1: column deduction_amount: is missing",
         ),
         ((path,), {"mapping": "qingbo-task"}, "did you mean 'qingbo-tasks'"),
-        ((path,), {"mapping": "tasks-answers"}, "is read as answers about tasks"),
-        ((path,), {"since": UNTIL, "until": SINCE}, "must begin before it ends"),
+        ((path,), {"mapping": "tasks-answers"}, "the mapping reads answers about tasks"),
+        ((path,), {"since": UNTIL, "until": SINCE}, "must start before it ends"),
         ((path,), {"since": datetime(2026, 11, 1)}, "has no time zone"),  # noqa: DTZ001
         ((path,), {"grace": 5}, "grace must be a timedelta"),
-        ((path,), {"memory_limit": "much"}, "a memory limit is written as 500MB"),
-        ((path,), {"folder": "/no/such/folder"}, "temporary files cannot be kept there"),
+        ((path,), {"memory_limit": "much"}, "a memory limit must be a size such as 500MB"),
+        ((path,), {"folder": "/no/such/folder"}, "cannot keep temporary files there"),
     ):
         with pytest.raises(KlingPricingError, match=problem):
             world.reconcile(*statements, **more)
     with pytest.raises(PriceNotFoundError, match="unknown provider"):
-        world.reconcile(path, provider="nobody")
+        world.reconcile(path, provider="unknown")
     with pytest.raises(LedgerUnavailableError, match="no such file"):
         reconcile(f"sqlite:///{tmp_path}/none.db", path, provider="qingbo", since=SINCE, until=UNTIL)
     assert not (tmp_path / "none.db").exists()
@@ -484,7 +492,7 @@ def test_what_is_given_must_go_together(world: World, tmp_path: Path) -> None:
 def test_times_are_read_as_the_mapping_says(
     world: World, written: str, settings: str, instant: str | None
 ) -> None:
-    """With their offset from UTC, or else the mapping's; what is no time is refused."""
+    """A time has its own offset from UTC, else the mapping's; a text that is not a time is refused."""
     mapping = world.folder / "money.yaml"
     mapping.write_text(MONEY.replace('{column: day, offset: "+08:00"}', f"{{column: day{settings}}}"))
     line = world.line(world.statement(f"task,amount,currency,day\nt,1,USD,{written}\n"), mapping=mapping)
@@ -494,8 +502,8 @@ def test_times_are_read_as_the_mapping_says(
         assert line.billed_at == datetime.fromisoformat(f"{instant}+00:00")
 
 
-def test_numbers_of_json_and_spreadsheets_are_what_is_written(world: World) -> None:
-    """Not a digit is lost in JSON; a spreadsheet that may have lost some is refused."""
+def test_numbers_of_json_and_spreadsheets_are_exact(world: World) -> None:
+    """JSON loses no digit; a number of a spreadsheet that may have lost some is refused."""
     mapping = world.folder / "money.yaml"
     mapping.write_text(MONEY.replace("decimals: 3", "decimals: 9"))
     rows = [
@@ -506,12 +514,12 @@ def test_numbers_of_json_and_spreadsheets_are_what_is_written(world: World) -> N
         '{"task": "e", "amount": 1, "amount": 2}',
         "[1]",
     ]
-    with world.reconcile(world.statement("\n".join(rows), "a.jsonl"), mapping=mapping) as found:
-        assert [line.billed for line in found.lines("not_in_ledger")] == [
+    with world.reconcile(world.statement("\n".join(rows), "a.jsonl"), mapping=mapping) as result:
+        assert [line.billed for line in result.lines("not_in_ledger")] == [
             D("123456789.123456789"),
             D("0.000002"),
         ]
-        assert [line.rows[0] for line in found.lines("invalid_row")] == [
+        assert [line.rows[0] for line in result.lines("invalid_row")] == [
             f"a.jsonl:{row}" for row in (3, 4, 5, 6)
         ]
     path = world.folder / "a.xlsx"
@@ -521,32 +529,36 @@ def test_numbers_of_json_and_spreadsheets_are_what_is_written(world: World) -> N
         sheet.write_row(1, 0, ("a", 0.1, "USD", "2026-11-05"))
         sheet.write_row(2, 0, ("b", 123456789.12345678, "USD", "2026-11-05"))
         sheet.write_row(3, 0, ("=1+1", "0.123456789", "USD", "2026-11-05"))
-    with world.reconcile(path, mapping=mapping) as found:
-        billed = {line.task_id: line.billed for line in found.lines("not_in_ledger")}
-        (lost,) = found.lines("invalid_row")
+    with world.reconcile(path, mapping=mapping) as result:
+        billed = {line.task_id: line.billed for line in result.lines("not_in_ledger")}
+        (lost,) = result.lines("invalid_row")
     assert billed["a"] == D("0.1")
-    assert (lost.rows, "a spreadsheet keeps 15 digits" in lost.cause) == (("a.xlsx:3",), True)
+    assert (lost.rows, lost.cause) == (
+        ("a.xlsx:3",),
+        "the row cannot be read: amount: a spreadsheet keeps only 15 digits of a number; export it as text",
+    )
 
 
 def test_decimals_of_parquet_are_exact(world: World) -> None:
-    """Text, whole numbers and decimals; the zeros of a decimal's type are no digits."""
+    """Text, integers and decimals are read exactly; trailing zeros of a decimal do not count."""
     world.send("t")
     for cost in ("'357000'", "357000", "357000::DECIMAL(18, 4)"):
         assert world.line(_parquet(f"{_TASK}, {cost} AS cost")(world.folder)).category == "matched"
 
 
-def test_only_what_the_mapping_names_is_read(world: World) -> None:
-    """A prompt, a URL or a key in another column goes nowhere."""
+def test_only_columns_of_the_mapping_are_read(world: World) -> None:
+    """A prompt, a URL or a key in another column does not reach the lines."""
     prompt = "a paper boat https://x.test/v?key=sk-12345678"
     world.send("t")
     moment = int(NOON.timestamp())
     path = world.statement(
         f"task_id,model,status,created_at,cost,prompt\nt,kling-v3,completed,{moment},1,{prompt}\n"
     )
-    with world.reconcile(path) as found:
-        assert "boat" not in json.dumps([line._asdict() for line in found.lines()], default=str)
+    with world.reconcile(path) as result:
+        assert "boat" not in json.dumps([line._asdict() for line in result.lines()], default=str)
 
 
+SILENT_FACTS = "videos 0, audio true, voice_control false, 5.04 s"
 OFFICIAL = (
     "task_id,model_name,resolution,duration,refer_video_input,video_sound,voice_control,deduction_amount,"
     "created_at\n"
@@ -561,7 +573,7 @@ OFFICIAL = (
         (
             "720p,5.04,false,native,false,6",
             "matched",
-            "the statement says 720p, and charges what was quoted",
+            "the statement says 720p, but charges the quoted amount",
         ),
         (
             "720p,5.04,false,native,false,4.5",
@@ -582,25 +594,29 @@ OFFICIAL = (
         (
             "1080p,5.04,false,native,false,4",
             "explained",
-            "billed at the 1080p silent rate, though the statement says 1080p, videos 0, audio true, voice",
+            f"billed at the 1080p silent rate, although the statement says 1080p, {SILENT_FACTS}",
         ),
-        ("1080p,5.04,false,native,false,6.01", "unexplained", "no table, tier, length or rule"),
+        (
+            "1080p,5.04,false,native,false,6.01",
+            "unexplained",
+            "no known price table, tier, length or rule gives this charge",
+        ),
     ],
 )
 def test_the_official_export_in_units_and_in_money(
     tmp_path: Path, book: PriceBook, clock: Clock, row: str, category: str, cause: str
 ) -> None:
-    """What the statement says of a task chooses the explanation, and contradicting itself is told."""
+    """The facts on the statement choose the explanation, and a contradiction is reported."""
     world = World(f"sqlite:///{tmp_path}/spend.db", book, clock, tmp_path, provider="kling")
     world.send("t")
     line = world.line(world.statement(f"{OFFICIAL}t,kling-v3,{row},2026-11-05T12:00:00Z\n"))
-    assert (line.category, line.cause[: len(cause)]) == (category, cause)
-    *others, units = row.split(",")
+    assert (line.category, line.cause) == (category, cause)
+    *facts, units = row.split(",")
     header = OFFICIAL.replace("deduction_amount", "deduction_amount,list_price,currency")
     money = D(units) * D("0.14")
-    text = f"{header}t,kling-v3,{','.join(others)},{money:f},9,USD,2026-11-05T12:00:00Z\n"
-    again = world.line(world.statement(text))
-    assert (again.category, again.billed, again.cause[: len(cause)]) == (category, money, cause)
+    text = f"{header}t,kling-v3,{','.join(facts)},{money:f},9,USD,2026-11-05T12:00:00Z\n"
+    in_money = world.line(world.statement(text))
+    assert (in_money.category, in_money.billed, in_money.cause) == (category, money, cause)
 
 
 CONTRACT = """\
@@ -621,8 +637,8 @@ discount: 0.1
         ("1.08", "billed 12 s for a 5 s request"),
     ],
 )
-def test_a_contract_is_explained_by(tmp_path: Path, clock: Clock, cost: str, cause: str) -> None:
-    """Its discount left out, or taken off twice."""
+def test_a_contract_explains_charges(tmp_path: Path, clock: Clock, cost: str, cause: str) -> None:
+    """A charge without the contract's discount, or with two discounts, is explained."""
     prices = tmp_path / "tables" / "prices" / "acme"
     prices.mkdir(parents=True)
     from tests.conftest import PRICES  # noqa: PLC0415
@@ -641,16 +657,14 @@ def test_a_contract_is_explained_by(tmp_path: Path, clock: Clock, cost: str, cau
 
 
 def test_answers_without_a_charge_charge_nothing(world: World) -> None:
-    """A format that states no charge leaves its tasks not billed, and says what it does say."""
+    """An answer without a charge leaves its task not billed, and the cause shows its state."""
     world.send("t")
     path = world.statement(
         '{"id": "t", "status": "completed", "model": "kling-3.0-omni-720p-ref-audio"}\n', "a.jsonl"
     )
     line = world.line(path, mapping="openai-videos-answers")
     assert (line.category, line.billed) == ("not_billed", None)
-    assert (
-        line.cause == "sent 2026-11-05 12:00 UTC, the statement says that it is succeeded and states no charge"
-    )
+    assert line.cause == "sent 2026-11-05 12:00 UTC, on the statement as succeeded, without a charge"
 
 
 @pytest.mark.parametrize(
@@ -658,26 +672,26 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
     [
         ("statement: money", "statment: money", "did you mean 'statement'"),
         ("decimals: 3", "decimals: 10", "decimals: must be less than or equal to 9"),
-        ("unit_column: currency", "unit: Dollars", "must be a currency's three capital letters"),
+        ("unit_column: currency", "unit: Dollars", "must be a currency of three capital letters"),
         ("unit_column: currency, ", "", "give either unit or unit_column"),
-        ('offset: "+08:00"', "offset: 8", "must be hours and minutes from UTC"),
+        ('offset: "+08:00"', "offset: 8", "must be an offset from UTC in hours and minutes"),
         ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, or a pattern"),
         ("columns:", "answers: {wire_format: tasks}\ncolumns:", "give either columns or answers"),
         (
             "  task_id",
             "  model: {column: m, names: {a: {model: kling-v9}}}\n  task_id",
-            "'kling-v9' is no model",
+            "'kling-v9' is not a known model",
         ),
-        ("  task_id", "  model: {column: m, names_of: [task]}\n  task_id", "no capabilities/task.yaml"),
+        ("  task_id", "  model: {column: m, names_of: [task]}\n  task_id", "unknown wire format 'task'"),
         (
             "  task_id",
             "  state: {column: s, names: {OK: succeeded, ok: failed}}\n  task_id",
-            "differ in capitals",
+            "differ only in capitals",
         ),
     ],
 )
 def test_a_mapping_is_read_as_strictly_as_a_price_table(world: World, old: str, new: str, problem: str) -> None:
-    """The error names the line and the remedy."""
+    """A mistake in a mapping is refused, with the line and the remedy."""
     assert old in MONEY
     mapping = world.folder / "money.yaml"
     mapping.write_text(MONEY.replace(old, new, 1))
@@ -686,13 +700,13 @@ def test_a_mapping_is_read_as_strictly_as_a_price_table(world: World, old: str, 
 
 
 def test_lines_are_read_while_it_is_open(world: World) -> None:
-    """Afterwards the database is gone, and the error says so."""
+    """A closed reconciliation has removed its database, and its lines cannot be read."""
     world.send("t")
-    found = world.reconcile()
-    folder = found._workspace.folder  # noqa: SLF001 (that it leaves nothing on the disk)
+    result = world.reconcile()
+    folder = result._workspace.folder  # noqa: SLF001 (it must leave nothing on the disk)
     assert folder.is_dir()
-    found.close()
-    found.close()
+    result.close()
+    result.close()
     assert not folder.exists()
     with pytest.raises(KlingPricingError, match="was closed"):
-        list(found.lines())
+        list(result.lines())

@@ -1,4 +1,4 @@
-"""Whole months: every task lands in its planted category, whatever the statement is written in."""
+"""Whole months: every task is in its planted category, in every format of the statement."""
 
 import json
 from collections import Counter
@@ -15,13 +15,13 @@ from tests.months import FORMATS, PLANTS, SINCE, UNTIL, Grower, Month
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
-    """The tests' own provider beside the bundled ones."""
+    """The bundled tables and those of the tests' own provider."""
     return months.book(tmp_path_factory.mktemp("prices"))
 
 
 @pytest.fixture(scope="module")
 def tasks(request: pytest.FixtureRequest) -> int:
-    """How many tasks a month has."""
+    """The number of tasks of a month."""
     return 100_000 if request.config.getoption("--long") else 2_000
 
 
@@ -33,7 +33,7 @@ def month(prices: PriceBook, tasks: int) -> Month:
 
 @pytest.fixture(scope="module")
 def ledger(month: Month, prices: PriceBook, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its ledger, which is sound."""
+    """Its ledger, which passes `verify`."""
     url = months.write_ledger(month, tmp_path_factory.mktemp("ledger") / "spend.db", prices)
     with BudgetGuard(url, book=prices) as guard:
         guard.verify()
@@ -41,55 +41,55 @@ def ledger(month: Month, prices: PriceBook, tmp_path_factory: pytest.TempPathFac
 
 
 def reconciled(ledger: str, statement: Path, prices: PriceBook, **more: Any) -> Reconciliation:
-    """The month, reconciled."""
+    """Reconciles the month."""
     given: dict[str, Any] = {"mapping": "qingbo-tasks"} | more
     return reconcile(ledger, statement, provider="acme", since=SINCE, until=UNTIL, book=prices, **given)
 
 
 def misplaced(month: Month, lines: list[Line], unreadable: dict[str, str]) -> list[Any]:
-    """The lines that are in another category than planted, or say something else."""
-    found = []
+    """Returns the lines whose category or cause is not the planted one."""
+    wrong = []
     for line in lines:
         name = unreadable[line.rows[0]] if line.category == "invalid_row" else line.task_id
         if name is None:
-            name = line.labels["shot"]  # a hold, whose task is not known
-            planted = ("in_doubt_candidate", "no answer named its task")
+            name = line.labels["shot"]  # a request without a known task
+            planted = ("in_doubt_candidate", "no answer named the task of this request")
         else:
             planted = month.planted[name]
         if line.category != planted[0] or planted[1] not in line.cause:
-            found.append((planted, line))
-    return found
+            wrong.append((planted, line))
+    return wrong
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_task_lands_in_its_planted_category(
+def test_every_task_is_in_its_planted_category(
     month: Month, ledger: str, prices: PriceBook, kind: str, tmp_path: Path
 ) -> None:
-    """Through each kind of file; the counts are those planted, and the sums tie out."""
+    """In each file format, the lines are as planted and the sums tie out."""
     statement = FORMATS[kind](month, tmp_path)
     first = 2 if kind in {"csv", "xlsx"} else 1
     unreadable = {
         f"{statement.name}:{number}": row.task_id for number, row in enumerate(month.rows, start=first)
     }
-    with reconciled(ledger, statement, prices) as found:
-        lines = list(found.lines())
+    with reconciled(ledger, statement, prices) as result:
+        lines = list(result.lines())
         assert misplaced(month, lines, unreadable) == []
         planted = Counter(category for category, _ in month.planted.values())
-        planted["in_doubt_candidate"] *= 2  # the hold and the charge
-        assert {total.name: total.lines for total in found.totals("category")} == planted
-        assert found.exceptions == sum(bool(line.remedy) for line in lines)
-        (total,) = found.totals("all")
+        planted["in_doubt_candidate"] *= 2  # the request and the charge
+        assert {total.name: total.lines for total in result.totals("category")} == planted
+        assert result.exceptions == sum(bool(line.remedy) for line in lines)
+        (total,) = result.totals("all")
         assert total.expected == sum(line.expected or 0 for line in lines)
         assert total.billed == sum(line.billed or 0 for line in lines)
         assert total.expected + sum(line.variance for line in lines) == total.billed
-        assert found.rows.read == len(month.rows)
-        assert found.rows.invalid == planted["invalid_row"]
+        assert result.rows.read == len(month.rows)
+        assert result.rows.invalid == planted["invalid_row"]
 
 
-def test_answers_about_tasks_are_a_statement_too(
+def test_answers_about_tasks_are_a_statement(
     month: Month, ledger: str, prices: PriceBook, tmp_path: Path
 ) -> None:
-    """Of the answers about a task the last that states a charge counts, so polling often does no harm."""
+    """The last answer with a charge counts, so several answers about one task do no harm."""
     statement = tmp_path / "answers.jsonl"
     wanted = {"matched", "explained", "unexplained", "not_in_ledger"}
     last = {
@@ -107,16 +107,16 @@ def test_answers_about_tasks_are_a_statement_too(
             ):
                 body = {"task_id": row.task_id, "model": row.model, "status": status, **cost}
                 file.write(json.dumps({**body, "result": {"videos": [{"url": "https://x.test/v"}]}}) + "\n")
-    with reconciled(ledger, statement, prices, mapping="tasks-answers") as found:
-        for line in found.lines("matched", "explained", "unexplained", "not_in_ledger"):
+    with reconciled(ledger, statement, prices, mapping="tasks-answers") as result:
+        for line in result.lines("matched", "explained", "unexplained", "not_in_ledger"):
             if line.task_id in last and line.task_id not in refunded:
                 category, cause = month.planted[line.task_id]
                 assert (line.category, cause in line.cause) == (category, True), line
-        assert found.rows == (4 * len(last), len(last), 3 * len(last), 0, 0)
+        assert result.rows == (4 * len(last), len(last), 3 * len(last), 0, 0)
 
 
 def test_every_kind_is_planted(month: Month) -> None:
-    """Each plant grew at least once, so that the tests above ran on everything."""
+    """A month has every kind of task, so that the tests above cover everything."""
     causes = {cause for _, cause in month.planted.values()}
     assert len(causes) >= 16
     assert len(month.planted) > 8 * len(PLANTS)
@@ -125,7 +125,7 @@ def test_every_kind_is_planted(month: Month) -> None:
 def test_the_lines_are_always_in_the_same_order(
     month: Month, ledger: str, prices: PriceBook, tmp_path: Path
 ) -> None:
-    """Whatever the memory, whichever run."""
+    """The order of the lines does not depend on the memory or the run."""
     statement = months.write_csv(month, tmp_path)
     with (
         reconciled(ledger, statement, prices) as one,
@@ -137,26 +137,26 @@ def test_the_lines_are_always_in_the_same_order(
         ]
 
 
-def test_settling_writes_what_the_statement_charges_once(prices: PriceBook, tmp_path: Path) -> None:
-    """What is late, corrected or paired counts then, what is to be cleared up does not; and only once."""
+def test_settling_writes_the_charges_of_the_statement_once(prices: PriceBook, tmp_path: Path) -> None:
+    """Late, different and paired charges are booked once; tasks that need a decision are not."""
     month = Grower(prices, seed=11).grow(120)
     ledger = months.write_ledger(month, tmp_path / "spend.db", prices)
     statement = months.write_csv(month, tmp_path)
-    with reconciled(ledger, statement, prices) as found:
-        hold, other = found.lines("in_doubt_candidate")
-        pairs = {str(hold.reservation_id or other.reservation_id): str(hold.task_id or other.task_id)}
+    with reconciled(ledger, statement, prices) as result:
+        one, other = result.lines("in_doubt_candidate")
+        pairs = {str(one.reservation_id or other.reservation_id): str(one.task_id or other.task_id)}
         before = Path(tmp_path / "spend.db").read_bytes()
     assert Path(tmp_path / "spend.db").read_bytes() == before
     steps: list[tuple[str, int, int | None]] = []
-    with reconciled(ledger, statement, prices, pairs=pairs) as found:
-        done = found.settle(on_progress=lambda *step: steps.append(step))
-        assert (done.bound, dict(done.refused)) == (1, {})
-        assert done.settled > 20
-        assert steps[-1] == ("settling", done.settled + 1, done.settled + 1)
-        billed = {line.reservation_id: line.billed for line in found.lines() if line.reservation_id}
+    with reconciled(ledger, statement, prices, pairs=pairs) as result:
+        settled = result.settle(on_progress=lambda *step: steps.append(step))
+        assert (settled.bound, dict(settled.refused)) == (1, {})
+        assert settled.settled > 20
+        assert steps[-1] == ("settling", settled.settled + 1, settled.settled + 1)
+        billed = {line.reservation_id: line.billed for line in result.lines() if line.reservation_id}
         left = {
             line.reservation_id
-            for line in found.lines("billed_twice", "not_billed", "not_billed_yet", "in_doubt_candidate")
+            for line in result.lines("billed_twice", "not_billed", "not_billed_yet", "in_doubt_candidate")
         }
     with BudgetGuard(ledger, book=prices) as guard:
         guard.verify()
@@ -169,10 +169,10 @@ def test_settling_writes_what_the_statement_charges_once(prices: PriceBook, tmp_
             next(iter(pairs.values())),
             "statement",
         )
-    with reconciled(ledger, statement, prices, pairs=pairs) as found:
-        assert found.settle() == (0, 0, {})
+    with reconciled(ledger, statement, prices, pairs=pairs) as result:
+        assert result.settle() == (0, 0, {})
         assert all(
             line.booked == line.billed
-            for line in found.lines("matched", "explained", "unexplained")
+            for line in result.lines("matched", "explained", "unexplained")
             if line.billed
         )

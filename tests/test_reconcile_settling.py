@@ -1,4 +1,4 @@
-"""What a statement may change in a ledger: the money of a task is booked whole, or left alone."""
+"""Settling: a task's charge is booked whole, or the ledger is not changed."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ OCTOBER = datetime(2026, 10, 31, 23, tzinfo=UTC)
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands in the month."""
+    """A clock that stands still in the month."""
     return Clock(NOON)
 
 
@@ -33,25 +33,25 @@ def world(tmp_path: Path, book: PriceBook, clock: Clock) -> World:
 
 def settle(world: World, *statements: Path, **more: Any) -> tuple[int, int, Any]:
     """Reconciles and settles."""
-    with world.reconcile(*statements, **more) as found:
-        return found.settle()
+    with world.reconcile(*statements, **more) as result:
+        return result.settle()
 
 
 def booked(world: World, reservation: str) -> tuple[str, Decimal | None, str | None]:
-    """What the ledger counts."""
-    found: Reservation = world.guard.reservation(reservation)
-    return found.state, found.billed, found.basis
+    """Returns the state, the amount and the basis of a reservation in the ledger."""
+    row: Reservation = world.guard.reservation(reservation)
+    return row.state, row.billed, row.basis
 
 
 def answers(world: World, name: str, *bodies: dict[str, Any]) -> Path:
-    """A dump of answers about the task t."""
+    """Writes a file of answers about the task t."""
     usual = {"task_id": "t", "model": "kling-v3", "created_at": int(NOON.timestamp())}
     return world.statement("".join(json.dumps(usual | body) + "\n" for body in bodies), name)
 
 
 @pytest.mark.parametrize("status", ["queued", "processing"])
 def test_a_running_task_is_not_free_yet(world: World, status: str) -> None:
-    """That nothing was charged so far frees no money; the real charge is booked when it comes."""
+    """A charge of zero for a running task releases no money; the real charge is booked when it comes."""
     reservation = world.send("t")
     world.bill("t", 0, status=status)
     table = world.statement()
@@ -59,7 +59,7 @@ def test_a_running_task_is_not_free_yet(world: World, status: str) -> None:
     for statement, more in ((table, {}), (dump, {"mapping": "tasks-answers"})):
         line = world.line(statement, **more)
         assert (line.category, line.billed) == ("not_billed", None)
-        assert f"the statement says that it is {status} and states no charge" in line.cause
+        assert line.cause == f"sent 2026-11-05 12:00 UTC, on the statement as {status}, without a charge"
         assert settle(world, statement, **more) == (0, 0, {})
     assert booked(world, reservation) == ("bound", None, None)
     world.rows.clear()
@@ -70,7 +70,7 @@ def test_a_running_task_is_not_free_yet(world: World, status: str) -> None:
 
 @pytest.mark.parametrize("late_first", [True, False])
 def test_the_answer_about_an_ended_task_counts(world: World, late_first: bool) -> None:  # noqa: FBT001
-    """Whatever the order of the files, and though the other one states a charge too."""
+    """The answer about the ended task counts in any order of the files, even if another states a charge too."""
     world.send("t")
     late = answers(world, "late.jsonl", {"status": "completed", "cost": 357000})
     early = answers(
@@ -81,8 +81,8 @@ def test_the_answer_about_an_ended_task_counts(world: World, late_first: bool) -
     assert (line.category, line.billed) == ("matched", D("0.714"))
 
 
-def test_what_falls_into_two_periods_is_booked_whole(world: World, clock: Clock) -> None:
-    """Each period bills its part, the ledger counts the sum, and what is due is compared with the sum."""
+def test_a_charge_across_two_periods_is_booked_whole(world: World, clock: Clock) -> None:
+    """Each period has its part of the charge, and the ledger counts the sum."""
     clock.now = OCTOBER
     reservation = world.send("t")
     world.bill("t", 300000)
@@ -96,13 +96,13 @@ def test_what_falls_into_two_periods_is_booked_whole(world: World, clock: Clock)
         ("timing", D("0.714"), D("0.714"), D("0.6"), ""),
         ("timing", D("0.714"), None, D("0.114"), ""),
     ]
-    assert october.cause == "charged in part outside the period: 0.714 USD in all"
+    assert october.cause == "partly charged outside the period: 0.714 USD in total"
     assert settle(world) == (1, 0, {})
     assert booked(world, reservation) == ("settled", D("0.714"), "statement")
 
 
-def test_the_last_part_of_a_charge_is_not_taken_for_all_of_it(world: World, clock: Clock) -> None:
-    """A later statement alone may not say what was charged before; only the quote is booked by it."""
+def test_the_last_part_of_a_charge_is_not_booked_as_the_whole(world: World, clock: Clock) -> None:
+    """A late charge is booked only if it is the quote, as the statement may have only its last part."""
     clock.now = OCTOBER
     part, whole = world.send("part"), world.send("whole")
     clock.now = NOON
@@ -113,8 +113,8 @@ def test_the_last_part_of_a_charge_is_not_taken_for_all_of_it(world: World, cloc
     assert booked(world, whole) == ("settled", D("0.714"), "statement")
 
 
-def test_what_a_ledger_refuses_is_said(world: World) -> None:
-    """A corrected statement that charges less does not replace the one before: that is no success."""
+def test_a_refusal_of_the_ledger_is_reported(world: World) -> None:
+    """The ledger refuses a lower amount from a corrected statement, and the command exits with 1."""
     reservation = world.send("t")
     world.bill("t", 714000)
     assert settle(world) == (1, 0, {})
@@ -123,76 +123,78 @@ def test_what_a_ledger_refuses_is_said(world: World) -> None:
     period = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01", "--settle")
     ran = run("reconcile", "--ledger", world.ledger, "--statement", str(world.statement()), *period)
     assert ran.returncode == 1
-    assert "ties out; 1 reservation that could not be settled" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "ties out; 1 reservation could not be settled"
     assert f"`kling-pricing settle {reservation} --amount 0.714 --basis operator`" in ran.stdout
     assert booked(world, reservation) == ("settled", D("1.428"), "statement")
 
 
-def test_a_statement_confirms_what_rests_on_less(world: World) -> None:
-    """The amount stays, its basis becomes the statement; doing it again does nothing."""
+def test_a_statement_confirms_a_weaker_basis(world: World) -> None:
+    """An equal charge changes only the basis, to `statement`; a second run changes nothing."""
     reservation = world.send("t")
     world.guard.settle(reservation)
     world.bill("t", 357000)
     assert booked(world, reservation) == ("settled", D("0.714"), "quote")
-    with world.reconcile() as found:
-        assert found.settle() == (1, 0, {})
-        assert found.settle() == (0, 0, {})
+    with world.reconcile() as result:
+        assert result.settle() == (1, 0, {})
+        assert result.settle() == (0, 0, {})
     assert booked(world, reservation) == ("settled", D("0.714"), "statement")
 
 
 def test_settling_twice_binds_once(world: World) -> None:
-    """Also within one reconciliation."""
-    hold = world.send()
+    """A second settlement of one reconciliation binds and settles nothing."""
+    request = world.send()
     world.bill("stranger", 357000)
-    with world.reconcile(pairs={hold: "stranger"}) as found:
-        assert found.settle() == (1, 1, {})
-        assert found.settle() == (0, 0, {})
+    with world.reconcile(pairs={request: "stranger"}) as result:
+        assert result.settle() == (1, 1, {})
+        assert result.settle() == (0, 0, {})
 
 
-def test_an_operator_clears_what_costs_nothing(world: World, clock: Clock) -> None:
-    """The remedies of what is not billed clear it; a charge that comes after all is explained."""
-    task, hold = world.send("t"), world.send()
+def test_an_operator_clears_tasks_that_cost_nothing(world: World, clock: Clock) -> None:
+    """The remedies of unbilled tasks clear them, and a charge that comes later is explained."""
+    task, request = world.send("t"), world.send()
     world.guard.settle(task)
-    with world.reconcile() as found:
-        assert {line.category for line in found.lines()} == {"not_billed"}
+    with world.reconcile() as result:
+        assert {line.category for line in result.lines()} == {"not_billed"}
     world.guard.settle(task, 0, basis="operator")
-    world.guard.settle(hold, 0, basis="operator")
-    with world.reconcile() as found:
-        assert {(line.category, line.due, line.expected) for line in found.lines()} == {("matched", D(0), D(0))}
-        assert found.exceptions == 0
+    world.guard.settle(request, 0, basis="operator")
+    with world.reconcile() as result:
+        assert {(line.category, line.due, line.expected) for line in result.lines()} == {
+            ("matched", D(0), D(0))
+        }
+        assert result.exceptions == 0
     world.bill("t", 357000)
-    with world.reconcile() as found:
-        (line,) = found.lines("explained")
-    assert line.cause == "charged, though nothing is due for this task"
+    with world.reconcile() as result:
+        (line,) = result.lines("explained")
+    assert line.cause == "charged, although nothing is due for this task"
     assert f"`kling-pricing settle {task} --amount 0.714 --basis operator`" in line.remedy
     assert clock.now == NOON
 
 
-def test_an_operator_clears_what_two_ledgers_have(
+def test_an_operator_clears_a_task_of_two_ledgers(
     world: World, book: PriceBook, clock: Clock, tmp_path: Path
 ) -> None:
-    """One reservation is written off, so the task is the other's."""
+    """After one of two reservations is settled at zero, the task belongs to the other."""
     other = World(f"sqlite:///{tmp_path}/other.db", book, clock, tmp_path)
     mine, theirs = world.send("t"), other.send("t")
     world.bill("t", 357000)
     given: Any = {"provider": "qingbo", "since": SINCE, "until": UNTIL, "book": book}
     world.guard.settle(mine)
     world.guard.settle(mine, 0, basis="operator")
-    with reconcile([world.ledger, other.ledger], world.statement(), **given) as found:
-        (line,) = found.lines()
+    with reconcile([world.ledger, other.ledger], world.statement(), **given) as result:
+        (line,) = result.lines()
         assert (line.category, line.reservation_id, line.expected) == ("matched", theirs, D("0.714"))
 
 
 def test_a_ledger_is_given_once(world: World, tmp_path: Path) -> None:
-    """Its tasks would be expected twice."""
+    """A ledger that is given twice is refused, because its tasks would be expected twice."""
     world.send("t")
-    again = f"sqlite:///{tmp_path}/../{tmp_path.name}/spend.db"
+    same = f"sqlite:///{tmp_path}/../{tmp_path.name}/spend.db"
     with pytest.raises(KlingPricingError, match="ledgers 1 and 2 hold the same reservations"):
-        reconcile([world.ledger, again], world.statement(), provider="qingbo", since=SINCE, until=UNTIL)
+        reconcile([world.ledger, same], world.statement(), provider="qingbo", since=SINCE, until=UNTIL)
 
 
-def test_a_command_that_books_a_task_can_be_run(world: World) -> None:
-    """It says when and in which currency, and no task breaks out of it."""
+def test_the_command_that_books_a_task_runs(world: World) -> None:
+    """The command has time and currency, and a task id cannot break out of it."""
     world.bill("x$(touch y) 'z", 777)
     world.rows[0] = world.rows[0].replace("x$(touch y) 'z", '"x$(touch y) \'z"')
     line = world.line()
@@ -202,8 +204,8 @@ def test_a_command_that_books_a_task_can_be_run(world: World) -> None:
     )
     command = line.remedy.partition("`")[2].partition("`")[0]
     assert run("record", "--ledger", world.ledger, "--project", "p", *shlex.split(command)[4:]).returncode == 0
-    with world.reconcile() as found:
-        assert [(line.category, line.expected) for line in found.lines()] == [("matched", D("0.001554"))]
+    with world.reconcile() as result:
+        assert [(line.category, line.expected) for line in result.lines()] == [("matched", D("0.001554"))]
 
 
 @pytest.mark.parametrize(
@@ -219,14 +221,14 @@ def test_a_command_that_books_a_task_can_be_run(world: World) -> None:
     ],
 )
 def test_a_tolerance_is_exact_and_complete(world: World, tolerance: Any) -> None:
-    """What would tolerate nothing, or not exactly what it says, is refused."""
+    """A tolerance that is inexact, or lacks one of its two amounts, is refused."""
     with pytest.raises(KlingPricingError, match="tolerance"):
         world.reconcile(tolerance=tolerance)
 
 
 @pytest.mark.parametrize("edited", ["0.1", "0.5"])
-def test_an_edited_table_explains_no_rounding(tmp_path: Path, clock: Clock, edited: str) -> None:
-    """Prices that changed under the same id are not those of the quote, and the variance stays open."""
+def test_an_edited_table_does_not_explain_a_rounding(tmp_path: Path, clock: Clock, edited: str) -> None:
+    """If a table has other prices under the same id, the variance remains an exception."""
     prices = tmp_path / "tables" / "prices" / "qingbo"
     prices.mkdir(parents=True)
 
@@ -243,12 +245,12 @@ def test_an_edited_table_explains_no_rounding(tmp_path: Path, clock: Clock, edit
     world.book = written(edited)
     line = world.line()
     assert line.category == "explained"
-    assert line.cause == f"table {line.table} prices this differently today than when it was quoted"
-    assert line.remedy
+    assert line.cause == f"table {line.table} has other prices today than when the task was quoted"
+    assert line.remedy.startswith("Restore the price table as it was when the task was quoted, ")
 
 
-def test_the_unit_of_another_file_rounds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in money beside one in quota: quota still has no digits behind the point."""
+def test_the_digits_of_one_unit_do_not_depend_on_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quota has no digits after the point, even beside a file in money."""
     tables = world.folder / "tables" / "statements"
     tables.mkdir(parents=True)
     money = MONEY.replace("unit_column: currency", "unit: USD").replace("about:", "providers: [qingbo]\nabout:")
@@ -258,46 +260,46 @@ def test_the_unit_of_another_file_rounds_nothing(world: World, monkeypatch: pyte
     world.send("u")
     world.bill("t", 1138363)
     other = world.statement("task,amount,day\nu,0.714,2026-11-05\n", name="other.csv")
-    with world.reconcile(world.statement(), other) as found:
-        (line,) = found.lines("explained")
+    with world.reconcile(world.statement(), other) as result:
+        (line,) = result.lines("explained")
     assert (line.cause, line.remedy) == ("quota rounded up", "")
 
 
 def test_files_that_overlap_charge_once(world: World) -> None:
-    """The same row in two exports is one charge, and is said; in one file it is charged twice."""
+    """The same row in two exports is one charge, with a note; in one file it is charged twice."""
     world.send("t")
     world.bill("t", 357000)
     first = world.statement(name="week1.csv")
     world.bill("u", 1)
     second = world.statement(name="week2.csv")
-    with world.reconcile(first, second) as found:
-        (line,) = found.lines("matched")
-        assert found.rows == (3, 2, 1, 0, 0)
+    with world.reconcile(first, second) as result:
+        (line,) = result.lines("matched")
+        assert result.rows == (3, 2, 1, 0, 0)
     assert (line.billed, line.rows) == (D("0.714"), ("week1.csv:2", "week2.csv:2"))
-    assert line.cause == "several files have the same row, which counts once"
+    assert line.cause == "several files have the same row; it counts once"
     world.bill("t", 357000)
     third = world.statement(name="week3.csv")
-    with world.reconcile(first, third) as found:
-        (line,) = found.lines("billed_twice")
+    with world.reconcile(first, third) as result:
+        (line,) = result.lines("billed_twice")
     assert (line.billed, line.remedy) == (
         D("1.428"),
         "Dispute the repeated charge with the provider: 0.714 USD more than expected.",
     )
 
 
-def test_what_might_be_as_well_does_not_go_to_the_provider(world: World) -> None:
-    """The cause is one explanation; how many others there are is told to us."""
+def test_alternative_explanations_do_not_go_to_the_provider(world: World) -> None:
+    """The cause has one explanation; the remedy lists the others."""
     for seconds in range(1, 31):
         for number, rate in enumerate((35700, 47600, 53550)):
             world.send(f"t{seconds}-{number}", duration=6, resolution="720p", audio=False)
             world.bill(f"t{seconds}-{number}", seconds * rate)
-    with world.reconcile() as found:
-        lines = list(found.lines("explained"))
-    assert not any("might" in line.cause for line in lines)
-    others = {line.remedy.partition("It might as well be ")[2] for line in lines}
-    assert others == {
+    with world.reconcile() as result:
+        lines = list(result.lines("explained"))
+    assert not any("possible" in line.cause for line in lines)
+    alternatives = {line.remedy.partition("Equally possible: ")[2] for line in lines}
+    assert alternatives == {
         "",
-        "billed 3 times over.",
+        "billed at 3 times the price.",
         "billed 8 s for a 6 s request.",
         "billed 9 s for a 6 s request.",
     }

@@ -17,9 +17,9 @@ from openpyxl import load_workbook
 
 from kling_pricing import KlingPricingError, PriceBook
 from kling_pricing.reconcile import Reconciliation, Total, reconcile
-from kling_pricing.reconcile.model import Category, Dimension
+from kling_pricing.reconcile.categories import CATEGORIES, Category, exceptions_text
+from kling_pricing.reconcile.model import Dimension
 from kling_pricing.reports import FORMATS, Manifest, reconciliation_document, write_reports
-from kling_pricing.reports.categories import CATEGORIES
 from kling_pricing.reports.formats import xlsx
 from tests.conftest import program
 from tests.studio import API_KEY, PROMPT, SINCE, UNTIL, URL, Month
@@ -125,7 +125,8 @@ def test_the_report_ties_out(reconciled: Reconciliation, whole: Total, out: Path
     lines = rows(out / "lines.csv")
     assert len(lines) == whole.lines
     assert total(line["variance"] for line in lines) == whole.variance
-    assert report["verdict"]["headline"] == f"Ties out with {reconciled.exceptions} exceptions"
+    headline = report["verdict"]["headline"]
+    assert headline == f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}"
     assert len(rows(out / "exceptions.csv")) == reconciled.exceptions
 
 
@@ -149,7 +150,7 @@ class Tampered:
         return [totals[0]._replace(**{self._field: changed}), *totals[1:]]
 
 
-@pytest.mark.parametrize("dimension", ["all", "category", "project", "model", "day"])
+@pytest.mark.parametrize("dimension", ["all", "category", "standing", "project", "model", "day"])
 @pytest.mark.parametrize("field", ["expected", "billed", "variance"])
 def test_totals_that_do_not_tie_out_are_not_reported(
     reconciled: Reconciliation, tmp_path: Path, dimension: Dimension, field: str

@@ -1,4 +1,4 @@
-"""What reports make of lines whose money is easily counted twice, or missed."""
+"""Reports of lines whose money is easily counted twice, or missed."""
 
 import csv
 from datetime import UTC, datetime, timedelta
@@ -21,51 +21,51 @@ COST = Decimal("0.714")
 
 @pytest.fixture
 def world(tmp_path: Path, book: PriceBook) -> World:
-    """A guard, and a statement that is written beside it."""
+    """A guard and a statement."""
     return World(f"sqlite:///{tmp_path}/spend.db", book, Clock(NOON), tmp_path)
 
 
 def written(world: World, name: str, since: datetime = SINCE, until: datetime = UNTIL) -> list[dict[str, str]]:
-    """The rows of one CSV file of the reports of a period."""
+    """Returns the rows of one CSV file of the reports of a period."""
     out = world.folder / f"{since:%m}-{name}"
-    with world.reconcile(since=since, until=until) as found:
-        write_reports(found, out, formats=["csv", "disputes", "focus"], book=world.book)
+    with world.reconcile(since=since, until=until) as result:
+        write_reports(result, out, formats=["csv", "disputes", "focus"], book=world.book)
     with (out / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def owed(journal: list[dict[str, str]]) -> Decimal:
-    """What a journal adds to the liability."""
-    own = [row for row in journal if row["account"] == "Accrued liabilities"]
+    """Returns the amount that a journal adds to the liability."""
+    liability = [row for row in journal if row["account"] == "Accrued liabilities"]
 
     def total(side: str) -> Decimal:
-        return sum((Decimal(row[side]) for row in own if row[side]), Decimal(0))
+        return sum((Decimal(row[side]) for row in liability if row[side]), Decimal(0))
 
     return total("credit") - total("debit")
 
 
 @pytest.mark.parametrize(("quota", "billed"), [(357000, COST), (714000, 2 * COST), (238000, Decimal("0.476"))])
 def test_a_task_across_the_cut_off_is_accrued_once(world: World, quota: int, billed: Decimal) -> None:
-    """Sent in October and billed in November: both months together owe what the one invoice says."""
+    """A task sent in October and billed in November is accrued once in both months together."""
     world.clock.now = SINCE - timedelta(minutes=1)
     world.send("t")
     world.bill("t", quota, at=SINCE + timedelta(minutes=5))
     assert owed(written(world, "accruals.csv", OCTOBER, SINCE)) == COST
     november = written(world, "accruals.csv")
     assert owed(november) == billed - COST
-    assert {row["purpose"] for row in november} == ({"billed otherwise"} if billed != COST else set())
+    assert {row["purpose"] for row in november} == ({"billed differently"} if billed != COST else set())
 
 
-def test_one_charge_leaves_out_one_hold(world: World) -> None:
-    """Three holds and one unknown charge that fits each: two are accrued, and the charge."""
+def test_an_unknown_charge_replaces_one_request(world: World) -> None:
+    """Of three requests that one unknown charge fits, two are accrued, and the charge."""
     for _ in range(3):
         world.send()
     world.bill("stray", 357000)
     assert owed(written(world, "accruals.csv")) == 3 * COST
 
 
-def test_more_charges_than_holds_leave_out_no_other_hold(world: World) -> None:
-    """Of another amount is another job: it is accrued."""
+def test_charges_do_not_replace_requests_of_another_amount(world: World) -> None:
+    """A request of another amount is another job and is accrued, even beside an extra charge."""
     world.send()
     world.send(duration=10)
     world.bill("stray-1", 357000)
@@ -74,7 +74,7 @@ def test_more_charges_than_holds_leave_out_no_other_hold(world: World) -> None:
 
 
 def test_too_much_for_a_task_of_another_period_is_disputed(world: World) -> None:
-    """Sent in October, charged twice the price in November."""
+    """A task sent in October and charged twice the price in November is disputed."""
     world.clock.now = SINCE - timedelta(minutes=1)
     world.send("t")
     world.bill("t", 714000, at=SINCE + timedelta(minutes=5))
@@ -82,11 +82,13 @@ def test_too_much_for_a_task_of_another_period_is_disputed(world: World) -> None
     assert (dispute["task_id"], dispute["billed"], dispute["should_be"], dispute["difference"]) == (
         *("t", "1.428", "0.714", "0.714"),
     )
-    assert dispute["reason"].endswith(".")
+    assert dispute["reason"] == (
+        "The charge differs from the price; this task was submitted in another period."
+    )
 
 
-def test_the_price_of_what_should_have_cost_nothing_is_in_focus(world: World) -> None:
-    """A failed task that was charged has its published price by the unit."""
+def test_focus_has_the_price_of_a_task_that_should_cost_nothing(world: World) -> None:
+    """A failed task that was charged has its published unit price in FOCUS."""
     world.send("t")
     world.guard.observe({"task_id": "t", "status": "failed", "cost": 0}, provider="qingbo")
     world.bill("t", 357000)
@@ -97,16 +99,16 @@ def test_the_price_of_what_should_have_cost_nothing_is_in_focus(world: World) ->
 
 
 def test_a_task_that_was_reserved_twice_has_one_unit_price(world: World, tmp_path: Path) -> None:
-    """In two ledgers: the price by the second is that of the table, not twice it."""
+    """A task of two ledgers has the unit price of the table, not twice that price."""
     (tmp_path / "other").mkdir()
     other = World(f"sqlite:///{tmp_path}/other/spend.db", world.book, world.clock, tmp_path / "other")
-    for each in (world, other):
-        each.send("t")
+    for owner in (world, other):
+        owner.send("t")
     world.bill("t", 357000)
     ledgers, statement = [world.ledger, other.ledger], world.statement()
-    with reconcile(ledgers, statement, provider="qingbo", since=SINCE, until=UNTIL, book=world.book) as found:
-        assert {line.category for line in found.lines()} == {"reserved_twice"}
-        write_reports(found, tmp_path / "out", formats=["focus"], book=world.book)
+    with reconcile(ledgers, statement, provider="qingbo", since=SINCE, until=UNTIL, book=world.book) as result:
+        assert {line.category for line in result.lines()} == {"reserved_twice"}
+        write_reports(result, tmp_path / "out", formats=["focus"], book=world.book)
     with (tmp_path / "out" / "focus.csv").open(encoding="utf-8", newline="") as file:
         (charge,) = csv.DictReader(file)
     assert (charge["ContractedUnitPrice"], charge["ListUnitPrice"], charge["ListCost"]) == (
@@ -122,12 +124,12 @@ TEXTS = [
 
 @pytest.mark.parametrize(("text", "cell"), TEXTS)
 def test_no_part_of_a_text_is_a_formula(text: str, cell: str) -> None:
-    """Also not where a spreadsheet takes semicolons, tabs or line breaks in it for the next cell."""
+    """A cell is escape_formulas even if a spreadsheet splits it at semicolons, tabs or line breaks."""
     assert escape_formulas(text) == cell
 
 
 @pytest.mark.parametrize("key", ["sk-abcdefghijklmnop1234", "ak_0123456789abcdef", "sk-proj-0123456789abcdef"])
 def test_a_name_shows_no_api_key(key: str) -> None:
-    """A project, label or task that somebody gave the name of a key; other names stay."""
+    """A project, label or task that is named like an API key is hidden; other names stay."""
     assert safe(f"of {key}") == "of [...]"
     assert safe("key-visual-campaign-2026 sk-short") == "key-visual-campaign-2026 sk-short"

@@ -1,4 +1,4 @@
-"""`kling-pricing reconcile`: was every clip billed right, and if not, why."""
+"""`kling-pricing reconcile`: was every clip billed correctly, and if not, why not."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from kling_pricing.cli.output import signed, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
+from kling_pricing.reconcile.categories import exceptions_text
 from kling_pricing.reconcile.model import exceptions_of
 from kling_pricing.reports import FORMATS, Format, write_reports
 from kling_pricing.tables.price_table import PriceBook
@@ -32,16 +33,16 @@ if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Settled
 
 _MAX_NAMED = 10
-"""Of the exceptions, the first are named; the reports have all."""
+"""The number of exceptions that are listed; the reports have all."""
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
 _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def _time(_ctx: click.Context, _option: click.Parameter, value: str) -> timedelta:
-    found = _TIME.fullmatch(value)
-    if found is None and value != "0":
-        raise click.BadParameter(f"{value!r} is no length of time such as 90m, 24h or 3d")
-    return timedelta(0) if found is None else int(found[1]) * _TIMES[found[2]]
+    parts = _TIME.fullmatch(value)
+    if parts is None and value != "0":
+        raise click.BadParameter(f"{value!r} is not a duration such as 90m, 24h or 3d")
+    return timedelta(0) if parts is None else int(parts[1]) * _TIMES[parts[2]]
 
 
 def _amount(_ctx: click.Context, _option: click.Parameter, value: str) -> Decimal:
@@ -67,7 +68,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     show_envvar=True,
     multiple=True,
     required=True,
-    help="The ledger; give it again for each further one.",
+    help="The ledger; may be repeated.",
 )
 @click.option(
     "--statement",
@@ -75,43 +76,51 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     metavar="FILE",
     multiple=True,
     required=True,
-    help="A file of the provider's statement: CSV, JSON, Parquet or XLSX; give it again for each further one.",
+    help="A file of the provider's statement: CSV, JSON, Parquet or XLSX; may be repeated.",
 )
-@click.option("--provider", required=True, callback=known_provider, help="Who bills.")
+@click.option("--provider", required=True, callback=known_provider, help="The provider that bills.")
 @instant_option("--from", "Start of the period, a day or an instant", name="since", required=True)
-@instant_option("--until", "Its end, which is no longer in it", required=True)
-@click.option("--out", metavar="FOLDER", help="Write the reports there.")
+@instant_option("--until", "End of the period (exclusive)", required=True)
+@click.option("--out", metavar="FOLDER", help="Write the reports to this folder.")
 @click.option(
     "--format",
     "formats",
     multiple=True,
     type=click.Choice(FORMATS),
-    help="Of the reports; repeat it for several, by default all.",
+    help="A format of the reports; may be repeated; by default all.",
 )
 @click.option(
     "--mapping",
     metavar="NAME|FILE",
-    help="What the statement's columns mean; by default the mapping that fits it.",
+    help="The meaning of the statement's columns; by default the mapping that fits.",
 )
 @click.option(
-    "--grace", callback=_time, default="24h", show_default=True, help="How late a task may be charged."
+    "--grace",
+    callback=_time,
+    default="24h",
+    show_default=True,
+    help="How long after its submission a task may still be charged.",
 )
 @click.option(
     "--window",
     callback=_time,
     default="24h",
     show_default=True,
-    help="How long after a request without a known task an unknown task may be its own.",
+    help="How long after a request without a known task an unknown task may belong to it.",
 )
 @click.option(
-    "--tolerance", callback=_amount, default="0", show_default=True, help="Per line: what may stay unexplained."
+    "--tolerance",
+    callback=_amount,
+    default="0",
+    show_default=True,
+    help="The most that may stay unexplained, per line.",
 )
 @click.option(
     "--batch-tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="For all such lines together; if they come to more, none is tolerated.",
+    help="The same for all such lines together; if they exceed it, none is tolerated.",
 )
 @click.option(
     "--pair",
@@ -119,12 +128,14 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     metavar="RESERVATION=TASK_ID",
     multiple=True,
     callback=_pairs,
-    help="Decide that an unknown task belongs to a reservation that has none.",
+    help="Decide that an unknown task belongs to a reservation without a task.",
 )
 @click.option(
-    "--settle", is_flag=True, help="Write the statement's truth into the ledger; else nothing changes."
+    "--settle", is_flag=True, help="Write the statement's charges into the ledger; without it, nothing changes."
 )
-@click.option("--memory-limit", metavar="SIZE", help="Such as 500MB; what does not fit is kept on the disk.")
+@click.option(
+    "--memory-limit", metavar="SIZE", help="The most memory to use, such as 500MB; the rest goes to disk."
+)
 @tables_option
 @json_option
 def reconcile_command(
@@ -146,28 +157,28 @@ def reconcile_command(
     book: PriceBook,
     as_json: bool,
 ) -> None:
-    """Hold what the provider billed against what was expected, task by task.
+    """Compare the provider's statement with the expected costs, task by task.
 
-    Every line is in one category, every difference is explained to the last digit or said to be unexplained,
-    and expected + variances = billed, exactly. Without --settle nothing is changed in the ledger.
+    Every line is in one category. Every difference is explained to the last digit or marked as unexplained, and
+    expected + variances = billed, exactly. Without --settle, the ledger is not changed.
 
     \b
     kling-pricing reconcile --ledger sqlite:///spend.db --statement november.csv \\
         --provider qingbo --from 2026-11-01 --until 2026-12-01 --out reports/2026-11
 
-    Exit codes: 0 it ties out, and nobody has to do anything; 1 there are exceptions, or the ledger refuses to
-    settle one; 2 bad input.
+    Exit codes: 0 ties out, and no action is needed; 1 there are exceptions, or the ledger refused to settle a
+    task; 2 bad input.
     """
-    from kling_pricing.reconcile import reconcile  # noqa: PLC0415 (an extra, and what it needs takes time to load)
+    from kling_pricing.reconcile import reconcile  # noqa: PLC0415 (an extra, and slow to import)
 
     if (tolerance == 0) != (batch_tolerance == 0):
         raise click.UsageError(
-            "give --tolerance and --batch-tolerance together: one bounds a line, one all lines"
+            "--tolerance limits each line, --batch-tolerance limits all lines together; give both"
         )
     refuse_without_folder(out, format=formats)
     try:
         with (
-            _progress() as tell,
+            _progress() as report,
             reconcile(
                 ledgers,
                 statements,
@@ -181,7 +192,7 @@ def reconcile_command(
                 window=window,
                 book=book,
                 memory_limit=memory_limit,
-                on_progress=tell,
+                on_progress=report,
             ) as reconciled,
         ):
             files = {}
@@ -191,10 +202,10 @@ def reconcile_command(
                     out,
                     formats=formats or FORMATS,
                     book=book,
-                    on_format=lambda name: tell(f"writing {name}", 0, None),
+                    on_format=lambda name: report(f"writing {name}", 0, None),
                 )
                 files = dict(manifest.files)
-            settled = reconciled.settle(on_progress=tell, on_alert=show_alert) if settle else None
+            settled = reconciled.settle(on_progress=report, on_alert=show_alert) if settle else None
             answer = _as_dict(reconciled, files, settled)
             grid = _grid(reconciled)
     except KlingPricingError as error:
@@ -211,43 +222,44 @@ def reconcile_command(
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """Tells how far it is: a bar for each thing that is done, on a terminal."""
+    """Shows the progress on a terminal, with a bar for each stage."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _what, _done, _total: None
+        yield lambda _stage, _done, _total: None
         return
     with Progress(console=console, transient=True, redirect_stdout=False) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+        def report(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
 
-        yield tell
+        yield report
 
 
 def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled | None) -> dict[str, Any]:
-    """The answer as JSON-ready data; amounts are text."""
-    found: dict[str, Any] = {
+    """Returns the answer as JSON-ready data; amounts are text."""
+    answer: dict[str, Any] = {
         "provider": reconciled.provider,
         "since": reconciled.since.isoformat(),
         "until": reconciled.until.isoformat(),
         "exceptions": reconciled.exceptions,
+        "open": reconciled.open,
         "statements": dict(reconciled.statements),
         "rows": reconciled.rows._asdict(),
     }
     for name in ("all", "category"):
-        found["totals" if name == "all" else "categories"] = [
+        answer["totals" if name == "all" else "categories"] = [
             {
-                **each._asdict(),
-                "expected": format_decimal(each.expected),
-                "billed": format_decimal(each.billed),
-                "variance": format_decimal(each.variance),
+                **total._asdict(),
+                "expected": format_decimal(total.expected),
+                "billed": format_decimal(total.billed),
+                "variance": format_decimal(total.variance),
             }
-            for each in reconciled.totals(name)
+            for total in reconciled.totals(name)
         ]
-    found["first_exceptions"] = [
+    answer["first_exceptions"] = [
         {
             "task_id": line.task_id,
             "reservation_id": line.reservation_id,
@@ -260,10 +272,10 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
         }
         for line in islice(exceptions_of(reconciled), min(_MAX_NAMED, reconciled.exceptions))
     ]
-    found["reports"] = files
+    answer["reports"] = files
     if settled is not None:
-        found["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
-    return found
+        answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
+    return answer
 
 
 def _grid(reconciled: Reconciliation) -> Table:
@@ -273,60 +285,63 @@ def _grid(reconciled: Reconciliation) -> Table:
         *(Column(name, **right) for name in ("lines", "expected", "variance", "billed")),  # type: ignore[arg-type]
         "currency",
     )
-    overall = {each.currency: each for each in reconciled.totals("all")}
     by_category = reconciled.totals("category")
-    for currency, total in overall.items():
-        for each in (*(each for each in by_category if each.currency == currency), total):
+    for whole in reconciled.totals("all"):
+        categories = [total for total in by_category if total.currency == whole.currency]
+        for total in (*categories, whole):
             grid.add_row(
-                each.name.replace("_", " ") or "all",
-                str(each.lines),
-                format_decimal(each.expected),
-                signed(each.variance),
-                format_decimal(each.billed),
-                currency,
-                style="" if each.name else "bold",
-                end_section=not each.name,
+                total.name.replace("_", " ") or "all",
+                str(total.lines),
+                format_decimal(total.expected),
+                signed(total.variance),
+                format_decimal(total.billed),
+                whole.currency,
+                style="" if total.name else "bold",
+                end_section=not total.name,
             )
     return grid
 
 
 def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
-    """What is said below the table."""
+    """Yields the lines below the table."""
     rows = answer["rows"]
-    others = ", ".join(f"{rows[name]} {name}" for name in ("uncharged", "invalid", "outside") if rows[name])
+    other_rows = ", ".join(f"{rows[name]} {name}" for name in ("uncharged", "invalid", "outside") if rows[name])
     yield f"rows of the statement: {rows['read']}, {rows['charges']} charges of the period" + (
-        f", {others}" if others else ""
+        f", {other_rows}" if other_rows else ""
     )
     if "settled" in answer:
         settled = answer["settled"]
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
-        for reservation, why in settled["refused"].items():
-            yield f"  {reservation}: {why}"
+        for reservation, reason in settled["refused"].items():
+            yield f"  {reservation}: {reason}"
     if answer["first_exceptions"]:
         yield "exceptions:"
-    for each in answer["first_exceptions"]:
-        place = each["task_id"] or each["reservation_id"] or ", ".join(each["rows"])
-        variance = f"{signed(Decimal(each['variance']))} {each['currency']}"
-        category = each["category"].replace("_", " ")
-        yield f"  {place}: {category}, {variance}: {'. '.join(filter(None, (each['cause'], each['remedy'])))}"
+    for exception in answer["first_exceptions"]:
+        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
+        variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
+        category = exception["category"].replace("_", " ")
+        message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))
+        yield f"  {place}: {category}, {variance}: {message}"
     if answer["exceptions"] > _MAX_NAMED:
-        yield f"  and {answer['exceptions'] - _MAX_NAMED} more" + ("" if out else "; --out FOLDER writes all")
+        yield f"  and {answer['exceptions'] - _MAX_NAMED} more" + (
+            "" if out else "; write all of them with --out FOLDER"
+        )
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"
-    open_ = [
-        (answer["exceptions"], "exception", "to look at"),
-        (_refused(answer), "reservation", "that could not be settled"),
-    ]
-    said = ", ".join(f"{count} {what}{'s' * (count > 1)} {how}" for count, what, how in open_ if count)
-    if answer["totals"] or said:
-        yield f"ties out; {said or 'nobody has to do anything'}"
+    actions = []
+    if answer["exceptions"]:
+        actions.append(exceptions_text(answer["exceptions"], answer["open"]))
+    if refused := _refused(answer):
+        actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
+    if answer["totals"] or actions:
+        yield f"ties out; {'; '.join(actions) or 'no action needed'}"
     else:
         yield (
-            f"nothing of {answer['provider']} was sent or charged from {answer['since']} to {answer['until']}; "
-            "are these the right provider and the right period?"
+            f"no {answer['provider']} task was sent or charged from {answer['since']} to {answer['until']}; "
+            "check the provider and the period"
         )
 
 
 def _refused(answer: dict[str, Any]) -> int:
-    """How many reservations a ledger refused to settle or to bind."""
+    """Returns the number of reservations that a ledger refused to settle or to bind."""
     return len(answer["settled"]["refused"]) if "settled" in answer else 0

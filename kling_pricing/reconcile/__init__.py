@@ -1,7 +1,8 @@
-"""Reconciliation: what was expected against what the provider billed, every difference explained.
+"""Reconciliation: the expected amounts against the billed amounts, with every difference explained.
 
-A statement of the provider and a ledger of ours become lines, one for each task; each line is in one category,
-and the lines' variances sum to the difference of the two, exactly, or there is no report.
+The provider's statement and our ledger become lines, one per task.
+Each line is in one category, and the variances of the lines sum to the difference between the two sides
+exactly, or there is no report.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Settled", "Tolerance
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what reports do without when it is first asked for."""
+    """Imports the reconciliation on first use; reports do not need it."""
     if name in {"Reconciliation", "Settled", "reconcile"}:
         from kling_pricing.reconcile import reconciliation  # noqa: PLC0415
 

@@ -1,8 +1,7 @@
-"""Holds without a task, and charged tasks that nobody knows: which of them fit each other.
+"""Requests without a known task, and charges of unknown tasks: which of them fit each other.
 
-A hold is what was sent when no answer came back.
-That they fit is a proposal and no more: of the same model, the same amount and about the same time there may be
-many, so they are paired by a person's decision alone.
+The task of a request is unknown if no answer named it.
+A fit is only a proposal: many requests may have the same model, amount and time, so a person decides on pairs.
 """
 
 from __future__ import annotations
@@ -13,69 +12,67 @@ from kling_pricing.reconcile.matching import StatementPeriod
 from kling_pricing.reconcile.workspace import Workspace
 
 MAX_NAMED = 5
-"""Of the candidates for one line, the nearest are named."""
+"""The number of candidates that a line names: the nearest in time."""
 
-_EARLIER = timedelta(minutes=10)
+_CLOCK_SKEW = timedelta(minutes=10)
 """How far the provider's clock may be behind ours."""
 
 
 def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) -> None:
-    """Finds what fits; those lines are in doubt then, and the table `candidate` says for which others.
+    """Puts lines that fit each other into `in_doubt_candidate`, and makes the table `candidate` of the fits.
 
-    A charge fits a hold if nothing that is said of it differs: the currency, the amount as the statement can
-    write it, the model, and an instant between the hold's and `window` later.
+    A charge fits a request if everything that is stated agrees: the currency, the amount as the statement can
+    write it, the model, and a time between the request's and `window` later.
 
     Args:
-        workspace: where the lines are.
-        period: the period; holds of shortly before it count too.
-        window: how long after a request was sent its task may be on the statement.
+        workspace: the database with the lines.
+        period: the period; requests shortly before it count too.
+        window: how long after a request was sent its task may appear on the statement.
     """
     workspace.run(
         """
-        CREATE TABLE stray AS
-        SELECT line.rowid AS line, charge.task_id, line.currency, line.billed, worth.grain, saying.model,
-          coalesce(billed_at, submitted_at) AS said_at
+        CREATE TABLE unknown_charge AS
+        SELECT line.rowid AS line, charge.task_id, line.currency, line.billed, worth.grain, row_facts.model,
+          coalesce(billed_at, submitted_at) AS charged_at
         FROM line JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
-        LEFT JOIN saying ON saying.file = charge.file AND saying.said = charge.said
+        LEFT JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
         WHERE category = 'not_in_ledger' AND line.billed > 0
         """
     )
     workspace.run(
         """
-        CREATE TABLE hold AS
+        CREATE TABLE request AS
         SELECT reserved.rowid AS reservation, reserved.id, currency, due, model, dispatched_at
         FROM reserved JOIN terms ON terms.id = reserved.terms
         WHERE task_id IS NULL AND due <> 0 AND dispatched_at >= $earliest AND dispatched_at < $until
         """,
         {"earliest": period.values["since"] - window, "until": period.values["until"]},
     )
-    fitting = """
-        FROM hold JOIN stray ON stray.currency = hold.currency
-          AND stray.billed BETWEEN hold.due - ifnull(grain, 1) + 1 AND hold.due + ifnull(grain, 1) - 1
-          AND (stray.model IS NULL OR stray.model = hold.model)
-          AND (said_at IS NULL OR said_at BETWEEN dispatched_at - $earlier AND dispatched_at + $window)
+    fits = """
+        FROM request JOIN unknown_charge AS charge ON charge.currency = request.currency
+          AND charge.billed BETWEEN request.due - ifnull(grain, 1) + 1 AND request.due + ifnull(grain, 1) - 1
+          AND (charge.model IS NULL OR charge.model = request.model)
+          AND (charged_at IS NULL OR charged_at BETWEEN dispatched_at - $skew AND dispatched_at + $window)
     """
-    distance = "abs(epoch_us(coalesce(said_at, dispatched_at)) - epoch_us(dispatched_at))"
-    times = {"earlier": _EARLIER, "window": window}
+    distance = "abs(epoch_us(coalesce(charged_at, dispatched_at)) - epoch_us(dispatched_at))"
+
+    def nearest(name: str) -> str:
+        smallest = f"min({{'distance': {distance}, 'name': {name}}}, {MAX_NAMED})"
+        return f"list_transform({smallest}, lambda candidate: candidate.name)"
+
     workspace.run(
         f"""
         CREATE TABLE candidate AS
-        SELECT reservation, NULL::BIGINT AS stray, count(*) AS fitting,
-          list_transform(min({{'distance': {distance}, 'name': task_id}}, {MAX_NAMED}), lambda each: each.name)
-            AS names
-        {fitting} GROUP BY reservation
+        SELECT reservation, NULL::BIGINT AS charge, count(*) AS fits, {nearest("task_id")} AS names
+        {fits} GROUP BY reservation
         UNION ALL
-        SELECT NULL, line, count(*),
-          list_transform(min({{'distance': {distance}, 'name': id}}, {MAX_NAMED}), lambda each: each.name)
-        {fitting} GROUP BY line
+        SELECT NULL, line, count(*), {nearest("id")} {fits} GROUP BY line
         """,
-        times,
+        {"skew": _CLOCK_SKEW, "window": window},
     )
+    workspace.run("UPDATE line SET category = 'in_doubt_candidate' FROM candidate WHERE line.rowid = charge")
     workspace.run(
-        "UPDATE line SET category = 'in_doubt_candidate', open = TRUE FROM candidate WHERE line.rowid = stray"
-    )
-    workspace.run(
-        "UPDATE line SET category = 'in_doubt_candidate', open = TRUE FROM candidate"
+        "UPDATE line SET category = 'in_doubt_candidate' FROM candidate"
         " WHERE line.reservation = candidate.reservation AND category IN ('not_billed', 'not_billed_yet')"
     )

@@ -1,4 +1,4 @@
-"""Lines and their totals, read from the database."""
+"""The lines and their totals, read from the database."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from functools import lru_cache
 from typing import Any
 
 from kling_pricing.money import from_nanos
-from kling_pricing.reconcile.messages import Circumstances, words
-from kling_pricing.reconcile.model import Category, Dimension, Line, Rows, Total
+from kling_pricing.reconcile.categories import STANDING, Category
+from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy
+from kling_pricing.reconcile.model import Dimension, Line, Rows, Total
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 
 _AT = "coalesce(charge.billed_at, charge.submitted_at)"
-_JOINED = """
-    FROM line
-    LEFT JOIN charge ON charge.rowid = line.place
-    LEFT JOIN saying ON saying.file = charge.file AND saying.said = charge.said
-    LEFT JOIN reserved ON reserved.rowid = line.reservation
+_RESERVED = "LEFT JOIN reserved ON reserved.rowid = line.reservation"
+_CHARGED = "LEFT JOIN charge ON charge.rowid = line.place"
+_JOINED = f"""
+    {_CHARGED}
+    LEFT JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
+    {_RESERVED}
     LEFT JOIN terms ON terms.id = reserved.terms
 """
 _COLUMNS = {
@@ -31,9 +33,9 @@ _COLUMNS = {
     "project": "project",
     "labels": "labels",
     "key": "key",
-    "model": "coalesce(terms.model, saying.model, saying.written)",
-    "resolution": "coalesce(terms.resolution, saying.resolution)",
-    "tier": "coalesce(terms.tier, saying.tier)",
+    "model": "coalesce(terms.model, row_facts.model, row_facts.written_model)",
+    "resolution": "coalesce(terms.resolution, row_facts.resolution)",
+    "tier": "coalesce(terms.tier, row_facts.tier)",
     "quantity": "quantity",
     "unit": "terms.unit",
     "table": "price_table",
@@ -52,51 +54,56 @@ _COLUMNS = {
     "state": "reserved.state",
     "copies": "reserved.copies",
     "reservations": "shared.ids",
-    "told_state": "charge.state",
+    "stated_state": "charge.state",
     "problem": "charge.problem",
-    "fitting": "fitting",
-    "names": "names",
-    "finding": "finding.cause",
-    "kind": "finding.kind",
-    "others": "finding.others",
+    "fits": "candidate.fits",
+    "candidates": "candidate.names",
+    "explanation": "explanation.cause",
+    "kind": "explanation.kind",
+    "alternatives": "explanation.alternatives",
     "whole": "line.whole",
     "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
-    "unknown": "saying.unknown",
-    "is_open": "line.open",
+    "unknown": "row_facts.unknown",
+    "is_exception": "line.is_exception",
 }
 _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
-    {_JOINED}
+    FROM line {_JOINED}
     LEFT JOIN merged ON merged.rowid = line.merged
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
-    LEFT JOIN finding ON finding.id = line.cause
+    LEFT JOIN explanation ON explanation.id = line.explanation
     LEFT JOIN candidate ON category = 'in_doubt_candidate'
-      AND (candidate.stray = line.rowid OR candidate.reservation = line.reservation)
+      AND (candidate.charge = line.rowid OR candidate.reservation = line.reservation)
 """
 _Row: Any = namedtuple("_Row", tuple(_COLUMNS))  # type: ignore[misc]  # noqa: PYI024 (the columns above)
 _ORDER = f"""
     ORDER BY category, line.currency, coalesce(dispatched_at, {_AT}) NULLS LAST,
       coalesce(reserved.task_id, charge.task_id) NULLS LAST, reserved.id NULLS LAST, line.place NULLS LAST
 """
-_NAMES: Mapping[str, str] = {
-    "all": "''",
-    "category": "CAST(category AS VARCHAR)",
-    "project": "ifnull(project, '')",
-    "model": "coalesce(terms.model, saying.model, saying.written, '')",
-    "day": f"ifnull(strftime(coalesce(dispatched_at, {_AT}), '%Y-%m-%d'), '')",
+_DIMENSIONS: Mapping[Dimension, tuple[str, str]] = {
+    "all": ("''", ""),
+    "category": ("CAST(category AS VARCHAR)", ""),
+    "standing": (STANDING, ""),
+    "project": ("ifnull(project, '')", _RESERVED),
+    "model": ("coalesce(terms.model, row_facts.model, row_facts.written_model, '')", _JOINED),
+    "day": (
+        f"ifnull(strftime(coalesce(dispatched_at, {_AT}), '%Y-%m-%d'), '')",
+        f"{_CHARGED} {_RESERVED}",
+    ),
 }
+"""Dimension -> the SQL of a line's name in it, and the joins that the name needs."""
 
 
 class Lines:
-    """The lines of a reconciliation.
+    """Reads the lines of a reconciliation.
 
     Args:
-        workspace: where they are.
-        statements: the files they name rows of.
-        provider: who bills.
-        since: where the period begins.
-        until: where it ends.
-        grace: for late billing.
+        workspace: the database with the lines.
+        statements: the statements in it.
+        provider: the provider that bills.
+        since: start of the period.
+        until: end of the period (exclusive).
+        grace: how long after its submission a task may still be charged.
     """
 
     def __init__(
@@ -115,29 +122,30 @@ class Lines:
         self._period = (since, until, grace)
 
     def read(self, categories: Sequence[Category]) -> Iterator[Line]:
-        """The lines of some categories, or of all, always in the same order."""
+        """Yields the lines of these categories, or all lines; always in the same order."""
         where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
         for row in self._workspace.rows(f"{_SELECT}{where}{_ORDER}"):
             yield self._line(_Row._make(row))
 
     def totals(self, dimension: Dimension) -> list[Total]:
-        """The lines taken together, by currency and name."""
-        found = self._workspace.all(
+        """Returns the sums of the lines by currency and name."""
+        name, joins = _DIMENSIONS[dimension]
+        totals = self._workspace.all(
             f"""
-            SELECT {_NAMES[dimension]} AS name, line.currency, count(*), ifnull(sum(line.expected), 0),
+            SELECT {name} AS name, line.currency, count(*), ifnull(sum(line.expected), 0),
               ifnull(sum(line.billed), 0)
-            {_JOINED if dimension in {"project", "model", "day"} else "FROM line"}
+            FROM line {joins}
             GROUP BY name, line.currency
             ORDER BY line.currency, {"min(category)" if dimension == "category" else "name"}
             """
         )
         return [
             Total(name, currency, lines, _money(expected), _money(billed), _money(billed - expected))
-            for name, currency, lines, expected, billed in found
+            for name, currency, lines, expected, billed in totals
         ]
 
     def rows(self) -> Rows:
-        """What became of the rows of the statements."""
+        """Counts the rows of the statements."""
         read, invalid = self._workspace.all("SELECT count(*), count(problem) FROM charge")[0]
         single, charged = self._workspace.all(
             "SELECT count(*), count(native) FROM line WHERE place IS NOT NULL AND merged IS NULL"
@@ -179,37 +187,37 @@ class Lines:
             cause="",
             remedy="",
         )
-        if row.category == "matched" and not (row.finding or row.overlaps or row.unknown):
+        if row.category == "matched" and not (row.explanation or row.overlaps or row.unknown):
             return line
         since, until, grace = self._period
-        about = Circumstances(
+        details = LineDetails(
             since=since,
             until=until,
             grace=grace,
             state=row.state,
             copies=row.copies,
             reservations=row.reservations,
-            told_state=row.told_state,
+            stated_state=row.stated_state,
             problem=row.problem,
-            fitting=row.fitting,
-            names=row.names,
-            finding=row.finding,
+            fits=row.fits,
+            candidates=row.candidates,
+            explanation=row.explanation,
             kind=row.kind,
-            others=row.others,
+            alternatives=row.alternatives,
             whole=_amount(row.whole),
             overlaps=bool(row.overlaps),
             unknown=row.unknown,
-            is_open=row.is_open,
+            is_exception=row.is_exception,
         )
-        cause, remedy = words(line, about)
+        cause, remedy = cause_and_remedy(line, details)
         return line._replace(cause=cause, remedy=remedy)
 
     def _rows_of(self, row: Any) -> tuple[str, ...]:
-        """Where a task stands on the statements."""
+        """Returns the places of a task on the statements."""
         if row.place is None:
             return ()
         if row.places:
-            return tuple(self._row(each["place"], each["file"], each["row"]) for each in row.places)
+            return tuple(self._row(place["place"], place["file"], place["row"]) for place in row.places)
         return (self._row(row.place, row.file, row.row),)
 
     def _row(self, place: int, file: int, number: int | None) -> str:

@@ -1,7 +1,7 @@
-"""What the columns of a provider's statement mean: `statements/<name>.yaml`.
+"""Mappings: the meaning of the columns of a provider's statement, `statements/<name>.yaml`.
 
-Which column holds the amount, in which unit and with how many digits, is data like prices are: bundled for the
-statements that are known, and a file of the user's own for any other (`--mapping FILE`).
+Which column has the amount, in which unit and with how many digits, is data, as prices are: mappings of known
+statements are bundled, and the user writes a file for any other statement (`--mapping FILE`).
 The files are read as strictly as price tables.
 """
 
@@ -38,13 +38,13 @@ ISO, UNIX = "iso", "unix"
 def _unit(value: Any) -> str:
     if isinstance(value, str) and _UNIT.fullmatch(value):
         return value
-    raise ValueError("must be a currency's three capital letters, or the provider's own unit in small letters")
+    raise ValueError("must be a currency of three capital letters, or the provider's own unit in lower case")
 
 
 def _offset(value: Any) -> str:
     if isinstance(value, str) and _OFFSET.fullmatch(value):
         return value
-    raise ValueError('must be hours and minutes from UTC, such as "+08:00"')
+    raise ValueError('must be an offset from UTC in hours and minutes, such as "+08:00"')
 
 
 def _time_format(value: str) -> str:
@@ -53,14 +53,14 @@ def _time_format(value: str) -> str:
     missing = [part for part in _PATTERN_NEEDS if part not in value]
     if missing or "%z" in value or "%Z" in value:
         raise ValueError(
-            "must be iso, unix, or a pattern such as %d/%m/%Y %H:%M with a day, a month, a four-digit year and "
-            "no zone (give that as offset)"
+            "must be iso, unix, or a pattern such as %d/%m/%Y %H:%M with a day, a month and a four-digit year, "
+            "and without a zone (use offset for it)"
         )
-    moment = datetime(2026, 11, 21)  # noqa: DTZ001 (only to try the pattern)
+    moment = datetime(2026, 11, 21)  # noqa: DTZ001 (only to test the pattern)
     try:
         datetime.strptime(moment.strftime(value), value)  # noqa: DTZ007
     except (ValueError, re.error):
-        raise ValueError(f"{value!r} is no pattern of a time that can be read back") from None
+        raise ValueError(f"{value!r} is not a pattern that times can be read with") from None
     return value
 
 
@@ -69,7 +69,7 @@ def _distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in names:
         other = seen.setdefault(folded(name), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} differ in capitals only, which do not count; keep one")
+            raise ValueError(f"{other!r} and {name!r} differ only in capitals, which do not count; keep one")
     return names
 
 
@@ -85,7 +85,7 @@ class ColumnEntry(FileModel):
     """A column by its name; in JSON also a path, such as `data.task_id`."""
 
     column: Text
-    optional: bool = Field(default=False, description="Whether a statement may be without it.")
+    optional: bool = Field(default=False, description="Whether a statement may lack the column.")
 
 
 class TaskEntry(FileModel):
@@ -95,16 +95,18 @@ class TaskEntry(FileModel):
 
 
 class AmountEntry(FileModel):
-    """The column with what was charged."""
+    """The column with the charged amount."""
 
     column: Text
-    unit: Unit | None = Field(None, description="What it counts in: a currency, or the provider's unit.")
-    unit_column: Text | None = Field(None, description="The column that says so, row by row.")
+    unit: Unit | None = Field(
+        None, description="The unit of the amount: a currency, or the provider's own unit."
+    )
+    unit_column: Text | None = Field(None, description="The column with the unit of each row.")
     decimals: Annotated[int, Field(ge=0, le=MAX_DECIMALS)] = Field(
-        description="Digits behind the point that the unit has at most; an amount with more is refused."
+        description="The most digits after the point; an amount with more is refused."
     )
     charges: Literal["positive", "negative"] = Field(
-        "positive", description="The sign of a charge; a refund has the other."
+        "positive", description="The sign of a charge; a refund has the opposite sign."
     )
 
     @model_validator(mode="after")
@@ -118,47 +120,49 @@ class TimeEntry(ColumnEntry):
     """A column with an instant."""
 
     format: Annotated[Text, AfterValidator(_time_format)] = Field(
-        ISO, description="iso; unix (seconds, or thousandths of them); or a pattern such as %d/%m/%Y %H:%M."
+        ISO, description="iso; unix (seconds or milliseconds); or a pattern such as %d/%m/%Y %H:%M."
     )
-    offset: Offset = Field("+00:00", description="From UTC, of a time that does not say its own.")
+    offset: Offset = Field("+00:00", description="The offset from UTC of times without an offset of their own.")
 
 
 class ModelColumnEntry(ColumnEntry):
     """The column with the model."""
 
-    names_of: list[Name] = Field([], description="APIs whose names it uses: files of capabilities/.")
+    names_of: list[Name] = Field(
+        [], description="The wire formats whose model names it uses: files of capabilities/."
+    )
     names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
-        {}, description="Name as written -> what it says: {model: ..., resolution: ..., audio: ...}."
+        {}, description="Name on the statement -> its facts: {model: ..., resolution: ..., audio: ...}."
     )
 
 
 class ResolutionEntry(ColumnEntry):
-    """The column with the resolution; 720P is 720p."""
+    """The column with the resolution; capitals do not count."""
 
     names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
-        {}, description="As written -> as price tables write it, where the two differ."
+        {}, description="Resolution on the statement -> in price tables, if the two differ."
     )
 
 
 class StateEntry(ColumnEntry):
-    """The column with what became of the task."""
+    """The column with the state of the task."""
 
     names: Annotated[dict[Text, State], AfterValidator(_distinct), Field(min_length=1)]
 
 
 class FactEntry(ColumnEntry):
-    """A column that tells facts which a price depends on, such as whether there is sound."""
+    """A column with facts that the price depends on, such as whether the video has sound."""
 
     means: Annotated[dict[Text, FactValues], AfterValidator(_distinct), Field(min_length=1)]
 
 
 class ColumnsEntry(FileModel):
-    """What each column means; a column that is not named here is not read."""
+    """The meaning of each column; a column that is not named here is not read."""
 
     task_id: TaskEntry
     amount: AmountEntry
-    billed_at: TimeEntry | None = Field(None, description="When it was charged.")
-    submitted_at: TimeEntry | None = Field(None, description="When the task was made.")
+    billed_at: TimeEntry | None = Field(None, description="When the task was charged.")
+    submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
     model: ModelColumnEntry | None = None
     resolution: ResolutionEntry | None = None
     duration_s: ColumnEntry | None = None
@@ -167,24 +171,28 @@ class ColumnsEntry(FileModel):
 
 
 class AnswersEntry(FileModel):
-    """Answers of an API about its tasks, one a row: their fields are known, so no columns are named."""
+    """Answers of an API about its tasks, one per row; their fields are known, so columns are not named."""
 
     wire_format: Name
     decimals: Annotated[int, Field(ge=0, le=MAX_DECIMALS)] = Field(
-        MAX_DECIMALS, description="Digits behind the point that the stated charge has at most."
+        MAX_DECIMALS, description="The most digits after the point of the stated charge."
     )
-    submitted_at: TimeEntry | None = Field(None, description="When the task was made.")
+    submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
 
 
 class StatementFile(FileModel):
     """One kind of statement: `statements/<name>.yaml`."""
 
     statement: Name
-    about: Text = Field(description="What it is, in a sentence.")
-    providers: list[Name] = Field([], description="Whose statements these are; else it has to be named.")
+    about: Text = Field(description="A description of the statement, in one sentence.")
+    providers: list[Name] = Field(
+        [], description="The providers of such statements; for any other, name the mapping."
+    )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
-    delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] = Field(",", description="Between columns, in CSV.")
-    sheet: Text | None = Field(None, description="Of a workbook; by default its first.")
+    delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] = Field(
+        ",", description="The delimiter between columns, in CSV."
+    )
+    sheet: Text | None = Field(None, description="The sheet of a workbook; by default the first.")
     columns: ColumnsEntry | None = None
     answers: AnswersEntry | None = None
 
@@ -196,20 +204,20 @@ class StatementFile(FileModel):
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The columns without which it cannot be a statement of this kind."""
+        """The columns that every statement of this kind has."""
         if self.columns is None:
             return ()
         named = [self.columns.task_id.column, self.columns.amount.column, self.columns.amount.unit_column]
         return tuple(
             dict.fromkeys(
-                [*filter(None, named), *(each.column for each in self._others() if not each.optional)]
+                [*filter(None, named), *(entry.column for entry in self._others() if not entry.optional)]
             )
         )
 
     @property
     def read(self) -> tuple[str, ...]:
-        """Every column that is read, if it is there."""
-        return tuple(dict.fromkeys([*self.needed, *(each.column for each in self._others())]))
+        """Every column that is read if the statement has it."""
+        return tuple(dict.fromkeys([*self.needed, *(entry.column for entry in self._others())]))
 
     def _others(self) -> Iterator[ColumnEntry]:
         columns = self.columns
@@ -221,41 +229,41 @@ class StatementFile(FileModel):
 
 
 def statement_file_schema() -> dict[str, Any]:
-    """The JSON Schema of `statements/<name>.yaml`."""
+    """Returns the JSON Schema of `statements/<name>.yaml`."""
     return StatementFile.model_json_schema()
 
 
 def load_mappings(
     book: PriceBook, directory: str | os.PathLike[str] | None = None
 ) -> Mapping[str, StatementFile]:
-    """The bundled mappings and, over them, those in a folder of the user's, by name.
+    """Returns the bundled mappings and those in the user's folder, which replace bundled ones of the same name.
 
     Args:
-        book: knows the wire formats and the models.
-        directory: the folder; by default the one that `KLING_PRICING_TABLES` names.
+        book: the wire formats and models that mappings may name.
+        directory: the user's folder; by default the folder that `KLING_PRICING_TABLES` names.
 
     Raises:
         TableError: a file is refused.
     """
-    found = {}
+    mappings = {}
     for path, (name, file) in table_files(directory or own_folder()).items():
         if path[0] == "statements":
             mapping = _checked(file_bytes(file, name), name, book)
             if mapping.statement != file.name.removesuffix(".yaml"):
                 problem = (
-                    f"statement is {mapping.statement!r}, the file's name says another; make them the same"
+                    f"statement is {mapping.statement!r}, but the file has another name; make the two the same"
                 )
                 raise TableError(problem, file=name)
-            found[mapping.statement] = mapping
-    return found
+            mappings[mapping.statement] = mapping
+    return mappings
 
 
 def read_mapping(named: str | os.PathLike[str], book: PriceBook) -> StatementFile:
-    """A mapping by its name, or from a file of the user's.
+    """Returns a mapping by its name, or from a file of the user's.
 
     Raises:
         TableError: the file is refused.
-        StatementError: there is neither a mapping of that name nor such a file.
+        StatementError: neither a mapping of that name nor such a file exists.
     """
     path = Path(named)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
@@ -267,7 +275,7 @@ def read_mapping(named: str | os.PathLike[str], book: PriceBook) -> StatementFil
     known = load_mappings(book)
     if str(named) not in known:
         raise StatementError(
-            f"no mapping {str(named)!r}; {did_you_mean(str(named), sorted(known))} (or give a YAML file)"
+            f"unknown mapping {str(named)!r}; {did_you_mean(str(named), sorted(known))} (or give a YAML file)"
         )
     return known[str(named)]
 
@@ -280,42 +288,48 @@ def choose_mapping(
     file: str,
     is_answer: Callable[[str], bool],
 ) -> StatementFile:
-    """The mapping of a statement that nobody named: the one of the provider whose columns the statement has.
+    """Returns the provider's mapping that fits the columns of a statement.
 
-    Of several, the one that needs the most of them.
+    If several fit, it is the mapping that needs the most columns.
 
     Args:
-        known: the mappings there are.
-        provider: who bills.
-        header: the statement's columns.
-        file: its name, for messages.
-        is_answer: wire format -> whether the first row is an answer in it.
+        known: all mappings.
+        provider: the provider that bills.
+        header: the columns of the statement.
+        file: the name of the statement, for messages.
+        is_answer: wire format -> whether the first row is an answer in that format.
 
     Raises:
-        StatementError: none fits, or several do as well as one another.
+        StatementError: none fits, or several fit equally well.
     """
-    there = set(header)
-    own = [each for each in known.values() if provider in each.providers]
-    fitting = [each for each in own if each.columns is not None and there.issuperset(each.needed)]
-    most = max((len(each.needed) for each in fitting), default=0)
-    best = [each for each in fitting if len(each.needed) == most]
-    best += [each for each in own if each.answers is not None and is_answer(each.answers.wire_format)]
+    present = set(header)
+    candidates = [mapping for mapping in known.values() if provider in mapping.providers]
+    fitting = [
+        mapping for mapping in candidates if mapping.columns is not None and present.issuperset(mapping.needed)
+    ]
+    most = max((len(mapping.needed) for mapping in fitting), default=0)
+    best = [mapping for mapping in fitting if len(mapping.needed) == most]
+    best += [
+        mapping
+        for mapping in candidates
+        if mapping.answers is not None and is_answer(mapping.answers.wire_format)
+    ]
     if len(best) == 1:
         return best[0]
     if best:
-        ways = "; ".join(f"{each.statement}: {each.about}" for each in best)
-        raise StatementError(f"can be read in several ways, so name one with --mapping ({ways})", file=file)
-    has = ", ".join(sorted(there)) or "none"
+        choices = "; ".join(f"{mapping.statement}: {mapping.about}" for mapping in best)
+        raise StatementError(f"fits several mappings; name one with --mapping ({choices})", file=file)
+    columns = ", ".join(sorted(present)) or "none"
     names = ", ".join(sorted(known))
     raise StatementError(
-        f"no mapping of {provider} knows its columns ({has}); name one with --mapping: {names}, or a YAML file "
-        "of your own",
+        f"no mapping of {provider} fits its columns ({columns}); name one with --mapping: {names}, or your own "
+        "YAML file",
         file=file,
     )
 
 
 def offset_of(entry: TimeEntry) -> timedelta:
-    """How far ahead of UTC an entry's times are that do not say so themselves."""
+    """Returns how far ahead of UTC an entry's times are if they have no offset of their own."""
     sign = -1 if entry.offset[0] == "-" else 1
     return sign * timedelta(hours=int(entry.offset[1:3]), minutes=int(entry.offset[4:]))
 
@@ -323,7 +337,7 @@ def offset_of(entry: TimeEntry) -> timedelta:
 def _checked(data: bytes, name: str, book: PriceBook) -> StatementFile:
     mapping, document = read(data, StatementFile, name=name)
     if mapping.answers is not None and mapping.answers.wire_format not in WIRE_FORMATS:
-        problem = f"no wire format of that name is known; known: {', '.join(WIRE_FORMATS)}"
+        problem = f"unknown wire format; known: {', '.join(WIRE_FORMATS)}"
         raise document.error(("answers", "wire_format"), problem)
     if mapping.columns is not None and mapping.columns.model is not None:
         _check_models(mapping.columns.model, document, book)
@@ -331,13 +345,13 @@ def _checked(data: bytes, name: str, book: PriceBook) -> StatementFile:
 
 
 def _check_models(entry: ModelColumnEntry, document: YamlDocument, book: PriceBook) -> None:
-    for place, spoken in enumerate(entry.names_of):
-        if spoken not in book.matrices:
-            problem = f"no capabilities/{spoken}.yaml; there are: {', '.join(sorted(book.matrices))}"
+    for place, wire_format in enumerate(entry.names_of):
+        if wire_format not in book.matrices:
+            problem = f"unknown wire format {wire_format!r}; known: {', '.join(sorted(book.matrices))}"
             raise document.error(("columns", "model", "names_of", place), problem)
     models = {model for matrix in book.matrices.values() for model in matrix.models}
     models |= {model for tables in book.tables.values() for table in tables for model in table.models}
     for written, facts in entry.names.items():
         if facts.get("model") not in {None, *models}:
-            problem = f"{facts['model']!r} is no model; {did_you_mean(facts['model'], sorted(models))}"
+            problem = f"{facts['model']!r} is not a known model; {did_you_mean(facts['model'], sorted(models))}"
             raise document.error(("columns", "model", "names", written), problem)

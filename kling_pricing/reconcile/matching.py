@@ -1,21 +1,21 @@
-"""Matching: what was expected against what was charged, task by task, in SQL.
+"""Matching: the expected side against the charged side, task by task, in SQL.
 
-Both sides are brought to one row a task before they are joined: rows of a statement that repeat would multiply.
-Each match becomes a row of the table `line`; what its variance is explained by comes later.
+Both sides are reduced to one row per task before the join, because repeated rows would multiply in it.
+Each match becomes a row of the table `line`; later steps explain its variance.
 
-| column | what it is |
+| column | meaning |
 |---|---|
-| category | as `records.Category` |
-| place | its first charge in `charge`; NULL: it is not on the statement |
-| merged | its row in `merged`, if it has several charges |
-| reservation | its row in `reserved`; NULL: it has none |
+| category | see `categories.Category` |
+| place | the task's first charge in `charge`; NULL: the task is not on the statement |
+| merged | the task's row in `merged`, if it has several charges |
+| reservation | the task's row in `reserved`; NULL: it has no reservation |
 | currency | of `expected` and `billed`, which are in nanos |
-| expected, billed | what falls into the period; NULL: nothing does |
-| native, unit, worth | what was charged in the statement's own unit, and that unit's row in `worth` |
-| whole, whole_native | the whole charge of the task, in nanos and in that unit, in the period or not |
-| gap | by how much the whole charge differs from what is due for the task, in nanos; NULL: it does not |
-| cause | row in `finding`, where something was found out about it |
-| open | whether somebody has to do something about it |
+| expected, billed | the amounts that fall in the period; NULL: none does |
+| native, unit, worth | the charge in the statement's own unit, and that unit's row in `worth` |
+| whole, whole_native | the task's whole charge, in the period or not, in nanos and in that unit |
+| gap | the whole charge minus what is due for the task, in nanos; NULL: no gap to explain |
+| explanation | the row in `explanation`; NULL: none |
+| is_exception, is_open | set at the end by `categories.mark_exceptions` |
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from decimal import Decimal
 from typing import get_args
 
 from kling_pricing.money import MAX_DECIMALS, NANOS
+from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import UNFINISHED
-from kling_pricing.reconcile.model import Category
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
 from kling_pricing.reconcile.workspace import Workspace
@@ -36,15 +36,15 @@ from kling_pricing.reconcile.workspace import Workspace
 _SCALE = 10**WORTH_DIGITS
 _CURRENCY = re.compile("[A-Z]{3}")
 
-IN_PERIOD = "(said_at IS NULL OR (said_at >= $since AND said_at < $until))"
-"""Of a charge; one without a time falls into the period that the statement is for."""
+IN_PERIOD = "(charged_at IS NULL OR (charged_at >= $since AND charged_at < $until))"
+"""Condition on a charge; a charge without a time falls in the period of the statement."""
 
 _MONEY = f"""
     CREATE MACRO money(native, atto) AS
       CASE WHEN native < 0 THEN -((-CAST(native AS HUGEINT) * atto + {_SCALE // 2}) // {_SCALE})
         ELSE (CAST(native AS HUGEINT) * atto + {_SCALE // 2}) // {_SCALE} END
 """
-"""Of native amounts; exact, unless a unit's worth has more than nine decimals: then half up, as for a quote."""
+"""Native amount -> nanos; exact, unless a unit's worth has more than nine decimals: then half up, as quoted."""
 
 _OWNED = """
     owned AS (
@@ -53,14 +53,14 @@ _OWNED = """
       FROM reserved JOIN terms ON terms.id = reserved.terms WHERE task_id IS NOT NULL AND NOT spare
     )
 """
-"""The reservations that have a task, one a task."""
+"""The reservations with a task, one per task."""
 
 _WITH_WORTH = """
     LEFT JOIN worth AS past ON past.unit = bill.unit AND past.unit = owned.statement_unit
       AND past.written = owned.unit_value AND past.currency = owned.currency
     LEFT JOIN worth AS usual ON usual.unit = bill.unit AND usual.written IS NULL
 """
-"""Of a bill and the reservation that owns it: what the unit was worth then, or else usual."""
+"""Joins a bill and its reservation to the unit's worth: at the time of the reservation, else the usual one."""
 
 _WORTH = "coalesce(past.id, usual.id) AS worth, coalesce(past.currency, usual.currency) AS currency"
 
@@ -69,9 +69,9 @@ class StatementPeriod:
     """The period, as parameters of queries.
 
     Args:
-        since: where it begins.
-        until: where it ends, exclusive.
-        grace: how long after a task was sent it may be charged late.
+        since: its start.
+        until: its end (exclusive).
+        grace: how long after its submission a task may still be charged.
     """
 
     def __init__(self, since: datetime, until: datetime, grace: timedelta) -> None:
@@ -90,36 +90,39 @@ def match(
     *,
     usual: str,
 ) -> None:
-    """Makes the lines of what is on the statement, in the ledger, or both.
+    """Makes a line for each task that is on the statement, in the ledger, or both.
 
     Args:
-        workspace: where both are.
-        statements: those that were read.
-        units: the provider's own.
+        workspace: the database with both sides.
+        statements: the statements in it.
+        units: the provider's own units.
         period: the period.
-        usual: the currency of lines that have none.
+        usual: the currency of lines without a currency of their own.
     """
     workspace.run(_MONEY)
-    workspace.run(f"CREATE TYPE category AS ENUM ({', '.join(repr(each) for each in get_args(Category))})")
+    workspace.run(f"CREATE TYPE category AS ENUM ({', '.join(map(repr, get_args(Category)))})")
     workspace.run(
         """
         CREATE TABLE line (
           category category, place BIGINT, merged BIGINT, reservation BIGINT, currency VARCHAR,
           expected HUGEINT, billed HUGEINT, native HUGEINT, unit VARCHAR, worth USMALLINT, whole HUGEINT,
-          whole_native HUGEINT, gap HUGEINT, cause BIGINT, open BOOLEAN
+          whole_native HUGEINT, gap HUGEINT, explanation BIGINT,
+          is_exception BOOLEAN DEFAULT FALSE, is_open BOOLEAN DEFAULT FALSE
         )
         """
     )
     _value_units(workspace, statements, units)
-    _merge(workspace, period, answers=any(each.is_answers for each in statements), files=len(statements))
+    _merge(
+        workspace, period, answers=any(statement.is_answers for statement in statements), files=len(statements)
+    )
     _join(workspace, period, usual)
     _split_currencies(workspace)
-    _add_holds(workspace, period)
+    _add_requests_without_task(workspace, period)
     _add_unreadable(workspace, usual)
 
 
 def _value_units(workspace: Workspace, statements: Sequence[Statement], units: Iterable[Unit]) -> None:
-    """What each unit is worth: as it was when a task was reserved (`written`), or else today (NULL)."""
+    """Makes the table `worth`: a unit's worth when a task was reserved (`written`), or else today (NULL)."""
     workspace.run(
         "CREATE TABLE worth (id USMALLINT, unit VARCHAR, written VARCHAR, currency VARCHAR, atto HUGEINT,"
         " decimals UTINYINT, grain HUGEINT)"
@@ -137,20 +140,20 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
     known += [(unit.name, None, unit.currency, unit.worth) for unit in units]
     known += [(unit, written, currency, Decimal(written)) for unit, written, currency in reserved]
     for number, (unit, written, currency, worth) in enumerate(known):
-        decimals = [statements[file].decimals(unit) for file in used.get(unit, ())]
-        finest = max((MAX_DECIMALS if each is None else each for each in decimals), default=MAX_DECIMALS)
+        stated = [statements[file].decimals(unit) for file in used.get(unit, ())]
+        decimals = max((MAX_DECIMALS if most is None else most for most in stated), default=MAX_DECIMALS)
         atto = int(worth.scaleb(WORTH_DIGITS))
-        grain = max(1, atto * NANOS // 10**finest // _SCALE)
+        grain = max(1, atto * NANOS // 10**decimals // _SCALE)
         workspace.run(
             "INSERT INTO worth VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [number, unit, written, currency, atto, finest, grain],
+            [number, unit, written, currency, atto, decimals, grain],
         )
 
 
 def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, files: int) -> None:
-    """Tasks with several rows become one of `merged` for each currency.
+    """Merges the rows of each task with several rows into one row of `merged` per currency.
 
-    Charges add up: those of the period to what is billed, all of them to the whole charge.
+    Charges add up: those of the period to the billed amount, all of them to the whole charge.
     """
     workspace.run(
         "CREATE TABLE several AS SELECT task_id FROM charge WHERE problem IS NULL"
@@ -161,7 +164,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
         CREATE TABLE listed AS
         SELECT *, {IN_PERIOD} AS inside FROM (
           SELECT charge.rowid AS place, file, "row", task_id, native, unit, state, billed_at, submitted_at,
-            coalesce(billed_at, submitted_at) AS said_at
+            coalesce(billed_at, submitted_at) AS charged_at
           FROM charge SEMI JOIN several USING (task_id) WHERE problem IS NULL
         )
         """,
@@ -202,7 +205,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
             ) AS place
           FROM part GROUP BY task_id, unit
         ), valued AS (
-          SELECT bill.*, owned.currency AS own, {_WORTH},
+          SELECT bill.*, owned.currency AS quoted_in, {_WORTH},
             money(native, coalesce(past.atto, usual.atto)) AS money,
             money(whole_native, coalesce(past.atto, usual.atto)) AS whole
           FROM summed AS bill
@@ -211,8 +214,8 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
           WHERE whole_native IS NOT NULL
             OR bill.task_id NOT IN (SELECT task_id FROM part WHERE native IS NOT NULL)
         ), by_currency AS (
-          SELECT task_id, currency, any_value(own) AS own, bool_or(inside) AS inside, min(place) AS place,
-            any_value(places) AS places, sum(money) AS money, sum(whole) AS whole,
+          SELECT task_id, currency, any_value(quoted_in) AS quoted_in, bool_or(inside) AS inside,
+            min(place) AS place, any_value(places) AS places, sum(money) AS money, sum(whole) AS whole,
             CASE WHEN count(*) = 1 THEN any_value(native) END AS native,
             CASE WHEN count(*) = 1 THEN any_value(whole_native) END AS whole_native,
             CASE WHEN count(*) = 1 THEN any_value(unit) END AS unit,
@@ -220,18 +223,19 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
           FROM valued GROUP BY task_id, currency
         )
         SELECT by_currency.*, task_id IN (FROM repeated) AS repeated,
-          row_number() OVER (PARTITION BY task_id ORDER BY currency IS DISTINCT FROM own, currency) > 1 AS extra
+          row_number() OVER (PARTITION BY task_id ORDER BY currency IS DISTINCT FROM quoted_in, currency) > 1
+            AS extra
         FROM by_currency ORDER BY task_id, currency
         """
     )
 
 
 def _supersede(workspace: Workspace, *, answers: bool, files: int) -> None:
-    """Finds the rows that another one stands for.
+    """Makes the table `superseded`: rows that do not count, because another row stands for them.
 
-    Of answers about a task one counts: one that states a charge before one that does not, then one about a task
-    that has ended before one that still runs, then the last. Of a charge that two files have at the same
-    instant, the first file's: they overlap.
+    One answer about a task counts: an answer with a charge before one without, then an answer about an ended
+    task before one about a running task, then the last. If two files have the same charge at the same instant,
+    they overlap, and the charge of the first file counts.
     """
     workspace.run("CREATE TABLE superseded (place BIGINT, task_id VARCHAR, file USMALLINT)")
     if answers:
@@ -251,24 +255,28 @@ def _supersede(workspace: Workspace, *, answers: bool, files: int) -> None:
             WITH counted AS (
               SELECT *, row_number() OVER (
                 PARTITION BY task_id, file, native, unit, billed_at, submitted_at ORDER BY place
-              ) AS time
-              FROM listed WHERE said_at IS NOT NULL AND native IS NOT NULL
+              ) AS occurrence
+              FROM listed WHERE charged_at IS NOT NULL AND native IS NOT NULL
             )
             SELECT place, task_id, file FROM counted QUALIFY place <> min(place) OVER (
-              PARTITION BY task_id, native, unit, billed_at, submitted_at, time
+              PARTITION BY task_id, native, unit, billed_at, submitted_at, occurrence
             )
             """
         )
 
 
 def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
+    """Adds a line for each task that either side knows."""
     workspace.run(
         f"""
-        INSERT INTO line
+        INSERT INTO line (
+          category, place, merged, reservation, currency, expected, billed, native, unit, worth, whole,
+          whole_native, gap
+        )
         WITH {_OWNED}, bill AS (
           SELECT rowid AS place, NULL AS merged, task_id, native, native AS whole_native, unit, NULL AS money,
             NULL AS whole, NULL AS currency, NULL AS worth,
-            {IN_PERIOD.replace("said_at", "coalesce(billed_at, submitted_at)")} AS inside,
+            {IN_PERIOD.replace("charged_at", "coalesce(billed_at, submitted_at)")} AS inside,
             FALSE AS repeated, FALSE AS extra
           FROM charge ANTI JOIN several USING (task_id) WHERE problem IS NULL
           UNION ALL
@@ -280,14 +288,14 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
             whole,
             coalesce(bill.worth, past.id, usual.id) AS worth,
             coalesce(bill.currency, past.currency, usual.currency) AS currency,
-            coalesce(past.atto, usual.atto) AS atto, owned.currency AS own,
+            coalesce(past.atto, usual.atto) AS atto, owned.currency AS quoted_in,
             due, repeated, copies, dispatched_at, extra, ifnull(bill.inside, FALSE) AS charged,
             ifnull(owned.inside AND NOT ifnull(extra, FALSE), FALSE) AS sent
           FROM bill FULL JOIN owned ON bill.task_id = owned.task_id
           {_WITH_WORTH}
         ), valued AS (
           SELECT * REPLACE (coalesce(whole, money(whole_native, atto)) AS whole),
-            coalesce(money, money(native, atto)) AS charge, ifnull(currency <> own, FALSE) AS differs
+            coalesce(money, money(native, atto)) AS charge, ifnull(currency <> quoted_in, FALSE) AS differs
           FROM joined
           WHERE sent OR (charged AND (native IS NOT NULL OR money IS NOT NULL OR reservation IS NULL))
         ), sorted AS (
@@ -305,14 +313,11 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
           FROM valued
         )
         SELECT category, place, merged, reservation,
-          CASE WHEN charged AND charge IS NOT NULL THEN currency ELSE coalesce(own, currency, $usual) END,
+          CASE WHEN charged AND charge IS NOT NULL THEN currency ELSE coalesce(quoted_in, currency, $usual) END,
           CASE WHEN sent AND NOT (differs AND charged AND charge IS NOT NULL) THEN due END,
           CASE WHEN charged THEN charge END, native, unit, worth, whole, whole_native,
           CASE WHEN category IN ('timing', 'unexplained') AND charged AND charge IS NOT NULL AND whole <> due
-            THEN whole - due END,
-          NULL,
-          CASE category WHEN 'not_in_ledger' THEN ifnull(charge, 0) <> 0
-            ELSE category NOT IN ('not_billed_yet', 'timing', 'matched') END
+            THEN whole - due END
         FROM sorted
         """,
         {**period.values, **period.overdue, "usual": usual},
@@ -320,12 +325,11 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
 
 
 def _split_currencies(workspace: Workspace) -> None:
-    """What was expected in another currency than it was charged in has a line of its own."""
+    """Adds a line for the expected amount of each task that was charged in another currency."""
     workspace.run(
         """
-        INSERT INTO line
-        SELECT 'currency_mismatch', NULL, NULL, line.reservation, terms.currency, due, NULL, NULL, NULL,
-          NULL, NULL, NULL, NULL, NULL, TRUE
+        INSERT INTO line (category, reservation, currency, expected)
+        SELECT 'currency_mismatch', line.reservation, terms.currency, due
         FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN terms ON terms.id = reserved.terms
         LEFT JOIN merged ON merged.rowid = line.merged
         WHERE line.currency <> terms.currency AND reserved.inside AND NOT ifnull(extra, FALSE)
@@ -333,15 +337,14 @@ def _split_currencies(workspace: Workspace) -> None:
     )
 
 
-def _add_holds(workspace: Workspace, period: StatementPeriod) -> None:
-    """What was sent, and nobody knows its task."""
+def _add_requests_without_task(workspace: Workspace, period: StatementPeriod) -> None:
+    """Adds a line for each request that was sent and whose task is unknown."""
     workspace.run(
         """
-        INSERT INTO line
+        INSERT INTO line (category, reservation, currency, expected)
         SELECT CASE WHEN due = 0 THEN 'matched' WHEN dispatched_at > $overdue THEN 'not_billed_yet'
             ELSE 'not_billed' END,
-          NULL, NULL, reserved.rowid, currency, due, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-          due <> 0 AND dispatched_at <= $overdue
+          reserved.rowid, currency, due
         FROM reserved JOIN terms ON terms.id = reserved.terms WHERE task_id IS NULL AND inside
         """,
         period.overdue,
@@ -349,13 +352,11 @@ def _add_holds(workspace: Workspace, period: StatementPeriod) -> None:
 
 
 def _add_unreadable(workspace: Workspace, usual: str) -> None:
-    """Rows that cannot be read; they charge nothing that is known."""
+    """Adds a line for each row that cannot be read; its charge is unknown."""
     workspace.run(
         """
-        INSERT INTO line
-        SELECT 'invalid_row', rowid, NULL, NULL,
-          CASE WHEN regexp_full_match(unit, '[A-Z]{3}') THEN unit ELSE ? END,
-          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, TRUE
+        INSERT INTO line (category, place, currency)
+        SELECT 'invalid_row', rowid, CASE WHEN regexp_full_match(unit, '[A-Z]{3}') THEN unit ELSE ? END
         FROM charge WHERE problem IS NOT NULL
         """,
         [usual],

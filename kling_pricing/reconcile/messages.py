@@ -1,6 +1,6 @@
-"""What is said of a line: why it is in its category, and what to do about it.
+"""The messages of a line: its cause, which is why the line is in its category, and its remedy.
 
-A cause may be shown to the provider, so it names nothing of ours; a remedy is for us.
+A cause may be shown to the provider, so it must not name anything of ours; a remedy is for us.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from decimal import Decimal
 from shlex import quote
 from typing import NamedTuple
 
-from kling_pricing.ledger.model import SENT_SEPARATOR
 from kling_pricing.money import format_decimal
+from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import PROBLEMS
 from kling_pricing.reconcile.model import Line
 
@@ -22,27 +22,27 @@ _LETTERS = re.compile(r"[A-Za-z]")
 _MAX_LETTERS = 4
 
 
-class Circumstances(NamedTuple):
-    """What is known of a line beside what it shows.
+class LineDetails(NamedTuple):
+    """The details of a line that its messages need beside its own fields.
 
     Attributes:
-        since: where the period begins.
-        until: where it ends.
-        grace: for late billing.
-        state: of the reservation.
-        copies: how many reservations have its task.
-        reservations: their ids, where they are several.
-        told_state: what the statement says of the task's state.
-        problem: of a row that cannot be read: column, kind and text.
-        fitting: how many others fit it, of a candidate.
-        names: the nearest of those.
-        finding: what was found out about it, in words.
-        kind: of the finding.
-        others: what would explain it as well.
-        whole: the whole charge of the task, whichever period it falls in; None: none is stated.
-        overlaps: whether several files have the same row of it.
-        unknown: columns of the statement with words that the mapping does not know, and those words.
-        is_open: whether somebody has to do something.
+        since: start of the period.
+        until: end of the period (exclusive).
+        grace: how long after its submission a task may still be charged.
+        state: the state of the reservation.
+        copies: the number of reservations that have the task.
+        reservations: their ids, if there are several.
+        stated_state: the state of the task on the statement.
+        problem: of a row that cannot be read: the column, the kind of problem, and the column's text.
+        fits: of a candidate: the number of charges or requests that fit it.
+        candidates: the nearest of those.
+        explanation: the explanation of the variance, or of another observation, in words.
+        kind: the kind of the explanation.
+        alternatives: other explanations that fit as well.
+        whole: the whole charge of the task, in whichever period; None: no charge is stated.
+        overlaps: whether several files have the same row of the task.
+        unknown: columns of the statement with texts that its mapping does not know, and those texts.
+        is_exception: whether the line needs somebody's action.
     """
 
     since: datetime
@@ -51,171 +51,181 @@ class Circumstances(NamedTuple):
     state: str | None
     copies: int | None
     reservations: Sequence[str] | None
-    told_state: str | None
-    problem: str | None
-    fitting: int | None
-    names: Sequence[str] | None
-    finding: str | None
+    stated_state: str | None
+    problem: Mapping[str, str] | None
+    fits: int | None
+    candidates: Sequence[str] | None
+    explanation: str | None
     kind: str | None
-    others: str | None
+    alternatives: str | None
     whole: Decimal | None
     overlaps: bool
-    unknown: str | None
-    is_open: bool
+    unknown: Sequence[tuple[str, str]] | None
+    is_exception: bool
 
 
-_Words = tuple[str, str]
+_CauseAndRemedy = tuple[str, str]
 
 
-def words(line: Line, about: Circumstances) -> _Words:
-    """The cause and the remedy of a line."""
-    cause, remedy = _WORDS[line.category](line, about)
-    notes = ["several files have the same row, which counts once"] if about.overlaps else []
-    parts = about.unknown.split(SENT_SEPARATOR) if about.unknown else []
+def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    """Returns the cause and the remedy of a line; a line that is not an exception has no remedy."""
+    cause, remedy = _MESSAGES[line.category](line, details)
+    notes = ["several files have the same row; it counts once"] if details.overlaps else []
     notes += [
-        f"column {column} says what its mapping does not know: {shown_text(text)}"
-        for column, text in zip(parts[::2], parts[1::2], strict=True)
+        f"column {column}: the mapping does not know {shown_text(text)}"
+        for column, text in details.unknown or ()
     ]
     cause = "; ".join(filter(None, [cause, *notes]))
-    return cause, remedy if about.is_open else ""
+    return cause, remedy if details.is_exception else ""
 
 
 def shown_text(text: str) -> str:
-    """What should have been a number or a time, if it can be nothing that must not be shown."""
+    """Returns a text in quotes if it can only be a malformed number or time, else its length alone.
+
+    Any other text may be a prompt or a key, which must not be shown.
+    """
     if _SHOWABLE.fullmatch(text) and len(_LETTERS.findall(text)) <= _MAX_LETTERS:
         return repr(text)
     return f"a text of {len(text)} characters"
 
 
-def _invalid_row(_line: Line, about: Circumstances) -> _Words:
-    column, kind, text = (about.problem or "").split(SENT_SEPARATOR, 2)
-    told = text if kind == "row" else shown_text(text)
-    problem = PROBLEMS[kind].format(text=told)
+def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
+    problem = details.problem or {"column": "", "kind": "row", "text": ""}
+    kind, column = problem["kind"], problem["column"]
+    text = problem["text"] if kind == "row" else shown_text(problem["text"])
+    cause = PROBLEMS[kind].format(text=text)
     return (
-        f"column {column} {problem}" if column else problem,
-        "Correct the row or ask the provider for another statement; what it charges is counted nowhere.",
+        f"column {column} {cause}" if column else cause,
+        "Correct the row or ask the provider for another statement; the row's charge is not counted anywhere.",
     )
 
 
-def _billed_twice(line: Line, about: Circumstances) -> _Words:
-    more = (about.whole or Decimal(0)) - (line.due or Decimal(0))
+def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    extra = (details.whole or Decimal(0)) - (line.due or Decimal(0))
     return (
-        f"the statement has {len(line.rows)} rows of this task and charges the same amount more than once",
-        f"Dispute the repeated charge with the provider: {_money(more, line)} more than expected.",
+        f"the statement has {len(line.rows)} rows for this task and charges the same amount more than once",
+        f"Dispute the repeated charge with the provider: {_money(extra, line)} more than expected.",
     )
 
 
-def _reserved_twice(_line: Line, about: Circumstances) -> _Words:
-    ids = ", ".join(about.reservations or ())
+def _reserved_twice(_line: Line, details: LineDetails) -> _CauseAndRemedy:
+    ids = ", ".join(details.reservations or ())
     remedy = (
-        f"Find out which of reservations {ids} the task belongs to, and correct the other ledger with "
-        "`kling-pricing settle ID --amount 0 --basis operator`."
+        f"Find out which of the reservations {ids} the task belongs to, and settle each of the others at zero "
+        "in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
     )
-    return f"{about.copies} reservations have this task", remedy
+    return f"{details.copies} reservations have this task", remedy
 
 
-def _currency_mismatch(line: Line, _about: Circumstances) -> _Words:
+def _currency_mismatch(line: Line, _details: LineDetails) -> _CauseAndRemedy:
     if line.billed is None:
         cause = f"expected in {line.currency}, charged in another currency"
     else:
         cause = f"charged in {line.currency}, expected in another currency"
     return (
         cause,
-        "Ask the provider in which currency the task is billed, and correct the statement or the prices.",
+        "Ask the provider in which currency the task is billed, and correct the statement or the price tables.",
     )
 
 
-def _not_billed_yet(line: Line, about: Circumstances) -> _Words:
-    return f"{_absent(line, about)}; the grace of {_span(about.grace)} for late billing is not over", ""
+def _not_billed_yet(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    grace = _duration(details.grace)
+    return f"{_absence(line, details)}; the grace period of {grace} for late billing has not ended", ""
 
 
-def _not_billed(line: Line, about: Circumstances) -> _Words:
-    free = f"`kling-pricing resolve {line.reservation_id} --not-charged`"
-    if about.state == "settled":
-        free = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
+def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    command = f"`kling-pricing resolve {line.reservation_id} --not-charged`"
+    if details.state == "settled":
+        command = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
     if line.task_id is None:
-        look = "Look for the request at the provider, and pair it with its task if it has one"
+        search = "Look for the request at the provider, and pair it with its task if it has one"
     else:
-        look = "Ask the provider whether the task will be charged"
-    return _absent(line, about), f"{look}; if it costs nothing, {free}."
+        search = "Ask the provider whether the task will be charged"
+    return _absence(line, details), f"{search}; if it costs nothing, run {command}."
 
 
-def _absent(line: Line, about: Circumstances) -> str:
+def _absence(line: Line, details: LineDetails) -> str:
+    """Returns how an expected charge is missing from the statement."""
     sent = "" if line.submitted_at is None else f"sent {_instant(line.submitted_at)}, "
     if line.task_id is None:
-        return f"{sent}no answer named its task, and no charge fits it"
-    if line.rows:
-        said = f" that it is {about.told_state}" if about.told_state else ""
-        return f"{sent}the statement says{said or ' nothing of its state'} and states no charge"
-    return f"{sent}not on the statement"
+        return f"{sent}no answer named the task of this request, and no charge fits it"
+    if not line.rows:
+        return f"{sent}not on the statement"
+    if details.stated_state:
+        return f"{sent}on the statement as {details.stated_state}, without a charge"
+    return f"{sent}on the statement without a state and without a charge"
 
 
-def _in_doubt_candidate(line: Line, about: Circumstances) -> _Words:
-    names = about.names or ()
-    others = (about.fitting or 0) - len(names)
-    more = f" or one of {others} more" if others > 0 else ""
+def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    names = details.candidates or ()
+    more = (details.fits or 0) - len(names)
+    nearest = " or ".join(names) + (f" or one of {more} more" if more > 0 else "")
     if line.billed is None:
-        cause = f"no answer named its task; charged tasks that nobody knows and that fit it: {about.fitting}"
+        cause = (
+            f"no answer named the task of this request; charges of unknown tasks that fit it: {details.fits}"
+        )
+        question = f"the request became task {nearest}"
         pair = f"{line.reservation_id}=TASK"
-        which = f"task {' or '.join(names)}{more}"
     else:
-        cause = f"nobody knows the task; requests without a known task that fit it: {about.fitting}"
+        cause = f"the task is not in this ledger; requests without a known task that fit it: {details.fits}"
+        question = f"the task belongs to reservation {nearest}"
         pair = f"RESERVATION={quote(line.task_id or '')}"
-        which = f"reservation {' or '.join(names)}{more}"
-    return cause, f"See at the provider whether it is {which}; if so, pair them: --pair {pair}."
+    return cause, f"Find out at the provider whether {question}; if so, pair them with `--pair {pair}`."
 
 
-def _not_in_ledger(line: Line, _about: Circumstances) -> _Words:
-    cause = "nobody here knows the task"
+def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
+    cause = "the task is not in this ledger"
     billed = line.billed or Decimal(0)
     if billed < 0:
-        return cause, "Ask the provider what it gives back: the charge stands on none of these statements."
+        return cause, "Ask the provider which charge it refunds; none of these statements has that charge."
     at = "" if line.billed_at is None else f" --at {line.billed_at:%Y-%m-%dT%H:%M:%SZ}"
     command = (
         f"kling-pricing record --project PROJECT --currency {line.currency}{at} -- "
         f"{quote(line.provider)} {quote(line.task_id or '')} {format_decimal(billed)}"
     )
-    return cause, f"Find out who made it, and book it with `{command}`; if nobody did, dispute it."
+    return cause, f"Find out who submitted it, then book it with `{command}`; if nobody did, dispute it."
 
 
-def _timing(line: Line, about: Circumstances) -> _Words:
+def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if line.billed is None:
-        after = line.billed_at is not None and line.billed_at >= about.until
-        when = "" if line.billed_at is None else f" {_instant(line.billed_at)}"
-        return f"sent in the period, charged{when}, {'after' if after else 'before'} it", ""
+        return f"sent in the period, charged {_side(line.billed_at, details)}", ""
     if line.expected is not None:
-        cause = f"charged in part outside the period: {_money(about.whole or Decimal(0), line)} in all"
+        cause = f"partly charged outside the period: {_money(details.whole or Decimal(0), line)} in total"
     else:
-        after = line.submitted_at is not None and line.submitted_at >= about.until
-        when = "" if line.submitted_at is None else f" {_instant(line.submitted_at)}"
-        cause = f"charged in the period, sent{when}, {'after' if after else 'before'} it"
-    if line.due is None or about.whole is None or about.whole == line.due:
+        cause = f"charged in the period, sent {_side(line.submitted_at, details)}"
+    if line.due is None or details.whole is None or details.whole == line.due:
         return cause, ""
-    expected = f"{_money(line.due, line)} was expected"
-    why = about.finding or _NO_EXPLANATION
-    return f"{cause}; {expected}: {why}", _to_do(line, about, about.whole - line.due)
+    explanation = details.explanation or _NO_EXPLANATION
+    cause = f"{cause}; {_money(line.due, line)} was expected: {explanation}"
+    return cause, _remedy_with_alternatives(line, details, details.whole - line.due)
 
 
-_NO_EXPLANATION = "no table, tier, length or rule that is known comes to this charge"
+def _side(at: datetime | None, details: LineDetails) -> str:
+    """Returns on which side of the period an instant falls, such as `after it (2026-12-01 00:05 UTC)`."""
+    side = "after it" if at is not None and at >= details.until else "before it"
+    return side if at is None else f"{side} ({_instant(at)})"
 
 
-def _explained(line: Line, about: Circumstances) -> _Words:
-    return about.finding or "", _to_do(line, about, line.variance)
+_NO_EXPLANATION = "no known price table, tier, length or rule gives this charge"
 
 
-def _within_tolerance(_line: Line, _about: Circumstances) -> _Words:
-    return f"{_NO_EXPLANATION}; it is within the tolerance", ""
+def _explained(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    return details.explanation or "", _remedy_with_alternatives(line, details, line.variance)
 
 
-def _unexplained(line: Line, about: Circumstances) -> _Words:
-    return _NO_EXPLANATION, _to_do(line, about, line.variance)
+def _within_tolerance(_line: Line, _details: LineDetails) -> _CauseAndRemedy:
+    return f"{_NO_EXPLANATION}; the variance is within the tolerance", ""
 
 
-def _matched(_line: Line, about: Circumstances) -> _Words:
-    return about.finding or "", ""
+def _unexplained(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    return _NO_EXPLANATION, _remedy_with_alternatives(line, details, line.variance)
 
 
-_WORDS: Mapping[str, Callable[[Line, Circumstances], _Words]] = {
+def _matched(_line: Line, details: LineDetails) -> _CauseAndRemedy:
+    return details.explanation or "", ""
+
+
+_MESSAGES: Mapping[Category, Callable[[Line, LineDetails], _CauseAndRemedy]] = {
     "invalid_row": _invalid_row,
     "billed_twice": _billed_twice,
     "reserved_twice": _reserved_twice,
@@ -232,40 +242,46 @@ _WORDS: Mapping[str, Callable[[Line, Circumstances], _Words]] = {
 }
 
 
-def _to_do(line: Line, about: Circumstances, difference: Decimal) -> str:
-    """What to do about a charge that is not what was expected."""
-    remedy = _what_to_do(line, about, difference)
-    return f"{remedy} It might as well be {about.others}." if about.others else remedy
+def _remedy_with_alternatives(line: Line, details: LineDetails, difference: Decimal) -> str:
+    """Returns the remedy of a charge that differs from the expected amount, and its other explanations."""
+    remedy = _remedy(line, details, difference)
+    return f"{remedy} Equally possible: {details.alternatives}." if details.alternatives else remedy
 
 
-def _what_to_do(line: Line, about: Circumstances, difference: Decimal) -> str:
-    more = f"{_money(abs(difference), line)} {'more' if difference > 0 else 'less'} than expected"
-    if about.kind == "failed_charged":
-        return f"Dispute the charge of {_money(about.whole or Decimal(0), line)}: failed tasks are refunded."
-    if about.kind == "written_off":
+def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
+    extra = _money(abs(difference), line)
+    compared = f"{extra} {'more' if difference > 0 else 'less'} than expected"
+    if details.kind == "failed_charged":
+        return f"Dispute the charge of {_money(details.whole or Decimal(0), line)}: failed tasks are refunded."
+    if details.kind == "written_off":
         return (
-            f"Dispute it with the provider, or correct what an operator said: `kling-pricing settle "
-            f"{line.reservation_id} --amount {format_decimal(about.whole or Decimal(0))} --basis operator`."
+            f"Dispute it with the provider, or correct the operator's entry: `kling-pricing settle "
+            f"{line.reservation_id} --amount {format_decimal(details.whole or Decimal(0))} --basis operator`."
         )
-    if about.kind == "repriced":
+    if details.kind == "repriced":
         return (
-            f"Give the price tables as they were when it was quoted, under an id of their own: charged {more}."
+            "Restore the price table as it was when the task was quoted, and put the changed prices into a "
+            f"table with another id: charged {compared}."
         )
-    if about.kind == "not_charged":
-        return "Nothing is to be paid; let --settle give the money back to its budgets."
-    if about.kind == "misrounding":
-        return f"Ask the provider why it rounds otherwise than its price table says: {more}."
+    if details.kind == "not_charged":
+        return "No payment is due; reconcile with `--settle` to return the money to its budgets."
+    if details.kind == "misrounding":
+        return f"Ask the provider why it does not round as its price table says: charged {compared}."
     if difference < 0:
-        return f"See whether what was delivered is what was asked for: charged {more}."
-    if about.kind == "table":
+        return f"Check whether the delivered clip is the one that was requested: charged {compared}."
+    if details.kind == "table":
         return (
-            f"See which prices were in force when it was sent, and dispute {more} or correct the price tables."
+            f"Check which prices were in force when it was sent, and dispute the extra {extra} or correct the "
+            "price tables."
         )
-    if about.kind in {"times", "discount"}:
-        return f"Dispute it with the provider: {more}."
-    if about.kind is None:
-        return f"Ask the provider how the charge comes about, and dispute it if it cannot say: {more}."
-    return f"Compare the request with what was delivered, and dispute {more} if that is what was asked for."
+    if details.kind in {"times", "discount"}:
+        return f"Dispute it with the provider: {compared}."
+    if details.kind is None:
+        return (
+            "Ask the provider how it calculated the charge, and dispute the charge if it cannot say: "
+            f"{compared}."
+        )
+    return f"Compare the request with the delivered clip; if it is as requested, dispute the extra {extra}."
 
 
 def _money(amount: Decimal, line: Line) -> str:
@@ -276,7 +292,7 @@ def _instant(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def _span(time: timedelta) -> str:
+def _duration(time: timedelta) -> str:
     for unit, name in (
         (timedelta(days=1), "day"),
         (timedelta(hours=1), "hour"),

@@ -1,4 +1,23 @@
-"""Reconciling a provider's statement with ledgers, from the files to the lines."""
+"""Reconciles a provider's statements with ledgers, from the files to the lines.
+
+Each step reads and makes tables of one `Workspace`, a DuckDB database:
+
+| step | reads | makes |
+|---|---|---|
+| `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
+| `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
+| `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
+| `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
+| `candidates.propose` | `line`, `charge`, `row_facts`, `reserved`, `terms` | `candidate`; category of `line` |
+| `explain.explain` | `line`, `row_facts`, `terms`, prices (`explainer`) | `explanation`; category of `line` |
+| `explain.tolerate` | unexplained lines, the tolerance | category of `line` |
+| `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
+| `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |
+| `tie_out.tie_out` | `line`, `charge`, `merged`, `reserved`, `worth` | an error if the sums differ |
+| `lines.Lines` | `line` and the rows that it refers to | `Line`s with `messages`, totals, row counts |
+| `settle.settle` (on request) | `line`, `reserved` | settlements and bindings in the ledgers |
+"""
 
 from __future__ import annotations
 
@@ -15,12 +34,13 @@ from kling_pricing.ledger import connect
 from kling_pricing.ledger.model import Alert
 from kling_pricing.money import exact_amount
 from kling_pricing.reconcile.candidates import propose
-from kling_pricing.reconcile.explain import contradict, explain, tolerate
+from kling_pricing.reconcile.categories import Category, mark_exceptions
+from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import StatementPeriod, match
-from kling_pricing.reconcile.model import Category, Dimension, Line, Rows, Tolerance, Total
-from kling_pricing.reconcile.row_facts import RowReading, write_sayings
+from kling_pricing.reconcile.model import Dimension, Line, Rows, Tolerance, Total
+from kling_pricing.reconcile.row_facts import read_row_facts
 from kling_pricing.reconcile.settle import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
@@ -30,29 +50,30 @@ from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
 
 GRACE = timedelta(days=1)
-"""How long after a task was sent it may be charged late."""
+"""How long after its submission a task may still be charged."""
 
 WINDOW = timedelta(days=1)
-"""How long after a request was sent a task that nobody knows may be its task."""
+"""How long after a request was sent an unknown task may belong to it."""
 
 NO_TOLERANCE = Tolerance()
 
 OnProgress = Callable[[str, int, int | None], None]
-"""Told what is being done, how far it is, and how far it will go, if that is known."""
+"""Called with the current stage, how much of it is done, and its total, if that is known."""
 
 
 class Reconciliation:
-    """What `reconcile` finds; see `records.Reconciled`.
+    """The result of `reconcile`; see `model.Reconciled`.
 
     It holds a database, so close it, or use it in a `with` block.
 
     Attributes:
-        provider: who bills.
+        provider: the provider that bills.
         since: start of the period, UTC.
-        until: its end, UTC, exclusive.
+        until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
-        exceptions: how many lines have a remedy.
-        rows: what became of the rows of the statements.
+        exceptions: the number of lines that need somebody's action; each has a remedy.
+        open: the number of exceptions that are still open: no cause explains them to the last digit.
+        rows: the rows of the statements, counted.
     """
 
     def __init__(
@@ -75,7 +96,11 @@ class Reconciliation:
         self.since = since
         self.until = until
         self.statements = statements
-        self.exceptions: int = workspace.one("SELECT count(*) FROM line WHERE open")
+        self.exceptions: int
+        self.open: int
+        ((self.exceptions, self.open),) = workspace.all(
+            "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
+        )
         self.rows: Rows = lines.rows()
 
     def __enter__(self) -> Self:
@@ -85,15 +110,15 @@ class Reconciliation:
         self.close()
 
     def close(self) -> None:
-        """Gives up the database; the lines can no longer be read."""
+        """Closes the database; the lines can no longer be read."""
         self._workspace.close()
 
     def lines(self, *categories: Category) -> Iterator[Line]:
-        """The lines, of these categories or of all; always in the same order."""
+        """Yields the lines of these categories, or all lines; always in the same order."""
         return self._lines.read(categories)
 
     def totals(self, dimension: Dimension) -> list[Total]:
-        """The lines taken together, by currency and name."""
+        """Returns the sums of the lines by currency and name."""
         return self._lines.totals(dimension)
 
     def settle(
@@ -102,26 +127,26 @@ class Reconciliation:
         on_progress: OnProgress | None = None,
         on_alert: Callable[[Alert], None] | None = None,
     ) -> Settled:
-        """Writes the statement's truth into the ledgers, where they count something else or nothing yet.
+        """Writes the statement's charges into the ledgers that count another amount, or none yet.
 
-        Tasks that were paired are bound. What has to be cleared up first is left alone: tasks that are charged
-        twice, or in another currency, or have several reservations; what an operator corrected; and late
-        charges that are not what was quoted. Each task is a transaction of its own; doing it again changes
-        nothing. The lines stay as they are. What a ledger refuses is in the answer: somebody has to look at it.
+        It binds paired tasks. It skips tasks that somebody must look at first: tasks that are charged twice or
+        in another currency, or have several reservations; tasks that an operator corrected; and late charges
+        that differ from the quote. Each task is a separate transaction, and a second run changes nothing. The
+        lines stay as they are. A refusal of a ledger is in the result and needs somebody's action.
 
         Args:
-            on_progress: told how far it is.
-            on_alert: as for a guard: called for each threshold of a budget that is reached.
+            on_progress: called as each task is done.
+            on_alert: called for each budget threshold that is reached, as by a guard.
 
         Raises:
-            LedgerError: a ledger cannot be used; what was settled before that is settled.
+            LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
         """
-        tell: OnProgress = _untold if on_progress is None else on_progress
+        report: OnProgress = _ignore_progress if on_progress is None else on_progress
         return settle(
             self._workspace,
             self._ledgers,
             book=self._book,
-            on_done=lambda done, total: tell("settling", done, total),
+            on_done=lambda done, total: report("settling", done, total),
             on_alert=on_alert,
         )
 
@@ -143,31 +168,32 @@ def reconcile(
     folder: str | os.PathLike[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Reconciliation:
-    """Holds what a provider billed against what was expected, task by task.
+    """Compares the amounts that a provider billed with the expected amounts, task by task.
 
-    Nothing is changed in the ledgers.
+    The ledgers are not changed.
 
     Args:
         ledgers: URL of a ledger, or of several.
         statements: a file of the provider's statement, or several: CSV, JSON, Parquet or XLSX.
-        provider: who bills.
+        provider: the provider that bills.
         since: start of the period, with a time zone.
-        until: its end, which is no longer in it.
-        mapping: what the columns mean: a name, or a YAML file; by default the one that fits.
-        grace: how long after a task was sent it may be charged late.
-        tolerance: how much may stay unexplained, of a line and of all such lines; by default nothing.
-        pairs: reservation without a task -> the task that somebody decided is its own.
+        until: end of the period (exclusive).
+        mapping: the meaning of the columns: a name, or a YAML file; by default the mapping that fits.
+        grace: how long after its submission a task may still be charged.
+        tolerance: how much may stay unexplained, per line and for all such lines; by default nothing.
+        pairs: reservation without a task -> the task that somebody decided belongs to it.
         window: how long after a request without a task was sent an unknown task is proposed for it.
-        book: the price tables to explain by; by default the bundled ones and those of `KLING_PRICING_TABLES`.
-        memory_limit: how much memory the database may take, such as `500MB`; the rest is kept on the disk.
-        folder: where on the disk; by default where temporary files are kept.
-        on_progress: told what is being done and how far it is, in whichever thread does it.
+        book: the price tables that explain charges; by default the bundled ones and those of
+            `KLING_PRICING_TABLES`.
+        memory_limit: the most memory that the database may use, such as `500MB`; the rest goes to disk.
+        folder: the folder for that; by default the system's folder for temporary files.
+        on_progress: called with the current stage and its progress, from the thread that does the work.
 
     Returns:
         The lines and their totals, which tie out: expected + variances = billed, to the last digit.
 
     Raises:
-        StatementError: a statement cannot be read, or not as its mapping says.
+        StatementError: a statement cannot be read, or does not fit its mapping.
         TableError: a mapping is refused.
         PriceNotFoundError: the provider is unknown.
         LedgerUnavailableError: a ledger cannot be read.
@@ -175,24 +201,24 @@ def reconcile(
     """
     start, end = in_utc(since), in_utc(until)
     if start >= end:
-        raise KlingPricingError(f"the period must begin before it ends, got {start} to {end}")
+        raise KlingPricingError(f"the period must start before it ends, got {start} to {end}")
     times: dict[str, Any] = {"grace": grace, "window": window}
     for name, time in times.items():
         if not isinstance(time, timedelta) or time < timedelta(0):
-            raise KlingPricingError(f"{name} must be a timedelta, and not below zero, got {shown(time)}")
+            raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
     if book is None:
         from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415 (reading YAML is slow)
 
         book = default_price_book()
     allowed = _checked_tolerance(tolerance)
-    tell: OnProgress = _untold if on_progress is None else on_progress
+    report: OnProgress = _ignore_progress if on_progress is None else on_progress
     tables = tables_of(book, provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
     urls = [ledgers] if isinstance(ledgers, str) else ledgers
     workspace = Workspace(memory_limit, folder)
     try:
-        with _one_thread(workspace) as loader:
+        with _loading_thread(workspace) as loader:
             reading_statements = loader.submit(
                 read_statements,
                 workspace,
@@ -201,7 +227,7 @@ def reconcile(
                 book=book,
                 mapping=mapping,
                 units=units,
-                on_bytes=lambda done, total: tell("reading statements", done, total),
+                on_bytes=lambda done, total: report("reading statements", done, total),
             )
             read_ledgers(
                 workspace,
@@ -212,24 +238,24 @@ def reconcile(
                 before=end + grace,
                 loader=loader,
                 first=reading_statements,
-                on_reservations=lambda done: tell("reading ledgers", done, None),
+                on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
         workspace.run("SET preserve_insertion_order = false")
         if pairs:
             pair(workspace, pairs)
-        tell("matching", 0, 3)
+        report("matching", 0, 3)
         match(workspace, read, units.values(), period, usual=tables[-1].currency)
-        reading = RowReading(book, read)
-        write_sayings(workspace, reading, tables[-1])
+        facts = read_row_facts(workspace, book, read, tables[-1])
         propose(workspace, period, window)
-        tell("explaining", 1, 3)
-        explain(workspace, book, provider, reading)
+        report("explaining", 1, 3)
+        explain(workspace, book, provider, facts)
         tolerate(workspace, allowed)
-        contradict(workspace, reading, book, provider)
-        tell("tying out", 2, 3)
+        note_contradictions(workspace, book, provider, facts)
+        mark_exceptions(workspace)
+        report("tying out", 2, 3)
         tie_out(workspace, period)
-        found = Reconciliation(
+        reconciliation = Reconciliation(
             workspace,
             Lines(workspace, read, provider, start, end, grace),
             ledgers=urls,
@@ -239,31 +265,35 @@ def reconcile(
             until=end,
             statements={statement.name: statement.digest for statement in read},
         )
-        tell("done", 3, 3)
+        report("done", 3, 3)
     except BaseException:
         workspace.close()
         raise
-    return found
+    return reconciliation
 
 
 def _checked_tolerance(tolerance: Tolerance) -> Tolerance:
-    """A tolerance that can be used: exact, and of both a line and the batch, or of neither."""
+    """Returns an exact tolerance.
+
+    Raises:
+        KlingPricingError: an amount is not exact, or only one of line and batch is given.
+    """
     if not isinstance(tolerance, Tolerance):
         raise KlingPricingError(f"tolerance must be a Tolerance, got {shown(tolerance)}")
     try:
-        found = Tolerance(*map(exact_amount, tolerance))
+        exact = Tolerance(*map(exact_amount, tolerance))
     except KlingPricingError as error:
         raise KlingPricingError(f"tolerance: {error}") from None
-    if (found.line == 0) != (found.batch == 0):
+    if (exact.line == 0) != (exact.batch == 0):
         raise KlingPricingError(
-            "tolerance: give line and batch together; one bounds a line, one all such lines together"
+            "tolerance: line limits each line, batch limits all such lines together; give both"
         )
-    return found
+    return exact
 
 
 @contextmanager
-def _one_thread(workspace: Workspace) -> Iterator[ThreadPoolExecutor]:
-    """A thread beside this one; when something fails in either, what the database works on is ended."""
+def _loading_thread(workspace: Workspace) -> Iterator[ThreadPoolExecutor]:
+    """A second thread; a failure in either thread interrupts the database."""
     with ThreadPoolExecutor(1, thread_name_prefix="kling-pricing-load") as loader:
         try:
             yield loader
@@ -273,5 +303,5 @@ def _one_thread(workspace: Workspace) -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _untold(_what: str, _done: int, _total: int | None) -> None:
-    """Nobody wants to know how far it is."""
+def _ignore_progress(_stage: str, _done: int, _total: int | None) -> None:
+    """Does nothing: the caller did not ask for progress."""

@@ -1,6 +1,6 @@
-"""Every way to come to a charge: all tables, resolutions, tiers, lengths and rules that are known, re-priced.
+"""Every way to calculate a charge: all known tables, resolutions, tiers, lengths and rules, priced again.
 
-The ways to charge for a model are worked out once for each way of counting, and looked up by what they come to.
+The ways to charge for a model are calculated once per statement unit, and looked up by the amount they give.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from kling_pricing.tables.rules import Between, OneOf
 
 Rounding: TypeAlias = Literal["exact", "up", "down"]
 Length: TypeAlias = Literal["quoted", "stated", "truncate", "nearest", "ceil", "other"]
-"""Where a number of units comes from: the quote, the length that the statement states, that length rounded to
-whole seconds or blocks of them, or another that the model can have."""
+"""The source of a number of units: the quote, the length that the statement states, that length rounded to
+whole seconds or blocks of seconds, or another length that the model allows."""
 
-_LONGEST_S = 60
+_MAX_LENGTH_S = 60
 _STEPS_S = (1, 5)
 _ROUNDINGS: tuple[Literal["truncate", "nearest", "ceil"], ...] = ("truncate", "nearest", "ceil")
 _TIMES = (2, 3)
 
 
 class Counted(NamedTuple):
-    """How a statement counts.
+    """The unit of a statement.
 
     Attributes:
-        unit: what it counts in: a currency, or the provider's own unit.
-        worth: what one is worth, in the currency of the quote.
-        decimals: how many digits it has behind the point.
+        unit: a currency, or the provider's own unit.
+        worth: the value of one unit, in the currency of the quote.
+        decimals: the number of digits after the point.
     """
 
     unit: str
@@ -44,10 +44,10 @@ class Counted(NamedTuple):
     decimals: int
 
     def expressed(self, exact: Fraction) -> Iterator[tuple[int, Rounding, bool]]:
-        """An amount as the statement can write it, in its last digit; rounded where it cannot be written.
+        """Yields an amount in units of the statement's last digit, rounded both ways if it has more digits.
 
         Yields:
-            The amount, how it was rounded, and whether half up would have made the same of it.
+            The amount, how it was rounded, and whether rounding half up gives the same amount.
         """
         steps = exact * 10**self.decimals
         if steps.denominator == 1:
@@ -59,23 +59,23 @@ class Counted(NamedTuple):
 
 
 class Units(NamedTuple):
-    """A number of units, and where it comes from."""
+    """A number of units, and its source."""
 
     number: Decimal
     length: Length
 
 
 class Fit(NamedTuple):
-    """One way to come to a charge.
+    """One way to calculate a charge.
 
     Attributes:
-        table: by which table.
-        cell: at which rate.
-        units: for how many units.
-        times: how many times over.
-        discounted_twice: whether a contract's discount was taken off again.
-        rounding: how the amount was rounded to the statement's unit.
-        is_nearest: whether half up makes the same of it.
+        table: the price table.
+        cell: the rate's model, resolution and tier.
+        units: the number of units.
+        times: how many times the price is charged.
+        discounted_twice: whether a contract's discount is taken off twice.
+        rounding: how the amount is rounded to the statement's unit.
+        is_nearest: whether rounding half up gives the same amount.
     """
 
     table: PriceTable
@@ -88,13 +88,13 @@ class Fit(NamedTuple):
 
 
 class Repricer:
-    """Re-prices the tasks of one provider."""
+    """Prices the tasks of one provider again."""
 
     def __init__(self, book: PriceBook, provider: str) -> None:
         self.tables = tables_of(book, provider)
         self._lengths = _lengths(book)
-        self._usual = lru_cache(maxsize=1024)(self._usual_fits)
-        self._own = lru_cache(maxsize=16384)(self._own_fits)
+        self._by_model = lru_cache(maxsize=1024)(self._fits_by_model)
+        self._by_task = lru_cache(maxsize=16384)(self._fits_by_task)
 
     def fits(
         self,
@@ -105,40 +105,40 @@ class Repricer:
         stated: Decimal | None,
         charged: int,
     ) -> list[Fit]:
-        """Every way to come to a charge.
+        """Returns every way to calculate a charge.
 
         Args:
-            models: of which it can be.
-            counted: how the statement counts.
-            unit: of the quantity that was quoted.
+            models: the models that the task can have.
+            counted: the unit of the statement.
+            unit: the unit of the quoted quantity.
             quoted: that quantity.
-            stated: the length that the statement states, in seconds; None: none.
-            charged: what it charges, in its last digit.
+            stated: the length that the statement states, in seconds; None: not stated.
+            charged: the charge, in units of the statement's last digit.
         """
-        found: dict[tuple[str, Cell, Decimal, int, bool], Fit] = {}
+        fits: dict[tuple[str, Cell, Decimal, int, bool], Fit] = {}
         for model in models:
-            own = self._own(model, counted, unit, quoted, stated)
-            usual = self._usual(model, counted, unit)
-            for fit in (*own.get(charged, ()), *usual.get(charged, ())):
+            by_task = self._by_task(model, counted, unit, quoted, stated)
+            by_model = self._by_model(model, counted, unit)
+            for fit in (*by_task.get(charged, ()), *by_model.get(charged, ())):
                 key = (fit.table.id, fit.cell, fit.units.number, fit.times, fit.discounted_twice)
-                found.setdefault(key, fit)
-        return list(found.values())
+                fits.setdefault(key, fit)
+        return list(fits.values())
 
-    def _usual_fits(self, model: str, counted: Counted, unit: str) -> Mapping[int, Sequence[Fit]]:
-        """By the lengths that the model can have."""
+    def _fits_by_model(self, model: str, counted: Counted, unit: str) -> Mapping[int, Sequence[Fit]]:
+        """Returns the fits for every length that the model allows, by the amount they give."""
         lengths = self._lengths.get(model, ()) if unit == "second" else ()
-        return self._index(model, counted, [Units(each, "other") for each in lengths], ())
+        return self._index(model, counted, [Units(length, "other") for length in lengths], ())
 
-    def _own_fits(
+    def _fits_by_task(
         self, model: str, counted: Counted, unit: str, quoted: Decimal, stated: Decimal | None
     ) -> Mapping[int, Sequence[Fit]]:
-        """By what was quoted and what is stated."""
+        """Returns the fits for the quoted quantity and the stated length, by the amount they give."""
         seconds = self._seconds_of(unit)
         lengths = [] if stated is None or not seconds else list(_roundings(stated, seconds))
         return self._index(model, counted, [Units(quoted, "quoted"), *lengths], _TIMES)
 
     def _seconds_of(self, unit: str) -> int:
-        """How many seconds a unit has; 0: it is none of time."""
+        """Returns how many seconds a unit has; 0: it is not a unit of time."""
         return next(
             (
                 choice.result.per
@@ -152,23 +152,23 @@ class Repricer:
     def _index(
         self, model: str, counted: Counted, lengths: Sequence[Units], times: Sequence[int]
     ) -> Mapping[int, Sequence[Fit]]:
-        """What it comes to -> the ways to come to it."""
-        found: dict[int, list[Fit]] = {}
+        """Returns the fits for some lengths, by the amount they give."""
+        fits: dict[int, list[Fit]] = {}
         for table in self.tables:
             for rate in table.rates.values():
                 if rate.cell.model == model:
                     for units in lengths:
                         for fit, exact in _ways(table, rate, units, counted, times):
                             for steps, rounding, is_nearest in counted.expressed(exact):
-                                way = fit._replace(rounding=rounding, is_nearest=is_nearest)
-                                found.setdefault(steps, []).append(way)
-        return found
+                                rounded = fit._replace(rounding=rounding, is_nearest=is_nearest)
+                                fits.setdefault(steps, []).append(rounded)
+        return fits
 
 
 def _ways(
     table: PriceTable, rate: Rate, units: Units, counted: Counted, times: Sequence[int]
 ) -> Iterator[tuple[Fit, Fraction]]:
-    """The charges of a rate for some units, in the statement's unit."""
+    """Yields the charges of a rate for some units, in the statement's unit."""
     once = _in_unit(table, rate, units.number, counted)
     if once is None:
         return
@@ -184,7 +184,7 @@ def _ways(
 
 
 def _in_unit(table: PriceTable, rate: Rate, units: Decimal, counted: Counted) -> Fraction | None:
-    """What units cost in the statement's own unit; None: the table's prices cannot be told in that."""
+    """Returns the price in the statement's unit; None: the table cannot express prices in that unit."""
     if counted.unit == table.own_unit and rate.own_units is not None:
         return Fraction(rate.own_units) * Fraction(units)
     if counted.unit == table.currency:
@@ -196,7 +196,7 @@ def _in_unit(table: PriceTable, rate: Rate, units: Decimal, counted: Counted) ->
 
 
 def _roundings(stated: Decimal, seconds: int) -> Iterator[Units]:
-    """The stated length as units of so many seconds, exactly and rounded."""
+    """Yields the stated length in units of some seconds, exactly and rounded."""
     if seconds == 1:
         yield Units(stated, "stated")
     for step in _STEPS_S:
@@ -207,20 +207,23 @@ def _roundings(stated: Decimal, seconds: int) -> Iterator[Units]:
 
 
 def _lengths(book: PriceBook) -> dict[str, tuple[Decimal, ...]]:
-    """Model -> every length in whole seconds that one of the APIs makes of it."""
-    found: dict[str, set[int]] = {}
+    """Returns every length in whole seconds that an API allows, by model."""
+    allowed: dict[str, set[int]] = {}
     for matrix in book.matrices.values():
         for model, capabilities in matrix.models.items():
-            asked = set(_allowed(capabilities, "duration_s"))
-            found.setdefault(model, set()).update(asked or _allowed(capabilities, "video_length_s"))
-    return {model: tuple(Decimal(each) for each in sorted(lengths)) for model, lengths in found.items()}
+            durations = set(_allowed(capabilities, "duration_s"))
+            allowed.setdefault(model, set()).update(durations or _allowed(capabilities, "video_length_s"))
+    return {model: tuple(map(Decimal, sorted(lengths))) for model, lengths in allowed.items()}
 
 
 def _allowed(capabilities: ModelCapabilities, fact: str) -> Iterator[int]:
+    """Yields the whole values that a model's rules allow for a fact."""
     for rule in capabilities.rules:
         condition = rule.need.get(fact)
         if isinstance(condition, OneOf):
-            yield from (each for each in condition.values if type(each) is int and 0 < each <= _LONGEST_S)
+            yield from (
+                value for value in condition.values if type(value) is int and 0 < value <= _MAX_LENGTH_S
+            )
         elif isinstance(condition, Between):
-            lowest, highest = condition.minimum or 1, min(condition.maximum or _LONGEST_S, _LONGEST_S)
+            lowest, highest = condition.minimum or 1, min(condition.maximum or _MAX_LENGTH_S, _MAX_LENGTH_S)
             yield from range(max(1, ceil(lowest)), floor(highest) + 1)

@@ -1,4 +1,4 @@
-"""What a statement says of a task beside its charge, as it is written, and what that means."""
+"""The facts that a statement states about a task beside its charge, read by the statement's mapping."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kling_pricing.ledger.model import SENT_SEPARATOR
-from kling_pricing.reconcile.mappings import StatementFile
+from kling_pricing.reconcile.mappings import ColumnsEntry, StatementFile
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_table import PriceBook, PriceTable
@@ -16,104 +15,117 @@ from kling_pricing.wire.facts import EMPTY_FACTS
 from kling_pricing.wire.fields import folded
 
 
-class Saying(NamedTuple):
-    """What a row says.
+class RowFacts(NamedTuple):
+    """The facts of a row.
 
     Attributes:
-        written: the model as it is written; None: it is not.
-        facts: what the row tells, in the words of price tables.
-        unknown: column -> what stands there, which the mapping does not know.
+        written_model: the model as the statement writes it; None: not stated.
+        facts: the facts under the names that price tables use.
+        unknown: column -> its text, where the mapping does not know the text.
     """
 
-    written: str | None
+    written_model: str | None
     facts: Mapping[str, Any]
     unknown: Mapping[str, str] = {}
 
     @property
     def model(self) -> str | None:
-        """The model's canonical name; None: it is not said, or not known."""
+        """The canonical name of the model; None: not stated, or unknown."""
         model: str | None = self.facts.get("model")
         return model
 
     @property
     def resolution(self) -> str | None:
-        """The resolution; None: it is not said."""
+        """The resolution; None: not stated."""
         resolution: str | None = self.facts.get("resolution")
         return resolution
 
     def tier(self, table: PriceTable, model: str | None = None) -> str | None:
-        """The only tier of a table in which such a task is; None: what is said leaves several."""
+        """Returns the only tier of a table that fits these facts; None: several fit, or no fact is stated."""
         tiers = table.choose_tier({**EMPTY_FACTS, **self.facts, **({"model": model} if model else {})})
         return tiers[0] if len(tiers) == 1 and self.facts.keys() - {"model", "resolution"} else None
 
 
-class RowReading:
-    """Reads what rows say, by the mappings of their statements."""
-
-    def __init__(self, book: PriceBook, statements: Sequence[Statement]) -> None:
-        self._book = book
-        self._mappings = [statement.mapping for statement in statements]
-
-    def saying(self, file: int, said: str) -> Saying:
-        """What a row of a file says."""
-        mapping = self._mappings[file]
-        written, resolution, *others = said.split(SENT_SEPARATOR)
-        if mapping.columns is None:
-            facts = self._model_facts(mapping, written) | (json.loads(others[0]) if others[0] else {})
-            return Saying(written or None, facts)
-        facts = self._model_facts(mapping, written)
-        if resolution:
-            names = mapping.columns.resolution.names if mapping.columns.resolution else {}
-            facts["resolution"] = _named(names, resolution) or folded(resolution)
-        unknown = {}
-        for entry, text in zip(mapping.columns.facts, others, strict=False):
-            told = _named(entry.means, text)
-            if told is None and text:
-                unknown[entry.column] = text
-            facts |= told or {}
-        return Saying(written or None, facts, unknown)
-
-    def _model_facts(self, mapping: StatementFile, written: str) -> dict[str, Any]:
-        """What a model's name tells."""
-        if mapping.columns is None:
-            names_of = [mapping.answers.wire_format] if mapping.answers else []
-            return self._facts_of_name(names_of, written)
-        entry = mapping.columns.model
-        if entry is None:
-            return {}
-        own = _named(entry.names, written)
-        return dict(own) if own is not None else self._facts_of_name(entry.names_of, written)
-
-    def _facts_of_name(self, names_of: Iterable[str], written: str) -> dict[str, Any]:
-        for wire_format in names_of:
-            for name, (model, implied) in self._book.matrices[wire_format].names.items():
-                if folded(name) == folded(written):
-                    return {**implied, "model": model}
-        return {}
-
-
-def _named(names: Mapping[str, Any], written: str) -> Any:
-    return next((value for name, value in names.items() if folded(name) == folded(written)), None)
-
-
-def write_sayings(workspace: Workspace, reading: RowReading, table: PriceTable) -> None:
-    """Makes the table `saying`: what each different text in `charge.said` means.
+def read_row_facts(
+    workspace: Workspace, book: PriceBook, statements: Sequence[Statement], table: PriceTable
+) -> Mapping[int, RowFacts]:
+    """Makes the table `row_facts`: one row for each different `charge.stated` of a statement.
 
     Args:
-        workspace: where that is.
-        reading: reads it.
-        table: the price table whose tiers are told.
+        workspace: the database.
+        book: the wire formats, whose model names a statement may use.
+        statements: the statements, with their mappings.
+        table: the price table whose tiers the rows show.
+
+    Returns:
+        The facts by their id in that table.
     """
     workspace.run(
-        "CREATE TABLE saying (file USMALLINT, said VARCHAR, model VARCHAR, written VARCHAR, resolution VARCHAR,"
-        " tier VARCHAR, unknown VARCHAR)"
+        """
+        CREATE TABLE stated AS
+        SELECT row_number() OVER (ORDER BY file, stated) AS id, file, stated
+        FROM (SELECT DISTINCT file, stated FROM charge WHERE problem IS NULL)
+        """
     )
+    workspace.run(
+        "CREATE TABLE known_facts (id BIGINT, model VARCHAR, written_model VARCHAR, resolution VARCHAR,"
+        " tier VARCHAR, unknown VARCHAR[][])"
+    )
+    facts_by_id: dict[int, RowFacts] = {}
     rows = []
-    for file, said in workspace.rows(
-        "SELECT DISTINCT file, said FROM charge WHERE problem IS NULL ORDER BY ALL"
-    ):
-        saying = reading.saying(file, said)
-        resolution = None if saying.resolution == ANY else saying.resolution
-        unknown = SENT_SEPARATOR.join(part for pair in saying.unknown.items() for part in pair) or None
-        rows.append((file, said, saying.model, saying.written, resolution, saying.tier(table), unknown))
-    workspace.insert("saying", rows)
+    for number, file, stated in workspace.rows("SELECT id, file, stated FROM stated ORDER BY id"):
+        facts = _row_facts(book, statements[file].mapping, **stated)
+        facts_by_id[number] = facts
+        resolution = None if facts.resolution == ANY else facts.resolution
+        unknown = [list(pair) for pair in facts.unknown.items()] or None
+        rows.append((number, facts.model, facts.written_model, resolution, facts.tier(table), unknown))
+    workspace.insert("known_facts", rows)
+    workspace.run(
+        "CREATE TABLE row_facts AS SELECT stated.*, known_facts.* EXCLUDE (id)"
+        " FROM stated JOIN known_facts USING (id)"
+    )
+    return facts_by_id
+
+
+def _row_facts(
+    book: PriceBook, mapping: StatementFile, *, model: str, resolution: str, facts: Sequence[str]
+) -> RowFacts:
+    """Reads the texts of a row."""
+    columns = mapping.columns
+    if columns is None:
+        names_of = [mapping.answers.wire_format] if mapping.answers else []
+        known = _facts_of_name(book, names_of, model) | (json.loads(facts[0]) if facts[0] else {})
+        return RowFacts(model or None, known)
+    known = _facts_of_model(book, columns, model)
+    if resolution:
+        names = columns.resolution.names if columns.resolution else {}
+        known["resolution"] = _look_up(names, resolution) or folded(resolution)
+    unknown = {}
+    for entry, text in zip(columns.facts, facts, strict=True):
+        meaning = _look_up(entry.means, text)
+        if meaning is None and text:
+            unknown[entry.column] = text
+        known |= meaning or {}
+    return RowFacts(model or None, known, unknown)
+
+
+def _facts_of_model(book: PriceBook, columns: ColumnsEntry, written: str) -> dict[str, Any]:
+    """Returns the facts that the name of a model implies, by the mapping's own names or those of the APIs."""
+    if columns.model is None:
+        return {}
+    listed = _look_up(columns.model.names, written)
+    return dict(listed) if listed is not None else _facts_of_name(book, columns.model.names_of, written)
+
+
+def _facts_of_name(book: PriceBook, names_of: Iterable[str], written: str) -> dict[str, Any]:
+    """Returns the facts that a name implies in the first of some wire formats that knows it."""
+    for wire_format in names_of:
+        for name, (model, implied) in book.matrices[wire_format].names.items():
+            if folded(name) == folded(written):
+                return {**implied, "model": model}
+    return {}
+
+
+def _look_up(names: Mapping[str, Any], written: str) -> Any:
+    """Returns the value of a name, regardless of capitals; None: the name is not listed."""
+    return next((value for name, value in names.items() if folded(name) == folded(written)), None)

@@ -1,6 +1,6 @@
-"""Settling: the statement's truth goes into the ledgers, for tasks that count as something else there.
+"""Settles tasks: writes the statement's charges into the ledgers that count another amount.
 
-Each task is one transaction, so being interrupted loses nothing, and doing it again changes nothing.
+Each task is one transaction, so an interruption loses nothing, and a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from kling_pricing.tables.price_table import PriceBook
 
 
 class Settled(NamedTuple):
-    """What settling did.
+    """The result of settling.
 
     Attributes:
-        settled: how many reservations count what the statement charges now, on its word, and did not before.
-        bound: how many have a task now, and had none before.
-        refused: reservation -> why it was left as it is, so that somebody has to do something about it.
+        settled: the number of reservations that now count the statement's charge on the basis `statement`, and
+            did not before.
+        bound: the number of reservations that now have a task, and did not before.
+        refused: reservation -> why the ledger refused it; each needs somebody's action.
     """
 
     settled: int
@@ -40,8 +41,8 @@ _TO_SETTLE = """
       AND (ifnull(basis, '') <> 'statement' OR ifnull(reserved.billed, 0) <> line.whole)
       AND reserved.id NOT IN (FROM settled)
 """
-"""The whole charge is booked, also what falls outside the period. Of a task that was sent before the period the
-statement may have only the last part, which is booked if it is what was quoted."""
+"""The whole charge is booked, inside and outside the period. Of a task that was sent before the period, the
+statement may have only the last part of the charge, so it is booked only if it is the quote."""
 
 
 def settle(
@@ -52,59 +53,61 @@ def settle(
     on_done: Callable[[int, int], None],
     on_alert: Callable[[Alert], None] | None,
 ) -> Settled:
-    """Books what the statement charges where a ledger does not count that yet.
+    """Books the statement's charges in the ledgers that do not count them yet.
 
-    What has to be cleared up first is left alone: tasks that are charged twice, or in another currency, or have
-    several reservations; what an operator corrected; and late charges that are not what was quoted, of which
-    the statement may have only the last part.
+    It skips tasks that somebody must look at first: tasks that are charged twice or in another currency, or
+    have several reservations; tasks that an operator corrected; and late charges that differ from the quote,
+    because the statement may have only their last part.
 
     Args:
-        workspace: where the lines are.
-        ledgers: in the order in which they were read.
+        workspace: the database with the lines.
+        ledgers: the ledgers, in the order in which they were read.
         book: the price tables of the guards.
-        on_done: told how many are done, and of how many.
-        on_alert: as for a guard.
+        on_done: called with the number of tasks done, and their total.
+        on_alert: called for each budget threshold that is reached, as by a guard.
     """
     workspace.run("CREATE TABLE IF NOT EXISTS settled (id VARCHAR)")
     workspace.run("CREATE TABLE IF NOT EXISTS bound (id VARCHAR)")
     total = workspace.one(f"SELECT (SELECT count(*) {_TO_BIND}) + (SELECT count(*) {_TO_SETTLE})")
-    done = _Done(workspace)
+    progress = _Progress(workspace)
     for place, url in enumerate(ledgers):
-        with BudgetGuard(url, book=book, on_alert=on_alert) as guard, done:
+        with BudgetGuard(url, book=book, on_alert=on_alert) as guard, progress:
             for reservation, task_id in workspace.all(f"SELECT id, task_id {_TO_BIND} AND ledger = ?", [place]):
                 try:
                     guard.bind(reservation, task_id)
-                    done.bound += 1
+                    progress.bound += 1
                     workspace.insert("bound", [(reservation,)])
                 except ReservationStateError as error:
-                    done.refused[reservation] = str(error)
-                on_done(done.count, total)
+                    progress.refused[reservation] = str(error)
+                on_done(progress.count, total)
             for reservation, whole in workspace.rows(
                 f"SELECT reserved.id, line.whole {_TO_SETTLE} AND ledger = ?"
                 " ORDER BY dispatched_at, reserved.id",
                 [place],
             ):
-                if reservation not in done.refused:
+                if reservation not in progress.refused:
                     try:
                         guard.settle(reservation, from_nanos(whole), basis="statement")
-                        done.note(reservation)
+                        progress.add_settled(reservation)
                     except ReservationStateError as error:
-                        done.refused[reservation] = f"{error}{_remedy(reservation, whole)}"
-                on_done(done.count, total)
-    return Settled(done.settled, done.bound, done.refused)
+                        progress.refused[reservation] = f"{error}{_remedy(reservation, whole)}"
+                on_done(progress.count, total)
+    return Settled(progress.settled, progress.bound, progress.refused)
 
 
 def _remedy(reservation: str, whole: int) -> str:
     amount = format_decimal(from_nanos(whole))
-    return f"; if {amount} is right: `kling-pricing settle {reservation} --amount {amount} --basis operator`"
+    return (
+        f"; if {amount} is right, run `kling-pricing settle {reservation} --amount {amount} --basis operator`"
+    )
 
 
-class _Done:
-    """What is done so far; what is settled is noted, so that it is not done again."""
+class _Progress:
+    """Counts the finished tasks, and records settled reservations so that a second run skips them."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._noted: list[str] = []
+        self._settled_ids: list[str] = []
         self.settled = self.bound = 0
         self.refused: dict[str, str] = {}
 
@@ -112,15 +115,15 @@ class _Done:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._workspace.insert("settled", [(each,) for each in self._noted])
-        self._noted.clear()
+        self._workspace.insert("settled", [(reservation,) for reservation in self._settled_ids])
+        self._settled_ids.clear()
 
     @property
     def count(self) -> int:
-        """How many were tried."""
+        """The number of tasks that were tried."""
         return self.settled + self.bound + len(self.refused)
 
-    def note(self, reservation: str) -> None:
+    def add_settled(self, reservation: str) -> None:
         """Counts a reservation as settled."""
         self.settled += 1
-        self._noted.append(reservation)
+        self._settled_ids.append(reservation)

@@ -1,4 +1,4 @@
-"""Text on its way into the database: files of lines whose fields are parted by a mark that no field has."""
+"""Staging files: text on its way into the database, one row per line, a control character between fields."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kling_pricing.ledger.model import SENT_SEPARATOR
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_CHARS = 400
-"""Of a field: more than anything that is read may have."""
+"""Of a field: more than the database accepts for any column that it reads."""
 
 
 def literal(text: str) -> str:
-    """Text as SQL writes it."""
+    """Returns a text as a literal in SQL."""
     doubled = text.replace("'", "''")
     return f"'{doubled}'"
 
 
 def separated(path: Path, types: Mapping[str, str]) -> str:
-    """The lines of a file as a table in SQL: column -> type; an empty field is NULL."""
+    """Returns the SQL that reads a staging file as a table of these columns; an empty field is NULL."""
     columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
     return (
         f"read_csv({literal(str(path))}, auto_detect = false, header = false, "
@@ -32,11 +32,11 @@ def separated(path: Path, types: Mapping[str, str]) -> str:
 
 
 class RowFile:
-    """A file of rows that Python has read, each with its number and perhaps with what is wrong with it.
+    """A staging file of rows that Python has read, each with its number and, if it has one, its fault.
 
     Args:
-        path: where to write it.
-        columns: of a row.
+        path: where to write the file.
+        columns: the columns of a row.
     """
 
     def __init__(self, path: Path, columns: Iterable[str]) -> None:
@@ -53,20 +53,20 @@ class RowFile:
         self._file.close()
 
     def write(self, row: int, texts: Iterable[str], fault: str = "") -> None:
-        """Adds a row; what is longer than anything that may be read is cut, what cannot be seen is replaced."""
-        self._file.write(SENT_SEPARATOR.join((str(row), fault, *map(_plain, texts))) + "\n")
+        """Adds a row; texts that are too long to be valid are cut, and control characters are replaced."""
+        self._file.write(SENT_SEPARATOR.join((str(row), fault, *map(_clean, texts))) + "\n")
 
     def relation(self) -> str:
-        """The rows as a table in SQL: `row`, `fault`, and the columns as c0, c1 ..."""
+        """Returns the SQL that reads the rows as a table: `row`, `fault`, and the columns as c0, c1, ..."""
         types = {"row": "BIGINT", "fault": "VARCHAR"}
         return separated(self._path, types | {f"c{place}": "VARCHAR" for place, _ in enumerate(self._columns)})
 
     def texts(self) -> dict[str, str]:
-        """Column -> the SQL of its text."""
+        """Returns the SQL of each column's text, by column."""
         return {name: f"c{place}" for place, name in enumerate(self._columns)}
 
 
-def _plain(text: str) -> str:
+def _clean(text: str) -> str:
     if text.isprintable() and len(text) <= _MAX_CHARS:
         return text
     return _CONTROL.sub("\ufffd", text[: _MAX_CHARS + 1])

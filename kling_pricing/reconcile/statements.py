@@ -1,4 +1,4 @@
-"""Statements in: from a provider's files to charges in the database."""
+"""Reads a provider's statement files into charges in the database."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from kling_pricing.reconcile.workspace import Workspace, WorkspaceError
 from kling_pricing.tables.price_table import PriceBook
 
 MappingLike: TypeAlias = str | os.PathLike[str] | StatementFile | None
-"""The name of a bundled mapping, a file of one's own, a mapping; None: the one that fits."""
+"""The name of a bundled mapping, the path of a mapping file, or a mapping; None: the mapping that fits."""
 
 
 class Statement(NamedTuple):
-    """One file of a provider's statement, as it was read.
+    """One file of a provider's statement, in the database.
 
     Attributes:
-        name: of the file.
+        name: the name of the file.
         digest: SHA-256 of its bytes, in hexadecimal.
-        mapping: what its columns mean.
-        first: place of its first charge in the table `charge`.
-        first_row: row of that charge, where charges have no row of their own.
+        mapping: the meaning of its columns.
+        first: the place of its first charge in the table `charge`.
+        first_row: the row of that charge in the file, if charges do not have a row of their own.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Statement(NamedTuple):
 
     @property
     def is_answers(self) -> bool:
-        """Whether its rows are answers about tasks, of which the last counts, and not charges, which add up."""
+        """Whether its rows are answers about tasks, of which one counts, and not charges, which add up."""
         return self.mapping.columns is None
 
     def decimals(self, unit: str) -> int | None:
-        """How many digits an amount in a unit has behind the point; None: that is not said, or it has none."""
+        """Returns the most digits after the point of an amount in a unit; None: the mapping does not say."""
         if self.mapping.answers is not None:
             return self.mapping.answers.decimals
         amount = None if self.mapping.columns is None else self.mapping.columns.amount
@@ -65,16 +65,16 @@ def read_statements(
     """Reads the charges of some files into the table `charge`.
 
     Args:
-        workspace: where that is.
+        workspace: the database.
         paths: the files.
-        provider: whose they are.
-        book: knows the wire formats and the models.
-        mapping: what the columns mean.
-        units: the provider's units that are known.
-        on_bytes: told how many bytes are read so far, and of how many.
+        provider: the provider whose statement it is.
+        book: the wire formats and models that mappings may name.
+        mapping: the meaning of the columns.
+        units: the known units of the provider.
+        on_bytes: called with the number of bytes read so far, and the total.
 
     Raises:
-        StatementError: a file cannot be read, or two of them do not go together.
+        StatementError: a file cannot be read, or two files cannot be combined.
         TableError: a mapping is refused.
     """
     files = [Path(path) for path in paths]
@@ -85,32 +85,32 @@ def read_statements(
     given = mapping if mapping is None or isinstance(mapping, StatementFile) else read_mapping(mapping, book)
     known = load_mappings(book) if given is None else {}
     workspace.run(CHARGE)
-    found: list[Statement] = []
+    read: list[Statement] = []
     before, total = 0, sum(path.stat().st_size for path in files)
     for place, path in enumerate(files):
-        read = reader(path, workspace, _further(on_bytes, before, total))
-        with _refusals(names[place]):
-            own = given or _chosen(read, known, provider)
-            read.layout = Layout(own.delimiter, own.sheet)
+        file = reader(path, workspace, _add_to(on_bytes, before, total))
+        with _os_errors(names[place]):
+            used = given or _chosen(file, known, provider)
+            file.layout = Layout(used.delimiter, used.sheet)
             first = workspace.one("SELECT count(*) FROM charge")
-            first_row = _read(read, own, place, units)
-        found.append(Statement(names[place], digests[place], own, first, first_row))
+            first_row = _read(file, used, place, units)
+        read.append(Statement(names[place], digests[place], used, first, first_row))
         before += path.stat().st_size
         on_bytes(before, total)
-    if len({each.is_answers for each in found}) > 1:
+    if len({statement.is_answers for statement in read}) > 1:
         raise StatementError(
-            "answers about tasks and tables of charges say the same twice; give one or the other"
+            "answers about tasks and tables of charges would count tasks twice; give only one kind of file"
         )
-    return found
+    return read
 
 
-def _further(on_bytes: Callable[[int, int], None], before: int, total: int) -> OnBytes:
-    """Tells how far the reading of one of several files is."""
+def _add_to(on_bytes: Callable[[int, int], None], before: int, total: int) -> OnBytes:
+    """Returns a callback for one of several files, after the bytes of the files before it."""
     return lambda size: on_bytes(before + size, total)
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """The files' names, never their folders; where several have the same, they are numbered."""
+    """Returns the names of the files without their folders; files of the same name are numbered."""
     names: list[str] = []
     for path in files:
         numbers = count(2)
@@ -124,65 +124,66 @@ def _names(files: Sequence[Path]) -> list[str]:
 def _digests(files: Sequence[Path], names: Sequence[str]) -> list[str]:
     digests: list[str] = []
     for path, name in zip(files, names, strict=True):
-        with _refusals(name), path.open("rb") as file:
+        with _os_errors(name), path.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
         if digest in digests:
             other = names[digests.index(digest)]
-            raise StatementError(f"holds the same as {other}; give it once", file=name)
+            raise StatementError(f"has the same content as {other}; give it once", file=name)
         digests.append(digest)
     return digests
 
 
-def _chosen(read: FileReader, known: Mapping[str, StatementFile], provider: str) -> StatementFile:
+def _chosen(file: FileReader, known: Mapping[str, StatementFile], provider: str) -> StatementFile:
+    """Returns the known mapping that fits a file."""
     first: Mapping[str, Any] | None = next(
-        (found for _, found in read.objects() or () if isinstance(found, Mapping)), None
+        (item for _, item in file.objects() or () if isinstance(item, Mapping)), None
     )
     return choose_mapping(
         known,
         provider,
-        read.header(),
-        file=read.path.name,
+        file.header(),
+        file=file.path.name,
         is_answer=lambda wire_format: answers.is_answer(first, wire_format),
     )
 
 
-def _read(read: FileReader, mapping: StatementFile, place: int, units: Iterable[str]) -> int:
-    """Reads the charges of a file; returns the row of the first."""
+def _read(file: FileReader, mapping: StatementFile, place: int, units: Iterable[str]) -> int:
+    """Reads the charges of a file; returns the row of the first one."""
     if mapping.answers is not None:
-        found = read.objects()
-        if found is None:
-            raise read.error(
-                "is read as answers about tasks, which are JSON; name another mapping, or convert it"
+        objects = file.objects()
+        if objects is None:
+            raise file.error(
+                "the mapping reads answers about tasks, which are JSON; name another mapping, or convert it"
             )
-        source = read.staged(answers.COLUMNS, answers.rows(found, mapping.answers))
-        _insert(read.workspace, source, mapping, place, units)
+        source = file.staged(answers.COLUMNS, answers.rows(objects, mapping.answers))
+        _insert(file.workspace, source, mapping, place, units)
         return source.first_row
-    _check_header(read, mapping)
+    _check_header(file, mapping)
     exact = [mapping.columns.task_id.column, mapping.columns.amount.column] if mapping.columns else []
-    source = read.source(mapping.read, exact)
+    source = file.source(mapping.read, exact)
     try:
-        complete = _insert(read.workspace, source, mapping, place, units)
+        complete = _insert(file.workspace, source, mapping, place, units)
     except WorkspaceError:
-        complete = False  # what the database cannot read, Python may, or else it says where it stops
+        complete = False  # Python may read what the database cannot, or it says where it stops
     if not complete:
-        source = read.careful_source(mapping.read, exact)
-        _insert(read.workspace, source, mapping, place, units)
+        source = file.careful_source(mapping.read, exact)
+        _insert(file.workspace, source, mapping, place, units)
     return source.first_row
 
 
-def _check_header(read: FileReader, mapping: StatementFile) -> None:
-    header = read.header()
+def _check_header(file: FileReader, mapping: StatementFile) -> None:
+    header = file.header()
     for column in mapping.needed:
         if column not in header:
-            there = ", ".join(filter(None, header))
-            problem = f"is not there, and {mapping.statement} needs it; there are: {there}"
-            raise read.error(problem, row=1, column=column)
+            present = ", ".join(filter(None, header))
+            problem = f"is missing, and the mapping {mapping.statement} needs it; the file has: {present}"
+            raise file.error(problem, row=1, column=column)
 
 
 def _insert(
     workspace: Workspace, source: RowSource, mapping: StatementFile, place: int, units: Iterable[str]
 ) -> bool:
-    """Adds the charges of a source, if they are as many as there must be."""
+    """Adds the charges of a source and returns True, unless their number is wrong."""
     with workspace.connection() as connection:
         connection.begin()
         connection.execute(f"INSERT INTO charge {charges(source, mapping, place, units)}")
@@ -195,7 +196,8 @@ def _insert(
 
 
 @contextmanager
-def _refusals(name: str) -> Iterator[None]:
+def _os_errors(name: str) -> Iterator[None]:
+    """Turns an `OSError` into a `StatementError` about a file."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
 """The tie-out: expected + the variances of all lines = billed, to the last digit, or there is no report.
 
-What was expected is summed from the reservations, and what was billed from the rows of the statements in their
-own units, both as they were read; the lines have to come to the same.
-So a task that was lost or counted twice on the way does not go unnoticed.
+The expected amounts are summed from the reservations, and the billed amounts from the rows of the statements in
+their own units, both as they were read.
+The lines must come to the same sums, so a task that was lost or counted twice on the way does not go unnoticed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from kling_pricing.reconcile.workspace import Workspace
 
 
 def tie_out(workspace: Workspace, period: StatementPeriod) -> None:
-    """Holds the lines against what they were made of.
+    """Compares the lines with the reservations and rows that they were made from.
 
     Raises:
-        KlingPricingError: they do not tie out, which is a fault of this library.
+        KlingPricingError: they do not tie out, which is a bug in this library.
     """
     problems = [
-        f"{what} in {name}: read {format_decimal(from_nanos(read))}, on the lines {format_decimal(from_nanos(lines))}"
-        for what, name, read, lines in workspace.all(_DIFFERENCES, period.values)
+        f"{side} in {unit}: {format_decimal(from_nanos(read))} read,"
+        f" {format_decimal(from_nanos(lines))} in the lines"
+        for side, unit, read, lines in workspace.all(_DIFFERENCES, period.values)
     ]
     if wrong := workspace.one(_WRONGLY_VALUED):
-        problems.append(f"{wrong} lines are worth something else than what was charged")
+        problems.append(f"the value of {wrong} lines differs from their charge")
     if problems:
         raise KlingPricingError(
             f"the reconciliation does not tie out, so there is no report ({'; '.join(problems)}); "
-            "this is a fault of kling_pricing: please report it"
+            "this is a bug in kling_pricing; please report it"
         )
 
 
@@ -40,7 +41,7 @@ _DIFFERENCES = f"""
       SELECT currency AS name, sum(expected) AS amount FROM line WHERE expected IS NOT NULL GROUP BY currency
     ), charged_read AS (
       SELECT unit AS name, sum(native) AS amount FROM (
-        SELECT unit, native, coalesce(billed_at, submitted_at) AS said_at
+        SELECT unit, native, coalesce(billed_at, submitted_at) AS charged_at
         FROM charge ANTI JOIN several USING (task_id) WHERE problem IS NULL AND native IS NOT NULL
       ) WHERE {IN_PERIOD} GROUP BY unit
     ), charged_lines AS (
@@ -56,10 +57,10 @@ _DIFFERENCES = f"""
     )
     {
     " UNION ALL ".join(
-        f"SELECT '{what}', name, ifnull(was.amount, 0), ifnull(now.amount, 0) FROM {table}_read AS was"
-        f" FULL JOIN {table}_lines AS now USING (name)"
-        " WHERE ifnull(was.amount, 0) <> ifnull(now.amount, 0)"
-        for what, table in (
+        f"SELECT '{side}', name, ifnull(source.amount, 0), ifnull(lines.amount, 0) FROM {table}_read AS source"
+        f" FULL JOIN {table}_lines AS lines USING (name)"
+        " WHERE ifnull(source.amount, 0) <> ifnull(lines.amount, 0)"
+        for side, table in (
             ("expected", "expected"),
             ("charged", "charged"),
             ("charged in several rows", "merged"),

@@ -1,4 +1,4 @@
-"""The units that statements count in, and what they are worth."""
+"""The units of statements, and their values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.tables.price_table import PriceBook, PriceTable
 
 WORTH_DIGITS = 18
-"""Decimals of a unit's worth: those of a price, and as many of a discount on it."""
+"""Decimals of a unit's worth: nine of the price, and nine of a discount on it."""
 
 
 class Unit(NamedTuple):
-    """A unit of a provider's own.
+    """A provider's own unit.
 
     Attributes:
-        name: what the provider calls it.
-        currency: in which it is worth something.
-        worth: what one is worth.
+        name: the provider's name for it.
+        currency: the currency of `worth`.
+        worth: the value of one unit.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Unit(NamedTuple):
 
 
 def tables_of(book: PriceBook, provider: str) -> tuple[PriceTable, ...]:
-    """Every table of a provider, the customer's own last.
+    """Returns every table of a provider, the customer's contracts last.
 
     Raises:
         PriceNotFoundError: the provider is unknown.
@@ -38,17 +38,17 @@ def tables_of(book: PriceBook, provider: str) -> tuple[PriceTable, ...]:
 
 
 def units_of(book: PriceBook, provider: str, at: datetime) -> dict[str, Unit]:
-    """The provider's units, by name, each worth what the table in force at an instant says, else the last one.
+    """Returns the provider's units by name, with their worth in the table in force, else in the last table.
 
     Raises:
         PriceNotFoundError: the provider is unknown.
     """
-    found = {unit.name: unit for table in tables_of(book, provider) for unit in _units(table)}
+    units = {unit.name: unit for table in tables_of(book, provider) for unit in _units(table)}
     try:
         in_force = book.table(provider, at)
     except PriceNotFoundError:
-        return found
-    return found | {unit.name: unit for unit in _units(in_force)}
+        return units
+    return units | {unit.name: unit for unit in _units(in_force)}
 
 
 def _units(table: PriceTable) -> Iterator[Unit]:

@@ -1,4 +1,4 @@
-"""Where a reconciliation is worked out: a DuckDB in memory, which goes on on the disk when that is full."""
+"""The database of a reconciliation: DuckDB in memory, which continues on disk when the memory is full."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,5} ?(MB|GB|MiB|GiB)")
 _PATTERN = re.compile(r"[*?\[\\]")
-"""What the database takes for a pattern in the path of a file."""
+"""Characters that make the database treat a path as a pattern."""
 _FETCHED = 2000
-"""Rows that are fetched at a time."""
+"""Rows per fetch."""
 _INTERRUPTED = "Query interrupted"
 
 
 class WorkspaceError(KlingPricingError):
-    """The database cannot do what it was asked."""
+    """The database failed."""
 
 
 class Workspace:
-    """A database and a folder, both gone when it is closed.
+    """A database and a folder; closing it removes both.
 
     Args:
-        memory_limit: how much memory the database may take, such as `500MB`; None: most of the machine's.
-        folder: where to keep what does not fit; None: where temporary files are kept.
+        memory_limit: the most memory that the database may use, such as `500MB`; None: most of the machine's.
+        folder: the folder for data beyond that; None: the system's folder for temporary files.
 
     Raises:
-        KlingPricingError: DuckDB is not installed, or cannot be used like this.
+        KlingPricingError: DuckDB is not installed, or an argument cannot be used.
     """
 
     def __init__(self, memory_limit: str | None = None, folder: str | os.PathLike[str] | None = None) -> None:
@@ -47,18 +47,18 @@ class Workspace:
         except ModuleNotFoundError as error:
             raise KlingPricingError(not_installed("reconciling", "duckdb", "reports")) from error
         if memory_limit is not None and not _LIMIT.fullmatch(memory_limit):
-            raise KlingPricingError(f"a memory limit is written as 500MB or 2GB, got {memory_limit!r}")
+            raise KlingPricingError(f"a memory limit must be a size such as 500MB or 2GB, got {memory_limit!r}")
         try:
             self._kept = TemporaryDirectory(prefix="kling-pricing-", dir=folder)
         except OSError as error:
             raise KlingPricingError(
-                f"{folder}: temporary files cannot be kept there: {error.strerror}"
+                f"{folder}: cannot keep temporary files there: {error.strerror}; give another folder"
             ) from None
         self.folder = Path(self._kept.name).absolute()
         if _PATTERN.search(str(self.folder)):
             self._kept.cleanup()
             raise KlingPricingError(
-                f"{self.folder.parent}: temporary files cannot be kept where a name has one of * ? [ \\; "
+                f"{self.folder.parent}: cannot keep temporary files in a path with one of * ? [ \\; "
                 "give another folder"
             )
         settings: dict[str, Any] = {
@@ -75,20 +75,20 @@ class Workspace:
         self._database: DuckDBPyConnection | None = duckdb.connect(":memory:", config=settings)
 
     def close(self) -> None:
-        """Gives up the database and removes the folder."""
+        """Closes the database and removes the folder."""
         if self._database is not None:
             self._database.close()
             self._database = None
             self._kept.cleanup()
 
     def alias(self, path: Path) -> Path:
-        """Another name of a file, in the folder, without anything that the database takes for a pattern."""
-        own = self.folder / f"statement-{next(self._aliases)}{path.suffix.lower()}"
+        """Returns another path of a file, in the workspace's folder, without characters of a pattern."""
+        link = self.folder / f"statement-{next(self._aliases)}{path.suffix.lower()}"
         try:
-            own.symlink_to(path.absolute())
-        except OSError:  # where links are not allowed
-            shutil.copyfile(path, own)
-        return own
+            link.symlink_to(path.absolute())
+        except OSError:  # links are not allowed
+            shutil.copyfile(path, link)
+        return link
 
     def run(self, statement: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> None:
         """Runs a statement."""
@@ -96,7 +96,7 @@ class Workspace:
             connection.execute(statement, values)
 
     def insert(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Adds rows that Python has."""
+        """Adds rows to a table."""
         if rows:
             columns = list(zip(*rows, strict=True))
             places = ", ".join(f"unnest(${place + 1})" for place in range(len(columns)))
@@ -105,57 +105,57 @@ class Workspace:
     def rows(
         self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, some at a time."""
+        """Yields the rows of a query, a batch at a time."""
         with self.connection() as connection:
             connection.execute(query, values)
             while rows := connection.fetchmany(_FETCHED):
                 yield from rows
 
     def all(self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """The rows of a query that has few."""
+        """Returns the rows of a query that has few."""
         with self.connection() as connection:
             return connection.execute(query, values).fetchall()
 
     def one(self, query: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> Any:
-        """The value of a query that has one."""
+        """Returns the value of a query that has one."""
         ((value,),) = self.all(query, values)
         return value
 
     def ensure_wanted(self) -> None:
-        """Ends a long reading that nobody waits for any more.
+        """Stops a long read after an interruption.
 
         Raises:
-            WorkspaceError: it was interrupted.
+            WorkspaceError: the workspace was interrupted.
         """
         if self._interrupted:
             raise WorkspaceError("the reconciliation was interrupted")
 
     def interrupt(self) -> None:
-        """Ends what is being worked out, in every thread; nothing more is to be read then."""
+        """Interrupts the queries of every thread; the workspace must not be used after that."""
         self._interrupted = True
         for connection in list(self._connections):
             connection.interrupt()
 
     @contextmanager
     def connection(self) -> Iterator[DuckDBPyConnection]:
-        """A connection of its own, so that several threads can work and several readings be under way.
+        """A separate connection, so that several threads and several unfinished queries can use the database.
 
         Raises:
-            WorkspaceError: what is done with it fails.
+            WorkspaceError: a query on the connection fails.
         """
         if self._database is None:
-            raise KlingPricingError("the reconciliation was closed; keep it open while its lines are read")
+            raise KlingPricingError("the reconciliation was closed; keep it open while you read its lines")
         connection = self._database.cursor()
         self._connections.add(connection)
         try:
             yield connection
         except self._failure as error:
-            told = str(error).partition("\n")[0]
+            first_line = str(error).partition("\n")[0]
             if isinstance(error, self._full):
-                raise WorkspaceError(f"there is not enough memory ({told}); raise the memory limit") from error
-            raise WorkspaceError(f"the database of the reconciliation: {told}") from error
+                raise WorkspaceError(f"not enough memory ({first_line}); raise the memory limit") from error
+            raise WorkspaceError(f"the database of the reconciliation failed: {first_line}") from error
         except RuntimeError as error:
-            if str(error) == _INTERRUPTED:  # what DuckDB makes of Ctrl-C
+            if str(error) == _INTERRUPTED:  # this is how DuckDB reports Ctrl-C
                 raise KeyboardInterrupt from None
             raise
         finally:

@@ -1,9 +1,8 @@
-"""Journal lines for the month's close: expense as it was used, and the liability until it is invoiced.
+"""Journal lines for the month's close: the expense of the period, and the liability until it is invoiced.
 
-What was used is an expense at what was expected, whether or not it is billed; its other side is accrued
-liabilities.
-What was billed otherwise goes to an account of its own, so that accrued liabilities hold exactly what the
-provider's invoice takes off them; what remains then is what was used and not billed.
+Usage is an expense at its expected amount, whether or not it is billed; its other side is accrued liabilities.
+The difference from the billed amount goes to a separate account.
+Accrued liabilities then contain exactly the amount of the provider's invoice, and usage that is not billed yet.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ VARIANCE = "Billing variance"
 LIABILITY = "Accrued liabilities"
 
 _ROUNDING = Decimal("0.01")
-"""By how much of an amount a charge may miss the hold that it fits: statements round."""
+"""The part of an amount by which a charge may differ from the request that it fits: statements round."""
 
-Purpose: TypeAlias = Literal["used and billed", "used and not billed", "billed otherwise"]
-"""Why an entry is made."""
+Purpose: TypeAlias = Literal["used and billed", "used and not billed", "billed differently"]
+"""The reason for an entry."""
 
 _PURPOSES: dict[Purpose, tuple[str, str]] = {
     "used and billed": (EXPENSE, "as expected, and on the statement"),
     "used and not billed": (EXPENSE, "as expected, and not on the statement yet"),
-    "billed otherwise": (VARIANCE, "billed minus expected"),
+    "billed differently": (VARIANCE, "billed minus expected"),
 }
 
 
@@ -42,11 +41,11 @@ class _Sum(NamedTuple):
 
 
 def section(reconciled: Reconciled) -> Section:
-    """The journal lines of a period, per project and currency; debits are credits, exactly."""
+    """Returns the journal lines of a period, per project and currency; debits equal credits exactly."""
     sums: dict[tuple[str, str, Purpose], _Sum] = {}
-    twice = _counted_by_charges(reconciled)
+    counted_as_charges = _requests_of_unknown_charges(reconciled)
     for line in reconciled.lines():
-        if line.billed is None and line.reservation_id in twice:
+        if line.billed is None and line.reservation_id in counted_as_charges:
             continue
         for purpose, amount in _parts(line, reconciled):
             key = (line.currency, line.project or "", purpose)
@@ -57,8 +56,8 @@ def section(reconciled: Reconciled) -> Section:
     return Section(
         "accruals",
         "Accruals",
-        f"Expense as it was used, {LIABILITY.lower()} until it is invoiced: book the invoice against "
-        "these, and what remains of them is what was used and not billed.",
+        f"The expense of the period, with {LIABILITY.lower()} on the other side. Book the invoice against "
+        "them; the rest of them is usage that is not billed yet.",
         (
             Column("entry", "Entry", "count"),
             Column("day", "Day"),
@@ -76,45 +75,45 @@ def section(reconciled: Reconciled) -> Section:
 
 
 def _parts(line: Line, reconciled: Reconciled) -> Iterator[tuple[Purpose, Decimal]]:
-    """What a line adds to the entries: what was used in the period, and what was billed otherwise."""
+    """Yields what a line adds to the entries: its usage in the period, and the difference that was billed."""
     billed = line.billed is not None
-    otherwise = line.variance
+    difference = line.variance
     if _of_another_period(line, reconciled):
-        otherwise = subtract(line.billed or Decimal(0), line.due or Decimal(0))
+        difference = subtract(line.billed or Decimal(0), line.due or Decimal(0))
     elif line.expected:
         yield ("used and billed" if billed else "used and not billed"), line.expected
-    if billed and otherwise:
-        yield "billed otherwise", otherwise
+    if billed and difference:
+        yield "billed differently", difference
 
 
 def _of_another_period(line: Line, reconciled: Reconciled) -> bool:
-    """Whether a line was used, and so was an expense, in an earlier or later period than it is billed in."""
+    """Returns whether the usage of a line, and so its expense, is in another period than its charge."""
     at = line.submitted_at
     return line.category == "timing" and at is not None and not reconciled.since <= at < reconciled.until
 
 
-def _counted_by_charges(reconciled: Reconciled) -> set[str | None]:
-    """Reservations of holds that a charge of an unknown task counts: as many as there are such charges.
+def _requests_of_unknown_charges(reconciled: Reconciled) -> set[str | None]:
+    """Returns the reservations of requests that the charges of unknown tasks already count, one per charge.
 
-    A charge that fits several holds is of one of them, and any will do: they are of the same amount, as the
-    statement can write it.
+    A charge that fits several requests belongs to one of them. Any of them will do, because they have the same
+    amount as far as the statement can express it.
     """
     in_doubt = sorted(
-        reconciled.lines("in_doubt_candidate"), key=lambda each: (each.currency, each.billed or each.expected)
+        reconciled.lines("in_doubt_candidate"), key=lambda line: (line.currency, line.billed or line.expected)
     )
-    found: set[str | None] = set()
-    charges = deque((each.currency, each.billed) for each in in_doubt if each.billed is not None)
-    for hold in in_doubt:
-        expected = hold.expected
-        if hold.billed is not None or expected is None:
+    reservations: set[str | None] = set()
+    charges = deque((line.currency, line.billed) for line in in_doubt if line.billed is not None)
+    for request in in_doubt:
+        expected = request.expected
+        if request.billed is not None or expected is None:
             continue
-        least, most = (multiply(expected, each) for each in (1 - _ROUNDING, 1 + _ROUNDING))
-        while charges and charges[0] < (hold.currency, least):
+        least, most = (multiply(expected, factor) for factor in (1 - _ROUNDING, 1 + _ROUNDING))
+        while charges and charges[0] < (request.currency, least):
             charges.popleft()
-        if charges and charges[0] <= (hold.currency, most):
+        if charges and charges[0] <= (request.currency, most):
             charges.popleft()
-            found.add(hold.reservation_id)
-    return found
+            reservations.add(request.reservation_id)
+    return reservations
 
 
 def _rows(sums: Mapping[tuple[str, str, Purpose], _Sum], day: str) -> Iterator[Row]:
@@ -125,12 +124,12 @@ def _rows(sums: Mapping[tuple[str, str, Purpose], _Sum], day: str) -> Iterator[R
         if not amount:
             continue
         number += 1
-        account, why = _PURPOSES[purpose]
+        account, reason = _PURPOSES[purpose]
         debited, credited = (account, LIABILITY) if amount > 0 else (LIABILITY, account)
-        memo = f"{counted(tasks, 'task')}: {why}"
-        whose = safe_or_none(project or None)
-        yield number, day, debited, whose, currency, abs(amount), None, purpose, memo
-        yield number, day, credited, whose, currency, None, abs(amount), purpose, memo
+        memo = f"{counted(tasks, 'task')}: {reason}"
+        named = safe_or_none(project or None)
+        yield number, day, debited, named, currency, abs(amount), None, purpose, memo
+        yield number, day, credited, named, currency, None, abs(amount), purpose, memo
 
 
 def _totals(rows: tuple[Row, ...]) -> Iterator[Row]:

@@ -1,6 +1,6 @@
-"""What the provider is to put right: their tasks, what they billed, what they should have, and why.
+"""The disputes: tasks that the provider must correct, with the billed amount, the right amount, and the reason.
 
-It goes to the provider, so it holds nothing of ours: no project, key, label, reservation or remedy.
+The file goes to the provider, so it has nothing of ours: no project, key, label, reservation or remedy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from kling_pricing.money import subtract
-from kling_pricing.reconcile.model import Category, Line, Reconciled
+from kling_pricing.reconcile.categories import Category
+from kling_pricing.reconcile.model import Line, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv
 from kling_pricing.reports.formatting import safe, safe_or_none, safe_text
@@ -18,13 +19,13 @@ from kling_pricing.reports.formatting import safe, safe_or_none, safe_text
 _REASONS: dict[Category, str] = {
     "billed_twice": "This task is charged more than once.",
     "not_in_ledger": "We did not submit this task.",
-    "explained": "Charged otherwise than priced: {cause}.",
-    "unexplained": "Charged otherwise than priced, and no published price gives this amount.",
-    "timing": "Charged otherwise than priced; this task was submitted in another period.",
+    "explained": "The charge differs from the price: {cause}.",
+    "unexplained": "The charge differs from the price, and no published price gives this amount.",
+    "timing": "The charge differs from the price; this task was submitted in another period.",
     "invalid_row": "This row cannot be read: {cause}.",
-    "currency_mismatch": "Charged in another currency than the one that was agreed.",
+    "currency_mismatch": "Charged in a currency other than the agreed one.",
 }
-"""What can be disputed, and the words for it."""
+"""Category that can be disputed -> the reason, in words for the provider."""
 
 
 def write(reconciled: Reconciled, folder: Path) -> None:
@@ -33,7 +34,7 @@ def write(reconciled: Reconciled, folder: Path) -> None:
 
 
 def section(reconciled: Reconciled) -> Section:
-    """Every line that charges more than it should, or cannot be read."""
+    """Returns the table of the lines that charge too much, or cannot be read."""
     return Section(
         "disputes",
         "Disputes",
@@ -74,7 +75,7 @@ def _rows(reconciled: Reconciled) -> Iterator[Row]:
 
 
 def _should_be(line: Line) -> Decimal | None:
-    """What should have been charged; None: nobody can say in this currency."""
+    """Returns the right charge of a line; None: unknown in this currency."""
     if line.category in {"invalid_row", "currency_mismatch"}:
         return None
     if line.due is not None and (line.category == "timing" or (line.billed or 0) > line.due):

@@ -1,4 +1,4 @@
-"""A reconciliation as a document: what finance asks of it, the verdict first."""
+"""A reconciliation as a document: the answers that finance needs, the verdict first."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from decimal import Decimal
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, format_decimal, sum_of
+from kling_pricing.reconcile.categories import CATEGORIES, STANDINGS, exceptions_text
 from kling_pricing.reconcile.model import Reconciled, Total
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
-from kling_pricing.reports.categories import CATEGORIES, STANDINGS, standing_of
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Delta, DeltaChart, Series, Share, ShareChart
 from kling_pricing.reports.document import Document, Equation, Fact, Figure, Verdict
 from kling_pricing.reports.formats.focus import FocusCharge
@@ -25,22 +25,23 @@ from kling_pricing.reports.formatting import (
     period_text,
     safe,
 )
-from kling_pricing.reports.reconciliation_tables import NAMED
+from kling_pricing.reports.reconciliation_tables import NAMED, TONES
 
 
 def document(reconciled: Reconciled) -> Document:
-    """What there is to show of a reconciliation.
+    """Returns the document of a reconciliation.
 
     Raises:
-        KlingPricingError: its totals do not tie out, so there must be no report of it.
+        KlingPricingError: its totals do not tie out, so it must not be reported.
     """
-    by_category = [each for each in reconciled.totals("category") if each.lines]
-    overall = {each.currency: each for each in reconciled.totals("all")}
+    by_category = [total for total in reconciled.totals("category") if total.lines]
+    overall = {total.currency: total for total in reconciled.totals("all")}
+    by_standing = reconciled.totals("standing")
     by_project, by_model, by_day = (reconciled.totals(name) for name in ("project", "model", "day"))
-    for totals in (by_category, by_project, by_model, by_day):
+    for totals in (by_category, by_standing, by_project, by_model, by_day):
         _ensure_tied_out(totals, overall)
-    order = list(CATEGORIES)
-    by_category.sort(key=lambda each: (each.currency, order.index(each.name)))
+    order: list[str] = list(CATEGORIES)
+    by_category.sort(key=lambda total: (total.currency, order.index(total.name)))
     journal = accruals.section(reconciled)
     return Document(
         kind="reconciliation",
@@ -48,8 +49,8 @@ def document(reconciled: Reconciled) -> Document:
         subtitle="Reconciliation of the provider's statement with our ledger",
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
-        equations=tuple(_equation(each, by_category) for each in overall.values()),
-        charts=tuple(_charts(overall, by_category, by_project, by_model, by_day)),
+        equations=tuple(_equation(total, by_standing) for total in overall.values()),
+        charts=tuple(_charts(overall, by_category, by_standing, by_project, by_model, by_day)),
         sections=(
             tables.summary(by_category, overall),
             tables.totals("by_project", "By project", "Project", by_project, overall),
@@ -57,55 +58,58 @@ def document(reconciled: Reconciled) -> Document:
             tables.totals("by_day", "By day", "Day (UTC)", by_day, overall, chronological=True),
             tables.exceptions(reconciled),
             journal,
-            tables.lines(reconciled, sum(each.lines for each in overall.values())),
+            tables.lines(reconciled, sum(total.lines for total in overall.values())),
         ),
     )
 
 
 def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None:
-    """Holds totals against the whole.
+    """Compares some totals with the totals of all lines.
 
     Raises:
-        KlingPricingError: they are not the same money.
+        KlingPricingError: they differ.
     """
     for currency, whole in overall.items():
-        parts = [each for each in totals if each.currency == currency]
-        expected, billed = (sum_of(getattr(each, name) for each in parts) for name in ("expected", "billed"))
-        variance = sum_of(each.variance for each in parts)
+        parts = [total for total in totals if total.currency == currency]
+        expected, billed = (sum_of(getattr(total, name) for total in parts) for name in ("expected", "billed"))
+        variance = sum_of(total.variance for total in parts)
         if (
             (expected, billed, variance) != (whole.expected, whole.billed, whole.variance)
             or add(whole.expected, whole.variance) != whole.billed
-            or sum(each.lines for each in parts) != whole.lines
+            or sum(total.lines for total in parts) != whole.lines
         ):
             raise KlingPricingError(
-                f"the reconciliation does not tie out in {currency}: expected {format_decimal(expected)} and variances "
-                f"of {format_decimal(variance)} are not {format_decimal(whole.billed)} billed; no report is written"
+                f"the reconciliation does not tie out in {currency}: {format_decimal(expected)} "
+                f"expected plus variances of {format_decimal(variance)} is not {format_decimal(whole.billed)} "
+                "billed; no report is written"
             )
-    if {each.currency for each in totals} - set(overall):
+    if {total.currency for total in totals} - set(overall):
         raise KlingPricingError(
             "the reconciliation does not tie out: a currency has no total; no report is written"
         )
 
 
 def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
-    lines = sum(each.lines for each in overall.values())
+    lines = sum(total.lines for total in overall.values())
     if not lines:
         return Verdict(
-            tone="good", headline="Nothing to reconcile", about="Neither side has a line in this period."
+            tone="good",
+            headline="Nothing to reconcile",
+            about="Neither the ledger nor the statement has a line in this period.",
         )
-    tied = "Expected and every variance add up to what was billed, to the last digit"
+    tied = "The expected amount and every variance add up to the billed amount, to the last digit"
     if not reconciled.exceptions:
-        return Verdict(tone="good", headline="Ties out", about=f"{tied}, and no line needs attention.")
+        return Verdict(tone="good", headline="Ties out", about=f"{tied}. No line needs action.")
+    need = "needs" if reconciled.exceptions == 1 else "need"
     return Verdict(
         tone="bad",
-        headline=f"Ties out with {counted(reconciled.exceptions, 'exception')}",
-        about=f"{tied}. Somebody has to look at {counted(reconciled.exceptions, 'line')}"
-        f" of {number_text(lines)}.",
+        headline=f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}",
+        about=f"{tied}. {number_text(reconciled.exceptions)} of {counted(lines, 'line')} {need} action.",
     )
 
 
 def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
-    since, until = (f"{each:%Y-%m-%d %H:%M}" for each in (reconciled.since, reconciled.until))
+    since, until = (f"{at:%Y-%m-%d %H:%M}" for at in (reconciled.since, reconciled.until))
     return (
         Fact("Provider", reconciled.provider),
         Fact("Period", f"from {since} until before {until}, UTC"),
@@ -116,23 +120,23 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
     )
 
 
-def _equation(whole: Total, by_category: Sequence[Total]) -> Equation:
+def _equation(whole: Total, by_standing: Sequence[Total]) -> Equation:
     currency = whole.currency
-    unexplained = [each for each in by_category if (each.name, each.currency) == ("unexplained", currency)]
-    residual = sum_of(each.variance for each in unexplained)
-    count = sum(each.lines for each in unexplained)
+    still_open = [total for total in by_standing if (total.name, total.currency) == ("open", currency)]
+    variance = sum_of(total.variance for total in still_open)
+    count = sum(total.lines for total in still_open)
     return Equation(
         (
-            Figure("Expected", whole.expected, currency, "what our ledger says"),
+            Figure("Expected", whole.expected, currency, "in our ledger"),
             Figure(
                 "Variance",
                 whole.variance,
                 currency,
-                f"unexplained: {format_decimal(residual)} on {counted(count, 'line')}"
+                f"still open: {format_decimal(variance)} on {counted(count, 'line')}"
                 if count
-                else "nothing unexplained",
+                else "nothing is still open",
             ),
-            Figure("Billed", whole.billed, currency, "what the statement says"),
+            Figure("Billed", whole.billed, currency, "on the statement"),
         ),
         ("+", "="),
     )
@@ -141,6 +145,7 @@ def _equation(whole: Total, by_category: Sequence[Total]) -> Equation:
 def _charts(
     overall: dict[str, Total],
     by_category: Sequence[Total],
+    by_standing: Sequence[Total],
     by_project: Sequence[Total],
     by_model: Sequence[Total],
     by_day: Sequence[Total],
@@ -148,14 +153,13 @@ def _charts(
     for currency, whole in overall.items():
         if not whole.lines:
             continue
-        own = [each for each in by_category if each.currency == currency]
-        yield _coverage(currency, own)
-        days = {each.name: each for each in by_day if each.currency == currency and each.name}
+        yield _coverage(currency, [total for total in by_standing if total.currency == currency])
+        days = {total.name: total for total in by_day if total.currency == currency and total.name}
         if days:
             yield BarChart(
                 f"by_day_{currency}",
                 "Billed and expected by day",
-                f"What was billed for the tasks of each day, in {currency}, and what was expected.",
+                f"The amounts billed for the tasks of each day, in {currency}, and the expected amounts.",
                 currency,
                 upright=True,
                 wide=True,
@@ -163,14 +167,15 @@ def _charts(
                 mark="Expected",
                 bars=tuple(_day(day, days.get(day)) for day in every_day(days)),
             )
-        projects = [each for each in by_project if each.currency == currency]
+        projects = [total for total in by_project if total.currency == currency]
         yield _beside_names("by_project", "By project", "project", currency, projects)
-        models = [each for each in by_model if each.currency == currency]
+        models = [total for total in by_model if total.currency == currency]
         yield _beside_names("by_model", "By model", "model", currency, models)
+        variances = {total.name: total.variance for total in by_category if total.currency == currency}
         deltas = tuple(
-            Delta(CATEGORIES[each.name].title, each.variance, STANDINGS[standing_of(each)])
-            for each in own
-            if each.variance
+            Delta(rule.title, variances[name], TONES[rule.standing])
+            for name, rule in CATEGORIES.items()
+            if variances.get(name)
         )
         if deltas:
             yield DeltaChart(
@@ -182,24 +187,21 @@ def _charts(
             )
 
 
-def _day(day: str, found: Total | None) -> Bar:
+def _day(day: str, total: Total | None) -> Bar:
     zero = Decimal(0)
-    return Bar(day, (zero,), zero) if found is None else Bar(day, (max(found.billed, zero),), found.expected)
+    return Bar(day, (zero,), zero) if total is None else Bar(day, (max(total.billed, zero),), total.expected)
 
 
-def _coverage(currency: str, by_category: Sequence[Total]) -> ShareChart:
-    lines = [Decimal(0)] * len(STANDINGS)
-    billed = [Decimal(0)] * len(STANDINGS)
-    for each in by_category:
-        place = list(STANDINGS).index(standing_of(each))
-        lines[place] = add(lines[place], Decimal(each.lines))
-        billed[place] = add(billed[place], max(each.billed, Decimal(0)))
+def _coverage(currency: str, by_standing: Sequence[Total]) -> ShareChart:
+    totals = {total.name: total for total in by_standing}
+    lines = [Decimal(totals[name].lines if name in totals else 0) for name in STANDINGS]
+    billed = [max(totals[name].billed if name in totals else Decimal(0), Decimal(0)) for name in STANDINGS]
     all_lines, all_billed = sum_of(lines), sum_of(billed)
     shares = [
         Share(
             f"{number_text(all_lines)} lines",
             tuple(lines),
-            tuple(count_share_text(each, all_lines) for each in lines),
+            tuple(count_share_text(part, all_lines) for part in lines),
         )
     ]
     if all_billed:
@@ -207,46 +209,48 @@ def _coverage(currency: str, by_category: Sequence[Total]) -> ShareChart:
             Share(
                 f"{amount_text(all_billed)} {currency} billed",
                 tuple(billed),
-                tuple(amount_share_text(each, all_billed, currency) for each in billed),
+                tuple(amount_share_text(part, all_billed, currency) for part in billed),
             )
         )
     return ShareChart(
         f"coverage_{currency}",
         "Coverage, by count and by value",
-        "How much of it is matched or explained, how much waits for the other side of the cut-off, "
-        "and how much is open.",
-        tuple(Series(name, tone) for name, tone in STANDINGS.items()),
+        "How much is matched or explained, how much falls on the other side of the cut-off, and how much is "
+        "still open.",
+        tuple(Series(title, TONES[name]) for name, title in STANDINGS.items()),
         tuple(shares),
     )
 
 
-def _beside_names(name: str, title: str, what: str, currency: str, totals: Sequence[Total]) -> BarChart:
+def _beside_names(name: str, title: str, noun: str, currency: str, totals: Sequence[Total]) -> BarChart:
     return BarChart(
         f"{name}_{currency}",
         title,
-        f"What was billed for each {what}, in {currency}, and what was expected.",
+        f"The amounts billed for each {noun}, in {currency}, and the expected amounts.",
         currency,
         upright=False,
         wide=False,
         series=(Series("Billed", "main"),),
         mark="Expected",
-        bars=_bars(totals, NAMED[what]),
+        bars=_bars(totals, NAMED[noun]),
     )
 
 
 def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
-    """The largest as bars of their own, the others as one."""
-    ordered = sorted(totals, key=lambda each: (-each.billed, -each.expected, each.name))
+    """Returns a bar for each of the largest totals, and one for all others."""
+    ordered = sorted(totals, key=lambda total: (-total.billed, -total.expected, total.name))
     shown, rest = ordered[:MAX_BARS], ordered[MAX_BARS:]
-    bars = [Bar(safe(each.name) or unnamed, (max(each.billed, Decimal(0)),), each.expected) for each in shown]
+    bars = [
+        Bar(safe(total.name) or unnamed, (max(total.billed, Decimal(0)),), total.expected) for total in shown
+    ]
     if rest:
-        billed, expected = sum_of(each.billed for each in rest), sum_of(each.expected for each in rest)
+        billed, expected = sum_of(total.billed for total in rest), sum_of(total.expected for total in rest)
         bars.append(Bar(counted(len(rest), "other"), (max(billed, Decimal(0)),), expected))
     return tuple(bars)
 
 
 def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
-    """What the statement charges, line by line."""
+    """Yields the charges of the statement, line by line."""
     for line in reconciled.lines():
         if line.billed is not None:
             yield FocusCharge(

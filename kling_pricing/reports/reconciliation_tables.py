@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from kling_pricing.reconcile.categories import CATEGORIES, Standing, exceptions_text
 from kling_pricing.reconcile.model import Line, Reconciled, Total, exceptions_of
-from kling_pricing.reports.categories import CATEGORIES, STANDINGS
+from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.document import Column, DisplayName, Row, Section
 from kling_pricing.reports.formatting import labels_text, percent, safe, safe_or_none, safe_text
 
 NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"}
-"""What is said where there is no name."""
+"""The words for lines without such a name."""
+
+TONES: Mapping[Standing, Tone] = {"matched": "good", "explained": "calm", "timing": "wait", "open": "bad"}
 
 _CATEGORY = Column(
     "category",
     "Category",
-    display_names={
-        name: DisplayName(each.title, STANDINGS[each.standing]) for name, each in CATEGORIES.items()
-    },
+    display_names={name: DisplayName(rule.title, TONES[rule.standing]) for name, rule in CATEGORIES.items()},
 )
 _AMOUNTS = (
     Column("expected", "Expected", "amount"),
@@ -28,24 +29,25 @@ _AMOUNTS = (
 
 
 def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Section:
-    """How expected becomes billed, category by category."""
+    """Returns the table of the categories, which leads from the expected to the billed amount."""
+    meanings = {str(name): rule.meaning for name, rule in CATEGORIES.items()}
     rows: list[Row] = [
         (
-            each.name,
-            CATEGORIES[each.name].about,
-            each.currency,
-            each.lines,
-            percent(Decimal(each.lines), Decimal(overall[each.currency].lines)),
-            each.expected,
-            each.variance,
-            each.billed,
+            total.name,
+            meanings[total.name],
+            total.currency,
+            total.lines,
+            percent(Decimal(total.lines), Decimal(overall[total.currency].lines)),
+            total.expected,
+            total.variance,
+            total.billed,
         )
-        for each in by_category
+        for total in by_category
     ]
     return Section(
         "summary",
         "Tie-out",
-        "Expected, plus the variance of each category, is what was billed.",
+        "The expected amount plus the variance of each category is the billed amount.",
         (
             _CATEGORY,
             Column("meaning", "Meaning", "prose"),
@@ -56,8 +58,8 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
         ),
         lambda: rows,
         tuple(
-            ("Total", None, each.currency, each.lines, None, each.expected, each.variance, each.billed)
-            for each in overall.values()
+            ("Total", None, total.currency, total.lines, None, total.expected, total.variance, total.billed)
+            for total in overall.values()
         ),
     )
 
@@ -65,24 +67,31 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
 def totals(
     name: str,
     title: str,
-    what: str,
+    heading: str,
     totals: Iterable[Total],
     overall: Mapping[str, Total],
     *,
     chronological: bool = False,
 ) -> Section:
-    """Lines taken together; the largest first, or by day."""
+    """Returns a table of totals; the largest first, or in the order of days."""
     ordered = sorted(
         totals,
-        key=lambda each: (
-            (each.currency, each.name)
+        key=lambda total: (
+            (total.currency, total.name)
             if chronological
-            else (each.currency, -each.billed, -each.expected, each.name)
+            else (total.currency, -total.billed, -total.expected, total.name)
         ),
     )
     rows: list[Row] = [
-        (safe_or_none(each.name or None), each.currency, each.lines, each.expected, each.variance, each.billed)
-        for each in ordered
+        (
+            safe_or_none(total.name or None),
+            total.currency,
+            total.lines,
+            total.expected,
+            total.variance,
+            total.billed,
+        )
+        for total in ordered
     ]
     column = name.removeprefix("by_")
     return Section(
@@ -90,15 +99,15 @@ def totals(
         title,
         "",
         (
-            Column(column, what, missing=NAMED[column]),
+            Column(column, heading, missing=NAMED[column]),
             Column("currency", "Currency"),
             Column("lines", "Lines", "count"),
             *_AMOUNTS,
         ),
         lambda: rows,
         tuple(
-            ("Total", each.currency, each.lines, each.expected, each.variance, each.billed)
-            for each in overall.values()
+            ("Total", total.currency, total.lines, total.expected, total.variance, total.billed)
+            for total in overall.values()
         ),
     )
 
@@ -129,9 +138,11 @@ _LINE_COLUMNS = (
 )
 
 
-def _leaving_out(*names: str) -> tuple[Column, ...]:
-    """The columns of lines, of which the page leaves out some more."""
-    return tuple(each._replace(on_page=each.on_page and each.name not in names) for each in _LINE_COLUMNS)
+def _without_on_page(*names: str) -> tuple[Column, ...]:
+    """Returns the columns of lines; these columns are not on the page."""
+    return tuple(
+        column._replace(on_page=column.on_page and column.name not in names) for column in _LINE_COLUMNS
+    )
 
 
 def _line_row(line: Line) -> Row:
@@ -164,24 +175,26 @@ def _line_row(line: Line) -> Row:
 
 
 def exceptions(reconciled: Reconciled) -> Section:
-    """The lines with something to do."""
+    """Returns the table of the exceptions."""
     return Section(
         "exceptions",
         "Exceptions",
-        "Lines that somebody has to do something about.",
-        _leaving_out("model", "resolution", "tier", "quantity", "submitted_at"),
+        f"Lines that need somebody's action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
+        if reconciled.exceptions
+        else "No line needs action.",
+        _without_on_page("model", "resolution", "tier", "quantity", "submitted_at"),
         lambda: map(_line_row, exceptions_of(reconciled)),
         length=reconciled.exceptions,
     )
 
 
 def lines(reconciled: Reconciled, length: int) -> Section:
-    """All lines, of which there are `length`."""
+    """Returns the table of all lines, which has `length` rows."""
     return Section(
         "lines",
         "All lines",
-        "Every task of the ledger, of the statement, or of both.",
-        _leaving_out("cause", "remedy"),
+        "Every task that is in the ledger, on the statement, or in both.",
+        _without_on_page("cause", "remedy"),
         lambda: (_line_row(line) for line in reconciled.lines()),
         length=length,
     )

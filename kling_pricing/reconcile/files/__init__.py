@@ -1,7 +1,7 @@
-"""Files that statements come in, one kind in each file.
+"""Readers of statement files, one file format per module.
 
 A reader finds the columns of a file and gives their text to the database.
-It knows nothing of what the columns mean.
+It does not know the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _READERS = {
 
 
 def reader(path: Path, workspace: Workspace, on_bytes: OnBytes) -> FileReader:
-    """The reader of a file, by the ending of its name.
+    """Returns the reader of a file, by its extension.
 
     Raises:
-        StatementError: there is none.
+        StatementError: no reader has that extension.
     """
     module, _, name = _READERS.get(path.suffix.lower(), "").partition(":")
     if not name:
-        problem = f"statements are read from files that end in {', '.join(_READERS)}; convert it"
+        problem = f"cannot be read as a statement; convert it to a file that ends in {', '.join(_READERS)}"
         raise StatementError(problem, file=path.name)
     kind: type[FileReader] = getattr(import_module(f"{__name__}.{module}"), name)
     return kind(path, workspace, on_bytes)

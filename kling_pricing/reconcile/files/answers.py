@@ -1,4 +1,4 @@
-"""Statements that are answers of an API about its tasks: a dump of status responses or of callbacks."""
+"""Statements made of an API's answers about its tasks: saved status responses or callbacks."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from kling_pricing.reconcile.mappings import AnswersEntry
 from kling_pricing.wire.formats import wire_format
 
 COLUMNS = ("task_id", "amount", "unit", "submitted_at", "model", "duration_s", "state", "facts")
-"""What is read of an answer; the facts are a JSON object."""
+"""The parts of an answer that are read; the facts are a JSON object."""
 
 
-def is_answer(found: Mapping[str, Any] | None, name: str) -> bool:
-    """Whether an object is an answer in a wire format: it names a task, and its state or its charge."""
-    if found is None:
+def is_answer(item: Mapping[str, Any] | None, name: str) -> bool:
+    """Returns whether an object is an answer in a wire format: it has a task, and a state or a charge."""
+    if item is None:
         return False
     try:
-        task = wire_format(name).read_task(found)
+        task = wire_format(name).read_task(item)
     except WireFormatError:
         return False
     return task.task_id is not None and (task.state is not None or task.amount is not None)
 
 
 def rows(
-    found: Iterable[tuple[int, Mapping[str, Any] | str]], entry: AnswersEntry
+    items: Iterable[tuple[int, Mapping[str, Any] | str]], entry: AnswersEntry
 ) -> Iterator[tuple[int, list[str], str]]:
-    """The answers as rows of `COLUMNS`, each with what is wrong with it."""
-    return (_row(row, answer, entry) for row, answer in found)
+    """Yields the answers as rows of `COLUMNS`, each with its fault or an empty text."""
+    return (_row(row, item, entry) for row, item in items)
 
 
-def _row(row: int, found: Mapping[str, Any] | str, entry: AnswersEntry) -> tuple[int, list[str], str]:
-    nothing = [""] * len(COLUMNS)
-    if isinstance(found, str):
-        return row, nothing, found
+def _row(row: int, item: Mapping[str, Any] | str, entry: AnswersEntry) -> tuple[int, list[str], str]:
+    empty = [""] * len(COLUMNS)
+    if isinstance(item, str):
+        return row, empty, item
     try:
-        task = wire_format(entry.wire_format).read_task(found)
+        task = wire_format(entry.wire_format).read_task(item)
     except WireFormatError as error:
-        return row, nothing, f"{error.field or 'a field'} cannot be read"
-    made = entry.submitted_at and text_of(at_path(found, entry.submitted_at.column))
+        return row, empty, f"{error.field or 'a field'} cannot be read"
+    submitted_at = entry.submitted_at and text_of(at_path(item, entry.submitted_at.column))
     amount = "" if task.amount is None else digits(task.amount)
     facts = {name: value for name, value in task.facts.items() if isinstance(value, str | bool)}
     texts = (
         task.task_id,
         amount,
         task.amount_unit if amount else None,
-        made,
+        submitted_at,
         task.model,
         task.duration_s and digits(task.duration_s),
         task.state,

@@ -1,4 +1,4 @@
-"""Statements as CSV: the database reads what is plain, Python reads what is not and says where it is not."""
+"""Statements as CSV: the database reads plain files; Python reads the others and names their faulty rows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class CsvReader(FileReader):
         """See `FileReader.header`."""
         _, header = next(self._records(), (1, []))
         if not any(header):
-            raise self.error("is empty; its first row must name the columns")
+            raise self.error("is empty; the first row must name the columns")
         return header
 
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`.
 
-        A row is a line then, so there must be as many rows as lines: else a line is blank or has another number
-        of columns, or a row has several lines.
+        The database reads one row per line. If it finds fewer rows than lines, a line is blank or has another
+        number of columns, or a row spans several lines.
         """
-        del exact  # all of it is text
+        del exact  # every column is text
         header = self.header()
         types = ", ".join(f"'c{place}': 'VARCHAR'" for place, _ in enumerate(header))
         relation = (
@@ -42,7 +42,7 @@ class CsvReader(FileReader):
 
     def careful_source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.careful_source`."""
-        del exact  # all of it is text
+        del exact  # every column is text
         places = self.places(self.header(), columns)
         return self.staged(list(places), self._rows(list(places.values())))
 
@@ -63,15 +63,15 @@ class CsvReader(FileReader):
     def _rows(self, places: Sequence[int]) -> Iterator[tuple[int, Sequence[str], str]]:
         records = self._records()
         _, header = next(records)
-        nothing = [""] * len(places)
+        empty = [""] * len(places)
         for row, record in records:
             if len(record) == len(header):
                 yield row, [record[place] for place in places], ""
             elif record:
-                yield row, nothing, f"it has {len(record)} columns, the first row has {len(header)}"
+                yield row, empty, f"it has {len(record)} columns, but the first row has {len(header)}"
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """The line on which each record begins, and its fields."""
+        """Yields the line on which each record begins, and its fields."""
         with _long_fields(), self.path.open(encoding="utf-8-sig", newline="") as file:
             records = csv.reader(file, delimiter=self._delimiter, strict=True)
             line = 1
@@ -80,24 +80,26 @@ class CsvReader(FileReader):
                     yield line, record
                     line = records.line_num + 1
             except csv.Error as error:
-                raise self.error(f"is no CSV from there on ({error}); correct the quotes", row=line) from None
+                raise self.error(
+                    f"is not valid CSV from this row on ({error}); correct the quotes", row=line
+                ) from None
             except UnicodeDecodeError:
-                raise self.error("not UTF-8 text; save it as UTF-8", row=self._undecodable()) from None
+                raise self.error("is not UTF-8; save it as UTF-8", row=self._undecodable()) from None
 
     def _undecodable(self) -> int:
-        """The first line that is not UTF-8."""
+        """Returns the first line that is not UTF-8."""
         with self.path.open("rb") as file:
             return next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """A prompt in a column that is not read may be longer than what Python takes by default."""
-    usual = csv.field_size_limit(_LONGEST_FIELD)
+    """Raises Python's limit on the length of a field: a column that is not read may have a long prompt."""
+    limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         yield
     finally:
-        csv.field_size_limit(usual)
+        csv.field_size_limit(limit)
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What the readers of all kinds of files have in common, and what they give to the database."""
+"""The base of all file readers, and the rows that they give to the database."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from kling_pricing.reconcile.staging import RowFile, literal
 from kling_pricing.reconcile.workspace import Workspace
 
 OnBytes: TypeAlias = Callable[[int], None]
-"""Told how many bytes of a file are read so far."""
-
+"""Called with the number of bytes of a file that are read so far."""
 
 DATE_CELL = "@"
-"""Before the text of what is a date in its file and no text: it is in ISO 8601, whatever the mapping says."""
+"""Prefix of a text that was a date cell in its file: the text is ISO 8601, whatever the mapping's format is."""
 
 
 class Layout(NamedTuple):
-    """How a file is laid out, where its kind leaves that open.
+    """The layout of a file, where its format leaves a choice.
 
     Attributes:
-        delimiter: between columns, where the file is text.
-        sheet: of a workbook; None: its first.
+        delimiter: the delimiter between columns of a text file.
+        sheet: the sheet of a workbook; None: the first.
     """
 
     delimiter: str = ","
@@ -35,12 +34,12 @@ class RowSource(NamedTuple):
     """The rows of a file, for the database to read.
 
     Attributes:
-        relation: the rows as a table in SQL.
+        relation: the SQL that reads the rows as a table.
         texts: column -> the SQL of its text.
-        row: the SQL of a row's number; empty: they are in order from `first_row` on, none left out.
-        fault: the SQL of what is wrong with a row as a whole, in words.
+        row: the SQL of a row's number; empty: rows are numbered from `first_row` on, without gaps.
+        fault: the SQL of a fault of a whole row, in words.
         first_row: the number of the first row.
-        rows: how many there must be; None: as many as there are.
+        rows: the number of rows that the database must find; None: any number.
     """
 
     relation: str
@@ -52,15 +51,15 @@ class RowSource(NamedTuple):
 
 
 class FileReader(ABC):
-    """One file, in one of the kinds of files.
+    """A reader of one file.
 
-    Every method raises a `StatementError` where the file cannot be read.
+    Every method raises a `StatementError` if the file cannot be read.
 
     Attributes:
-        path: where it is.
-        workspace: where it is read to.
-        on_bytes: told how far the reading is.
-        layout: how the file is laid out.
+        path: the path of the file.
+        workspace: the database that reads the file.
+        on_bytes: called with the number of bytes read so far.
+        layout: the layout of the file.
     """
 
     def __init__(self, path: Path, workspace: Workspace, on_bytes: OnBytes) -> None:
@@ -71,27 +70,27 @@ class FileReader(ABC):
 
     @abstractmethod
     def header(self) -> Sequence[str]:
-        """Its columns; in JSON, those of the first object, with paths for what is nested."""
+        """Returns the columns; in JSON, those of the first object, with paths for nested values."""
 
     @abstractmethod
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
-        """Its rows.
+        """Returns the rows.
 
         Args:
-            columns: those to read; one that the file does not have is left out.
-            exact: those of which not a digit may be lost.
+            columns: the columns to read; columns that the file does not have are skipped.
+            exact: the columns that must not lose a digit.
         """
 
     def careful_source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
-        """Its rows, read one by one: when `source` does not give all of them."""
+        """Returns the rows, read one by one; used if `source` does not give all of them."""
         return self.source(columns, exact)
 
     def objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]] | None:
-        """Row and object, or what is wrong with it; None: its rows are no objects."""
+        """Yields each row with its object, or with its fault; None: the rows are not objects."""
         return None
 
     def staged(self, columns: Sequence[str], rows: Iterable[tuple[int, Sequence[str], str]]) -> RowSource:
-        """Rows that Python reads: row, texts of the columns, and what is wrong with it."""
+        """Stages rows that Python has read: the row, the texts of its columns, and its fault."""
         with RowFile(self.workspace.folder / "statement.rows", columns) as file:
             for row, texts, fault in rows:
                 self.workspace.ensure_wanted()
@@ -100,18 +99,18 @@ class FileReader(ABC):
 
     @property
     def literal_path(self) -> str:
-        """The file for the database, as SQL writes it.
+        """The file's path as a literal in SQL.
 
-        Never by its own name: the database may take that for a pattern that other files fit, or an address.
+        It is an alias, because DuckDB might take the file's own name for a pattern or a URL.
         """
         return literal(str(self.workspace.alias(self.path)))
 
     def places(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
-        """The wanted columns that are there, and where."""
-        if twice := next((name for name in columns if header.count(name) > 1), None):
-            raise self.error("stands twice in the first row; rename or remove one", row=1, column=twice)
+        """Returns the position of each of these columns that the header has."""
+        if repeated := next((name for name in columns if header.count(name) > 1), None):
+            raise self.error("appears twice in the first row; rename or remove one", row=1, column=repeated)
         return {name: header.index(name) for name in columns if name in header}
 
     def error(self, problem: str, *, row: int | None = None, column: str | None = None) -> StatementError:
-        """The error for something in this file."""
+        """Returns the error for a problem in this file."""
         return StatementError(problem, file=self.path.name, row=row, column=column)

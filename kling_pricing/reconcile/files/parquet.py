@@ -1,4 +1,4 @@
-"""Statements as Parquet, read by the database; an amount must not be of a type that rounds."""
+"""Statements as Parquet, read by the database; the type of an amount must be exact."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ class ParquetReader(FileReader):
         types = self._types()
         for name in exact:
             if types.get(name) in _ROUNDED:
-                problem = (
-                    f"is of type {types[name]}, which rounds; export it as text, whole numbers or decimals"
-                )
+                problem = f"has the type {types[name]}, which rounds; export it as text, integers or decimals"
                 raise self.error(problem, column=name)
         texts = {name: self._text(name, types[name]) for name in columns if name in types}
         return RowSource(self._relation, texts)
@@ -39,12 +37,12 @@ class ParquetReader(FileReader):
     def _types(self) -> dict[str, str]:
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise self.error("is no Parquet file")
+                raise self.error("is not a Parquet file")
         try:
-            found = self.workspace.all(f"DESCRIBE SELECT * FROM {self._relation}")
+            columns = self.workspace.all(f"DESCRIBE SELECT * FROM {self._relation}")
         except WorkspaceError as error:
             raise self.error(f"cannot be read as Parquet ({error})") from None
-        return {name: kind for name, kind, *_ in found}
+        return {name: kind for name, kind, *_ in columns}
 
     def _text(self, name: str, kind: str) -> str:
         doubled = name.replace('"', '""')
@@ -63,4 +61,4 @@ class ParquetReader(FileReader):
         if kind.startswith("TIMESTAMP"):
             zone = "'+00:00'" if kind == "TIMESTAMP WITH TIME ZONE" else "''"
             return f"('{DATE_CELL}' || CAST(make_timestamp(epoch_us({column})) AS VARCHAR) || {zone})"
-        raise self.error(f"is of type {kind}; export it as text", column=name)
+        raise self.error(f"has the type {kind}; export it as text", column=name)

@@ -1,6 +1,6 @@
-"""Statements as XLSX: text is text, and a number is the shortest decimal of the double that the file holds.
+"""Statements as XLSX: text stays text, and a number is the shortest decimal of the double in the file.
 
-A spreadsheet keeps 15 digits of a number, so one with more is no longer what it was.
+A spreadsheet keeps 15 digits of a number, so a number with more may have lost digits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, Row
 
 _MAX_DIGITS = 15
 _FIRST_LOST = 10**_MAX_DIGITS
-"""From here on the last digit may be one that the spreadsheet has made a zero."""
+"""From this number on, the spreadsheet may have replaced the last digit with a zero."""
 
 
 class XlsxReader(FileReader):
@@ -28,12 +28,12 @@ class XlsxReader(FileReader):
         _, header = next(self._records(), (1, ()))
         names = ["" if name is None else str(name) for name in header]
         if not any(names):
-            raise self.error("is empty; its first row must name the columns")
+            raise self.error("is empty; the first row must name the columns")
         return names
 
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
-        del exact  # a number of too many digits is refused in any column
+        del exact  # a number with too many digits is refused in any column
         places = self.places(self.header(), columns)
         return self.staged(list(places), self._rows(places))
 
@@ -42,13 +42,13 @@ class XlsxReader(FileReader):
         next(records)
         for row, record in records:
             if any(cell is not None for cell in record):
-                read = {
+                texts = {
                     name: _text(record[place] if place < len(record) else None)
                     for name, place in places.items()
                 }
-                lost = ", ".join(name for name, text in read.items() if text is None)
-                fault = f"{lost}: a spreadsheet keeps {_MAX_DIGITS} digits of a number; export it as text"
-                yield row, [text or "" for text in read.values()], fault if lost else ""
+                lost = ", ".join(name for name, text in texts.items() if text is None)
+                fault = f"{lost}: a spreadsheet keeps only {_MAX_DIGITS} digits of a number; export it as text"
+                yield row, [text or "" for text in texts.values()], fault if lost else ""
 
     def _records(self) -> Iterator[tuple[int, Sequence[Any]]]:
         try:
@@ -56,24 +56,24 @@ class XlsxReader(FileReader):
         except ModuleNotFoundError as error:
             raise self.error(not_installed("XLSX", "openpyxl", "reports")) from error
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and extensions, which are not looked at
+            warnings.simplefilter("ignore")  # about styles and extensions, which are not read
             try:
                 book = openpyxl.load_workbook(self.path, read_only=True, data_only=True)
             except (BadZipFile, KeyError, ValueError, OSError) as error:
                 raise self.error(f"cannot be read as XLSX: {error}") from None
         try:
-            named = self.layout.sheet or book.sheetnames[0]
-            if named not in book.sheetnames:
-                raise self.error(f"has no sheet {named!r}; it has {', '.join(book.sheetnames)}")
-            sheet = book[named]
-            sheet.reset_dimensions()  # what a file says of its size need not be true
+            sheet_name = self.layout.sheet or book.sheetnames[0]
+            if sheet_name not in book.sheetnames:
+                raise self.error(f"has no sheet {sheet_name!r}; it has {', '.join(book.sheetnames)}")
+            sheet = book[sheet_name]
+            sheet.reset_dimensions()  # the size that a file states may be wrong
             yield from enumerate(sheet.iter_rows(values_only=True), start=1)
         finally:
             book.close()
 
 
 def _text(cell: Any) -> str | None:
-    """The text of a cell; None: it is a number of which digits are lost."""
+    """Returns the text of a cell; None: it is a number that may have lost digits."""
     if cell is None:
         return ""
     if isinstance(cell, bool):

@@ -1,8 +1,8 @@
-"""Why a task was charged otherwise than expected: of all ways to come to the charge, the one that explains it.
+"""Explains one variance: of all ways to calculate the charge, the one that explains it best.
 
-That is the one that agrees with what the statement itself says of the task, and then differs least from the
-quote.
-Every one of them fits to the last digit; what is only close is no explanation.
+That is the way that agrees with what the statement itself states about the task, and then has the fewest
+differences from the quote.
+Every way gives the charge to the last digit; a result that is only close is not an explanation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from kling_pricing.money import format_decimal, multiply, subtract
 from kling_pricing.reconcile.repricing import Counted, Fit, Repricer
-from kling_pricing.reconcile.row_facts import Saying
+from kling_pricing.reconcile.row_facts import RowFacts
 from kling_pricing.tables.price_table import PriceBook, PriceTable
 from kling_pricing.tables.rates import Cell
 
@@ -31,35 +31,37 @@ Kind: TypeAlias = Literal[
     "discount",
     "several",
 ]
-"""What explains a variance; `rounding` is as the price table has it, or leaves open; `repriced`: the table has
-other prices than when it was quoted; `written_off`: an operator said that nothing is due; `several`: more than
-one of the others at once."""
+"""The kind of an explanation.
+
+`rounding`: as the price table says, or does not exclude; `repriced`: the table has other prices than when the
+task was quoted; `written_off`: an operator settled the task at zero; `several`: more than one of the others.
+"""
 
 _MAX_DIFFERENCES, _MAX_CONFIRMED = 2, 4
-"""So many differences from the quote may explain a charge; more, where the statement says them itself."""
+"""The most differences from the quote that may explain a charge; more if the statement itself confirms them."""
 
-_MAX_OTHERS = 2
-"""So many other ways to come to a charge are named that explain it as well."""
+_MAX_ALTERNATIVES = 2
+"""The most alternatives that are named."""
 
 _PLAUSIBLE: Sequence[Kind] = ("table", "discount", "rate", "quantity", "times")
-"""What to think of first, when the statement does not say."""
+"""The more plausible kinds first, for a charge about which the statement states nothing."""
 
 
 class Variance(NamedTuple):
-    """A task that was charged otherwise than expected.
+    """A charge that differs from the expected amount.
 
     Attributes:
-        cell: as quoted.
-        quantity: units quoted.
-        unit: of the quantity.
-        table: id of the price table.
-        expected: what was quoted, in its currency.
-        refunded: whether nothing is due, though something was quoted.
-        written_off: whether that is because an operator said so.
-        counted: how the statement counts.
-        charged: what it charges, in its own unit.
-        duration_s: the length that it states; None: none.
-        saying: what else it says.
+        cell: model, resolution and tier of the quote.
+        quantity: the quoted units.
+        unit: the unit of the quantity.
+        table: id of the price table of the quote.
+        expected: the quoted amount, in its currency.
+        refunded: whether nothing is due, although an amount was quoted.
+        written_off: whether nothing is due because an operator settled the task at zero.
+        counted: the unit of the statement.
+        charged: the charge, in that unit.
+        duration_s: the length that the statement states; None: not stated.
+        stated: the other facts that the statement states.
     """
 
     cell: Cell
@@ -72,25 +74,25 @@ class Variance(NamedTuple):
     counted: Counted
     charged: Decimal
     duration_s: Decimal | None
-    saying: Saying
+    stated: RowFacts
 
 
 class Explanation(NamedTuple):
-    """What explains a variance to the last digit.
+    """An explanation of a variance to the last digit.
 
     Attributes:
-        cause: in words.
-        kind: of which kind that is.
-        others: what would explain it as well, in words; empty: nothing.
+        cause: the explanation in words.
+        kind: its kind.
+        alternatives: other explanations that fit as well, in words; empty: none.
     """
 
     cause: str
     kind: Kind
-    others: str = ""
+    alternatives: str = ""
 
 
 class _Way(NamedTuple):
-    """A way to come to a charge, and how it differs from the quote."""
+    """A way to calculate a charge, and how it differs from the quote."""
 
     fit: Fit
     differences: tuple[Kind, ...]
@@ -99,21 +101,21 @@ class _Way(NamedTuple):
 
 
 class Explainer:
-    """Explains variances of one provider."""
+    """Explains the variances of one provider."""
 
     def __init__(self, book: PriceBook, provider: str) -> None:
         self._repricer = Repricer(book, provider)
         self._order = {table.id: place for place, table in enumerate(self._repricer.tables)}
 
     def explain(self, variance: Variance) -> Explanation | None:
-        """What explains a variance; None: nothing that is known."""
+        """Returns the explanation of a variance; None: there is no known explanation."""
         if not variance.charged:
-            return Explanation("the task is on the statement and was not charged", "not_charged")
+            return Explanation("the task is on the statement but was not charged", "not_charged")
         if variance.charged < 0:
             return None
         if variance.written_off:
-            return Explanation("charged, though nothing is due for this task", "written_off")
-        models = dict.fromkeys(filter(None, (variance.cell.model, variance.saying.model)))
+            return Explanation("charged, although nothing is due for this task", "written_off")
+        models = dict.fromkeys(filter(None, (variance.cell.model, variance.stated.model)))
         fits = self._repricer.fits(
             models,
             variance.counted,
@@ -125,43 +127,43 @@ class Explainer:
         ways = [way for fit in fits if (way := self._way(variance, fit)) is not None]
         if not ways:
             return None
-        best, *others = sorted(ways, key=self._rank)
-        alike = [each for each in others if self._rank(each)[:2] == self._rank(best)[:2]]
+        best, *rest = sorted(ways, key=self._rank)
+        alternatives = [way for way in rest if self._rank(way)[:2] == self._rank(best)[:2]]
         kind = _kind(variance, best)
         if kind == "repriced":
-            cause = f"table {variance.table} prices this differently today than when it was quoted"
+            cause = f"table {variance.table} has other prices today than when the task was quoted"
             return Explanation(cause, kind)
         tables = self._repricer.tables
-        return Explanation(_sentence(variance, best, tables), kind, _others(variance, alike, tables))
+        return Explanation(_sentence(variance, best, tables), kind, _named(variance, alternatives, tables))
 
     def _way(self, variance: Variance, fit: Fit) -> _Way | None:
-        """How a way differs from the quote; None: in too much."""
+        """Returns a way and its differences from the quote; None: it has too many."""
         differences: list[Kind] = []
         confirmed = contradicted = 0
         if fit.table.id != variance.table:
             differences.append(
                 "discount" if _is_list_of(fit.table, variance, self._repricer.tables) else "table"
             )
-        said = (
-            variance.saying.model,
-            variance.saying.resolution,
-            variance.saying.tier(fit.table, fit.cell.model),
+        facts = (
+            variance.stated.model,
+            variance.stated.resolution,
+            variance.stated.tier(fit.table, fit.cell.model),
         )
-        for quoted, charged, told in zip(variance.cell, fit.cell, said, strict=True):
+        for quoted, charged, stated in zip(variance.cell, fit.cell, facts, strict=True):
             differs = quoted != charged
             differences += ["rate"] * differs
-            confirmed += differs and told == charged
-            contradicted += told not in {None, charged}
+            confirmed += differs and stated == charged
+            contradicted += stated not in {None, charged}
         if fit.units.number != variance.quantity:
             differences.append("quantity")
             confirmed += fit.units.length != "other"
-        stated = variance.duration_s
-        if stated is not None and variance.unit == "second":
+        duration_s = variance.duration_s
+        if duration_s is not None and variance.unit == "second":
             contradicted += fit.units.length == "other" or (
-                fit.units.length == "quoted" and abs(stated - variance.quantity) >= 1
+                fit.units.length == "quoted" and abs(duration_s - variance.quantity) >= 1
             )
         if fit.times > 1:
-            differences += ["times"] * _MAX_DIFFERENCES  # nothing beside it
+            differences += ["times"] * _MAX_DIFFERENCES  # no other difference beside this one
         if fit.discounted_twice:
             differences.append("discount")
         if len(differences) > _MAX_CONFIRMED or len(differences) - confirmed > _MAX_DIFFERENCES:
@@ -170,7 +172,7 @@ class Explainer:
 
     def _rank(self, way: _Way) -> tuple[int, int, int, int, Cell, Decimal, int]:
         fit = way.fit
-        plausible = max((_PLAUSIBLE.index(each) for each in way.differences), default=0)
+        plausible = max((_PLAUSIBLE.index(kind) for kind in way.differences), default=0)
         differences = len(way.differences)
         return (
             way.contradicted,
@@ -184,8 +186,8 @@ class Explainer:
 
 
 def _is_list_of(table: PriceTable, variance: Variance, tables: Sequence[PriceTable]) -> bool:
-    """Whether a table has the published prices of the contract by which was quoted."""
-    quoted = next((each for each in tables if each.id == variance.table), None)
+    """Returns whether a table has the published prices that the contract of the quote is based on."""
+    quoted = next((other for other in tables if other.id == variance.table), None)
     return (
         quoted is not None
         and quoted.contract is not None
@@ -209,9 +211,9 @@ def _kind(variance: Variance, way: _Way) -> Kind:
 
 
 def _is_of_the_quote(variance: Variance, fit: Fit) -> bool:
-    """Whether a charge that differs in nothing from the quote is the quote, and not today's price in its place.
+    """Returns whether a charge without differences is the quote itself, and not today's price.
 
-    A table may have been edited since, under the same id.
+    A table may have been edited since the quote, under the same id.
     """
     grain = variance.counted.worth.scaleb(-variance.counted.decimals)
     gap = subtract(multiply(variance.charged, variance.counted.worth), variance.expected)
@@ -221,46 +223,46 @@ def _is_of_the_quote(variance: Variance, fit: Fit) -> bool:
 
 
 def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:
-    """The explanation in words."""
+    """Returns an explanation in words."""
     parts = ["failed task charged"] if variance.refunded else []
-    what = _differences(variance, way, tables)
-    parts += [what] if what else []
+    differences = _differences(variance, way, tables)
+    parts += [differences] if differences else []
     if way.fit.rounding != "exact":
         parts.append(f"{variance.counted.unit} rounded {way.fit.rounding}")
-    text = ", ".join(parts) or f"the quote is rounded to the {variance.counted.unit} that was charged"
+    text = ", ".join(parts) or f"the charge is the quote, rounded in {variance.counted.unit}"
     if way.contradicted:
-        text += f", though the statement says {_said(variance)}"
+        text += f", although the statement says {_stated_text(variance)}"
     elif way.differences and way.confirmed == len(way.differences):
         text += ", as the statement says"
     return text
 
 
-def _others(variance: Variance, alike: Sequence[_Way], tables: Sequence[PriceTable]) -> str:
-    """What would explain it as well."""
-    named = [_differences(variance, each, tables) for each in alike[:_MAX_OTHERS]]
-    more = len(alike) - len(named)
+def _named(variance: Variance, ways: Sequence[_Way], tables: Sequence[PriceTable]) -> str:
+    """Returns the first of some ways in words, and how many more there are."""
+    named = [_differences(variance, way, tables) for way in ways[:_MAX_ALTERNATIVES]]
+    more = len(ways) - len(named)
     return "; or ".join(filter(None, [*named, f"{more} more" if more else ""]))
 
 
 def _differences(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:
-    """What differs from the quote, such as `billed 10 s for a 5 s request`."""
+    """Returns the differences from the quote in words, such as `billed 10 s for a 5 s request`."""
     fit = way.fit
     length = ""
     if "quantity" in way.differences:
         length = f"billed {_amount(fit.units.number, variance.unit)} for {_request(variance)}"
         if fit.units.length in {"truncate", "nearest", "ceil"} and variance.duration_s is not None:
-            how = {"truncate": "rounded down", "nearest": "rounded to the nearest", "ceil": "rounded up"}
-            length += f" (the stated {format_decimal(variance.duration_s)} s {how[fit.units.length]})"
+            rounded = {"truncate": "rounded down", "nearest": "rounded to the nearest", "ceil": "rounded up"}
+            length += f" (the stated {format_decimal(variance.duration_s)} s {rounded[fit.units.length]})"
     rate = ""
     if fit.table.id != variance.table or fit.cell != variance.cell:
         rate = f"at the {_rate(variance, fit)}"
         if fit.table.id != variance.table:
-            unlike = _is_list_of(fit.table, variance, tables)
-            rate += f" of table {fit.table.id}" + (", without the contract's discount" if unlike else "")
+            is_list = _is_list_of(fit.table, variance, tables)
+            rate += f" of table {fit.table.id}" + (", without the contract's discount" if is_list else "")
     if fit.discounted_twice:
         rate = f"{rate or 'billed'} with the contract's discount taken off twice".strip()
     if fit.times > 1:
-        return f"billed {'twice' if fit.times == 2 else f'{fit.times} times'} over"  # noqa: PLR2004
+        return f"billed at {'twice' if fit.times == 2 else f'{fit.times} times'} the price"  # noqa: PLR2004
     if length and rate:
         return f"{length}, {rate}"
     return length or (rate if rate.startswith("billed") or not rate else f"billed {rate}")
@@ -287,17 +289,18 @@ def _request(variance: Variance) -> str:
     return f"a request of {_amount(variance.quantity, variance.unit)}"
 
 
-def _said(variance: Variance) -> str:
-    saying = variance.saying
+def _stated_text(variance: Variance) -> str:
+    """Returns the facts that the statement states, in words."""
+    stated = variance.stated
     facts = [
         f"{name} {str(value).lower()}"
-        for name, value in saying.facts.items()
+        for name, value in stated.facts.items()
         if name not in {"model", "resolution"}
     ]
-    model = None if saying.model == variance.cell.model else saying.model
+    model = None if stated.model == variance.cell.model else stated.model
     parts = [
         model,
-        saying.resolution,
+        stated.resolution,
         *facts,
         variance.duration_s and f"{format_decimal(variance.duration_s)} s",
     ]

@@ -1,0 +1,155 @@
+"""The categories of lines, and the rules by which a line is an exception or open: the only place that decides.
+
+- An *exception* is a line that needs somebody's action; its remedy says which.
+- An exception is *open*, which means still to be settled, unless one cause explains it to the last digit.
+- Every line has one *standing*: matched, explained, timing, or open.
+
+The report page, its tables, the command and `--json` all use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile.workspace import Workspace
+
+Category: TypeAlias = Literal[
+    "invalid_row",
+    "billed_twice",
+    "reserved_twice",
+    "currency_mismatch",
+    "not_billed_yet",
+    "not_billed",
+    "in_doubt_candidate",
+    "not_in_ledger",
+    "timing",
+    "explained",
+    "within_tolerance",
+    "unexplained",
+    "matched",
+]
+"""The category of a line: the first that fits, in this order. `CATEGORIES` has their meanings."""
+
+Standing: TypeAlias = Literal["matched", "explained", "timing", "open"]
+
+STANDINGS: Mapping[Standing, str] = {
+    "matched": "Matched",
+    "explained": "Explained",
+    "timing": "Timing",
+    "open": "Open",
+}
+"""Standing -> its title, from settled to not settled."""
+
+_NEVER, _ALWAYS = "FALSE", "TRUE"
+_NEEDS_ACTION = """
+    CASE explanation.kind WHEN 'rounding' THEN FALSE
+      WHEN 'not_charged' THEN reserved.billed IS DISTINCT FROM line.whole
+      ELSE TRUE END
+"""
+"""Rounding is settled as it is. A task that was not charged is settled once the ledger counts zero for it."""
+
+
+class CategoryRule(NamedTuple):
+    """A category.
+
+    Attributes:
+        title: its name for people.
+        meaning: what its lines have in common.
+        standing: the standing of its lines. In a category whose standing is `open`, a line that is not an
+            exception is `matched`; in any category, an open line is `open`.
+        is_exception: SQL condition on `line`, `explanation` and `reserved`: whether a line is an exception.
+    """
+
+    title: str
+    meaning: str
+    standing: Standing
+    is_exception: str
+
+
+CATEGORIES: Mapping[Category, CategoryRule] = {
+    "matched": CategoryRule("Matched", "Billed as expected.", "matched", _NEVER),
+    "explained": CategoryRule(
+        "Explained", "One cause explains the variance to the last digit.", "explained", _NEEDS_ACTION
+    ),
+    "within_tolerance": CategoryRule(
+        "Within tolerance", "The variance is within the tolerance.", "explained", _NEVER
+    ),
+    "timing": CategoryRule(
+        "Timing",
+        "Billed or expected on the other side of the cut-off.",
+        "timing",
+        f"gap IS NOT NULL AND {_NEEDS_ACTION}",
+    ),
+    "not_billed_yet": CategoryRule(
+        "Not billed yet", "Expected, and still within the grace period for late billing.", "timing", _NEVER
+    ),
+    "not_billed": CategoryRule("Not billed", "Expected, overdue, and not on the statement.", "open", _ALWAYS),
+    "in_doubt_candidate": CategoryRule(
+        "In doubt", "A request without a known task and an unknown charge that fit each other.", "open", _ALWAYS
+    ),
+    "not_in_ledger": CategoryRule(
+        "Not in our ledger",
+        "Billed, but the task is not in our ledger.",
+        "open",
+        "ifnull(line.billed, 0) <> 0",
+    ),
+    "billed_twice": CategoryRule(
+        "Billed twice", "The statement charges one task more than once.", "open", _ALWAYS
+    ),
+    "reserved_twice": CategoryRule(
+        "Reserved twice", "More than one reservation has the task.", "open", _ALWAYS
+    ),
+    "currency_mismatch": CategoryRule(
+        "Other currency", "Expected in one currency, billed in another.", "open", _ALWAYS
+    ),
+    "unexplained": CategoryRule("Unexplained", "The variance has no known explanation.", "open", _ALWAYS),
+    "invalid_row": CategoryRule(
+        "Unreadable row", "A row of the statement that cannot be read.", "open", _ALWAYS
+    ),
+}
+"""In the order of a reader's interest: from settled to not settled."""
+
+
+def _by_category(values: Mapping[Category, str]) -> str:
+    """The SQL that chooses by the category of a line."""
+    whens = " ".join(f"WHEN '{category}' THEN {value}" for category, value in values.items())
+    return f"CASE line.category {whens} END"
+
+
+STANDING = "CASE WHEN line.is_open THEN 'open' ELSE {} END".format(
+    _by_category(
+        {
+            name: f"'{'matched' if rule.standing == 'open' else rule.standing}'"
+            for name, rule in CATEGORIES.items()
+        }
+    )
+)
+"""The SQL of a line's standing."""
+
+
+def mark_exceptions(workspace: Workspace) -> None:
+    """Sets `is_exception` and `is_open` of lines; their categories and explanations must be final."""
+    workspace.run(
+        f"""
+        UPDATE line SET is_exception = TRUE, is_open = decided.kind IS NULL
+        FROM (
+          SELECT line.rowid AS place, explanation.kind AS kind,
+            {_by_category({name: rule.is_exception for name, rule in CATEGORIES.items()})} AS is_exception
+          FROM line LEFT JOIN explanation ON explanation.id = line.explanation
+          LEFT JOIN reserved ON reserved.rowid = line.reservation
+          WHERE category <> 'matched'
+        ) AS decided WHERE decided.is_exception AND decided.place = line.rowid
+        """
+    )
+
+
+def exceptions_text(exceptions: int, still_open: int) -> str:
+    """The exceptions of a reconciliation in words, such as `40 exceptions, 25 of them still open`."""
+    if exceptions == 1:
+        return f"1 exception, {'still open' if still_open else 'explained'}"
+    if not still_open:
+        return f"{exceptions:,} exceptions, all of them explained"
+    part = "all" if still_open == exceptions else f"{still_open:,}"
+    return f"{exceptions:,} exceptions, {part} of them still open"
