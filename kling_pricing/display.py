@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -51,3 +52,20 @@ def json_kind(value: Any) -> str:
         tuple: "a list",
     }
     return next((name for kind, name in kinds.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Returns the known word that is most like a word; None: none is like it."""
+    return next(iter(get_close_matches(word, list(known), n=1)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Suggests the known word that was probably meant; lists all known words if none is like it."""
+    known = list(known)
+    suggested = closest(word, known)
+    return f"known here: {', '.join(known)}" if suggested is None else f"did you mean {suggested!r}?"
+
+
+def with_article(noun: str) -> str:
+    """Returns a noun with its indefinite article: `an image2video`, `a reference`."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"

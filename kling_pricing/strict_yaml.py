@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import yaml
@@ -32,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from kling_pricing.display import shown
+from kling_pricing.display import did_you_mean, shown
 from kling_pricing.errors import TableError
 from kling_pricing.money import price_from_text
 
@@ -71,12 +70,6 @@ class FileModel(BaseModel):
                         {"key": key, "remedy": did_you_mean(key, known)},
                     )
         return value
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """Says which known word was probably meant, else lists them all."""
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
 
 
 @dataclass(frozen=True, slots=True)

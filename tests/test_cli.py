@@ -101,7 +101,7 @@ def test_an_unpriced_request_says_what_is_priced_instead() -> None:
     result = run("quote", "--json", "-", *AT, stdin=json.dumps(payload))
     error = json.loads(result.stdout)["error"]
     assert (error["type"], error["violations"], result.returncode) == ("PriceNotFoundError", [], 1)
-    assert error["priced_instead"][0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
+    assert error["priced_instead"][0] == "kling-v3-omni 4k silent at 0.455345 USD per second"
 
 
 MANY = [video(), video(duration=10), video("kling-v2.6", audio=True), video("kling-v3-omni")]

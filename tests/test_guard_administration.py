@@ -61,7 +61,7 @@ def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard
         guard.open_budget("trailer", "1")
     with pytest.raises(BudgetError, match="there is no budget nothing; there are: trailer"):
         guard.open_budget("nothing", "1")
-    with pytest.raises(BudgetError, match="told apart by labels: none"):
+    with pytest.raises(BudgetError, match="budget trailer has a single bucket; give no labels"):
         guard.open_budget("trailer", "1", labels={"user": "li"})
     guard.verify()
 

@@ -139,7 +139,7 @@ def test_unmatched_requests_end_as_others_do(ledger: str, book: PriceBook, clock
 def test_a_single_request_can_be_limited(open_guard: OpenGuard) -> None:
     """The limit binds although the cap has room, and the error says that it does."""
     guard = open_guard(max_request=Decimal("0.5"))
-    with pytest.raises(BudgetExceededError, match=r"allows 0\.5 USD a request") as caught:
+    with pytest.raises(BudgetExceededError, match=r"allows 0\.5 USD per request") as caught:
         guard.admit(CLIP, project="trailer")
     assert (caught.value.available, caught.value.window_end) == (Decimal("0.5"), None)
 

@@ -223,8 +223,9 @@ def test_every_verb_that_writes_has_crash_points() -> None:
     reading = {"reservation", "in_doubt", "unclaimed", "history", "journal", "status", "verify", "close"}
     methods = {name for name, _ in inspect.getmembers(BudgetGuard, inspect.isfunction)}
     verbs = {name for name in methods if not name.startswith("_")} - reading
-    made_of_others = {"pre_submit", "admission", "close_admission", "resolve", "open_budget"}
-    assert verbs - made_of_others == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
+    composed = {"pre_submit", "admission", "close_admission", "resolve", "open_budget"}
+    parts = {"observe_task"}  # `observe` reads an answer and calls it
+    assert verbs - composed - parts == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
 
 
 def test_an_expired_reservation_gives_its_money_back(ledger: str, book: PriceBook, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,8 @@ from kling_pricing import (
     ReservationStateError,
     WireFormatError,
 )
+from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.task import Task
 from tests.conftest import Clock, OpenGuard, video
 from tests.guards import CLIP, COST, ZERO, answer, bound, left, sent
 
@@ -295,6 +298,44 @@ def test_an_answer_as_text_is_read_exactly(open_guard: OpenGuard) -> None:
     found = guard.observe(b'{"task_id": "task-1", "status": "completed", "cost": 357000}', provider="qingbo")
     assert found is not None
     assert found.billed == COST
+
+
+def test_a_task_that_was_read_already_is_observed_like_its_answer(open_guard: OpenGuard) -> None:
+    """A hook that has read an answer passes the task on; it settles the reservation at the stated charge."""
+    guard = open_guard()
+    found = sent(guard)
+    task = Task("task-1", "succeeded", Decimal(350000), "quota")
+    settled = guard.observe_task(task, provider="qingbo", reservation=found)
+    assert settled is not None
+    assert (settled.id, settled.task_id, settled.billed) == (found.id, "task-1", Decimal("0.7"))
+    assert guard.observe_task(Task(None, "succeeded"), provider="qingbo", reservation=found) == settled
+    with pytest.raises(WireFormatError, match="names no task"):
+        guard.observe_task(Task(None, "succeeded"), provider="qingbo")
+
+
+@pytest.mark.parametrize("handed_in", ["admission", "reservation", "id"])
+def test_an_answer_is_read_once_and_a_reservation_handed_in_is_not_looked_up(
+    open_guard: OpenGuard, monkeypatch: pytest.MonkeyPatch, handed_in: str
+) -> None:
+    """An id is looked up once, for the wire format of the reservation."""
+    guard = open_guard()
+    admission = guard.admit(CLIP, project="trailer")
+    guard.dispatch(admission)
+    reservation = {
+        "admission": admission,
+        "reservation": guard.reservation(admission),
+        "id": admission.reservation_id,
+    }[handed_in]
+    store = guard._state.ledger  # noqa: SLF001 (its calls are counted)
+    tasks = wire_format_named("tasks")
+    look_up, read_task = Mock(wraps=store.reservation), Mock(wraps=tasks.read_task)
+    monkeypatch.setattr(store, "reservation", look_up)
+    monkeypatch.setattr(tasks, "read_task", read_task)
+    observed = guard.observe(answer("queued"), provider="qingbo", reservation=reservation)
+    assert observed is not None
+    assert (observed.state, observed.task_id) == ("bound", "task-1")
+    assert read_task.call_count == 1
+    assert look_up.call_count == (1 if handed_in == "id" else 0)
 
 
 @pytest.mark.parametrize(

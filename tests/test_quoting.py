@@ -114,7 +114,7 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
     with pytest.raises(PriceNotFoundError, match=r"prices this model's .* at 720p and 1080p only") as caught:
         quote(payload, at=AT)
     assert (caught.value.provider, caught.value.model) == ("qingbo", "kling-v3-omni")
-    assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
+    assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD per second"
 
 
 def test_a_quote_explains_itself() -> None:

@@ -5,7 +5,7 @@ soundtrack that is no more than the request's.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from itertools import permutations, product
@@ -26,8 +26,9 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.settings import Limits
-from kling_pricing.quoting.variants import CheaperVariant, ReadOptions, cheaper_variants
+from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
 from kling_pricing.wire.formats import wire_format
 from tests.conftest import AT, Clock, video
 
@@ -208,8 +209,7 @@ def first_that_fits(found: list[CheaperVariant], amount: Decimal) -> CheaperVari
 
 def compared(payload: Mapping[str, Any], original: Quote, limits: Limits) -> int:
     """Compares what is chosen with what is best, at every amount that decides, and counts the variants."""
-    reading = ReadOptions(BOOK, original.wire_format, None, allow_unknown=False)
-    found = cheaper_variants(payload, original, limits, reading, AT)
+    found = cheaper_variants(payload, original, limits, Intake(book=BOOK, at=AT))
     for each in found:
         is_sound(payload, original, each)
     best = everything(payload, original, limits)
@@ -372,6 +372,48 @@ def test_the_guard_sends_the_best_that_fits_what_is_left(wire: str, ledger: str,
         assert sent == expected
         assert quote(sent, provider=provider, wire_format=wire, at=AT, book=BOOK).maximum == cost
     guard.verify()
+
+
+def payloads_read(wire: str, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns every payload that is parsed while some work is done, as JSON text."""
+    module = wire_format(wire)
+    parse = module.parse
+    payloads: list[str] = []
+
+    def counting(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Any:
+        payloads.append(json.dumps(payload, sort_keys=True))
+        return parse(payload, allow_unknown=allow_unknown)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "parse", counting)
+        work()
+    return payloads
+
+
+def test_capping_reads_each_variant_once(ledger: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of 15 s, 1080p, with audio has 13 lengths x 2 resolutions x 2 soundtracks: 52 readings."""
+    payload = video("kling-v3", duration=15, resolution="1080p", audio=True)
+    guard = a_guard(ledger, clock, capping("0.3"))
+    read = payloads_read("tasks", lambda: guard.admit(payload, project="trailer"), monkeypatch)
+    assert len(read) == len(set(read)) == 52
+    assert read[0] == json.dumps(payload, sort_keys=True)
+
+
+@pytest.mark.parametrize("wire", RICH)
+def test_no_payload_is_read_twice_while_capping(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original has been read already, and each variant is a different payload, of other models too."""
+    payload, provider, models = RICH[wire]
+    original = quoted(wire, provider, json.dumps(payload))
+    assert original is not None
+    limits = Limits((*Limits().sacrifice, "model"), models)
+    cheaper: list[CheaperVariant] = []
+
+    def cap() -> None:
+        cheaper.extend(cheaper_variants(payload, original, limits, Intake(book=BOOK, at=AT)))
+
+    read = payloads_read(wire, cap, monkeypatch)
+    assert len(read) == len(set(read)) >= len(cheaper) > 0
+    assert json.dumps(payload, sort_keys=True) not in read
 
 
 # payload, budgets, file, changes (None: refused)

@@ -17,7 +17,8 @@ from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import error_dict, error_text, print_table, signed, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import format_decimal, subtract
-from kling_pricing.quoting.comparison import Option, compare, own_provider
+from kling_pricing.quoting.comparison import Option, compare
+from kling_pricing.quoting.intake import provider_of
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.tables.price_table import PriceBook
 
@@ -59,7 +60,7 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
 def _own(itself: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
     """The request itself at its own provider; at every one when it has none."""
     read = next((option.quote.request for option in itself if option.quote is not None), None)
-    own = provider if read is None else own_provider(read, book, provider)
+    own = provider if read is None else provider_of(read, book, provider)
     return itself if own is None else [option for option in itself if option.provider == own]
 
 

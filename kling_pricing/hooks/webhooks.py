@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, WebhookError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
@@ -61,9 +60,7 @@ class Webhooks:
         wire_format: str | None = None,
     ) -> None:
         self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
-        if provider not in self._guard.book.tables:
-            known = ", ".join(sorted(self._guard.book.tables))
-            raise KlingPricingError(f"unknown provider {shown(provider)!r}; known: {known}")
+        self._guard.book.tables_of(provider)  # raises if the provider is unknown
         self._provider = provider
         self._wire_format = wire_format
         secrets: Sequence[Any] = secret if isinstance(secret, list | tuple) else [secret]

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from kling_pricing.display import did_you_mean
 from kling_pricing.errors import StatementError, TableError
 from kling_pricing.money import MAX_DECIMALS
-from kling_pricing.strict_yaml import FileModel, Name, Text, YamlDocument, did_you_mean, read
+from kling_pricing.strict_yaml import FileModel, Name, Text, YamlDocument, read
 from kling_pricing.tables.loading.conditions import FactValues
 from kling_pricing.tables.loading.files import SourceEntry
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files

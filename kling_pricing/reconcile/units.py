@@ -28,25 +28,13 @@ class Unit(NamedTuple):
     worth: Decimal
 
 
-def tables_of(book: PriceBook, provider: str) -> tuple[PriceTable, ...]:
-    """Every table of a provider, the customer's own last.
-
-    Raises:
-        PriceNotFoundError: the provider is unknown.
-    """
-    if provider not in book.tables:
-        known = ", ".join(sorted(book.tables))
-        raise PriceNotFoundError(f"unknown provider {provider!r}; known: {known}", provider=provider)
-    return (*book.tables[provider], *book.contracts.get(provider, ()))
-
-
 def units_of(book: PriceBook, provider: str, at: datetime) -> dict[str, Unit]:
     """The provider's units, by name, each worth what the table in force at an instant says, else the last one.
 
     Raises:
         PriceNotFoundError: the provider is unknown.
     """
-    found = {unit.name: unit for table in tables_of(book, provider) for unit in _units(table)}
+    found = {unit.name: unit for table in book.tables_of(provider) for unit in _units(table)}
     try:
         in_force = book.table(provider, at)
     except PriceNotFoundError:

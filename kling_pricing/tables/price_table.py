@@ -10,6 +10,7 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from kling_pricing.display import shown
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, multiply, subtract
@@ -280,6 +281,18 @@ class PriceBook:
         """
         return find_endpoint(url, self.hosts, self.paths, self.formats)
 
+    def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
+        """Returns every table of a provider, the oldest first and the customer's own last.
+
+        Raises:
+            PriceNotFoundError: the provider is unknown.
+        """
+        tables = self.tables.get(provider)
+        if tables is None:
+            known = ", ".join(sorted(self.tables))
+            raise PriceNotFoundError(f"unknown provider {shown(provider)!r}; known: {known}", provider=provider)
+        return (*tables, *self.contracts.get(provider, ())) if self.contracts else tables
+
     def table(self, provider: str, at: datetime) -> PriceTable:
         """The provider's table in force at an instant.
 
@@ -287,13 +300,8 @@ class PriceBook:
             PriceNotFoundError: no such provider, or no table of it in force then.
         """
         tables = self.tables.get(provider)
-        if tables is None:
-            known = ", ".join(sorted(self.tables))
-            raise PriceNotFoundError(
-                f"no price table of provider {provider!r}; known providers: {known}", provider=provider
-            )
-        if self.contracts:
-            tables = (*tables, *self.contracts.get(provider, ()))
+        if tables is None or self.contracts:
+            tables = self.tables_of(provider)
         for table in reversed(tables):
             if (table.valid_from is None or table.valid_from <= at) and (
                 table.valid_until is None or at < table.valid_until

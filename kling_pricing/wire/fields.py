@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.display import json_kind, reportable, shown
+from kling_pricing.display import did_you_mean, json_kind, reportable, shown
 from kling_pricing.findings import Violation
 
 
@@ -148,8 +147,7 @@ def wrong_kind(path: str, kind: type, value: Any) -> Violation:
 def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str | None = None) -> Violation:
     """The violation for a field that the API does not list; `path` is where it stands, if not at the top."""
     known = list(fields)
-    close = get_close_matches(str(name).lower(), known, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+    remedy = did_you_mean(str(name).lower(), known)
     field = str(name) if path is None else path
     return Violation(
         "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {remedy}", _SOURCE

@@ -11,7 +11,8 @@ from functools import cache
 from hashlib import sha256
 from itertools import pairwise
 
-from kling_pricing.strict_yaml import YamlDocument, checked, did_you_mean, load
+from kling_pricing.display import did_you_mean
+from kling_pricing.strict_yaml import YamlDocument, checked, load
 from kling_pricing.tables.loading.contracts import load_contracts
 from kling_pricing.tables.loading.coverage import check_coverage
 from kling_pricing.tables.loading.files import PriceFile, QuantityEntry

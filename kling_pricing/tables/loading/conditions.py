@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from kling_pricing.strict_yaml import did_you_mean, matching_text
+from kling_pricing.display import did_you_mean
+from kling_pricing.strict_yaml import matching_text
 from kling_pricing.tables.http_rules import CODE, MESSAGE, STATUS
 from kling_pricing.tables.rules import Between, Condition, OneOf
 from kling_pricing.wire.facts import FACT_TYPES

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from difflib import get_close_matches
 from hashlib import sha256
 from itertools import pairwise
 
+from kling_pricing.display import did_you_mean
 from kling_pricing.money import divide
 from kling_pricing.strict_yaml import YamlDocument, checked
 from kling_pricing.tables.loading.files import ContractFile
@@ -53,8 +53,7 @@ def _contract(
 ) -> PriceTable:
     base = tables.get(entry.extends)
     if base is None:
-        close = get_close_matches(entry.extends, tables, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(tables)}"
+        hint = did_you_mean(entry.extends, tables)
         raise document.error(("extends",), f"no published table {entry.extends!r}; {hint}")
     if base.provider != folder:
         raise document.error(("extends",), f"is of {base.provider}; put this file into prices/{base.provider}/")

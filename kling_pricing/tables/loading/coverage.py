@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
+from kling_pricing.display import closest
 from kling_pricing.strict_yaml import YamlDocument
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.price_table import PriceTable
@@ -65,8 +65,8 @@ def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:
     """A hint, where one part of an unreachable cell is no model, resolution or tier at all."""
     for part, known in zip(cell, zip(*reachable, strict=True), strict=False):
         if part not in known:
-            close = get_close_matches(part, sorted(set(known)), n=1)
-            return f" ({part!r} is unknown{f', did you mean {close[0]!r}?' if close else ''})"
+            suggested = closest(part, sorted(set(known)))
+            return f" ({part!r} is unknown{f', did you mean {suggested!r}?' if suggested else ''})"
     return ""
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from kling_pricing.strict_yaml import Path, YamlDocument, did_you_mean, read
+from kling_pricing.display import did_you_mean
+from kling_pricing.strict_yaml import Path, YamlDocument, read
 from kling_pricing.tables.capabilities import (
     CapabilityMatrix,
     ImpliedAction,
