@@ -19,6 +19,12 @@ _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliR
 
 COMMAND = [sys.executable, "-m", "kling_pricing"]
 
+HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""Python code that resets SIGINT to its default: a child of a background job ignores SIGINT otherwise."""
+
+INTERRUPTIBLE = f"{HEEDS_SIGINT}from kling_pricing.cli import main; main()"
+"""Python code that runs the command and can be interrupted."""
+
 
 class Done(NamedTuple):
     """How a command ended."""

@@ -200,12 +200,13 @@ OpenGuard = Callable[..., BudgetGuard]
 
 @pytest.fixture
 def open_guard(ledger: str, book: PriceBook, clock: Clock) -> OpenGuard:
-    """Opens a guard on the test's ledger; the budgets are those given, or one of the keywords given."""
+    """Opens a guard that verifies its ledger; its budgets are the ones given, or one made from the keywords."""
+    from tests.guards import VerifiedGuard  # noqa: PLC0415 (it needs this module)
 
     def opened(*budgets: Budget, settings: dict[str, Any] | None = None, **budget: Any) -> BudgetGuard:
-        one = {"name": "trailer", "match": {"project": "trailer"}, "cap": Decimal(10), "currency": "USD"}
-        return BudgetGuard(
-            ledger, budgets or [Budget(**one | budget)], book=book, clock=clock, **settings or {}
+        default = {"name": "trailer", "match": {"project": "trailer"}, "cap": Decimal(10), "currency": "USD"}
+        return VerifiedGuard(
+            ledger, budgets or [Budget(**default | budget)], book=book, clock=clock, **settings or {}
         )
 
     return opened

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,11 +19,21 @@ from kling_pricing import (
     ReservationStateError,
 )
 from tests.conftest import Clock, video
+from tests.guards import VerifiedGuard
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
 COST = Decimal("0.714")
 BUDGET = Budget(name="trailer", match={"project": "trailer"}, cap=3 * COST, currency="USD")
 ROOMY = Budget(name="trailer", match={"project": "trailer"}, cap=100 * COST, currency="USD")
+
+
+@pytest.fixture(autouse=True)
+def verified(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Verifies the ledger when a test has ended; an asynchronous guard runs the plain guard's own functions."""
+    ledger = request.getfixturevalue("ledger") if "ledger" in request.fixturenames else None
+    yield
+    if ledger is not None:
+        BudgetGuard(ledger).verify()
 
 
 def done(work: Coroutine[Any, Any, None]) -> None:
@@ -116,7 +126,7 @@ async def cancelled_when(done: Callable[[], bool], task: asyncio.Task[Any]) -> N
 
 def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A task that is cancelled never sees its reservation; it does not keep its money from others."""
-    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
 
         async def work() -> None:
             async with await AsyncBudgetGuard.open(ledger, book=book, clock=clock) as guard:
@@ -130,7 +140,7 @@ def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook,
 
 def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A cancelled retry with the same key leaves it to the one who made it."""
-    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
         first = other.admit(CLIP, project="trailer", key="k")
         begun = threading.Event()
 
@@ -150,7 +160,7 @@ def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: Pri
 
 def test_what_is_given_out_to_nobody_is_released(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A task that is cancelled never sees the payload, so it is certainly unsent, and not in doubt."""
-    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
 
         def is_dispatched() -> bool:
             return other.history()[-1].dispatched_at is not None

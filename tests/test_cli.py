@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kling_pricing.money import format_decimal
-from tests.commands import COMMAND, run, run_process
+from tests.commands import COMMAND, INTERRUPTIBLE, run, run_process
 from tests.conftest import PRICES, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
@@ -291,13 +291,6 @@ def test_bulk_input_is_streamed() -> None:
         process.stdin.close()
         rest = process.stdout.readlines()
         assert len(rest) == 199
-
-
-INTERRUPTIBLE = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "from kling_pricing.cli import main; main()"
-)
-"""The command, also where the tests run in the background of a shell, which lets no child be interrupted."""
 
 
 def test_each_line_is_answered_before_the_next_is_written() -> None:

@@ -11,7 +11,6 @@ import pytest
 from kling_pricing import (
     Budget,
     BudgetExceededError,
-    BudgetGuard,
     Budgets,
     CapabilityError,
     KlingPricingError,
@@ -23,7 +22,7 @@ from kling_pricing import (
     load_price_book,
 )
 from tests.conftest import Clock, OpenGuard, video
-from tests.guards import CLIP, COST, ZERO, left, sent
+from tests.guards import CLIP, COST, ZERO, VerifiedGuard, left, sent
 
 # admission
 
@@ -117,7 +116,7 @@ def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> Non
 def test_unmatched_requests_can_be_allowed(ledger: str, book: PriceBook, clock: Clock) -> None:
     """They are counted nowhere, and still leave once, under one key."""
     only = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(0), currency="USD")
-    guard = BudgetGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
+    guard = VerifiedGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
     admission = guard.admit(CLIP, project="other", key="k")
     guard.dispatch(admission)
     assert guard.settle(admission).billed == COST
@@ -127,7 +126,7 @@ def test_unmatched_requests_can_be_allowed(ledger: str, book: PriceBook, clock: 
 def test_unmatched_requests_end_as_others_do(ledger: str, book: PriceBook, clock: Clock) -> None:
     """Nothing is set aside for them, so nothing is given back when they are released or expire."""
     only = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")
-    guard = BudgetGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
+    guard = VerifiedGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
     assert guard.release(guard.admit(CLIP, project="other", key="k")).state == "released"
     late = guard.admit(CLIP, project="other", key="l")
     clock.now += timedelta(hours=1)
@@ -219,7 +218,7 @@ def test_a_guards_budgets_hold_however_late_the_ledgers_turn_comes(
         slow[0] += 1
         return clock() + (timedelta(days=3) if slow[0] % 2 else timedelta(0))
 
-    with BudgetGuard(ledger, [day, everyone], book=book, clock=late) as guard:
+    with VerifiedGuard(ledger, [day, everyone], book=book, clock=late) as guard:
         for _ in range(4):
             with pytest.raises((BudgetExceededError, LedgerUnavailableError)):
                 guard.admit(CLIP, project="trailer")
@@ -254,7 +253,7 @@ def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
     files = {"prices/acme/2026-01-01.yaml": before, "prices/acme/2026-11-21.yaml": after}
     book = load_price_book(folder(files))
     budget = Budget(name="all", cap=Decimal(100), currency="USD")
-    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+    with VerifiedGuard(ledger, [budget], book=book, clock=clock) as guard:
         request = video("kling-v2.6", duration=5)
         first = guard.admit(request, project="trailer", key="k", provider="acme")
         assert first.reservation.reserved == Decimal("0.5")

@@ -20,6 +20,7 @@ from kling_pricing import (
 )
 from tests.conftest import Clock, video
 from tests.guard_workers import BUDGETS, CHARGED, COST, DONE, PROVIDER, SCENES, VIDEO, WHEN, finished
+from tests.guards import VerifiedGuard
 
 OTHER = video(duration=10, resolution="720p")
 """Another request than the workers'."""
@@ -35,7 +36,7 @@ class Wreck:
 
     def __init__(self, path: Path, book: PriceBook) -> None:
         self.clock = Clock(WHEN)
-        self.guard = BudgetGuard(f"sqlite:///{path}", book=book, clock=self.clock)
+        self.guard = VerifiedGuard(f"sqlite:///{path}", book=book, clock=self.clock)
         self.guard.verify()
 
     @property
@@ -182,10 +183,10 @@ def test_opening_a_ledger_killed_after_any_step_leaves_one_that_opens(
     for path in paths:
         ledger = f"sqlite:///{path}"
         try:
-            BudgetGuard(ledger, book=book).close()
+            VerifiedGuard(ledger, book=book).close()
         except BudgetError:
             without += 1
-        guard = BudgetGuard(ledger, BUDGETS, book=book)
+        guard = VerifiedGuard(ledger, BUDGETS, book=book)
         assert len([entry for entry in guard.journal() if entry.kind == "revision"]) == 1
         guard.admit(VIDEO, project="trailer")
         guard.verify()
@@ -230,7 +231,7 @@ def test_every_verb_that_writes_has_crash_points() -> None:
 
 def test_an_expired_reservation_gives_its_money_back(ledger: str, book: PriceBook, clock: Clock) -> None:
     """What was admitted by a process that died is free again after a quarter of an hour, and cannot be sent."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book, clock=clock)
     admissions = [guard.admit(VIDEO, project=f"p{place}", key="shot") for place in range(10 * 1000 // 357)]
     assert guard.status()[0].available == 10 - 28 * COST
     clock.pass_by(minutes=14, seconds=59)
@@ -252,7 +253,7 @@ def test_a_dispatch_that_comes_too_late_gives_the_money_back(
     ledger: str, book: PriceBook, clock: Clock
 ) -> None:
     """The dispatch itself notices that the time is over, though nobody else came along."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book, clock=clock)
     admission = guard.admit(VIDEO, project="trailer")
     clock.pass_by(minutes=15)
     with pytest.raises(ReservationStateError, match="released"):
@@ -263,7 +264,7 @@ def test_a_dispatch_that_comes_too_late_gives_the_money_back(
 
 def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: str, book: PriceBook) -> None:
     """A second task of one job may be billed: the error does not make the ledger forget it."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
     guard.bind(admission, "task-1")
@@ -286,7 +287,7 @@ def test_repeating_what_was_said_changes_nothing_even_if_it_contradicts_itself(
     ledger: str, book: PriceBook, repeat: Callable[[BudgetGuard], Reservation | None]
 ) -> None:
     """After a failure and a success were reported, either can be repeated and the money stays as it is."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
     guard.bind(admission, "task-1")
@@ -302,7 +303,7 @@ def test_repeating_what_was_said_changes_nothing_even_if_it_contradicts_itself(
 @needs_fork
 def test_a_guard_used_before_a_fork_works_in_parent_and_child(ledger: str, book: PriceBook) -> None:
     """What the child admits stays, though the parent closes the ledger and another process comes and goes."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     keys = finished("fork_and_close", ledger=ledger)
     assert keys == ["child 1", "child 2", "other", "parent 1", "parent 2"]
     assert sorted(each.key for each in guard.history()) == keys
@@ -312,7 +313,7 @@ def test_a_guard_used_before_a_fork_works_in_parent_and_child(ledger: str, book:
 @needs_fork
 def test_a_fork_while_other_threads_use_the_guard_is_safe(ledger: str, book: PriceBook) -> None:
     """Two threads fork while three are in transactions: every child admits, and nobody waits for ever."""
-    guard = BudgetGuard(ledger, [BUDGETS[0]], book=book)
+    guard = VerifiedGuard(ledger, [BUDGETS[0]], book=book)
     assert finished("fork_in_use", ledger=ledger) == ["reserved"] * 20
     guard.verify()
 
@@ -321,7 +322,7 @@ def test_a_fork_while_other_threads_use_the_guard_is_safe(ledger: str, book: Pri
 def test_a_fork_inside_a_transaction_leaves_a_child_that_refuses(tmp_path: Path, book: PriceBook) -> None:
     """The child cannot use a file's ledger safely, so it refuses; the parent's transaction is not harmed."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     found = finished("fork_inside", ledger=ledger)
     assert [line.split(":")[0] for line in found["child"]] == ["LedgerUnavailableError"] * 2
     assert "forked" in found["child"][0]

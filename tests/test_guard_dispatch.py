@@ -8,13 +8,12 @@ import pytest
 from kling_pricing import (
     Budget,
     BudgetExceededError,
-    BudgetGuard,
     IdempotencyError,
     PriceBook,
     ReservationStateError,
 )
 from tests.conftest import Clock, OpenGuard, video
-from tests.guards import CLIP, COST, ZERO, bound, left, sent
+from tests.guards import CLIP, COST, ZERO, VerifiedGuard, bound, left, sent
 
 # keys
 
@@ -95,7 +94,7 @@ def test_a_fresh_signature_or_callback_is_the_same_request(open_guard: OpenGuard
 
 def test_keys_of_two_projects_are_two(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A key is a name within its project."""
-    guard = BudgetGuard(ledger, [Budget(name="all", cap=Decimal(9), currency="USD")], book=book, clock=clock)
+    guard = VerifiedGuard(ledger, [Budget(name="all", cap=Decimal(9), currency="USD")], book=book, clock=clock)
     one, two = (guard.admit(CLIP, project=name, key="k") for name in ("one", "two"))
     assert one.reservation_id != two.reservation_id
 

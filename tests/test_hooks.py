@@ -42,6 +42,7 @@ from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
 from kling_pricing.wire.endpoints import Endpoint
+from tests.commands import HEEDS_SIGINT
 from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
 from tests.hook_clients import CLIENTS
@@ -788,7 +789,7 @@ def test_ctrl_c_while_it_is_sent_leaves_it_in_doubt(tmp_path: Path, gateway: Gat
     gateway.will(Fault(hangs=True, accepts=True))
     ledger = f"sqlite:///{tmp_path}/spend.db"
     BudgetGuard(ledger, [PLENTY], book=book).close()
-    code = (
+    code = HEEDS_SIGINT + (
         "import httpx, sys; from kling_pricing import BudgetGuard;"
         "from kling_pricing.hooks.httpx import GuardedTransport;"
         f"t = GuardedTransport(httpx.HTTPTransport(), BudgetGuard({ledger!r}), project='trailer',"

@@ -22,7 +22,7 @@ from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.recovery import Looked, poll, status_urls, unsettled
 from tests import commands
-from tests.commands import Done
+from tests.commands import INTERRUPTIBLE, Done
 from tests.conftest import Clock, video
 from tests.gateway import Fault, Gateway, running
 
@@ -235,7 +235,7 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
         gateway.hang_after(2)
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "kling_pricing", "in-doubt", "--poll", "--base-url", gateway.url],
+            [sys.executable, "-c", INTERRUPTIBLE, "in-doubt", "--poll", "--base-url", gateway.url],
             stdout=subprocess.PIPE,
             stderr=theirs,
             text=True,

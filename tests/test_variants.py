@@ -31,6 +31,7 @@ from kling_pricing.quoting.settings import Limits
 from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
 from kling_pricing.wire.formats import wire_format
 from tests.conftest import AT, Clock, video
+from tests.guards import VerifiedGuard
 
 BOOK = load_price_book()
 URL = "https://example.com/a.png"
@@ -329,7 +330,7 @@ PLENTY = Decimal(1000)
 
 def a_guard(ledger: str, clock: Clock, *budgets: Budget, **more: Any) -> BudgetGuard:
     """A guard of some budgets."""
-    return BudgetGuard(ledger, Budgets(budgets, **more), book=BOOK, clock=clock)
+    return VerifiedGuard(ledger, Budgets(budgets, **more), book=BOOK, clock=clock)
 
 
 def capping(cap: object, name: str = "caps", **fields: Any) -> Budget:

@@ -10,13 +10,12 @@ from kling_pricing import (
     Budget,
     BudgetError,
     BudgetExceededError,
-    BudgetGuard,
     IdempotencyError,
     KlingPricingError,
     LedgerError,
 )
 from tests.conftest import Clock, OpenGuard
-from tests.guards import CLIP, COST, answer, bound, left
+from tests.guards import CLIP, COST, VerifiedGuard, answer, bound, left
 
 # spend from elsewhere
 
@@ -158,7 +157,7 @@ def test_a_lowered_cap_blocks_and_takes_nothing_back(open_guard: OpenGuard) -> N
 
 def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: str) -> None:
     """The administrator's cap holds from the next admission on, in every guard."""
-    guard, admin = open_guard(cap=Decimal("0.1")), BudgetGuard(ledger)
+    guard, admin = open_guard(cap=Decimal("0.1")), VerifiedGuard(ledger)
     with pytest.raises(BudgetExceededError):
         guard.admit(CLIP, project="trailer")
     admin.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
@@ -170,4 +169,4 @@ def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: 
 def test_a_guard_without_budgets_needs_a_ledger_that_has_some(ledger: str) -> None:
     """The error says what to do."""
     with pytest.raises(BudgetError, match="no budgets yet"):
-        BudgetGuard(ledger)
+        VerifiedGuard(ledger)
