@@ -1,4 +1,4 @@
-"""Helpers for tests of the guard: a guard that verifies its ledger, a clip and its price, jobs at each stage."""
+"""Helpers for tests of the guard: a guard that verifies its ledger, a clip with its price, jobs by stage."""
 
 import inspect
 from collections.abc import Callable
