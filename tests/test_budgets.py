@@ -610,7 +610,7 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
 @pytest.mark.parametrize(
     ("budget", "labels", "problem"),
     [
-        ("none", {}, "there is no budget none; there are: all, users"),
+        ("none", {}, "there is no budget none; the budgets are all, users"),
         ("all", {"user": "li"}, "budget all has a single bucket; give no labels"),
         ("users", {}, "budget users has a bucket for each value of user; give exactly those labels"),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),

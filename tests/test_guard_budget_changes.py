@@ -58,7 +58,7 @@ def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard
     assert left(guard) == (0, Decimal("7.5"), Decimal("2.5"))
     with pytest.raises(IdempotencyError, match="opening balance already"):
         guard.open_budget("trailer", "1")
-    with pytest.raises(BudgetError, match="there is no budget nothing; there are: trailer"):
+    with pytest.raises(BudgetError, match="there is no budget nothing; the budgets are trailer"):
         guard.open_budget("nothing", "1")
     with pytest.raises(BudgetError, match="budget trailer has a single bucket; give no labels"):
         guard.open_budget("trailer", "1", labels={"user": "li"})

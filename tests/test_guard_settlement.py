@@ -16,6 +16,7 @@ from kling_pricing import (
     ReservationStateError,
     WireFormatError,
 )
+from kling_pricing.guard import Reference
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.task import Task
 from tests.conftest import Clock, OpenGuard, video
@@ -321,17 +322,17 @@ def test_an_answer_is_read_once_and_a_reservation_handed_in_is_not_looked_up(
     guard = open_guard()
     admission = guard.admit(CLIP, project="trailer")
     guard.dispatch(admission)
-    reservation = {
+    references: dict[str, Reference] = {
         "admission": admission,
         "reservation": guard.reservation(admission),
         "id": admission.reservation_id,
-    }[handed_in]
+    }
     store = guard._state.ledger  # noqa: SLF001 (its calls are counted)
     tasks = wire_format_named("tasks")
     look_up, read_task = Mock(wraps=store.reservation), Mock(wraps=tasks.read_task)
     monkeypatch.setattr(store, "reservation", look_up)
     monkeypatch.setattr(tasks, "read_task", read_task)
-    observed = guard.observe(answer("queued"), provider="qingbo", reservation=reservation)
+    observed = guard.observe(answer("queued"), provider="qingbo", reservation=references[handed_in])
     assert observed is not None
     assert (observed.state, observed.task_id) == ("bound", "task-1")
     assert read_task.call_count == 1

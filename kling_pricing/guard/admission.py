@@ -90,7 +90,7 @@ class Admission:
         """Whether the payload of this very admission was given out."""
         return bool(self._dispatches)
 
-    def give_out(self) -> dict[str, Any]:
+    def _give_out(self) -> dict[str, Any]:
         """Returns the payload to send and remembers that it did; only `dispatch` calls this."""
         self._dispatches.append(True)
         return dict(self._payload)

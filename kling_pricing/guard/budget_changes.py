@@ -64,7 +64,7 @@ def open_budget(
     budget = next((budget for budget in budgets if budget.name == name), None)
     if budget is None:
         known = ", ".join(budget.name for budget in budgets)
-        raise BudgetError(f"there is no budget {name}; there are: {known}")
+        raise BudgetError(f"there is no budget {name}; the budgets are {known}")
     bucket_labels = [label for label, value in budget.match.items() if value == EACH]
     if sorted(bucket_labels) != sorted(labels or {}):
         if not bucket_labels:

@@ -22,7 +22,7 @@ def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
             state=released.state,
         )
     state.ledger.dispatch(admission.reservation_id, doubtful_after=state.doubtful_after)
-    return admission.give_out()
+    return admission._give_out()  # noqa: SLF001 (its only caller)
 
 
 def close_admission(state: GuardState, admission: Admission, error: BaseException | None) -> None:

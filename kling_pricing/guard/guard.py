@@ -353,7 +353,7 @@ class BudgetGuard:
         return self._state.ledger.reservation(ref_of(ref))
 
     def in_doubt(self) -> list[Reservation]:
-        """Returns the reservations whose requests were sent and may have been accepted, the oldest first."""
+        """Returns the reservations in doubt, the oldest first: the provider may or may not have them."""
         return self._state.ledger.reservations(in_doubt=True)
 
     def unclaimed(self) -> list[Observation]:

@@ -1,4 +1,4 @@
-"""Settlement: which task a request became, and what it cost."""
+"""Settlement: binds a request to its task and records its cost."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def resolve(
     if outcome != "not_charged":
         raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
     return state.ledger.release(
-        ref_of(reference), "not charged, says the operator", states=("dispatching", DOUBTED, "bound")
+        ref_of(reference), "not charged, according to the operator", states=("dispatching", DOUBTED, "bound")
     )
 
 
 def _reservation_of(state: GuardState, reference: Reference) -> Reservation:
-    """Returns the reservation that a reference is or carries; only a name is looked up."""
+    """Returns the reservation that is or carries the reference; looks up only an id or a task."""
     if isinstance(reference, Reservation):
         return reference
     if isinstance(reference, Admission):

@@ -100,7 +100,7 @@ def quote_valid(request: VideoRequest, notes: Iterable[Note], intake: Intake) ->
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:
-    """Returns a test whether a request like this one has a price; None if no table prices any."""
+    """Returns a function that tells whether a similar request has a price; None if the model has no prices."""
     try:
         table = intake.table(request)
     except PriceNotFoundError:
@@ -155,8 +155,8 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     """Prices a valid request by one table: unit price x quantity, exactly.
 
     Raises:
-        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; a neighbour's
-            rate is never used.
+        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the
+            rate of another cell is never used.
     """
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _bill(table, request, request.facts, tiers[0])

@@ -59,7 +59,7 @@ class Intake:
         at: datetime | None = None,
         book: PriceBook | None = None,
         media: MediaLike | None = None,
-        allow_unknown: bool = False,  # noqa: FBT001, FBT002 (by position a quote makes it in half the time)
+        allow_unknown: bool = False,  # noqa: FBT001, FBT002 (a keyword would double the cost of making one)
         url: str | None = None,
     ) -> None:
         if book is None:

@@ -19,7 +19,7 @@ class Limits(NamedTuple):
     """How far a request may be changed to make it cheaper.
 
     Attributes:
-        sacrifice: the settings that may be changed, the first to give up first.
+        sacrifice: the settings that may be changed, in the order in which they are given up.
         models: canonical names of replacement models, the best first; used if `model` may be changed.
         min_duration_s: the shortest length allowed.
         min_resolution: the lowest resolution allowed.

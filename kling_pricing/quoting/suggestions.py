@@ -20,7 +20,7 @@ _FREE_TO_CHANGE = ("duration_s", "resolution", "audio", "aspect_ratio", "action"
 """The facts that a caller can change without another picture, video or idea."""
 
 _AMENDED = frozenset({"duration_s", "resolution", "audio"})
-"""The facts of these that a wire format itself can amend."""
+"""Of these, the facts that a wire format can amend."""
 
 
 def nearest_valid(
