@@ -124,7 +124,7 @@ async def cancelled_when(done: Callable[[], bool], task: asyncio.Task[Any]) -> N
         await task
 
 
-def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
+def test_the_reservation_of_a_cancelled_admit_is_released(ledger: str, book: PriceBook, clock: Clock) -> None:
     """The reservation of a cancelled `admit` is released."""
     with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
 
@@ -138,7 +138,9 @@ def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook,
         assert [row.held for row in other.status()] == [0]
 
 
-def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
+def test_a_cancelled_retry_does_not_release_the_first_reservation(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
     """A cancelled retry with the same key leaves the reservation to the caller that made it."""
     with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
         first = other.admit(CLIP, project="trailer", key="k")
@@ -158,7 +160,9 @@ def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: Pri
         assert other.dispatch(first) == CLIP
 
 
-def test_what_is_given_out_to_nobody_is_released(ledger: str, book: PriceBook, clock: Clock) -> None:
+def test_the_reservation_of_a_cancelled_dispatch_is_released(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
     """The reservation of a cancelled `dispatch` is released, because its payload is certainly unsent."""
     with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
 
@@ -179,7 +183,7 @@ def test_what_is_given_out_to_nobody_is_released(ledger: str, book: PriceBook, c
         other.verify()
 
 
-def test_what_is_cancelled_before_its_turn_is_not_begun(ledger: str, book: PriceBook, clock: Clock) -> None:
+def test_a_verb_cancelled_before_its_turn_does_not_begin(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A verb that is cancelled while it waits for a thread leaves the ledger unchanged."""
     gate = threading.Event()
     gate.set()

@@ -170,7 +170,7 @@ def test_another_model_keeps_the_soundtrack_and_the_length() -> None:
     assert silent.quote.total == Decimal("0.476")
 
 
-def test_models_that_make_something_else_are_no_variants() -> None:
+def test_models_that_make_something_else_are_left_out() -> None:
     """Models for speech, lip sync and recognition are not compared with models for videos."""
     models = {option.model for option in compare(example("kling", "text_to_video"), at=AT)}
     assert models == {
@@ -191,7 +191,7 @@ def test_without_a_provider_of_its_own_a_request_is_asked_everywhere() -> None:
     assert all("model" in option.changes for option in options if option.changes)
 
 
-def test_what_differs_is_what_the_changes_say() -> None:
+def test_the_changes_of_a_row_give_its_quote() -> None:
     """Amending the payload with a row's changes and quoting it gives the row's quote."""
     for option in compare(CLIP, at=AT):
         if option.quote is not None and option.changes:
@@ -200,7 +200,7 @@ def test_what_differs_is_what_the_changes_say() -> None:
             assert quoted == option.quote
 
 
-def test_a_provider_of_ones_own_is_compared_too(folder: Any) -> None:
+def test_a_provider_from_the_users_tables_is_compared(folder: Any) -> None:
     """A provider from the user's own tables has rows in its own currency."""
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": PRICES}))
     options = compare(video(), at=AT, book=book)
@@ -209,7 +209,7 @@ def test_a_provider_of_ones_own_is_compared_too(folder: Any) -> None:
     assert (first.quote.total, first.quote.currency) == (Decimal("0.5"), "EUR")
 
 
-def test_what_cannot_be_read_is_refused() -> None:
+def test_invalid_arguments_are_refused_as_by_quote() -> None:
     """An invalid payload, model, provider or instant raises the same errors as `quote`."""
     with pytest.raises(WireFormatError):
         compare("{", at=AT)
@@ -241,7 +241,7 @@ def test_every_example_is_compared_and_left_alone(path: Path, book: PriceBook) -
     resolution=st.none() | st.sampled_from(["720p", "1080p", "4K"]),
     audio=st.none() | st.booleans(),
 )
-def test_the_own_row_is_what_quote_says(
+def test_the_row_at_the_own_provider_agrees_with_quote(
     *, model: str, duration: int | None, resolution: str | None, audio: bool | None
 ) -> None:
     """The row at the own provider has the quote, or the refusal, that `quote` gives for any request."""

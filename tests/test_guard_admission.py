@@ -143,7 +143,7 @@ def test_a_single_request_can_be_limited(open_guard: OpenGuard) -> None:
     assert (caught.value.available, caught.value.window_end) == (Decimal("0.5"), None)
 
 
-def test_what_cannot_be_quoted_is_never_admitted(open_guard: OpenGuard) -> None:
+def test_a_request_that_cannot_be_quoted_is_not_admitted(open_guard: OpenGuard) -> None:
     """Invalid, unpriced and unreadable requests raise the errors of `quote` and leave the ledger unchanged."""
     guard = open_guard()
     with pytest.raises(CapabilityError):
@@ -244,7 +244,7 @@ unpriced:
 """
 
 
-def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
+def test_a_request_is_not_dispatched_at_an_old_price(
     ledger: str, folder: Callable[..., Path], clock: Clock
 ) -> None:
     """A dispatch after a price change releases the reservation; the next admission reserves the new price."""
@@ -265,7 +265,7 @@ def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
         assert left(guard)[0] == Decimal("4.5")
 
 
-def test_a_key_whose_job_was_sent_says_so_even_when_it_has_no_price_any_more(open_guard: OpenGuard) -> None:
+def test_the_key_of_a_sent_job_is_reported_even_without_a_price(open_guard: OpenGuard) -> None:
     """Admitting a key whose job was sent reports the job, even if the request cannot be quoted now."""
     guard = open_guard()
     found = guard.bind(sent(guard, key="k"), "task-9")
@@ -297,7 +297,9 @@ def test_a_key_whose_job_was_sent_says_so_even_when_it_has_no_price_any_more(ope
         lambda guard: guard.history(since="yesterday"),
     ],
 )
-def test_whatever_is_wrong_is_said_in_our_own_words(open_guard: OpenGuard, wrong: Callable[[Any], Any]) -> None:
+def test_every_wrong_argument_raises_an_error_of_the_library(
+    open_guard: OpenGuard, wrong: Callable[[Any], Any]
+) -> None:
     """Every wrong argument raises a `KlingPricingError`, and nothing changes."""
     guard = open_guard()
     with pytest.raises(KlingPricingError):
@@ -313,7 +315,7 @@ def test_a_payload_that_contains_itself_is_refused(open_guard: OpenGuard) -> Non
         open_guard().admit(payload, project="trailer")
 
 
-def test_a_reason_is_kept_without_what_must_not_be_kept(open_guard: OpenGuard) -> None:
+def test_a_reason_is_kept_without_urls_and_keys(open_guard: OpenGuard) -> None:
     """The URLs and keys in the text of an error do not get into the ledger."""
     guard = open_guard()
     error = "POST https://api.example.com/v1?key=abc failed: Bearer sk-abcdef1234567890, \ud800 timeout"

@@ -20,7 +20,7 @@ from tests.guards import CLIP, COST, VerifiedGuard, answer, bound, left
 # spend from elsewhere
 
 
-def test_recorded_spend_counts_whatever_the_cap_says(open_guard: OpenGuard) -> None:
+def test_recorded_spend_counts_even_above_the_cap(open_guard: OpenGuard) -> None:
     """Recorded spend is booked once, even above the cap; the same task with another amount is an error."""
     guard = open_guard(cap=Decimal(1))
     booked = guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"})
@@ -51,7 +51,7 @@ def test_a_bill_for_recorded_spend_is_not_counted_twice(open_guard: OpenGuard) -
     assert left(guard)[1] == COST
 
 
-def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard) -> None:
+def test_a_window_can_have_an_opening_balance(open_guard: OpenGuard) -> None:
     """An opening balance is booked once per window and only for an existing budget."""
     guard = open_guard(window="month")
     guard.open_budget("trailer", "7.5")

@@ -283,7 +283,7 @@ def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: s
     ],
     ids=["failed", "completed", "bind"],
 )
-def test_repeating_what_was_said_changes_nothing_even_if_it_contradicts_itself(
+def test_repeating_contradictory_answers_changes_nothing(
     ledger: str, book: PriceBook, repeat: Callable[[BudgetGuard], Reservation | None]
 ) -> None:
     """Repeating either of two contradicting answers leaves the money unchanged."""

@@ -174,7 +174,7 @@ def test_a_dispatch_without_a_task_is_in_doubt_after_a_while(open_guard: OpenGua
     assert left(guard)[0] == COST
 
 
-def test_doubt_can_be_said_at_once_and_ends_with_a_task(open_guard: OpenGuard) -> None:
+def test_doubt_can_be_marked_at_once_and_ends_with_a_task(open_guard: OpenGuard) -> None:
     """A reservation marked in doubt is no longer in doubt once it is bound to a task."""
     guard = open_guard()
     found = guard.mark_in_doubt(sent(guard).id, "ReadTimeout")
@@ -201,7 +201,7 @@ def test_a_person_can_resolve_doubt(
     assert left(guard)[:2] == (0, spent)
 
 
-def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
+def test_a_person_can_correct_a_settled_amount(open_guard: OpenGuard) -> None:
     """An operator corrects a settled reservation with `settle`; `resolve` refuses to change it."""
     guard = open_guard()
     found = guard.settle(bound(guard))
@@ -214,7 +214,7 @@ def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
     assert guard.resolve(found, "charged").billed == ZERO
 
 
-def test_doubt_is_for_what_was_sent(open_guard: OpenGuard) -> None:
+def test_only_a_sent_request_can_be_in_doubt(open_guard: OpenGuard) -> None:
     """A reservation that was never dispatched can be neither marked in doubt nor resolved."""
     guard = open_guard()
     admission = guard.admit(CLIP, project="trailer")
@@ -270,7 +270,7 @@ def test_a_block_that_never_dispatches_releases(open_guard: OpenGuard) -> None:
     assert left(guard) == (0, 0, 10)
 
 
-def test_a_block_leaves_alone_what_another_worker_made(open_guard: OpenGuard) -> None:
+def test_a_block_leaves_the_reservation_of_another_worker_alone(open_guard: OpenGuard) -> None:
     """A failing block does not release a reservation that another worker with the same key made."""
     guard = open_guard()
     first = guard.admit(CLIP, project="trailer", key="k")

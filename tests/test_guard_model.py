@@ -906,7 +906,7 @@ def test_repeating_an_answer_changes_nothing_even_after_answers_that_contradict_
     assert guard.observe({"task_id": "t", "status": "completed"}, provider="qingbo") == after
 
 
-def test_what_goes_out_is_what_was_priced(guard: BudgetGuard) -> None:
+def test_the_payload_that_was_priced_is_dispatched(guard: BudgetGuard) -> None:
     """A payload that its caller changes after the admission is dispatched as it was admitted."""
     payload = video(duration=3, image_urls=["https://example.com/a.png"])
     admission = guard.admit(payload, project="trailer")
@@ -937,7 +937,7 @@ def test_an_amount_that_cannot_be_counted_is_refused(
     assert guard.journal() == before
 
 
-def test_a_basis_that_is_none_is_refused(guard: BudgetGuard) -> None:
+def test_an_unknown_basis_is_refused(guard: BudgetGuard) -> None:
     """An unknown basis is refused, whether the job is settled or not."""
     basis: Any = "invoice"
     sent(guard, "t")
@@ -949,7 +949,7 @@ def test_a_basis_that_is_none_is_refused(guard: BudgetGuard) -> None:
         guard.settle(("qingbo", "t"))
 
 
-def test_spend_made_elsewhere_takes_no_key_of_a_job(guard: BudgetGuard) -> None:
+def test_recorded_spend_and_a_job_may_share_a_name(guard: BudgetGuard) -> None:
     """A job may have a key that equals the name of a recorded task."""
     guard.admit(video(), project="trailer", key="qingbo:t1")
     guard.record("qingbo", "t1", 1, labels={"project": "trailer"})

@@ -43,7 +43,7 @@ def test_a_task_belongs_to_one_reservation(open_guard: OpenGuard) -> None:
         guard.bind(two.id, "task-1")
 
 
-def test_what_was_never_dispatched_is_not_bound(open_guard: OpenGuard) -> None:
+def test_an_undispatched_reservation_cannot_be_bound(open_guard: OpenGuard) -> None:
     """A reservation that was never dispatched cannot be bound."""
     guard = open_guard()
     with pytest.raises(ReservationStateError, match="never dispatched"):
@@ -63,7 +63,7 @@ def test_a_reservation_is_found_by_its_task(open_guard: OpenGuard) -> None:
 # settling
 
 
-def test_settling_spends_the_quote_or_what_was_charged(open_guard: OpenGuard) -> None:
+def test_settling_spends_the_quote_or_the_charge(open_guard: OpenGuard) -> None:
     """Settling spends the quote or the amount charged and frees the rest."""
     guard = open_guard()
     one, two = bound(guard, "one"), bound(guard, "two")
@@ -138,7 +138,7 @@ def test_an_overrun_is_recorded_and_alerts(open_guard: OpenGuard) -> None:
         guard.admit(CLIP, project="trailer")
 
 
-def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
+def test_only_an_unsent_request_is_released(open_guard: OpenGuard) -> None:
     """`release` is for unsent requests and `release_refused` for refused ones; both can be repeated."""
     guard = open_guard()
     unsent = guard.admit(CLIP, project="trailer")
@@ -153,7 +153,7 @@ def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
     assert left(guard) == (COST, 0, Decimal("9.286"))
 
 
-def test_a_refusal_does_not_free_what_is_in_doubt(open_guard: OpenGuard, clock: Clock) -> None:
+def test_a_refusal_does_not_release_a_doubtful_reservation(open_guard: OpenGuard, clock: Clock) -> None:
     """A refusal releases a late reservation, but not one that was marked in doubt."""
     guard = open_guard()
     found = guard.mark_in_doubt(sent(guard).id, "sent again")
@@ -181,7 +181,7 @@ def test_a_bill_after_a_release_is_spent_all_the_same(open_guard: OpenGuard) -> 
     guard.verify()
 
 
-def test_what_was_never_sent_is_never_billed(open_guard: OpenGuard) -> None:
+def test_an_unsent_request_is_never_billed(open_guard: OpenGuard) -> None:
     """A reservation that was never dispatched cannot be settled."""
     guard = open_guard()
     unsent = guard.admit(CLIP, project="trailer")
@@ -233,7 +233,7 @@ def test_an_answer_settles_or_releases(
         ("failed", {"final_unit_deduction": "0"}, "released", None),
     ],
 )
-def test_units_are_money_and_an_unconfirmed_refund_is_not_counted_on(
+def test_units_are_converted_and_an_unconfirmed_refund_is_not_assumed(
     open_guard: OpenGuard, status: str, fields: dict[str, str], state: str, billed: Decimal | None
 ) -> None:
     """A failed task is settled at the quote if the provider's refunds are unconfirmed."""
@@ -271,7 +271,7 @@ def test_an_answer_can_bind_the_reservation_it_belongs_to(open_guard: OpenGuard)
         guard.observe(answer("queued"), provider="qingbo-ai", reservation=found.id)
 
 
-def test_an_answer_corrects_what_was_settled_at_the_quote(open_guard: OpenGuard) -> None:
+def test_an_answer_corrects_an_amount_settled_at_the_quote(open_guard: OpenGuard) -> None:
     """A response replaces an amount settled at the quote, even if it says that nothing was charged."""
     guard = open_guard()
     guard.settle(bound(guard).id)
@@ -280,7 +280,7 @@ def test_an_answer_corrects_what_was_settled_at_the_quote(open_guard: OpenGuard)
     assert (found.state, found.billed, found.basis) == ("settled", ZERO, "response")
 
 
-def test_an_answer_that_names_no_task_or_nobody_is_refused(open_guard: OpenGuard) -> None:
+def test_an_answer_without_a_task_or_provider_is_refused(open_guard: OpenGuard) -> None:
     """An answer without a task, an unknown provider and a bad charge are refused with the reason."""
     guard = open_guard()
     with pytest.raises(WireFormatError, match="names no task"):

@@ -46,7 +46,7 @@ def test_a_request_may_be_a_mapping_or_json(form: Callable[[dict[str, Any]], Any
         (None, "a request is a JSON object, got null"),
     ],
 )
-def test_what_is_no_json_object_is_no_request(request_text: Any, remedy: str) -> None:
+def test_a_request_must_be_a_json_object(request_text: Any, remedy: str) -> None:
     """JSON that is not an object is refused, and so is a key given twice: the API might read either value."""
     with pytest.raises(WireFormatError, match=remedy):
         quote(request_text, at=AT)
@@ -152,7 +152,7 @@ def test_an_instant_without_a_zone_is_refused() -> None:
         quote(video(), at=datetime(2026, 11, 21))  # noqa: DTZ001
 
 
-def test_a_format_is_told_by_fields_that_only_it_has_together() -> None:
+def test_a_format_that_alone_knows_all_fields_is_chosen() -> None:
     """The format is chosen because it alone knows all the fields, although no single field is a mark of it."""
     payload = {
         "model": "kling-v3-omni",

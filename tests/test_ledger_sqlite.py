@@ -236,9 +236,7 @@ def test_a_ledger_that_was_emptied_is_not_begun_anew(
 def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
     """A guard that brings no budgets does not begin a ledger, and asks whether it is the right one."""
     for _ in range(2):
-        with pytest.raises(
-            BudgetError, match=r"/spent\.db has no budgets yet; check that it is the right"
-        ):
+        with pytest.raises(BudgetError, match=r"/spent\.db has no budgets yet; check that it is the right"):
             BudgetGuard(f"sqlite:///{tmp_path}/spent.db")
     assert list(tmp_path.iterdir()) == []
     empty = tmp_path / "empty.db"

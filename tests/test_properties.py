@@ -204,7 +204,7 @@ def reordered(payload: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_what_was_read_before_makes_no_difference(name: str, data: st.DataObject) -> None:
+def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) -> None:
     """A payload reads the same after a similar one was read, although readers cache how they read a payload."""
     payload = data.draw(fields_of(name))
     known = {field: value for field, value in payload.items() if value is not None}

@@ -67,7 +67,7 @@ def test_every_published_price_comes_out_exactly(
         assert (quoted.provider, quoted.unit, quoted.table.id) == ("qingbo", "second", "qingbo/2026-04-29")
 
 
-def test_the_table_holds_the_published_prices_and_no_other(book: PriceBook) -> None:
+def test_the_table_holds_exactly_the_published_prices(book: PriceBook) -> None:
     """The table has the twenty prices of the page and no others."""
     (table,) = book.tables["qingbo"]
     assert len(table.rates) == len(QINGBO_2026_04_29) == 20
@@ -184,7 +184,7 @@ def test_the_default_book_is_used_when_none_is_given(book: PriceBook) -> None:
     assert quote(video()).total == quote(video(), at=AT).total
 
 
-def test_check_reads_what_quote_reads() -> None:
+def test_check_reads_payloads_as_quote_does() -> None:
     """A bad shape, model or setting is a violation; an unknown provider or a non-object payload is an error."""
     assert [violation.code for violation in check(video(resoluton="4k"))] == ["unknown_field"]
     assert [violation.code for violation in check(video("kling-v9"))] == ["unknown_model"]

@@ -314,7 +314,7 @@ def test_the_order_of_sacrifice_and_the_floors_decide(
 
 
 @pytest.mark.parametrize("sacrifice", [(), ("audio",), ("resolution",), ("duration_s",), ("model",)])
-def test_what_may_not_be_given_up_stays(sacrifice: tuple[str, ...]) -> None:
+def test_settings_that_may_not_be_given_up_stay(sacrifice: tuple[str, ...]) -> None:
     """If a single setting may be given up, or none, the others stay as they are."""
     payload, provider, models = RICH["tasks"]
     original = quoted("tasks", provider, json.dumps(payload))
@@ -339,7 +339,7 @@ def capping(cap: object, name: str = "caps", **fields: Any) -> Budget:
 
 
 @pytest.mark.parametrize("wire", RICH)
-def test_the_guard_sends_the_best_that_fits_what_is_left(wire: str, ledger: str, clock: Clock) -> None:
+def test_the_guard_sends_the_best_variant_that_fits(wire: str, ledger: str, clock: Clock) -> None:
     """At every deciding amount and a nano below it, the guard sends the best variant and reserves its cost."""
     payload, provider, _ = RICH[wire]
     original = quoted(wire, provider, json.dumps(payload))
@@ -531,7 +531,7 @@ CHOICES: dict[str, tuple[dict[str, Any], list[Budget], dict[str, Any], dict[str,
 
 
 @pytest.mark.parametrize("case", CHOICES)
-def test_what_is_given_up(case: str, ledger: str, clock: Clock) -> None:
+def test_the_rules_of_capping(case: str, ledger: str, clock: Clock) -> None:
     """Each rule of capping changes the request as its line says."""
     payload, budgets, more, changes = CHOICES[case]
     guard = a_guard(ledger, clock, *budgets, **more)
@@ -596,7 +596,7 @@ def test_a_refusal_names_the_budget_that_lacks_most(ledger: str, clock: Clock) -
         assert (error.budget, error.available, error.cheapest) == (budget, Decimal(available), cheapest)
 
 
-def test_a_key_keeps_what_was_changed_for_it(ledger: str, clock: Clock) -> None:
+def test_a_key_keeps_its_changes(ledger: str, clock: Clock) -> None:
     """Admitting a key again returns the same reservation and changes, although nothing would fit now."""
     guard = a_guard(ledger, clock, capping("0.6"))
     first, repeated = [guard.admit(AUDIO_5S, project="trailer", key="shot") for _ in range(2)]
