@@ -514,7 +514,7 @@ def test_a_reservation_keeps_its_accounting_rate(ledger: str, clock: Clock) -> N
 
 def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
     """Other budgets are refused, and an empty ledger needs budgets."""
-    with pytest.raises(BudgetError, match="has no budgets yet; is it the right one"):
+    with pytest.raises(BudgetError, match="has no budgets yet; check that it is the right ledger"):
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
@@ -655,9 +655,9 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
 @pytest.mark.parametrize(
     ("budget", "labels", "problem"),
     [
-        ("none", {}, "there is no budget none; there are: all, users"),
-        ("all", {"user": "li"}, "told apart by labels: none; give those"),
-        ("users", {}, "told apart by labels: user; give those"),
+        ("none", {}, "there is no budget none; the budgets are all, users"),
+        ("all", {"user": "li"}, "budget all has a single bucket; give no labels"),
+        ("users", {}, "budget users has a bucket for each value of user; give exactly those labels"),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
     ],
 )

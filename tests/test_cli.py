@@ -14,7 +14,7 @@ import click
 import pytest
 
 from kling_pricing.money import format_decimal
-from tests.commands import COMMAND, COMMANDS, run, run_process
+from tests.commands import COMMAND, COMMANDS, INTERRUPTIBLE, run, run_process
 from tests.conftest import PRICES, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
@@ -102,7 +102,7 @@ def test_an_unpriced_request_names_the_nearest_prices() -> None:
     result = run("quote", "--json", "-", *AT, stdin=json.dumps(payload))
     error = json.loads(result.stdout)["error"]
     assert (error["type"], error["violations"], result.returncode) == ("PriceNotFoundError", [], 1)
-    assert error["priced_instead"][0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
+    assert error["priced_instead"][0] == "kling-v3-omni 4k silent at 0.455345 USD per second"
 
 
 MANY = [video(), video(duration=10), video("kling-v2.6", audio=True), video("kling-v3-omni")]
@@ -292,13 +292,6 @@ def test_bulk_input_is_streamed() -> None:
         process.stdin.close()
         rest = process.stdout.readlines()
         assert len(rest) == 199
-
-
-INTERRUPTIBLE = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "from kling_pricing.cli import main; main()"
-)
-"""The command with Ctrl-C enabled: a shell starts background jobs, and so their children, with it ignored."""
 
 
 def test_each_line_is_answered_before_the_next_is_written() -> None:

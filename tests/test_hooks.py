@@ -42,10 +42,10 @@ from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
 from kling_pricing.wire.endpoints import Endpoint
+from tests.commands import HEEDS_SIGINT
 from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
 from tests.hook_clients import CLIENTS
-from tests.interruption import interruptible_children
 from tests.test_hooks_scenarios import JSON, PROVIDER
 
 CLIP = video(duration=5)
@@ -818,15 +818,14 @@ def test_ctrl_c_while_the_request_is_sent_leaves_it_in_doubt(
     gateway.inject(Fault(hangs=True, accepts=True))
     ledger = f"sqlite:///{tmp_path}/spend.db"
     BudgetGuard(ledger, [PLENTY], book=book).close()
-    code = (
+    code = HEEDS_SIGINT + (
         "import httpx, sys; from kling_pricing import BudgetGuard;"
         "from kling_pricing.hooks.httpx import GuardedTransport;"
         f"t = GuardedTransport(httpx.HTTPTransport(), BudgetGuard({ledger!r}), project='trailer',"
         f" hosts={{{gateway.host!r}: {PROVIDER!r}}});"
         f"httpx.Client(transport=t).post({gateway.url + '/v1/tasks'!r}, json={CLIP!r}, timeout=60)"
     )
-    with interruptible_children():
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     assert gateway.accepted.wait(30)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)

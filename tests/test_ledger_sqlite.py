@@ -236,12 +236,12 @@ def test_a_ledger_that_was_emptied_is_not_begun_anew(
 def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
     """A guard that brings no budgets does not begin a ledger, and asks whether it is the right one."""
     for _ in range(2):
-        with pytest.raises(BudgetError, match=r"/spent\.db has no budgets yet; is it the right one"):
+        with pytest.raises(BudgetError, match=r"/spent\.db has no budgets yet; check that it is the right"):
             BudgetGuard(f"sqlite:///{tmp_path}/spent.db")
     assert list(tmp_path.iterdir()) == []
     empty = tmp_path / "empty.db"
     empty.touch()
-    with pytest.raises(BudgetError, match="is it the right one"):
+    with pytest.raises(BudgetError, match="check that it is the right ledger"):
         BudgetGuard(f"sqlite:///{empty}")
     assert (list(tmp_path.iterdir()), empty.read_bytes()) == ([empty], b"")
 
@@ -617,7 +617,7 @@ def test_budgets_that_another_version_installed_are_used_or_refused(
         "INSERT INTO budget_revision (digest, document, installed_at) SELECT 'newer',"
         " replace(document, '\"timezone\"', '\"zone\"'), installed_at FROM budget_revision LIMIT 1",
     )
-    with pytest.raises(BudgetError, match="cannot be used by this version on this machine"):
+    with pytest.raises(BudgetError, match="this version cannot use the ledger.s budgets on this machine"):
         opened()
 
 

@@ -555,7 +555,7 @@ def test_a_model_may_narrow_its_tables_period(folder: Folder) -> None:
         assert str(caught.value) == (
             f"no price of kling-v3 is in force at {at.isoformat()}: acme/2026 prices it "
             "from 2026-03-01 until 2026-06-01T06:00:00+00:00 only; "
-            "price at an instant within that, or add a table of your own"
+            "price at an instant in that period, or add a table of your own"
         )
         assert (caught.value.provider, caught.value.model) == ("acme", "kling-v3")
     (own,) = [

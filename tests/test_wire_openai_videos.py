@@ -618,7 +618,9 @@ def range_of(payload: dict[str, Any]) -> tuple[str, str, str]:
     (note,) = [note.message for note in quoted.notes if note.code == "range"]
     with pytest.raises(PriceNotFoundError, match="the quote is a range") as caught:
         _ = quoted.total
-    unknown = note.removesuffix(" decides the price and is not known; the lines show the maximum")
+    unknown, _, rest = note.partition(" decide")
+    singular, plural = "s the price and is not known", " the price and are not known"
+    assert rest == f"{plural if ', ' in unknown else singular}; the lines show the maximum"
     assert unknown in str(caught.value)
     assert not [note for note in quoted.notes if note.code == "not_checked"]
     return str(quoted.minimum), str(quoted.maximum), unknown
@@ -716,7 +718,7 @@ def test_unsettled_rules_are_noted(payload: dict[str, Any], code: str) -> None:
 
 def test_no_provider_is_assumed_for_this_api() -> None:
     """The error lists the providers that price the model and asks for one."""
-    with pytest.raises(PriceNotFoundError, match="choose whose prices apply with provider=") as caught:
+    with pytest.raises(PriceNotFoundError, match="name the provider whose prices apply") as caught:
         quote(job(V26, size="720x1280"), at=AT)
     assert "tencent-vod" in caught.value.priced_instead
 
@@ -757,7 +759,7 @@ def test_the_examples_are_quoted(name: str, minimum: str, maximum: str, action: 
 def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
     """The example has no price without that length, because the API does not bill the requested duration."""
     body = (EXAMPLES / "motion_control.json").read_text(encoding="utf-8")
-    with pytest.raises(PriceNotFoundError, match="pass the length of the video in media"):
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`"):
         quote(body, provider="tencent-vod", at=AT)
     media = {"https://example.com/dance.mp4": {"length_s": 5}}
     quoted = quote(body, provider="tencent-vod", media=media, at=AT)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_pricing import CapabilityError, PriceBook, PriceNotFoundError, WireFormatError, check, quote
-from kling_pricing.quoting.intake import read_request
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.wire.formats.tasks_extra import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.conftest import AT, video
@@ -464,8 +464,8 @@ def test_audio_is_on_by_default() -> None:
     quoted = quote(bare, wire_format="tasks_extra", at=AT)
     assert quoted.total == Decimal("0.5355")
     messages = {note.code: note.message for note in quoted.notes}
-    assert messages["assumed_audio"] == "extra.enable_audio is not given; the API's default assumed: true"
-    assert messages["assumed_resolution"] == "extra.mode is not given; the API's default assumed: 720p"
+    assert messages["assumed_audio"] == "extra.enable_audio is not given; assumed the API's default: true"
+    assert messages["assumed_resolution"] == "extra.mode is not given; assumed the API's default: 720p"
     assert "other_reading" not in messages
 
 
@@ -492,7 +492,7 @@ def test_a_bare_payload_notes_another_possible_wire_format(
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
         "read as wire format tasks; as tasks_extra, extra.enable_audio would be true by default, "
-        "which may cost differently: name the wire format, or give audio"
+        "which may cost more or less; name the wire format, or set audio"
     )
     assert notes == [message] * noted
 
@@ -546,6 +546,6 @@ def test_defaults_differ_by_model(book: PriceBook) -> None:
 
 def test_facts_that_do_not_affect_the_price_are_not_completed(book: PriceBook) -> None:
     """A payload without camera control and masks is not tried at each of their limits."""
-    request, _ = read_request(video("kling-v1-6"), book)
+    request, _ = Intake(book=book).read(video("kling-v1-6"))
     assert (request.facts["camera_extreme"], request.facts["most_mask_points"]) == (None, None)
     assert (request.open_facts, request.completions) == ((), ())

@@ -23,7 +23,7 @@ from kling_pricing import (
     quote,
 )
 from kling_pricing.quoting.engine import price
-from kling_pricing.quoting.intake import choose_format, read_request
+from kling_pricing.quoting.intake import Intake, choose_format
 from kling_pricing.wire.formats.tasks_v2 import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.conftest import AT, bundled
@@ -633,7 +633,7 @@ def test_every_published_price_is_exact(
     for at in instants:
         if resolution == "4k":  # the rules of today refuse it, but the older table still prices it
             assert violations_of(payload) == [("resolution_limit", "resolution", "4k")]
-            request, _ = read_request(payload, book, "tasks_v2")
+            request, _ = Intake(book=book, wire_format="tasks_v2").read(payload)
             quoted = price(book.table("qingbo-ai", at), request)
         else:
             quoted = quote(payload, provider="qingbo-ai", wire_format="tasks_v2", at=at, media=media)

@@ -265,9 +265,10 @@ class PriceBook:
         Raises:
             PriceNotFoundError: the provider is unknown.
         """
-        if provider not in self.tables:
+        tables = self.tables.get(provider)
+        if tables is None:
             raise self.unknown_provider(provider)
-        return (*self.tables[provider], *self.contracts.get(provider, ()))
+        return (*tables, *self.contracts.get(provider, ())) if self.contracts else tables
 
     def unknown_provider(self, provider: object) -> PriceNotFoundError:
         """Returns the error for a provider without a price table."""
@@ -303,10 +304,8 @@ class PriceBook:
             PriceNotFoundError: the provider is unknown, or has no table in force at that instant.
         """
         tables = self.tables.get(provider)
-        if tables is None:
-            raise self.unknown_provider(provider)
-        if self.contracts:
-            tables = (*tables, *self.contracts.get(provider, ()))
+        if tables is None or self.contracts:
+            tables = self.tables_of(provider)
         for table in reversed(tables):
             if (table.valid_from is None or table.valid_from <= at) and (
                 table.valid_until is None or at < table.valid_until
