@@ -10,7 +10,8 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, LedgerUnavailableError, PriceBook
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from tests.conftest import Clock, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)

@@ -21,7 +21,7 @@ from kling_pricing.cli.ledger_options import (
 from kling_pricing.cli.options import at_option
 from kling_pricing.cli.output import print_table, to_json
 from kling_pricing.guard import apply_budgets
-from kling_pricing.ledger.model import Bucket
+from kling_pricing.ledger.journal import Bucket
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER
 

@@ -96,7 +96,7 @@ def show_alert(alert: Alert) -> None:
 
 def reservation_dict(reservation: Reservation) -> dict[str, Any]:
     """A reservation as JSON-ready data; amounts are text, instants ISO 8601."""
-    found = reservation._asdict() | {"labels": dict(reservation.labels), "changes": dict(reservation.changes)}
+    found = reservation.as_dict() | {"labels": dict(reservation.labels), "changes": dict(reservation.changes)}
     for name in ("expected", "reserved", "billed", "quantity", "unit_value"):
         found[name] = None if found[name] is None else format_decimal(found[name])
     for name in ("created_at", "dispatched_at", "closed_at", "deadline"):

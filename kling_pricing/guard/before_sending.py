@@ -141,7 +141,7 @@ class BeforeSending(AfterSending):
             answer = self._ledger.reserve(wanted, candidates, expires_after=self._expires_after)
         if isinstance(answer, Refused):
             variants = [priced_variant(each.quote, each.changes, wanted) for each in options[1:]]
-            cheapest = min(variants, key=lambda each: each.expected, default=None)
+            cheapest = min(variants, key=lambda each: each.terms.expected, default=None)
             raise exceeded(answer, original, wanted, cheapest)
         return answer, options
 

@@ -24,7 +24,8 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.model import SENT, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT
+from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace
 

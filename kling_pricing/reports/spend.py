@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import BucketHistory, Reservation
+from kling_pricing.ledger.journal import BucketHistory
+from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge

@@ -14,14 +14,12 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
     Mistimed,
     Observation,
     Outdated,

@@ -8,19 +8,18 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.ledger.model import (
     Alert,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
     Observation,
     PricedVariant,
     Reservation,
     ReservationRequest,
     Shortfall,
 )
+from kling_pricing.ledger.terms import read_terms, written_terms
 from kling_pricing.money import format_decimal, from_nanos
 
 _decode = json.JSONDecoder(parse_float=Decimal).decode
@@ -42,12 +41,6 @@ def order_text(order: ReservationRequest) -> str:
             "fingerprint": order.fingerprint,
             "provider": order.provider,
             "wire_format": order.wire_format,
-            "currency": order.currency,
-            "table": order.table,
-            "table_digest": order.table_digest,
-            "statement_unit": order.statement_unit,
-            "unit_value": text(order.unit_value),
-            "failed_tasks": order.failed_tasks,
             "labels": dict(order.labels),
             "may_be_unmatched": order.may_be_unmatched,
             "budgets": order.budgets,
@@ -88,29 +81,40 @@ def _claim(claim: BucketClaim) -> dict[str, Any]:
 
 
 def _candidate(candidate: PricedVariant) -> dict[str, Any]:
-    found = candidate._asdict()
-    return found | {"changes": dict(candidate.changes), "quantity": str(candidate.quantity)}
+    terms = candidate.terms
+    return {
+        "changes": dict(candidate.changes),
+        "terms": dict(zip(terms._fields, written_terms(terms), strict=True)),
+        "reserved": candidate.reserved,
+        "amounts": candidate.amounts,
+    }
 
 
-def reservation(kept: Mapping[str, Any]) -> Reservation:
-    """A reservation that the server shows."""
-    found = {name: kept[name] for name in Reservation._fields if name != "table"}
+def reservation(row: Mapping[str, Any]) -> Reservation:
+    """Returns the reservation in a row that the server shows."""
+    dispatched_at, closed_at, billed = row["dispatched_at"], row["closed_at"], row["billed"]
     return Reservation(
-        **found
-        | {
-            "table": kept["price_table"],
-            "quantity": Decimal(kept["quantity"]),
-            "expected": from_nanos(kept["expected"]),
-            "reserved": from_nanos(kept["reserved"]),
-            "billed": None if kept["billed"] is None else from_nanos(kept["billed"]),
-            "unit_value": _decimal(kept["unit_value"]),
-            "labels": dict(sorted(kept["labels"].items())),
-            "changes": dict(sorted(kept["changes"].items())),
-            "created_at": _instant(kept["created_at"]),
-            "dispatched_at": kept["dispatched_at"] and _instant(kept["dispatched_at"]),
-            "closed_at": kept["closed_at"] and _instant(kept["closed_at"]),
-            "deadline": _instant(kept["deadline"]),
-        }
+        id=row["id"],
+        project=row["project"],
+        key=row["key"],
+        attempt=row["attempt"],
+        state=row["state"],
+        in_doubt=row["in_doubt"],
+        provider=row["provider"],
+        task_id=row["task_id"],
+        wire_format=row["wire_format"],
+        terms=read_terms(row),
+        reserved=from_nanos(row["reserved"]),
+        billed=None if billed is None else from_nanos(billed),
+        basis=row["basis"],
+        labels=dict(sorted(row["labels"].items())),
+        changes=dict(sorted(row["changes"].items())),
+        reason=row["reason"],
+        fingerprint=row["fingerprint"],
+        created_at=_instant(row["created_at"]),
+        dispatched_at=dispatched_at and _instant(dispatched_at),
+        closed_at=closed_at and _instant(closed_at),
+        deadline=_instant(row["deadline"]),
     )
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
     Mistimed,
     Observation,
     Outdated,

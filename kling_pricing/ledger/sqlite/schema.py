@@ -7,6 +7,8 @@ No payload is kept; `keeping` says what else is not.
 
 from __future__ import annotations
 
+from kling_pricing.ledger.terms import Terms
+
 APPLICATION_ID = 0x4B50524C
 """Marks the file as ours (`PRAGMA application_id`)."""
 
@@ -14,12 +16,12 @@ VERSION = 1
 """Of the schema (`PRAGMA user_version`)."""
 
 RESERVATION_COLUMNS = (
-    "id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format", "model",
-    "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis",
-    "price_table", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint",
-    "created_at", "dispatched_at", "closed_at", "deadline",
-)  # fmt: skip
-"""In the order of `records.Reservation`, `doubted` where that has `in_doubt`."""
+    *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+    *Terms._fields,
+    *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
+    *("created_at", "dispatched_at", "closed_at", "deadline"),
+)
+"""Everything that is kept of a reservation."""
 
 DDL = (
     """

@@ -35,7 +35,6 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import text, written
-from kling_pricing.money import from_nanos
 
 
 def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
@@ -191,7 +190,7 @@ def record(
         return Outdated(revisions.in_force(db))
     found = reservations.find(db, (order.provider, task_id), now)
     if found is not None:
-        if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
+        if found.fingerprint == order.fingerprint and found.billed == spent.terms.expected:
             return Change(found)
         raise errors.task_known(found)
     reservation = _new_id()
