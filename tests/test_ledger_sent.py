@@ -70,6 +70,7 @@ def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
         "unit": "second",
         "currency": "USD",
         "expected": "714000000",
+        "list_total": "",
         "billed": "",
         "basis": "",
         "price_table": "qingbo/2026-04-29",

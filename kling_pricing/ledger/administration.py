@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from kling_pricing.errors import LedgerError, LedgerUnavailableError
-from kling_pricing.ledger import connect, is_on_a_server, store
-from kling_pricing.ledger.model import Revision
+from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import file_of, is_on_a_server, store
+from kling_pricing.ledger.errors import other_version
 
 
 class Info(NamedTuple):
@@ -43,8 +43,19 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
         return done
     if grant is not None:
         raise LedgerError("a file has no roles; whoever may write it and its folder may use it")
-    _installed(url)
-    return "ready: a ledger in a file is made, and upgraded, when it is first used"
+    path = file_of(url)
+    file = store("sqlite", "file").SQLiteFile(path, lambda: datetime.now(UTC))
+    if create and not file.is_begun():
+        return f"ledger {path}: ready; the file is made when it is first used"
+    migration = store("sqlite", "migration")
+    version, copy = migration.migrate(path, datetime.now(UTC))
+    present = migration.schema.VERSION
+    if copy is None:
+        return f"ledger {path}: up to date, schema {present}"
+    return (
+        f"ledger {path}: upgraded from {version}, schema {present}; {copy.name} beside it is a copy of the "
+        "ledger as it was"
+    )
 
 
 def info(url: str) -> Info:
@@ -54,29 +65,18 @@ def info(url: str) -> Info:
         LedgerUnavailableError: it cannot be used.
     """
     if is_on_a_server(url):
-        found: Info = store("postgres", "schema").info(url)
-        return found
-    revision = _installed(url)
-    if revision is None:
-        raise LedgerUnavailableError(
-            f"ledger {url}: none was begun there; check its name, or begin it with "
-            "`kling-pricing budget apply FILE`"
-        )
-    schema = store("sqlite", "schema")
+        on_server: Info = store("postgres", "schema").info(url)
+        return on_server
+    path = file_of(url)
+    migration = store("sqlite", "migration")
+    version, digest = migration.describe(path)
+    present = migration.schema.VERSION
     return Info(
         {
             "ledger": url,
             "server": "none: SQLite, a file for the processes of one machine",
-            "schema": str(schema.VERSION),
-            "budgets": f"digest {revision.digest[:16]}",
+            "schema": str(version),
+            "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },
-        (),
+        () if version == present else (str(other_version(str(path), version, present, migrate=url)),),
     )
-
-
-def _installed(url: str) -> Revision | None:
-    ledger = connect(url, clock=lambda: datetime.now(UTC))
-    try:
-        return ledger.installed()
-    finally:
-        ledger.close()

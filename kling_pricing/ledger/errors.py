@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from kling_pricing.errors import IdempotencyError, LedgerError, ReservationNotFoundError, ReservationStateError
+from kling_pricing.errors import (
+    IdempotencyError,
+    LedgerError,
+    LedgerUnavailableError,
+    ReservationNotFoundError,
+    ReservationStateError,
+)
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.money import format_decimal
+
+
+def other_version(ledger: str, version: int, needed: int, *, migrate: str = "URL") -> LedgerUnavailableError:
+    """Returns the error for a ledger of another schema version.
+
+    Args:
+        ledger: the name of the ledger.
+        version: the version it has.
+        needed: the version that this release works with.
+        migrate: the URL to migrate, as far as it may be shown.
+    """
+    if version > needed:
+        return LedgerUnavailableError(
+            f"ledger {ledger}: this ledger was written by a newer kling-pricing (schema version {version}); "
+            "upgrade kling-pricing"
+        )
+    return LedgerUnavailableError(
+        f"ledger {ledger}: this ledger has schema version {version} and this kling-pricing needs version "
+        f"{needed}; stop the guards and run `kling-pricing ledger migrate {migrate}`"
+    )
 
 
 def wrong_state(found: Reservation, verb: str, why: str) -> ReservationStateError:

@@ -20,6 +20,8 @@ class Terms(NamedTuple):
         unit: of the quantity.
         currency: ISO 4217 code of the amounts.
         expected: the quote, rounded up to nanos; for a range, its maximum.
+        list_total: under a contract, the quote at the published prices; None: there is no contract, or schema
+            version 1 wrote the reservation.
         price_table: id of the price table.
         table_digest: digest of that table's file.
         statement_unit: the unit the provider counts in; None: the currency.
@@ -34,6 +36,7 @@ class Terms(NamedTuple):
     unit: str
     currency: str
     expected: Decimal
+    list_total: Decimal | None
     price_table: str
     table_digest: str
     statement_unit: str | None
@@ -41,8 +44,8 @@ class Terms(NamedTuple):
     failed_tasks: str
 
 
-_QUANTITY, _EXPECTED, _UNIT_VALUE = (
-    Terms._fields.index(name) for name in ("quantity", "expected", "unit_value")
+_QUANTITY, _EXPECTED, _LIST_TOTAL, _UNIT_VALUE = (
+    Terms._fields.index(name) for name in ("quantity", "expected", "list_total", "unit_value")
 )
 
 
@@ -51,6 +54,7 @@ def written_terms(terms: Terms) -> list[str | int | None]:
     values: list[Any] = [*terms]
     values[_QUANTITY] = str(terms.quantity)
     values[_EXPECTED] = nanos_up(terms.expected)
+    values[_LIST_TOTAL] = None if terms.list_total is None else nanos_up(terms.list_total)
     values[_UNIT_VALUE] = None if terms.unit_value is None else format_decimal(terms.unit_value)
     return values
 
@@ -60,13 +64,14 @@ def read_terms(row: Mapping[str, Any]) -> Terms:
     values = [row[name] for name in Terms._fields]
     values[_QUANTITY] = Decimal(values[_QUANTITY])
     values[_EXPECTED] = from_nanos(values[_EXPECTED])
-    unit_value = values[_UNIT_VALUE]
+    list_total, unit_value = values[_LIST_TOTAL], values[_UNIT_VALUE]
+    values[_LIST_TOTAL] = None if list_total is None else from_nanos(list_total)
     values[_UNIT_VALUE] = None if unit_value is None else Decimal(unit_value)
     return Terms._make(values)
 
 
 TERMS = tuple(name for name in Terms._fields if name != "table_digest")
-"""The terms in a line of `Ledger.sent`. Very many reservations share their terms, so a line has them as one text."""
+"""The terms in a line of `Ledger.sent`. Very many reservations share them, so a line has them as one text."""
 
 TERMS_SEPARATOR = "\x17"
 """Stands between the fields of the terms in such a line."""

@@ -1,7 +1,7 @@
 """Ledgers in: the reservations of a provider that were sent, from one or several ledgers, to the database.
 
-A reservation is a row of the table `reserved`: the fields of `records.SENT`, of which `terms` is the row of the
-table `terms` that has the fields of `records.TERMS`; amounts are in nanos; and
+A reservation is a row of the table `reserved`: the fields of `model.SENT`, of which `terms` is the row of the
+table `terms` that has the fields of `terms.TERMS`; amounts are in nanos; and
 
 | column | what it is |
 |---|---|
@@ -33,7 +33,7 @@ _BLOCK_BYTES = 32 << 20
 """Written at a time: while the database loads one file of this size, the next is written."""
 
 _TYPES = dict.fromkeys(SENT, "VARCHAR") | {"billed": "BIGINT", "dispatched_at": "TIMESTAMP"}
-_TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT"}
+_TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT", "list_total": "BIGINT"}
 
 _RESERVED = f"""
     CREATE TABLE reserved (

@@ -60,6 +60,8 @@ class Line(NamedTuple):
         unit: of the quantity.
         table: id of the price table it was quoted by.
         currency: of the amounts. A task that was expected in one currency and charged in another has two lines.
+        quoted: the quote of its reservation; None: it has no reservation in this currency.
+        list_total: under a contract, that quote at the published prices; else None.
         due: what the whole task should cost, whichever period it falls in; None: nobody knows in this currency.
         expected: the part of that which falls in the period; None: nothing does.
         billed: what the statement charges; None: it is not on the statement.
@@ -87,6 +89,8 @@ class Line(NamedTuple):
     unit: str | None
     table: str | None
     currency: str
+    quoted: Decimal | None
+    list_total: Decimal | None
     due: Decimal | None
     expected: Decimal | None
     billed: Decimal | None

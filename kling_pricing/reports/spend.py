@@ -230,6 +230,8 @@ def charges(spent: Spend) -> Iterator[FocusCharge]:
                 task_id=job.task_id,
                 billed=job.billed,
                 expected=job.expected,
+                quoted=job.expected,
+                list_total=job.terms.list_total,
                 currency=job.currency,
                 at=job.created_at,
                 model=job.model or None,

@@ -182,7 +182,7 @@ class PostgresLedger:
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""
-        return [codec.observation(row) for row in self._server.rows("unmatched")]
+        return [codec.observation(row) for row in self._server.rows("unclaimed")]
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""

@@ -78,21 +78,6 @@ def unavailable(name: str, problem: str) -> LedgerUnavailableError:
     return LedgerUnavailableError(f"ledger {name}: {problem}; nothing may be spent")
 
 
-def wrong_version(name: str, found: int | None, known: int) -> LedgerUnavailableError:
-    """The error for a schema that is not the one known here."""
-    if found is None or found > known:
-        return unavailable(
-            name,
-            f"its schema {found} is newer than this version of kling_pricing, which knows {known}; use the "
-            "version that wrote it",
-        )
-    return unavailable(
-        name,
-        f"its schema {found} is older than this version of kling_pricing, which needs {known}; an "
-        "administrator upgrades it with `kling-pricing ledger migrate URL`",
-    )
-
-
 def first_line(error: Exception) -> str:
     """The first line of what went wrong: the rest may show what was sent."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -34,7 +34,7 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Lines of text, each with the fields of records.SENT, of which the last has those of records.TERMS; nothing that a
+-- Lines of text, each with the fields of model.SENT, of which the last has those of terms.TERMS; nothing that a
 -- ledger keeps has a control character.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
@@ -50,14 +50,14 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
     to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
-    concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected, price_table,
-      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
+    concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected,
+      coalesce(list_total::text, ''), price_table,      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
   FROM reservation LEFT JOIN ended USING (task_id)
   WHERE provider = p_provider AND dispatched_at < p_before
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
 $$;
 
-CREATE OR REPLACE FUNCTION unmatched() RETURNS SETOF jsonb
+CREATE OR REPLACE FUNCTION unclaimed() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(observation) FROM observation
   WHERE NOT EXISTS (

@@ -110,6 +110,9 @@ CREATE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+  IF p_candidate->'terms' IS NULL THEN   -- as releases for schema version 1 sent it
+    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing there';
+  END IF;
   INSERT INTO reservation OVERRIDING USER VALUE
   SELECT row.* FROM jsonb_populate_record(NULL::reservation, p_candidate->'terms' || jsonb_build_object(
     'id', p_id, 'project', p_order->'project', 'key', p_key, 'attempt', p_attempt, 'state', 'reserved',
