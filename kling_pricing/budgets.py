@@ -318,16 +318,16 @@ class BudgetsFile(FileModel):
 
     @cached_property
     def document(self) -> str:
-        """All of it as JSON: what a revision keeps."""
+        """The budgets as JSON, defaults included: the document that a revision keeps."""
         return _json(self.model_dump(mode="json"))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal: the same for the same budgets, however they are written and ordered."""
-        parts = self.model_dump(mode="json")
-        for name in ("budgets", "accounting_rates"):
-            parts[name] = sorted(parts[name], key=_json)
-        return _digest(parts)
+        """SHA-256, in hexadecimal: the same for the same budgets, in whatever way and order they are written.
+
+        Defaults are left out, so that a key that is added to the format later changes no digest.
+        """
+        return _unordered_digest(self.model_dump(mode="json", exclude_defaults=True))
 
     def rate(self, quote: str, budget: BudgetEntry) -> Decimal | None:
         """What one unit of a quote's currency counts as in a budget; None: it is the budget's own.
@@ -418,6 +418,17 @@ def budgets_from_document(document: str) -> BudgetsFile:
         ) from None
 
 
+def is_digest_of(digest: str, document: str) -> bool:
+    """Whether a revision's digest is that of its document.
+
+    Ledgers of schema version 1 took the digest of the whole document, defaults included.
+
+    Raises:
+        BudgetError: the budgets cannot be used here.
+    """
+    return digest in {budgets_from_document(document).digest, _unordered_digest(json.loads(document))}
+
+
 def budgets_file_schema() -> dict[str, Any]:
     """The JSON Schema of a file of budgets."""
     return BudgetsFile.model_json_schema()
@@ -434,6 +445,12 @@ def _json(value: Any) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(_json(value).encode()).hexdigest()
+
+
+def _unordered_digest(parts: dict[str, Any]) -> str:
+    """Returns the digest of a document in which the order of budgets and of rates does not count."""
+    lists = {name: parts[name] for name in ("budgets", "accounting_rates") if name in parts}
+    return _digest(parts | {name: sorted(values, key=_json) for name, values in lists.items()})
 
 
 @cache

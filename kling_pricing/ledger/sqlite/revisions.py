@@ -64,9 +64,10 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
     if before is None:
         add(db, budgets, now)
         return ()
-    if before.digest == budgets.digest:
+    installed = budgets_from_document(before.document)
+    if installed.digest == budgets.digest:  # the ledger's own may be of an older kind
         return ()
-    in_force = {budget.name for budget in budgets_from_document(before.document).budgets}
+    in_force = {budget.name for budget in installed.budgets}
     counted = _definitions(db)
     alerts: list[Alert] = []
     for budget in budgets.budgets:
