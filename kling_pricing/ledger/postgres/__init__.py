@@ -14,6 +14,7 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.ledger.checks import FACTS
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.ledger.model import (
     Alert,
@@ -34,7 +35,8 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.postgres import codec, revisions
 from kling_pricing.ledger.postgres.server import Refusal, Server
-from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.ledger.verification import judge
+from kling_pricing.money import format_decimal
 
 
 class PostgresLedger:
@@ -198,16 +200,10 @@ class PostgresLedger:
 
     def verify(self) -> None:
         """See `Ledger.verify`."""
-        problems = [
-            f"{subject}: {what} is {_amount(kept)}, the journal says {_amount(journal)}"
-            for subject, what, kept, journal in self._server.rows("differences")
-        ]
-        if problems:
-            shown = "; ".join(problems[:10])
-            raise LedgerError(
-                f"ledger {self._server.name}: {len(problems)} differences between journal and balances: "
-                f"{shown}; stop spending, keep a copy of the database, and restore a backup"
-            )
+        facts: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *FACTS)}
+        for row in self._server.rows("verification"):
+            facts[row["query"]].append(row)
+        judge(self._server.name, facts, "database")
 
     # inside
 
@@ -273,10 +269,6 @@ _OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricing
 def _new_call() -> str:
     """A name for one call, the same when it is repeated: so that it wins once, counts once, and is told all."""
     return uuid4().hex
-
-
-def _amount(nanos: Decimal) -> str:
-    return format_decimal(from_nanos(int(nanos)))
 
 
 def _array(ref: Ref) -> list[str]:

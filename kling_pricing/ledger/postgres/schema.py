@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import checks
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.connection import Connection
@@ -35,7 +36,6 @@ BEGIN
   END IF;
   RETURN true;
 END $$;
-REVOKE ALL ON FUNCTION require_version(integer) FROM PUBLIC;
 """
 
 _TURN = 1263555145
@@ -44,9 +44,30 @@ _TURN = 1263555145
 
 def scripts(before: int) -> Iterator[str]:
     """Returns the scripts that bring a schema from a version to the present one."""
-    for name in (*(_STEPS[step] for step in range(before + 1, VERSION + 1)), *_FUNCTIONS):
-        yield files(__package__).joinpath("sql", name).read_text(encoding="utf-8")
+    folder = files(__package__).joinpath("sql")
+    for step in range(before + 1, VERSION + 1):
+        yield folder.joinpath(_STEPS[step]).read_text(encoding="utf-8")
     yield _REQUIRE_VERSION
+    yield _verification()
+    for name in _FUNCTIONS:
+        yield folder.joinpath(name).read_text(encoding="utf-8")
+
+
+def _verification() -> str:
+    """Returns the script of the function that answers the queries of `verify`, all of them of one moment."""
+    queries = {
+        "difference": checks.differences(checks.POSTGRES),
+        **checks.FACTS,
+        "in_force": "SELECT * FROM budget",
+    }
+    rows = " UNION ALL ".join(
+        f"SELECT to_jsonb(found) || jsonb_build_object('query', '{name}') FROM ({query}) AS found"  # noqa: S608
+        for name, query in queries.items()
+    )
+    return (
+        "CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER"
+        f" SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $${rows}$$;"
+    )
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
@@ -243,8 +244,7 @@ class Server:
             connection.answer_s = self.answer_s
             if not checked:
                 return
-            facts = connection.execute("SELECT kling_pricing.facts()").fetchone()
-            version = facts[0]["schema_version"] if facts else None
+            version = _version(connection)
         if version != VERSION:
             raise other_version(self.name, version, VERSION)
 
@@ -273,6 +273,11 @@ class Server:
             return Refusal(loads(error.diag.message_detail or "{}"))
         if error.sqlstate == _OTHER_VERSION:
             return other_version(self.name, int(error.diag.message_detail or 0), VERSION)
+        if isinstance(error, errors.UndefinedFunction):  # of another version, perhaps
+            with suppress(psycopg.Error), Connection.connect(self._conninfo, autocommit=True) as connection:
+                version = _version(connection)
+                if version != VERSION:
+                    return other_version(self.name, version, VERSION)
         return explained(error, self.name, self._user)
 
 
@@ -309,6 +314,12 @@ def _configured(answer_s: int, connection: Connection) -> None:
         " CASE current_setting('synchronous_commit')"
         " WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END"
     )
+
+
+def _version(connection: Connection) -> int:
+    """Returns the schema version of a ledger, whichever it is."""
+    ((facts,),) = connection.execute("SELECT kling_pricing.facts()").fetchall()
+    return int(facts["schema_version"])
 
 
 def rows_query(function: str, arguments: int) -> str:

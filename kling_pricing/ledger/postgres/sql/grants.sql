@@ -29,7 +29,7 @@ BEGIN
     'buckets(timestamptz)',
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
-    'differences()',
+    'verification()',
     'facts()',
     'require_version(integer)'
   ]::regprocedure[] LOOP

@@ -97,31 +97,6 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
 $$;
 
--- Every balance that is not what the journal says.
-CREATE OR REPLACE FUNCTION differences() RETURNS TABLE (subject text, what text, kept numeric, total numeric)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
-  WITH by_bucket AS (
-    SELECT bucket, sum(held_delta) AS held, sum(spent_delta) AS spent FROM journal GROUP BY bucket
-  ), by_line AS (
-    SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent
-    FROM journal GROUP BY reservation, bucket
-  ), balance AS (
-    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start AS subject,
-      bucket.held AS held, coalesce(by_bucket.held, 0) AS held_total,
-      bucket.spent AS spent, coalesce(by_bucket.spent, 0) AS spent_total
-    FROM bucket LEFT JOIN by_bucket ON by_bucket.bucket = bucket.id
-    UNION ALL
-    SELECT 'reservation ' || line.reservation,
-      CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END, coalesce(by_line.held, 0),
-      line.spent, coalesce(by_line.spent, 0)
-    FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
-    LEFT JOIN by_line USING (reservation, bucket)
-  )
-  SELECT subject, 'held', held, held_total FROM balance WHERE held <> held_total
-  UNION ALL
-  SELECT subject, 'spent', spent, spent_total FROM balance WHERE spent <> spent_total
-$$;
-
 -- What an administrator wants to know; the server's own settings need no function.
 CREATE OR REPLACE FUNCTION facts() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
