@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from kling_pricing.guard import Admission, BudgetGuard
     from kling_pricing.guard.async_guard import AsyncBudgetGuard
     from kling_pricing.hooks.context import spending
-    from kling_pricing.ledger.journal import Bucket, Entry
-    from kling_pricing.ledger.model import Alert, Observation, Reservation
+    from kling_pricing.ledger.journal import Bucket, Entry, Observation
+    from kling_pricing.ledger.model import Alert, Reservation
     from kling_pricing.quoting.comparison import Option, compare
     from kling_pricing.tables.loading.book import load_price_book
 
@@ -90,7 +90,7 @@ _LAZY = {
     "BudgetGuard": "guard",
     "Budgets": "budgets",
     "Entry": "ledger.journal",
-    "Observation": "ledger.model",
+    "Observation": "ledger.journal",
     "Option": "quoting.comparison",
     "Reservation": "ledger.model",
     "compare": "quoting.comparison",

@@ -353,7 +353,8 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
     with BudgetGuard(url, [budget], book=prices) as guard:
         guard.open_budget("all", 0)  # makes the bucket
     grower = Grower(prices, 0)
-    reservations, lines, journal = [], [], []
+    reservations, lines = [], []
+    journal: list[tuple[str, str, str, int | None, int, int, str | None]] = []
     held = spent = 0
     for number, sent in enumerate(month.sent):
         name = f"{number:032x}"

@@ -201,7 +201,8 @@ def test_a_failed_task_that_was_billed_keeps_its_prices(
         mapping=tmp_path / "mapping.yaml",
     ) as found:
         (line,) = found.lines()
-        assert (line.expected, line.quoted, line.list_total) == (0, Decimal("0.6426"), Decimal("0.714"))
+        assert (line.expected, line.quoted) == (Decimal(0), Decimal("0.6426"))
+        assert line.list_total == Decimal("0.714")
         write_reports(found, tmp_path / "out", formats=["focus"], book=book)
     (row,) = charges(tmp_path / "out" / "focus.parquet")
     assert (row["BilledCost"], row["ContractedCost"], row["ListCost"]) == (

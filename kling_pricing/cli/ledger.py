@@ -44,11 +44,11 @@ def migrate_command(url: str) -> None:
 def info_command(url: str, as_json: bool) -> None:
     """Show what the ledger at URL runs on, and what could be lost."""
     with errors_shown(as_json=as_json):
-        found = info(url)
+        described = info(url)
     if as_json:
-        click.echo(to_json({**found.facts, "warnings": found.warnings}))
+        click.echo(to_json({**described.facts, "warnings": described.warnings}))
         return
-    for what, fact in found.facts.items():
+    for what, fact in described.facts.items():
         click.echo(f"{what}: {fact}")
-    for warning in found.warnings:
+    for warning in described.warnings:
         click.echo(f"warning: {warning}", err=True)

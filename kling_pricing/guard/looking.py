@@ -8,8 +8,8 @@ from decimal import Decimal
 from kling_pricing.budgets import EACH
 from kling_pricing.guard.admissions import Reference, ref_of
 from kling_pricing.guard.core import Core
-from kling_pricing.ledger.journal import Bucket, Entry
-from kling_pricing.ledger.model import Observation, Reservation
+from kling_pricing.ledger.journal import Bucket, Entry, Observation
+from kling_pricing.ledger.model import Reservation
 from kling_pricing.windows import in_utc
 
 

@@ -16,14 +16,13 @@ from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
     BucketClaim,
     Change,
     Mistimed,
-    Observation,
     Outdated,
     PricedVariant,
     Ref,

@@ -62,14 +62,14 @@ POSTGRES = Dialect(
         Check(
             "dispatch_token",
             "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
-            "CASE WHEN told.dispatched IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.dispatched IS NULL THEN 'missing' ELSE 'known' END",
         ),
     ),
     own_bucket_checks=(
         Check(
             "opening_token",
             "CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END",
-            "CASE WHEN told.opened IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END",
         ),
     ),
 )
@@ -84,23 +84,25 @@ RESERVATION_CHECKS = (
     Check(
         "state",
         "state",
-        "CASE WHEN told.settled IS NOT NULL THEN 'settled' WHEN told.released IS NOT NULL THEN 'released'"
-        " WHEN told.bound IS NOT NULL THEN 'bound' WHEN told.dispatched IS NOT NULL THEN 'dispatching'"
+        "CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released'"
+        " WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.dispatched IS NOT NULL THEN 'dispatching'"
         " ELSE 'reserved' END",
     ),
     Check(
         "doubted",
         "CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END",
-        "CASE WHEN told.doubted IS NOT NULL AND state = 'dispatching' THEN 'yes' ELSE 'no' END",
-        when="told.doubted IS NULL OR state <> 'released'",
+        "CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' THEN 'yes' ELSE 'no' END",
+        when="events.doubted IS NULL OR state <> 'released'",
     ),
     Check(
         "task_id",
         "CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END",
-        "CASE WHEN told.bound IS NULL AND told.recorded IS NULL THEN 'missing' ELSE 'known' END",
+        "CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END",
     ),
     Check("created_at", "created_at", "begun.at", when="begun.kind = 'reserve'"),
-    Check("dispatched_at", "dispatched_at", "CASE WHEN told.recorded IS NULL THEN sent.at ELSE created_at END"),
+    Check(
+        "dispatched_at", "dispatched_at", "CASE WHEN events.recorded IS NULL THEN sent.at ELSE created_at END"
+    ),
     Check("closed_at", "closed_at", "closed.at"),
     Check(
         "basis",
@@ -119,12 +121,12 @@ RESERVATION_CHECKS = (
     ),
 )
 LINE_CHECKS = (
-    Check("held", f"CASE WHEN {_OPEN} THEN line.held ELSE 0 END", "told.held", is_amount=True),
+    Check("held", f"CASE WHEN {_OPEN} THEN line.held ELSE 0 END", "events.held", is_amount=True),
     Check(
         "held",
         "line.held",
-        "told.set_aside",
-        when=f"told.set_aside IS NOT NULL AND NOT {_OPEN}",
+        "events.set_aside",
+        when=f"events.set_aside IS NOT NULL AND NOT {_OPEN}",
         is_amount=True,
     ),
     Check(
@@ -132,7 +134,7 @@ LINE_CHECKS = (
         "line.held",
         "reserved",
         source="its reservation says",
-        when="told.set_aside IS NULL AND told.recorded IS NULL AND rate IS NULL",
+        when="events.set_aside IS NULL AND events.recorded IS NULL AND rate IS NULL",
         is_amount=True,
     ),
     Check(
@@ -140,10 +142,10 @@ LINE_CHECKS = (
         "reserved",
         "line.held",
         source="its line says",
-        when="told.set_aside IS NOT NULL AND rate IS NULL AND line.held = told.set_aside",
+        when="events.set_aside IS NOT NULL AND rate IS NULL AND line.held = events.set_aside",
         is_amount=True,
     ),
-    Check("spent", "line.spent", "told.spent", is_amount=True),
+    Check("spent", "line.spent", "events.spent", is_amount=True),
     Check("billed", "coalesce(billed, 0)", "line.spent", when="rate IS NULL", is_amount=True),
     Check(
         "rate",
@@ -160,8 +162,8 @@ LINE_CHECKS = (
     ),
 )
 BUCKET_CHECKS = (
-    Check("held", "bucket.held", "coalesce(told.held, 0)", is_amount=True),
-    Check("spent", "bucket.spent", "coalesce(told.spent, 0)", is_amount=True),
+    Check("held", "bucket.held", "coalesce(events.held, 0)", is_amount=True),
+    Check("spent", "bucket.spent", "coalesce(events.spent, 0)", is_amount=True),
     Check("window_end", "window_end", "window_start", source="its start is", when="window_end <= window_start"),
 )
 
@@ -195,10 +197,10 @@ _SCOPES = (
         "reservations",
         "'reservation ' || reservation.id",
         """
-        reservation JOIN by_reservation AS told ON told.reservation = reservation.id
-        LEFT JOIN journal AS begun ON begun.seq = told.begun
-        LEFT JOIN journal AS sent ON sent.seq = told.dispatched
-        LEFT JOIN journal AS closed ON closed.seq = coalesce(told.settled, told.released)
+        reservation JOIN by_reservation AS events ON events.reservation = reservation.id
+        LEFT JOIN journal AS begun ON begun.seq = events.begun
+        LEFT JOIN journal AS sent ON sent.seq = events.dispatched
+        LEFT JOIN journal AS closed ON closed.seq = coalesce(events.settled, events.released)
         """,
         RESERVATION_CHECKS,
     ),
@@ -208,14 +210,14 @@ _SCOPES = (
         """
         reservation_line AS line JOIN reservation ON reservation.id = line.reservation
         JOIN bucket ON bucket.id = line.bucket
-        JOIN by_line AS told ON told.reservation = line.reservation AND told.bucket = line.bucket
+        JOIN by_line AS events ON events.reservation = line.reservation AND events.bucket = line.bucket
         """,
         LINE_CHECKS,
     ),
     (
         "buckets",
         "'bucket ' || budget || ' ' || labels || ' from ' || window_start",
-        "bucket LEFT JOIN by_bucket AS told ON told.bucket = bucket.id",
+        "bucket LEFT JOIN by_bucket AS events ON events.bucket = bucket.id",
         BUCKET_CHECKS,
     ),
 )
@@ -223,25 +225,25 @@ _SCOPES = (
 
 _MISSING = (
     """
-    SELECT 'reservation ' || told.reservation, 'its line of bucket ' || told.bucket
-    FROM by_line AS told LEFT JOIN reservation_line AS line
-      ON line.reservation = told.reservation AND line.bucket = told.bucket
-    WHERE told.reservation IS NOT NULL AND told.bucket IS NOT NULL AND line.bucket IS NULL
+    SELECT 'reservation ' || events.reservation, 'its line of bucket ' || events.bucket
+    FROM by_line AS events LEFT JOIN reservation_line AS line
+      ON line.reservation = events.reservation AND line.bucket = events.bucket
+    WHERE events.reservation IS NOT NULL AND events.bucket IS NOT NULL AND line.bucket IS NULL
     """,
     """
     SELECT 'reservation ' || line.reservation, 'the journal entry of its line of bucket ' || line.bucket
-    FROM reservation_line AS line LEFT JOIN by_line AS told
-      ON told.reservation = line.reservation AND told.bucket = line.bucket
-    WHERE told.newest IS NULL
+    FROM reservation_line AS line LEFT JOIN by_line AS events
+      ON events.reservation = line.reservation AND events.bucket = line.bucket
+    WHERE events.newest IS NULL
     """,
     """
     SELECT 'reservation ' || reservation.id, 'the journal entry of its beginning'
-    FROM reservation LEFT JOIN by_reservation AS told ON told.reservation = reservation.id
-    WHERE told.begun IS NULL
+    FROM reservation LEFT JOIN by_reservation AS events ON events.reservation = reservation.id
+    WHERE events.begun IS NULL
     """,
     """
-    SELECT 'reservation ' || told.reservation, 'the reservation of a journal entry'
-    FROM by_reservation AS told LEFT JOIN reservation ON reservation.id = told.reservation
+    SELECT 'reservation ' || events.reservation, 'the reservation of a journal entry'
+    FROM by_reservation AS events LEFT JOIN reservation ON reservation.id = events.reservation
     WHERE reservation.id IS NULL
     """,
     """
@@ -250,8 +252,8 @@ _MISSING = (
     WHERE reservation.id IS NULL
     """,
     """
-    SELECT 'bucket ' || told.bucket, 'the bucket of a journal entry'
-    FROM by_bucket AS told LEFT JOIN bucket ON bucket.id = told.bucket WHERE bucket.id IS NULL
+    SELECT 'bucket ' || events.bucket, 'the bucket of a journal entry'
+    FROM by_bucket AS events LEFT JOIN bucket ON bucket.id = events.bucket WHERE bucket.id IS NULL
     """,
     """
     SELECT DISTINCT 'bucket ' || line.bucket, 'the bucket of a line'
@@ -293,8 +295,8 @@ _OTHERS = (
 def differences(dialect: Dialect) -> str:
     """Returns the query for everything that differs.
 
-    Its columns: subject, what, kept, derived, source, is_amount. `kept` and `derived` are text, and both are null
-    where a row is missing.
+    Its columns: subject, what, kept, derived, source, is_amount. `kept` and `derived` are text; where a row is
+    missing, both are null.
     """
     nothing = "CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0"
     branches = [_select(f"missing.*, {nothing}", f"({query}) AS missing") for query in _MISSING]
@@ -304,12 +306,12 @@ def differences(dialect: Dialect) -> str:
     for name, subject, tables, common in _SCOPES:
         columns, conditions = [f"{subject} AS subject"], []
         for place, check in enumerate(common + own.get(name, ())):
-            kept, found = f"kept_{place}", f"derived_{place}"
+            kept, must_be = f"kept_{place}", f"derived_{place}"
             derived = f"CASE WHEN {check.when} THEN {check.derived} ELSE {check.kept} END"
-            columns += [f"CAST({check.kept} AS TEXT) AS {kept}", f"CAST({derived} AS TEXT) AS {found}"]
+            columns += [f"CAST({check.kept} AS TEXT) AS {kept}", f"CAST({derived} AS TEXT) AS {must_be}"]
             conditions.append(f"({check.when} AND {check.kept} {{is_not}} {check.derived})")
-            values = f"subject, '{check.column}', {kept}, {found}, '{check.source}', {int(check.is_amount)}"
-            branches.append(_select(values, f"different_{name} WHERE {kept} {{is_not}} {found}"))
+            values = f"subject, '{check.column}', {kept}, {must_be}, '{check.source}', {int(check.is_amount)}"
+            branches.append(_select(values, f"different_{name} WHERE {kept} {{is_not}} {must_be}"))
         rows = _select(", ".join(columns), f"{tables} WHERE {' OR '.join(conditions)}")
         parts.append(f"different_{name} AS MATERIALIZED ({rows})")
     all_columns = "subject, what, kept, derived, source, is_amount"

@@ -1,4 +1,4 @@
-"""Buckets and the entries of the journal, as a ledger shows them."""
+"""Buckets, entries of the journal and observations, as a ledger shows them."""
 
 from __future__ import annotations
 
@@ -75,3 +75,27 @@ class BucketHistory(NamedTuple):
     bucket: Bucket
     definition: str
     entries: tuple[Entry, ...]
+
+
+class Observation(NamedTuple):
+    """The facts about a task in one response or callback.
+
+    Attributes:
+        provider: who answered.
+        task_id: the provider's name for the task.
+        state: `queued`, `processing`, `succeeded`, `failed`, `cancelled`; None: not stated.
+        amount: what was charged, in `amount_unit`; None: not stated.
+        amount_unit: the provider's statement unit or a currency.
+        duration_s: the length that was made or billed; None: not stated.
+        model: as the provider named it.
+        seen_at: when it was first seen, UTC.
+    """
+
+    provider: str
+    task_id: str
+    state: str | None
+    amount: Decimal | None
+    amount_unit: str | None
+    duration_s: Decimal | None
+    model: str | None
+    seen_at: datetime

@@ -307,7 +307,7 @@ class Refused(NamedTuple):
     @property
     def may_be_capped(self) -> bool:
         """Whether every bucket without room would take a cheaper variant."""
-        return bool(self.shortfalls) and all(each.may_cap for each in self.shortfalls)
+        return bool(self.shortfalls) and all(shortfall.may_cap for shortfall in self.shortfalls)
 
 
 class Revision(NamedTuple):
@@ -352,30 +352,6 @@ class Change(NamedTuple):
 
     reservation: Reservation
     alerts: tuple[Alert, ...] = ()
-
-
-class Observation(NamedTuple):
-    """What one response or callback said of a task.
-
-    Attributes:
-        provider: who said it.
-        task_id: of which task.
-        state: `queued`, `processing`, `succeeded`, `failed`, `cancelled`; None: not said.
-        amount: what was charged, in `amount_unit`; None: not said.
-        amount_unit: the provider's statement unit or a currency.
-        duration_s: the length that was made or billed, if it was said.
-        model: as the provider named it.
-        seen_at: when it was first seen, UTC.
-    """
-
-    provider: str
-    task_id: str
-    state: str | None
-    amount: Decimal | None
-    amount_unit: str | None
-    duration_s: Decimal | None
-    model: str | None
-    seen_at: datetime
 
 
 Ref: TypeAlias = str | tuple[str, str]

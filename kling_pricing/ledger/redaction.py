@@ -14,7 +14,7 @@ from typing import Any
 from kling_pricing.budgets import MAX_LABEL_CHARS, MAX_LABELS
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger.model import Observation
+from kling_pricing.ledger.journal import Observation
 from kling_pricing.wire.task import Task
 
 _SECRET = re.compile(r"(?i:bearer\s+\S+)|\b[A-Za-z0-9_.-]{24,}\b|\b(sk|pk|ak|key)[-_][A-Za-z0-9_-]{6,}")
@@ -66,7 +66,7 @@ def kept_reason(reason: Any) -> str:
     words = str(reason)[: 10 * MAX_LABEL_CHARS].split()
     text = " ".join(_NOT_SHOWN if "://" in word or "www." in word else word for word in words)
     text = _SECRET.sub(_NOT_SHOWN, text)
-    printable = "".join(each if each.isprintable() else " " for each in text)
+    printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_LABEL_CHARS] or "no reason given"
 
 

@@ -113,10 +113,10 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
         KlingPricingError: it is no hold without a task, or its task has another or is not on the statement.
     """
     for reservation, task_id in pairs.items():
-        found = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
-        if not found:
+        rows = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
+        if not rows:
             raise KlingPricingError(f"pair {reservation}: no such reservation was sent to this provider")
-        ((state, known),) = found
+        ((state, known),) = rows
         if known == task_id:
             continue  # paired before, and settled since
         if known is not None or state not in {"dispatching", "settled"}:

@@ -142,11 +142,11 @@ def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> Non
     current = budget.period(at.now)
     since = None if current in {None, FOREVER} else current.start
     for row in at.rows("reservations", None, None, "false", since, None):
-        found = codec.reservation(row)
-        own = budget.bucket_labels(found.labels)
-        period = budget.period(found.created_at)
+        reservation = codec.reservation(row)
+        own = budget.bucket_labels(reservation.labels)
+        period = budget.period(reservation.created_at)
         if own is not None and period is not None and period.end > at.now:
-            _carry(at, budget, own, budgets.rate(found.currency, budget), found)
+            _carry(at, budget, own, budgets.rate(reservation.currency, budget), reservation)
     if at.ask("has_opening", budget.name, budget.definition, at.now):
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
@@ -155,12 +155,12 @@ def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> Non
 
 
 def _carry(
-    at: _Revising, budget: BudgetEntry, own: dict[str, str], rate: Decimal | None, found: Reservation
+    at: _Revising, budget: BudgetEntry, own: dict[str, str], rate: Decimal | None, reservation: Reservation
 ) -> None:
     """Adds a line of one reservation to one bucket, unless it has it."""
     held, spent = (
         nanos_up(amount if rate is None else multiply(amount, rate))
-        for amount in (found.reserved, found.billed or Decimal(0))
+        for amount in (reservation.reserved, reservation.billed or Decimal(0))
     )
-    wanted = codec.claim_text(claim(budget, own, rate, found.created_at))
-    at.ask("carry_over", found.id, wanted, held, spent, at.now)
+    wanted = codec.claim_text(claim(budget, own, rate, reservation.created_at))
+    at.ask("carry_over", reservation.id, wanted, held, spent, at.now)

@@ -11,14 +11,13 @@ from pathlib import Path
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
     BucketClaim,
     Change,
     Mistimed,
-    Observation,
     Outdated,
     PricedVariant,
     Ref,
@@ -104,10 +103,10 @@ class SQLiteLedger:
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """See `Ledger.observe`."""
-        found = self._file.transaction(verbs.observe, seen, ref)
-        if isinstance(found, LedgerError):
-            raise found
-        return found
+        change = self._file.transaction(verbs.observe, seen, ref)
+        if isinstance(change, LedgerError):
+            raise change
+        return change
 
     def record(
         self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime

@@ -46,6 +46,16 @@ _INSERT = f"INSERT INTO reservation ({', '.join(_INSERTED)}) VALUES ({', '.join(
 _SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1"
 
 
+_FIRST = RESERVATION_COLUMNS.index(Terms._fields[0])
+_TERMS = slice(_FIRST, _FIRST + len(Terms._fields))
+"""The place of the terms among the columns."""
+
+
+@lru_cache(maxsize=1024)  # the same terms come again and again
+def _terms(values: tuple[Any, ...]) -> Terms:
+    return read_terms(dict(zip(Terms._fields, values, strict=True)))
+
+
 def from_row(values: Sequence[Any], now: datetime) -> Reservation:
     """Returns the reservation in a row of `SELECT`, as it stands at an instant."""
     row = dict(zip(RESERVATION_COLUMNS, values, strict=False))  # another column may follow
@@ -61,7 +71,7 @@ def from_row(values: Sequence[Any], now: datetime) -> Reservation:
         provider=row["provider"],
         task_id=row["task_id"],
         wire_format=row["wire_format"],
-        terms=read_terms(row),
+        terms=_terms(tuple(values[_TERMS])),
         reserved=from_nanos(row["reserved"]),
         billed=None if billed is None else from_nanos(billed),
         basis=row["basis"],
@@ -91,10 +101,10 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
     Raises:
         ReservationNotFoundError: there is none.
     """
-    found = find(db, ref, now)
-    if found is None:
+    reservation = find(db, ref, now)
+    if reservation is None:
         raise errors.unknown(ref)
-    return found
+    return reservation
 
 
 def doubted(db: sqlite3.Connection, reservation: str) -> bool:
@@ -153,12 +163,12 @@ def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetim
     row = newest(db, order.project, order.key)
     if row is None:
         return None
-    found = from_row(row, now)
-    if found.fingerprint != order.fingerprint:
-        raise errors.key_taken(found)
-    if found.state in {UNSENT, "released"}:
-        return found
-    raise errors.key_sent(found)
+    reservation = from_row(row, now)
+    if reservation.fingerprint != order.fingerprint:
+        raise errors.key_taken(reservation)
+    if reservation.state in {UNSENT, "released"}:
+        return reservation
+    raise errors.key_sent(reservation)
 
 
 def insert(

@@ -18,6 +18,8 @@ try:
 except ImportError:  # Windows: SQLite's own lock is as safe, only less fair
     fcntl = None  # type: ignore[assignment]
 
+__all__ = ["WritersQueue", "fcntl"]
+
 _MARK = b"A ledger was made in the file of this name. Remove this one too to begin a new ledger.\n"
 """The content of the lock file, once there is a ledger."""
 

@@ -160,7 +160,10 @@ def write(
         folder: where to write.
     """
     tables = {
-        table.id: table for known in (book.tables, book.contracts) for each in known.values() for table in each
+        table.id: table
+        for kind in (book.tables, book.contracts)
+        for periods in kind.values()
+        for table in periods
     }
     section = Section(
         "focus",
@@ -178,7 +181,7 @@ def write(
 
 def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, account: str) -> Row:
     start = datetime.combine(charge.at.astimezone(UTC).date(), time(), UTC)
-    sku = " ".join(each for each in (charge.model, charge.resolution, charge.tier) if each)
+    sku = " ".join(part for part in (charge.model, charge.resolution, charge.tier) if part)
     values: dict[str, ReportCell] = {
         "BilledCost": charge.billed,
         "BillingAccountId": account,

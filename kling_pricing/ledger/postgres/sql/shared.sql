@@ -104,24 +104,29 @@ CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS
 $$;
 
 DROP FUNCTION IF EXISTS insert_reservation(text, text, integer, jsonb, jsonb, timestamptz, timestamptz);
--- Writes a reservation that is still to be sent. The terms have the names of the columns; the columns that are not
--- terms are all set here, so that a caller cannot bring values for them along.
+-- Writes a reservation that is still to be sent. The terms have the names of the columns.
 CREATE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  terms jsonb := p_candidate->'terms';
 BEGIN
-  IF p_candidate->'terms' IS NULL THEN   -- as releases for schema version 1 sent it
+  IF terms IS NULL THEN   -- as releases for schema version 1 sent it
     RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing there';
   END IF;
-  INSERT INTO reservation OVERRIDING USER VALUE
-  SELECT row.* FROM jsonb_populate_record(NULL::reservation, p_candidate->'terms' || jsonb_build_object(
-    'id', p_id, 'project', p_order->'project', 'key', p_key, 'attempt', p_attempt, 'state', 'reserved',
-    'doubted', false, 'dispatch_token', NULL, 'provider', p_order->'provider', 'task_id', NULL,
-    'wire_format', p_order->'wire_format', 'reserved', p_candidate->'reserved', 'billed', NULL, 'basis', NULL,
-    'labels', p_order->'labels', 'changes', p_candidate->'changes', 'reason', NULL,
-    'fingerprint', p_order->'fingerprint', 'created_at', p_at, 'dispatched_at', NULL, 'closed_at', NULL,
-    'deadline', p_deadline
-  )) AS row;
+  INSERT INTO reservation (
+    id, project, key, attempt, state, provider, wire_format,
+    model, resolution, tier, quantity, unit, currency,
+    expected, list_total, price_table, table_digest,
+    statement_unit, unit_value, failed_tasks,
+    reserved, labels, changes, fingerprint, created_at, deadline
+  ) VALUES (
+    p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
+    terms->>'model', terms->>'resolution', terms->>'tier', (terms->>'quantity')::numeric, terms->>'unit', terms->>'currency',
+    (terms->>'expected')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
+    terms->>'statement_unit', (terms->>'unit_value')::numeric, terms->>'failed_tasks',
+    (p_candidate->>'reserved')::bigint, p_order->'labels', p_candidate->'changes', p_order->>'fingerprint', p_at, p_deadline
+  );
 END $$;
 
 -- Balances move only together with the entry that says why. The buckets are locked already.
