@@ -170,7 +170,7 @@ class Ledger(Protocol):
         changed, not even what has expired, and others may go on meanwhile.
 
         Yields:
-            Some lines of UTF-8 text at a time, each with the fields of `records.SENT`.
+            Some lines of UTF-8 text at a time, each with the fields of `model.SENT`.
         """
 
     def unclaimed(self) -> list[Observation]:

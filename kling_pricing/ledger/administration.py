@@ -1,4 +1,4 @@
-"""What a ledger's administrator does: make it, upgrade it, let others use it, see how safe it is."""
+"""The tasks of a ledger's administrator: making, migrating, granting and inspecting a ledger."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kling_pricing.ledger.errors import other_version
 
 
 class Info(NamedTuple):
-    """What an administrator wants to know of a ledger.
+    """The facts of a ledger.
 
     Attributes:
-        facts: what -> as it is.
-        warnings: what could be lost although it was acknowledged, and how to prevent it.
+        facts: name -> value.
+        warnings: each risk of losing acknowledged data, or of not being able to use the ledger, and its remedy.
     """
 
     facts: Mapping[str, str]
@@ -24,18 +24,18 @@ class Info(NamedTuple):
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
-    """Makes or upgrades a ledger; of no effect on one that is up to date, also when two do it at once.
+    """Makes or migrates a ledger. Repeating it changes nothing, even if two processes do it at once.
 
     Args:
-        url: of the ledger; a server's role owns the schema, or will.
-        create: whether there need not be a ledger yet.
+        url: the ledger's URL; on a server, its role owns the schema, or will own it.
+        create: whether to make the ledger if there is none.
         grant: a role that may use guards from then on, and do nothing else.
 
     Returns:
-        What was done.
+        A sentence that says what was done.
 
     Raises:
-        LedgerError: there is something else in its place, or no ledger to upgrade, or no such role.
+        LedgerError: something else is in its place, there is no ledger to migrate, or the role does not exist.
         LedgerUnavailableError: the ledger cannot be used.
     """
     if is_on_a_server(url):
@@ -59,10 +59,10 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
 
 
 def info(url: str) -> Info:
-    """What there is to know of a ledger.
+    """Describes a ledger, whichever schema version it has.
 
     Raises:
-        LedgerUnavailableError: it cannot be used.
+        LedgerUnavailableError: the ledger cannot be used.
     """
     if is_on_a_server(url):
         on_server: Info = store("postgres", "schema").info(url)

@@ -62,7 +62,7 @@ POSTGRES = Dialect(
         Check(
             "dispatch_token",
             "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
-            "CASE WHEN events.dispatched IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END",
         ),
     ),
     own_bucket_checks=(
@@ -85,7 +85,7 @@ RESERVATION_CHECKS = (
         "state",
         "state",
         "CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released'"
-        " WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.dispatched IS NOT NULL THEN 'dispatching'"
+        " WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.sent_at IS NOT NULL THEN 'dispatching'"
         " ELSE 'reserved' END",
     ),
     Check(
@@ -99,9 +99,11 @@ RESERVATION_CHECKS = (
         "CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END",
         "CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END",
     ),
-    Check("created_at", "created_at", "begun.at", when="begun.kind = 'reserve'"),
+    Check("created_at", "created_at", "events.reserved_at", when="events.reserved_at IS NOT NULL"),
     Check(
-        "dispatched_at", "dispatched_at", "CASE WHEN events.recorded IS NULL THEN sent.at ELSE created_at END"
+        "dispatched_at",
+        "dispatched_at",
+        "CASE WHEN events.recorded IS NULL THEN events.sent_at ELSE created_at END",
     ),
     Check("closed_at", "closed_at", "closed.at"),
     Check(
@@ -173,7 +175,8 @@ _JOURNAL = """
       sum(CASE WHEN kind = 'reserve' THEN held_delta END) AS set_aside,
       min(CASE WHEN kind IN ('reserve', 'record') THEN seq END) AS begun,
       max(CASE WHEN kind = 'record' THEN seq END) AS recorded,
-      max(CASE WHEN kind = 'dispatch' THEN seq END) AS dispatched,
+      min(CASE WHEN kind = 'reserve' THEN at END) AS reserved_at,
+      max(CASE WHEN kind = 'dispatch' THEN at END) AS sent_at,
       max(CASE WHEN kind = 'bind' THEN seq END) AS bound,
       max(CASE WHEN kind = 'doubt' THEN seq END) AS doubted,
       max(CASE WHEN kind IN ('settle', 'record') THEN seq END) AS settled,
@@ -181,7 +184,8 @@ _JOURNAL = """
       max(CASE WHEN kind = 'opening' THEN seq END) AS opened
     FROM journal GROUP BY reservation, bucket
   ), by_reservation AS MATERIALIZED (
-    SELECT reservation, min(begun) AS begun, max(recorded) AS recorded, max(dispatched) AS dispatched,
+    SELECT reservation, min(begun) AS begun, max(recorded) AS recorded, min(reserved_at) AS reserved_at,
+      max(sent_at) AS sent_at,
       max(bound) AS bound, max(doubted) AS doubted, max(settled) AS settled, max(released) AS released
     FROM by_line WHERE reservation IS NOT NULL GROUP BY reservation
   ), revised AS MATERIALIZED (
@@ -198,9 +202,9 @@ _SCOPES = (
         "'reservation ' || reservation.id",
         """
         reservation JOIN by_reservation AS events ON events.reservation = reservation.id
-        LEFT JOIN journal AS begun ON begun.seq = events.begun
-        LEFT JOIN journal AS sent ON sent.seq = events.dispatched
-        LEFT JOIN journal AS closed ON closed.seq = coalesce(events.settled, events.released)
+        LEFT JOIN (
+          SELECT seq, at, kind, detail FROM journal WHERE kind IN ('settle', 'record', 'release', 'expire')
+        ) AS closed ON closed.seq = coalesce(events.settled, events.released)
         """,
         RESERVATION_CHECKS,
     ),
@@ -309,7 +313,7 @@ def differences(dialect: Dialect) -> str:
             kept, must_be = f"kept_{place}", f"derived_{place}"
             derived = f"CASE WHEN {check.when} THEN {check.derived} ELSE {check.kept} END"
             columns += [f"CAST({check.kept} AS TEXT) AS {kept}", f"CAST({derived} AS TEXT) AS {must_be}"]
-            conditions.append(f"({check.when} AND {check.kept} {{is_not}} {check.derived})")
+            conditions.append(f"(({check.when}) AND {check.kept} {{is_not}} {check.derived})")
             values = f"subject, '{check.column}', {kept}, {must_be}, '{check.source}', {int(check.is_amount)}"
             branches.append(_select(values, f"different_{name} WHERE {kept} {{is_not}} {must_be}"))
         rows = _select(", ".join(columns), f"{tables} WHERE {' OR '.join(conditions)}")

@@ -66,7 +66,9 @@ def _verification() -> str:
     )
     return (
         "CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER"
-        f" SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $${rows}$$;"
+        " SET search_path = kling_pricing, pg_temp SET timezone = 'UTC'"
+        " SET work_mem = '64MB' SET enable_nestloop = off"  # its estimates of the first parts are far off
+        f" AS $${rows}$$;"
     )
 
 

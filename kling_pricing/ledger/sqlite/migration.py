@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.sqlite import schema
-from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing
+from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing, unavailable
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 
 
@@ -43,10 +43,10 @@ def migrate(path: Path, now: datetime) -> Migrated:
     """
     with _opened(path) as connection:
         version = schema.version_of(connection, path)
-        if version == schema.VERSION:
-            return Migrated(version, None)
         if version > schema.VERSION:
             raise other_version(str(path), version, schema.VERSION)
+        if version == schema.VERSION:
+            return Migrated(version, None)
         queue = WritersQueue(path)
         queue.open()
         try:
@@ -127,18 +127,14 @@ def _copied(path: Path, version: int, now: datetime) -> Path:
         finally:
             copy.close()
             source.close()
-        partial.rename(_unused(target))
+        if target.exists():
+            raise unavailable(path, f"its copy would replace {target.name}; move that file away")
+        partial.rename(target)
         _sync_folder(path.parent)
     except BaseException:
         for name in (partial.name, f"{partial.name}-journal"):
             partial.with_name(name).unlink(missing_ok=True)
         raise
-    return target
-
-
-def _unused(target: Path) -> Path:
-    if target.exists():
-        raise FileExistsError(17, f"{target.name} exists already")
     return target
 
 
