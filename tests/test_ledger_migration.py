@@ -295,7 +295,9 @@ def test_a_copy_never_replaces_another_file(tmp_path: Path) -> None:
     golden_file(path, 1)
     other = tmp_path / "spend.db.version-1.20261121T093000.000000Z"
     other.write_text("mine")
-    with pytest.raises(LedgerUnavailableError, match=r"its copy would replace spend\.db\.version-1\S+Z; move that file away"):
+    with pytest.raises(
+        LedgerUnavailableError, match=r"its copy would replace spend\.db\.version-1\S+Z; move that file away"
+    ):
         migration.migrate(path, END)
     assert (other.read_text(), migration.describe(path).version) == ("mine", 1)
     assert not path.with_name("spend.db.copying").exists()

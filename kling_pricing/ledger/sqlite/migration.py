@@ -43,8 +43,6 @@ def migrate(path: Path, now: datetime) -> Migrated:
     """
     with _opened(path) as connection:
         version = schema.version_of(connection, path)
-        if version > schema.VERSION:
-            raise other_version(str(path), version, schema.VERSION)
         if version == schema.VERSION:
             return Migrated(version, None)
         queue = WritersQueue(path)
@@ -54,8 +52,10 @@ def migrate(path: Path, now: datetime) -> Migrated:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > schema.VERSION:
+                raise other_version(str(path), version, schema.VERSION)
             copy = None
-            if version < schema.VERSION:  # else another process has migrated it since
+            if version < schema.VERSION:  # else another process has just migrated it
                 copy = _copied(path, version, now)
                 for step in range(version + 1, schema.VERSION + 1):
                     for statement in schema.STEPS[step]:
@@ -117,6 +117,8 @@ def _copied(path: Path, version: int, now: datetime) -> Path:
     """
     target = path.with_name(f"{path.name}.version-{version}.{now:%Y%m%dT%H%M%S.%fZ}")
     partial = path.with_name(f"{path.name}.copying")
+    if target.exists():
+        raise unavailable(path, f"its copy would replace {target.name}; move that file away")
     try:
         partial.unlink(missing_ok=True)  # of a migration that was killed
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, path.stat().st_mode & 0o777))
@@ -127,8 +129,6 @@ def _copied(path: Path, version: int, now: datetime) -> Path:
         finally:
             copy.close()
             source.close()
-        if target.exists():
-            raise unavailable(path, f"its copy would replace {target.name}; move that file away")
         partial.rename(target)
         _sync_folder(path.parent)
     except BaseException:
