@@ -161,7 +161,7 @@ def _reserve(state: GuardState, job: _Job) -> tuple[Reserved | Outdated | Mistim
         answer = _ask(state, wanted, variants)
     if isinstance(answer, Refused):
         cheaper = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants[1:]]
-        cheapest = min(cheaper, key=lambda variant: variant.expected, default=None)
+        cheapest = min(cheaper, key=lambda variant: variant.terms.expected, default=None)
         raise exceeded(answer, job.original, wanted, cheapest)
     return answer, variants
 

@@ -10,11 +10,12 @@ from typing import Any, Literal, Self, Unpack
 
 from kling_pricing.budgets import BudgetsFile, BudgetsLike
 from kling_pricing.guard import admission as admissions
-from kling_pricing.guard import budget_changes, dispatch, queries, settlement
+from kling_pricing.guard import budget_changes, budget_status, dispatch, settlement
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
-from kling_pricing.ledger.model import Alert, Basis, Bucket, Entry, Observation, Reservation
+from kling_pricing.ledger.journal import Bucket, Entry, Observation
+from kling_pricing.ledger.model import Alert, Basis, Reservation
 from kling_pricing.strict_json import RequestLike
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.windows import in_utc
@@ -384,7 +385,7 @@ class BudgetGuard:
         Args:
             at: an instant in the window, with a time zone; by default now.
         """
-        return queries.status(self._state, at)
+        return budget_status.status(self._state, at)
 
     def verify(self) -> None:
         """Derives every balance from the journal again.

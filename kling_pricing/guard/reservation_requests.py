@@ -14,6 +14,7 @@ from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingE
 from kling_pricing.guard.fingerprint import fingerprint
 from kling_pricing.ledger.claims import claims
 from kling_pricing.ledger.model import BucketClaim, PricedVariant, Refused, ReservationRequest, Shortfall
+from kling_pricing.ledger.terms import Terms
 from kling_pricing.money import NANOS, format_decimal, from_nanos, multiply, nanos_up
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
@@ -49,7 +50,6 @@ def reservation_request(
     Raises:
         BudgetError: a budget counts in another currency than the quote, and no accounting rate is given.
     """
-    unit, value = quote.table.counted_in(quote.rate) or (None, None)
     claimed = claims(budgets, labels, quote.currency, at)
     return ReservationRequest(
         project=project,
@@ -57,12 +57,6 @@ def reservation_request(
         fingerprint=mark,
         provider=quote.provider,
         wire_format=quote.wire_format,
-        currency=quote.currency,
-        table=quote.table.id,
-        table_digest=quote.table.digest,
-        statement_unit=unit,
-        unit_value=value,
-        failed_tasks=quote.table.billing.failed_tasks,
         labels=labels,
         claims=claimed,
         may_be_unmatched=budgets.unmatched == "allow",
@@ -88,16 +82,26 @@ def priced_variant(quote: Quote, changes: Mapping[str, Any], order: ReservationR
     """
     published = quote.table.billing.statement_unit
     reserved = nanos_up(quote.maximum, NANOS // published.per_currency_unit if published else 1)
-    return PricedVariant(
-        changes,
-        quote.canonical_model,
-        quote.resolution,
-        quote.tier,
-        quote.quantity,
-        quote.unit,
-        nanos_up(quote.maximum),
-        reserved,
-        amounts(reserved, order.claims),
+    return PricedVariant(changes, quoted_terms(quote), reserved, amounts(reserved, order.claims))
+
+
+def quoted_terms(quote: Quote) -> Terms:
+    """Returns the terms that a quote fixes for a reservation."""
+    unit, value = quote.table.counted_in(quote.rate) or (None, None)
+    return Terms(
+        model=quote.canonical_model,
+        resolution=quote.resolution,
+        tier=quote.tier,
+        quantity=quote.quantity,
+        unit=quote.unit,
+        currency=quote.currency,
+        expected=from_nanos(nanos_up(quote.maximum)),
+        list_total=None if quote.list_total is None else from_nanos(nanos_up(quote.list_total)),
+        price_table=quote.table.id,
+        table_digest=quote.table.digest,
+        statement_unit=unit,
+        unit_value=value,
+        failed_tasks=quote.table.billing.failed_tasks,
     )
 
 
@@ -135,20 +139,28 @@ def booking(
         fingerprint=fingerprint(identity, provider, ""),
         provider=provider,
         wire_format="",
-        currency=currency,
-        table="",
-        table_digest="",
-        statement_unit=None,
-        unit_value=None,
-        failed_tasks="unconfirmed",
         labels=labels,
         claims=claimed,
         may_be_unmatched=True,
         holds=FOREVER,
         budgets=revision,
     )
-    spent = PricedVariant({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, claimed))
-    return booked, spent
+    terms = Terms(
+        model="",
+        resolution="",
+        tier="",
+        quantity=Decimal(1),
+        unit="task",
+        currency=currency,
+        expected=from_nanos(nanos),
+        list_total=None,
+        price_table="",
+        table_digest="",
+        statement_unit=None,
+        unit_value=None,
+        failed_tasks="unconfirmed",
+    )
+    return booked, PricedVariant({}, terms, nanos, amounts(nanos, claimed))
 
 
 def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from kling_pricing.budgets import EACH
 from kling_pricing.guard.state import GuardState
-from kling_pricing.ledger.model import Bucket
+from kling_pricing.ledger.journal import Bucket
 from kling_pricing.windows import in_utc
 
 
