@@ -94,7 +94,10 @@ def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | No
     if base_url is not None and not base_url.startswith(("https://", "http://")):
         raise KlingPricingError("the base URL must be an http or https URL, such as https://gw.example.com/api")
     paths = dict.fromkeys(
-        submission.status for submission in matrix.submissions if submission.status is not None
+        path
+        for submission in matrix.submissions
+        for path in (submission.status, *submission.other_status)
+        if path is not None
     )
     root = (base_url or _root(guard, reservation.provider)).rstrip("/")
     return [root + path.replace("{task_id}", quote(name, safe="")) for path in paths]

@@ -89,7 +89,11 @@ class Routes:
             _TaskPath(method, tuple(path.strip("/").split("/")))
             for matrix in book.matrices.values()
             for submission in matrix.submissions
-            for method, path in (("GET", submission.status), ("POST", submission.cancel))
+            for method, path in (
+                ("GET", submission.status),
+                *(("GET", path) for path in submission.other_status),
+                ("POST", submission.cancel),
+            )
             if path is not None
         ]
         self._submitted = [

@@ -237,9 +237,9 @@ class PriceBook:
             for host in table.hosts
         }
         paths: dict[str, tuple[Submission, ...]] = {}
-        for matrix in self.matrices.values():
-            for submission in matrix.submissions:
-                paths[submission.path] = (*paths.get(submission.path, ()), submission)
+        submissions = [entry for matrix in self.matrices.values() for entry in enumerate(matrix.submissions)]
+        for _, submission in sorted(submissions, key=lambda entry: entry[0]):  # an API's main path comes first
+            paths[submission.path] = (*paths.get(submission.path, ()), submission)
         object.__setattr__(self, "hosts", hosts)
         object.__setattr__(self, "paths", paths)
 

@@ -197,6 +197,7 @@ class EndpointEntry(FileModel):
         None, description="The actions that the path accepts; null: any, as the payload says."
     )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
+    other_status: list[TaskPath] = Field([], description="Further paths of a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
 

@@ -67,6 +67,7 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 endpoint.source,
                 endpoint.status,
                 endpoint.cancel,
+                tuple(endpoint.other_status),
             )
             for endpoint in entry.endpoints
         ),
