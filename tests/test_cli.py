@@ -224,6 +224,13 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
         "qingbo-ai/2026-06-19",
         "qingbo-ai/2026-09-19",
         "tencent-vod/2026",
+        None,
+        None,
+    ]
+    without_prices = [json.loads(line) for line in listed.stdout.splitlines()[-2:]]
+    assert [(entry["provider"], entry["rate_count"]) for entry in without_prices] == [
+        ("octopusx", 0),
+        ("uniall", 0),
     ]
     shown = run("tables", "show", "acme/2026-11-01", "--tables", tmp_path, "--json")
     rates = json.loads(shown.stdout)["rates"]

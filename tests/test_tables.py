@@ -1,9 +1,11 @@
 """Loading tables, and checking the files against each other."""
 
+import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -432,7 +434,7 @@ def test_an_uneven_discount_keeps_the_exact_list_total(
 
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(book: PriceBook) -> None:
     """The price book has the only text for this error."""
-    known = "known here: kling, qingbo, qingbo-ai, tencent-vod"
+    known = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
     for look_up in (lambda: book.table("acme", AT), lambda: book.tables_of("acme")):
         with pytest.raises(PriceNotFoundError) as caught:
             look_up()
@@ -443,6 +445,131 @@ def test_the_tables_of_a_provider_end_with_its_contracts(folder: Folder) -> None
     """The published tables come first."""
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": CONTRACT}))
     assert [table.id for table in book.tables_of("acme")] == ["acme/a", "acme/ours"]
+
+
+OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
+NO_PRICES = (
+    "octopusx publishes no prices (its docs list models and billing names, but no amounts); put its prices into "
+    "prices/octopusx/<date>.yaml in your own folder of tables, as a table or with `extends` of another provider's "
+    "table"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"provider": "octopusx"}, {"url": "https://octopusx.ai/v1/videos"}, {"url": "http://gw/v1/videos"}],
+)
+def test_a_known_provider_without_prices_is_named(arguments: dict[str, Any]) -> None:
+    """The error says whose prices are missing, how to give them, and who prices this model."""
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(OMNI, at=AT, **arguments)
+    assert str(caught.value) == f"{NO_PRICES}, or choose another provider's prices: tencent-vod"
+    assert (caught.value.provider, caught.value.model) == ("octopusx", "kling-v3-omni")
+    assert caught.value.priced_instead == ("tencent-vod",)
+
+
+def test_providers_without_prices_are_known_by_their_apis(book: PriceBook) -> None:
+    """Their wire formats and hosts are read from their files, and they have no tables."""
+    apis = {name: (provider.hosts, provider.wire_formats) for name, provider in book.unpriced.items()}
+    assert apis == {
+        "octopusx": (("octopusx.ai",), ("openai_videos",)),
+        "uniall": ((), ("video_generations",)),
+    }
+    assert book.tables_of("octopusx") == ()
+    endpoint = book.endpoint("https://octopusx.ai/v1/video/generations")
+    assert (endpoint.provider, endpoint.wire_formats) == ("octopusx", ("openai_videos",))
+    assert pickle.loads(pickle.dumps(book)).unpriced == book.unpriced
+    with pytest.raises(PriceNotFoundError) as caught:
+        book.table("octopusx", AT)
+    assert str(caught.value) == NO_PRICES
+
+
+def test_a_table_of_ones_own_prices_a_provider_without_prices(folder: Folder) -> None:
+    """Its host and its wire format come from the provider's file."""
+    text = bundled("prices", "tencent-vod", "2026.yaml").read_text(encoding="utf-8")
+    own = text.replace(
+        "provider: tencent-vod\nwire_formats: []\nalso_prices: [openai_videos, tasks]",
+        "provider: octopusx\nwire_formats: [openai_videos]",
+    )
+    own = own[: own.index("unreached:")].replace(
+        "  kling-v3:\n    720p:  {silent: 0.6, audio: 0.9, audio_voice_control: 1.1}\n    1080p: {silent: 0.8, audio: 1.2, audio_voice_control: 1.4}\n  kling-v3-motion-control:\n    720p:  {motion_control: 0.9}\n    1080p: {motion_control: 1.2}\n",
+        "",
+    )
+    book = load_price_book(folder({"prices/octopusx/2026-11-01.yaml": own}))
+    for arguments in ({}, {"url": "https://octopusx.ai/v1/videos"}):
+        quoted = quote(OMNI | {"size": "1280x720"}, book=book, at=AT, **arguments)
+        assert (quoted.provider, quoted.minimum, quoted.maximum) == ("octopusx", Decimal("3.0"), Decimal("4.0"))
+
+
+ADOPTED = "extends: tencent-vod/2026\nsources: [{ref: our bill, checked: 2026-11-01, authority: secondary}]\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "minimum", "maximum"), [("", "3.0", "4.0"), ("discount: 0.1\n", "2.7", "3.6")]
+)
+def test_a_provider_without_prices_may_extend_another_providers_table(
+    folder: Folder, more: str, minimum: str, maximum: str
+) -> None:
+    """The rates are the other provider's, with or without a discount, and the provider is the one of the folder."""
+    book = load_price_book(folder({"prices/octopusx/ours.yaml": ADOPTED + more}))
+    quoted = quote(OMNI | {"size": "1280x720"}, url="https://octopusx.ai/v1/videos", book=book, at=AT)
+    assert (quoted.provider, quoted.table.id, quoted.currency) == ("octopusx", "octopusx/ours", "CNY")
+    assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+
+
+def test_a_table_that_does_not_price_the_providers_requests_cannot_be_extended(folder: Folder) -> None:
+    """The error names the requests that the provider takes."""
+    error = refusal(
+        folder({"prices/octopusx/ours.yaml": ADOPTED.replace("tencent-vod/2026", "kling/2026-09-20")})
+    )
+    assert error.key_path == "extends"
+    assert error.problem == (
+        "kling/2026-09-20 does not price requests of openai_videos, which octopusx takes; "
+        "extend a table that does"
+    )
+
+
+PROVIDER = """\
+provider: acme
+hosts: [acme.example]
+wire_formats: [tasks]
+why: it publishes none
+sources: [{ref: docs, checked: 2026-11-01, authority: official}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key_path", "remedy"),
+    [
+        (
+            "provider: acme",
+            "provider: other",
+            "provider",
+            "differs from the file's name 'acme'; make them the same",
+        ),
+        ("[tasks]", "[task]", "wire_formats[0]", "no capabilities/task.yaml; did you mean 'tasks'?"),
+        ("[tasks]", "[]", "wire_formats", "add at least one"),
+        ("[acme.example]", "[octopusx.ai]", "hosts[0]", "'octopusx.ai' is also a host of "),
+        ("why:", "reason:", "reason", "unknown key"),
+        ("why: it publishes none\n", "", "why", "required"),
+    ],
+)
+def test_an_invalid_provider_file_is_refused(
+    folder: Folder, old: str, new: str, key_path: str, remedy: str
+) -> None:
+    """A provider file is read as strictly as a price table."""
+    error = refusal(folder({"providers/acme.yaml": PROVIDER.replace(old, new)}))
+    assert error.key_path in {key_path, ""} or error.file.endswith("octopusx.yaml")
+    assert remedy in error.problem
+
+
+def test_a_provider_file_of_ones_own_makes_a_provider_known(folder: Folder) -> None:
+    """Its requests are refused for want of a price, with the provider's name."""
+    book = load_price_book(folder({"providers/acme.yaml": PROVIDER}))
+    with pytest.raises(
+        PriceNotFoundError, match=r"^acme publishes no prices \(it publishes none\); put its prices"
+    ):
+        quote(video(), url="https://acme.example/v1/tasks", book=book, at=AT)
 
 
 def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:

@@ -661,7 +661,10 @@ RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
         (job(V25, duration=5), ("1.5", "2.5", RESOLUTION)),
         (job(OMNI, duration=5, size="720x1280", image="a", output=MUTE), ("3.0", "4.5", "reference")),
         (job(OMNI, duration=5, size="720x1280", image="a", output=AUDIO), ("4.0", "5.5", "reference")),
-        (job(OMNI, duration=5, size="720x1280", meta={"file_infos": "[]"}, output=MUTE), ("3.0", "4.5", "reference")),
+        (
+            job(OMNI, duration=5, size="720x1280", meta={"file_infos": "[]"}, output=MUTE),
+            ("3.0", "4.5", "reference"),
+        ),
         (
             job(V25, size="720x1280", seconds="5", output={"duration": 10}),
             ("1.5", "3.0", "seconds (read as 5 or 10)"),
@@ -741,10 +744,11 @@ def test_unsettled_rules_are_noted(payload: dict[str, Any], code: str) -> None:
 
 
 def test_no_provider_is_assumed_for_this_api() -> None:
-    """The error lists the providers that price the model and asks for one."""
-    with pytest.raises(PriceNotFoundError, match="choose whose prices apply with provider=") as caught:
+    """The error names the gateway, which publishes no prices, and lists the providers that price the model."""
+    with pytest.raises(PriceNotFoundError, match=r"^octopusx publishes no prices \(its docs list") as caught:
         quote(job(V26, size="720x1280"), at=AT)
-    assert "tencent-vod" in caught.value.priced_instead
+    assert str(caught.value).endswith(", or choose another provider's prices: tencent-vod")
+    assert caught.value.priced_instead == ("tencent-vod",)
 
 
 def test_this_table_can_price_requests_of_another_api() -> None:

@@ -248,7 +248,9 @@ def test_each_status_is_read_in_every_shape(wire_format: str, status: str, state
     assert [(read(body).task_id, read(body).state) for body in shapes] == [("t1", state)] * len(shapes)
 
 
-@pytest.mark.parametrize("body", [{"code": "success", "data": None}, {"code": "x", "data": []}, {"data": {}}, {}])
+@pytest.mark.parametrize(
+    "body", [{"code": "success", "data": None}, {"code": "x", "data": []}, {"data": {}}, {}]
+)
 def test_an_answer_without_a_task_names_none(body: dict[str, Any]) -> None:
     """The reservation then stays in doubt."""
     assert read_task(body) == Task(None, None)
@@ -341,12 +343,14 @@ def test_the_models_name_decides_the_rate(
 
 
 def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
-    """No provider with known prices has this API, so none is assumed."""
+    """The gateway publishes no prices, so its name and the providers that price the model are in the error."""
     with pytest.raises(PriceNotFoundError) as caught:
         quote(video(), at=AT)
-    assert "no provider with known prices speaks video_generations; " in str(caught.value)
-    assert "provider=..." in str(caught.value)
-    assert "qingbo" in caught.value.priced_instead
+    assert str(caught.value).startswith(
+        "uniall publishes no prices (its docs describe four models, but list no"
+    )
+    assert str(caught.value).endswith(", or choose another provider's prices: kling, qingbo, qingbo-ai")
+    assert caught.value.priced_instead == ("kling", "qingbo", "qingbo-ai")
     assert caught.value.model == "kling-v3"
     assert check(video(), at=AT) == []
 

@@ -141,4 +141,7 @@ def _root(guard: BudgetGuard, provider: str) -> str:
     for table in reversed(guard.book.tables.get(provider, ())):
         if table.hosts:
             return f"https://{table.hosts[0]}"
+    unpriced = guard.book.unpriced.get(provider)
+    if unpriced is not None and unpriced.hosts:
+        return f"https://{unpriced.hosts[0]}"
     raise KlingPricingError(f"no host of {provider} is known; give the base URL of its API")

@@ -61,7 +61,7 @@ class Webhooks:
         wire_format: str | None = None,
     ) -> None:
         self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
-        if provider not in self._guard.book.tables:
+        if not self._guard.book.knows(provider):
             raise self._guard.book.unknown_provider(provider)
         self._provider = provider
         self._wire_format = wire_format

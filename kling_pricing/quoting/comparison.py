@@ -101,7 +101,7 @@ def compare(
         payload, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
     )
     own = own_provider(read, book, provider)
-    if own is not None and own not in book.tables:
+    if own is not None and not book.knows(own):
         book.table(own, when)  # raises, and names the providers there are
     reading = ReadOptions(book, read.wire_format, media, allow_unknown, url)
     reasons = "; ".join(violation.message for violation in violations(matrix, read))
@@ -109,7 +109,7 @@ def compare(
     options = []
     for offer in (itself, *_offers(itself.variant, reading)):
         model = offer.variant.request.facts["model"]
-        for name in book.tables:
+        for name in dict.fromkeys((*book.tables, *([] if own is None else [own]))):
             if name != own and not _knows(book, name, model):
                 continue
             as_given = offer is itself and name == own  # then with the notes that `quote` would give
@@ -218,4 +218,5 @@ def _currency(book: PriceBook, provider: str | None, when: datetime) -> str:
     try:
         return book.table(provider, when).currency
     except PriceNotFoundError:
-        return book.tables[provider][-1].currency
+        tables = book.tables.get(provider)
+        return tables[-1].currency if tables else ""

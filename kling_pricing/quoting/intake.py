@@ -235,6 +235,8 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
         if len(speaking) != 1:
             raise _no_provider(request, book, speaking)
         provider = speaking[0]
+    if provider in book.unpriced and provider not in book.tables:
+        raise book.without_prices(book.unpriced[provider], request.facts["model"])
     table = book.table(provider, at)
     if request.wire_format not in table.priced_formats:
         known = ", ".join((*table.wire_formats, *table.also_prices))
@@ -267,6 +269,9 @@ def _no_provider(request: VideoRequest, book: PriceBook, speaking: Sequence[str]
         for name, tables in book.tables.items()
         if any(model in table.models and wire_format in table.priced_formats for table in tables)
     ]
+    unpriced = [known for known in book.unpriced.values() if wire_format in known.wire_formats]
+    if not speaking and len(unpriced) == 1:
+        return book.without_prices(unpriced[0], model)
     if speaking:
         problem = f"several providers speak {wire_format} ({', '.join(speaking)})"
     else:

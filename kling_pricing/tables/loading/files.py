@@ -1,8 +1,9 @@
 """The pydantic models of the files in `pricing_tables/`, and their JSON Schemas.
 
-`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`.
-The models describe one file each. `book` and `matrices` turn them into the frozen `PriceTable` and
-`CapabilityMatrix`, and check the files against each other.
+`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`, and
+`ProviderFile` is `providers/<provider>.yaml`.
+The models describe one file each. `book`, `matrices` and `unpriced` turn them into the frozen `PriceTable`,
+`CapabilityMatrix` and `UnpricedProvider`, and check the files against each other.
 """
 
 from __future__ import annotations
@@ -159,6 +160,18 @@ class ContractFile(FileModel):
     notes: list[NoteEntry] = []
 
 
+class ProviderFile(FileModel):
+    """A provider that publishes its API, but no prices: `providers/<provider>.yaml`."""
+
+    provider: Name
+    hosts: list[Name] = Field([], description="The hosts of its API; empty if none is published.")
+    wire_formats: Annotated[
+        list[Name], Field(min_length=1, description="The wire formats of its API, the main one first.")
+    ]
+    why: Text = Field(description="Why it has no prices, as a sentence without a full stop.")
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+
+
 class RuleEntry(FileModel):
     """If all conditions in `when` hold, all in `need` must hold, or the API refuses the request."""
 
@@ -302,6 +315,11 @@ class CapabilityFile(FileModel):
 def price_file_schema() -> dict[str, Any]:
     """Returns the JSON Schema of `prices/<provider>/<date>.yaml`."""
     return PriceFile.model_json_schema()
+
+
+def provider_file_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of `providers/<provider>.yaml`."""
+    return ProviderFile.model_json_schema()
 
 
 def capability_file_schema() -> dict[str, Any]:
