@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import Code, Currency, FileModel, Instant, Name, Price, Text, UrlPath
@@ -230,12 +230,21 @@ class OwnIdEntry(FileModel):
     source: Text
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class RefusedEntry(FileModel):
     """Answers to a submission that prove that the API did not accept it."""
 
     status: StatusCondition
     unless: list[int] = Field([], description="Statuses that are exceptions.")
-    code: Text | None = Field(None, description="The code that the error must have; null: any.")
+    code: Annotated[list[Text], BeforeValidator(_as_list)] = Field(
+        [], description="The code that the error must have, or a list of codes; empty: any."
+    )
+    unless_message: Text | None = Field(
+        None, description="Words in the error's message that are an exception, whatever their case."
+    )
     source: Text
 
 
@@ -262,6 +271,11 @@ class HttpEntry(FileModel):
     )
     error: ErrorShape = Field(
         {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."
+    )
+    code_at: list[Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")]] = Field(
+        [],
+        description="Where an answer may have the code of an error, such as error.code; the first that it has "
+        "counts, and the message is beside it. Empty: as in `error`.",
     )
 
 
