@@ -103,8 +103,8 @@ def compare(
     own = own_provider(read, book, provider)
     if own is not None and not book.knows(own):
         book.table(own, when)  # raises, and names the providers there are
-    reading = ReadOptions(book, read.wire_format, media, allow_unknown, url)
-    reasons = "; ".join(violation.message for violation in violations(matrix, read))
+    reading = ReadOptions(book, read.wire_format, media, allow_unknown, url, when)
+    reasons = "; ".join(violation.message for violation in violations(matrix, read, when))
     itself = _Offer(Variant(payload, read, {}), {}, reasons)
     options = []
     for offer in (itself, *_offers(itself.variant, reading)):
@@ -179,7 +179,9 @@ def _offers(itself: Variant, reading: ReadOptions) -> Iterator[_Offer]:
             seen.add(_key(found.request))
             made: Mapping[str, Any] = found.request.facts
             told = {fact: made[fact] for fact in _TOLD if made[fact] != facts[fact]}
-            reasons = "; ".join(violation.message for violation in violations(matrix, found.request))
+            reasons = "; ".join(
+                violation.message for violation in violations(matrix, found.request, reading.at)
+            )
             yield _Offer(found, {**found.changes, **told}, reasons)
 
 

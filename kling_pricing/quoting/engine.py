@@ -68,7 +68,7 @@ def quote(
     resolved, matrix = read_request(
         request, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
     )
-    broken, found = examine(matrix, resolved)
+    broken, found = examine(matrix, resolved, when)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
@@ -81,6 +81,7 @@ def quote(
                 allow_unknown=allow_unknown,
                 url=url,
                 is_priced=_pricing(resolved, book, provider, when),
+                at=when,
             ),
         )
     table = choose_table(resolved, book, provider, when)
@@ -143,7 +144,7 @@ def check(
         if not error.violations:
             raise
         return list(error.violations)
-    return violations(matrix, resolved)
+    return violations(matrix, resolved, when)
 
 
 def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:

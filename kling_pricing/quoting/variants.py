@@ -24,13 +24,14 @@ from kling_pricing.wire.request import VideoRequest
 
 
 class ReadOptions(NamedTuple):
-    """How payloads are read: the book, and what the caller said beside the payload."""
+    """How payloads are read: the book, what the caller gave beside the payload, and the instant of the quote."""
 
     book: PriceBook
     wire_format: str
     media: MediaLike | None
     allow_unknown: bool
     url: str | None = None
+    at: datetime | None = None
 
 
 class Variant(NamedTuple):
@@ -197,7 +198,7 @@ def _may_drop_audio(request: VideoRequest, limits: Limits) -> bool:
 def _quoted(
     variant: Variant, original: Quote, matrix: CapabilityMatrix, reading: ReadOptions, at: datetime
 ) -> Quote | None:
-    if violations(matrix, variant.request):
+    if violations(matrix, variant.request, at):
         return None
     try:
         return quote(

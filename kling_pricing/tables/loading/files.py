@@ -182,6 +182,10 @@ class RuleEntry(FileModel):
         None, description="The sentence for people; if absent, it is made from the rule."
     )
     source: Text
+    since: Instant | None = Field(None, description="The rule holds from this instant on; null: always did.")
+    until: Instant | None = Field(
+        None, description="The rule holds before this instant; null: until further notice."
+    )
 
 
 class WarningEntry(FileModel):
@@ -192,6 +196,8 @@ class WarningEntry(FileModel):
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text
     source: Text
+    since: Instant | None = Field(None, description="The note is given from this instant on; null: always was.")
+    until: Instant | None = Field(None, description="The note is given before this instant; null: for now.")
 
 
 class ImpliedActionEntry(FileModel):
