@@ -21,9 +21,6 @@ from kling_pricing import (
 )
 from tests.conftest import AT, video
 
-NEWER_LIST = (
-    "The same company publishes other, newer prices for its host api.qingbo.ai; this quote is for qingbo.dev."
-)
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 
@@ -124,8 +121,64 @@ def test_a_quote_explains_itself() -> None:
         "0.714 USD for kling-v3 (generate) at qingbo",
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
         "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing",
-        f"  note: {NEWER_LIST}",
+        "  note: qingbo-ai, the newer list of the same company, charges 0.756 USD for this request "
+        "(qingbo-ai/2026-09-24)",
+        "  note: qingbo/2026-04-29 was last compared with its source 206 days before, on 2026-04-29; "
+        "check that its prices still hold",
     ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "at", "note"),
+    [
+        (video("kling-v3", duration=5), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", resolution="4k"), AT, "charges 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v2.6", duration=10), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (
+            video("kling-v3-omni", video_urls=["v"]),
+            datetime(2026, 9, 3, tzinfo=UTC),
+            "charges 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
+        ),
+        (
+            video("kling-v3", resolution="4k"),
+            datetime(2026, 9, 20, tzinfo=UTC),
+            "has no price for this request (qingbo-ai/2026-09-19)",
+        ),
+        (video(extra={"mode": "pro"}), AT, "charges 0.756 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3"), datetime(2026, 6, 18, tzinfo=UTC), None),  # the newer list was not in force
+    ],
+)
+def test_a_quote_notes_what_the_newer_list_charges(
+    payload: dict[str, Any], at: datetime, note: str | None
+) -> None:
+    """The note has the amount for this very request, by the list in force at the instant of the quote."""
+    notes = [note.message for note in quote(payload, at=at).notes if note.code == "newer_list_elsewhere"]
+    assert notes == ([] if note is None else [f"qingbo-ai, the newer list of the same company, {note}"])
+
+
+@pytest.mark.parametrize(
+    ("model", "launched"),
+    [
+        ("kling-video-o1", datetime(2025, 12, 8, tzinfo=UTC)),
+        ("kling-v2.6", datetime(2025, 12, 10, tzinfo=UTC)),
+        ("kling-v3", datetime(2026, 2, 12, tzinfo=UTC)),
+        ("kling-v3-omni", datetime(2026, 2, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
+    """A quote from before that day has a note, and a model has no price before its launch."""
+    known = datetime(2026, 4, 29, tzinfo=UTC)
+    note = "qingbo/2026-04-29 is known from 2026-04-29; before that, prices may have differed"
+
+    def notes(at: datetime) -> list[str]:
+        return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]
+
+    assert notes(known) == []
+    assert notes(known - timedelta(seconds=1)) == notes(launched) == [note]
+    with pytest.raises(
+        PriceNotFoundError, match=f"prices it from {launched:%Y-%m-%d} only, because it was launched"
+    ):
+        quote(video(model), at=launched - timedelta(seconds=1))
 
 
 def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
@@ -134,7 +187,7 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
     assert json.loads(json.dumps(data)) == data
     digest, notes = data.pop("table_digest"), data.pop("notes")
     assert len(digest) == 64
-    assert [note["code"] for note in notes] == ["newer_list_elsewhere"]
+    assert [note["code"] for note in notes] == ["newer_list_elsewhere", "stale_table"]
     assert data == {
         "provider": "qingbo",
         "model": "kling-v3",
@@ -163,7 +216,7 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
 
 def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
     """Ninety days after the last comparison there is none, a second later there is."""
-    checked = datetime(2026, 11, 19, tzinfo=UTC)
+    checked = datetime(2026, 4, 29, tzinfo=UTC)
     fresh = quote(video(), at=checked + timedelta(days=90))
     stale = quote(video(), at=checked + timedelta(days=90, seconds=1))
     assert "stale_table" not in [note.code for note in fresh.notes]

@@ -1,15 +1,16 @@
 """Loading tables, and checking the files against each other."""
 
 import pickle
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kling_pricing import PriceBook, PriceNotFoundError, TableError, compare, load_price_book, quote
+from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, compare, load_price_book, quote
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
 
@@ -184,6 +185,20 @@ RATE = "rates.kling-v2-6.720p.silent"
             "cannot be reached, because the entry before it always matches; put that entry last",
         ),
         (
+            "valid_from: null",
+            "valid_from: 2026-11-01\nknown_from: 2026-11-01",
+            5,
+            "known_from",
+            "is for a table whose valid_from is null; remove it",
+        ),
+        (
+            "valid_from: null",
+            "valid_from: null\nnewer_list: qingbo-ia",
+            5,
+            "newer_list",
+            "no provider 'qingbo-ia'; did you mean 'qingbo-ai'?",
+        ),
+        (
             "rates:",
             "unpriced:\n  - {model: kling-v3, resolution: 4k, tier: silent, why: x}\nrates:",
             13,
@@ -254,6 +269,18 @@ def test_an_invalid_price_file_is_refused(
             "`actions` already lists the actions; remove this limit",
         ),
         ("need: {audio: false}", "need: {}", "models.kling-v3-omni.rules[0].need", "add at least one"),
+        (
+            "need: {audio: false}",
+            "since: soon\n        need: {audio: false}",
+            "models.kling-v3-omni.rules[0].since",
+            "must be a day such as 2026-04-29 or an instant",
+        ),
+        (
+            "need: {audio: false}",
+            "since: 2026-11-01\n        until: 2026-11-01\n        need: {audio: false}",
+            "models.kling-v3-omni.rules[0].until",
+            "must be later than since; correct one of the two",
+        ),
         (
             "size_bytes: {max: 31457280}",
             "size_byte: {max: 31457280}",
@@ -378,8 +405,46 @@ def test_a_rate_whose_action_is_not_allowed_cannot_be_reached(folder: Folder) ->
         "actions: [generate, image2video, reference, reference_video]",
         "actions: [generate, image2video, reference]",
     )
+    prices = PRICES.replace(
+        "  - {tier: silent}",
+        "  - {tier: video_reference, when: {videos: {min: 1}, model: kling-v3-omni}}\n  - {tier: silent}",
+    )
+    omni, rest = prices.split("  kling-v3-omni:\n")
+    prices = f"{omni}  kling-v3-omni:\n" + re.sub(
+        r"\{(silent: \d.\d)\}", r"{\1, video_reference: 0.4}", rest, count=3
+    )
+    load_price_book(folder({"prices/acme/a.yaml": prices}))
     error = refusal(folder({"capabilities/tasks.yaml": text}))
-    assert "video_reference" in error.problem
+    assert error.key_path == "rates.kling-v3-omni.720p.video_reference"
+    assert "no request can reach this rate" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("period", "in_force"),
+    [
+        ("", (True, True, True)),
+        ("since: 2026-11-01", (False, True, True)),
+        ("until: 2026-12-01", (True, True, False)),
+        ("since: 2026-11-01\n        until: 2026-12-01", (False, True, False)),
+        ("since: 2026-11-01T00:00:00.000001Z", (False, False, True)),
+    ],
+)
+def test_a_rule_may_hold_for_a_part_of_the_time(
+    folder: Folder, period: str, in_force: tuple[bool, ...]
+) -> None:
+    """It is judged at the instant of the quote, by `quote`, `check` and `compare` alike."""
+    text = bundled_capabilities().replace(
+        'need: {audio: false}\n        message: "audio cannot be combined with a reference video',
+        f'{period}\n        need: {{audio: false}}\n        message: "audio cannot be combined with a reference video',
+    )
+    book = load_price_book(folder({"capabilities/tasks.yaml": text}))
+    payload = video("kling-v3-omni", audio=True, video_urls=["v"])
+    start, end = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    for at, holds in zip((start - timedelta(seconds=1), start, end), in_force, strict=True):
+        codes = [violation.code for violation in check(payload, book=book, at=at)]
+        assert codes == ["audio_video_reference"] * holds
+        own = next(option for option in compare(payload, book=book, at=at) if not option.changes)
+        assert own.why_not.startswith("audio cannot be combined") is holds
 
 
 CONTRACT = """\
@@ -650,7 +715,10 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
 # changes, put the new digest here.
 CLOSED = {
-    "qingbo-ai/2026-06-19": "3e3ee3e4964b545cbece4defd34d16be41cea61f3128323694afde961ec84502",
+    "qingbo-ai/2026-06-19": "3626ccd17c1fc348fbc3a3c4f32a9e8a38632f89fbe7a1859a0f885fa2e162ff",
+    "qingbo-ai/2026-09-04": "7fbfdb25a58c9fcc98d016eacebcebd0889546c16e30a2d37093e6e81de911c2",
+    "qingbo-ai/2026-09-07": "e3262fd39bb59f7f2dd5e7f1ea8fd38174a3f1531e84c287167fd3da2ca682df",
+    "qingbo-ai/2026-09-19": "f8078308aff614fac82903a30b6307e1acd57525f9d9b6dd78df0f9e41256047",
 }
 
 

@@ -794,6 +794,87 @@ def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
     assert (quoted.total, quoted.action) == (Decimal("4.0"), "motion_control")
 
 
+def motion(level: str | None, resolution: str | None) -> dict[str, Any]:
+    """Returns a motion control payload; a field that is None is left out."""
+    meta = {"scene_type": "motion_control", "video_url": "v"} | ({"motion_level": level} if level else {})
+    return job(V26, output={"resolution": resolution} if resolution else None, meta=meta)
+
+
+@pytest.mark.parametrize(
+    ("level", "resolution", "minimum", "maximum"),
+    [
+        ("std", "720P", "2.5", "2.5"),  # 5 s x 0.5
+        ("pro", "1080P", "4.0", "4.0"),  # 5 s x 0.8
+        ("pro", "720P", "2.5", "4.0"),
+        ("std", "1080P", "2.5", "4.0"),
+        ("pro", None, "2.5", "4.0"),
+        (None, "720P", "2.5", "2.5"),
+    ],
+)
+def test_a_motion_level_of_another_resolution_makes_a_range(
+    level: str | None, resolution: str | None, minimum: str, maximum: str
+) -> None:
+    """The docs do not say whether the level or the resolution is billed, so the quote spans both, with a note."""
+    payload = motion(level, resolution)
+    for body in (payload, form_of(payload)):
+        quoted = priced(body, 5)
+        assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+        codes = {note.code for note in quoted.notes}
+        assert ("motion_level_unsettled" in codes, "range" in codes) == (level is not None, minimum != maximum)
+
+
+def test_a_motion_level_matters_for_motion_control_only() -> None:
+    """Another scene is billed by its resolution."""
+    payload = job(V26, duration=5, size="720x1280", meta={"scene_type": "avatar_i2v", "motion_level": "pro"})
+    assert priced(payload).total == Decimal("2.0")
+
+
+@pytest.mark.parametrize(
+    ("payload", "minimum", "maximum"),
+    [
+        (
+            {"seconds": "5", "metadata": {"output_config": {"resolution": "720P", **MUTE}, "offpeak": True}},
+            "3.0",
+            "3.0",
+        ),
+        (
+            {
+                "seconds": "5",
+                "metadata": {
+                    "file_infos": '[{"Type":"Url","Url":"https://m.example/a.png"}]',
+                    "output_config": {"resolution": "720P", **MUTE},
+                },
+            },
+            "3.0",
+            "4.5",
+        ),
+    ],
+)
+def test_the_published_keys_of_the_gateway_are_priced(
+    payload: dict[str, Any], minimum: str, maximum: str
+) -> None:
+    """Off-peak leaves the price as it is, and passed-through files may be a reference."""
+    quoted = priced({"model": OMNI, "prompt": "rain on a tram window", **payload})
+    assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+
+
+def test_motion_control_with_passed_through_parameters_is_priced() -> None:
+    """The motion level and the resolution agree, so the price is exact."""
+    payload = {
+        "model": V26,
+        "prompt": "dance",
+        "seconds": "5",
+        "metadata": {
+            "scene_type": "motion_control",
+            "motion_level": "pro",
+            "video_url": "v",
+            "output_config": {"resolution": "1080P"},
+            "ext_info": '{"a":1}',
+        },
+    }
+    assert priced(payload, 7).total == Decimal("5.6")  # 7 s x 0.8
+
+
 def test_an_unreached_entry_must_be_needed(tmp_path: Path) -> None:
     """It must name existing rates that no request can reach, and every such rate needs an entry."""
     text = bundled("prices", "tencent-vod", "2026.yaml").read_text(encoding="utf-8")

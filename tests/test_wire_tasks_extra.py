@@ -470,31 +470,33 @@ def test_audio_is_on_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "arguments", "noted"),
+    ("payload", "arguments", "amount"),
     [
-        (video(), {}, True),
-        (video(duration=5), {"provider": "qingbo"}, True),
-        (video(image_urls=["a"], callback_url="c"), {}, True),
-        (video(), {"wire_format": "tasks"}, False),
-        (video(audio=False), {}, False),
-        (video(extra={}), {}, False),
-        (video("kling-v2.6"), {}, False),
-        (video("kling-v3-omni", image_urls=["a"]), {}, False),
-        (video(watermark=True), {}, False),
+        (video(), {}, "0.5355"),  # 5 s x 0.1071
+        (video(duration=5), {"provider": "qingbo"}, "0.5355"),
+        (video(duration=10), {"provider": "qingbo"}, "1.071"),
+        (video(image_urls=["a"], callback_url="c"), {}, "0.5355"),
+        (video(resolution="1080p"), {}, None),  # the other format has no such field
+        (video(), {"wire_format": "tasks"}, None),
+        (video(audio=False), {}, None),
+        (video(extra={}), {}, None),
+        (video("kling-v2.6"), {}, None),
+        (video("kling-v3-omni", image_urls=["a"]), {}, None),
+        (video(watermark=True), {}, None),
     ],
 )
 def test_a_bare_payload_notes_another_possible_wire_format(
     payload: dict[str, Any],
     arguments: dict[str, Any],
-    noted: bool,  # noqa: FBT001
+    amount: str | None,
 ) -> None:
-    """The quote has the note if nothing decides the format and another format has another default."""
+    """The note names the other price if nothing decides the format and another format has another default."""
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
         "read as wire format tasks; as tasks_extra, extra.enable_audio would be true by default, "
-        "which may cost differently: name the wire format, or give audio"
+        f"and the price would be {amount} USD; name the wire format, or give audio"
     )
-    assert notes == [message] * noted
+    assert notes == ([] if amount is None else [message])
 
 
 @pytest.mark.parametrize("model", ["kling-v2-master", "kling-v1-6", "kling-v1"])

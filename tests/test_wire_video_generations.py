@@ -355,6 +355,30 @@ def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
     assert check(video(), at=AT) == []
 
 
+@pytest.mark.parametrize(
+    ("payload", "total"),
+    [
+        ({"model": "kling-v3-std-silent", "prompt": "x", "aspect_ratio": "16:9"}, "0.42"),  # 5 s x 0.6 x 0.14
+        (
+            {
+                "model": "kling-v3-pro-audio",
+                "prompt": "x",
+                "duration": 6,
+                "image": "https://m.example/a.png",
+                "extra_body": {"element_list": [{"element_id": "160"}]},
+            },
+            "1.008",  # 6 s x 1.2 x 0.14
+        ),
+    ],
+)
+def test_optional_fields_are_priced_by_the_official_list(payload: dict[str, Any], total: str) -> None:
+    """Without a duration, 5 seconds are assumed, and two notes say so; elements cost nothing."""
+    quoted = quote(payload, provider="kling", at=AT)
+    assert quoted.total == Decimal(total)
+    codes = {"assumed_duration_s", "duration_default_unstated"} & {note.code for note in quoted.notes}
+    assert len(codes) == (0 if "duration" in payload else 2)
+
+
 def test_one_of_several_providers_must_be_chosen(folder: Callable[..., Path]) -> None:
     """The error names both, and prefers neither."""
     other = PRICES.replace("provider: gate", "provider: port")

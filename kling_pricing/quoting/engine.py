@@ -6,6 +6,7 @@ Pure: it reads no clock when `at` is given, opens no connection, and changes not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -86,7 +87,10 @@ def quote(
         )
     table = choose_table(resolved, book, provider, when)
     if resolved.format_assumed:
-        found += _other_readings(resolved, table, book)
+        options = {"media": media, "allow_unknown": allow_unknown, "url": url}
+        found += _other_readings(request, resolved, table, book, when, options)
+    if table.newer_list is not None:
+        found += _newer_list(table.newer_list, resolved, book, when)
     return price(table, resolved, _notes(resolved, table, found, when))
 
 
@@ -289,6 +293,9 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
         notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
     notes += found
     notes += table.lasting_notes
+    if table.known_from is not None and when < table.known_from:
+        message = f"{table.id} is known from {table.known_from:%Y-%m-%d}; before that, prices may have differed"
+        notes.append(Note("before_known_prices", message))
     for since, note in table.dated_notes:
         if since <= when:
             notes.append(note)
@@ -326,8 +333,15 @@ def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
     return any(quantity.fact == fact for quantity in table.choose_quantity(request.facts))
 
 
-def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -> list[Note]:
-    """Notes for what the same payload would mean, and perhaps cost, in another format of the provider."""
+def _other_readings(
+    payload: RequestLike,
+    request: VideoRequest,
+    table: PriceTable,
+    book: PriceBook,
+    when: datetime,
+    options: Mapping[str, Any],
+) -> list[Note]:
+    """Returns notes on the price of the same payload in another format of the provider."""
     notes = []
     for other, fact, default in book.other_defaults.get(
         (table.provider, request.wire_format, request.model), ()
@@ -337,15 +351,42 @@ def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -
         wire = wire_format_named(other)
         if wire.FIELDS.keys() >= {*request.stated_fields.values()}:
             ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
+            amount = ""
+            with suppress(WireFormatError, CapabilityError):
+                reading, _ = read_request(payload, book, other, table.provider, **options)
+                amount = _amount(table, reading)
+            price_of_it = f"and the price would be {amount}" if amount else "which may cost differently"
             notes.append(
                 Note(
                     "other_reading",
                     f"read as wire format {request.wire_format}; as {other}, {theirs} would be "
-                    f"{shown(default)} by default, which may cost differently: "
-                    f"name the wire format, or give {ours}",
+                    f"{shown(default)} by default, {price_of_it}; name the wire format, or give {ours}",
                 )
             )
     return notes
+
+
+def _newer_list(provider: str, request: VideoRequest, book: PriceBook, when: datetime) -> list[Note]:
+    """Returns a note on the price of a request by the same company's newer list, if that is in force."""
+    try:
+        table = book.table(provider, when)
+    except PriceNotFoundError:
+        return []
+    amount = ""
+    with suppress(PriceNotFoundError):
+        amount = _amount(choose_table(request, book, provider, when), request)
+    charges = f"charges {amount} for this request" if amount else "has no price for this request"
+    message = f"{provider}, the newer list of the same company, {charges} ({table.id})"
+    return [Note("newer_list_elsewhere", message)]
+
+
+def _amount(table: PriceTable, request: VideoRequest) -> str:
+    """Formats the price of a request by a table for a note; empty: the table has none."""
+    try:
+        quoted = price(table, request)
+    except PriceNotFoundError:
+        return ""
+    return f"{quoted.shown_total()} {quoted.currency}"
 
 
 @cache

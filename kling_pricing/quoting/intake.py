@@ -254,8 +254,10 @@ def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, a
 def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
     own = table.model_periods.get(model)
     if own is not None and not own.holds(at):
+        why = table.period_reasons.get(model)
         raise PriceNotFoundError(
-            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(own)} only; "
+            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(own)} only"
+            f"{f', because {why}' if why else ''}; "
             "price at an instant within that, or add a table of your own",
             provider=table.provider,
             model=model,

@@ -63,6 +63,9 @@ class PriceTable:
         notes: the notes of quotes from this table, each with the instant from which it applies.
         own_unit: the provider's unit in which the rates were published; None: the currency.
         model_periods: the models that are priced for a part of the table's period only.
+        period_reasons: model -> why it has a period of its own, as a clause.
+        known_from: the instant from which the prices are known, if `valid_from` is None; None: not stated.
+        newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
         choose_tier: returns the tiers that some facts may have.
         choose_quantity: returns the ways in which the units may be counted.
@@ -98,6 +101,9 @@ class PriceTable:
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
+    period_reasons: Mapping[str, str] = field(default_factory=dict)
+    known_from: datetime | None = None
+    newer_list: str | None = None
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(

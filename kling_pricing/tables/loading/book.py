@@ -72,6 +72,10 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
             check_coverage(table, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
     published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
+    for table, document in chain.from_iterable(tables.values()):
+        if table.newer_list is not None and table.newer_list not in published:
+            problem = f"no provider {table.newer_list!r}; {did_you_mean(table.newer_list, [*published])}"
+            raise document.error(("newer_list",), problem)
     _check_hosts([*tables.values(), *([entry] for entry in unpriced.values())])
     gateways = {name: provider for name, (provider, _) in unpriced.items()}
     contracts = load_contracts(overlays, published, gateways)
@@ -85,6 +89,8 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
     if entry.provider != folder:
         raise document.error(("provider",), f"differs from the folder's name {folder!r}; make them the same")
     check_period(entry.valid_from, entry.valid_until, document)
+    if entry.known_from is not None and entry.valid_from is not None:
+        raise document.error(("known_from",), "is for a table whose valid_from is null; remove it")
     _check_choices(entry, document)
     return PriceTable(
         provider=entry.provider,
@@ -106,6 +112,9 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
         model_periods=_model_periods(entry, document),
+        period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
+        known_from=entry.known_from,
+        newer_list=entry.newer_list,
     )
 
 

@@ -115,6 +115,9 @@ class PeriodEntry(FileModel):
 
     valid_from: Instant | None = Field(None, description="Null: the table's valid_from.")
     valid_until: Instant | None = Field(None, description="Null: the table's valid_until.")
+    why: Text | None = Field(
+        None, description="Why the model has a period of its own, as a clause: it was launched on that day."
+    )
 
 
 class PriceFile(FileModel):
@@ -127,6 +130,13 @@ class PriceFile(FileModel):
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
+    known_from: Instant | None = Field(
+        None,
+        description="If valid_from is null: the instant from which the prices are known. Earlier quotes get a note.",
+    )
+    newer_list: Name | None = Field(
+        None, description="The provider with the same company's newer list. Quotes note what it charges."
+    )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
