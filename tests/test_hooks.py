@@ -872,7 +872,7 @@ FORMATS: dict[str, tuple[str, str, str, dict[str, Any], str, str]] = {
 def test_every_wire_format_works_from_submission_to_settlement(
     wire_format: str, tmp_path: Path, book: PriceBook, clock: Clock
 ) -> None:
-    """A job is submitted, bound, polled and settled: at the charge that the gateway names, or else at the quote."""
+    """A job is submitted, bound, polled and settled, at the charge that the gateway names or else the quote."""
     provider, path, currency, payload, price, basis = FORMATS[wire_format]
     budget = Budget(name="all", cap=10, currency=currency)
     with (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,15 +61,8 @@ def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
         "kling": {"code": 402, "message": "no", "request_id": None},
     }
     assert book.matrices["tasks"].http.error_in({"error": {"code": "x", "message": "y"}}) == ("x", "y")
-    for body in (
-        None,
-        [],
-        {},
-        {"error": "x"},
-        {"error": {"code": ""}},
-        {"error": {"code": 7.0}},
-        {"code": "x"},
-    ):
+    bodies: list[Any] = [None, [], {}, {"error": "x"}, {"error": {"code": ""}}, {"error": {"code": 7.0}}]
+    for body in [*bodies, {"code": "x"}]:
         assert book.matrices["tasks"].http.error_in(body) == (None, "")
     assert book.matrices["kling"].http.error_in({"code": 1102, "message": "arrears"}) == ("1102", "arrears")
     for name in ("openai_videos", "video_generations"):
@@ -82,7 +76,7 @@ DEFINITE = [*range(1000, 1005), *range(1100, 1104), *range(1200, 1204), *range(1
 
 @pytest.mark.parametrize("name", ["kling", "openai_videos", "video_generations"])
 def test_a_refusal_inside_http_200_is_judged_by_its_code(book: PriceBook, name: str) -> None:
-    """Kling's definite codes refuse; server errors and unknown codes do not, and neither does a task that exists."""
+    """Kling's definite codes refuse; server errors, unknown codes and a task that exists do not."""
     refuses = book.matrices[name].http.refuses
     assert [code for code in range(10_000) if refuses(200, str(code))] == DEFINITE
     assert not refuses(200, None)

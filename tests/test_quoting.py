@@ -114,6 +114,15 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
     assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
 
 
+NEWER = (
+    "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
+)
+STALE = (
+    "qingbo/2026-04-29 was last compared with its source 206 days before, on 2026-04-29; "
+    "check that its prices still hold"
+)
+
+
 def test_a_quote_explains_itself() -> None:
     """Its text has the total, each line, the table, its source and every note."""
     payload = video("kling-v3", duration=5, resolution="1080p", audio=True)
@@ -121,10 +130,8 @@ def test_a_quote_explains_itself() -> None:
         "0.714 USD for kling-v3 (generate) at qingbo",
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
         "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing",
-        "  note: qingbo-ai, the newer list of the same company, charges 0.756 USD for this request "
-        "(qingbo-ai/2026-09-24)",
-        "  note: qingbo/2026-04-29 was last compared with its source 206 days before, on 2026-04-29; "
-        "check that its prices still hold",
+        f"  note: {NEWER}",
+        f"  note: {STALE}",
     ]
 
 

@@ -814,7 +814,7 @@ def motion(level: str | None, resolution: str | None) -> dict[str, Any]:
 def test_a_motion_level_of_another_resolution_makes_a_range(
     level: str | None, resolution: str | None, minimum: str, maximum: str
 ) -> None:
-    """The docs do not say whether the level or the resolution is billed, so the quote spans both, with a note."""
+    """The docs do not say whether the level or the resolution is billed, so the quote spans both."""
     payload = motion(level, resolution)
     for body in (payload, form_of(payload)):
         quoted = priced(body, 5)

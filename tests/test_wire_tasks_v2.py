@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -168,7 +168,7 @@ def test_images_with_roles_are_frames_or_references() -> None:
 
 def test_markers_name_the_images_of_one_field() -> None:
     """`<<<image_N>>>` counts in image_urls only, not in frames and images with roles."""
-    frames = {"first_frame_image": "b", "image_with_roles": [{"url": "c", "role": "reference"}]}
+    frames: dict[str, Any] = {"first_frame_image": "b", "image_with_roles": [{"url": "c", "role": "reference"}]}
     facts = parse(v2(prompt="<<<image_1>>> and <<<image_2>>>", image_urls=["a"], **frames)).facts
     assert (facts["images"], facts["image_markers"], facts["dangling_image_markers"]) == (3, 2, 1)
 
@@ -652,7 +652,9 @@ def test_prompts_and_ratios_that_the_api_changes_are_noted(payload: dict[str, An
 # QingBo's price lists for api.qingbo.ai, in USD per second.
 # Columns: model, resolution, fields that select the tier, tier, price.
 
-ALWAYS = [
+Row: TypeAlias = tuple[str, str, dict[str, Any], str, str]
+
+ALWAYS: list[Row] = [
     ("kling-v3", "720p", {}, "silent", "0.0756"),
     ("kling-v3", "1080p", {}, "silent", "0.1008"),
     ("kling-v3", "720p", SOUND, "audio", "0.1134"),
@@ -676,11 +678,11 @@ REFERENCE_BEFORE = [
     ("kling-video-o1", "720p", REFERENCE, "video_reference", "0.2268"),
     ("kling-video-o1", "1080p", REFERENCE, "video_reference", "0.3024"),
 ]
-TURBO_BEFORE = [
+TURBO_BEFORE: list[Row] = [
     ("kling-3.0-turbo", "720p", {}, "silent", "0.112"),
     ("kling-3.0-turbo", "1080p", {}, "silent", "0.14"),
 ]
-TURBO_SINCE_SEPTEMBER_7 = [
+TURBO_SINCE_SEPTEMBER_7: list[Row] = [
     ("kling-3.0-turbo", "720p", {}, "silent", "0.1287"),
     ("kling-3.0-turbo", "1080p", {}, "silent", "0.1611"),
 ]
@@ -695,11 +697,11 @@ V26_IN_JUNE = [
     ("kling-v2-6", "1080p", {}, "silent", "0.070313"),
     ("kling-v2-6", "1080p", SOUND, "audio", "0.140625"),
 ]
-MOTION_1080P_IN_JUNE = [
+MOTION_1080P_IN_JUNE: list[Row] = [
     ("kling-v3-motion-control", "1080p", {}, "motion_control", "0.15426"),
     ("kling-v2-6-motion-control", "1080p", {}, "motion_control", "0.10287"),
 ]
-MOTION_720P_SINCE_SEPTEMBER_4 = [
+MOTION_720P_SINCE_SEPTEMBER_4: list[Row] = [
     ("kling-v3-motion-control", "720p", {}, "motion_control", "0.1134"),
     ("kling-v2-6-motion-control", "720p", {}, "motion_control", "0.063"),
 ]
@@ -731,7 +733,7 @@ LATE_SEPTEMBER = [
     ("kling-v3-motion-control", "1080p", {}, "motion_control", "0.1512"),
     ("kling-v2-6-motion-control", "1080p", {}, "motion_control", "0.1008"),
 ]
-LISTS: dict[str, tuple[datetime, datetime, list[tuple[str, str, dict[str, Any], str, str]]]] = {
+LISTS: dict[str, tuple[datetime, datetime, list[Row]]] = {
     "qingbo-ai/2026-06-19": (FIRST_DAY, SEPTEMBER_4, JUNE_19),
     "qingbo-ai/2026-09-04": (SEPTEMBER_4, SEPTEMBER_7, [*EARLY_SEPTEMBER, *TURBO_BEFORE]),
     "qingbo-ai/2026-09-07": (SEPTEMBER_7, SEPTEMBER_19, [*EARLY_SEPTEMBER, *TURBO_SINCE_SEPTEMBER_7]),

@@ -258,7 +258,7 @@ def test_an_answer_without_a_task_names_none(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("seconds", ["10", 10, Decimal(10)])
 def test_the_made_length_is_read(seconds: Any) -> None:
-    """`seconds` is the length that the gateway made; the upstream's charge inside `data` is not the customer's."""
+    """`seconds` is the length that was made; the upstream's charge inside `data` is not the customer's."""
     upstream = {"data": {"final_unit_deduction": "3"}}
     task = read_task(enveloped(status="SUCCESS", seconds=seconds, data=upstream))
     assert (task.duration_s, task.amount) == (Decimal(10), None)

@@ -129,7 +129,7 @@ def diff_command(before_id: str, after_id: str, book: PriceBook, as_json: bool) 
 
     \b
     Example:
-      kling-pricing tables diff qingbo-ai/2026-06-19 qingbo-ai/2026-09-19
+      kling-pricing tables diff qingbo-ai/2026-09-19 qingbo-ai/2026-09-24
     """
     before, after = _table(book, before_id), _table(book, after_id)
     rates = _changed_rates(before, after)

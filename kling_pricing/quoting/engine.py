@@ -88,7 +88,7 @@ def quote(
     table = choose_table(resolved, book, provider, when)
     if resolved.format_assumed:
         options = {"media": media, "allow_unknown": allow_unknown, "url": url}
-        found += _other_readings(request, resolved, table, book, when, options)
+        found += _other_readings(request, resolved, table, book, options)
     if table.newer_list is not None:
         found += _newer_list(table.newer_list, resolved, book, when)
     return price(table, resolved, _notes(resolved, table, found, when))
@@ -338,7 +338,6 @@ def _other_readings(
     request: VideoRequest,
     table: PriceTable,
     book: PriceBook,
-    when: datetime,
     options: Mapping[str, Any],
 ) -> list[Note]:
     """Returns notes on the price of the same payload in another format of the provider."""

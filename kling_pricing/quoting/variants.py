@@ -24,7 +24,7 @@ from kling_pricing.wire.request import VideoRequest
 
 
 class ReadOptions(NamedTuple):
-    """How payloads are read: the book, what the caller gave beside the payload, and the instant of the quote."""
+    """How payloads are read: the book, the caller's options, and the instant of the quote."""
 
     book: PriceBook
     wire_format: str

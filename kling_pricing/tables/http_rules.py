@@ -37,7 +37,7 @@ class RefusedAnswers(NamedTuple):
         unless: statuses that are exceptions.
         codes: the error codes of which the answer must have one; empty: any, or none.
         source: where this was published.
-        unless_message: words in the error's message that make it an exception, whatever their case; empty: none.
+        unless_message: words in the error's message that make it an exception, in any case; empty: none.
     """
 
     status: Condition
@@ -86,7 +86,7 @@ class HttpRules:
     code_at: tuple[tuple[str, ...], ...] = ()
 
     def refuses(self, status: int, code: str | None, message: str = "") -> bool:
-        """Returns whether an answer with this status, code and message (see `error_in`) is a definite refusal."""
+        """Returns whether an answer with this status and error (see `error_in`) is a definite refusal."""
         return any(
             bool(answer.status.holds(status))
             and status not in answer.unless

@@ -244,7 +244,8 @@ class PriceBook:
         object.__setattr__(self, "priced_facts", frozenset(priced))
         object.__setattr__(self, "other_defaults", self._other_defaults())
         tables = (table for provided in self.tables.values() for table in provided)
-        hosts = {host: entry.provider for entry in (*tables, *self.unpriced.values()) for host in entry.hosts}
+        listed: list[PriceTable | UnpricedProvider] = [*tables, *self.unpriced.values()]
+        hosts = {host: entry.provider for entry in listed for host in entry.hosts}
         paths: dict[str, tuple[Submission, ...]] = {}
         submissions = [entry for matrix in self.matrices.values() for entry in enumerate(matrix.submissions)]
         for _, submission in sorted(submissions, key=lambda entry: entry[0]):  # an API's main path comes first
@@ -297,8 +298,8 @@ class PriceBook:
         ]
         elsewhere = f", or choose another provider's prices: {', '.join(pricing)}" if pricing else ""
         return PriceNotFoundError(
-            f"{name} publishes no prices ({provider.why}); put its prices into prices/{name}/<date>.yaml in your "
-            f"own folder of tables, as a table or with `extends` of another provider's table{elsewhere}",
+            f"{name} publishes no prices ({provider.why}); put its prices into prices/{name}/<date>.yaml in "
+            f"your own folder of tables, as a table or with `extends` of another provider's table{elsewhere}",
             provider=name,
             model=model,
             priced_instead=pricing,

@@ -197,7 +197,7 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
 
 
 def _group_and_leaf(name: str) -> tuple[str, str]:
-    """Splits a flat name, such as `metadata.seconds` or `metadata[seconds]`, into its group and its own name."""
+    """Splits a flat name, such as `metadata.seconds` or `metadata[seconds]`, into group and own name."""
     group, separator, leaf = name.removesuffix("]").replace("[", ".").rpartition(".")
     return group.replace("]", "") + separator, leaf
 

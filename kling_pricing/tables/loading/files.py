@@ -132,7 +132,7 @@ class PriceFile(FileModel):
     valid_until: Instant | None = None
     known_from: Instant | None = Field(
         None,
-        description="If valid_from is null: the instant from which the prices are known. Earlier quotes get a note.",
+        description="If valid_from is null: since when the prices are known. Earlier quotes get a note.",
     )
     newer_list: Name | None = Field(
         None, description="The provider with the same company's newer list. Quotes note what it charges."

@@ -117,8 +117,10 @@ def _model_capabilities(
 ) -> ModelCapabilities:
     limits = {"action": OneOf(tuple(entry.actions))} | entry.limits
     rules = [Rule(f"{fact}_limit", {}, {fact: limit}, entry.source) for fact, limit in limits.items()]
-    for path, level in (((), file), (("models", model), entry)):
-        for key, entries in (("rules", level.rules), ("warnings", level.warnings)):
+    levels: list[tuple[Path, CapabilityFile | ModelEntry]] = [((), file), (("models", model), entry)]
+    for path, level in levels:
+        for key in ("rules", "warnings"):
+            entries: list[RuleEntry | WarningEntry] = getattr(level, key)
             rules += [_rule(rule, document, (*path, key, place)) for place, rule in enumerate(entries)]
     seen: set[str] = set(_RESERVED_CODES)
     for rule in rules:
