@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -551,3 +552,16 @@ def test_facts_that_do_not_affect_the_price_are_not_completed(book: PriceBook) -
     request, _ = read_request(video("kling-v1-6"), book)
     assert (request.facts["camera_extreme"], request.facts["most_mask_points"]) == (None, None)
     assert (request.open_facts, request.completions) == ((), ())
+
+
+def test_since_september_a_note_says_that_the_newer_api_refuses_extra() -> None:
+    """The newer API answers 400 to the field; before its pages said so, there was no note."""
+    pages = datetime(2026, 9, 19, tzinfo=UTC)
+
+    def codes(at: datetime) -> list[str]:
+        return [note.code for note in quote(video(extra={"mode": "pro"}), at=at).notes]
+
+    assert "extra_refused_elsewhere" in codes(pages)
+    assert "extra_refused_elsewhere" not in codes(pages - timedelta(seconds=1))
+    with pytest.raises(WireFormatError, match="unknown field 'extra'"):
+        quote(video(duration=5, extra={"mode": "pro"}), url="https://api.qingbo.ai/v1/tasks", at=pages)
