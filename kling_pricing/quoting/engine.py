@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from kling_pricing.display import shown, with_article
@@ -329,14 +330,7 @@ def _notes(
         if since <= at:
             notes.append(note)
     if at > table.fresh_until:
-        days = (at - table.checked).days
-        notes.append(
-            Note(
-                "stale_table",
-                f"{table.id} was last compared with its source on {table.checked:%Y-%m-%d}, {days} days "
-                "earlier; check that its prices still hold",
-            )
-        )
+        notes.append(_stale_note(table.id, table.checked, (at - table.checked).days))
     return tuple(notes)
 
 
@@ -377,17 +371,29 @@ def _other_readings(
 
 def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[Note]:
     """Returns a note on the price of a request in the same company's newer list, if that list is in force."""
-    newer = intake.with_options(provider=provider)
     try:
-        table = newer.book.table(provider, newer.at)
+        table = intake.book.table(provider, intake.at)
     except PriceNotFoundError:
         return []
     amount = ""
     with suppress(PriceNotFoundError):
-        amount = _amount(newer.table(request), request)
+        amount = _amount(intake.table_of(provider, request), request)
+    return [_newer_list_note(provider, table.id, amount)]
+
+
+@lru_cache(maxsize=4096)  # the same amounts recur
+def _newer_list_note(provider: str, table: str, amount: str) -> Note:
     charges = f"charges {amount} for this request" if amount else "has no price for this request"
-    message = f"{provider}, the newer list of the same company, {charges} ({table.id})"
-    return [Note("newer_list_elsewhere", message)]
+    return Note("newer_list_elsewhere", f"{provider}, the newer list of the same company, {charges} ({table})")
+
+
+@lru_cache(maxsize=1024)
+def _stale_note(table: str, checked: date, days: int) -> Note:
+    return Note(
+        "stale_table",
+        f"{table} was last compared with its source on {checked:%Y-%m-%d}, {days} days earlier; "
+        "check that its prices still hold",
+    )
 
 
 def _amount(table: PriceTable, request: VideoRequest) -> str:

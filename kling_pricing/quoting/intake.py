@@ -171,6 +171,10 @@ class Intake:
         provider = provider_of(request, self.book, self.provider)
         if provider is None:
             raise _no_provider(request, self.book)
+        return self.table_of(provider, request)
+
+    def table_of(self, provider: str, request: VideoRequest) -> PriceTable:
+        """Returns a provider's price table in force; raises as `table` does."""
         if provider in self.book.unpriced and provider not in self.book.tables:
             raise self.book.without_prices(self.book.unpriced[provider], request.facts["model"])
         table = self.book.table(provider, self.at)
