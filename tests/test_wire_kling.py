@@ -566,7 +566,7 @@ def test_the_table_has_exactly_the_published_prices(book: PriceBook) -> None:
     }
     assert table.unpriced == ()
     assert table.billing.failed_tasks == "unconfirmed"
-    assert table.hosts == ("api-singapore.klingai.com", "api-beijing.klingai.com")
+    assert table.hosts == ("api-singapore.klingai.com", "api-beijing.klingai.com", "api.klingai.com")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -31,7 +32,7 @@ from kling_pricing.hooks.http_messages import (
     ProviderResponse,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.routes import TaskEndpoint, UnpricedPath
 
 _LARGE_BYTES = 1 << 20
 """aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
@@ -58,6 +59,11 @@ class GuardMiddleware:
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._hook = Hook(guard, **options)
         self._threads = WorkerPool(self._hook.max_concurrency)
+
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
 
     def _sends_once(self, handler: aiohttp.ClientHandlerType) -> bool:
         """Returns whether the handler is aiohttp's own; another middleware might resend the request."""

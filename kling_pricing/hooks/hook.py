@@ -6,8 +6,11 @@ them. A submission takes two steps, one before it is sent and one after; either 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Lock
 from typing import Unpack
 from urllib.parse import urljoin
 
@@ -27,9 +30,11 @@ from kling_pricing.hooks.http_messages import (
 from kling_pricing.hooks.identity import KEY_HEADER, identity
 from kling_pricing.hooks.preparation import Preparation
 from kling_pricing.hooks.recording import Recorder
-from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
+from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath, UnpricedPath
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.endpoints import Endpoint
+
+_log = logging.getLogger("kling_pricing.hooks")
 
 METHOD_PRESERVING_REDIRECTS = {307, 308}
 """Redirects after which a client sends the same request to another URL."""
@@ -51,20 +56,35 @@ class Hook:
         self._key_header = options.get("key_header", KEY_HEADER)
         self._routes = Routes(self._guard.book, options.get("hosts", {}), options.get("allow_paths", ()))
         self._recorder = Recorder(self._guard)
-        self._preparation = Preparation(self._guard, self._recorder, options, self._routes.extra_providers)
+        self._preparation = Preparation(self._guard, self._recorder, options, self._routes)
+        self._unpriced: Counter[UnpricedPath] = Counter()
+        self._counting = Lock()
 
     @property
     def max_concurrency(self) -> int:
         """The number of steps that the ledger carries out at the same time; further steps wait."""
         return self._guard.max_concurrency
 
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        with self._counting:
+            return dict(self._unpriced)
+
     def sends_once(self, *, default: bool) -> bool:
         """Returns whether the inner sender never resends a request: the option `sends_once`, or the default."""
         return self._options.get("sends_once", default)
 
     def route(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
-        """Classifies a request; None: it passes untouched and unread."""
-        return self._routes.find(method.upper(), url)
+        """Classifies a request; None: it passes untouched and unread.
+
+        A request that passes without a price is counted.
+        """
+        route = self._routes.find(method.upper(), url)
+        if isinstance(route, UnpricedPath):
+            self._count_unpriced(route)
+            return None
+        return route
 
     def submission(
         self, endpoint: Endpoint | UnlistedPath, request: OutgoingRequest
@@ -142,5 +162,15 @@ class Hook:
         """Records the provider's answer about a task, if the task is in the ledger; never raises."""
         self._recorder.record_task_answer(endpoint, response)
 
+    def _count_unpriced(self, path: UnpricedPath) -> None:
+        with self._counting:
+            self._unpriced[path] += 1
+            is_first = self._unpriced[path] == 1
+        if is_first:
+            _log.warning(
+                "requests to %s of %s pass without a price; no budget counts them", path.path, path.provider
+            )
+
     def _rules(self, wire_format: str) -> HttpRules:
-        return self._guard.book.matrices[wire_format].http
+        matrix = self._guard.book.matrices.get(wire_format)
+        return HttpRules() if matrix is None else matrix.http

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -24,7 +25,7 @@ from kling_pricing.hooks.http_messages import (
     ProviderResponse,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.routes import TaskEndpoint, UnpricedPath
 
 if TYPE_CHECKING:
     import httpx
@@ -64,6 +65,11 @@ class GuardedTransport(_Transport):
         self._inner = inner
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(default=_is_library_transport(inner))
+
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
 
     def __enter__(self) -> Self:
         self._inner.__enter__()
@@ -121,6 +127,11 @@ class AsyncGuardedTransport(_AsyncTransport):
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(default=_is_library_transport(inner))
         self._threads = WorkerPool(self._hook.max_concurrency)
+
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()

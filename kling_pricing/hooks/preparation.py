@@ -19,6 +19,7 @@ from kling_pricing.hooks.http_messages import (
 from kling_pricing.hooks.identity import Identity
 from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.resend import resend
+from kling_pricing.hooks.routes import Routes
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.quoting.intake import format_at
 from kling_pricing.tables.http_rules import HttpRules, Idempotency
@@ -36,16 +37,14 @@ class Preparation:
         guard: admits and dispatches.
         recorder: releases a reservation whose submission fails before it is sent.
         options: the hook's options.
-        extra_providers: the providers of the hosts in the option `hosts`.
+        routes: the hook's hosts and paths.
     """
 
-    def __init__(
-        self, guard: BudgetGuard, recorder: Recorder, options: Options, extra_providers: frozenset[str]
-    ) -> None:
+    def __init__(self, guard: BudgetGuard, recorder: Recorder, options: Options, routes: Routes) -> None:
         self._guard = guard
         self._recorder = recorder
         self._options = options
-        self._extra_providers = extra_providers
+        self._routes = routes
 
     def prepare(
         self, endpoint: Endpoint, request: OutgoingRequest, identity: Identity
@@ -96,7 +95,7 @@ class Preparation:
                     labels=identity.labels,
                     provider=endpoint.provider,
                     wire_format=wire_format,
-                    url=request.url,
+                    url=self._routes.admission_url(endpoint, request.url),
                 )
                 dispatched = self._guard.dispatch(admission)
             except ReservationStateError as error:
@@ -120,7 +119,7 @@ class Preparation:
         to prevent resending, even to the provider's own hosts.
         """
         idempotency: Idempotency | None = self._rules(wire_format).idempotency
-        if provider in self._extra_providers and not self._options.get("keeps_keys", False):
+        if provider in self._routes.extra_providers and not self._options.get("keeps_keys", False):
             if idempotency is not None:
                 error.add_note(
                     "Hosts listed in `hosts` are not assumed to honour idempotency keys; "

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Unpack
@@ -28,7 +29,7 @@ from kling_pricing.hooks.http_messages import (
     ProviderResponse,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.routes import TaskEndpoint, UnpricedPath
 
 
 class GuardedAdapter(BaseAdapter):
@@ -49,6 +50,11 @@ class GuardedAdapter(BaseAdapter):
         self._inner = inner
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(default=type(inner) is HTTPAdapter)
+
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
 
     def close(self) -> None:
         """Closes the inner adapter."""

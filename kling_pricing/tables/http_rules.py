@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kling_pricing.tables.rules import Condition
+from kling_pricing.wire.paths import PathPattern
 
 MESSAGE, CODE, STATUS = "{message}", "{code}", "{status}"
 """Placeholders in the shape of an error for its message, its code and its HTTP status."""
@@ -45,6 +46,18 @@ class RefusedAnswers(NamedTuple):
     source: str
 
 
+class UnpricedPaths(NamedTuple):
+    """Paths at which the API bills for requests whose price is not published.
+
+    Attributes:
+        pattern: the paths.
+        why: the reason why there is no price.
+    """
+
+    pattern: PathPattern
+    why: str
+
+
 @dataclass(frozen=True)
 class HttpRules:
     """One API's behaviour over HTTP.
@@ -56,7 +69,10 @@ class HttpRules:
             task up; None: the API has no such field.
         refused: the definite refusals; after any other answer except a success, the outcome is unknown.
         forms: whether the API accepts multipart/form-data as well as JSON.
-        billed_below: paths at and below which jobs are created and billed, in addition to the listed endpoints.
+        free: the paths at which a POST, PUT or PATCH costs nothing.
+        other_services: the paths at which the API sells other things than video jobs, such as chat.
+        unpriced: the paths at which the API bills for requests that have no published price.
+        allow_paths: paths at and below which requests pass without a price.
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
     """
 
@@ -64,7 +80,10 @@ class HttpRules:
     own_id_field: str | None = None
     refused: tuple[RefusedAnswers, ...] = ()
     forms: bool = False
-    billed_below: tuple[str, ...] = ()
+    free: tuple[PathPattern, ...] = ()
+    other_services: tuple[PathPattern, ...] = ()
+    unpriced: tuple[UnpricedPaths, ...] = ()
+    allow_paths: tuple[str, ...] = ()
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     def refuses(self, status: int, code: str | None) -> bool:

@@ -63,6 +63,7 @@ class PriceTable:
         own_unit: the provider's unit in which the rates were published; None: the currency.
         model_periods: the models that are priced for a part of the table's period only.
         contract: the customer's contract; None for a published table.
+        allow_paths: paths at and below which hooks let requests to the provider pass without a price.
         choose_tier: returns the tiers that some facts may have.
         choose_quantity: returns the ways in which the units may be counted.
         rate_at: `rates` in a form for the engine's look-ups.
@@ -98,6 +99,7 @@ class PriceTable:
     own_unit: str | None = None
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
     contract: Contract | None = None
+    allow_paths: tuple[str, ...] = ()
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False

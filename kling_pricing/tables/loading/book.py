@@ -95,6 +95,7 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
         model_periods=_model_periods(entry, document),
+        allow_paths=tuple(entry.allow_paths),
     )
 
 

@@ -18,6 +18,7 @@ from kling_pricing.tables.loading.conditions import (
     ErrorShape,
     FactConditions,
     FactValues,
+    ListedPath,
     MediaConditions,
     StatusCondition,
     TaskPath,
@@ -123,6 +124,9 @@ class PriceFile(FileModel):
     hosts: list[Name] = []
     wire_formats: list[Name] = Field(description="The wire formats of the provider's API, the main one first.")
     also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
+    allow_paths: list[UrlPath] = Field(
+        [], description="Paths at and below which hooks let requests pass without a price."
+    )
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
@@ -155,6 +159,9 @@ class ContractFile(FileModel):
     unit_value: Price | None = Field(None, description="The customer's price of one of the provider's units.")
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
+    )
+    allow_paths: list[UrlPath] = Field(
+        [], description="Paths at and below which hooks let requests pass without a price."
     )
     notes: list[NoteEntry] = []
 
@@ -225,11 +232,19 @@ class RefusedEntry(FileModel):
     source: Text
 
 
-class BilledBelowEntry(FileModel):
-    """A path at and below which jobs are billed; a POST to an unlisted endpoint there is refused."""
+class PathsEntry(FileModel):
+    """A group of paths and its source."""
 
-    path: UrlPath
+    paths: Annotated[list[ListedPath], Field(min_length=1)] = Field(
+        description="A segment in braces stands for any one segment; /* at the end includes every path below."
+    )
     source: Text
+
+
+class UnpricedPathsEntry(PathsEntry):
+    """Paths at which requests are billed, but have no published price; they are refused with the reason."""
+
+    why: Text
 
 
 class HttpEntry(FileModel):
@@ -240,8 +255,13 @@ class HttpEntry(FileModel):
     )
     idempotency: IdempotencyEntry | None = None
     own_id: OwnIdEntry | None = None
-    billed_below: list[BilledBelowEntry] = Field(
-        [], description="Billed paths in addition to the endpoints and the paths below them."
+    free: list[PathsEntry] = Field([], description="Paths at which a POST, PUT or PATCH costs nothing.")
+    other_services: list[PathsEntry] = Field(
+        [], description="Paths of services other than video jobs; requests pass and are counted as unpriced."
+    )
+    unpriced: list[UnpricedPathsEntry] = Field([], description="Billed paths without a published price.")
+    allow_paths: list[UrlPath] = Field(
+        [], description="Paths at and below which requests pass without a price, in a file of your own."
     )
     refused: list[RefusedEntry] = Field(
         [], description="Definite refusals; after other errors, the outcome is unknown."
