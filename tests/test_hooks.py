@@ -145,6 +145,7 @@ OPTIONS = (
     "hosts",
     "keeps_keys",
     "allow_paths",
+    "media",
     "sends_once",
     "refusals",
     "key_header",
@@ -169,6 +170,10 @@ OPTIONS = (
         ({"projekt": "trailer"}, f"unknown option 'projekt'; the options are {', '.join(OPTIONS)}"),
         ({"labels": 5}, "labels must be a mapping, or a function that returns one, got 5"),
         ({"project": 5}, "project must be text, got 5"),
+        (
+            {"media": 5},
+            "media must be a mapping of URL to facts, or a function that returns them, got 5",
+        ),
         ({"key_header": ""}, "key_header must be the name of a header, got ''"),
         ({"key_header": None}, "key_header must be the name of a header, got null"),
         ({"sends_once": 1}, "sends_once must be True or False, got 1"),

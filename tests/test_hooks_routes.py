@@ -112,11 +112,8 @@ def spelled(draw: Any, path: str) -> str:
             ["//", "/./", "/%2e/", "/x/../", "/x/%2E%2e/", "\\", "%2F", "%5c", ";x=1/"] if char == "/" else []
         )
         text += draw(st.sampled_from(ways))
-    return (
-        "/"
-        + text.lstrip("/\\")
-        + draw(st.sampled_from(["", "/", "//", "?x=1", "#x", ";a=b", "%20", "/.", ".", "/x/.."]))
-    )
+    ending: str = draw(st.sampled_from(["", "/", "//", "?x=1", "#x", ";a=b", "%20", "/.", ".", "/x/.."]))
+    return "/" + text.lstrip("/\\") + ending
 
 
 @st.composite

@@ -23,6 +23,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS, Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
@@ -116,6 +117,7 @@ async def _outgoing(request: aiohttp.ClientRequest) -> OutgoingRequest:
 
 async def _apply(request: aiohttp.ClientRequest, decision: ApprovedSubmission) -> None:
     """Changes a request into the approved one; aiohttp can send a payload that was read before."""
+    request.headers.pop(MEDIA_HEADER, None)
     request.headers.update(decision.headers)
     if decision.body is not None:
         request.chunked = request.compress = None  # the body is sent whole and uncompressed

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
@@ -199,7 +200,7 @@ def _outgoing(request: Any, body: bytes) -> OutgoingRequest:
 def _approved_request(library: Any, request: Any, decision: ApprovedSubmission) -> Any:
     """Returns the request to send, with the approved body and its length, and the approved headers."""
     headers = library.Headers(request.headers)
-    for name in ("content-length", "transfer-encoding"):
+    for name in ("content-length", "transfer-encoding", MEDIA_HEADER):
         headers.pop(name, None)
     headers.update(decision.headers)
     body = request.content if decision.body is None else decision.body

@@ -9,6 +9,7 @@ from kling_pricing.errors import KlingPricingError, ReservationStateError, WireF
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.bodies import Body, read_body
 from kling_pricing.hooks.error_responses import refuse
+from kling_pricing.hooks.file_facts import MEDIA_HEADER, media_facts
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
@@ -25,6 +26,7 @@ from kling_pricing.quoting.intake import format_at
 from kling_pricing.tables.http_rules import HttpRules, Idempotency
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.media import MediaLike
 
 _MAX_ROUNDS = 3
 """How often a job is admitted again because a new price came into force before its dispatch."""
@@ -68,7 +70,8 @@ class Preparation:
                     f"{wire_format} is not known to accept forms; send JSON", wire_format=wire_format
                 )
             _check_files(body, wire_format)
-            pending, payload = self._dispatch(endpoint, request, identity, body.payload, wire_format)
+            media = self._media(request, body.payload, wire_format)
+            pending, payload = self._dispatch(endpoint, request, identity, body.payload, wire_format, media)
         except KlingPricingError as error:
             return refuse(error, rules, self._options)
         try:
@@ -84,6 +87,7 @@ class Preparation:
         identity: Identity,
         payload: Mapping[str, Any],
         wire_format: str,
+        media: MediaLike | None,
     ) -> tuple[PendingSubmission, Mapping[str, Any]]:
         """Admits and dispatches a job, or resends it under its key, and returns the payload to send."""
         for _ in range(_MAX_ROUNDS):
@@ -95,6 +99,7 @@ class Preparation:
                     labels=identity.labels,
                     provider=endpoint.provider,
                     wire_format=wire_format,
+                    media=media,
                     url=self._routes.admission_url(endpoint, request.url),
                 )
                 dispatched = self._guard.dispatch(admission)
@@ -127,6 +132,16 @@ class Preparation:
                 )
             idempotency = None
         return resend(self._guard, error, payload, idempotency)
+
+    def _media(
+        self, request: OutgoingRequest, payload: Mapping[str, Any], wire_format: str
+    ) -> MediaLike | None:
+        """Returns the known facts about the files of a payload; None: the caller gives none."""
+        option = self._options.get("media")
+        if option is None and MEDIA_HEADER not in request.headers:
+            return None
+        files = wire_format_named(wire_format).parse(payload).media
+        return media_facts(option, request.headers, [file.url for file in files])
 
     def _approve(
         self, pending: PendingSubmission, body: Body, payload: Mapping[str, Any], rules: HttpRules

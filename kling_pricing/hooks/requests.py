@@ -20,6 +20,7 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
@@ -120,7 +121,7 @@ def _approved_request(
 ) -> requests.PreparedRequest:
     """Returns the request to send, with the approved body and its length, and the approved headers."""
     approved = request.copy()
-    for name in ("Content-Length", "Transfer-Encoding"):
+    for name in ("Content-Length", "Transfer-Encoding", MEDIA_HEADER):
         approved.headers.pop(name, None)
     approved.prepare_body(outgoing.body if decision.body is None else decision.body, None)
     approved.headers.update(decision.headers)
