@@ -37,10 +37,10 @@ from kling_pricing import (
     spending,
 )
 from kling_pricing.hooks.aiohttp import GuardMiddleware
-from kling_pricing.hooks.http_messages import OutgoingRequest
+from kling_pricing.hooks.http_messages import OutgoingRequest, TaskEndpoint
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
-from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import Routes, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint
 from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
@@ -131,7 +131,8 @@ def test_method_host_and_path_classify_a_request(
     elif isinstance(expected, UnlistedPath | UnpricedPath) or expected is None:
         assert route == expected
     else:
-        assert route == TaskEndpoint(*expected)
+        provider, task_id = expected
+        assert route == TaskEndpoint(provider, task_id)
 
 
 KNOWN = "known here: kling, qingbo, qingbo-ai, tencent-vod"

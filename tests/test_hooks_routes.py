@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, TableError, load_price_book
+from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import Routes, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint, locations, normalized_host
 from kling_pricing.wire.paths import PathPattern, readings
 from tests.conftest import PRICES, Clock, bundled, examples

@@ -30,10 +30,12 @@ from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     ProviderResponse,
+    TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint, UnpricedPath
+from kling_pricing.hooks.routes import UnpricedPath
 
 _LARGE_BYTES = 1 << 20
 """aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
@@ -78,16 +80,15 @@ class GuardMiddleware:
         if route is None:
             return await handler(request)
         if isinstance(route, TaskEndpoint):
-            response = await handler(request)
-            if may_describe_task(response.headers.get("content-type", "")):
-                answer = await _provider_response(response)
-                await self._threads.finish(partial(self._hook.on_task_answer, route, answer))
-                _restore_stream(request, response, answer.body)
-            return response
+            return await self._observed(request, handler, route)
         outgoing = await _outgoing(request)
         decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
         if isinstance(decision, ErrorResponse):
             return await _client_response(request, decision)
+        if isinstance(decision, PassedMessage):
+            if decision.task is None:
+                return await handler(request)
+            return await self._observed(request, handler, decision.task)
         sent_once = self._sends_once(handler)
         try:
             await _apply(request, decision)
@@ -105,6 +106,18 @@ class GuardMiddleware:
         if decision.body is not None and response.status in METHOD_PRESERVING_REDIRECTS:
             await request.update_body(_payload(request, outgoing.body))  # the redirected request gets this body
         _restore_stream(request, response, answer.body)
+        return response
+
+    async def _observed(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, task: TaskEndpoint
+    ) -> aiohttp.ClientResponse:
+        """Sends a request whose answer describes a task, and records the answer."""
+        response = await handler(request)
+        content_type = response.headers.get("content-type", "")
+        if may_describe_task(content_type, streams=task.reply is not None):
+            answer = await _provider_response(response)
+            await self._threads.finish(partial(self._hook.on_task_answer, task, answer))
+            _restore_stream(request, response, answer.body)
         return response
 
 

@@ -24,13 +24,16 @@ from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     PendingSubmission,
     ProviderResponse,
+    TaskEndpoint,
 )
 from kling_pricing.hooks.identity import KEY_HEADER, identity
+from kling_pricing.hooks.mcp import FreeMessage, SubmittingCall, plain_response, read_message
 from kling_pricing.hooks.preparation import Preparation
 from kling_pricing.hooks.recording import Recorder
-from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.endpoints import Endpoint
 
@@ -75,7 +78,7 @@ class Hook:
         """Returns whether the inner sender never resends a request: the option `sends_once`, or the default."""
         return self._options.get("sends_once", default)
 
-    def route(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
+    def route(self, method: str, url: str) -> Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | None:
         """Classifies a request; None: it passes untouched and unread.
 
         A request that passes without a price is counted.
@@ -87,8 +90,8 @@ class Hook:
         return route
 
     def submission(
-        self, endpoint: Endpoint | UnlistedPath, request: OutgoingRequest
-    ) -> Callable[[], ApprovedSubmission | ErrorResponse]:
+        self, endpoint: Endpoint | McpEndpoint | UnlistedPath, request: OutgoingRequest
+    ) -> Callable[[], ApprovedSubmission | PassedMessage | ErrorResponse]:
         """Returns the step before a submission is sent, which may run in any thread.
 
         The project, key and labels are determined immediately, in the caller's own task or thread.
@@ -96,13 +99,26 @@ class Hook:
         if isinstance(endpoint, UnlistedPath):
             rules = self._rules(endpoint.wire_format)
             return partial(refuse, endpoint.error(request.method), rules, self._options)
+        call: SubmittingCall | None = None
+        wire_format = endpoint.wire_format if isinstance(endpoint, McpEndpoint) else endpoint.wire_formats[0]
+        rules = self._rules(wire_format)
         try:
+            if isinstance(endpoint, McpEndpoint):
+                message = read_message(request, endpoint.rules)
+                endpoint = endpoint.endpoint
+                if isinstance(message, FreeMessage):
+                    return partial(PassedMessage, _task(endpoint, message))
+                call = message
             submitter = identity(
-                request, self._options.get("project"), self._options.get("labels"), self._key_header
+                request,
+                self._options.get("project"),
+                self._options.get("labels"),
+                self._key_header,
+                call and call.key,
             )
         except KlingPricingError as error:
-            return partial(refuse, error, self._rules(endpoint.wire_formats[0]), self._options)
-        return partial(self._preparation.prepare, endpoint, request, submitter)
+            return partial(refuse, error, rules, self._options)
+        return partial(self._preparation.prepare, endpoint, request, submitter, call)
 
     def answered(
         self, pending: PendingSubmission, response: ProviderResponse, *, sent_once: bool = True
@@ -124,10 +140,11 @@ class Hook:
                 is `raise`.
         """
         rules = self._rules(pending.wire_format)
-        self._recorder.record_response(pending, response, rules, sent_once=sent_once)
+        plain = response if pending.reply is None else plain_response(response, pending.reply, rules)
+        self._recorder.record_response(pending, plain, rules, sent_once=sent_once)
         if response.status in METHOD_PRESERVING_REDIRECTS:
             target = urljoin(pending.url, response.headers.get("location", ""))
-            if not isinstance(self._routes.find("POST", target), Endpoint):
+            if not isinstance(self._routes.find("POST", target), Endpoint | McpEndpoint):
                 error = KlingPricingError(
                     "the provider redirected the submission to a host or path that is not guarded, so the "
                     "redirect was not followed; list the host in `hosts`, or submit to the target URL yourself"
@@ -153,13 +170,15 @@ class Hook:
         """
         self._recorder.record_failure(pending, error, connected=connected, sent_once=sent_once)
 
-    def withdraw(self, decision: ApprovedSubmission | ErrorResponse) -> None:
+    def withdraw(self, decision: ApprovedSubmission | PassedMessage | ErrorResponse) -> None:
         """Releases an approved submission that was certainly not sent."""
         if isinstance(decision, ApprovedSubmission):
             self._recorder.record_unsent(decision.pending)
 
     def on_task_answer(self, endpoint: TaskEndpoint, response: ProviderResponse) -> None:
         """Records the provider's answer about a task, if the task is in the ledger; never raises."""
+        if endpoint.reply is not None:
+            response = plain_response(response, endpoint.reply, HttpRules())
         self._recorder.record_task_answer(endpoint, response)
 
     def _count_unpriced(self, path: UnpricedPath) -> None:
@@ -174,3 +193,10 @@ class Hook:
     def _rules(self, wire_format: str) -> HttpRules:
         matrix = self._guard.book.matrices.get(wire_format)
         return HttpRules() if matrix is None else matrix.http
+
+
+def _task(endpoint: Endpoint, message: FreeMessage) -> TaskEndpoint | None:
+    """Returns the task that the answer to a free message describes; None: it describes none."""
+    if message.task_id is None:
+        return None
+    return TaskEndpoint(endpoint.provider or "", message.task_id, message.reply)

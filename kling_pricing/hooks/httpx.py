@@ -23,10 +23,12 @@ from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     ProviderResponse,
+    TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint, UnpricedPath
+from kling_pricing.hooks.routes import UnpricedPath
 
 if TYPE_CHECKING:
     import httpx
@@ -95,15 +97,14 @@ class GuardedTransport(_Transport):
             return self._inner.handle_request(request)
         library = _library(request)
         if isinstance(route, TaskEndpoint):
-            response = self._inner.handle_request(request)
-            if may_describe_task(response.headers.get("content-type", "")):
-                raw = _read(response)
-                self._hook.on_task_answer(route, _provider_response(library, response, raw))
-                response = _with_body(library, response, raw)
-            return response
+            return self._observed(request, route)
         decision = self._hook.submission(route, _outgoing(request, request.read()))()
         if isinstance(decision, ErrorResponse):
             return _client_response(library, decision)
+        if isinstance(decision, PassedMessage):
+            if decision.task is None:
+                return self._inner.handle_request(request)
+            return self._observed(request, decision.task)
         try:
             response = self._inner.handle_request(_approved_request(library, request, decision))
             raw = _read(response)
@@ -114,6 +115,16 @@ class GuardedTransport(_Transport):
         answer = _provider_response(library, response, raw)
         refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
+
+    def _observed(self, request: Any, task: TaskEndpoint) -> Any:
+        """Sends a request whose answer describes a task, and records the answer."""
+        library = _library(request)
+        response = self._inner.handle_request(request)
+        if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
+            return response
+        raw = _read(response)
+        self._hook.on_task_answer(task, _provider_response(library, response, raw))
+        return _with_body(library, response, raw)
 
 
 class AsyncGuardedTransport(_AsyncTransport):
@@ -157,17 +168,15 @@ class AsyncGuardedTransport(_AsyncTransport):
             return await self._inner.handle_async_request(request)
         library = _library(request)
         if isinstance(route, TaskEndpoint):
-            response = await self._inner.handle_async_request(request)
-            if may_describe_task(response.headers.get("content-type", "")):
-                raw = await _aread(response)
-                answer = _provider_response(library, response, raw)
-                await self._threads.finish(partial(self._hook.on_task_answer, route, answer))
-                response = _with_body(library, response, raw)
-            return response
+            return await self._observed(request, route)
         outgoing = _outgoing(request, await request.aread())
         decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
         if isinstance(decision, ErrorResponse):
             return _client_response(library, decision)
+        if isinstance(decision, PassedMessage):
+            if decision.task is None:
+                return await self._inner.handle_async_request(request)
+            return await self._observed(request, decision.task)
         try:
             response = await self._inner.handle_async_request(_approved_request(library, request, decision))
             raw = await _aread(response)
@@ -180,6 +189,17 @@ class AsyncGuardedTransport(_AsyncTransport):
         answered = partial(self._hook.answered, decision.pending, answer, sent_once=self._sends_once)
         refusal = await self._threads.finish(answered)
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
+
+    async def _observed(self, request: Any, task: TaskEndpoint) -> Any:
+        """Sends a request whose answer describes a task, and records the answer."""
+        library = _library(request)
+        response = await self._inner.handle_async_request(request)
+        if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
+            return response
+        raw = await _aread(response)
+        answer = _provider_response(library, response, raw)
+        await self._threads.finish(partial(self._hook.on_task_answer, task, answer))
+        return _with_body(library, response, raw)
 
 
 def _library(request: Any) -> Any:

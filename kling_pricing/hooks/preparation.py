@@ -18,6 +18,7 @@ from kling_pricing.hooks.http_messages import (
     PendingSubmission,
 )
 from kling_pricing.hooks.identity import Identity
+from kling_pricing.hooks.mcp import SubmittingCall
 from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.resend import resend
 from kling_pricing.hooks.routes import Routes
@@ -49,9 +50,19 @@ class Preparation:
         self._routes = routes
 
     def prepare(
-        self, endpoint: Endpoint, request: OutgoingRequest, identity: Identity
+        self,
+        endpoint: Endpoint,
+        request: OutgoingRequest,
+        identity: Identity,
+        call: SubmittingCall | None = None,
     ) -> ApprovedSubmission | ErrorResponse:
         """Reserves the money of a submission and dispatches it.
+
+        Args:
+            endpoint: the endpoint that takes the payload.
+            request: the request.
+            identity: its project, key and labels.
+            call: the MCP tool call in the request; None: the request's body is the payload.
 
         Returns:
             The request to send, or a refusal if the option `refusals` is `respond`.
@@ -62,7 +73,7 @@ class Preparation:
         rules = self._rules(endpoint.wire_formats[0])
         try:
             self._recorder.catch_up()
-            body = read_body(request.body, request.headers)
+            body = read_body(request.body, request.headers) if call is None else call
             wire_format, _ = format_at(endpoint, body.payload, self._guard.book, endpoint.provider)
             rules = self._rules(wire_format)
             if body.form_type is not None and not rules.forms:
@@ -75,7 +86,7 @@ class Preparation:
         except KlingPricingError as error:
             return refuse(error, rules, self._options)
         try:
-            return self._approve(pending, body, payload, rules)
+            return self._approve(pending._replace(reply=call and call.reply), body, payload, rules)
         except BaseException:
             self._recorder.record_unsent(pending)
             raise
@@ -144,21 +155,23 @@ class Preparation:
         return media_facts(option, request.headers, [file.url for file in files])
 
     def _approve(
-        self, pending: PendingSubmission, body: Body, payload: Mapping[str, Any], rules: HttpRules
+        self,
+        pending: PendingSubmission,
+        body: Body | SubmittingCall,
+        payload: Mapping[str, Any],
+        rules: HttpRules,
     ) -> ApprovedSubmission:
         own_id = rules.own_id_field if self._options.get("send_reservation_id") else None
         if own_id is not None and payload.get(own_id) is None:
             payload = {**payload, own_id: pending.reservation_id}
-        headers = {}
-        if rules.idempotency is not None:  # replaces the caller's key, so that one reservation is one task
-            headers[rules.idempotency.header] = pending.reservation_id
-        return ApprovedSubmission(body.written(payload), headers, pending)
+        content, headers = body.sent(payload, rules.idempotency, pending.reservation_id)
+        return ApprovedSubmission(content, headers, pending)
 
     def _rules(self, wire_format: str) -> HttpRules:
         return self._guard.book.matrices[wire_format].http
 
 
-def _check_files(body: Body, wire_format: str) -> None:
+def _check_files(body: Body | SubmittingCall, wire_format: str) -> None:
     """Refuses a file in a text field: its name was priced, but the API may read its content.
 
     Raises:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote, urljoin
 
 from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.hooks.http_messages import TaskEndpoint
+from kling_pricing.tables.http_rules import McpRules
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.wire.endpoints import Endpoint, Location, endpoint_at, locations
 from kling_pricing.wire.paths import (
@@ -33,16 +35,18 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::([0-9]{1,5}))?")
 
 
-class TaskEndpoint(NamedTuple):
-    """The URL at which a task's status is requested or a task is cancelled.
+class McpEndpoint(NamedTuple):
+    """An MCP endpoint, one of whose tools submits jobs.
 
     Attributes:
-        provider: the provider of the task.
-        task_id: the task's id, or the caller's own id where the API accepts that.
+        endpoint: the endpoint whose payloads that tool takes.
+        wire_format: the wire format whose capability file lists the MCP endpoint.
+        rules: what that file says about it.
     """
 
-    provider: str
-    task_id: str
+    endpoint: Endpoint
+    wire_format: str
+    rules: McpRules
 
 
 class UnlistedPath(NamedTuple):
@@ -107,6 +111,9 @@ class UnpricedPath(NamedTuple):
     path: str
 
 
+Route: TypeAlias = Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | UnpricedPath | None
+
+
 class _TaskPath(NamedTuple):
     method: str
     parts: Segments
@@ -122,6 +129,7 @@ class _Listed(NamedTuple):
         other_services: the paths of other services.
         unpriced: pattern -> the reason why requests to these paths have no price.
         allowed: path as written -> its segments; requests at and below it pass without a price.
+        mcp: wire format -> the rules of its MCP endpoint.
         roots: the first segments of all listed paths.
     """
 
@@ -130,6 +138,7 @@ class _Listed(NamedTuple):
     other_services: tuple[PathPattern, ...]
     unpriced: Mapping[PathPattern, str]
     allowed: Mapping[str, Segments]
+    mcp: Mapping[str, McpRules]
     roots: frozenset[str]
 
 
@@ -164,7 +173,7 @@ class Routes:
             if path is not None
         ]
 
-    def find(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | UnpricedPath | None:
+    def find(self, method: str, url: str) -> Route:
         """Classifies a request; None: it passes untouched."""
         places = locations(url)
         billing = [place for place in places if place.provider(self._hosts) is not None]
@@ -189,7 +198,7 @@ class Routes:
             return self._unlisted(provider, place.path)._replace(meant=meant[0].path)
         if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
             return TaskEndpoint(provider, task_id)
-        return self._passed(place, provider, spellings)
+        return self._passed(method, place, provider, spellings)
 
     def admission_url(self, endpoint: Endpoint, url: str) -> str:
         """Returns the URL by which a submission is quoted, in the spelling of the tables.
@@ -199,7 +208,8 @@ class Routes:
         """
         own = next((host for host, provider in self._book.hosts.items() if provider == endpoint.provider), None)
         is_bundled = any(place.provider(self._book.hosts) for place in locations(url))
-        return f"https://{own}{endpoint.submissions[0].path}" if own and is_bundled else url
+        path = endpoint.submissions[0].path
+        return f"https://{own}{path}" if own and is_bundled else urljoin(url, path)
 
     def _endpoint(self, provider: str, segments: Segments) -> Endpoint:
         return endpoint_at(provider, segments, self._book.paths, self._book.formats)
@@ -208,33 +218,31 @@ class Routes:
         wire_format = next(iter(self._listed[provider].wire_formats), "")
         return UnlistedPath("/" + "/".join(part for part in path.split("/") if part), wire_format)
 
-    def _passed(
-        self, place: Location, provider: str, spellings: Iterable[Segments]
-    ) -> UnlistedPath | UnpricedPath | None:
+    def _passed(self, method: str, place: Location, provider: str, spellings: Iterable[Segments]) -> Route:
         """Returns how a request that is no submission passes; None: it is free."""
         listed = self._listed[provider]
         folded = {tuple([segment.casefold() for segment in segments]) for segments in spellings}
-        allowed = next(
-            (
-                path
-                for path, above in listed.allowed.items()
-                if all(is_below(reading, above) for reading in folded)
-            ),
-            None,
-        )
-        if allowed is not None:
-            return UnpricedPath(provider, allowed)
-        if place.provider(self._extra_hosts) is not None:
-            folded = {_below_root(segments, listed.roots) for segments in folded}
+        is_extra = place.provider(self._extra_hosts) is not None
+        below_root = {_below_root(segments, listed.roots) for segments in folded} if is_extra else folded
+        unlisted = self._unlisted(provider, place.path)
+        for wire_format, rules in listed.mcp.items():
+            if any(map(rules.pattern.matches, below_root)):
+                if method == "POST" and _all_match([rules.pattern], below_root):
+                    endpoint = self._endpoint(provider, literal_segments(rules.submits_to))
+                    return McpEndpoint(endpoint, wire_format, rules)
+                return unlisted._replace(meant=rules.pattern.text)
+        for path, above in listed.allowed.items():
+            if all(is_below(reading, above) for reading in folded):
+                return UnpricedPath(provider, path)
         for pattern, why in listed.unpriced.items():
-            if any(map(pattern.matches, folded)):
-                return self._unlisted(provider, place.path)._replace(why=why)
-        if _all_match(listed.free, folded):
+            if any(map(pattern.matches, below_root)):
+                return unlisted._replace(why=why)
+        if _all_match(listed.free, below_root):
             return None
-        if _all_match(listed.other_services, folded):
-            pattern = next(pattern for pattern in listed.other_services if any(map(pattern.matches, folded)))
-            return UnpricedPath(provider, pattern.text)
-        return self._unlisted(provider, place.path)
+        if _all_match(listed.other_services, below_root):
+            matching = (pattern for pattern in listed.other_services if any(map(pattern.matches, below_root)))
+            return UnpricedPath(provider, next(matching).text)
+        return unlisted
 
     def _task(self, method: str, parts: Segments, provider: str) -> str | None:
         """Returns the task id in a task's path, with any prefix before it; None: it is not a task's path."""
@@ -253,7 +261,7 @@ class Routes:
 
 def _listed(book: PriceBook, provider: str, allow_paths: Sequence[str]) -> _Listed:
     """Returns the paths that the capability files and tables of a provider list."""
-    tables = book.tables_of(provider)
+    tables = (*book.tables.get(provider, ()), *book.contracts.get(provider, ()))
     # A provider without an API of its own is billed through gateways that speak the formats that it prices.
     wire_formats = book.formats.get(provider) or tuple(
         dict.fromkeys(name for table in tables for name in table.also_prices)
@@ -263,7 +271,9 @@ def _listed(book: PriceBook, provider: str, allow_paths: Sequence[str]) -> _List
     free = tuple(pattern for http in rules for pattern in http.free)
     other_services = tuple(pattern for http in rules for pattern in http.other_services)
     unpriced = {paths.pattern: paths.why for http in rules for paths in http.unpriced}
+    mcp = {matrix.wire_format: matrix.http.mcp for matrix in matrices if matrix.http.mcp is not None}
     submitted = [PathPattern.of(submission.path) for matrix in matrices for submission in matrix.submissions]
+    tool_paths = [rules.pattern for rules in mcp.values()]
     allowed = (
         *allow_paths,
         *(path for http in rules for path in http.allow_paths),
@@ -275,7 +285,10 @@ def _listed(book: PriceBook, provider: str, allow_paths: Sequence[str]) -> _List
         other_services,
         unpriced,
         {path: lenient_segments(unquote(path)) for path in allowed},
-        frozenset(pattern.segments[0] for pattern in (*free, *other_services, *unpriced, *submitted)),
+        mcp,
+        frozenset(
+            pattern.segments[0] for pattern in (*free, *other_services, *unpriced, *submitted, *tool_paths)
+        ),
     )
 
 

@@ -58,6 +58,34 @@ class UnpricedPaths(NamedTuple):
     why: str
 
 
+class McpRules(NamedTuple):
+    """The API's MCP endpoint.
+
+    Attributes:
+        pattern: the path of the endpoint.
+        submits_to: the submission path whose payloads the submitting tool takes.
+        create: the tool that submits jobs.
+        nested: the argument that may hold the payload without its model.
+        beside: the arguments that are not part of the payload.
+        key: the argument with the idempotency key, one of `beside`.
+        task_tools: free tools whose answer describes the task in their argument `task_id`.
+        free: the other free tools.
+        methods: the JSON-RPC methods that cost nothing, besides notifications.
+        refused_errors: the JSON-RPC error codes that prove that nothing was accepted.
+    """
+
+    pattern: PathPattern
+    submits_to: str
+    create: str
+    nested: str
+    beside: tuple[str, ...]
+    key: str
+    task_tools: tuple[str, ...]
+    free: tuple[str, ...]
+    methods: tuple[str, ...]
+    refused_errors: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class HttpRules:
     """One API's behaviour over HTTP.
@@ -73,6 +101,7 @@ class HttpRules:
         other_services: the paths at which the API sells other things than video jobs, such as chat.
         unpriced: the paths at which the API bills for requests that have no published price.
         allow_paths: paths at and below which requests pass without a price.
+        mcp: the API's MCP endpoint; None: it has none.
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
     """
 
@@ -84,6 +113,7 @@ class HttpRules:
     other_services: tuple[PathPattern, ...] = ()
     unpriced: tuple[UnpricedPaths, ...] = ()
     allow_paths: tuple[str, ...] = ()
+    mcp: McpRules | None = None
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     def refuses(self, status: int, code: str | None) -> bool:

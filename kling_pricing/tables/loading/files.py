@@ -247,6 +247,26 @@ class UnpricedPathsEntry(PathsEntry):
     why: Text
 
 
+class McpEntry(FileModel):
+    """The API's MCP endpoint, one of whose tools submits jobs."""
+
+    path: ListedPath
+    submits_to: UrlPath = Field(description="The endpoint whose payloads the submitting tool takes.")
+    create: Text = Field(description="The tool that submits jobs.")
+    nested: Text = Field(description="The argument that may hold the payload without its model.")
+    beside: list[Text] = Field([], description="Arguments that are not part of the payload.")
+    key: Text = Field(description="The argument with the idempotency key.")
+    task_tools: list[Text] = Field(
+        [], description="Free tools whose answer describes the task in their argument task_id."
+    )
+    free: list[Text] = Field([], description="The other free tools; a tool that is not listed is refused.")
+    methods: list[Text] = Field(description="JSON-RPC methods that cost nothing, besides notifications.")
+    refused_errors: list[int] = Field(
+        [], description="JSON-RPC error codes that prove that nothing was accepted."
+    )
+    source: Text
+
+
 class HttpEntry(FileModel):
     """The API's behaviour over HTTP; anything not listed is assumed to be unknown."""
 
@@ -263,6 +283,7 @@ class HttpEntry(FileModel):
     allow_paths: list[UrlPath] = Field(
         [], description="Paths at and below which requests pass without a price, in a file of your own."
     )
+    mcp: McpEntry | None = None
     refused: list[RefusedEntry] = Field(
         [], description="Definite refusals; after other errors, the outcome is unknown."
     )

@@ -95,6 +95,8 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
             check_known(action, actions, ("endpoints", place, "actions", position))
     if entry.http.own_id is not None:
         check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
+    if entry.http.mcp is not None:
+        check_known(entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to"))
     for place, name in enumerate(entry.required):
         check_known(name, inputs, ("required", place))
     for place, implied in enumerate(entry.implied_actions):

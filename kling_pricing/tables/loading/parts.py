@@ -9,8 +9,15 @@ from decimal import Decimal
 from kling_pricing.findings import Note
 from kling_pricing.money import MAX_DECIMALS, format_decimal, multiply, round_money
 from kling_pricing.strict_yaml import YamlDocument
-from kling_pricing.tables.http_rules import HttpRules, Idempotency, RefusedAnswers, UnpricedPaths
-from kling_pricing.tables.loading.files import HttpEntry, NoteEntry, PathsEntry, SourceEntry, UnitEntry
+from kling_pricing.tables.http_rules import HttpRules, Idempotency, McpRules, RefusedAnswers, UnpricedPaths
+from kling_pricing.tables.loading.files import (
+    HttpEntry,
+    McpEntry,
+    NoteEntry,
+    PathsEntry,
+    SourceEntry,
+    UnitEntry,
+)
 from kling_pricing.tables.rates import Cell, Rate, TableSource
 from kling_pricing.wire.paths import PathPattern
 
@@ -99,5 +106,21 @@ def http_rules(entry: HttpEntry) -> HttpRules:
             UnpricedPaths(PathPattern.of(path), group.why) for group in entry.unpriced for path in group.paths
         ),
         tuple(entry.allow_paths),
+        _mcp_rules(entry.mcp) if entry.mcp else None,
         entry.error,
+    )
+
+
+def _mcp_rules(entry: McpEntry) -> McpRules:
+    return McpRules(
+        PathPattern.of(entry.path),
+        entry.submits_to,
+        entry.create,
+        entry.nested,
+        tuple({entry.key: None} | dict.fromkeys(entry.beside)),
+        entry.key,
+        tuple(entry.task_tools),
+        tuple(entry.free),
+        tuple(entry.methods),
+        tuple(entry.refused_errors),
     )
