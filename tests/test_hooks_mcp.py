@@ -191,7 +191,7 @@ def test_the_answer_to_a_call_decides_about_its_money(
 
 def test_the_answer_about_a_task_settles_it(guard: BudgetGuard) -> None:
     """The tool that returns a task is free; its answer counts like a status answer, also as a stream."""
-    answers = {"create_task": result(TASK), "get_task": stream(result(DONE, "a"))}
+    answers: dict[str, Any] = {"create_task": result(TASK), "get_task": stream(result(DONE, "a"))}
     with served(guard, lambda part: answers[part["params"]["name"]]) as (client, sent):
         client.post(URL, json=call("create_task", NESTED))
         reply = client.post(URL, json=call("get_task", {"task_id": "t-1"}, "a"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, TableError, load_price_book
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.routes import Routes, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint, locations, normalized_host
 from kling_pricing.wire.paths import PathPattern, readings
 from tests.conftest import PRICES, Clock, bundled, examples
@@ -100,6 +100,8 @@ def test_any_request_to_a_billing_host_is_priced_listed_or_refused(host: str, me
         assert any(plain.endswith(listed) for listed in SUBMISSIONS)
     elif isinstance(route, TaskEndpoint):
         assert plain.endswith("/cancel")
+    elif isinstance(route, McpEndpoint):
+        assert plain == "/v1/mcp"
     else:
         assert isinstance(route, UnlistedPath)
 
@@ -289,10 +291,13 @@ def test_listed_paths_are_checked(folder: Callable[..., Path], http: str, key_pa
 
 
 def test_every_listed_path_leaves_submissions_alone(book: PriceBook) -> None:
-    """No pattern that passes covers a path to which jobs are submitted."""
-    for matrix in book.matrices.values():
-        for pattern in (*matrix.http.free, *matrix.http.other_services):
-            assert not any(pattern.matches(tuple(path.strip("/").split("/"))) for path in SUBMISSIONS)
+    """No pattern that passes covers a path to which jobs are submitted in a format of the same provider."""
+    for wire_formats in book.formats.values():
+        matrices = [book.matrices[name] for name in wire_formats]
+        paths = [entry.path for matrix in matrices for entry in matrix.submissions]
+        for matrix in matrices:
+            for pattern in (*matrix.http.free, *matrix.http.other_services):
+                assert not any(pattern.matches(tuple(path.strip("/").split("/"))) for path in paths)
 
 
 # hosts given to another provider

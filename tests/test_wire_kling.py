@@ -555,12 +555,13 @@ def test_every_price_per_call_is_exact(model: str, units: str) -> None:
 
 
 def test_the_table_has_exactly_the_published_prices(book: PriceBook) -> None:
-    """The list has 40: 33 prices per second, lip sync and six prices per call."""
+    """The list has 41: 33 prices per second, lip sync and six prices per call, and one in image units."""
     (table,) = book.tables["kling"]
     resolutions = {"std": "720p", "pro": "1080p", "4k": "4k"}
     published = {(model, resolutions[mode], tier): units for model, mode, _, tier, units in VIDEO}
     published |= {(model, "any", "service"): units for model, units in SERVICES}
-    assert (len(VIDEO), len(SERVICES), len(table.rates)) == (33, 7, 40)
+    published |= {("kling-ai-multi-shot", "any", "service"): "0.5"}  # 20 image units of 0.0035 USD
+    assert (len(VIDEO), len(SERVICES), len(table.rates)) == (33, 7, 41)
     assert {tuple(cell): rate.unit_price for cell, rate in table.rates.items()} == {
         cell: Decimal(units) * UNIT for cell, units in published.items()
     }

@@ -72,6 +72,8 @@ def read_request(
     said = wire.parse(payload, allow_unknown=allow_unknown)
     fields = said.fields
     written: Any = said.facts.get("model")
+    if written is None:
+        written = _model_of_path(endpoint, name)
     if written not in matrix.names:
         raise _unknown_model(written, fields.get("model", "model"), matrix)
     model, implied_facts = matrix.names[written]
@@ -115,6 +117,12 @@ def read_request(
         endpoint,
     )
     return read, matrix
+
+
+def _model_of_path(endpoint: Endpoint | None, wire_format: str) -> str | None:
+    """Returns the model of a payload that names none; None: the path gives no model, or is not known."""
+    submission = None if endpoint is None else endpoint.submission(wire_format)
+    return None if submission is None else submission.model
 
 
 def _possible(

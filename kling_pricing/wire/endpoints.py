@@ -56,6 +56,8 @@ class Submission(NamedTuple):
         source: where the path is published.
         status: the path that returns a task, with `{task_id}` in it; None if unknown.
         cancel: the path that cancels a task; None if unknown.
+        model: the model of payloads that name none, as this wire format writes it; None: there is no such
+            model.
     """
 
     path: str
@@ -64,6 +66,7 @@ class Submission(NamedTuple):
     source: str
     status: str | None = None
     cancel: str | None = None
+    model: str | None = None
 
 
 class Endpoint(NamedTuple):

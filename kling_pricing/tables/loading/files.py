@@ -203,6 +203,9 @@ class EndpointEntry(FileModel):
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
         None, description="The actions that the path accepts; null: any, as the payload says."
     )
+    model: Text | None = Field(
+        None, description="The model if the payload names none: the path names it, or has a default."
+    )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
