@@ -119,6 +119,12 @@ def spelled(draw: Any, path: str) -> str:
     return "/" + text.lstrip("/\\") + ending
 
 
+def own_submissions(host: str) -> list[str]:
+    """Returns the submission paths of the API at a host."""
+    matrices = [BOOK.matrices[name] for name in BOOK.formats[BOOK.hosts[host]]]
+    return sorted({entry.path for matrix in matrices for entry in matrix.submissions})
+
+
 @st.composite
 def spelled_submissions(draw: Any) -> str:
     """A URL that some client or server reads as the URL of a submission."""
@@ -130,7 +136,7 @@ def spelled_submissions(draw: Any) -> str:
     user = draw(st.sampled_from(["", "user@", "user:pw@", "a@b@", "example.com@", ":@"]))
     scheme = draw(st.sampled_from(["https://", "http://", "HTTPS://", "https:/", "https:\\\\", " https://"]))
     port = draw(st.sampled_from(["", ":443", ":80", ":0443", ":8443", ":"]))
-    return f"{scheme}{user}{name}{port}{spelled(draw, draw(st.sampled_from(SUBMISSIONS)))}"
+    return f"{scheme}{user}{name}{port}{spelled(draw, draw(st.sampled_from(own_submissions(host))))}"
 
 
 @settings(max_examples=examples(1000))
@@ -189,6 +195,21 @@ def test_the_official_hosts_are_guarded_alike(host: str) -> None:
     """The older name of the host bills like the newer ones, on any path."""
     assert isinstance(ROUTES.find("POST", f"https://{host}/v1/videos/text2video"), Endpoint)
     assert isinstance(ROUTES.find("POST", f"https://{host}/v9/unknown"), UnlistedPath)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.qingbo.ai/v1/audio/tts", UnpricedPath("qingbo-ai", "/v1/audio/*")),
+        ("http://localhost:8080/v1/images/generations", UnpricedPath("tencent-vod", "/v1/images/*")),
+        ("https://api.qingbo.ai/v1/images/generations", ("kling_images",)),
+        ("https://api.qingbo.ai/v1/videos", ("openai_videos",)),
+    ],
+)
+def test_what_a_provider_lists_comes_before_the_submissions_of_others(url: str, expected: Any) -> None:
+    """Where another API takes jobs, a path passes if the host's own provider lists it."""
+    route = Routes(BOOK, {"localhost:8080": "tencent-vod"}).find("POST", url)
+    assert (route.wire_formats if isinstance(route, Endpoint) else route) == expected
 
 
 # requests that pass

@@ -47,6 +47,7 @@ def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
     shapes = {
         name: matrix.http.error_body(402, "budget_exceeded", "no") for name, matrix in book.matrices.items()
     }
+    official = {"code": 402, "message": "no", "request_id": None}
     plain = {"error": {"message": "no", "code": "budget_exceeded"}}
     assert shapes == {
         **dict.fromkeys(("tasks", "tasks_extra", "tasks_v2", "video_generations"), plain),
@@ -58,7 +59,7 @@ def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
                 "code": "budget_exceeded",
             }
         },
-        **dict.fromkeys(("kling", "kling_services"), {"code": 402, "message": "no", "request_id": None}),
+        **dict.fromkeys(("kling", "kling_services", "kling_images"), official),
     }
     assert book.matrices["tasks"].http.error_code({"error": {"code": "x"}}) == "x"
     for body in (None, {}, {"error": "x"}, {"error": {"code": 7}}):

@@ -44,7 +44,6 @@ SERVICES: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/audio/text-to-audio", {"prompt": "rain", "duration": 3.5, "callback_url": ""}, "0.25"),
     ("/v1/audio/video-to-audio", {"video_url": "https://m.example/a.mp4", "asmr_mode": False}, "0.25"),
     ("/v1/general/custom-voices", {"voice_name": "li", "voice_url": SOUND, "video_id": ""}, "0.05"),
-    ("/v1/general/ai-multi-shot", {"element_frontal_image": IMAGE, "external_task_id": ""}, "0.5"),
     ("/v1/videos/image-recognize", {"image": IMAGE}, "0.1"),
     ("/v1/videos/identify-face", {"video_id": "7"}, "0.05"),
     ("/v1/videos/advanced-lip-sync", lip_sync(2000), "0.5"),
@@ -62,11 +61,6 @@ def test_each_service_has_its_published_price(
     """The path names the service; lip sync costs 0.5 units for every 5 seconds of its sound."""
     quoted = quote(payload, url=f"{OFFICIAL}{path}", at=AT, book=book)
     assert (quoted.total, quoted.provider) == (Decimal(units) * UNIT, "kling")
-
-
-def test_image_units_have_their_own_value() -> None:
-    """AI multi-shot takes 20 image units of 0.0035 USD, which is as much as 0.5 video units."""
-    assert 20 * Decimal("0.0035") == Decimal("0.5") * UNIT == Decimal("0.07")
 
 
 @pytest.mark.parametrize(
@@ -208,8 +202,6 @@ def test_a_hook_guards_each_service(
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/v1/images/generations", "it depends on the model, the number and the kind of the images"),
-        ("/v1/images/editing/expand", "it depends on the model, the number and the kind of the images"),
         ("/v1/images/kolors-virtual-try-on", "no price of virtual try-on is published"),
         ("/v1/videos/effects", "each effect has its own price"),
         ("/v1/videos/multi-elements", "the price list of 2026-09-20 no longer has this service"),

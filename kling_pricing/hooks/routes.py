@@ -17,7 +17,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.tables.http_rules import McpRules
 from kling_pricing.tables.price_table import PriceBook
-from kling_pricing.wire.endpoints import Endpoint, Location, endpoint_at, locations
+from kling_pricing.wire.endpoints import Endpoint, Location, Submission, endpoint_at, locations
 from kling_pricing.wire.paths import (
     PathPattern,
     Segments,
@@ -191,14 +191,17 @@ class Routes:
         task_id = None if endpoint.is_submission else self._task(method, segments, provider)
         if not creates:
             return None if task_id is None else TaskEndpoint(provider, task_id)
+        if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
+            return TaskEndpoint(provider, task_id)
+        passed = self._passed(method, place, provider, spellings)
         submitted = {self._endpoint(provider, reading).submissions for reading in spellings}
+        if not isinstance(passed, UnlistedPath) and not self._are_own(provider, submitted):
+            return passed  # another provider's API has a submission there, if any
         if method == "POST" and endpoint.is_submission and len(submitted) == 1:
             return endpoint
         if meant := next(filter(None, submitted), ()):
             return self._unlisted(provider, place.path)._replace(meant=meant[0].path)
-        if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
-            return TaskEndpoint(provider, task_id)
-        return self._passed(method, place, provider, spellings)
+        return passed
 
     def admission_url(self, endpoint: Endpoint, url: str) -> str:
         """Returns the URL by which a submission is quoted, in the spelling of the tables.
@@ -213,6 +216,11 @@ class Routes:
 
     def _endpoint(self, provider: str, segments: Segments) -> Endpoint:
         return endpoint_at(provider, segments, self._book.paths, self._book.formats)
+
+    def _are_own(self, provider: str, submitted: Iterable[tuple[Submission, ...]]) -> bool:
+        """Returns whether any of these submissions is in a wire format of the provider's API."""
+        wire_formats = self._listed[provider].wire_formats
+        return any(entry.wire_format in wire_formats for entries in submitted for entry in entries)
 
     def _unlisted(self, provider: str, path: str) -> UnlistedPath:
         wire_format = next(iter(self._listed[provider].wire_formats), "")

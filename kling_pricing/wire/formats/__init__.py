@@ -16,10 +16,19 @@ from kling_pricing.wire.fields import Field
 from kling_pricing.wire.request import ParsedPayload
 from kling_pricing.wire.task import Task
 
-NAMES = ("tasks", "tasks_extra", "tasks_v2", "openai_videos", "video_generations", "kling", "kling_services")
+NAMES = (
+    "tasks",
+    "tasks_extra",
+    "tasks_v2",
+    "openai_videos",
+    "video_generations",
+    "kling",
+    "kling_services",
+    "kling_images",
+)
 """Every wire format, by the name of its file in this folder."""
 
-_KNOWN_BY_PATH = {"kling_services"}
+_KNOWN_BY_PATH = {"kling_services", "kling_images"}
 """The wire formats that only the path of a URL identifies, so that no field marks them."""
 
 

@@ -79,7 +79,6 @@ FIELDS: Mapping[str, Field] = {
     "sound_effect_prompt": Field("sound_effect_prompt", str),
     "bgm_prompt": Field("bgm_prompt", str),
     "asmr_mode": Field("asmr_mode", bool),
-    "element_frontal_image": Field("element_frontal_image", str),
     "watermark_info": Field("watermark", dict, object_with({"enabled": Field("enabled", bool)})),
     "callback_url": Field("callback_url", str),
     "external_task_id": Field("external_task_id", str),
