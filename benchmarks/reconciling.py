@@ -31,7 +31,8 @@ from pathlib import Path
 
 from kling_pricing import Budget, BudgetGuard, load_price_book
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile import reconcile
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)

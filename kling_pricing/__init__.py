@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from kling_pricing.guard import Admission, BudgetGuard
     from kling_pricing.guard.async_guard import AsyncBudgetGuard
     from kling_pricing.hooks.context import spending
-    from kling_pricing.ledger.model import Alert, Bucket, Entry, Observation, Reservation
+    from kling_pricing.ledger.journal import Bucket, Entry, Observation
+    from kling_pricing.ledger.model import Alert, Reservation
     from kling_pricing.quoting.comparison import Option, compare
     from kling_pricing.tables.loading.book import load_price_book
 
@@ -84,12 +85,12 @@ _LAZY = {
     "Admission": "guard",
     "Alert": "ledger.model",
     "AsyncBudgetGuard": "guard.async_guard",
-    "Bucket": "ledger.model",
+    "Bucket": "ledger.journal",
     "Budget": "budgets",
     "BudgetGuard": "guard",
     "Budgets": "budgets",
-    "Entry": "ledger.model",
-    "Observation": "ledger.model",
+    "Entry": "ledger.journal",
+    "Observation": "ledger.journal",
     "Option": "quoting.comparison",
     "Reservation": "ledger.model",
     "compare": "quoting.comparison",

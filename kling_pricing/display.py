@@ -85,6 +85,11 @@ def joined_with_or(words: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def with_article(noun: str) -> str:
+    """Returns a noun with its indefinite article: `an image2video`, `a reference`."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Returns the known word that was probably meant, whatever its case; None if no known word is close."""
     spelling = {name.lower(): name for name in known}

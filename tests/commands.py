@@ -21,6 +21,12 @@ _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliR
 
 COMMAND = [sys.executable, "-m", "kling_pricing"]
 
+HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""Python code that resets SIGINT to its default: a child of a background job ignores SIGINT otherwise."""
+
+INTERRUPTIBLE = f"{HEEDS_SIGINT}from kling_pricing.cli import main; main()"
+"""Python code that runs the command and can be interrupted."""
+
 
 def leaves(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yields every command that does something, with the words that call it."""

@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures and helpers that several tests share."""
 
 import os
 import shutil
@@ -22,15 +22,15 @@ from tests.servers import execute, folder_for_servers, running
 if TYPE_CHECKING:
     from tests.studio import Month
 
-settings.register_profile("any machine", deadline=None)  # how long an example takes is no test
+settings.register_profile("any machine", deadline=None)  # the time an example takes is not tested
 settings.load_profile("any machine")
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-"""Whether properties are tried for as long as it takes, rather than in passing."""
+"""Whether properties are tried with many more examples."""
 
 
 def examples(usual: int) -> int:
-    """How many examples a property is tried with; twenty times as many with `HYPOTHESIS_PROFILE=long`."""
+    """Returns the number of examples for a property: twenty times as many with `HYPOTHESIS_PROFILE=long`."""
     return 20 * usual if LONG else usual
 
 
@@ -65,11 +65,11 @@ rates:
     720p: {silent: 0.1}
     1080p: {silent: 0.2}
 """
-"""A sound price file of a provider of the tests' own: one tier, so ten cells, all priced."""
+"""A valid price file of a test provider: one tier, so ten cells, all priced."""
 
 
 def bundled(*path: str) -> Path:
-    """A bundled file of tables, in the installed package or beside it in a checkout."""
+    """Returns the path of a bundled table file, in the installed package or beside it in a checkout."""
     package = Path(str(kling_pricing.__file__)).parent
     installed = package / "pricing_tables"
     root = installed if installed.is_dir() else package.parent / "pricing_tables"
@@ -84,7 +84,7 @@ def book() -> PriceBook:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes files below a folder of tables and returns the folder."""
+    """Returns a function that writes files into a folder of tables and returns the folder."""
 
     def write(files: dict[str, str | bytes]) -> Path:
         for name, content in files.items():
@@ -97,7 +97,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For how many seconds to kill processes in the middle of their work."""
+    """Adds the options for long tests."""
     parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
     parser.addoption(
@@ -108,10 +108,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Clock:
-    """A clock that stands still until it is told to go on (or back).
+    """A clock that stands still until a test moves it forwards or backwards.
 
     Attributes:
-        listeners: told of the instant whenever it is set.
+        listeners: called with the instant whenever it is set.
     """
 
     def __init__(self, now: datetime = AT) -> None:
@@ -134,28 +134,28 @@ class Clock:
             listener(now)
 
     def pass_by(self, **time: float) -> None:
-        """Lets time pass: `pass_by(minutes=16)`."""
+        """Moves the clock forwards: `pass_by(minutes=16)`."""
         self.now += timedelta(**time)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands at `AT`."""
+    """Returns a clock that stands at `AT`."""
     return Clock()
 
 
 @pytest.fixture(scope="session")
 def folder_of_servers() -> Iterator[Path]:
-    """Where PostgreSQL servers are started."""
+    """Yields the folder in which PostgreSQL servers are started."""
     with folder_for_servers() as path:
         yield path
 
 
 @pytest.fixture(scope="session")
 def postgres_url(folder_of_servers: Path) -> Iterator[str]:
-    """The URL of a PostgreSQL server: that of `KLING_PRICING_TEST_POSTGRES`, or one of the tests' own.
+    """Yields the URL of a PostgreSQL server: `KLING_PRICING_TEST_POSTGRES`, or one that the tests start.
 
-    Where there is none the tests fail: a guard that was not tried on it is not known to work on it.
+    Without a server the tests fail, because a guard that was not tried on PostgreSQL may not work there.
     """
     if given := os.environ.get("KLING_PRICING_TEST_POSTGRES"):
         yield given
@@ -166,7 +166,7 @@ def postgres_url(folder_of_servers: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_database(postgres_url: str) -> Iterator[str]:
-    """The URL of a database of the tests' own, as its owner."""
+    """Yields the URL of a test database, as its owner."""
     name = f"kling_pricing_{os.getpid()}"
     execute(postgres_url, f"CREATE DATABASE {name}")
     yield with_database(postgres_url, name)
@@ -175,7 +175,7 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_ledger(postgres_database: str) -> str:
-    """The URL of an empty ledger in PostgreSQL, as its owner."""
+    """Returns the URL of an empty ledger in PostgreSQL, as its owner."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     prepare(postgres_database, create=True)
     return postgres_database
@@ -183,7 +183,7 @@ def postgres_ledger(postgres_database: str) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty ledger, once for each kind of store; it goes by the test's clock, if there is one."""
+    """Yields the URL of an empty ledger, once for each kind of store; it uses the test's clock if it can."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/spend.db"
         return
@@ -200,12 +200,13 @@ OpenGuard = Callable[..., BudgetGuard]
 
 @pytest.fixture
 def open_guard(ledger: str, book: PriceBook, clock: Clock) -> OpenGuard:
-    """Opens a guard on the test's ledger; the budgets are those given, or one of the keywords given."""
+    """Returns a function that opens a `VerifiedGuard` with the budgets given, or one made from keywords."""
+    from tests.guards import VerifiedGuard  # noqa: PLC0415 (it needs this module)
 
     def opened(*budgets: Budget, settings: dict[str, Any] | None = None, **budget: Any) -> BudgetGuard:
-        one = {"name": "trailer", "match": {"project": "trailer"}, "cap": Decimal(10), "currency": "USD"}
-        return BudgetGuard(
-            ledger, budgets or [Budget(**one | budget)], book=book, clock=clock, **settings or {}
+        default = {"name": "trailer", "match": {"project": "trailer"}, "cap": Decimal(10), "currency": "USD"}
+        return VerifiedGuard(
+            ledger, budgets or [Budget(**default | budget)], book=book, clock=clock, **settings or {}
         )
 
     return opened
@@ -213,7 +214,7 @@ def open_guard(ledger: str, book: PriceBook, clock: Clock) -> OpenGuard:
 
 @contextmanager
 def driven_by(clock: Clock, url: str) -> Iterator[None]:
-    """Makes a clock the one that a ledger in PostgreSQL goes by."""
+    """Makes a ledger in PostgreSQL use a test's clock."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kling_pricing.test_clock (now timestamptz)")
         connection.execute("INSERT INTO kling_pricing.test_clock VALUES (%s)", [clock.now])
@@ -231,7 +232,7 @@ def driven_by(clock: Clock, url: str) -> Iterator[None]:
 
 
 def with_database(url: str, name: str, user: str | None = None, **options: str) -> str:
-    """The URL of another database of a server, perhaps as another user."""
+    """Returns the URL of another database of a server, perhaps as another user."""
     parts = urlsplit(url)
     host = parts.netloc if user is None else f"{user}@{parts.netloc.rpartition('@')[2]}"
     query = urlencode(dict(parse_qsl(parts.query)) | options, quote_via=quote)
@@ -239,21 +240,21 @@ def with_database(url: str, name: str, user: str | None = None, **options: str) 
 
 
 def video(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
-    """A payload of wire format `tasks`; a field that is None is left out."""
+    """Returns a payload of wire format `tasks`; a field that is None is left out."""
     payload = {"model": model, "prompt": "a paper boat in the rain", **fields}
     return {name: value for name, value in payload.items() if value is not None}
 
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> "Month":
-    """A month of a studio with a line of every kind, for those who only read it."""
+    """Returns a studio's month with a line of every kind; tests may only read it."""
     from tests.studio import month  # noqa: PLC0415 (it needs this module)
 
     return month(tmp_path_factory.mktemp("studio"), book, 60)
 
 
 def program(name: str) -> str:
-    """Where a program of the machine is; a test that needs it is skipped where it is not, and fails in CI."""
+    """Returns the path of a program; without the program the test is skipped, in CI it fails."""
     found = shutil.which(name)
     if found is None:
         reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc)"

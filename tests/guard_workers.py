@@ -1,4 +1,4 @@
-"""Processes that tests of the guard start, and kill.
+"""Worker processes that tests of the guard start and kill.
 
 Run as a script: `python guard_workers.py MODE ARGUMENTS`, the arguments being a JSON object.
 It uses the library as any program would, so it works wherever that is installed.
@@ -35,14 +35,14 @@ from kling_pricing import (
 
 VIDEO = {"model": "kling-v3", "prompt": "a paper boat in the rain", "duration": 5, "resolution": "720p"}
 COST = Decimal("0.357")
-"""What one of these takes: five seconds at 0.0714 USD."""
+"""The price of `VIDEO`: five seconds at 0.0714 USD."""
 PROVIDER = "qingbo"
 NANO = Decimal("0.000000001")
 DICE = random.SystemRandom()
 
 
 def started(mode: str, **arguments: Any) -> subprocess.Popen[str]:
-    """A process of this script, to which commands are written and whose answers are read."""
+    """Starts a process of this script with pipes for commands and answers."""
     return subprocess.Popen(
         [sys.executable, __file__, mode, json.dumps(arguments)],
         stdin=subprocess.PIPE,
@@ -53,7 +53,7 @@ def started(mode: str, **arguments: Any) -> subprocess.Popen[str]:
 
 
 def finished(mode: str, **arguments: Any) -> Any:
-    """What a process of this script answers when it is done."""
+    """Runs a process of this script to its end; returns its answer."""
     with started(mode, **arguments) as process:
         out, _ = process.communicate()
     assert process.returncode == 0
@@ -61,14 +61,14 @@ def finished(mode: str, **arguments: Any) -> Any:
 
 
 def piped(stream: IO[str] | None) -> IO[str]:
-    """A pipe of a process that was started with one."""
+    """Returns a pipe of a process that was started with one."""
     assert stream is not None
     return stream
 
 
-def answer(said: Any) -> None:
-    """Writes one line to whoever started this process."""
-    sys.stdout.write(json.dumps(said) + "\n")
+def answer(result: Any) -> None:
+    """Writes one line to the process that started this one."""
+    sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
 
 
@@ -76,7 +76,7 @@ def answer(said: Any) -> None:
 
 
 def race() -> None:
-    """Carries out commands until there are none left."""
+    """Carries out commands until the input ends."""
     book = load_price_book()
     answer("ready")
     for line in sys.stdin:
@@ -109,7 +109,7 @@ def race() -> None:
 
 
 def fill(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
-    """Admits until nothing fits any more, and says the reservations."""
+    """Admits until nothing fits; returns the ids of the reservations."""
     mine: list[str] = []
     orders = [dict(labels) for labels in command["orders"]]
     while orders:
@@ -118,12 +118,12 @@ def fill(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
             try:
                 mine.append(guard.admit(VIDEO, project=labels["project"], labels=labels).reservation_id)
             except BudgetExceededError:
-                orders.remove(labels)  # nothing is given back here, so what does not fit now never will
+                orders.remove(labels)  # nothing is given back, so it will never fit
     return mine
 
 
 def one_job(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
-    """Admits and dispatches under the one key that all share, and says what came of it."""
+    """Admits and dispatches under the key that all workers share; returns whether this worker won."""
     try:
         admission = guard.admit(VIDEO, project="trailer", key=command["key"])
         body = guard.dispatch(admission)
@@ -137,35 +137,35 @@ def one_job(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
 
 
 STALLED_S = 20
-"""So long, and nobody was acknowledged anything: something is stuck."""
+"""The seconds without any acknowledgement after which the workers count as stuck."""
 
 
 def torture(ledger: str, acknowledged: str, seconds: int, processes: int, threads: int) -> None:
-    """Keeps processes at work on one ledger, and kills one after some of their acknowledgements."""
+    """Keeps processes at work on one ledger, and kills one of them after every few acknowledgements."""
     book = load_price_book()
-    heard, told = os.pipe()
+    readable, writable = os.pipe()
     end = time.monotonic() + seconds
-    alive = {_torn(ledger, acknowledged, told, threads, book) for _ in range(processes)}
+    alive = {_torn(ledger, acknowledged, writable, threads, book) for _ in range(processes)}
     kills = verbs = 0
     while time.monotonic() < end:
         for _ in range(DICE.randrange(1, 60)):
-            assert select.select([heard], [], [], STALLED_S)[0], "nobody gets anywhere"
-            verbs += len(os.read(heard, 1))
+            assert select.select([readable], [], [], STALLED_S)[0], "no worker makes progress"
+            verbs += len(os.read(readable, 1))
         victim = DICE.choice(sorted(alive))
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
         assert os.WIFSIGNALED(status), "a worker ended by itself"
         kills += 1
         alive.remove(victim)
-        alive.add(_torn(ledger, acknowledged, told, threads, book))
+        alive.add(_torn(ledger, acknowledged, writable, threads, book))
     for each in alive:
         os.kill(each, signal.SIGKILL)
         os.waitpid(each, 0)
     answer({"kills": kills, "verbs": verbs})
 
 
-def _torn(ledger: str, acknowledged: str, told: int, threads: int, book: PriceBook) -> int:
-    """A child at work."""
+def _torn(ledger: str, acknowledged: str, writable: int, threads: int, book: PriceBook) -> int:
+    """Forks a child that works until it is killed; returns its process id."""
     child = os.fork()
     if child:
         return child
@@ -179,7 +179,7 @@ def _torn(ledger: str, acknowledged: str, told: int, threads: int, book: PriceBo
 
         def ack(*words: str) -> None:
             os.write(acks, (" ".join(words) + "\n").encode())
-            os.write(told, b".")
+            os.write(writable, b".")
 
         def work() -> None:
             try:
@@ -188,7 +188,7 @@ def _torn(ledger: str, acknowledged: str, told: int, threads: int, book: PriceBo
                         _one_life(DICE.choice([guard, guard, guard, hasty]), ack)
                     except BudgetExceededError:
                         _clear_up(guard, ack)
-            except BaseException as error:  # noqa: BLE001 (whatever it is, the test is to see it)
+            except BaseException as error:  # noqa: BLE001 (the test must see every error)
                 ack("error", repr(error).replace("\n", " "))
                 os._exit(1)
 
@@ -200,7 +200,7 @@ def _torn(ledger: str, acknowledged: str, told: int, threads: int, book: PriceBo
 
 
 def _one_life(guard: BudgetGuard, ack: Callable[..., None]) -> None:
-    """One job from its admission to a random end; every verb is acknowledged as soon as it returns."""
+    """Takes one job from its admission to a random end, and acknowledges every verb as soon as it returns."""
     key = f"shared {time.monotonic_ns() // 10**8}" if DICE.random() < 0.3 else os.urandom(8).hex()
     try:
         labels = {"project": DICE.choice(["trailer", "advert"]), "user": DICE.choice(["li", "wu", "ho"])}
@@ -232,11 +232,11 @@ def _one_life(guard: BudgetGuard, ack: Callable[..., None]) -> None:
             guard.settle((PROVIDER, task), NANO, basis="operator")
             ack("settled", name)
     except ReservationStateError:
-        return  # another worker has this job, or it expired
+        return  # another worker has this job, or the job expired
 
 
 def _clear_up(guard: BudgetGuard, ack: Callable[..., None]) -> None:
-    """Ends one of the jobs that nobody carries on with, so that there is room again."""
+    """Ends one of the abandoned jobs, so that there is room again."""
     left = guard.in_doubt()
     if not left or DICE.random() < 0.1:
         left = [each for each in guard.history() if each.state in {"reserved", "bound"}]
@@ -249,7 +249,7 @@ def _clear_up(guard: BudgetGuard, ack: Callable[..., None]) -> None:
         else:
             guard.resolve(job.id, "not_charged")
     except ReservationStateError:
-        return  # somebody does carry on with it
+        return  # another worker continued the job
     ack("released", job.id)
 
 
@@ -259,13 +259,13 @@ WHEN = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 class Steps:
-    """Counts what is done to databases once it is armed, and kills the process after the last step allowed."""
+    """Counts the steps on databases once `left` is set, and kills the process after the last step allowed."""
 
     left: int | None = None
 
     @classmethod
     def done(cls) -> None:
-        """One more step is done."""
+        """Counts one step."""
         if cls.left is not None:
             cls.left -= 1
             if cls.left == 0:
@@ -273,17 +273,17 @@ class Steps:
 
 
 class Counting(sqlite3.Connection):
-    """A connection whose statements, and closing, are steps."""
+    """A connection that counts each statement, and its closing, as a step."""
 
-    def execute(self, *said: Any) -> sqlite3.Cursor:
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
         """See `sqlite3.Connection.execute`."""
-        cursor = super().execute(*said)
+        cursor = super().execute(*arguments)
         Steps.done()
         return cursor
 
-    def executemany(self, *said: Any) -> sqlite3.Cursor:
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
         """See `sqlite3.Connection.executemany`."""
-        cursor = super().executemany(*said)
+        cursor = super().executemany(*arguments)
         Steps.done()
         return cursor
 
@@ -299,11 +299,11 @@ BUDGETS = [
 ]
 
 DONE = {"task_id": "task-1", "status": "completed", "cost": 150000}
-"""What the provider says of the task in the end: it charged 0.3 USD."""
+"""The provider's final answer about the task: it charged 0.3 USD."""
 CHARGED = Decimal("0.3")
 
 Scene = Callable[[BudgetGuard], Callable[[], object]]
-"""Prepares, and returns the verb that is to be killed."""
+"""Prepares a ledger and returns the verb to kill."""
 
 
 def _admitting(guard: BudgetGuard) -> Callable[[], object]:
@@ -407,7 +407,7 @@ SCENES: dict[str, Scene] = {
 
 
 def crash(folder: str) -> None:
-    """Kills each verb after its first step, its second, and so on, each time on a ledger of its own."""
+    """Kills each verb after its first step, its second, and so on, each time on a new ledger."""
     sqlite3.connect = partial(sqlite3.connect, factory=Counting)  # type: ignore[assignment]
     book = load_price_book()
     points = {}
@@ -440,12 +440,12 @@ def _crash_points(folder: str, verb: str, book: PriceBook) -> int:
     raise AssertionError("the verb has no end")
 
 
-# forks: what a child may do with its parent's guard
+# forks: a child and its parent's guard
 
 
 @contextlib.contextmanager
 def forked(work: Callable[[int, int], None]) -> Iterator[tuple[int, int]]:
-    """A child at work; both sides have an end to read from and one to write to."""
+    """Forks a child that works; both processes have a pipe to read from and one to write to."""
     down, up = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -460,7 +460,7 @@ def forked(work: Callable[[int, int], None]) -> Iterator[tuple[int, int]]:
 
 
 def fork_and_close(ledger: str) -> None:
-    """Parent and child use one guard; the parent closes it, another process comes and goes, the child stays."""
+    """Uses one guard in parent and child, which goes on after the parent closes it."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="parent 1")
 
@@ -480,14 +480,14 @@ def fork_and_close(ledger: str) -> None:
 
 
 def admit_one(ledger: str, key: str) -> None:
-    """One admission by a process of its own, which closes the ledger."""
+    """Admits one request in a separate process, which then closes the ledger."""
     guard = BudgetGuard(ledger)
     answer(guard.admit(VIDEO, project="trailer", key=key).reservation_id)
     guard.close()
 
 
 def fork_in_use(ledger: str) -> None:
-    """Forks again and again while other threads are in the middle of transactions; each child admits once."""
+    """Forks repeatedly while other threads are in transactions; each child admits once."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="first")
     over = threading.Event()
@@ -518,15 +518,15 @@ def fork_in_use(ledger: str) -> None:
 
 
 def fork_inside(ledger: str) -> None:
-    """Forks inside a transaction, which the guard's clock is called in, and lets the child try to admit."""
+    """Forks inside a transaction, from the guard's clock, and lets the child try to admit."""
     inside: list[str] = []
-    forks = iter([False, True])  # admit asks for the time before the transaction, and then in it
+    forks = iter([False, True])  # `admit` reads the clock before the transaction and then inside it
 
     def work(_down: int, up: int) -> None:
         for opened in (guard, None):
             try:
                 (opened or BudgetGuard(ledger)).admit(VIDEO, project="trailer", key="child")
-            except Exception as error:  # noqa: BLE001 (whatever it is, the test is to see it)
+            except Exception as error:  # noqa: BLE001 (the test must see every error)
                 os.write(up, f"{type(error).__name__}: {error}\n".encode())
 
     def clock() -> datetime:
@@ -547,9 +547,9 @@ def fork_inside(ledger: str) -> None:
 
 
 def as_nobody(ledger: str) -> None:
-    """Tries to admit without the rights of root, and says how that ends."""
+    """Tries to admit without root's rights; answers with the result."""
     book = load_price_book()
-    with tempfile.TemporaryDirectory() as folder:  # so that everything is imported while it can be read
+    with tempfile.TemporaryDirectory() as folder:  # imports everything while it can still be read
         _try_all(f"sqlite:///{folder}/spend.db", book)
     if os.geteuid() == 0:
         os.setgid(65534)
@@ -558,8 +558,8 @@ def as_nobody(ledger: str) -> None:
 
 
 def with_small_files(ledger: str, size_bytes: int) -> None:
-    """Admits until files may not grow any more, and says how that ends."""
-    import resource  # noqa: PLC0415 (there is none on Windows)
+    """Admits until files may not grow; answers with the result."""
+    import resource  # noqa: PLC0415 (Windows does not have it)
 
     book = load_price_book()
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
@@ -575,7 +575,7 @@ def _try_all(ledger: str, book: PriceBook) -> dict[str, Any]:
             name = guard.admit(VIDEO, project=f"p{place}", labels=labels).reservation_id
             admitted.append(name)
             guard.release(name, "y" * 3000)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the test is to see it)
+    except Exception as error:  # noqa: BLE001 (the test must see every error)
         return {"admitted": admitted, "error": type(error).__name__, "message": str(error)}
     return {"admitted": admitted, "error": None, "message": ""}
 

@@ -353,7 +353,8 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
     with BudgetGuard(url, [budget], book=prices) as guard:
         guard.open_budget("all", 0)  # creates the bucket
     grower = Grower(prices, 0)
-    reservations, lines, journal = [], [], []
+    reservations, lines = [], []
+    journal: list[tuple[str, str, str, int | None, int, int, str | None]] = []
     held = spent = 0
     for number, sent in enumerate(month.sent):
         name = f"{number:032x}"
@@ -378,6 +379,7 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
                 "unit": "second",
                 "currency": "USD",
                 "expected": quoted,
+                "list_total": None,
                 "reserved": quoted,
                 "billed": quoted if settled else None,
                 "basis": "response" if settled else None,
@@ -398,26 +400,30 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
         )
         is_open = sent.state in {"dispatching", "bound"}
         lines.append((name, quoted, quoted if settled else 0))
-        journal.append((at, "reserve", name, quoted, 0))
-        if not is_open:
-            journal.append((at, "settle" if settled else "release", name, -quoted, quoted if settled else 0))
+        journal.append((at, "reserve", name, 1, quoted, 0, None))
+        journal.append((at, "dispatch", name, None, 0, 0, None))
+        if sent.task_id is not None:
+            journal.append((at, "bind", name, None, 0, 0, None))
+        if settled:
+            journal.append((at, "settle", name, 1, -quoted, quoted, "response"))
+        elif not is_open:
+            journal.append((at, "release", name, 1, -quoted, 0, sent.ended or None))
         held += quoted if is_open else 0
         spent += quoted if settled else 0
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("BEGIN")
     (bucket,) = db.execute("SELECT id FROM bucket").fetchone()
-    columns = [*RESERVATION_COLUMNS, "table_digest"]
-    places = ", ".join(f":{column}" for column in columns)
+    assert bucket == 1
+    values = ", ".join(f":{column}" for column in RESERVATION_COLUMNS)
     db.executemany(
-        f"INSERT INTO reservation ({', '.join(columns)}) VALUES ({places})",
-        reservations,
+        f"INSERT INTO reservation ({', '.join(RESERVATION_COLUMNS)}) VALUES ({values})", reservations
     )
     db.executemany(
         f"INSERT INTO reservation_line (reservation, bucket, held, spent) VALUES (?, {bucket}, ?, ?)", lines
     )
     db.executemany(
-        "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta)"
-        f" VALUES (?, ?, ?, {bucket}, ?, ?)",
+        "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         journal,
     )
     db.executemany(

@@ -1,9 +1,9 @@
-"""The guard for code that awaits."""
+"""The guard for asynchronous code."""
 
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,11 +19,21 @@ from kling_pricing import (
     ReservationStateError,
 )
 from tests.conftest import Clock, video
+from tests.guards import VerifiedGuard
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
 COST = Decimal("0.714")
 BUDGET = Budget(name="trailer", match={"project": "trailer"}, cap=3 * COST, currency="USD")
 ROOMY = Budget(name="trailer", match={"project": "trailer"}, cap=100 * COST, currency="USD")
+
+
+@pytest.fixture(autouse=True)
+def verified(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Verifies the ledger after each test; an asynchronous guard runs the functions of the plain guard."""
+    ledger = request.getfixturevalue("ledger") if "ledger" in request.fixturenames else None
+    yield
+    if ledger is not None:
+        BudgetGuard(ledger).verify()
 
 
 def done(work: Coroutine[Any, Any, None]) -> None:
@@ -32,7 +42,7 @@ def done(work: Coroutine[Any, Any, None]) -> None:
 
 
 def test_a_job_is_guarded_from_admission_to_settlement(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """Each verb answers as the guard's own."""
+    """Each awaited verb returns the result of the guard's own verb."""
 
     async def job() -> None:
         async with await AsyncBudgetGuard.open(ledger, [BUDGET], book=book, clock=clock) as guard:
@@ -52,7 +62,7 @@ def test_a_job_is_guarded_from_admission_to_settlement(ledger: str, book: PriceB
 
 
 def test_a_burst_of_tasks_does_not_pass_the_cap(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """Of twenty at once, as many get in as fit."""
+    """Of twenty concurrent requests, as many are admitted as fit."""
 
     async def burst() -> None:
         async with await AsyncBudgetGuard.open(ledger, [BUDGET], book=book, clock=clock) as guard:
@@ -67,7 +77,7 @@ def test_a_burst_of_tasks_does_not_pass_the_cap(ledger: str, book: PriceBook, cl
 
 
 def test_a_cancelled_block_ends_like_one_that_failed(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """What it sent is in doubt, what it did not send is released."""
+    """A cancelled block leaves a dispatched reservation in doubt and releases an undispatched one."""
 
     async def cancelled(guard: AsyncBudgetGuard, *, send: bool) -> None:
         entered = asyncio.Event()
@@ -102,9 +112,9 @@ def test_a_cancelled_block_ends_like_one_that_failed(ledger: str, book: PriceBoo
 
 
 async def cancelled_when(done: Callable[[], bool], task: asyncio.Task[Any]) -> None:
-    """Cancels a task as soon as its verb has had its effect, before it takes the answer.
+    """Cancels a task as soon as its verb has taken effect, before it takes the result.
 
-    The loop stands still meanwhile, so that nothing can be taken.
+    The event loop is blocked meanwhile, so that the task cannot take the result.
     """
     await asyncio.sleep(0)  # it begins
     while not done():
@@ -114,9 +124,9 @@ async def cancelled_when(done: Callable[[], bool], task: asyncio.Task[Any]) -> N
         await task
 
 
-def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """A task that is cancelled never sees its reservation; it does not keep its money from others."""
-    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+def test_the_reservation_of_a_cancelled_admit_is_released(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """The reservation of a cancelled `admit` is released."""
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
 
         async def work() -> None:
             async with await AsyncBudgetGuard.open(ledger, book=book, clock=clock) as guard:
@@ -128,9 +138,11 @@ def test_what_is_admitted_for_nobody_is_given_back(ledger: str, book: PriceBook,
         assert [row.held for row in other.status()] == [0]
 
 
-def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """A cancelled retry with the same key leaves it to the one who made it."""
-    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+def test_a_cancelled_retry_does_not_release_the_first_reservation(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """A cancelled retry with the same key leaves the reservation to the caller that made it."""
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
         first = other.admit(CLIP, project="trailer", key="k")
         begun = threading.Event()
 
@@ -141,16 +153,18 @@ def test_a_reservation_that_another_has_is_not_given_back(ledger: str, book: Pri
         async def work() -> None:
             async with await AsyncBudgetGuard.open(ledger, book=book, clock=watched) as guard:
                 begun.clear()
-                again = asyncio.create_task(guard.admit(CLIP, project="trailer", key="k"))
-                await cancelled_when(begun.is_set, again)
+                retry = asyncio.create_task(guard.admit(CLIP, project="trailer", key="k"))
+                await cancelled_when(begun.is_set, retry)
 
         done(work())
         assert other.dispatch(first) == CLIP
 
 
-def test_what_is_given_out_to_nobody_is_released(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """A task that is cancelled never sees the payload, so it is certainly unsent, and not in doubt."""
-    with BudgetGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+def test_the_reservation_of_a_cancelled_dispatch_is_released(
+    ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """The reservation of a cancelled `dispatch` is released, because its payload is certainly unsent."""
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
 
         def is_dispatched() -> bool:
             return other.history()[-1].dispatched_at is not None
@@ -169,8 +183,8 @@ def test_what_is_given_out_to_nobody_is_released(ledger: str, book: PriceBook, c
         other.verify()
 
 
-def test_what_is_cancelled_before_its_turn_is_not_begun(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """So many verbs run at once as the ledger takes; one that waits for a thread leaves no trace."""
+def test_a_verb_cancelled_before_its_turn_does_not_begin(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A verb that is cancelled while it waits for a thread leaves the ledger unchanged."""
     gate = threading.Event()
     gate.set()
 
@@ -197,7 +211,7 @@ def test_what_is_cancelled_before_its_turn_is_not_begun(ledger: str, book: Price
 
 
 def test_it_has_every_verb_of_the_guard() -> None:
-    """None is forgotten, and each is documented by the guard's own words."""
+    """The asynchronous guard has every verb of the guard, with the same docstring."""
     verbs = {
         name for name, _ in inspect.getmembers(BudgetGuard, inspect.isfunction) if not name.startswith("_")
     }

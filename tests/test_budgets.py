@@ -1,6 +1,7 @@
 """Budgets: strict loading, matching, counting, and revisions."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,13 @@ from kling_pricing import (
     KlingPricingError,
     load_budgets,
 )
-from kling_pricing.budgets import budgets_file_schema, budgets_from_document
+from kling_pricing.budgets import (
+    BudgetEntry,
+    BudgetsFile,
+    budgets_file_schema,
+    budgets_from_document,
+    is_digest_of,
+)
 from kling_pricing.errors import LedgerError
 from tests.conftest import AT, Clock, video
 
@@ -119,7 +126,82 @@ def test_different_budgets_have_different_digests(change: dict[str, Any]) -> Non
     assert Budgets([Budget(**BUDGET)]).digest != Budgets([Budget(**{**BUDGET, **change})]).digest
 
 
-# the mistake in a budget, its line (of 5), its key path, and a part of the error
+DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "every request": ({}, "53f4a9317d7c2f9d"),
+    "one label": ({"match": {"project": "trailer"}}, "c8aa56696c24e7eb"),
+    "a list of values": ({"match": {"project": ["winter", "autumn"]}}, "5171f1c2fcff552d"),
+    "any value": ({"match": {"project": "any"}}, "9d3e62775950435d"),
+    "each value": ({"match": {"user": "*"}}, "cb1a366b6749ec8f"),
+    "two labels": ({"match": {"user": "*", "project": "trailer"}}, "e3eb4fc4b145c7a2"),
+    "not ASCII": ({"match": {"project": "童话"}}, "f76ce98e56163045"),
+    "another currency": ({"currency": "CNY"}, "503a4e5d6788fb51"),
+    "lifetime": ({"window": "lifetime"}, "53f4a9317d7c2f9d"),
+    "day": ({"window": "day"}, "4e933060d81f4b26"),
+    "week": ({"window": "week"}, "7503ae70c5ec8777"),
+    "week from Sunday": ({"window": "week", "week_starts": "sunday"}, "9b249f163d8e6ade"),
+    "month": ({"window": "month"}, "6c9ddf95bd315f0e"),
+    "quarter": ({"window": "quarter"}, "58de39115da5f99f"),
+    "year": ({"window": "year"}, "79e953f994c4747e"),
+    "days of Shanghai": ({"window": "day", "timezone": "Asia/Shanghai"}, "3a5e626d979d81c5"),
+    "a fixed window": ({"window": {"start": "2026-11-01", "end": "2027-02-01"}}, "529b21253c087097"),
+}
+"""Every kind of budget, and the digest by which the ledgers in use know its buckets."""
+
+
+@pytest.mark.parametrize("kind", DEFINITIONS)
+def test_the_definition_of_a_budget_never_changes(kind: str) -> None:
+    """Under another digest, every budget in use would begin a bucket with a fresh cap."""
+    settings, definition = DEFINITIONS[kind]
+    others = {
+        "cap": "11",
+        "on_exceed": "cap",
+        "alerts": [Decimal("0.5")],
+        "carry_over": True,
+        "keep": ["audio"],
+    }
+    assert Budget(**BUDGET | settings).definition == definition
+    assert Budget(**BUDGET | settings | others).definition == definition
+
+
+class _LaterEntry(BudgetEntry):
+    """A budget with a key that a later release might have."""
+
+    enforce: str = "refuse"
+
+
+class _LaterFile(BudgetsFile):
+    """A file of such budgets, with a key of its own."""
+
+    budgets: list[_LaterEntry]  # type: ignore[assignment]
+    calendar: str | None = None
+
+
+def test_a_new_optional_key_changes_no_digest() -> None:
+    """Digests leave defaults out; a key that is set counts."""
+    given = json.loads(OBJECTS.document)
+    later = _LaterFile.model_validate(given)
+    assert (later.digest, later.budgets[0].definition) == (OBJECTS.digest, OBJECTS.budgets[0].definition)
+    given["budgets"][0]["enforce"] = "observe"
+    assert _LaterFile.model_validate(given).digest != OBJECTS.digest
+    assert Budgets([Budget(**BUDGET)]).digest == (
+        "867dcab07005a35bdb127b938a60c15d81fce360f06a1f77f1ceefb4193cef2a"
+    )
+    assert OBJECTS.digest == "a9d18d794f00816f9b139b463713d85485494866813f892bc8f783c8a48ba3c2"
+
+
+def test_the_digest_of_a_revision_is_recognised_however_it_was_taken() -> None:
+    """The first releases took it of the whole document; of another document it is neither."""
+    ledger = (Path(__file__).parent / "golden" / "sqlite-1.sql").read_text(encoding="utf-8")
+    rows = re.findall(r"\"budget_revision\" VALUES\(\d,'(\w+)','(.*?)'", ledger)
+    assert len(rows) == 2
+    for digest, document in rows:
+        assert is_digest_of(digest, document)
+        assert is_digest_of(budgets_from_document(document).digest, document)
+        assert not is_digest_of(digest, document.replace('"400"', '"401"'))
+        assert not is_digest_of(budgets_from_document(document).digest, document.replace('"400"', '"401"'))
+
+
+# what is wrong with one budget, its line (of 5), key path, and what is said
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
     ({"limits": "x"}, 5, "limits", "unknown key; known here: name, match, cap,"),
@@ -514,7 +596,7 @@ def test_a_reservation_keeps_its_accounting_rate(ledger: str, clock: Clock) -> N
 
 def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
     """Other budgets are refused, and an empty ledger needs budgets."""
-    with pytest.raises(BudgetError, match="has no budgets yet; is it the right one"):
+    with pytest.raises(BudgetError, match="has no budgets yet; check that it is the right ledger"):
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
@@ -655,9 +737,9 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
 @pytest.mark.parametrize(
     ("budget", "labels", "problem"),
     [
-        ("none", {}, "there is no budget none; there are: all, users"),
-        ("all", {"user": "li"}, "told apart by labels: none; give those"),
-        ("users", {}, "told apart by labels: user; give those"),
+        ("none", {}, "there is no budget none; the budgets are all, users"),
+        ("all", {"user": "li"}, "budget all has a single bucket; give no labels"),
+        ("users", {}, "budget users has a bucket for each value of user; give exactly those labels"),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
     ],
 )

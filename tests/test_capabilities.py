@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import KlingPricingError, MediaFacts, PriceBook, check, quote
-from kling_pricing.quoting.intake import read_request
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.tables.examination import violations
 from tests.conftest import AT, video
 
@@ -300,7 +300,7 @@ def test_media_facts_that_cannot_be_read_are_refused(facts: Any, remedy: str) ->
 def test_violations_returns_the_same_as_check(book: PriceBook) -> None:
     """The stage's own function and the public one agree."""
     payload = video("kling-v2.6", audio=True, duration=7)
-    request, matrix = read_request(payload, book)
+    request, matrix = Intake(book=book).read(payload)
     assert violations(matrix, request) == check(payload, at=AT)
 
 

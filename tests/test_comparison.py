@@ -1,4 +1,4 @@
-"""What the same job costs otherwise."""
+"""Comparison: the prices of the same job in other settings, with other models and at other providers."""
 
 import json
 from copy import deepcopy
@@ -31,7 +31,7 @@ BOOK = load_price_book()
 
 
 def rows(options: list[Option], provider: str) -> list[tuple[Any, ...]]:
-    """Model, resolution, audio and exact maximum of what a provider offers, in order."""
+    """Returns the model, resolution, audio and exact maximum of a provider's available options, in order."""
     return [
         (option.model, option.resolution, option.audio, option.quote.maximum)
         for option in options
@@ -40,13 +40,13 @@ def rows(options: list[Option], provider: str) -> list[tuple[Any, ...]]:
 
 
 def example(wire: str, name: str) -> dict[str, Any]:
-    """An example payload."""
+    """Returns an example payload."""
     payload: dict[str, Any] = json.loads((EXAMPLES / wire / f"{name}.json").read_text(encoding="utf-8"))
     return payload
 
 
 def test_the_same_job_is_priced_in_every_variant_cheapest_first() -> None:
-    """Five seconds at the request's own provider: every amount is that of the published table."""
+    """For five seconds at the request's own provider, every amount matches the published table."""
     assert rows(compare(CLIP, at=AT), "qingbo") == [
         ("kling-v2.6", "720p", False, Decimal("0.1955")),
         ("kling-v2.6", "1080p", False, Decimal("0.33205")),
@@ -66,7 +66,7 @@ def test_the_same_job_is_priced_in_every_variant_cheapest_first() -> None:
 
 
 def test_the_request_itself_is_asked_at_every_provider_that_knows_its_model() -> None:
-    """Its rows have no changes; prices of other currencies stand beside, not among, its own."""
+    """The request itself has a row without changes at each provider, in that provider's currency."""
     itself = {option.provider: option for option in compare(CLIP, at=AT) if not option.changes}
     amounts = {
         name: (option.quote.total, option.quote.currency) for name, option in itself.items() if option.quote
@@ -80,7 +80,7 @@ def test_the_request_itself_is_asked_at_every_provider_that_knows_its_model() ->
 
 
 def test_the_request_itself_is_quoted_as_quote_does() -> None:
-    """The same quote, notes and all."""
+    """The row of the request itself has the same quote as `quote` gives, notes included."""
     payload = video()
     own = next(
         option for option in compare(payload, at=AT) if not option.changes and option.provider == "qingbo"
@@ -90,22 +90,22 @@ def test_the_request_itself_is_quoted_as_quote_does() -> None:
 
 @pytest.mark.parametrize("provider", [None, "qingbo", "tencent-vod"])
 def test_rows_are_sorted_within_a_currency_and_the_unavailable_come_last(provider: str | None) -> None:
-    """The own provider's currency comes first, and inside one no row is cheaper than the row before."""
+    """The own provider's currency comes first; within a currency no row is cheaper than the row before it."""
     options = compare(CLIP, provider=provider, at=AT)
     available = [option.quote for option in options if option.quote is not None]
     assert [option.quote is None for option in options] == sorted(option.quote is None for option in options)
-    currencies = list(dict.fromkeys(each.currency for each in available))
+    currencies = list(dict.fromkeys(quoted.currency for quoted in available))
     assert currencies == (["CNY", "USD"] if provider == "tencent-vod" else ["USD", "CNY"])
     for currency in currencies:
-        amounts = [each.maximum for each in available if each.currency == currency]
+        amounts = [quoted.maximum for quoted in available if quoted.currency == currency]
         assert amounts == sorted(amounts)
-    assert [each.currency for each in available] == sorted(
-        (each.currency for each in available), key=currencies.index
+    assert [quoted.currency for quoted in available] == sorted(
+        (quoted.currency for quoted in available), key=currencies.index
     )
 
 
 def test_a_variant_that_the_api_refuses_says_why() -> None:
-    """The reason is the violations' messages; every row has either a quote or a reason."""
+    """A refused variant gives the violations as its reason; every row has either a quote or a reason."""
     options = compare(CLIP, at=AT)
     (refused,) = [
         option
@@ -119,7 +119,7 @@ def test_a_variant_that_the_api_refuses_says_why() -> None:
 
 
 def test_a_variant_without_a_published_price_says_so() -> None:
-    """A provider that knows the model but not the combination is a row, without the list of other prices."""
+    """A provider that does not price the combination has a row whose reason omits the list of other prices."""
     (unpriced,) = [
         option
         for option in compare(CLIP, at=AT)
@@ -132,7 +132,7 @@ def test_a_variant_without_a_published_price_says_so() -> None:
 
 
 def test_a_refused_request_still_has_its_variants() -> None:
-    """What is wrong with the request is said in its row, and what would do is priced."""
+    """The row of a refused request gives the reason, and its valid variants are priced."""
     options = compare(video("kling-v2.6", audio=True), at=AT)
     itself = [option for option in options if not option.changes]
     assert {option.quote for option in itself} == {None}
@@ -142,7 +142,7 @@ def test_a_refused_request_still_has_its_variants() -> None:
 
 
 def test_an_unpriced_model_has_a_row_at_its_own_provider() -> None:
-    """Seed 001's oldest models are read and checked, and nobody prices them."""
+    """The oldest models of seed 001 have a row at their own provider although no table prices them."""
     options = compare(example("tasks_extra", "text_to_video"), at=AT)
     (itself,) = [option for option in options if not option.changes]
     assert (itself.provider, itself.quote) == ("qingbo", None)
@@ -150,14 +150,14 @@ def test_an_unpriced_model_has_a_row_at_its_own_provider() -> None:
 
 
 def test_a_table_that_is_not_in_force_is_a_reason() -> None:
-    """Before a provider's first table its rows are there, not available."""
+    """Before a provider's first table is in force, its rows are unavailable and say so."""
     at = datetime(2026, 5, 1, tzinfo=UTC)
     reasons = {option.why_not for option in compare(CLIP, at=at) if option.provider == "qingbo-ai"}
     assert any(reason.startswith("no table of qingbo-ai is in force at 2026-05-01") for reason in reasons)
 
 
 def test_another_model_keeps_the_soundtrack_and_the_length() -> None:
-    """Where a model makes sound by default, silence is asked for: the job stays the same."""
+    """If another model makes sound by default, its variant asks for silence, so that the job stays the same."""
     payload = example("tasks_extra", "text_to_video")
     (silent,) = [
         option
@@ -170,8 +170,8 @@ def test_another_model_keeps_the_soundtrack_and_the_length() -> None:
     assert silent.quote.total == Decimal("0.476")
 
 
-def test_models_that_make_something_else_are_no_variants() -> None:
-    """Speech, lip movement and recognition are never the cheapest way to a video."""
+def test_models_that_make_something_else_are_left_out() -> None:
+    """Models for speech, lip sync and recognition are not compared with models for videos."""
     models = {option.model for option in compare(example("kling", "text_to_video"), at=AT)}
     assert models == {
         "kling-3.0-turbo",
@@ -184,15 +184,15 @@ def test_models_that_make_something_else_are_no_variants() -> None:
 
 
 def test_without_a_provider_of_its_own_a_request_is_asked_everywhere() -> None:
-    """Seed 004's names say resolution and audio, so only another name changes them."""
+    """If only model names express the settings, every provider is compared and every change is a name."""
     payload = example("video_generations", "text_to_video")
     options = compare(payload, at=AT)
     assert {option.provider for option in options if not option.changes} >= {"qingbo", "kling"}
     assert all("model" in option.changes for option in options if option.changes)
 
 
-def test_what_differs_is_what_the_changes_say() -> None:
-    """Amending the payload with the settings among the changes and quoting it gives the row's quote."""
+def test_the_changes_of_a_row_give_its_quote() -> None:
+    """Amending the payload with a row's changes and quoting it gives the row's quote."""
     for option in compare(CLIP, at=AT):
         if option.quote is not None and option.changes:
             amended = wire_format("tasks").amend(CLIP, option.changes)
@@ -200,8 +200,8 @@ def test_what_differs_is_what_the_changes_say() -> None:
             assert quoted == option.quote
 
 
-def test_a_provider_of_ones_own_is_compared_too(folder: Any) -> None:
-    """Its currency stands apart."""
+def test_a_provider_from_the_users_tables_is_compared(folder: Any) -> None:
+    """A provider from the user's own tables has rows in its own currency."""
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": PRICES}))
     options = compare(video(), at=AT, book=book)
     first = next(option for option in options if option.provider == "acme" and not option.changes)
@@ -209,23 +209,25 @@ def test_a_provider_of_ones_own_is_compared_too(folder: Any) -> None:
     assert (first.quote.total, first.quote.currency) == (Decimal("0.5"), "EUR")
 
 
-def test_what_cannot_be_read_is_refused() -> None:
-    """As by `quote`: the payload, the model, the provider, the instant."""
+def test_invalid_arguments_are_refused_as_by_quote() -> None:
+    """An invalid payload, model, provider or instant raises the same errors as `quote`."""
     with pytest.raises(WireFormatError):
         compare("{", at=AT)
     with pytest.raises(CapabilityError):
         compare(video("nobody"), at=AT)
-    with pytest.raises(PriceNotFoundError, match="unknown provider 'nobody'; known here: kling, qingbo"):
+    with pytest.raises(
+        PriceNotFoundError, match="unknown provider 'nobody'; known here: kling, octopusx, qingbo"
+    ):
         compare(CLIP, provider="nobody", at=AT)
     with pytest.raises(KlingPricingError, match="no time zone"):
-        compare(CLIP, at=datetime(2026, 11, 21))  # noqa: DTZ001 (that is what is refused)
+        compare(CLIP, at=datetime(2026, 11, 21))  # noqa: DTZ001 (a naive time is what is refused)
 
 
 @pytest.mark.parametrize(
     "path", sorted(EXAMPLES.rglob("*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_every_example_is_compared_and_left_alone(path: Path, book: PriceBook) -> None:
-    """Each row is a different one, and the payload stays as it was."""
+    """No two rows are the same, and the payload is unchanged."""
     payload = json.loads(path.read_text(encoding="utf-8"))
     before = deepcopy(payload)
     name = path.parent.name if path.parent != EXAMPLES else None
@@ -241,10 +243,10 @@ def test_every_example_is_compared_and_left_alone(path: Path, book: PriceBook) -
     resolution=st.none() | st.sampled_from(["720p", "1080p", "4K"]),
     audio=st.none() | st.booleans(),
 )
-def test_the_own_row_is_what_quote_says(
+def test_the_row_at_the_own_provider_agrees_with_quote(
     *, model: str, duration: int | None, resolution: str | None, audio: bool | None
 ) -> None:
-    """For any request, priced or refused."""
+    """The row at the own provider has the quote, or the refusal, that `quote` gives for any request."""
     payload = video(model, duration=duration, resolution=resolution, audio=audio)
     options = compare(payload, at=AT, book=BOOK)
     (own,) = [option for option in options if not option.changes and option.provider == "qingbo"]

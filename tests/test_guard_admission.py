@@ -1,4 +1,4 @@
-"""Admitting, the same on every kind of store: what is set aside, what is refused, what is capped."""
+"""Admission on every kind of store: reserving, refusing and capping."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,6 @@ import pytest
 from kling_pricing import (
     Budget,
     BudgetExceededError,
-    BudgetGuard,
     Budgets,
     CapabilityError,
     KlingPricingError,
@@ -23,13 +22,13 @@ from kling_pricing import (
     load_price_book,
 )
 from tests.conftest import Clock, OpenGuard, video
-from tests.guards import CLIP, COST, ZERO, left, sent
+from tests.guards import CLIP, COST, ZERO, VerifiedGuard, left, sent
 
 # admission
 
 
 def test_admitting_sets_the_quote_aside(open_guard: OpenGuard) -> None:
-    """What is held is the quote, and nothing is spent."""
+    """Admitting holds the quoted amount and spends nothing."""
     guard = open_guard()
     admission = guard.admit(CLIP, project="trailer", key="shot-042", labels={"user": "li"})
     assert (admission.quote.total, admission.capped, dict(admission.changes)) == (COST, False, {})
@@ -41,7 +40,7 @@ def test_admitting_sets_the_quote_aside(open_guard: OpenGuard) -> None:
 
 
 def test_the_last_nano_is_available_and_no_more(open_guard: OpenGuard) -> None:
-    """A request that takes exactly what is left is admitted, and the next is refused with nothing left."""
+    """A request that takes exactly the rest of the cap is admitted, and the next request is refused."""
     guard = open_guard(cap=COST)
     guard.admit(CLIP, project="trailer")
     with pytest.raises(BudgetExceededError) as caught:
@@ -53,7 +52,7 @@ def test_the_last_nano_is_available_and_no_more(open_guard: OpenGuard) -> None:
 
 
 def test_a_cap_that_lacks_one_nano_refuses(open_guard: OpenGuard) -> None:
-    """There is no tolerance."""
+    """A cap that is one nano short refuses the request."""
     guard = open_guard(cap=COST - Decimal("0.000000001"))
     with pytest.raises(BudgetExceededError, match=r"takes 0\.714 USD, and budget trailer has 0\.713999999 USD"):
         guard.admit(CLIP, project="trailer")
@@ -61,7 +60,7 @@ def test_a_cap_that_lacks_one_nano_refuses(open_guard: OpenGuard) -> None:
 
 
 def test_every_budget_that_matches_must_fit(open_guard: OpenGuard) -> None:
-    """If one lacks room, nothing is held in the others, and the error names the one that binds."""
+    """If one budget lacks room, nothing is held in the others, and the error names the binding budget."""
     guard = open_guard(
         Budget(name="everyone", cap=Decimal(100), currency="USD"),
         Budget(name="team", match={"team": "film"}, cap=Decimal("0.7"), currency="USD", window="day"),
@@ -80,7 +79,7 @@ def test_every_budget_that_matches_must_fit(open_guard: OpenGuard) -> None:
 
 
 def test_each_value_of_a_starred_label_has_a_bucket_of_its_own(open_guard: OpenGuard) -> None:
-    """What one user spends is not missed by another."""
+    """The spend of one user leaves the buckets of other users unchanged."""
     guard = open_guard(name="each", match={"user": "*"}, cap=Decimal(1))
     for user in ("li", "wu"):
         guard.admit(CLIP, project="trailer", labels={"user": user})
@@ -93,7 +92,7 @@ def test_each_value_of_a_starred_label_has_a_bucket_of_its_own(open_guard: OpenG
 
 
 def test_a_refused_request_leaves_nothing_behind(open_guard: OpenGuard) -> None:
-    """Not even an empty bucket for its own label: whoever asks in vain cannot make the ledger grow."""
+    """A refused request creates no bucket, so that refused requests cannot make the ledger grow."""
     guard = open_guard(
         Budget(name="everyone", cap=COST, currency="USD"),
         Budget(name="each", match={"user": "*"}, cap=Decimal(10), currency="USD"),
@@ -107,7 +106,7 @@ def test_a_refused_request_leaves_nothing_behind(open_guard: OpenGuard) -> None:
 
 
 def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> None:
-    """Unless the budgets say otherwise, no budget means no money."""
+    """A request that matches no budget is refused unless the budgets allow it."""
     guard = open_guard()
     with pytest.raises(BudgetExceededError, match="no budget is in force for project=other") as caught:
         guard.admit(CLIP, project="other")
@@ -115,9 +114,9 @@ def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> Non
 
 
 def test_unmatched_requests_can_be_allowed(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """They are counted nowhere, and still leave once, under one key."""
+    """An unmatched request that is allowed counts in no bucket and can still be dispatched and settled."""
     only = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(0), currency="USD")
-    guard = BudgetGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
+    guard = VerifiedGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
     admission = guard.admit(CLIP, project="other", key="k")
     guard.dispatch(admission)
     assert guard.settle(admission).billed == COST
@@ -125,9 +124,9 @@ def test_unmatched_requests_can_be_allowed(ledger: str, book: PriceBook, clock: 
 
 
 def test_unmatched_requests_end_as_others_do(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """Nothing is set aside for them, so nothing is given back when they are released or expire."""
+    """Releasing or expiring an unmatched request gives nothing back, because nothing was held for it."""
     only = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")
-    guard = BudgetGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
+    guard = VerifiedGuard(ledger, Budgets([only], unmatched="allow"), book=book, clock=clock)
     assert guard.release(guard.admit(CLIP, project="other", key="k")).state == "released"
     late = guard.admit(CLIP, project="other", key="l")
     clock.now += timedelta(hours=1)
@@ -137,15 +136,15 @@ def test_unmatched_requests_end_as_others_do(ledger: str, book: PriceBook, clock
 
 
 def test_a_single_request_can_be_limited(open_guard: OpenGuard) -> None:
-    """The limit binds although the cap has room, and the error says that it does."""
+    """The limit per request binds although the cap has room, and the error says so."""
     guard = open_guard(max_request=Decimal("0.5"))
-    with pytest.raises(BudgetExceededError, match=r"allows 0\.5 USD a request") as caught:
+    with pytest.raises(BudgetExceededError, match=r"allows 0\.5 USD per request") as caught:
         guard.admit(CLIP, project="trailer")
     assert (caught.value.available, caught.value.window_end) == (Decimal("0.5"), None)
 
 
-def test_what_cannot_be_quoted_is_never_admitted(open_guard: OpenGuard) -> None:
-    """Invalid, unpriced and unreadable requests raise as in quoting, and leave no trace."""
+def test_a_request_that_cannot_be_quoted_is_not_admitted(open_guard: OpenGuard) -> None:
+    """Invalid, unpriced and unreadable requests raise the errors of `quote` and leave the ledger unchanged."""
     guard = open_guard()
     with pytest.raises(CapabilityError):
         guard.admit(video(duration=99), project="trailer")
@@ -157,7 +156,7 @@ def test_what_cannot_be_quoted_is_never_admitted(open_guard: OpenGuard) -> None:
 
 
 def test_half_a_quota_is_reserved_as_a_whole_one(open_guard: OpenGuard) -> None:
-    """How a provider rounds its own unit is not ours to guess, so the reservation can take either."""
+    """A reservation is rounded up to a whole unit of the statement, so that it covers either rounding."""
     guard = open_guard()
     admission = guard.admit(video(resolution="4k", duration=5), project="trailer")
     assert admission.quote.total == Decimal("2.276725")
@@ -168,7 +167,7 @@ def test_half_a_quota_is_reserved_as_a_whole_one(open_guard: OpenGuard) -> None:
 
 
 def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
-    """What is not known is held as if it were the dearest; telling it holds what it costs."""
+    """An unknown length is reserved at its dearest value; a known length at its price."""
     guard = open_guard()
     request = {
         "model": "kling-v3-motion-control",
@@ -180,14 +179,14 @@ def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
     }
     ranged = guard.admit(request, project="trailer")
     assert (ranged.quote.minimum, ranged.reservation.reserved) == (Decimal("0.3402"), Decimal("3.402"))
-    told = guard.admit(
+    known = guard.admit(
         request, project="trailer", media={"https://media.example.com/b.mp4": {"length_s": "10"}}
     )
-    assert told.reservation.reserved == Decimal("1.134")
+    assert known.reservation.reserved == Decimal("1.134")
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("arguments", "problem"),
     [
         ({"project": ""}, "project must be text"),
         ({"project": 5}, "project must be text"),
@@ -198,19 +197,19 @@ def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
     ],
 )
 def test_names_that_cannot_be_kept_are_refused(
-    open_guard: OpenGuard, said: dict[str, Any], problem: str
+    open_guard: OpenGuard, arguments: dict[str, Any], problem: str
 ) -> None:
-    """Each says what is wrong, and nothing is reserved."""
+    """The error says which name is wrong, and nothing is reserved."""
     guard = open_guard()
     with pytest.raises(KlingPricingError, match=problem):
-        guard.admit(CLIP, **said)
+        guard.admit(CLIP, **arguments)
     assert guard.history() == []
 
 
 def test_a_guards_budgets_hold_however_late_the_ledgers_turn_comes(
     ledger: str, book: PriceBook, clock: Clock
 ) -> None:
-    """If days pass between the quote and the transaction, the day it then is counts."""
+    """If days pass between the quote and the transaction, the budget of the transaction's day decides."""
     day = Budget(name="day", match={"project": "trailer"}, cap=Decimal("0.1"), currency="USD", window="day")
     everyone = Budget(name="everyone", cap=Decimal(10), currency="USD")
     slow = [0]
@@ -219,7 +218,7 @@ def test_a_guards_budgets_hold_however_late_the_ledgers_turn_comes(
         slow[0] += 1
         return clock() + (timedelta(days=3) if slow[0] % 2 else timedelta(0))
 
-    with BudgetGuard(ledger, [day, everyone], book=book, clock=late) as guard:
+    with VerifiedGuard(ledger, [day, everyone], book=book, clock=late) as guard:
         for _ in range(4):
             with pytest.raises((BudgetExceededError, LedgerUnavailableError)):
                 guard.admit(CLIP, project="trailer")
@@ -245,16 +244,16 @@ unpriced:
 """
 
 
-def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
+def test_a_request_is_not_dispatched_at_an_old_price(
     ledger: str, folder: Callable[..., Path], clock: Clock
 ) -> None:
-    """The reservation is released, and the next admission reserves at the new price."""
+    """A dispatch after a price change releases the reservation; the next admission reserves the new price."""
     before = CHANGING.format(valid_from="null", valid_until="2026-11-21T00:10:00Z", rate="0.1")
     after = CHANGING.format(valid_from="2026-11-21T00:10:00Z", valid_until="null", rate="0.9")
     files = {"prices/acme/2026-01-01.yaml": before, "prices/acme/2026-11-21.yaml": after}
     book = load_price_book(folder(files))
     budget = Budget(name="all", cap=Decimal(100), currency="USD")
-    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+    with VerifiedGuard(ledger, [budget], book=book, clock=clock) as guard:
         request = video("kling-v2.6", duration=5)
         first = guard.admit(request, project="trailer", key="k", provider="acme")
         assert first.reservation.reserved == Decimal("0.5")
@@ -266,8 +265,8 @@ def test_a_price_that_changes_before_the_dispatch_is_not_sent_at_the_old_one(
         assert left(guard)[0] == Decimal("4.5")
 
 
-def test_a_key_whose_job_was_sent_says_so_even_when_it_has_no_price_any_more(open_guard: OpenGuard) -> None:
-    """That the job is running matters more than that it cannot be quoted again."""
+def test_the_key_of_a_sent_job_is_reported_even_without_a_price(open_guard: OpenGuard) -> None:
+    """Admitting a key whose job was sent reports the job, even if the request cannot be quoted now."""
     guard = open_guard()
     found = guard.bind(sent(guard, key="k"), "task-9")
     with pytest.raises(ReservationStateError) as caught:
@@ -298,8 +297,10 @@ def test_a_key_whose_job_was_sent_says_so_even_when_it_has_no_price_any_more(ope
         lambda guard: guard.history(since="yesterday"),
     ],
 )
-def test_whatever_is_wrong_is_said_in_our_own_words(open_guard: OpenGuard, wrong: Callable[[Any], Any]) -> None:
-    """Never an error of Python's or the store's, and nothing changes."""
+def test_every_wrong_argument_raises_an_error_of_the_library(
+    open_guard: OpenGuard, wrong: Callable[[Any], Any]
+) -> None:
+    """Every wrong argument raises a `KlingPricingError`, and nothing changes."""
     guard = open_guard()
     with pytest.raises(KlingPricingError):
         wrong(guard)
@@ -307,15 +308,15 @@ def test_whatever_is_wrong_is_said_in_our_own_words(open_guard: OpenGuard, wrong
 
 
 def test_a_payload_that_contains_itself_is_refused(open_guard: OpenGuard) -> None:
-    """It is no JSON."""
+    """A payload that contains itself is refused as nested too deeply."""
     payload: dict[str, Any] = video()
     payload["image_urls"] = [payload]
     with pytest.raises(WireFormatError, match="nested too deeply"):
         open_guard().admit(payload, project="trailer")
 
 
-def test_a_reason_is_kept_without_what_must_not_be_kept(open_guard: OpenGuard) -> None:
-    """The text of an error is what callers have at hand; its URLs and keys do not get into the ledger."""
+def test_a_reason_is_kept_without_urls_and_keys(open_guard: OpenGuard) -> None:
+    """The URLs and keys in the text of an error do not get into the ledger."""
     guard = open_guard()
     error = "POST https://api.example.com/v1?key=abc failed: Bearer sk-abcdef1234567890, \ud800 timeout"
     found = guard.mark_in_doubt(sent(guard).id, error)
@@ -323,7 +324,7 @@ def test_a_reason_is_kept_without_what_must_not_be_kept(open_guard: OpenGuard) -
 
 
 def test_a_guard_can_be_opened_for_a_block(open_guard: OpenGuard) -> None:
-    """Its files are closed when the block ends."""
+    """A guard closes its ledger when the block ends and opens it again at the next use."""
     with open_guard() as guard:
         guard.admit(CLIP, project="trailer")
     assert len(guard.history()) == 1
@@ -333,7 +334,7 @@ def test_a_guard_can_be_opened_for_a_block(open_guard: OpenGuard) -> None:
 
 
 def test_a_capped_request_is_the_best_that_fits(open_guard: OpenGuard) -> None:
-    """Shortening comes first; only what shortening cannot do is done by other means."""
+    """The request is shortened first."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     admission = guard.admit(CLIP, project="trailer")
     assert dict(admission.changes) == {"duration_s": 3}
@@ -343,7 +344,7 @@ def test_a_capped_request_is_the_best_that_fits(open_guard: OpenGuard) -> None:
 
 
 def test_an_error_of_a_capping_budget_names_the_cheapest_variant(open_guard: OpenGuard) -> None:
-    """So that the caller knows what it would take."""
+    """The error names the price of the cheapest valid variant."""
     guard = open_guard(cap=Decimal("0.1"), on_exceed="cap")
     with pytest.raises(BudgetExceededError, match=r"the cheapest valid variant takes 0\.2142 USD") as caught:
         guard.admit(CLIP, project="trailer")
@@ -351,7 +352,7 @@ def test_an_error_of_a_capping_budget_names_the_cheapest_variant(open_guard: Ope
 
 
 def test_a_rejecting_budget_rejects_although_another_would_cap(open_guard: OpenGuard) -> None:
-    """One budget that does not cap is enough."""
+    """If one budget without room does not cap, the request is rejected."""
     guard = open_guard(
         Budget(name="caps", cap=Decimal("0.5"), currency="USD", on_exceed="cap"),
         Budget(name="rejects", cap=Decimal("0.5"), currency="USD"),
@@ -362,7 +363,7 @@ def test_a_rejecting_budget_rejects_although_another_would_cap(open_guard: OpenG
 
 
 def test_a_rejecting_budget_with_room_does_not_hinder_capping(open_guard: OpenGuard) -> None:
-    """It counts what is sent, not what was asked."""
+    """A rejecting budget with room counts the capped request, not the original."""
     guard = open_guard(
         Budget(name="caps", cap=Decimal("0.5"), currency="USD", on_exceed="cap"),
         Budget(name="rejects", cap=Decimal(5), currency="USD"),

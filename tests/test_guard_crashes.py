@@ -1,4 +1,4 @@
-"""A process that dies between any two steps leaves a ledger that the next run carries on from; and forks."""
+"""Crashes between any two steps, after which the next run continues; and forks."""
 
 import inspect
 import os
@@ -20,9 +20,10 @@ from kling_pricing import (
 )
 from tests.conftest import Clock, video
 from tests.guard_workers import BUDGETS, CHARGED, COST, DONE, PROVIDER, SCENES, VIDEO, WHEN, finished
+from tests.guards import VerifiedGuard
 
 OTHER = video(duration=10, resolution="720p")
-"""Another request than the workers'."""
+"""A request that differs from the workers' request."""
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -31,22 +32,22 @@ Crashed: TypeAlias = Callable[[str], list[Path]]
 
 
 class Wreck:
-    """A ledger whose process died at some step of a verb."""
+    """A ledger whose process was killed at some step of a verb."""
 
     def __init__(self, path: Path, book: PriceBook) -> None:
         self.clock = Clock(WHEN)
-        self.guard = BudgetGuard(f"sqlite:///{path}", book=book, clock=self.clock)
+        self.guard = VerifiedGuard(f"sqlite:///{path}", book=book, clock=self.clock)
         self.guard.verify()
 
     @property
     def job(self) -> Reservation | None:
-        """The newest attempt at the job, if there is one."""
+        """Returns the newest attempt at the job, if there is one."""
         jobs = self.guard.history(key="shot")
         return max(jobs, key=lambda each: each.attempt, default=None)
 
     @property
     def state(self) -> str:
-        """In a word, and `with task` where its task is known, and at what it is settled."""
+        """Returns the job's state, with `with task` if its task is known, and its settled amount."""
         job = self.job
         if job is None:
             return "nothing"
@@ -57,14 +58,14 @@ class Wreck:
 
     @property
     def money(self) -> tuple[Decimal, Decimal]:
-        """What is held and spent, which is the same in both budgets."""
+        """Returns the amounts held and spent, which are the same in both budgets."""
         rows = self.guard.status()
         both = {(row.held, row.spent) for row in rows}
         (found,) = both
         return found
 
     def next_run(self) -> int:
-        """Carries on as a worker does that knows nothing but the key, and says how often it sent the job."""
+        """Continues like a worker that knows only the key; returns how often it sent the job."""
         guard = self.guard
         sent = 0
         try:
@@ -96,7 +97,7 @@ class Wreck:
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
-    """Gives copies of the ledgers that a verb left, one for every step after which it was killed."""
+    """Returns a function that copies the ledgers of a verb, one for each step at which it was killed."""
     folder = tmp_path_factory.mktemp("crashed")
     points = finished("crash", folder=str(folder))
 
@@ -127,7 +128,7 @@ OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "observe, which binds it": (("dispatching", HELD), ("settled with task 0.3", SPENT)),
     "observe": (("bound with task", HELD), ("settled with task 0.3", SPENT)),
 }
-"""Verb -> how the job and the money stand before it and after it."""
+"""Verb -> the state of the job and the money before and after it."""
 
 
 @needs_fork
@@ -135,7 +136,7 @@ OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
 def test_a_verb_killed_after_any_step_is_done_or_not_begun_and_the_next_run_carries_on(
     crashed: Crashed, book: PriceBook, verb: str
 ) -> None:
-    """Nothing is half done, and a retry with the same key neither reserves nor sends the job a second time."""
+    """A killed verb has happened or not, and a retry with the same key reserves and sends the job once."""
     before, after = OUTCOMES[verb]
     seen = []
     for wreck in [Wreck(path, book) for path in crashed(verb)]:
@@ -152,7 +153,7 @@ def test_a_verb_killed_after_any_step_is_done_or_not_begun_and_the_next_run_carr
 
 @needs_fork
 def test_a_webhook_that_overtakes_bind_is_not_lost(crashed: Crashed, book: PriceBook) -> None:
-    """Killed at any step, its observation is either not there yet or waits for the task to be bound."""
+    """The observation of a killed process is either missing or waits for the task to be bound."""
     waited = []
     for wreck in [Wreck(path, book) for path in crashed("observe before it is bound")]:
         job = wreck.job
@@ -161,7 +162,7 @@ def test_a_webhook_that_overtakes_bind_is_not_lost(crashed: Crashed, book: Price
         waited.append(len(waits))
         bound = wreck.guard.bind(job.id, "task-1")
         assert (bound.state, bound.billed) == (("settled", CHARGED) if waits else ("bound", None))
-        if not waits:  # nobody answered the webhook, so the provider sends it again
+        if not waits:  # the webhook was not acknowledged, so the provider sends it again
             settled = wreck.guard.observe(DONE, provider=PROVIDER)
             assert settled is not None
             assert settled.billed == CHARGED
@@ -175,17 +176,17 @@ def test_a_webhook_that_overtakes_bind_is_not_lost(crashed: Crashed, book: Price
 def test_opening_a_ledger_killed_after_any_step_leaves_one_that_opens(
     crashed: Crashed, book: PriceBook
 ) -> None:
-    """The file is empty, a ledger without budgets, or one with them; the next guard makes it whole."""
+    """A killed opening leaves an empty file, or a ledger with or without budgets; the next guard opens it."""
     paths = crashed("open")
     assert len(paths) > 15
     without = 0
     for path in paths:
         ledger = f"sqlite:///{path}"
         try:
-            BudgetGuard(ledger, book=book).close()
+            VerifiedGuard(ledger, book=book).close()
         except BudgetError:
             without += 1
-        guard = BudgetGuard(ledger, BUDGETS, book=book)
+        guard = VerifiedGuard(ledger, BUDGETS, book=book)
         assert len([entry for entry in guard.journal() if entry.kind == "revision"]) == 1
         guard.admit(VIDEO, project="trailer")
         guard.verify()
@@ -194,7 +195,7 @@ def test_opening_a_ledger_killed_after_any_step_leaves_one_that_opens(
 
 @needs_fork
 def test_recording_killed_after_any_step_counts_once(crashed: Crashed, book: PriceBook) -> None:
-    """Repeated by the next run, spend made elsewhere is booked once."""
+    """Spend that is recorded again after a crash is booked once."""
     counted = []
     for wreck in [Wreck(path, book) for path in crashed("record")]:
         counted.append(sum(row.spent for row in wreck.guard.status() if row.budget == "everyone"))
@@ -207,7 +208,7 @@ def test_recording_killed_after_any_step_counts_once(crashed: Crashed, book: Pri
 
 @needs_fork
 def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Crashed, book: PriceBook) -> None:
-    """Either revision is in force as a whole, its caps with it, and what was held stays held."""
+    """After a crash one of the revisions is in force with its caps, and the amounts held are unchanged."""
     caps = []
     for wreck in [Wreck(path, book) for path in crashed("apply")]:
         caps.append({row.budget: row.cap for row in wreck.guard.status()})
@@ -219,39 +220,40 @@ def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Cr
 
 
 def test_every_verb_that_writes_has_crash_points() -> None:
-    """What is killed here step by step is all that a guard offers to change a ledger with."""
+    """The crash tests cover every verb that changes a ledger."""
     reading = {"reservation", "in_doubt", "unclaimed", "history", "journal", "status", "verify", "close"}
     methods = {name for name, _ in inspect.getmembers(BudgetGuard, inspect.isfunction)}
     verbs = {name for name in methods if not name.startswith("_")} - reading
-    made_of_others = {"pre_submit", "admission", "close_admission", "resolve", "open_budget"}
-    assert verbs - made_of_others == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
+    composed = {"pre_submit", "admission", "close_admission", "resolve", "open_budget"}
+    parts = {"observe_task"}  # `observe` reads an answer and calls it
+    assert verbs - composed - parts == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
 
 
 def test_an_expired_reservation_gives_its_money_back(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """What was admitted by a process that died is free again after a quarter of an hour, and cannot be sent."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+    """A reservation of a dead process expires after 15 minutes: its money is free, and it cannot be sent."""
+    guard = VerifiedGuard(ledger, BUDGETS, book=book, clock=clock)
     admissions = [guard.admit(VIDEO, project=f"p{place}", key="shot") for place in range(10 * 1000 // 357)]
     assert guard.status()[0].available == 10 - 28 * COST
     clock.pass_by(minutes=14, seconds=59)
     guard.dispatch(admissions[0])
     clock.pass_by(seconds=1)
-    again = guard.admit(VIDEO, project="p1", key="shot")
-    assert again.reservation.attempt == 2
+    retry = guard.admit(VIDEO, project="p1", key="shot")
+    assert retry.reservation.attempt == 2
     everyone = next(row for row in guard.status() if row.budget == "everyone")
     assert everyone.held == 2 * COST
     with pytest.raises(ReservationStateError, match="released"):
         guard.dispatch(admissions[1])
     with pytest.raises(ReservationStateError, match="released"):
         guard.dispatch(admissions[2])
-    assert guard.dispatch(again) == VIDEO
+    assert guard.dispatch(retry) == VIDEO
     guard.verify()
 
 
 def test_a_dispatch_that_comes_too_late_gives_the_money_back(
     ledger: str, book: PriceBook, clock: Clock
 ) -> None:
-    """The dispatch itself notices that the time is over, though nobody else came along."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
+    """A dispatch after the deadline releases the reservation itself."""
+    guard = VerifiedGuard(ledger, BUDGETS, book=book, clock=clock)
     admission = guard.admit(VIDEO, project="trailer")
     clock.pass_by(minutes=15)
     with pytest.raises(ReservationStateError, match="released"):
@@ -261,8 +263,8 @@ def test_a_dispatch_that_comes_too_late_gives_the_money_back(
 
 
 def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: str, book: PriceBook) -> None:
-    """A second task of one job may be billed: the error does not make the ledger forget it."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    """An answer for a second task of a job raises an error and is kept, because the task may be billed."""
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
     guard.bind(admission, "task-1")
@@ -281,11 +283,11 @@ def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: s
     ],
     ids=["failed", "completed", "bind"],
 )
-def test_repeating_what_was_said_changes_nothing_even_if_it_contradicts_itself(
+def test_repeating_contradictory_answers_changes_nothing(
     ledger: str, book: PriceBook, repeat: Callable[[BudgetGuard], Reservation | None]
 ) -> None:
-    """After a failure and a success were reported, either can be repeated and the money stays as it is."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    """Repeating either of two contradicting answers leaves the money unchanged."""
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
     guard.bind(admission, "task-1")
@@ -300,8 +302,8 @@ def test_repeating_what_was_said_changes_nothing_even_if_it_contradicts_itself(
 
 @needs_fork
 def test_a_guard_used_before_a_fork_works_in_parent_and_child(ledger: str, book: PriceBook) -> None:
-    """What the child admits stays, though the parent closes the ledger and another process comes and goes."""
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    """The child's admissions remain although the parent closes the ledger and another process uses it."""
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     keys = finished("fork_and_close", ledger=ledger)
     assert keys == ["child 1", "child 2", "other", "parent 1", "parent 2"]
     assert sorted(each.key for each in guard.history()) == keys
@@ -310,17 +312,17 @@ def test_a_guard_used_before_a_fork_works_in_parent_and_child(ledger: str, book:
 
 @needs_fork
 def test_a_fork_while_other_threads_use_the_guard_is_safe(ledger: str, book: PriceBook) -> None:
-    """Two threads fork while three are in transactions: every child admits, and nobody waits for ever."""
-    guard = BudgetGuard(ledger, [BUDGETS[0]], book=book)
+    """Every child of a fork during transactions of other threads admits, and no process hangs."""
+    guard = VerifiedGuard(ledger, [BUDGETS[0]], book=book)
     assert finished("fork_in_use", ledger=ledger) == ["reserved"] * 20
     guard.verify()
 
 
 @needs_fork
 def test_a_fork_inside_a_transaction_leaves_a_child_that_refuses(tmp_path: Path, book: PriceBook) -> None:
-    """The child cannot use a file's ledger safely, so it refuses; the parent's transaction is not harmed."""
+    """A child forked inside a transaction refuses the ledger, and the parent's transaction is unharmed."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
-    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    guard = VerifiedGuard(ledger, BUDGETS, book=book)
     found = finished("fork_inside", ledger=ledger)
     assert [line.split(":")[0] for line in found["child"]] == ["LedgerUnavailableError"] * 2
     assert "forked" in found["child"][0]

@@ -1,4 +1,4 @@
-"""From an admission to a job that was sent, the same on every kind of store: keys, dispatch, doubt, blocks."""
+"""From an admission to a job that was sent, on every kind of store: keys, dispatch, doubt, `with` blocks."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,36 +8,35 @@ import pytest
 from kling_pricing import (
     Budget,
     BudgetExceededError,
-    BudgetGuard,
     IdempotencyError,
     PriceBook,
     ReservationStateError,
 )
 from tests.conftest import Clock, OpenGuard, video
-from tests.guards import CLIP, COST, ZERO, bound, left, sent
+from tests.guards import CLIP, COST, ZERO, VerifiedGuard, bound, left, sent
 
 # keys
 
 
 def test_a_key_gives_the_same_reservation_while_it_is_unsent(open_guard: OpenGuard) -> None:
-    """The money is held once, and the changes are the same even when more has become available."""
+    """Admitting a key again holds the money once and keeps the changes, even if more money is available now."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     first = guard.admit(CLIP, project="trailer", key="k")
     guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")])
-    again = guard.admit(CLIP, project="trailer", key="k")
-    assert (again.reservation_id, again.changes, again.quote.total) == (
+    replay = guard.admit(CLIP, project="trailer", key="k")
+    assert (replay.reservation_id, replay.changes, replay.quote.total) == (
         first.reservation_id,
         {"duration_s": 3},
         Decimal("0.4284"),
     )
-    assert (first.replayed, again.replayed) == (False, True)
-    assert guard.dispatch(again) == CLIP | {"duration": 3}
+    assert (first.replayed, replay.replayed) == (False, True)
+    assert guard.dispatch(replay) == CLIP | {"duration": 3}
     assert left(guard)[0] == Decimal("0.4284")
 
 
 @pytest.mark.parametrize("after", ["dispatch", "doubt", "bind", "settle"])
 def test_a_key_whose_job_was_sent_never_makes_another(open_guard: OpenGuard, after: str) -> None:
-    """The error carries what is known of the job."""
+    """Admitting the key of a sent job raises an error with the job's reservation, state and task."""
     guard = open_guard()
     found = sent(guard, key="k")
     if after == "doubt":
@@ -55,7 +54,7 @@ def test_a_key_whose_job_was_sent_never_makes_another(open_guard: OpenGuard, aft
 
 
 def test_a_released_key_makes_a_new_attempt(open_guard: OpenGuard) -> None:
-    """It is a new reservation, quoted anew."""
+    """Admitting a released key makes a new reservation with a new quote."""
     guard = open_guard()
     first = sent(guard, key="k")
     guard.release_refused(first.id, "402")
@@ -68,7 +67,7 @@ def test_a_released_key_makes_a_new_attempt(open_guard: OpenGuard) -> None:
 
 @pytest.mark.parametrize("released", [False, True])
 def test_a_key_stands_for_one_request(open_guard: OpenGuard, released: bool) -> None:  # noqa: FBT001
-    """Another request under the same key is an error, even after a release."""
+    """Admitting another request with the same key is an error, even after a release."""
     guard = open_guard()
     first = guard.admit(CLIP, project="trailer", key="k")
     if released:
@@ -78,7 +77,7 @@ def test_a_key_stands_for_one_request(open_guard: OpenGuard, released: bool) -> 
 
 
 def test_a_fresh_signature_or_callback_is_the_same_request(open_guard: OpenGuard) -> None:
-    """Query strings sign and expire, and callbacks say where to report; neither changes the job."""
+    """Other query strings or callbacks make the same request; another file makes a different one."""
     guard = open_guard()
     one = video("kling-video-o1", image_urls=["https://media.example.com/a.png?sig=1"])
     two = video(
@@ -94,14 +93,14 @@ def test_a_fresh_signature_or_callback_is_the_same_request(open_guard: OpenGuard
 
 
 def test_keys_of_two_projects_are_two(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """A key is a name within its project."""
-    guard = BudgetGuard(ledger, [Budget(name="all", cap=Decimal(9), currency="USD")], book=book, clock=clock)
+    """The same key in two projects makes two reservations."""
+    guard = VerifiedGuard(ledger, [Budget(name="all", cap=Decimal(9), currency="USD")], book=book, clock=clock)
     one, two = (guard.admit(CLIP, project=name, key="k") for name in ("one", "two"))
     assert one.reservation_id != two.reservation_id
 
 
 def test_refusals_are_not_kept(open_guard: OpenGuard) -> None:
-    """After a top-up the same key succeeds."""
+    """A key that was refused is admitted after the cap is raised."""
     guard = open_guard(cap=Decimal("0.1"))
     with pytest.raises(BudgetExceededError):
         guard.admit(CLIP, project="trailer", key="k")
@@ -113,7 +112,7 @@ def test_refusals_are_not_kept(open_guard: OpenGuard) -> None:
 
 
 def test_the_payload_is_given_out_once(open_guard: OpenGuard) -> None:
-    """The second caller gets an error in its place."""
+    """The second dispatch of an admission is an error."""
     guard = open_guard()
     admission = guard.admit(CLIP, project="trailer")
     assert guard.dispatch(admission) == CLIP
@@ -122,7 +121,7 @@ def test_the_payload_is_given_out_once(open_guard: OpenGuard) -> None:
 
 
 def test_the_callers_payload_is_never_changed(open_guard: OpenGuard) -> None:
-    """What is dispatched is a copy."""
+    """Changing the dispatched payload leaves the caller's payload unchanged."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     payload = dict(CLIP)
     guard.dispatch(guard.admit(payload, project="trailer"))["prompt"] = "changed"
@@ -130,14 +129,14 @@ def test_the_callers_payload_is_never_changed(open_guard: OpenGuard) -> None:
 
 
 def test_json_text_is_admitted_like_a_mapping(open_guard: OpenGuard) -> None:
-    """What is dispatched is the object that the text stands for."""
+    """JSON text is dispatched as the object that it represents."""
     guard = open_guard()
     admission = guard.admit('{"model": "kling-v3", "prompt": "纸船"}', project="trailer")
     assert guard.dispatch(admission) == {"model": "kling-v3", "prompt": "纸船"}
 
 
 def test_an_unsent_reservation_expires(open_guard: OpenGuard, clock: Clock) -> None:
-    """Its money is free for others, and it cannot be dispatched any more."""
+    """An expired reservation frees its money and cannot be dispatched."""
     guard = open_guard(cap=COST)
     old = guard.admit(CLIP, project="trailer")
     clock.pass_by(minutes=15)
@@ -147,13 +146,13 @@ def test_an_unsent_reservation_expires(open_guard: OpenGuard, clock: Clock) -> N
     assert left(guard) == (0, 0, COST)
     new = guard.admit(CLIP, project="trailer")
     clock.pass_by(minutes=15)
-    assert left(guard) == (0, 0, COST)  # although nothing has released it yet
+    assert left(guard) == (0, 0, COST)  # although no verb has released it yet
     guard.verify()
     assert guard.admit(CLIP, project="trailer").reservation_id != new.reservation_id
 
 
 def test_pre_submit_admits_and_dispatches(open_guard: OpenGuard) -> None:
-    """The smallest hook gives back what to send."""
+    """`pre_submit` admits and dispatches, and returns the payload to send."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     assert guard.pre_submit(CLIP, project="trailer") == CLIP | {"duration": 3}
     assert [each.state for each in guard.history()] == ["dispatching"]
@@ -165,7 +164,7 @@ def test_pre_submit_admits_and_dispatches(open_guard: OpenGuard) -> None:
 
 
 def test_a_dispatch_without_a_task_is_in_doubt_after_a_while(open_guard: OpenGuard, clock: Clock) -> None:
-    """Doubt frees no money, however long it lasts."""
+    """A dispatched reservation without a task is in doubt after a while, and its money stays held."""
     guard = open_guard()
     found = sent(guard)
     assert guard.in_doubt() == []
@@ -175,8 +174,8 @@ def test_a_dispatch_without_a_task_is_in_doubt_after_a_while(open_guard: OpenGua
     assert left(guard)[0] == COST
 
 
-def test_doubt_can_be_said_at_once_and_ends_with_a_task(open_guard: OpenGuard) -> None:
-    """After a timeout nobody knows, until the task turns up."""
+def test_doubt_can_be_marked_at_once_and_ends_with_a_task(open_guard: OpenGuard) -> None:
+    """A reservation marked in doubt is no longer in doubt once it is bound to a task."""
     guard = open_guard()
     found = guard.mark_in_doubt(sent(guard).id, "ReadTimeout")
     assert (found.in_doubt, found.reason) == (True, "ReadTimeout")
@@ -195,15 +194,15 @@ def test_doubt_can_be_said_at_once_and_ends_with_a_task(open_guard: OpenGuard) -
 def test_a_person_can_resolve_doubt(
     open_guard: OpenGuard, outcome: Any, amount: str | None, state: str, spent: Decimal
 ) -> None:
-    """The money is spent or given back, on the operator's word."""
+    """An operator's decision spends the money of a doubtful reservation or gives it back."""
     guard = open_guard()
     found = guard.mark_in_doubt(sent(guard).id, "timeout")
     assert guard.resolve(found.id, outcome, amount=amount).state == state
     assert left(guard)[:2] == (0, spent)
 
 
-def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
-    """Not by resolving, which might be meant for what it was before, but by settling it at nothing."""
+def test_a_person_can_correct_a_settled_amount(open_guard: OpenGuard) -> None:
+    """An operator corrects a settled reservation with `settle`; `resolve` refuses to change it."""
     guard = open_guard()
     found = guard.settle(bound(guard))
     with pytest.raises(ReservationStateError, match="settle it at 0 on the basis operator"):
@@ -215,8 +214,8 @@ def test_a_person_can_correct_what_was_settled(open_guard: OpenGuard) -> None:
     assert guard.resolve(found, "charged").billed == ZERO
 
 
-def test_doubt_is_for_what_was_sent(open_guard: OpenGuard) -> None:
-    """What was never dispatched is released instead."""
+def test_only_a_sent_request_can_be_in_doubt(open_guard: OpenGuard) -> None:
+    """A reservation that was never dispatched can be neither marked in doubt nor resolved."""
     guard = open_guard()
     admission = guard.admit(CLIP, project="trailer")
     with pytest.raises(ReservationStateError, match="release it"):
@@ -229,7 +228,7 @@ def test_doubt_is_for_what_was_sent(open_guard: OpenGuard) -> None:
 
 
 def test_a_block_that_fails_before_dispatch_releases(open_guard: OpenGuard) -> None:
-    """Nothing was sent, so nothing is held."""
+    """A block that fails before the dispatch releases the reservation."""
     guard = open_guard()
     with pytest.raises(ZeroDivisionError), guard.admission(CLIP, project="trailer") as admission:
         raise ZeroDivisionError
@@ -238,9 +237,9 @@ def test_a_block_that_fails_before_dispatch_releases(open_guard: OpenGuard) -> N
 
 
 def test_a_block_that_fails_after_dispatch_leaves_doubt(open_guard: OpenGuard) -> None:
-    """It may be running; the message of the exception, which may show the request, is not kept."""
+    """A block that fails after the dispatch leaves doubt; of the exception only its class is kept."""
     guard = open_guard()
-    with (  # noqa: PT012 (what the block did before is the point)
+    with (  # noqa: PT012 (the statements before the exception are tested)
         pytest.raises(TimeoutError),
         guard.admission(CLIP, project="trailer") as admission,
     ):
@@ -251,9 +250,9 @@ def test_a_block_that_fails_after_dispatch_leaves_doubt(open_guard: OpenGuard) -
 
 
 def test_a_block_that_fails_after_bind_changes_nothing(open_guard: OpenGuard) -> None:
-    """The task is known, so there is no doubt."""
+    """A block that fails after `bind` leaves the reservation bound and not in doubt."""
     guard = open_guard()
-    with (  # noqa: PT012 (what the block did before is the point)
+    with (  # noqa: PT012 (the statements before the exception are tested)
         pytest.raises(ZeroDivisionError),
         guard.admission(CLIP, project="trailer") as admission,
     ):
@@ -264,15 +263,15 @@ def test_a_block_that_fails_after_bind_changes_nothing(open_guard: OpenGuard) ->
 
 
 def test_a_block_that_never_dispatches_releases(open_guard: OpenGuard) -> None:
-    """Leaving without sending gives the money back."""
+    """A block that ends without a dispatch releases the reservation."""
     guard = open_guard()
     with guard.admission(CLIP, project="trailer"):
         assert left(guard)[0] == COST
     assert left(guard) == (0, 0, 10)
 
 
-def test_a_block_leaves_alone_what_another_worker_made(open_guard: OpenGuard) -> None:
-    """Of two workers with one key, the one that fails takes nothing from the one that sends."""
+def test_a_block_leaves_the_reservation_of_another_worker_alone(open_guard: OpenGuard) -> None:
+    """A failing block does not release a reservation that another worker with the same key made."""
     guard = open_guard()
     first = guard.admit(CLIP, project="trailer", key="k")
     with pytest.raises(ZeroDivisionError), guard.admission(CLIP, project="trailer", key="k"):

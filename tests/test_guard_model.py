@@ -1,7 +1,7 @@
-"""The guard agrees with a small model of itself after every step, whatever happens in whatever order.
+"""The guard agrees with a small model of itself after every step of random sequences of verbs.
 
 `Model` is the transition table in plain Python: whole nanos, fractions, days since the epoch, no database.
-The machine sends every event to both and compares everything that can be seen.
+The machine sends every event to both and compares everything observable.
 For longer runs: `HYPOTHESIS_PROFILE=long pytest tests/test_guard_model.py`.
 """
 # ruff: noqa: D102 (the model's methods and the machine's rules are named after the guard's verbs)
@@ -56,18 +56,18 @@ _T = TypeVar("_T")
 
 
 def nanos(amount: Decimal | int | str) -> int:
-    """An exact amount in billionths."""
+    """Returns an exact amount in nanos."""
     return int(Decimal(amount) * NANOS)
 
 
 def money(amount: int) -> Decimal:
-    """The exact amount of some nanos."""
+    """Returns the exact amount of a number of nanos."""
     return Decimal(amount) / NANOS
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that can be made, and what is published of it: its price in nanos, rounded up to a quota."""
+    """A request and its published price in nanos, exact and rounded up to the statement unit."""
 
     payload: dict[str, Any] = field(hash=False)
     provider: str
@@ -98,7 +98,7 @@ REQUESTS = (
 )
 
 
-# what is in force
+# budgets in force
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ class Rule:
         return self.match, self.currency, self.window
 
     def bucket(self, labels: dict[str, str]) -> tuple[tuple[str, str], ...] | None:
-        """The labels of the bucket in which a request counts; None: it does not match."""
+        """Returns the labels of the bucket in which a request counts; None if it does not match."""
         for label, wanted in self.match:
             if label not in labels or wanted not in {"any", "*", labels[label]}:
                 return None
         return tuple((label, labels[label]) for label, wanted in self.match if wanted == "*")
 
     def period(self, at: datetime) -> tuple[datetime, datetime]:
-        """The window around an instant."""
+        """Returns the window around an instant."""
         if self.window == "lifetime":
             return EVER
         start = datetime(1970, 1, 1, tzinfo=UTC) + (at - datetime(1970, 1, 1, tzinfo=UTC)) // DAY * DAY
@@ -142,7 +142,7 @@ class Revision:
     unmatched: str
 
     def budgets(self) -> Budgets:
-        """The same, as the guard takes it."""
+        """Returns the budgets as the guard takes them."""
         return Budgets(
             [
                 Budget(
@@ -162,14 +162,14 @@ class Revision:
         )
 
     def convert(self, rule: Rule, amount: int) -> int:
-        """An amount in dollars as a budget counts it."""
+        """Converts an amount in dollars to a budget's currency."""
         return amount if rule.currency == "USD" else ceil(amount * Fraction(self.rate or 0))
 
 
 @st.composite
 def revisions(draw: st.DrawFn) -> Revision:
-    """Caps go up and down, a budget comes and goes, one changes its window or match, the rate moves."""
-    tight = ("0.391", "0.390999999", "0.796875999", "1.216876")  # sums of prices, some short of a nano
+    """Draws revisions: caps rise and fall, a budget comes and goes, a window, a match or the rate changes."""
+    tight = ("0.391", "0.390999999", "0.796875999", "1.216876")  # sums of prices, some a nano short
     caps = st.sampled_from([nanos(cap) for cap in (*tight, *["9"] * 8)])
     rules = [
         Rule("teams", (("team", "*"),), "USD", "day", draw(caps)),
@@ -202,8 +202,8 @@ def revisions(draw: st.DrawFn) -> Revision:
 # the model
 
 
-class Refusal(Exception):  # noqa: N818 (it is an answer)
-    """What the guard is to raise."""
+class Refusal(Exception):  # noqa: N818 (it is an answer, not an error)
+    """The error that the guard must raise."""
 
     def __init__(self, error: type[Exception]) -> None:
         super().__init__(error)
@@ -211,7 +211,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer)
 
 
 Place = tuple[str, tuple[Any, ...], tuple[tuple[str, str], ...], datetime]
-"""Budget, definition, labels and window start: which bucket."""
+"""Budget, definition, labels and window start, which identify a bucket."""
 
 
 @dataclass
@@ -229,7 +229,7 @@ class Account:
 
 @dataclass
 class Line:
-    """What a job counts as in one bucket."""
+    """The amounts of a job in one bucket."""
 
     held: int
     spent: int
@@ -264,7 +264,7 @@ class Job:
 
 
 Seen = tuple[str, str, str | None, int | None]
-"""Provider, task, state and charge: what an observation says."""
+"""Provider, task, state and charge of an observation."""
 
 
 class Model:
@@ -303,7 +303,7 @@ class Model:
             self.alert(place, job.id)
 
     def alert(self, place: Place, job: str | None) -> None:
-        """The thresholds of an account that are reached for the first time."""
+        """Records the thresholds of an account that are reached for the first time."""
         account = self.accounts[place]
         used = account.held + account.spent
         for part in account.rule.alerts if used > 0 else ():
@@ -322,10 +322,10 @@ class Model:
             if job.state == "reserved" and job.deadline <= self.clock.now:
                 self.give_back(job)
 
-    # before it is sent
+    # before a job is sent
 
     def admit(self, request: Request, project: str, key: str | None, labels: dict[str, str]) -> Job:
-        """The job of the key that is still to be sent, or a new one."""
+        """Returns the unsent job of the key, or a new job."""
         now = self.clock.now
         claimed = self.claims(labels)
         last = next(
@@ -363,7 +363,7 @@ class Model:
             if not fits or job.lines[place].held > (each.max_request or 10**18):
                 job.state = "refused"
         if job.state == "refused" or not (claimed or self.revision.unmatched == "allow"):
-            self.accounts = before  # nothing of a refusal is kept
+            self.accounts = before  # a refusal leaves nothing behind
             raise Refusal(BudgetExceededError)
         self.jobs.append(job)
         return job
@@ -383,7 +383,7 @@ class Model:
             raise Refusal(ReservationStateError)
         job.state, job.sent, job.deadline = "dispatching", True, self.clock.now + DOUBTFUL_AFTER
 
-    # after it was sent
+    # after a job was sent
 
     def release(self, job: Job, *states: str) -> None:
         if job.state not in {*states, "released"}:
@@ -438,7 +438,7 @@ class Model:
                 self.alerts["overrun", place[0], place[2], None, job.id] += 1
 
     def replaces(self, job: Job, amount: int, basis: str) -> bool:
-        """Whether an amount replaces another: on a stronger basis, or dearer on the same, or an operator's."""
+        """Returns whether an amount replaces another: on a stronger basis, dearer, or an operator's."""
         stronger = BASES.index(basis) - BASES.index(job.basis or "quote")
         return basis == "operator" or stronger > 0 or (stronger == 0 and amount > (job.billed or 0))
 
@@ -452,7 +452,7 @@ class Model:
             self.release(job, "dispatching", "bound")
 
     def observe(self, seen: Seen, job: Job | None) -> Job | None:
-        """Whose task it is, once it was applied."""
+        """Applies an observation; returns the job of its task."""
         provider, task, state, charge = seen
         owner = next((each for each in self.jobs if (each.provider, each.task) == (provider, task)), None)
         new = seen not in self.seen
@@ -466,7 +466,7 @@ class Model:
         return owner
 
     def take_up(self, job: Job, state: str | None, charge: int | None) -> None:
-        """What one observation does: a charge that is stated is believed; failures are as the table says."""
+        """Applies one observation: a stated charge counts; a failure is treated as the price table says."""
         if state not in {"succeeded", "failed", "cancelled"}:
             return
         charged = None if charge is None or job.request is None else charge * job.request.unit
@@ -482,11 +482,11 @@ class Model:
             self.correct(job, charged, "response")
 
     def correct(self, job: Job, amount: int | None, basis: str) -> None:
-        """As settle; what is no stronger than what is known changes nothing."""
+        """Settles a job, unless the known amount has a stronger basis."""
         if job.state != "settled" or self.replaces(job, job.expected if amount is None else amount, basis):
             self.settle(job, amount, basis)
 
-    # what did not come this way
+    # spend from elsewhere, and budgets
 
     def record(self, provider: str, task: str, amount: int, labels: dict[str, str], at: datetime) -> Job:
         claimed = self.claims(labels)
@@ -553,12 +553,12 @@ class Model:
             self.accounts[place].held += line.held if job.state in OPEN else 0
             self.accounts[place].spent += line.spent
 
-    # what can be seen
+    # observable state
 
     def status(self) -> list[tuple[Any, ...]]:
-        """Budget, labels, cap, held, spent, window of every bucket in force."""
+        """Returns budget, labels, cap, held, spent and window of every bucket in force."""
         rows: list[tuple[Any, ...]] = []
-        late: Counter[Place] = Counter()  # expired, whether or not it is released yet
+        late: Counter[Place] = Counter()  # expired, whether it is released yet or not
         for job in self.jobs:
             if job.state == "reserved" and job.deadline <= self.clock.now:
                 late.update({place: line.held for place, line in job.lines.items()})
@@ -586,11 +586,11 @@ _STATES = {"qingbo": {"succeeded": "completed"}, "kling": {"succeeded": "succeed
 
 
 rarely = precondition(lambda self: self.turn % 3 == 0)
-"""Rules are chosen evenly; most events should be of jobs, not of what administrators do."""
+"""Hypothesis chooses rules evenly; most events should concern jobs, few the work of administrators."""
 
 
 class GuardMachine(RuleBasedStateMachine):
-    """Every event goes to two guards of one ledger in turn, and to the model."""
+    """Sends every event to the model and, in turn, to one of two guards of the same ledger."""
 
     jobs = Bundle("jobs")
     turn = 0
@@ -599,13 +599,13 @@ class GuardMachine(RuleBasedStateMachine):
     def start(self, revision: Revision) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="guard-"))
         self.clock = Clock()
-        self.told: list[Alert] = []
+        self.alerts: list[Alert] = []
         self.guards = [
             BudgetGuard(
                 f"sqlite:///{self.folder}/spend.db",
                 budgets,
                 clock=self.clock,
-                on_alert=self.told.append,
+                on_alert=self.alerts.append,
                 expires_after=EXPIRES_AFTER,
                 doubtful_after=DOUBTFUL_AFTER,
             )
@@ -623,12 +623,12 @@ class GuardMachine(RuleBasedStateMachine):
 
     @property
     def guard(self) -> BudgetGuard:
-        """The one whose turn it is."""
+        """Returns the guard whose turn it is."""
         self.turn += 1
         return self.guards[self.turn % 2]
 
     def both(self, modelled: Callable[[], _T], real: Callable[[], Any]) -> _T | None:
-        """Does it in the model and in the guard; None: both refuse."""
+        """Carries out an event in the model and in the guard; returns None if both refuse."""
         try:
             expected = modelled()
         except Refusal as refusal:
@@ -642,7 +642,7 @@ class GuardMachine(RuleBasedStateMachine):
     # events
 
     def admit(self, request: Request, key: str | None, labels: dict[str, str], task: str, far: int) -> Any:
-        """Admits, and takes what was admitted as far as its dispatch or its task."""
+        """Admits a request and takes it as far as its dispatch or its task."""
         before = {row[:2]: row for row in self.rows()}
         admitted: list[Admission] = []
         own = {name: value for name, value in labels.items() if name != "project"}
@@ -656,7 +656,7 @@ class GuardMachine(RuleBasedStateMachine):
             return multiple()
         (admission,) = admitted
         assert (admission.capped, admission.quote.maximum) == (False, money(request.expected))
-        if job.id:  # the same key again
+        if job.id:  # the key had this job before
             assert admission.reservation_id == job.id
             return multiple()
         job.id = admission.reservation_id
@@ -684,12 +684,12 @@ class GuardMachine(RuleBasedStateMachine):
     admit_a_third = _admissions(admit)
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """The guard's status in nanos."""
+        """Returns the guard's status in nanos."""
         return [(row.budget, str(row.labels), *map(nanos, row[2:5])) for row in self.guard.status()]
 
     @rule(job=jobs)
     def dispatch(self, job: Job) -> None:
-        if (request := job.request) is not None:  # what was recorded never had an admission
+        if (request := job.request) is not None:  # recorded spend has no admission
             sent: list[Any] = []
             self.both(
                 lambda: self.model.dispatch(job),
@@ -736,14 +736,14 @@ class GuardMachine(RuleBasedStateMachine):
         task=tasks,
         state=st.sampled_from(["queued", "processing", "succeeded", "failed", "cancelled"]),
         charge=st.sampled_from([None, None, 0, 3, 97_750, 398_438, 500_000]),
-        again=st.booleans(),
+        repeated=st.booleans(),
     )
     def observe(
-        self, *, job: Job | None, provider: str, task: str, state: str, charge: int | None, again: bool
+        self, *, job: Job | None, provider: str, task: str, state: str, charge: int | None, repeated: bool
     ) -> None:
         if job is not None:
             provider, task = job.provider, job.task or task
-        if provider == "kling":  # it knows no cancelling, and charges in units
+        if provider == "kling":  # it has no state for cancelled tasks, and charges in units
             state, charge = state.replace("cancelled", "failed"), charge and charge % 5
         word = _STATES[provider].get(state, state)
         if provider == "qingbo":
@@ -753,7 +753,7 @@ class GuardMachine(RuleBasedStateMachine):
         seen = provider, task, state, charge
         answers: list[Any] = []
         ref = None if job is None else job.id
-        for _ in range(1 + again):
+        for _ in range(1 + repeated):
             found = self.both(
                 lambda: self.model.observe(seen, job),
                 lambda: answers.append(self.guard.observe(body, provider=provider, reservation=ref)),
@@ -806,7 +806,7 @@ class GuardMachine(RuleBasedStateMachine):
     def the_clock_goes_on_or_steps_back(self, minutes: int) -> None:
         self.clock.pass_by(minutes=minutes)
 
-    # what must hold
+    # invariants
 
     @invariant()
     def everything_that_can_be_seen_is_the_same(self) -> None:
@@ -835,7 +835,7 @@ class GuardMachine(RuleBasedStateMachine):
             (found.provider, found.task_id, found.state, None if found.amount is None else int(found.amount))
             for found in guard.unclaimed()
         ] == [seen for seen in model.seen if seen[:2] not in owned]
-        assert Counter(map(of_alert, self.told)) == model.alerts
+        assert Counter(map(of_alert, self.alerts)) == model.alerts
 
     @invariant()
     def the_journal_only_grows_and_sums_to_the_balances(self) -> None:
@@ -877,19 +877,19 @@ TestGuard.settings = settings(
 )
 
 
-# what was found by it, and what is beside it
+# cases that the machine found, and cases outside it
 
 BUDGETS = [Budget(name="all", cap=Decimal(10), currency="USD")]
 
 
 @pytest.fixture
 def guard(ledger: str, clock: Clock) -> BudgetGuard:
-    """A guard of one budget that has room."""
+    """Returns a guard with one budget that has room."""
     return BudgetGuard(ledger, BUDGETS, clock=clock)
 
 
 def sent(guard: BudgetGuard, task: str) -> Admission:
-    """A job that was submitted and has a task."""
+    """Submits a job and binds it to a task."""
     admission = guard.admit(video(), project="trailer")
     guard.dispatch(admission)
     guard.bind(admission, task)
@@ -899,15 +899,15 @@ def sent(guard: BudgetGuard, task: str) -> Admission:
 def test_repeating_an_answer_changes_nothing_even_after_answers_that_contradict_each_other(
     guard: BudgetGuard,
 ) -> None:
-    """Failed and free, then after all succeeded: what stands then still stands when that is said again."""
+    """Repeating the success that followed a failure leaves the reservation unchanged."""
     sent(guard, "t")
     guard.observe({"task_id": "t", "status": "failed"}, provider="qingbo")
     after = guard.observe({"task_id": "t", "status": "completed"}, provider="qingbo")
     assert guard.observe({"task_id": "t", "status": "completed"}, provider="qingbo") == after
 
 
-def test_what_goes_out_is_what_was_priced(guard: BudgetGuard) -> None:
-    """A payload that its caller changes after it was admitted goes out as it was."""
+def test_the_payload_that_was_priced_is_dispatched(guard: BudgetGuard) -> None:
+    """A payload that its caller changes after the admission is dispatched as it was admitted."""
     payload = video(duration=3, image_urls=["https://example.com/a.png"])
     admission = guard.admit(payload, project="trailer")
     payload["duration"] = 15
@@ -929,7 +929,7 @@ def test_what_goes_out_is_what_was_priced(guard: BudgetGuard) -> None:
 def test_an_amount_that_cannot_be_counted_is_refused(
     guard: BudgetGuard, book: Callable[[BudgetGuard, Any], object], amount: Any
 ) -> None:
-    """It is too large, too fine, negative or no exact number; nothing changes."""
+    """An amount that is too large, too fine, negative or inexact is refused, and nothing changes."""
     sent(guard, "t")
     before = guard.journal()
     with pytest.raises(KlingPricingError, match="amount of money"):
@@ -937,8 +937,8 @@ def test_an_amount_that_cannot_be_counted_is_refused(
     assert guard.journal() == before
 
 
-def test_a_basis_that_is_none_is_refused(guard: BudgetGuard) -> None:
-    """Whether the job is settled already or not."""
+def test_an_unknown_basis_is_refused(guard: BudgetGuard) -> None:
+    """An unknown basis is refused, whether the job is settled or not."""
     basis: Any = "invoice"
     sent(guard, "t")
     for _ in range(2):
@@ -949,8 +949,8 @@ def test_a_basis_that_is_none_is_refused(guard: BudgetGuard) -> None:
         guard.settle(("qingbo", "t"))
 
 
-def test_spend_made_elsewhere_takes_no_key_of_a_job(guard: BudgetGuard) -> None:
-    """A job may have the name of the task that is booked, before or after."""
+def test_recorded_spend_and_a_job_may_share_a_name(guard: BudgetGuard) -> None:
+    """A job may have a key that equals the name of a recorded task."""
     guard.admit(video(), project="trailer", key="qingbo:t1")
     guard.record("qingbo", "t1", 1, labels={"project": "trailer"})
     guard.record("qingbo", "t2", 1, labels={"project": "trailer"})
@@ -959,7 +959,7 @@ def test_spend_made_elsewhere_takes_no_key_of_a_job(guard: BudgetGuard) -> None:
 
 
 def test_spend_booked_again_must_be_the_same(guard: BudgetGuard) -> None:
-    """Amount, currency and labels; when it was booked does not matter."""
+    """Spend that is recorded again must have the same amount, currency and labels; its instant may differ."""
     first = guard.record("qingbo", "t", 1, labels={"project": "trailer"})
     assert guard.record("qingbo", "t", 1, labels={"project": "trailer"}, at=AT - DAY) == first
     other: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Many processes and threads on one ledger, some of them killed: no cap is passed and nothing is lost."""
+"""Many processes and threads on one ledger, some of them killed: no cap is exceeded and nothing is lost."""
 
 import json
 import sys
@@ -36,14 +36,14 @@ class Crew:
             assert json.loads(piped(process.stdout).readline()) == "ready"
 
     def all_do(self, **command: Any) -> list[dict[str, Any]]:
-        """Gives all of them the same command at once, and returns their answers."""
+        """Sends the same command to all processes at once; returns their answers."""
         line = json.dumps(command) + "\n"
         for process in self._processes:
             piped(process.stdin).write(line)
         return [json.loads(piped(process.stdout).readline()) for process in self._processes]
 
     def dismiss(self) -> None:
-        """Lets them end."""
+        """Ends the processes."""
         for process in self._processes:
             process.communicate()
             assert process.returncode == 0
@@ -51,14 +51,14 @@ class Crew:
 
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
-    """Workers, started once."""
+    """Returns worker processes that are started once."""
     workers = Crew()
     yield workers
     workers.dismiss()
 
 
 def budget(name: str, cap: Decimal, **more: Any) -> Budget:
-    """A budget in the currency of the requests."""
+    """Returns a budget in the currency of the requests."""
     return Budget(name=name, cap=cap, currency="USD", **more)
 
 
@@ -70,7 +70,7 @@ def budget(name: str, cap: Decimal, **more: Any) -> Budget:
 def test_exactly_as_many_are_admitted_as_fit_one_cap(
     crew: Crew, ledger: str, book: PriceBook, cap: Decimal, fit: int
 ) -> None:
-    """Thirty-two threads in eight processes hammer one cap: as many get in as fit, to the nano."""
+    """Of the requests of 32 threads in 8 processes, as many are admitted as fit the cap, to the nano."""
     guard = BudgetGuard(ledger, [budget("tight", cap)], book=book)
     answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=[USERS["li"]])
     admitted = [name for each in answers for name in each["done"]]
@@ -86,7 +86,7 @@ def test_exactly_as_many_are_admitted_as_fit_one_cap(
 def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
     crew: Crew, ledger: str, book: PriceBook, run: int
 ) -> None:
-    """Caps of a project, a team, each user and everyone are filled at once, and none is passed by a nano."""
+    """Caps of a project, a team, each user and everyone fill together, and none is exceeded by a nano."""
     guard = BudgetGuard(
         ledger,
         [
@@ -102,13 +102,13 @@ def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
     assert len(admitted) == min(45 * COST - NANO, (20 + 3 * 9) * COST) // COST == 44, run
     assert sorted(admitted) == sorted(each.id for each in guard.history())
     rows = {(row.budget, row.labels.get("user")): row for row in guard.status()}
-    made = Counter(each.labels["user"] for each in guard.history())
-    held = {who: made[who] * COST for who in USERS}
+    reservations = Counter(each.labels["user"] for each in guard.history())
+    held = {who: reservations[who] * COST for who in USERS}
     assert rows["everyone", None].held == 44 * COST
     assert rows["film", None].held == held["li"] + held["wu"] + held["ho"] <= 20 * COST
     assert rows["trailer", None].held == held["li"] + held["wu"] <= 14 * COST
-    assert {who: rows["each", who].held for who in made} == {who: held[who] for who in made}
-    assert max(made.values()) <= 9
+    assert {who: rows["each", who].held for who in reservations} == {who: held[who] for who in reservations}
+    assert max(reservations.values()) <= 9
     guard.verify()
 
 
@@ -116,7 +116,7 @@ def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
 def test_processes_that_make_the_ledger_together_share_it(
     crew: Crew, ledger: str, book: PriceBook, run: int
 ) -> None:
-    """Eight processes open a file that is not there yet: one installs the budgets, and all count in them."""
+    """Of eight processes that open a new ledger, one installs the budgets and all share them."""
     answers = crew.all_do(do="fill", ledger=ledger, threads=1, orders=[USERS["li"]], install=True)
     assert sum(len(each["done"]) for each in answers) == Decimal(5) // COST, run
     guard = BudgetGuard(ledger, BUDGETS, book=book)
@@ -125,7 +125,7 @@ def test_processes_that_make_the_ledger_together_share_it(
 
 
 def test_alerts_fire_once_for_each_bucket_and_threshold(crew: Crew, ledger: str, book: PriceBook) -> None:
-    """Whichever process reaches a threshold, it alone is told, and the journal has it once."""
+    """Only the process that reaches a threshold is alerted, and the journal has the alert once."""
     guard = BudgetGuard(
         ledger,
         [
@@ -148,15 +148,15 @@ def test_alerts_fire_once_for_each_bucket_and_threshold(crew: Crew, ledger: str,
 
 
 def test_many_workers_with_one_key_make_one_job(crew: Crew, ledger: str, book: PriceBook) -> None:
-    """Two workers, and sixteen, admit and dispatch under one key: one reservation, one payload given out."""
+    """Workers that admit and dispatch under one key make one reservation and receive one payload in total."""
     guard = BudgetGuard(ledger, [budget("everyone", 100 * COST)], book=book)
     for threads in (1, 2, 4):
         key = f"shot by {threads}"
         answers = crew.all_do(do="one_job", ledger=ledger, threads=threads, key=key)
-        told = [line.split() for each in answers for line in each["done"]]
+        outcomes = [line.split() for each in answers for line in each["done"]]
         (job,) = guard.history(key=key)
-        assert Counter(verdict for verdict, _ in told) == {"won": 1, "lost": PROCESSES * threads - 1}
-        assert {name for _, name in told} == {job.id}
+        assert Counter(verdict for verdict, _ in outcomes) == {"won": 1, "lost": PROCESSES * threads - 1}
+        assert {name for _, name in outcomes} == {job.id}
         assert (job.attempt, job.state) == (1, "dispatching")
     assert guard.status()[0].held == 3 * COST
     guard.verify()
@@ -165,7 +165,7 @@ def test_many_workers_with_one_key_make_one_job(crew: Crew, ledger: str, book: P
 def test_nothing_is_lost_when_processes_are_killed(
     ledger: str, book: PriceBook, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """After processes were killed at any moment, what was acknowledged holds, and the cap is exact."""
+    """After processes were killed at random moments, every acknowledged verb holds and the cap is exact."""
     cap = 30 * COST + 5000 * NANO
     guard = BudgetGuard(
         ledger,

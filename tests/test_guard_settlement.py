@@ -1,7 +1,8 @@
-"""From a job that was sent to what it cost, the same on every kind of store."""
+"""From a sent job to its cost, on every kind of store."""
 
 from decimal import Decimal
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,9 @@ from kling_pricing import (
     ReservationStateError,
     WireFormatError,
 )
+from kling_pricing.guard import Reference
+from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.task import Task
 from tests.conftest import Clock, OpenGuard, video
 from tests.guards import CLIP, COST, ZERO, answer, bound, left, sent
 
@@ -22,7 +26,7 @@ from tests.guards import CLIP, COST, ZERO, answer, bound, left, sent
 
 
 def test_binding_again_changes_nothing_and_another_task_is_an_error(open_guard: OpenGuard) -> None:
-    """One reservation, one task."""
+    """Binding the same task again changes nothing; binding another task is an error."""
     guard = open_guard()
     found = bound(guard)
     assert guard.bind(found.id, "task-1") == found
@@ -32,22 +36,22 @@ def test_binding_again_changes_nothing_and_another_task_is_an_error(open_guard: 
 
 
 def test_a_task_belongs_to_one_reservation(open_guard: OpenGuard) -> None:
-    """The error names the reservation that has it."""
+    """Binding a task that has a reservation is an error that names that reservation."""
     guard = open_guard()
     one, two = bound(guard), sent(guard)
     with pytest.raises(ReservationStateError, match=f"belongs to reservation {one.id}"):
         guard.bind(two.id, "task-1")
 
 
-def test_what_was_never_dispatched_is_not_bound(open_guard: OpenGuard) -> None:
-    """Only `dispatch` gives out what can become a task."""
+def test_an_undispatched_reservation_cannot_be_bound(open_guard: OpenGuard) -> None:
+    """A reservation that was never dispatched cannot be bound."""
     guard = open_guard()
     with pytest.raises(ReservationStateError, match="never dispatched"):
         guard.bind(guard.admit(CLIP, project="trailer"), "task-1")
 
 
 def test_a_reservation_is_found_by_its_task(open_guard: OpenGuard) -> None:
-    """Provider and task id are as good a name as the reservation's own."""
+    """A reservation can be looked up by its provider and task id."""
     guard = open_guard()
     found = bound(guard)
     assert guard.reservation(("qingbo", "task-1")) == found
@@ -59,8 +63,8 @@ def test_a_reservation_is_found_by_its_task(open_guard: OpenGuard) -> None:
 # settling
 
 
-def test_settling_spends_the_quote_or_what_was_charged(open_guard: OpenGuard) -> None:
-    """What is not spent of what was held is free again."""
+def test_settling_spends_the_quote_or_the_charge(open_guard: OpenGuard) -> None:
+    """Settling spends the quote or the amount charged and frees the rest."""
     guard = open_guard()
     one, two = bound(guard, "one"), bound(guard, "two")
     assert (guard.settle(one.id).billed, guard.settle(one.id).basis) == (COST, "quote")
@@ -70,11 +74,11 @@ def test_settling_spends_the_quote_or_what_was_charged(open_guard: OpenGuard) ->
 
 
 def test_a_stronger_basis_replaces_a_weaker(open_guard: OpenGuard) -> None:
-    """Quote, response, statement, operator: each may correct the ones before it, never the other way."""
+    """An amount on a stronger basis replaces one on a weaker basis, never the other way round."""
     guard = open_guard()
     found = bound(guard)
-    told = [(None, None), ("0.7", None), ("0.69", "statement"), ("0.68", "operator"), ("0.67", "operator")]
-    for amount, basis in told:
+    amounts = [(None, None), ("0.7", None), ("0.69", "statement"), ("0.68", "operator"), ("0.67", "operator")]
+    for amount, basis in amounts:
         guard.settle(found.id, amount, basis=basis)  # type: ignore[arg-type]
     for amount, basis in (("0.5", "response"), ("0.5", "statement"), (None, None)):
         assert guard.settle(found.id, amount, basis=basis).billed == Decimal("0.67")  # type: ignore[arg-type]
@@ -89,7 +93,7 @@ def test_a_stronger_basis_replaces_a_weaker(open_guard: OpenGuard) -> None:
 
 
 def test_of_two_amounts_on_one_basis_the_dearer_holds(open_guard: OpenGuard) -> None:
-    """So that it does not matter which comes first; saying a lower one is an error."""
+    """Of two amounts on the same basis the higher counts, and a lower one afterwards is an error."""
     guard = open_guard()
     found = bound(guard)
     guard.settle(found.id, "0.7")
@@ -101,7 +105,7 @@ def test_of_two_amounts_on_one_basis_the_dearer_holds(open_guard: OpenGuard) -> 
 
 @pytest.mark.parametrize("costs", [(0, 357000), (357000, 0), (357000, 300000), (300000, 357000)])
 def test_of_two_answers_the_dearer_holds(open_guard: OpenGuard, costs: tuple[int, int]) -> None:
-    """Callbacks may come in any order; what is spent does not depend on it."""
+    """Of two answers the dearer counts, whichever comes first."""
     guard = open_guard()
     found = bound(guard)
     for cost in costs:
@@ -112,7 +116,7 @@ def test_of_two_answers_the_dearer_holds(open_guard: OpenGuard, costs: tuple[int
 
 @pytest.mark.parametrize("amount", [0.7, "0.7 USD", "-1", Decimal("NaN"), Decimal("-0.1"), True, "1e3"])
 def test_an_amount_is_exact_or_refused(open_guard: OpenGuard, amount: Any) -> None:
-    """A float is already rounded; nothing is guessed from text."""
+    """Floats, negative amounts and text that is not a plain decimal are refused."""
     guard = open_guard()
     found = bound(guard)
     with pytest.raises(KlingPricingError, match="amount of money"):
@@ -121,7 +125,7 @@ def test_an_amount_is_exact_or_refused(open_guard: OpenGuard, amount: Any) -> No
 
 
 def test_an_overrun_is_recorded_and_alerts(open_guard: OpenGuard) -> None:
-    """What was billed is true even above the cap; it blocks only through what is left."""
+    """A bill above the cap is recorded and alerts, and blocks later requests through the balance."""
     seen: list[Alert] = []
     guard = open_guard(cap=Decimal(1), settings={"on_alert": seen.append})
     found = bound(guard)
@@ -134,8 +138,8 @@ def test_an_overrun_is_recorded_and_alerts(open_guard: OpenGuard) -> None:
         guard.admit(CLIP, project="trailer")
 
 
-def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
-    """What may be running keeps its money; a definite refusal gives it back; both can be said twice."""
+def test_only_an_unsent_request_is_released(open_guard: OpenGuard) -> None:
+    """`release` is for unsent requests and `release_refused` for refused ones; both can be repeated."""
     guard = open_guard()
     unsent = guard.admit(CLIP, project="trailer")
     assert guard.release(unsent, "changed my mind") == guard.release(unsent)
@@ -149,8 +153,8 @@ def test_release_is_for_what_was_not_sent(open_guard: OpenGuard) -> None:
     assert left(guard) == (COST, 0, Decimal("9.286"))
 
 
-def test_a_refusal_does_not_free_what_is_in_doubt(open_guard: OpenGuard, clock: Clock) -> None:
-    """Another answer may have accepted it: a person has to know. That it is late is no such mark."""
+def test_a_refusal_does_not_release_a_doubtful_reservation(open_guard: OpenGuard, clock: Clock) -> None:
+    """A refusal releases a late reservation, but not one that was marked in doubt."""
     guard = open_guard()
     found = guard.mark_in_doubt(sent(guard).id, "sent again")
     with pytest.raises(
@@ -168,7 +172,7 @@ def test_a_refusal_does_not_free_what_is_in_doubt(open_guard: OpenGuard, clock: 
 
 
 def test_a_bill_after_a_release_is_spent_all_the_same(open_guard: OpenGuard) -> None:
-    """What the provider charges is true, whatever it said before."""
+    """A bill after a release is spent."""
     guard = open_guard()
     found = sent(guard)
     guard.release_refused(found.id, "500")
@@ -177,8 +181,8 @@ def test_a_bill_after_a_release_is_spent_all_the_same(open_guard: OpenGuard) -> 
     guard.verify()
 
 
-def test_what_was_never_sent_is_never_billed(open_guard: OpenGuard) -> None:
-    """A bill for it is somebody else's."""
+def test_an_unsent_request_is_never_billed(open_guard: OpenGuard) -> None:
+    """A reservation that was never dispatched cannot be settled."""
     guard = open_guard()
     unsent = guard.admit(CLIP, project="trailer")
     with pytest.raises(ReservationStateError, match="never dispatched"):
@@ -210,7 +214,7 @@ def test_what_was_never_sent_is_never_billed(open_guard: OpenGuard) -> None:
 def test_an_answer_settles_or_releases(
     open_guard: OpenGuard, seen: dict[str, Any], state: str, billed: Decimal | None, basis: str | None
 ) -> None:
-    """The charge that is stated is believed (500,000 quota are 1 USD); a failed task is refunded here."""
+    """A stated charge counts (500,000 quota are 1 USD), and a failed task is refunded at this provider."""
     guard = open_guard()
     bound(guard)
     for _ in range(2):
@@ -229,10 +233,10 @@ def test_an_answer_settles_or_releases(
         ("failed", {"final_unit_deduction": "0"}, "released", None),
     ],
 )
-def test_units_are_money_and_an_unconfirmed_refund_is_not_counted_on(
+def test_units_are_converted_and_an_unconfirmed_refund_is_not_assumed(
     open_guard: OpenGuard, status: str, fields: dict[str, str], state: str, billed: Decimal | None
 ) -> None:
-    """A provider that does not say whether it refunds failed tasks is taken to charge them until it does."""
+    """A failed task is settled at the quote if the provider's refunds are unconfirmed."""
     guard = open_guard()
     request = {"model_name": "kling-v3", "prompt": "a boat", "mode": "pro", "sound": "on", "duration": "5"}
     admission = guard.admit(request, project="trailer")
@@ -246,7 +250,7 @@ def test_units_are_money_and_an_unconfirmed_refund_is_not_counted_on(
 
 
 def test_a_webhook_that_overtakes_bind_is_not_lost(open_guard: OpenGuard) -> None:
-    """It is remembered, shown as unmatched, and applied when the task is bound."""
+    """An observation before `bind` is listed as unclaimed and applied when the task is bound."""
     guard = open_guard()
     found = sent(guard)
     assert guard.observe(answer("completed", cost=357000), provider="qingbo") is None
@@ -256,7 +260,7 @@ def test_a_webhook_that_overtakes_bind_is_not_lost(open_guard: OpenGuard) -> Non
 
 
 def test_an_answer_can_bind_the_reservation_it_belongs_to(open_guard: OpenGuard) -> None:
-    """A submit response names the task; the caller says whose it is."""
+    """A submit response binds the reservation that the caller passes."""
     guard = open_guard()
     found = sent(guard)
     assert guard.observe(answer("queued"), provider="qingbo", reservation=found.id) == guard.reservation(
@@ -267,8 +271,8 @@ def test_an_answer_can_bind_the_reservation_it_belongs_to(open_guard: OpenGuard)
         guard.observe(answer("queued"), provider="qingbo-ai", reservation=found.id)
 
 
-def test_an_answer_corrects_what_was_settled_at_the_quote(open_guard: OpenGuard) -> None:
-    """A response is a stronger basis than the quote, also when it says that nothing was charged."""
+def test_an_answer_corrects_an_amount_settled_at_the_quote(open_guard: OpenGuard) -> None:
+    """A response replaces an amount settled at the quote, even if it says that nothing was charged."""
     guard = open_guard()
     guard.settle(bound(guard).id)
     found = guard.observe(answer("failed"), provider="qingbo")
@@ -276,8 +280,8 @@ def test_an_answer_corrects_what_was_settled_at_the_quote(open_guard: OpenGuard)
     assert (found.state, found.billed, found.basis) == ("settled", ZERO, "response")
 
 
-def test_an_answer_that_names_no_task_or_nobody_is_refused(open_guard: OpenGuard) -> None:
-    """The error says what is missing."""
+def test_an_answer_without_a_task_or_provider_is_refused(open_guard: OpenGuard) -> None:
+    """An answer without a task, an unknown provider and a bad charge are refused with the reason."""
     guard = open_guard()
     with pytest.raises(WireFormatError, match="names no task"):
         guard.observe({"status": "completed"}, provider="qingbo")
@@ -289,12 +293,50 @@ def test_an_answer_that_names_no_task_or_nobody_is_refused(open_guard: OpenGuard
 
 
 def test_an_answer_as_text_is_read_exactly(open_guard: OpenGuard) -> None:
-    """Bytes of a webhook need no decoding by the caller."""
+    """The bytes of an answer are read with exact numbers."""
     guard = open_guard()
     bound(guard)
     found = guard.observe(b'{"task_id": "task-1", "status": "completed", "cost": 357000}', provider="qingbo")
     assert found is not None
     assert found.billed == COST
+
+
+def test_a_task_that_was_read_already_is_observed_like_its_answer(open_guard: OpenGuard) -> None:
+    """`observe_task` settles a reservation by a task that was read already."""
+    guard = open_guard()
+    found = sent(guard)
+    task = Task("task-1", "succeeded", Decimal(350000), "quota")
+    settled = guard.observe_task(task, provider="qingbo", reservation=found)
+    assert settled is not None
+    assert (settled.id, settled.task_id, settled.billed) == (found.id, "task-1", Decimal("0.7"))
+    assert guard.observe_task(Task(None, "succeeded"), provider="qingbo", reservation=found) == settled
+    with pytest.raises(WireFormatError, match="names no task"):
+        guard.observe_task(Task(None, "succeeded"), provider="qingbo")
+
+
+@pytest.mark.parametrize("handed_in", ["admission", "reservation", "id"])
+def test_an_answer_is_read_once_and_a_reservation_handed_in_is_not_looked_up(
+    open_guard: OpenGuard, monkeypatch: pytest.MonkeyPatch, handed_in: str
+) -> None:
+    """An answer is parsed once; only a reservation passed by its id is looked up, once."""
+    guard = open_guard()
+    admission = guard.admit(CLIP, project="trailer")
+    guard.dispatch(admission)
+    references: dict[str, Reference] = {
+        "admission": admission,
+        "reservation": guard.reservation(admission),
+        "id": admission.reservation_id,
+    }
+    store = guard._state.ledger  # noqa: SLF001 (its calls are counted)
+    tasks = wire_format_named("tasks")
+    look_up, read_task = Mock(wraps=store.reservation), Mock(wraps=tasks.read_task)
+    monkeypatch.setattr(store, "reservation", look_up)
+    monkeypatch.setattr(tasks, "read_task", read_task)
+    observed = guard.observe(answer("queued"), provider="qingbo", reservation=references[handed_in])
+    assert observed is not None
+    assert (observed.state, observed.task_id) == ("bound", "task-1")
+    assert read_task.call_count == 1
+    assert look_up.call_count == (1 if handed_in == "id" else 0)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +359,7 @@ def test_an_answer_as_text_is_read_exactly(open_guard: OpenGuard) -> None:
 def test_an_answer_is_read_in_the_format_of_its_reservation(
     open_guard: OpenGuard, provider: str, wire_format: str, request_: dict[str, Any], body: dict[str, str]
 ) -> None:
-    """A provider may be reached through another API than its own, or have none of its own."""
+    """An answer is read in its reservation's wire format, even if the provider has another or none."""
     guard = open_guard(currency="CNY" if provider == "tencent-vod" else "USD")
     admission = guard.admit(request_, project="trailer", provider=provider, wire_format=wire_format)
     guard.dispatch(admission)

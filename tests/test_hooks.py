@@ -42,10 +42,10 @@ from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 from kling_pricing.hooks.routes import Routes, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint
+from tests.commands import HEEDS_SIGINT
 from tests.conftest import AT, PRICES, Clock, video
 from tests.gateway import Fault, Gateway, running
 from tests.hook_clients import CLIENTS
-from tests.interruption import interruptible_children
 from tests.test_hooks_scenarios import JSON, PROVIDER
 
 CLIP = video(duration=5)
@@ -135,7 +135,7 @@ def test_method_host_and_path_classify_a_request(
         assert route == TaskEndpoint(provider, task_id)
 
 
-KNOWN = "known here: kling, qingbo, qingbo-ai, tencent-vod"
+KNOWN = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
 NOT_A_HOST = (
     "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
     "write an international name as xn--..., and list each host separately"
@@ -838,15 +838,14 @@ def test_ctrl_c_while_the_request_is_sent_leaves_it_in_doubt(
     gateway.inject(Fault(hangs=True, accepts=True))
     ledger = f"sqlite:///{tmp_path}/spend.db"
     BudgetGuard(ledger, [PLENTY], book=book).close()
-    code = (
+    code = HEEDS_SIGINT + (
         "import httpx, sys; from kling_pricing import BudgetGuard;"
         "from kling_pricing.hooks.httpx import GuardedTransport;"
         f"t = GuardedTransport(httpx.HTTPTransport(), BudgetGuard({ledger!r}), project='trailer',"
         f" hosts={{{gateway.host!r}: {PROVIDER!r}}});"
         f"httpx.Client(transport=t).post({gateway.url + '/v1/tasks'!r}, json={CLIP!r}, timeout=60)"
     )
-    with interruptible_children():
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     assert gateway.accepted.wait(30)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
@@ -883,7 +882,7 @@ FORMATS: dict[str, tuple[str, str, str, dict[str, Any], str, str]] = {
         "USD",
         {"model": "kling-v3-std-silent", "prompt": "a boat", "duration": 5},
         "0.42",
-        "",
+        "quote",
     ),
 }
 
@@ -892,10 +891,7 @@ FORMATS: dict[str, tuple[str, str, str, dict[str, Any], str, str]] = {
 def test_every_wire_format_works_from_submission_to_settlement(
     wire_format: str, tmp_path: Path, book: PriceBook, clock: Clock
 ) -> None:
-    """A job is submitted, bound, polled and settled at the charge that the gateway billed in its own unit.
-
-    The last wire format documents no states, so its reservation stays bound until the statement arrives.
-    """
+    """A job is submitted, bound, polled and settled, at the charge that the gateway names or else the quote."""
     provider, path, currency, payload, price, basis = FORMATS[wire_format]
     budget = Budget(name="all", cap=10, currency=currency)
     with (
@@ -909,8 +905,7 @@ def test_every_wire_format_works_from_submission_to_settlement(
         gateway.finish(str(bound.task_id))
         guarded.get(f"{path}/{bound.task_id}").raise_for_status()
         (polled,) = guard.history()
-        expected = ("settled", Decimal(price), basis) if basis else ("bound", None, None)
-        assert (polled.state, polled.billed, polled.basis) == expected
+        assert (polled.state, polled.billed, polled.basis) == ("settled", Decimal(price), basis)
         if polled.basis == "response":
             assert polled.unit_value is not None
             assert gateway.bill * polled.unit_value == polled.billed

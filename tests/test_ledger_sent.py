@@ -10,7 +10,8 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, LedgerUnavailableError, PriceBook
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from tests.conftest import Clock, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
@@ -69,6 +70,7 @@ def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
         "unit": "second",
         "currency": "USD",
         "expected": "714000000",
+        "list_total": "",
         "billed": "",
         "basis": "",
         "price_table": "qingbo/2026-04-29",

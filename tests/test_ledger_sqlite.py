@@ -31,6 +31,7 @@ from kling_pricing import (
     ReservationNotFoundError,
     ReservationStateError,
 )
+from kling_pricing.ledger.sqlite.schema import VERSION
 from tests.conftest import video
 from tests.guard_workers import BUDGETS, COST, PROVIDER, VIDEO, finished
 
@@ -69,21 +70,29 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: bytes.fromhex(data) for name, data in json.loads(out).items()}
 
 
-@pytest.mark.parametrize(("version", "word"), [(2, "newer"), (0, "unknown"), (-1, "unknown")])
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        (VERSION + 1, rf"newer kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$"),
+        (VERSION - 1, r"migrate sqlite:////.*/spend\.db`$"),
+        (0, "its schema version is 0, which no release has written; restore a backup$"),
+        (-1, "its schema version is -1, which no release has written; restore a backup$"),
+    ],
+)
 def test_a_schema_that_is_not_known_is_refused_and_left_alone(
-    path: Path, opened: Callable[[], BudgetGuard], version: int, word: str
+    path: Path, opened: Callable[[], BudgetGuard], version: int, problem: str
 ) -> None:
-    """A ledger of another version is not touched, and says which version to use."""
+    """A ledger of another version is not touched, and the error says what to do."""
     guard = opened()
     guard.admit(VIDEO, project="trailer")
     guard.close()
     edited(path, f"PRAGMA user_version = {version}")
     before = contents(path.parent)
-    with pytest.raises(LedgerError, match=rf"{word}.* use the version that wrote it"):
+    with pytest.raises(LedgerError, match=problem):
         opened()
     after = contents(path.parent)
     assert after["spend.db"] == before["spend.db"]
-    edited(path, "PRAGMA user_version = 1")
+    edited(path, f"PRAGMA user_version = {VERSION}")
     assert opened().status()[0].held == COST
 
 
@@ -236,12 +245,12 @@ def test_a_ledger_that_was_emptied_is_not_begun_anew(
 def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
     """A guard that brings no budgets does not begin a ledger, and asks whether it is the right one."""
     for _ in range(2):
-        with pytest.raises(BudgetError, match=r"/spent\.db has no budgets yet; is it the right one"):
+        with pytest.raises(BudgetError, match=r"/spent\.db has no budgets yet; check that it is the right"):
             BudgetGuard(f"sqlite:///{tmp_path}/spent.db")
     assert list(tmp_path.iterdir()) == []
     empty = tmp_path / "empty.db"
     empty.touch()
-    with pytest.raises(BudgetError, match="is it the right one"):
+    with pytest.raises(BudgetError, match="check that it is the right ledger"):
         BudgetGuard(f"sqlite:///{empty}")
     assert (list(tmp_path.iterdir()), empty.read_bytes()) == ([empty], b"")
 
@@ -617,7 +626,7 @@ def test_budgets_that_another_version_installed_are_used_or_refused(
         "INSERT INTO budget_revision (digest, document, installed_at) SELECT 'newer',"
         " replace(document, '\"timezone\"', '\"zone\"'), installed_at FROM budget_revision LIMIT 1",
     )
-    with pytest.raises(BudgetError, match="cannot be used by this version on this machine"):
+    with pytest.raises(BudgetError, match=r"this version cannot use the ledger's budgets on this machine"):
         opened()
 
 

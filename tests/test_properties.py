@@ -1,4 +1,4 @@
-"""What holds for every request, found by Hypothesis."""
+"""Properties that hold for every request, tried with Hypothesis."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ nearly = st.builds(
 
 
 def answer(payload: Any) -> Any:
-    """The quote, or the error in its place."""
+    """Returns the quote, or the error if there is one."""
     try:
         return quote(payload, at=AT)
     except KlingPricingError as error:
@@ -61,7 +61,7 @@ def answer(payload: Any) -> Any:
 @given(st.one_of(json_values, plausible, nearly, st.dictionaries(st.text(max_size=8), json_values)))
 @settings(max_examples=examples(250), suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_value_gives_a_quote_or_an_error_of_ours(payload: Any) -> None:
-    """Neither as a value nor as JSON text does anything else come out, and both ways agree."""
+    """Any JSON value, and the same value as JSON text, gives the same quote or a `KlingPricingError`."""
     direct = answer(payload)
     text = answer(json.dumps(payload))
     assert isinstance(direct, KlingPricingError) or direct == text
@@ -70,14 +70,14 @@ def test_any_json_value_gives_a_quote_or_an_error_of_ours(payload: Any) -> None:
 
 @given(st.text(max_size=60) | st.binary(max_size=60))
 def test_any_text_gives_a_quote_or_an_error_of_ours(text: str | bytes) -> None:
-    """What is not JSON ends in an error too."""
+    """Any other text raises a `KlingPricingError`."""
     assert isinstance(answer(text), KlingPricingError)
 
 
 @given(plausible)
 @settings(max_examples=examples(120))
 def test_line_items_sum_to_the_total(payload: dict[str, Any]) -> None:
-    """And each is its unit price times its quantity."""
+    """The lines sum to the total, and each amount is its unit price times its quantity."""
     quoted = answer(payload)
     if not isinstance(quoted, KlingPricingError):
         assert sum((line.amount for line in quoted.lines), Decimal(0)) == quoted.total
@@ -87,7 +87,7 @@ def test_line_items_sum_to_the_total(payload: dict[str, Any]) -> None:
 @given(plausible, st.integers(0, 16))
 @settings(max_examples=examples(120))
 def test_more_seconds_never_cost_less(payload: dict[str, Any], duration: int) -> None:
-    """Whatever the rest of the request, a longer video costs at least as much."""
+    """A longer video costs at least as much, with any other settings."""
     shorter = answer({**payload, "duration": duration})
     for longer_by in range(1, 6):
         longer = answer({**payload, "duration": duration + longer_by})
@@ -98,7 +98,7 @@ def test_more_seconds_never_cost_less(payload: dict[str, Any], duration: int) ->
 @given(st.one_of(plausible, nearly))
 @settings(max_examples=examples(120))
 def test_quoting_changes_nothing_it_is_given(payload: dict[str, Any]) -> None:
-    """The payload is the same afterwards, whether it was quoted or refused."""
+    """The payload is unchanged, whether it was quoted or refused."""
     before = repr(copy.deepcopy(payload))
     answer(payload)
     assert repr(payload) == before
@@ -107,7 +107,7 @@ def test_quoting_changes_nothing_it_is_given(payload: dict[str, Any]) -> None:
 @given(st.one_of(plausible, nearly))
 @settings(max_examples=examples(120))
 def test_check_and_quote_agree(payload: dict[str, Any]) -> None:
-    """What has violations is not quoted, and what is quoted has none."""
+    """A request is quoted exactly if `check` finds no violation in it."""
     violations = check(payload, at=AT)
     quoted = answer(payload)
     assert tuple(violations) == getattr(quoted, "violations", ())
@@ -115,7 +115,7 @@ def test_check_and_quote_agree(payload: dict[str, Any]) -> None:
 
 @cache
 def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Payloads of a format's own fields, with plausible and odd values, empty lists among them."""
+    """Returns payloads with a format's own fields and plausible or odd values, empty lists among them."""
     names = [name for model in load_price_book().matrices[name].models.values() for name in model.names]
     texts = st.sampled_from(
         [*names, "a boat", "", "5", "10", "std", "pro", "on", "off", "720x1280", "1080P", "https://e/x"]
@@ -173,7 +173,7 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
 @given(data=st.data())
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
-    """Whatever stands in a format's fields, the answer is a price above zero or a `KlingPricingError`."""
+    """Any content of a format's fields gives a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
     before = repr(payload)
     for provider in ("qingbo", "kling", "tencent-vod"):
@@ -187,16 +187,16 @@ def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, 
 
 
 def read(name: str, payload: dict[str, Any]) -> Any:
-    """What a payload says, and in which order; or why it says nothing."""
+    """Returns the parsed payload and the order of its fields, or the error's message."""
     try:
-        said = wire_format(name).parse(payload)
+        parsed = wire_format(name).parse(payload)
     except KlingPricingError as error:
         return str(error)
-    return said, list(said.fields)
+    return parsed, list(parsed.fields)
 
 
 def reordered(payload: dict[str, Any]) -> dict[str, Any]:
-    """The payload with the fields of the objects inside it in the opposite order."""
+    """Returns the payload with the fields of its nested objects in the opposite order."""
     return {
         field: dict(reversed(value.items())) if isinstance(value, dict) else value
         for field, value in payload.items()
@@ -206,8 +206,8 @@ def reordered(payload: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_what_was_read_before_makes_no_difference(name: str, data: st.DataObject) -> None:
-    """A payload says the same when its like has been read, though readers remember how that is done."""
+def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) -> None:
+    """A payload reads the same after a similar one was read, although readers cache how they read a payload."""
     payload = data.draw(fields_of(name))
     known = {field: value for field, value in payload.items() if value is not None}
     first = read(name, payload)
@@ -223,7 +223,7 @@ def test_what_was_read_before_makes_no_difference(name: str, data: st.DataObject
     )
 )
 def test_any_response_gives_a_task_or_an_error_of_ours(name: str, body: dict[str, Any]) -> None:
-    """Whatever a provider answers, reading it ends in a task or a `KlingPricingError`."""
+    """Any answer of a provider reads as a task or raises a `KlingPricingError`."""
     try:
         task = wire_format(name).read_task(body)
     except KlingPricingError:

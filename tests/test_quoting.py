@@ -1,4 +1,4 @@
-"""What a request costs, exactly and with the reason."""
+"""Quotes: the exact price of a request, with the reason."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -21,14 +21,11 @@ from kling_pricing import (
 )
 from tests.conftest import AT, video
 
-NEWER_LIST = (
-    "The same company publishes other, newer prices for its host api.qingbo.ai; this quote is for qingbo.dev."
-)
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 
 # Typed from the page of 2026-04-29 (seed 000), section Pricing: USD per second.
-# model as written, resolution, what switches the tier, tier, price
+# model as written, resolution, field that selects the tier, tier, price
 QINGBO_2026_04_29 = [
     ("kling-v2.6", "720p", {}, "silent", "0.0391"),
     ("kling-v2.6", "1080p", {}, "silent", "0.06641"),
@@ -57,7 +54,7 @@ QINGBO_2026_04_29 = [
 def test_every_published_price_comes_out_exactly(
     model: str, resolution: str, switch: dict[str, Any], tier: str, unit_price: str
 ) -> None:
-    """Each printed price gives unit price x duration for every duration the model takes."""
+    """The total is the printed price x the duration, for every duration that the model takes."""
     durations = range(3, 16) if model.startswith("kling-v3") else (5, 10)
     for duration in durations:
         quoted = quote(video(model, resolution=resolution, duration=duration, **switch), at=AT)
@@ -67,8 +64,8 @@ def test_every_published_price_comes_out_exactly(
         assert (quoted.provider, quoted.unit, quoted.table.id) == ("qingbo", "second", "qingbo/2026-04-29")
 
 
-def test_the_table_holds_the_published_prices_and_no_other(book: PriceBook) -> None:
-    """The page prints twenty prices; the table has those twenty."""
+def test_the_table_holds_exactly_the_published_prices(book: PriceBook) -> None:
+    """The table has the twenty prices of the page and no others."""
     (table,) = book.tables["qingbo"]
     assert len(table.rates) == len(QINGBO_2026_04_29) == 20
     written = {
@@ -87,7 +84,7 @@ def test_the_table_holds_the_published_prices_and_no_other(book: PriceBook) -> N
     ],
 )
 def test_worked_examples(payload: dict[str, Any], total: str) -> None:
-    """Totals worked out by hand from the page's unit prices."""
+    """The totals match those calculated by hand from the page's unit prices."""
     assert quote(payload, at=AT).total == Decimal(total)
 
 
@@ -101,40 +98,103 @@ def test_worked_examples(payload: dict[str, Any], total: str) -> None:
     ],
 )
 def test_the_four_requests_that_the_page_shows(name: str, action: str, tier: str, total: str) -> None:
-    """The shipped examples quote as the page prices them."""
+    """The quotes of the shipped examples match the prices on the page."""
     quoted = quote((EXAMPLES / f"{name}.json").read_bytes(), at=AT)
     assert (quoted.action, quoted.tier, quoted.total) == (action, tier, Decimal(total))
 
 
 @pytest.mark.parametrize("switch", [{"audio": True}, {"video_list": VIDEO}])
 def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch: dict[str, Any]) -> None:
-    """Omni at 4k with audio or a video reference is never priced at its neighbour's rate."""
+    """Omni at 4k with audio or a video reference is never priced at the rate of another cell."""
     payload = video("kling-v3-omni", resolution="4k", **switch)
     assert check(payload, at=AT) == []
     with pytest.raises(PriceNotFoundError, match=r"prices this model's .* at 720p and 1080p only") as caught:
         quote(payload, at=AT)
     assert (caught.value.provider, caught.value.model) == ("qingbo", "kling-v3-omni")
-    assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
+    assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD per second"
+
+
+NEWER = (
+    "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
+)
+STALE = (
+    "qingbo/2026-04-29 was last compared with its source on 2026-04-29, 206 days earlier; "
+    "check that its prices still hold"
+)
 
 
 def test_a_quote_explains_itself() -> None:
-    """Its text has the total, each line, the table, its source and every note."""
+    """The text has the total, each line, the table, its source and every note."""
     payload = video("kling-v3", duration=5, resolution="1080p", audio=True)
     assert quote(payload, at=AT).explain().splitlines() == [
         "0.714 USD for kling-v3 (generate) at qingbo",
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
         "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing",
-        f"  note: {NEWER_LIST}",
+        f"  note: {NEWER}",
+        f"  note: {STALE}",
     ]
 
 
+@pytest.mark.parametrize(
+    ("payload", "at", "note"),
+    [
+        (video("kling-v3", duration=5), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", resolution="4k"), AT, "charges 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v2.6", duration=10), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (
+            video("kling-v3-omni", video_urls=["v"]),
+            datetime(2026, 9, 3, tzinfo=UTC),
+            "charges 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
+        ),
+        (
+            video("kling-v3", resolution="4k"),
+            datetime(2026, 9, 20, tzinfo=UTC),
+            "has no price for this request (qingbo-ai/2026-09-19)",
+        ),
+        (video(extra={"mode": "pro"}), AT, "charges 0.756 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3"), datetime(2026, 6, 18, tzinfo=UTC), None),  # the newer list was not in force
+    ],
+)
+def test_a_quote_notes_what_the_newer_list_charges(
+    payload: dict[str, Any], at: datetime, note: str | None
+) -> None:
+    """The note has the amount for this very request, by the list in force at the instant of the quote."""
+    notes = [note.message for note in quote(payload, at=at).notes if note.code == "newer_list_elsewhere"]
+    assert notes == ([] if note is None else [f"qingbo-ai, the newer list of the same company, {note}"])
+
+
+@pytest.mark.parametrize(
+    ("model", "launched"),
+    [
+        ("kling-video-o1", datetime(2025, 12, 8, tzinfo=UTC)),
+        ("kling-v2.6", datetime(2025, 12, 10, tzinfo=UTC)),
+        ("kling-v3", datetime(2026, 2, 12, tzinfo=UTC)),
+        ("kling-v3-omni", datetime(2026, 2, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
+    """A quote from before that day has a note, and a model has no price before its launch."""
+    known = datetime(2026, 4, 29, tzinfo=UTC)
+    note = "qingbo/2026-04-29 is known from 2026-04-29; before that, prices may have differed"
+
+    def notes(at: datetime) -> list[str]:
+        return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]
+
+    assert notes(known) == []
+    assert notes(known - timedelta(seconds=1)) == notes(launched) == [note]
+    with pytest.raises(
+        PriceNotFoundError, match=f"prices it from {launched:%Y-%m-%d} only, because it was launched"
+    ):
+        quote(video(model), at=launched - timedelta(seconds=1))
+
+
 def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
-    """The documented keys are there, and no amount is a JSON number."""
+    """The data has the documented keys, and every amount is text."""
     data = quote(video("kling-v3", duration=5, resolution="1080p", audio=True), at=AT).as_dict()
     assert json.loads(json.dumps(data)) == data
     digest, notes = data.pop("table_digest"), data.pop("notes")
     assert len(digest) == 64
-    assert [note["code"] for note in notes] == ["newer_list_elsewhere"]
+    assert [note["code"] for note in notes] == ["newer_list_elsewhere", "stale_table"]
     assert data == {
         "provider": "qingbo",
         "model": "kling-v3",
@@ -162,8 +222,8 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
 
 
 def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
-    """Ninety days after the last comparison there is none, a second later there is."""
-    checked = datetime(2026, 11, 19, tzinfo=UTC)
+    """The note is absent ninety days after the last comparison and present one second later."""
+    checked = datetime(2026, 4, 29, tzinfo=UTC)
     fresh = quote(video(), at=checked + timedelta(days=90))
     stale = quote(video(), at=checked + timedelta(days=90, seconds=1))
     assert "stale_table" not in [note.code for note in fresh.notes]
@@ -172,22 +232,22 @@ def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
 
 
 def test_a_quote_cannot_be_changed() -> None:
-    """What was quoted stays what was quoted."""
+    """Setting an attribute of a quote raises an error."""
     quoted = quote(video(), at=AT)
     with pytest.raises(AttributeError):
         quoted.total = Decimal(0)  # type: ignore[misc]
 
 
 def test_the_default_book_is_used_when_none_is_given(book: PriceBook) -> None:
-    """Quoting with and without naming the bundled tables is the same."""
+    """A quote with the bundled tables equals a quote without a book."""
     assert quote(video(), at=AT) == quote(video(), at=AT, book=book)
     assert quote(video()).total == quote(video(), at=AT).total
 
 
-def test_check_reads_what_quote_reads() -> None:
-    """Shape, model and rules are all violations; an unknown provider and what is no object are errors."""
-    assert [each.code for each in check(video(resoluton="4k"))] == ["unknown_field"]
-    assert [each.code for each in check(video("kling-v9"))] == ["unknown_model"]
+def test_check_reads_payloads_as_quote_does() -> None:
+    """A bad shape, model or setting is a violation; an unknown provider or a non-object payload is an error."""
+    assert [violation.code for violation in check(video(resoluton="4k"))] == ["unknown_field"]
+    assert [violation.code for violation in check(video("kling-v9"))] == ["unknown_model"]
     assert check(video(seed=1), allow_unknown=True) == []
     with pytest.raises(PriceNotFoundError):
         check(video(), provider="nobody")
@@ -196,7 +256,7 @@ def test_check_reads_what_quote_reads() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """`__all__` is complete: every error of the tree, and the functions of the contract."""
+    """`__all__` lists every error of the tree and the public functions."""
     assert all(hasattr(kling_pricing, name) for name in kling_pricing.__all__)
     errors: list[type[KlingPricingError]] = [KlingPricingError, *KlingPricingError.__subclasses__()]
     tree = {error.__name__ for error in errors}
@@ -224,7 +284,7 @@ def test_every_public_name_is_there() -> None:
     ],
 )
 def test_errors_survive_pickling(make: Any) -> None:
-    """An error that crosses a process pool keeps its message and its data."""
+    """An error keeps its message and its data through a pickle."""
     import pickle  # noqa: PLC0415
 
     with pytest.raises((WireFormatError, CapabilityError, PriceNotFoundError, TableError)) as caught:
@@ -234,7 +294,7 @@ def test_errors_survive_pickling(make: Any) -> None:
 
 
 def test_a_quote_crosses_a_process_pool(book: PriceBook) -> None:
-    """A quote and a book come out of a pickle as they went in, and the book still quotes."""
+    """A quote and a book are unchanged by a pickle, and the book still quotes."""
     import pickle  # noqa: PLC0415
 
     quoted = quote(video(), at=AT, book=book)
@@ -256,14 +316,14 @@ def test_a_quote_crosses_a_process_pool(book: PriceBook) -> None:
     ],
 )
 def test_arguments_of_another_kind_are_refused(arguments: dict[str, Any], remedy: str) -> None:
-    """Nothing that was given is silently taken for a default."""
+    """An argument of the wrong type is refused instead of replaced by a default."""
     with pytest.raises(KlingPricingError, match=remedy):
         quote(video(), **arguments)
 
 
 @pytest.mark.parametrize("field", ["duration", "audio", "resolution", "prompt", "foo"])
 def test_a_number_of_a_million_digits_is_refused_like_any_other(field: str) -> None:
-    """Numbers too long for Python to print do not break the message."""
+    """A number that is too long for Python to print does not break the message."""
     with pytest.raises(KlingPricingError) as caught:
         quote({**video(), field: 10**10_000}, at=AT)
     assert len(str(caught.value)) < 500
@@ -272,7 +332,7 @@ def test_a_number_of_a_million_digits_is_refused_like_any_other(field: str) -> N
 
 @pytest.mark.parametrize("action", ["\x1b[31mred", "\ud800", "line\nbreak", "x" * 10_000])
 def test_a_message_is_one_printable_line(action: str) -> None:
-    """What a caller sends cannot colour a terminal, forge a line or flood a log."""
+    """A caller's value cannot colour a terminal, forge a line or flood a log."""
     with pytest.raises(CapabilityError) as caught:
         quote(video(action=action), at=AT)
     assert str(caught.value).isprintable()

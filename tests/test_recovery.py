@@ -22,10 +22,9 @@ from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.recovery import PollResult, poll, status_urls, unsettled
 from tests import commands
-from tests.commands import Done
+from tests.commands import INTERRUPTIBLE, Done
 from tests.conftest import Clock, video
 from tests.gateway import Fault, Gateway, running
-from tests.interruption import interruptible_children
 
 BUDGET = Budget(name="all", cap=100, currency="USD")
 CLIP = video(duration=5)
@@ -241,14 +240,13 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
             gateway.finish(task_id)
         gateway.hang_after(2)
         terminal, terminal_of_process = pty.openpty()
-        with interruptible_children():
-            process = subprocess.Popen(
-                [sys.executable, "-m", "kling_pricing", "in-doubt", "--poll", "--base-url", gateway.url],
-                stdout=subprocess.PIPE,
-                stderr=terminal_of_process,
-                text=True,
-                env={**os.environ, "KLING_PRICING_LEDGER": f"sqlite:///{tmp_path}/spend.db", "TERM": "xterm"},
-            )
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTIBLE, "in-doubt", "--poll", "--base-url", gateway.url],
+            stdout=subprocess.PIPE,
+            stderr=terminal_of_process,
+            text=True,
+            env={**os.environ, "KLING_PRICING_LEDGER": f"sqlite:///{tmp_path}/spend.db", "TERM": "xterm"},
+        )
         os.close(terminal_of_process)
         screen: list[bytes] = []
 

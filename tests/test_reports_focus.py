@@ -2,10 +2,12 @@
 
 import os
 import re
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,136 @@ def test_a_charge_has_list_contracted_and_billed_cost(
         1,
         "Tasks",
     )
+
+
+MAPPING = """\
+statement: dollars
+about: amounts in dollars
+sources:
+  - {ref: the test, checked: 2026-11-01, authority: official}
+columns:
+  task_id: {column: task_id}
+  amount: {column: cost, unit: USD, decimals: 9}
+  billed_at: {column: day, offset: "+00:00"}
+"""
+"""A mapping for a statement of three columns."""
+
+LIST_PRICES = {"4k": Decimal("0.455345"), "1080p": Decimal("0.1428")}
+"""The published prices of kling-v3 with audio, in USD per second."""
+
+
+@pytest.mark.parametrize("source", ["spend", "reconciliation"])
+@pytest.mark.parametrize("discount", ["0.0125", "0.0333"])
+def test_list_cost_under_an_uneven_discount_is_the_published_price(
+    folder: Callable[..., Path], tmp_path: Path, clock: Clock, discount: str, source: str
+) -> None:
+    """Whatever the length and the bill, the list cost is the quote at the published prices, to the digit."""
+    contract = CONTRACT.replace("discount: 0.1", f"discount: {discount}")
+    book = load_price_book(folder({"prices/qingbo/contract.yaml": contract}))
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    rows, expected = ["task_id,cost,day"], {}
+    with BudgetGuard(
+        ledger, [Budget(name="all", cap=Decimal(900), currency="USD")], book=book, clock=clock
+    ) as guard:
+        for resolution, seconds in product(LIST_PRICES, (3, 5, 7, 11, 15)):
+            admission = guard.admit(
+                video(duration=seconds, resolution=resolution, audio=True), project="trailer"
+            )
+            task = f"{resolution}-{seconds}"
+            guard.dispatch(admission)
+            guard.bind(admission, task)
+            billed = admission.quote.total if seconds != 5 else Decimal("0.9")
+            guard.settle(admission, billed, basis="statement")
+            rows.append(f"{task},{billed},2026-11-21")
+            expected[task] = (LIST_PRICES[resolution] * seconds, admission.quote.total, billed)
+    out = tmp_path / "out"
+    if source == "spend":
+        write_spend(read_spend(ledger, AT, AT + timedelta(days=1)), out, formats=["focus"], book=book)
+    else:
+        statement = tmp_path / "statement.csv"
+        statement.write_text("\n".join(rows))
+        mapping = tmp_path / "mapping.yaml"
+        mapping.write_text(MAPPING)
+        with reconcile(
+            ledger,
+            statement,
+            provider="qingbo",
+            since=AT,
+            until=AT + timedelta(days=1),
+            book=book,
+            mapping=mapping,
+        ) as found:
+            write_reports(found, out, formats=["focus"], book=book)
+    charged = {row["ResourceId"]: row for row in charges(out / "focus.parquet")}
+    assert {
+        task: (row["ListCost"], row["ContractedCost"], row["BilledCost"]) for task, row in charged.items()
+    } == expected
+    if discount == "0.0125":
+        assert expected["4k-7"][:2] == (Decimal("3.187415"), Decimal("3.147572312"))
+    for row in charged.values():
+        assert row["ListUnitPrice"] * row["PricingQuantity"] == row["ListCost"]
+        assert row["ContractedUnitPrice"] * row["PricingQuantity"] == row["ContractedCost"]
+
+
+def test_list_cost_of_a_reservation_that_did_not_keep_it(
+    folder: Callable[..., Path], tmp_path: Path, clock: Clock
+) -> None:
+    """A ledger of schema version 1 has only the quote; the contract's table still knows the published price."""
+    book = load_price_book(
+        folder({"prices/qingbo/contract.yaml": CONTRACT.replace("discount: 0.1", "discount: 0.0125")})
+    )
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    with BudgetGuard(
+        ledger, [Budget(name="all", cap=Decimal(900), currency="USD")], book=book, clock=clock
+    ) as guard:
+        admission = guard.admit(video(duration=7, resolution="4k"), project="trailer")
+        guard.dispatch(admission)
+        guard.settle(admission)
+    with sqlite3.connect(tmp_path / "spend.db") as connection:
+        connection.execute("UPDATE reservation SET list_total = NULL")
+    spent = read_spend(ledger, AT, AT + timedelta(days=1))
+    for known, listed in ((book, Decimal("3.187415")), (load_price_book(), Decimal("3.147572312"))):
+        out = tmp_path / f"out-{listed}"
+        write_spend(spent, out, formats=["focus"], book=known)
+        (row,) = charges(out / "focus.parquet")
+        assert (row["ListCost"], row["ContractedCost"]) == (listed, Decimal("3.147572312"))
+
+
+def test_a_failed_task_that_was_billed_keeps_its_prices(
+    folder: Callable[..., Path], tmp_path: Path, clock: Clock
+) -> None:
+    """It was expected to cost nothing, and its unit prices are those of its quote."""
+    book = load_price_book(folder({"prices/qingbo/contract.yaml": CONTRACT}))
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    with BudgetGuard(
+        ledger, [Budget(name="all", cap=Decimal(900), currency="USD")], book=book, clock=clock
+    ) as guard:
+        admission = guard.admit(video(duration=5, resolution="1080p", audio=True), project="trailer")
+        guard.dispatch(admission)
+        guard.bind(admission, "t-1")
+        guard.observe({"task_id": "t-1", "status": "failed", "cost": 0}, provider="qingbo")
+    (tmp_path / "statement.csv").write_text("task_id,cost,day\nt-1,0.3,2026-11-21")
+    (tmp_path / "mapping.yaml").write_text(MAPPING)
+    with reconcile(
+        ledger,
+        tmp_path / "statement.csv",
+        provider="qingbo",
+        since=AT,
+        until=AT + timedelta(days=1),
+        book=book,
+        mapping=tmp_path / "mapping.yaml",
+    ) as found:
+        (line,) = found.lines()
+        assert (line.expected, line.quoted) == (Decimal(0), Decimal("0.6426"))
+        assert line.list_total == Decimal("0.714")
+        write_reports(found, tmp_path / "out", formats=["focus"], book=book)
+    (row,) = charges(tmp_path / "out" / "focus.parquet")
+    assert (row["BilledCost"], row["ContractedCost"], row["ListCost"]) == (
+        Decimal("0.3"),
+        Decimal("0.6426"),
+        Decimal("0.714"),
+    )
+    assert (row["ListUnitPrice"], row["PricingQuantity"]) == (Decimal("0.1428"), 5)
 
 
 def test_own_columns_come_last_and_numbers_are_plain(tmp_path: Path, studio: Month) -> None:

@@ -1,4 +1,4 @@
-"""The nearest valid requests to one that the API would refuse."""
+"""Suggestions: the nearest valid requests to a request that the API would refuse."""
 
 from itertools import product
 from typing import Any
@@ -43,14 +43,14 @@ from tests.conftest import AT, video
     ],
 )
 def test_the_smallest_changes_come_first(payload: dict[str, Any], expected: list[dict[str, Any]]) -> None:
-    """One field before two, near values before far ones; nothing where new material would be needed."""
+    """The fewest changes and the nearest values come first; a request that needs new material has none."""
     with pytest.raises(CapabilityError) as caught:
         quote(payload, at=AT)
     assert list(caught.value.suggestions) == expected
 
 
 def test_every_suggestion_is_valid() -> None:
-    """Following a suggestion gives a request that the API accepts, for each refused one of a grid."""
+    """Every suggestion for every refused request of a grid makes a request that the API accepts."""
     models = ("kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6")
     followed = 0
     for model, duration, resolution, audio in product(
@@ -70,12 +70,12 @@ def test_every_suggestion_is_valid() -> None:
 
 
 def test_suggestions_that_have_a_price_are_preferred() -> None:
-    """Of equally small changes; where none has one, or nobody is known to bill, they stand as they are."""
+    """Among equally small changes the priced ones are suggested; if none is priced, all are."""
     silent = video("kling-v3-omni", resolution="8k")
     with pytest.raises(CapabilityError) as caught:
         quote(silent, at=AT)
     assert caught.value.suggestions == ({"resolution": "720p"}, {"resolution": "1080p"}, {"resolution": "4k"})
-    with_audio = {**silent, "audio": True}  # in 4k it has no price
+    with_audio = {**silent, "audio": True}  # at 4k it has no price
     with pytest.raises(CapabilityError) as caught:
         quote(with_audio, at=AT)
     assert caught.value.suggestions == ({"resolution": "720p"}, {"resolution": "1080p"})

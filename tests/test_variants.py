@@ -1,11 +1,11 @@
-"""Capping: the variant chosen is valid, fits, changes nothing else, and no better one would have fitted.
+"""Capping: the chosen variant is valid, fits and changes nothing else, and no better variant would have fitted.
 
-The best is looked for a second time here, by trying everything: every name of the model, length, resolution and
-soundtrack that is no more than the request's.
+The tests find the best variant by brute force: every name of the model, and every length, resolution and
+soundtrack that does not exceed the request's.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from itertools import permutations, product
@@ -26,10 +26,12 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.settings import Limits
-from kling_pricing.quoting.variants import CheaperVariant, ReadOptions, cheaper_variants
+from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
 from kling_pricing.wire.formats import wire_format
 from tests.conftest import AT, Clock, video
+from tests.guards import VerifiedGuard
 
 BOOK = load_price_book()
 URL = "https://example.com/a.png"
@@ -37,7 +39,7 @@ CLIP = "https://example.com/a.mp4"
 RESOLUTIONS = ("720p", "1080p", "4k")
 NANO = Decimal("0.000000001")
 
-# wire format, who prices it, what it is made from
+# wire format, providers that price it, inputs
 WIRES: list[tuple[str, tuple[str, ...], list[dict[str, Any]]]] = [
     (
         "tasks",
@@ -68,7 +70,7 @@ WIRES: list[tuple[str, tuple[str, ...], list[dict[str, Any]]]] = [
         ],
     ),
 ]
-# wire format -> where a change may be written
+# wire format -> fields that a change may write
 WRITTEN = {
     "tasks": {"model", "duration", "resolution", "audio"},
     "tasks_extra": {"model", "duration", "extra.mode", "extra.enable_audio"},
@@ -85,7 +87,7 @@ WRITTEN = {
 
 
 def requests_of(wire: str, provider: str, inputs: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Quote]]:
-    """Every valid and priced request of the space: models x resolutions x audio x durations."""
+    """Yields every valid and priced request of models x resolutions x audio x durations."""
     for name, resolution, audio, duration in product(
         BOOK.matrices[wire].names, (None, *RESOLUTIONS), (None, False, True), (None, 0, 5, 10)
     ):
@@ -103,29 +105,29 @@ def requests_of(wire: str, provider: str, inputs: Mapping[str, Any]) -> Iterator
 
 @cache
 def quoted(wire: str, provider: str, text: str) -> Quote | None:
-    """The quote of a payload; None: it is not valid, or has no price."""
+    """Returns the quote of a payload; None if it is not valid or has no price."""
     try:
         return quote(json.loads(text), provider=provider, wire_format=wire, at=AT, book=BOOK)
     except KlingPricingError:
         return None
 
 
-def settings_of(found: Quote) -> dict[str, Any]:
-    """Length, resolution, soundtrack and model of a request."""
-    facts: Mapping[str, Any] = found.request.facts
+def settings_of(quoted_request: Quote) -> dict[str, Any]:
+    """Returns the length, resolution, soundtrack and model of a request."""
+    facts: Mapping[str, Any] = quoted_request.request.facts
     return {setting: facts[setting] for setting in ("duration_s", "resolution", "audio", "model")}
 
 
-def loss(original: Quote, found: Quote, limits: Limits) -> tuple[int, ...]:
-    """What a variant gives up: of the setting to be given up last in front, and so on."""
-    before, after = settings_of(original), settings_of(found)
-    models = [before["model"], *(each for each in limits.models if each != before["model"])]
+def loss(original: Quote, quoted_request: Quote, limits: Limits) -> tuple[int, ...]:
+    """Returns the loss of a variant in each setting, the setting that is given up last in front."""
+    before, after = settings_of(original), settings_of(quoted_request)
+    models = [before["model"], *(model for model in limits.models if model != before["model"])]
     lost = {
         "duration_s": (before["duration_s"] or 0) - (after["duration_s"] or 0),
         "resolution": sum(
             after["resolution"] in RESOLUTIONS
-            and RESOLUTIONS.index(after["resolution"]) <= each < RESOLUTIONS.index(before["resolution"])
-            for each in range(len(RESOLUTIONS))
+            and RESOLUTIONS.index(after["resolution"]) <= step < RESOLUTIONS.index(before["resolution"])
+            for step in range(len(RESOLUTIONS))
         ),
         "audio": int(before["audio"] is True and after["audio"] is False),
         "model": models.index(after["model"]),
@@ -137,14 +139,14 @@ def loss(original: Quote, found: Quote, limits: Limits) -> tuple[int, ...]:
 def everything(
     payload: Mapping[str, Any], original: Quote, limits: Limits
 ) -> dict[tuple[int, ...], tuple[Decimal, dict[str, Any]]]:
-    """What each loss within limits would cost, by trying every payload that could say it."""
+    """Returns the cost of each loss within limits, by trying every payload that could express it."""
     wire, facts = original.wire_format, settings_of(original)
     may = limits.sacrifice
     shots = original.request.facts["shots"] or original.request.facts["multi_shot"]
     length, sharpness = facts["duration_s"], facts["resolution"]
     lengths = [length]
     if length and "duration_s" in may and not shots:
-        lengths += [each for each in range(1, length) if each >= limits.min_duration_s]
+        lengths += [shorter for shorter in range(1, length) if shorter >= limits.min_duration_s]
     resolutions = [sharpness]
     if sharpness in RESOLUTIONS and "resolution" in may:
         floor = RESOLUTIONS.index(limits.min_resolution)
@@ -152,7 +154,7 @@ def everything(
     audios = [True, False] if facts["audio"] is True and "audio" in may else [facts["audio"]]
     known = BOOK.matrices[wire].names
     models = {facts["model"], *(limits.models if "model" in may else ())}
-    found: dict[tuple[int, ...], tuple[Decimal, dict[str, Any]]] = {}
+    costs: dict[tuple[int, ...], tuple[Decimal, dict[str, Any]]] = {}
     for name, duration_s, resolution, audio in product(
         [name for name in known if known[name][0] in models], lengths, resolutions, audios
     ):
@@ -161,9 +163,9 @@ def everything(
         renamed = {} if name == original.model else {"model": name}
         short = {"duration_s": duration_s} if "duration_s" in changed else {}
         stated = {setting: value for setting, value in wanted.items() if value is not None}
-        for said in (changed, stated, short):
+        for changes in (changed, stated, short):
             try:
-                amended = wire_format(wire).amend(payload, {**renamed, **said})
+                amended = wire_format(wire).amend(payload, {**renamed, **changes})
             except (WireFormatError, KeyError):
                 continue
             variant = quoted(wire, original.provider, json.dumps(amended))
@@ -173,22 +175,22 @@ def everything(
                 and variant.action == original.action
             ):
                 if variant.maximum < original.maximum:
-                    found.setdefault(loss(original, variant, limits), (variant.maximum, amended))
+                    costs.setdefault(loss(original, variant, limits), (variant.maximum, amended))
                 break
-    return found
+    return costs
 
 
 def paths(value: Any, here: str = "") -> dict[str, Any]:
-    """Every place of a payload and what stands there."""
+    """Returns every path of a payload with its value."""
     if not isinstance(value, dict):
         return {here: value}
     return {
-        path: each for name in value for path, each in paths(value[name], f"{here}.{name}".strip(".")).items()
+        path: item for name in value for path, item in paths(value[name], f"{here}.{name}".strip(".")).items()
     }
 
 
 def is_sound(payload: Mapping[str, Any], original: Quote, variant: CheaperVariant) -> None:
-    """A variant is valid, cheaper, and differs from the request in nothing but its changes."""
+    """Asserts that a variant is valid and cheaper, and differs from the request only in its changes."""
     wire = original.wire_format
     assert check(variant.payload, wire_format=wire, at=AT, book=BOOK) == []
     assert variant.payload == wire_format(wire).amend(payload, variant.changes)
@@ -201,27 +203,26 @@ def is_sound(payload: Mapping[str, Any], original: Quote, variant: CheaperVarian
     assert {fact for fact in facts if facts[fact] != new[fact]} <= allowed
 
 
-def first_that_fits(found: list[CheaperVariant], amount: Decimal) -> CheaperVariant | None:
-    """The one that is taken where so much is left."""
-    return next((each for each in found if each.quote.maximum <= amount), None)
+def first_that_fits(variants: list[CheaperVariant], amount: Decimal) -> CheaperVariant | None:
+    """Returns the variant that is chosen if this amount is left."""
+    return next((variant for variant in variants if variant.quote.maximum <= amount), None)
 
 
 def compared(payload: Mapping[str, Any], original: Quote, limits: Limits) -> int:
-    """Compares what is chosen with what is best, at every amount that decides, and counts the variants."""
-    reading = ReadOptions(BOOK, original.wire_format, None, allow_unknown=False)
-    found = cheaper_variants(payload, original, limits, reading, AT)
-    for each in found:
-        is_sound(payload, original, each)
+    """Compares the chosen with the best variant at every deciding amount; returns the number of variants."""
+    variants = cheaper_variants(payload, original, limits, Intake(book=BOOK, at=AT))
+    for variant in variants:
+        is_sound(payload, original, variant)
     best = everything(payload, original, limits)
     amounts = {cost for cost, _ in best.values()}
     for amount in {*amounts, *(cost - NANO for cost in amounts), Decimal(0), original.maximum}:
-        chosen = first_that_fits(found, amount)
+        chosen = first_that_fits(variants, amount)
         expected = min((lost for lost, (cost, _) in best.items() if cost <= amount), default=None)
         assert (chosen and loss(original, chosen.quote, limits)) == expected, (payload, amount)
     return len(best)
 
 
-# wire format -> a request in which everything can be given up, who prices it, and other models of that wire
+# wire format -> a request in which every setting can be given up, its provider, other models of that wire
 RICH: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "tasks": (
         video("kling-v3", duration=8, resolution="1080p", audio=True, watermark=True, aspect_ratio="1:1"),
@@ -285,7 +286,7 @@ SPACE = [
 
 @pytest.mark.parametrize(("wire", "provider", "inputs"), SPACE)
 def test_the_best_that_fits_is_chosen(wire: str, provider: str, inputs: dict[str, Any]) -> None:
-    """For every valid request of the space, and at every amount from which on another variant fits."""
+    """For every valid request and at every amount that decides, the best variant that fits is chosen."""
     counted = [
         compared(payload, original, Limits()) for payload, original in requests_of(wire, provider, inputs)
     ]
@@ -303,7 +304,7 @@ ORDERS = [
 def test_the_order_of_sacrifice_and_the_floors_decide(
     wire: str, min_duration_s: int, min_resolution: str
 ) -> None:
-    """In all 6 orders of three settings and all 24 of four, with and without floors."""
+    """The best variant is chosen in all 6 orders of three settings and all 24 of four, with any floors."""
     payload, provider, models = RICH[wire]
     original = quoted(wire, provider, json.dumps(payload))
     assert original is not None
@@ -313,13 +314,13 @@ def test_the_order_of_sacrifice_and_the_floors_decide(
 
 
 @pytest.mark.parametrize("sacrifice", [(), ("audio",), ("resolution",), ("duration_s",), ("model",)])
-def test_what_may_not_be_given_up_stays(sacrifice: tuple[str, ...]) -> None:
-    """One setting alone, or none."""
+def test_settings_that_may_not_be_given_up_stay(sacrifice: tuple[str, ...]) -> None:
+    """If a single setting may be given up, or none, the others stay as they are."""
     payload, provider, models = RICH["tasks"]
     original = quoted("tasks", provider, json.dumps(payload))
     assert original is not None
-    found = compared(payload, original, Limits(sacrifice, models if sacrifice == ("model",) else ()))
-    assert found == {(): 0, ("audio",): 1, ("resolution",): 1, ("duration_s",): 5, ("model",): 1}[sacrifice]
+    count = compared(payload, original, Limits(sacrifice, models if sacrifice == ("model",) else ()))
+    assert count == {(): 0, ("audio",): 1, ("resolution",): 1, ("duration_s",): 5, ("model",): 1}[sacrifice]
 
 
 # through the guard
@@ -328,18 +329,18 @@ PLENTY = Decimal(1000)
 
 
 def a_guard(ledger: str, clock: Clock, *budgets: Budget, **more: Any) -> BudgetGuard:
-    """A guard of some budgets."""
-    return BudgetGuard(ledger, Budgets(budgets, **more), book=BOOK, clock=clock)
+    """Returns a guard with these budgets."""
+    return VerifiedGuard(ledger, Budgets(budgets, **more), book=BOOK, clock=clock)
 
 
 def capping(cap: object, name: str = "caps", **fields: Any) -> Budget:
-    """A budget that caps."""
+    """Returns a budget that caps."""
     return Budget(name=name, cap=cap, currency=fields.pop("currency", "USD"), on_exceed="cap", **fields)
 
 
 @pytest.mark.parametrize("wire", RICH)
-def test_the_guard_sends_the_best_that_fits_what_is_left(wire: str, ledger: str, clock: Clock) -> None:
-    """At every amount that decides, and a nano below it: what is reserved is what it will cost."""
+def test_the_guard_sends_the_best_variant_that_fits(wire: str, ledger: str, clock: Clock) -> None:
+    """At every deciding amount and a nano below it, the guard sends the best variant and reserves its cost."""
     payload, provider, _ = RICH[wire]
     original = quoted(wire, provider, json.dumps(payload))
     assert original is not None
@@ -352,10 +353,10 @@ def test_the_guard_sends_the_best_that_fits_what_is_left(wire: str, ledger: str,
 
     best = everything(payload, original, Limits())
     costs = sorted({taken(cost) for cost, _ in best.values()} | {taken(original.maximum)})
-    for place, left in enumerate(each for cost in costs for each in (cost - NANO, cost)):
+    for place, left in enumerate(amount for cost in costs for amount in (cost - NANO, cost)):
         project = f"p{place}"
         guard.open_budget("caps", PLENTY - left, labels={"project": project})
-        fitting = {lost: made for lost, made in best.items() if taken(made[0]) <= left}
+        fitting = {lost: variant for lost, variant in best.items() if taken(variant[0]) <= left}
         if taken(original.maximum) <= left:
             cost, expected = original.maximum, payload
         elif fitting:
@@ -374,8 +375,50 @@ def test_the_guard_sends_the_best_that_fits_what_is_left(wire: str, ledger: str,
     guard.verify()
 
 
+def payloads_read(wire: str, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns every payload that is parsed while some work is done, as JSON text."""
+    module = wire_format(wire)
+    parse = module.parse
+    payloads: list[str] = []
+
+    def counting(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> Any:
+        payloads.append(json.dumps(payload, sort_keys=True))
+        return parse(payload, allow_unknown=allow_unknown)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "parse", counting)
+        work()
+    return payloads
+
+
+def test_capping_reads_each_variant_once(ledger: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of 15 s, 1080p, with audio has 13 lengths x 2 resolutions x 2 soundtracks: 52 readings."""
+    payload = video("kling-v3", duration=15, resolution="1080p", audio=True)
+    guard = a_guard(ledger, clock, capping("0.3"))
+    read = payloads_read("tasks", lambda: guard.admit(payload, project="trailer"), monkeypatch)
+    assert len(read) == len(set(read)) == 52
+    assert read[0] == json.dumps(payload, sort_keys=True)
+
+
+@pytest.mark.parametrize("wire", RICH)
+def test_no_payload_is_read_twice_while_capping(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original has been read already, and each variant is a different payload, of other models too."""
+    payload, provider, models = RICH[wire]
+    original = quoted(wire, provider, json.dumps(payload))
+    assert original is not None
+    limits = Limits((*Limits().sacrifice, "model"), models)
+    cheaper: list[CheaperVariant] = []
+
+    def cap() -> None:
+        cheaper.extend(cheaper_variants(payload, original, limits, Intake(book=BOOK, at=AT)))
+
+    read = payloads_read(wire, cap, monkeypatch)
+    assert len(read) == len(set(read)) >= len(cheaper) > 0
+    assert json.dumps(payload, sort_keys=True) not in read
+
+
 # payload, budgets, file, changes (None: refused)
-AUDIO_5S = video("kling-v3", duration=5, resolution="1080p", audio=True)  # 0.1428 a second: 0.714
+AUDIO_5S = video("kling-v3", duration=5, resolution="1080p", audio=True)  # 5 s x 0.1428: 0.714
 CHOICES: dict[str, tuple[dict[str, Any], list[Budget], dict[str, Any], dict[str, Any] | None]] = {
     "it fits": (AUDIO_5S, [capping("0.714")], {}, {}),
     "the length goes first": (AUDIO_5S, [capping("0.713999999")], {}, {"duration_s": 4}),
@@ -488,8 +531,8 @@ CHOICES: dict[str, tuple[dict[str, Any], list[Budget], dict[str, Any], dict[str,
 
 
 @pytest.mark.parametrize("case", CHOICES)
-def test_what_is_given_up(case: str, ledger: str, clock: Clock) -> None:
-    """One line for each rule of capping."""
+def test_the_rules_of_capping(case: str, ledger: str, clock: Clock) -> None:
+    """Each rule of capping changes the request as its line says."""
     payload, budgets, more, changes = CHOICES[case]
     guard = a_guard(ledger, clock, *budgets, **more)
     provider = "kling" if payload["model" if "model" in payload else "model_name"] != "kling-v3" else None
@@ -503,19 +546,19 @@ def test_what_is_given_up(case: str, ledger: str, clock: Clock) -> None:
 
 
 def test_a_range_is_capped_by_its_maximum(ledger: str, clock: Clock) -> None:
-    """What might cost too much does not go out: where resolution and sound are open the dearest counts."""
+    """A range is capped until its maximum fits, with the dearest of the open resolutions and soundtracks."""
     payload = {"model": "Kling-3.0-Omni", "prompt": "a boat", "duration": 5}
-    said: dict[str, Any] = {"provider": "tencent-vod", "wire_format": "openai_videos"}
-    original = quote(payload, at=AT, book=BOOK, **said)
+    options: dict[str, Any] = {"provider": "tencent-vod", "wire_format": "openai_videos"}
+    original = quote(payload, at=AT, book=BOOK, **options)
     assert original.minimum < original.maximum
     guard = a_guard(ledger, clock, capping(original.maximum - NANO, currency=original.currency))
-    admission = guard.admit(payload, project="trailer", **said)
+    admission = guard.admit(payload, project="trailer", **options)
     assert admission.changes == {"duration_s": 4}
     assert admission.reservation.reserved == admission.quote.maximum == original.maximum / 5 * 4
 
 
 def test_a_refusal_names_the_cheapest_variant_in_the_currency_of_the_budget(ledger: str, clock: Clock) -> None:
-    """Three silent seconds at 720p: 0.2142 dollars, at 7.1 yuan each 1.52082, where a yuan is left."""
+    """The refusal gives 1.52082 CNY for three silent seconds at 720p: 0.2142 USD at 7.1 CNY each."""
     guard = a_guard(
         ledger,
         clock,
@@ -534,7 +577,7 @@ def test_a_refusal_names_the_cheapest_variant_in_the_currency_of_the_budget(ledg
 
 
 def test_a_refusal_names_the_budget_that_lacks_most(ledger: str, clock: Clock) -> None:
-    """One that rejects before those that cap; among those alike, the one with the least of what is asked."""
+    """A budget that rejects is named before budgets that cap; then the one that can give the smallest part."""
     guard = a_guard(
         ledger,
         clock,
@@ -553,12 +596,12 @@ def test_a_refusal_names_the_budget_that_lacks_most(ledger: str, clock: Clock) -
         assert (error.budget, error.available, error.cheapest) == (budget, Decimal(available), cheapest)
 
 
-def test_a_key_keeps_what_was_changed_for_it(ledger: str, clock: Clock) -> None:
-    """Admitted again, the same reservation has the same changes, though nothing would fit any more."""
+def test_a_key_keeps_its_changes(ledger: str, clock: Clock) -> None:
+    """Admitting a key again returns the same reservation and changes, although nothing would fit now."""
     guard = a_guard(ledger, clock, capping("0.6"))
-    first, again = [guard.admit(AUDIO_5S, project="trailer", key="shot") for _ in range(2)]
-    assert (again.reservation, again.changes) == (first.reservation, {"duration_s": 4})
-    assert guard.dispatch(again) == {**AUDIO_5S, "duration": 4}
+    first, repeated = [guard.admit(AUDIO_5S, project="trailer", key="shot") for _ in range(2)]
+    assert (repeated.reservation, repeated.changes) == (first.reservation, {"duration_s": 4})
+    assert guard.dispatch(repeated) == {**AUDIO_5S, "duration": 4}
     with pytest.raises(BudgetExceededError, match=r"has 0\.0288 USD left"):
         guard.admit(AUDIO_5S, project="trailer", key="other")
 
@@ -567,7 +610,7 @@ def test_a_key_keeps_what_was_changed_for_it(ledger: str, clock: Clock) -> None:
     "path", sorted((Path(__file__).parent.parent / "examples" / "requests").rglob("*.json"))
 )
 def test_every_example_is_capped_soundly(path: Path) -> None:
-    """With everybody's prices, at every amount that decides."""
+    """Every example is capped soundly at every provider that prices it, at every deciding amount."""
     payload = json.loads(path.read_text(encoding="utf-8"))
     wire = path.parent.name if path.parent.name != "requests" else "tasks"
     for provider in BOOK.tables:

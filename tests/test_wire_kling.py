@@ -588,7 +588,7 @@ def test_lip_sync_is_billed_in_blocks_of_five_seconds(length_s: str, blocks: int
 
 def test_lip_sync_of_an_unknown_length_is_not_quoted() -> None:
     """The length has no upper limit to take a maximum from, so the error asks for it."""
-    with pytest.raises(PriceNotFoundError, match="pass the length of the video in media") as caught:
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`") as caught:
         quote({"model_name": "kling-lip-sync", "video_url": "v"}, at=AT)
     assert caught.value.priced_instead == ("kling-lip-sync any service at 0.07 USD per 5 seconds",)
 

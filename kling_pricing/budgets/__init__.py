@@ -16,6 +16,7 @@ from kling_pricing.budgets.loading import (
     BudgetsLike,
     budgets_file_schema,
     budgets_from_document,
+    is_digest_of,
     load_budgets,
     read_budgets,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "FixedWindow",
     "budgets_file_schema",
     "budgets_from_document",
+    "is_digest_of",
     "load_budgets",
     "read_budgets",
 ]

@@ -286,16 +286,16 @@ class BudgetsFile(FileModel):
 
     @cached_property
     def document(self) -> str:
-        """The content as JSON, which a revision in the ledger keeps."""
+        """The content as JSON with its defaults: the document that a revision in the ledger keeps."""
         return _json(self.model_dump(mode="json"))
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 in hexadecimal; equal budgets have equal digests, however written and ordered."""
-        parts = self.model_dump(mode="json")
-        for name in ("budgets", "accounting_rates"):
-            parts[name] = sorted(parts[name], key=_json)
-        return _digest(parts)
+        """The SHA-256 in hexadecimal; equal budgets have equal digests, however written and ordered.
+
+        Defaults are left out, so that a key added to the format later changes no digest.
+        """
+        return unordered_digest(self.model_dump(mode="json", exclude_defaults=True))
 
     def rate(self, quote: str, budget: BudgetEntry) -> Decimal | None:
         """Returns the accounting rate from a quote's currency to a budget's; None if they are the same.
@@ -320,3 +320,9 @@ def _json(value: Any) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(_json(value).encode()).hexdigest()
+
+
+def unordered_digest(parts: dict[str, Any]) -> str:
+    """Returns the digest of a budgets document, ignoring the order of its budgets and of its rates."""
+    lists = {name: parts[name] for name in ("budgets", "accounting_rates") if name in parts}
+    return _digest(parts | {name: sorted(values, key=_json) for name, values in lists.items()})

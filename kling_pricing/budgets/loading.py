@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from kling_pricing.budgets.entries import BudgetsFile
+from kling_pricing.budgets.entries import BudgetsFile, unordered_digest
 from kling_pricing.budgets.objects import Budget, Budgets
 from kling_pricing.errors import BudgetError, TableError
 from kling_pricing.strict_yaml import explained, key_path, read
@@ -61,6 +61,17 @@ def budgets_from_document(document: str) -> BudgetsFile:
         raise BudgetError(
             f"this version cannot use the ledger's budgets on this machine: {key_path(path)}: {problem}"
         ) from None
+
+
+def is_digest_of(digest: str, document: str) -> bool:
+    """Returns whether a revision's digest is the digest of its document.
+
+    Ledgers of schema version 1 took the digest of the whole document, defaults included.
+
+    Raises:
+        BudgetError: this version, or this machine, cannot use the budgets.
+    """
+    return digest in {budgets_from_document(document).digest, unordered_digest(json.loads(document))}
 
 
 def budgets_file_schema() -> dict[str, Any]:

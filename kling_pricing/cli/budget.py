@@ -28,7 +28,7 @@ from kling_pricing.cli.options import at_option
 from kling_pricing.cli.output import counted, print_table, to_json
 from kling_pricing.errors import BudgetError
 from kling_pricing.guard import apply_budgets
-from kling_pricing.ledger.model import Bucket
+from kling_pricing.ledger.journal import Bucket
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER
 

@@ -19,7 +19,8 @@ from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import print_table, signed, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.money import format_decimal, subtract
-from kling_pricing.quoting.comparison import Option, compare, own_provider
+from kling_pricing.quoting.comparison import Option, compare
+from kling_pricing.quoting.intake import provider_of
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.tables.price_table import PriceBook
 
@@ -59,7 +60,7 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
 def _at_its_provider(unchanged: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
     """Returns the original request at its own provider, or at every provider if it has none of its own."""
     request = next((option.quote.request for option in unchanged if option.quote is not None), None)
-    name = provider if request is None else own_provider(request, book, provider)
+    name = provider if request is None else provider_of(request, book, provider)
     return unchanged if name is None else [option for option in unchanged if option.provider == name]
 
 

@@ -1,4 +1,4 @@
-"""`kling-pricing ledger`: for its administrator."""
+"""`kling-pricing ledger`: the commands for the administrator of a ledger."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _url_argument = click.argument("url", envvar=LEDGER_VARIABLE)
 
 @click.group("ledger", cls=Group)
 def ledger() -> None:
-    """Make, upgrade and look at a ledger on a server.
+    """Make, migrate and inspect a ledger.
 
-    URL is postgresql://user@host/database, or the variable KLING_PRICING_LEDGER.
+    URL is sqlite:///spend.db, postgresql://user@host/database, or the variable KLING_PRICING_LEDGER.
     """
 
 
 @ledger.command("init", epilog=_EXIT_CODES)
 @_url_argument
 @click.option(
-    "--grant", metavar="ROLE", help="Let ROLE use guards; it can neither edit the journal nor budgets."
+    "--grant", metavar="ROLE", help="Let ROLE use guards. It can edit neither the journal nor the budgets."
 )
 def init_command(url: str, grant: str | None) -> None:
-    """Make a ledger in the database of URL, or bring it up to date; safe to repeat."""
+    """Make a ledger at URL, or migrate the one that is there. You can repeat this safely."""
     with errors_shown(as_json=False):
         click.echo(prepare(url, create=True, grant=grant))
 
@@ -39,7 +39,11 @@ def init_command(url: str, grant: str | None) -> None:
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 def migrate_command(url: str) -> None:
-    """Bring the ledger at URL up to date with this version of kling-pricing; safe to repeat."""
+    """Bring the ledger at URL to the schema version of this kling-pricing.
+
+    Stop the guards first. A ledger in a file is copied beside it before anything is changed. You can repeat
+    this safely.
+    """
     with errors_shown(as_json=False):
         click.echo(prepare(url, create=False))
 
@@ -48,13 +52,13 @@ def migrate_command(url: str) -> None:
 @_url_argument
 @json_option
 def info_command(url: str, as_json: bool) -> None:
-    """Show what the ledger at URL runs on, and what could be lost."""
+    """Show the server, the schema version and the budgets of the ledger at URL, and any risk of losing data."""
     with errors_shown(as_json=as_json):
-        found = info(url)
+        described = info(url)
     if as_json:
-        click.echo(to_json({**found.facts, "warnings": found.warnings}))
+        click.echo(to_json({**described.facts, "warnings": described.warnings}))
         return
-    for what, fact in found.facts.items():
-        click.echo(f"{what}: {fact}")
-    for warning in found.warnings:
+    for name, fact in described.facts.items():
+        click.echo(f"{name}: {fact}")
+    for warning in described.warnings:
         click.echo(f"warning: {warning}", err=True)

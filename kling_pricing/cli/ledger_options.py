@@ -102,7 +102,7 @@ def show_alert(alert: Alert) -> None:
 
 def reservation_dict(reservation: Reservation) -> dict[str, Any]:
     """Returns a reservation as JSON-ready data; amounts are text, instants are ISO 8601."""
-    fields = reservation._asdict() | {
+    fields = reservation.as_dict() | {
         "labels": dict(reservation.labels),
         "changes": dict(reservation.changes),
     }

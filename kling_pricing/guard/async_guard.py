@@ -1,7 +1,7 @@
-"""The guard for code that awaits: the same verbs, each in a thread, so that no verb holds up the event loop.
+"""The guard for asynchronous code: the same verbs, each in a thread, so that no verb blocks the event loop.
 
-A verb waits for an answer of its ledger, and a ledger carries out so many verbs at a time: a file one, a server
-as many as there are connections. So there are as many threads; more would only wait elsewhere.
+A verb waits for its ledger. A ledger in a file carries out one verb at a time, a server one per connection.
+There are as many threads as that; more threads would only wait for the ledger.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from kling_pricing.guard.threads import WorkerPool
 from kling_pricing.strict_json import RequestLike
 
 _P = ParamSpec("_P")
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 def _awaited(
-    verb: Callable[Concatenate[BudgetGuard, _P], _Answer], undo: Callable[..., object] | None = None
-) -> Callable[Concatenate[AsyncBudgetGuard, _P], Coroutine[Any, Any, _Answer]]:
-    """The same verb, to be awaited.
+    verb: Callable[Concatenate[BudgetGuard, _P], _Result], undo: Callable[..., object] | None = None
+) -> Callable[Concatenate[AsyncBudgetGuard, _P], Coroutine[Any, Any, _Result]]:
+    """Returns a verb as a coroutine function.
 
     Args:
-        verb: of the guard.
-        undo: what to do with an answer that nobody awaits any more: called with the guard, the answer, and what
-            the verb was called with.
+        verb: a method of the guard.
+        undo: called with the guard, the result and the verb's arguments if the `await` was cancelled before it
+            could take the result.
     """
 
     @wraps(verb)
-    async def run(self: AsyncBudgetGuard, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+    async def run(self: AsyncBudgetGuard, /, *args: _P.args, **kwargs: _P.kwargs) -> _Result:
         work = partial(verb, self._guard, *args, **kwargs)
         if undo is None:
-            return await self._threads.run(work)
-        return await self._threads.run(work, lambda answer: undo(self._guard, answer, *args, **kwargs))
+            return await self._workers.run(work)
+        return await self._workers.run(work, lambda result: undo(self._guard, result, *args, **kwargs))
 
     return run
 
 
-def _give_back(guard: BudgetGuard, admitted: Admission, *_args: Any, **_kwargs: Any) -> None:
-    """What was admitted for nobody is released, unless somebody else had it before."""
+def _release_admission(guard: BudgetGuard, admitted: Admission, *_args: Any, **_kwargs: Any) -> None:
+    """Releases an admission that no caller received, unless the key had the reservation before."""
     guard.close_admission(admitted, asyncio.CancelledError())
 
 
-def _unsent(guard: BudgetGuard, _payload: Any, admission: Admission) -> None:
-    """A payload that was given out to nobody is certainly not sent."""
+def _release_unsent(guard: BudgetGuard, _payload: Any, admission: Admission) -> None:
+    """Releases a request whose payload no caller received, so that it is certainly unsent."""
     guard.release_refused(admission, "CancelledError")
 
 
 class AsyncBudgetGuard:
-    """A `BudgetGuard` whose verbs are awaited; it is made with the same arguments, and has the same guarantees.
+    """A `BudgetGuard` whose verbs are awaited; it takes the same arguments and gives the same guarantees.
 
-    Make it with `await AsyncBudgetGuard.open(...)`, or `async with await AsyncBudgetGuard.open(...) as guard`.
+    Make one with `await AsyncBudgetGuard.open(...)`, or `async with await AsyncBudgetGuard.open(...) as guard`.
 
-    A verb whose `await` is cancelled before its turn came is not begun; one that has begun goes on to its end.
-    What `admit` then set aside for nobody is given back at once, and so is what `dispatch` gave out to nobody,
-    which is certainly unsent. Any other verb has had its effect, and can be repeated.
+    If an `await` is cancelled before its verb begins, the verb never begins; a verb that has begun runs to its
+    end. The reservation of a cancelled `admit` is given back at once, and so is that of a cancelled `dispatch`,
+    because the request is certainly unsent. Any other verb has taken effect and can be repeated.
     """
 
     def __init__(self, guard: BudgetGuard) -> None:
         self._guard = guard
-        self._threads = WorkerPool(guard.max_concurrency)
+        self._workers = WorkerPool(guard.max_concurrency)
 
     @classmethod
     async def open(cls, *args: Any, **kwargs: Any) -> Self:
-        """Opens a guard on a ledger; takes what `BudgetGuard` takes.
+        """Opens a guard on a ledger; takes the arguments of `BudgetGuard`.
 
         Raises:
             BudgetError: the budgets cannot be used, or differ from those installed.
@@ -77,7 +77,7 @@ class AsyncBudgetGuard:
 
     @property
     def guard(self) -> BudgetGuard:
-        """The guard whose verbs it runs."""
+        """The synchronous guard whose verbs it runs."""
         return self._guard
 
     async def __aenter__(self) -> Self:
@@ -88,16 +88,16 @@ class AsyncBudgetGuard:
 
     @property
     def max_concurrency(self) -> int:
-        """How many verbs run at the same time; more wait for a thread."""
+        """The number of verbs that run at the same time; more wait for a thread."""
         return self._guard.max_concurrency
 
     async def close(self) -> None:
-        """Waits for the verbs under way, also those that nobody awaits any more, and closes the ledger."""
-        await self._threads.close()
+        """Waits for all verbs under way, cancelled ones included, and closes the ledger."""
+        await self._workers.close()
         await asyncio.to_thread(self._guard.close)
 
-    admit = _awaited(BudgetGuard.admit, _give_back)
-    dispatch = _awaited(BudgetGuard.dispatch, _unsent)
+    admit = _awaited(BudgetGuard.admit, _release_admission)
+    dispatch = _awaited(BudgetGuard.dispatch, _release_unsent)
     close_admission = _awaited(BudgetGuard.close_admission)
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
@@ -118,16 +118,16 @@ class AsyncBudgetGuard:
     status = _awaited(BudgetGuard.status)
     verify = _awaited(BudgetGuard.verify)
 
-    async def pre_submit(  # noqa: D102 (it has the guard's own words, below)
+    async def pre_submit(  # noqa: D102 (its docstring is the guard's, below)
         self,
         payload: RequestLike,
         *,
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
-        **said: Unpack[QuoteOptions],
+        **options: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
-        admitted = await self.admit(payload, project=project, key=key, labels=labels, **said)
+        admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
         try:
             return await self.dispatch(admitted)
         except asyncio.CancelledError as error:  # between the two
@@ -144,10 +144,10 @@ class AsyncBudgetGuard:
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
-        **said: Unpack[QuoteOptions],
+        **options: Unpack[QuoteOptions],
     ) -> AsyncIterator[Admission]:
-        """See `BudgetGuard.admission`. A cancelled block ends like one that an exception leaves."""
-        admitted = await self.admit(payload, project=project, key=key, labels=labels, **said)
+        """See `BudgetGuard.admission`. A cancelled block ends like a block that an exception leaves."""
+        admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
         try:
             yield admitted
         except BaseException as error:

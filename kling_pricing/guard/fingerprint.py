@@ -1,4 +1,4 @@
-"""What makes two submissions the same request: a digest, from which nothing of the request can be read back."""
+"""The fingerprint of a request: a digest that identifies it and reveals nothing of it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 
 _ADDRESSED = ("callback", "webhook")
-"""Fields whose names begin so say where to report to, not what to make."""
+"""Prefixes of the fields that say where to report to, not what to make."""
 
 
 def fingerprint(payload: Mapping[str, Any], provider: str, wire_format: str, urls: Iterable[str] = ()) -> str:
-    """SHA-256, in hexadecimal, of a payload for a provider.
+    """Returns the SHA-256, in hexadecimal, of a payload for a provider.
 
-    Callbacks are left out, and the query strings of the files' URLs, which sign and expire: the same job
-    submitted again with a fresh signature is the same job. The order of fields does not matter.
+    Callbacks are left out, and so are the query strings of the files' URLs, which sign and expire. So a job
+    that is submitted again with a fresh signature is the same job. The order of fields does not matter.
 
     Raises:
-        WireFormatError: the payload holds what JSON does not.
+        WireFormatError: the payload holds a value that JSON does not have.
     """
     parts = [provider, wire_format, _without_addresses(payload, frozenset(urls))]
     try:
         text = json.dumps(parts, sort_keys=True, allow_nan=False, default=_plain)
     except (TypeError, ValueError):
-        raise WireFormatError("the payload holds something that is not JSON; make it plain data") from None
+        raise WireFormatError("the payload holds a value that is not JSON; use plain JSON data") from None
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_addresses(value: Any, urls: frozenset[str]) -> Any:
     if isinstance(value, Mapping):
         return {
-            str(name): _without_addresses(each, urls)
-            for name, each in value.items()
-            if each is not None and not str(name).startswith(_ADDRESSED)
+            str(name): _without_addresses(item, urls)
+            for name, item in value.items()
+            if item is not None and not str(name).startswith(_ADDRESSED)
         }
     if isinstance(value, list | tuple):
-        return [_without_addresses(each, urls) for each in value]
+        return [_without_addresses(item, urls) for item in value]
     return value.partition("?")[0] if isinstance(value, str) and value in urls else value
 
 

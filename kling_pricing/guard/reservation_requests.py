@@ -1,4 +1,4 @@
-"""From a quote to an order on a ledger, and from a ledger's refusal to an error. Pure."""
+"""From a quote to a reservation request, and from a ledger's refusal to an error. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingE
 from kling_pricing.guard.fingerprint import fingerprint
 from kling_pricing.ledger.claims import claims
 from kling_pricing.ledger.model import BucketClaim, PricedVariant, Refused, ReservationRequest, Shortfall
+from kling_pricing.ledger.terms import Terms
 from kling_pricing.money import NANOS, format_decimal, from_nanos, multiply, nanos_up
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
@@ -33,23 +34,22 @@ def reservation_request(
     at: datetime,
     priced_until: datetime | None,
 ) -> ReservationRequest:
-    """What the ledger is to keep of a request, and the room it needs in every budget that matches it.
+    """Returns the request that a ledger keeps, with its claim on every budget that matches it.
 
     Args:
-        quote: what the request costs.
-        project: whose it is.
+        quote: the price of the request.
+        project: the project that the request belongs to.
         key: the caller's name for the job.
-        mark: fingerprint of the request.
-        labels: of the request, its project among them.
-        budgets: those in force.
-        revision: digest of these, as the ledger has it.
+        mark: the fingerprint of the request.
+        labels: the labels of the request, its project among them.
+        budgets: the budgets in force.
+        revision: their digest in the ledger.
         at: the instant of the quote.
-        priced_until: when another price may come into force.
+        priced_until: the instant at which another price may come into force; None: none is known.
 
     Raises:
         BudgetError: a budget counts in another currency than the quote, and no accounting rate is given.
     """
-    unit, value = quote.table.counted_in(quote.rate) or (None, None)
     claimed = claims(budgets, labels, quote.currency, at)
     return ReservationRequest(
         project=project,
@@ -57,12 +57,6 @@ def reservation_request(
         fingerprint=mark,
         provider=quote.provider,
         wire_format=quote.wire_format,
-        currency=quote.currency,
-        table=quote.table.id,
-        table_digest=quote.table.digest,
-        statement_unit=unit,
-        unit_value=value,
-        failed_tasks=quote.table.billing.failed_tasks,
         labels=labels,
         claims=claimed,
         may_be_unmatched=budgets.unmatched == "allow",
@@ -72,7 +66,7 @@ def reservation_request(
 
 
 def _holding(claimed: Sequence[BucketClaim], priced_until: datetime | None) -> Period:
-    """When the ledger finds a window for every claim that has one after another, and the price stands."""
+    """Returns the period in which the price stands and each claim with recurring windows has its window."""
     recurring = [claim.periods for claim in claimed if len(claim.periods) > 1]
     return Period(
         max((periods[0].start for periods in recurring), default=FOREVER.start),
@@ -81,31 +75,41 @@ def _holding(claimed: Sequence[BucketClaim], priced_until: datetime | None) -> P
 
 
 def priced_variant(quote: Quote, changes: Mapping[str, Any], order: ReservationRequest) -> PricedVariant:
-    """What one way to make a request takes of each budget.
+    """Returns a variant with the amount that it takes from each budget.
 
-    What is set aside is rounded up to the provider's statement unit, in which it rounds in a way of its own: so
-    rounding is never an overrun.
+    The reserved amount is rounded up to the provider's statement unit, because it is not known how the provider
+    rounds; so rounding never causes an overrun.
     """
     published = quote.table.billing.statement_unit
     reserved = nanos_up(quote.maximum, NANOS // published.per_currency_unit if published else 1)
-    return PricedVariant(
-        changes,
-        quote.canonical_model,
-        quote.resolution,
-        quote.tier,
-        quote.quantity,
-        quote.unit,
-        nanos_up(quote.maximum),
-        reserved,
-        amounts(reserved, order.claims),
+    return PricedVariant(changes, quoted_terms(quote), reserved, amounts(reserved, order.claims))
+
+
+def quoted_terms(quote: Quote) -> Terms:
+    """Returns the terms that a quote fixes for a reservation."""
+    unit, value = quote.table.counted_in(quote.rate) or (None, None)
+    return Terms(
+        model=quote.canonical_model,
+        resolution=quote.resolution,
+        tier=quote.tier,
+        quantity=quote.quantity,
+        unit=quote.unit,
+        currency=quote.currency,
+        expected=from_nanos(nanos_up(quote.maximum)),
+        list_total=None if quote.list_total is None else from_nanos(nanos_up(quote.list_total)),
+        price_table=quote.table.id,
+        table_digest=quote.table.digest,
+        statement_unit=unit,
+        unit_value=value,
+        failed_tasks=quote.table.billing.failed_tasks,
     )
 
 
 def amounts(nanos: int, claimed: Sequence[BucketClaim]) -> tuple[int, ...]:
-    """An amount of a quote as each claim's budget counts it, rounded up.
+    """Converts an amount to each claim's budget currency, rounded up.
 
     Raises:
-        BudgetError: at the accounting rate it is more than a ledger can hold.
+        BudgetError: at the accounting rate the amount is more than a ledger can hold.
     """
     try:
         return tuple(
@@ -113,7 +117,7 @@ def amounts(nanos: int, claimed: Sequence[BucketClaim]) -> tuple[int, ...]:
             for claim in claimed
         )
     except KlingPricingError as error:
-        raise BudgetError(f"with its accounting rate, {error}; check the rate") from None
+        raise BudgetError(f"at the accounting rate, {error}; check the rate") from None
 
 
 def booking(
@@ -126,33 +130,41 @@ def booking(
     claimed: tuple[BucketClaim, ...],
     revision: str,
 ) -> tuple[ReservationRequest, PricedVariant]:
-    """Spend that was made elsewhere, as the ledger is to keep it."""
-    told = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
+    """Returns spend that was made elsewhere as the ledger keeps it."""
+    identity = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
     nanos = nanos_up(amount)
     booked = ReservationRequest(
         project=labels["project"],
         key=uuid4().hex,  # not one that a caller could have given a job
-        fingerprint=fingerprint(told, provider, ""),
+        fingerprint=fingerprint(identity, provider, ""),
         provider=provider,
         wire_format="",
-        currency=currency,
-        table="",
-        table_digest="",
-        statement_unit=None,
-        unit_value=None,
-        failed_tasks="unconfirmed",
         labels=labels,
         claims=claimed,
         may_be_unmatched=True,
         holds=FOREVER,
         budgets=revision,
     )
-    spent = PricedVariant({}, "", "", "", Decimal(1), "task", nanos, nanos, amounts(nanos, claimed))
-    return booked, spent
+    terms = Terms(
+        model="",
+        resolution="",
+        tier="",
+        quantity=Decimal(1),
+        unit="task",
+        currency=currency,
+        expected=from_nanos(nanos),
+        list_total=None,
+        price_table="",
+        table_digest="",
+        statement_unit=None,
+        unit_value=None,
+        failed_tasks="unconfirmed",
+    )
+    return booked, PricedVariant({}, terms, nanos, amounts(nanos, claimed))
 
 
 def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
-    """How far a request may be changed: the floors of every budget that matches it, the strictest of each."""
+    """Returns how far a request may be changed: the strictest floors of the budgets that match it."""
     matching = [budget for budget in budgets.budgets if budget.bucket_labels(labels) is not None]
     kept = {setting for budget in matching for setting in budget.keep}
     lowest = [RESOLUTIONS.index(budget.min_resolution) for budget in matching if budget.min_resolution]
@@ -167,22 +179,23 @@ def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
 def exceeded(
     refused: Refused, quote: Quote, order: ReservationRequest, cheapest: PricedVariant | None
 ) -> BudgetExceededError:
-    """The error for a refusal, which names the binding budget.
+    """Returns the error for a refusal; it names the binding budget.
 
-    That is one that does not cap, if there is any, for it decides; among those alike, the one that lacks most
-    in proportion to what is asked of it.
+    A budget that does not cap binds before budgets that do. Among equals the budget binds that can give the
+    smallest part of the amount it is asked for.
     """
     if not refused.shortfalls:
-        said = ", ".join(f"{name}={value}" for name, value in order.labels.items())
+        labels = ", ".join(f"{name}={value}" for name, value in order.labels.items())
         return BudgetExceededError(
-            f"no budget is in force for {said}, so nothing may be spent; add one, or say unmatched: allow",
+            f"no budget is in force for {labels}, so nothing may be spent; add one, or set unmatched: allow",
             budget=None,
             requested=quote.maximum,
             available=Decimal(0),
             currency=quote.currency,
         )
     binding = min(
-        refused.shortfalls, key=lambda each: (each.may_cap, Fraction(_left(each), max(each.requested, 1)))
+        refused.shortfalls,
+        key=lambda shortfall: (shortfall.may_cap, Fraction(_left(shortfall), max(shortfall.requested, 1))),
     )
     requested, left = from_nanos(binding.requested), from_nanos(_left(binding))
     single = _is_limit_of_a_request(binding)
@@ -203,7 +216,7 @@ def exceeded(
 
 
 def _left(shortfall: Shortfall) -> int:
-    """What the bucket has for this request: the rest of the cap, or the limit of a single request."""
+    """Returns the amount that the bucket can give: the rest of the cap, or the limit of a single request."""
     return (shortfall.max_request or 0) if _is_limit_of_a_request(shortfall) else shortfall.available
 
 
@@ -222,13 +235,14 @@ def _why(
     ends: datetime | None,
     cheapest: Decimal | None,
 ) -> str:
-    of = "".join(f" of {name} {value}" for name, value in binding.labels.items())
+    bucket = binding.budget + "".join(f" of {name} {value}" for name, value in binding.labels.items())
     asked = f"the request takes {format_decimal(requested)} {binding.currency}"
+    amount = f"{format_decimal(left)} {binding.currency}"
     if single:
-        problem = f"{asked}, and budget {binding.budget}{of} allows {format_decimal(left)} {binding.currency} a request"
+        problem = f"{asked}, and budget {bucket} allows {amount} per request"
     else:
         until = "" if ends is None else f" until {ends.isoformat()}"
-        problem = f"{asked}, and budget {binding.budget}{of} has {format_decimal(left)} {binding.currency} left{until}"
+        problem = f"{asked}, and budget {bucket} has {amount} left{until}"
     if not binding.may_cap:
         return problem
     if cheapest is None:
@@ -237,7 +251,7 @@ def _why(
 
 
 def snapshot(payload: RequestLike) -> dict[str, Any]:
-    """JSON data that the caller cannot change any more: what is priced is what will be sent."""
+    """Returns a copy of a payload that the caller cannot change, so that the request priced is the one sent."""
     try:
         copied: dict[str, Any] = _copied(read_payload(payload))
     except RecursionError:
@@ -247,5 +261,5 @@ def snapshot(payload: RequestLike) -> dict[str, Any]:
 
 def _copied(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _copied(each) for name, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""What a provider answered: a submit or status response, or the body of a callback."""
+"""Answers of a provider: submit and status responses, and the bodies of callbacks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kling_pricing.wire.task import Task
 
 
 def read_answer(body: Any) -> Mapping[str, Any]:
-    """An answer as a mapping, its numbers exact.
+    """Returns an answer as a mapping with exact numbers.
 
     Raises:
-        WireFormatError: it is not a JSON object.
+        WireFormatError: the answer is not a JSON object.
     """
-    read = json_value(body, decoder=EXACT_JSON) if isinstance(body, str | bytes | bytearray) else body
-    if not isinstance(read, Mapping):
-        raise WireFormatError(f"an answer is a JSON object, got {json_kind(read)}")
-    return read
+    parsed = json_value(body, decoder=EXACT_JSON) if isinstance(body, str | bytes | bytearray) else body
+    if not isinstance(parsed, Mapping):
+        raise WireFormatError(f"an answer is a JSON object, got {json_kind(parsed)}")
+    return parsed
 
 
 def read_task(
@@ -31,34 +31,36 @@ def read_task(
     book: PriceBook,
     wire_format: str | None,
     *,
-    of_a_reservation: Callable[[str, str], str | None],
+    format_of_task: Callable[[str, str], str | None],
 ) -> Task:
-    """What an answer says of a task.
+    """Reads what an answer says about a task.
 
     Args:
-        answer: as `read_answer` gives it.
-        provider: who answered.
-        book: knows in which formats a provider may answer.
-        wire_format: in which it did; None: in that of the reservation, else in the first of the provider's
-            in which it names a task.
-        of_a_reservation: provider and task id -> the format of the reservation, if there is one.
+        answer: the answer, as `read_answer` returns it.
+        provider: the provider that answered.
+        book: the price tables, which list the formats that a provider answers in.
+        wire_format: the format of the answer; None or empty: the format of the task's reservation, else the
+            first of the provider's formats in which the answer names a task.
+        format_of_task: provider and task id -> the wire format of the task's reservation; None: it has none.
 
     Raises:
-        WireFormatError: what it says of the task cannot be read.
+        WireFormatError: the answer's statements about the task cannot be read.
         PriceNotFoundError: the provider is unknown.
     """
     if wire_format:
         return wire_format_named(wire_format).read_task(answer)
-    found = Task(None, None)
+    task = Task(None, None)
     for name in _formats(provider, book):
-        found = wire_format_named(name).read_task(answer)
-        if found.task_id is not None:
-            own = of_a_reservation(provider, found.task_id)
-            return found if own in {None, name} else wire_format_named(own or name).read_task(answer)
-    return found
+        task = wire_format_named(name).read_task(answer)
+        if task.task_id is not None:
+            reserved_format = format_of_task(provider, task.task_id)
+            if reserved_format in {None, name}:
+                return task
+            return wire_format_named(reserved_format or name).read_task(answer)
+    return task
 
 
 def _formats(provider: str, book: PriceBook) -> list[str]:
-    """The formats in which a provider may answer, its own first."""
-    also = (name for table in book.tables_of(provider) for name in table.also_prices)
-    return [*dict.fromkeys((*book.formats.get(provider, ()), *also))]
+    """Returns the formats that a provider may answer in, its own first."""
+    also_priced = (name for table in book.tables_of(provider) for name in table.also_prices)
+    return [*dict.fromkeys((*book.formats.get(provider, ()), *also_priced))]

@@ -1,4 +1,4 @@
-"""Work that blocks, for code that awaits: each piece in a thread, so that none holds up the event loop."""
+"""A pool of threads for blocking work, so that it does not hold up an event loop."""
 
 from __future__ import annotations
 
@@ -8,43 +8,48 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 
 
 class WorkerPool:
-    """So many pieces of work at a time; more wait for their turn.
+    """Runs up to `max_concurrency` pieces of work at the same time; more wait for their turn.
 
-    The threads end when they are closed, or nothing refers to them any more.
+    The threads end when the pool is closed or no longer referenced.
     """
 
     def __init__(self, max_concurrency: int) -> None:
-        self._threads = ThreadPoolExecutor(max_concurrency, thread_name_prefix="kling_pricing")
+        self._executor = ThreadPoolExecutor(max_concurrency, thread_name_prefix="kling_pricing")
 
-    async def run(self, work: Callable[[], _Made], undo: Callable[[_Made], object] | None = None) -> _Made:
-        """Runs work that nobody needs any more when its `await` is cancelled.
+    async def run(
+        self, work: Callable[[], _Result], undo: Callable[[_Result], object] | None = None
+    ) -> _Result:
+        """Runs work whose result is not needed once its `await` is cancelled.
 
-        What has not begun by then is not begun; what has goes on to its end, and `undo` gets what it made.
+        Work that has not begun by then never begins. Work that has begun runs to its end, and `undo` is called
+        with its result.
         """
         loop = asyncio.get_running_loop()
-        begun = self._threads.submit(work)
+        future = self._executor.submit(work)
         try:
-            return await asyncio.shield(asyncio.wrap_future(begun, loop=loop))
+            return await asyncio.shield(asyncio.wrap_future(future, loop=loop))
         except asyncio.CancelledError:
-            if not begun.cancel() and undo is not None:
-                with suppress(RuntimeError):  # closed meanwhile: it expires, or is in doubt
-                    self._threads.submit(_undone, begun, undo)
+            if not future.cancel() and undo is not None:
+                with suppress(
+                    RuntimeError
+                ):  # the pool was closed meanwhile: the reservation expires or is in doubt
+                    self._executor.submit(_undo, future, undo)
             raise
 
-    async def finish(self, work: Callable[[], _Made]) -> _Made:
-        """Runs work that is done to its end even if its `await` is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self._threads.submit(work)))
+    async def finish(self, work: Callable[[], _Result]) -> _Result:
+        """Runs work to its end even if its `await` is cancelled."""
+        return await asyncio.shield(asyncio.wrap_future(self._executor.submit(work)))
 
     async def close(self) -> None:
-        """Waits for the work under way, also for what nobody awaits any more."""
-        await asyncio.to_thread(self._threads.shutdown)
+        """Waits for all work under way, cancelled work included."""
+        await asyncio.to_thread(self._executor.shutdown)
 
 
-def _undone(begun: Future[_Made], undo: Callable[[_Made], object]) -> None:
-    """Undoes what somebody was not there any more to take."""
-    if begun.exception() is None:
-        undo(begun.result())
+def _undo(future: Future[_Result], undo: Callable[[_Result], object]) -> None:
+    """Undoes work whose result no caller took."""
+    if future.exception() is None:
+        undo(future.result())

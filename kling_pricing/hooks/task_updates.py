@@ -82,4 +82,4 @@ def _observe(guard: BudgetGuard, reservation: Reservation, task: Task) -> Reserv
             "the answer does not name the requested task, so nothing was recorded",
             wire_format=reservation.wire_format,
         )
-    return guard.observe_task(task, reservation)
+    return guard.observe_task(task, provider=reservation.provider, reservation=reservation)

@@ -61,8 +61,7 @@ class Webhooks:
         wire_format: str | None = None,
     ) -> None:
         self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
-        if provider not in self._guard.book.tables:
-            raise self._guard.book.unknown_provider(provider)
+        self._guard.book.tables_of(provider)  # raises if the provider is unknown
         self._provider = provider
         self._wire_format = wire_format
         secrets: Sequence[Any] = secret if isinstance(secret, list | tuple) else [secret]

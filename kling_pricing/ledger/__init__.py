@@ -17,16 +17,13 @@ from typing import Any, Protocol
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
     Mistimed,
-    Observation,
     Outdated,
     PricedVariant,
     Ref,
@@ -174,7 +171,7 @@ class Ledger(Protocol):
         changed, not even what has expired, and others may go on meanwhile.
 
         Yields:
-            Some lines of UTF-8 text at a time, each with the fields of `records.SENT`.
+            Some lines of UTF-8 text at a time, each with the fields of `model.SENT`.
         """
 
     def unclaimed(self) -> list[Observation]:
@@ -219,12 +216,20 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     if is_on_a_server(url):
         server: Ledger = store("postgres").PostgresLedger(url, clock)
         return server
+    ledger: Ledger = store("sqlite").SQLiteLedger(file_of(url), clock)
+    return ledger
+
+
+def file_of(url: str) -> Path:
+    """Returns the absolute path of the file that a URL names, so that the process may change its folder.
+
+    Raises:
+        LedgerUnavailableError: the URL does not name a file.
+    """
     scheme, separator, rest = url.partition("://")
     names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
     if scheme == "sqlite" and separator and names_a_file:
-        path = Path(rest[1:]).absolute()  # the same file wherever the process goes
-        ledger: Ledger = store("sqlite").SQLiteLedger(path, clock)
-        return ledger
+        return Path(rest[1:]).absolute()
     raise LedgerUnavailableError(
         f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, "
         "sqlite:////srv/spend.db for one elsewhere, or postgresql://user@host/database"

@@ -1,4 +1,4 @@
-"""What a ledger's administrator does: make it, upgrade it, let others use it, see how safe it is."""
+"""The tasks of a ledger's administrator: making, migrating, granting and inspecting a ledger."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from kling_pricing.errors import LedgerError, LedgerUnavailableError
-from kling_pricing.ledger import connect, is_on_a_server, store
-from kling_pricing.ledger.model import Revision
+from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import file_of, is_on_a_server, store
+from kling_pricing.ledger.errors import other_version
 
 
 class Info(NamedTuple):
-    """What an administrator wants to know of a ledger.
+    """The facts of a ledger.
 
     Attributes:
-        facts: what -> as it is.
-        warnings: what could be lost although it was acknowledged, and how to prevent it.
+        facts: name -> value.
+        warnings: each risk of losing acknowledged data, or of not being able to use the ledger, and its remedy.
     """
 
     facts: Mapping[str, str]
@@ -24,18 +24,18 @@ class Info(NamedTuple):
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
-    """Makes or upgrades a ledger; of no effect on one that is up to date, also when two do it at once.
+    """Makes or migrates a ledger. Repeating it changes nothing, even if two processes do it at once.
 
     Args:
-        url: of the ledger; a server's role owns the schema, or will.
-        create: whether there need not be a ledger yet.
+        url: the ledger's URL; on a server, its role owns the schema, or will own it.
+        create: whether to make the ledger if there is none.
         grant: a role that may use guards from then on, and do nothing else.
 
     Returns:
-        What was done.
+        A sentence that says what was done.
 
     Raises:
-        LedgerError: there is something else in its place, or no ledger to upgrade, or no such role.
+        LedgerError: something else is in its place, there is no ledger to migrate, or the role does not exist.
         LedgerUnavailableError: the ledger cannot be used.
     """
     if is_on_a_server(url):
@@ -43,40 +43,40 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
         return done
     if grant is not None:
         raise LedgerError("a file has no roles; whoever may write it and its folder may use it")
-    _installed(url)
-    return "ready: a ledger in a file is made, and upgraded, when it is first used"
+    path = file_of(url)
+    file = store("sqlite", "file").SQLiteFile(path, lambda: datetime.now(UTC))
+    if create and not file.is_begun():
+        return f"ledger {path}: ready; the file is made when it is first used"
+    migration = store("sqlite", "migration")
+    version, copy = migration.migrate(path, datetime.now(UTC))
+    present = migration.schema.VERSION
+    if copy is None:
+        return f"ledger {path}: up to date, schema {present}"
+    return (
+        f"ledger {path}: upgraded from {version}, schema {present}; {copy.name} beside it is a copy of the "
+        "ledger as it was"
+    )
 
 
 def info(url: str) -> Info:
-    """What there is to know of a ledger.
+    """Describes a ledger, whichever schema version it has.
 
     Raises:
-        LedgerUnavailableError: it cannot be used.
+        LedgerUnavailableError: the ledger cannot be used.
     """
     if is_on_a_server(url):
-        found: Info = store("postgres", "schema").info(url)
-        return found
-    revision = _installed(url)
-    if revision is None:
-        raise LedgerUnavailableError(
-            f"ledger {url}: none was begun there; check its name, or begin it with "
-            "`kling-pricing budget apply FILE`"
-        )
-    schema = store("sqlite", "schema")
+        on_server: Info = store("postgres", "schema").info(url)
+        return on_server
+    path = file_of(url)
+    migration = store("sqlite", "migration")
+    version, digest = migration.describe(path)
+    present = migration.schema.VERSION
     return Info(
         {
             "ledger": url,
             "server": "none: SQLite, a file for the processes of one machine",
-            "schema": str(schema.VERSION),
-            "budgets": f"digest {revision.digest[:16]}",
+            "schema": str(version),
+            "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },
-        (),
+        () if version == present else (str(other_version(str(path), version, present, migrate=url)),),
     )
-
-
-def _installed(url: str) -> Revision | None:
-    ledger = connect(url, clock=lambda: datetime.now(UTC))
-    try:
-        return ledger.installed()
-    finally:
-        ledger.close()

@@ -28,12 +28,12 @@ def claims(
     Raises:
         BudgetError: a budget counts in another currency, and no accounting rate is given.
     """
-    found = []
+    matching = []
     for budget in budgets.budgets:
         own = budget.bucket_labels(labels)
         if own is not None:
-            found.append(claim(budget, own, budgets.rate(currency, budget), at))
-    return tuple(found)
+            matching.append(claim(budget, own, budgets.rate(currency, budget), at))
+    return tuple(matching)
 
 
 def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> BucketClaim:

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from kling_pricing.ledger.terms import Terms
 from kling_pricing.money import from_nanos
 from kling_pricing.windows import Period
 
@@ -57,23 +58,13 @@ class PricedVariant(NamedTuple):
 
     Attributes:
         changes: setting -> its new value; empty for the request as the caller made it.
-        model: canonical name.
-        resolution: as billed.
-        tier: the billing lane.
-        quantity: billed units.
-        unit: of the quantity.
-        expected: the quote, in nanos of its currency; of a range its maximum.
-        reserved: the same, rounded up to what the provider's statement can show.
-        amounts: of each claim, in nanos of its budget's currency.
+        terms: what its quote fixes.
+        reserved: the quote in nanos, rounded up to an amount that the provider's statement can show.
+        amounts: the amount of each claim, in nanos of its budget's currency.
     """
 
     changes: Mapping[str, Any]
-    model: str
-    resolution: str
-    tier: str
-    quantity: Decimal
-    unit: str
-    expected: int
+    terms: Terms
     reserved: int
     amounts: tuple[int, ...]
 
@@ -87,12 +78,6 @@ class ReservationRequest(NamedTuple):
         fingerprint: digest of the caller's original request.
         provider: who bills.
         wire_format: the API it is written for.
-        currency: of the quote.
-        table: id of the price table.
-        table_digest: of that table's file.
-        statement_unit: what the provider counts in; None: the currency.
-        unit_value: what one of those units is worth, in the currency.
-        failed_tasks: what the provider does about a failed task: `refunded`, `charged`, `unconfirmed`.
         labels: everything budgets may match, the project among them.
         claims: one for each budget that matches.
         may_be_unmatched: whether it may pass when no budget is in force for it.
@@ -105,12 +90,6 @@ class ReservationRequest(NamedTuple):
     fingerprint: str
     provider: str
     wire_format: str
-    currency: str
-    table: str
-    table_digest: str
-    statement_unit: str | None
-    unit_value: Decimal | None
-    failed_tasks: str
     labels: Mapping[str, str]
     claims: tuple[BucketClaim, ...]
     may_be_unmatched: bool
@@ -131,20 +110,10 @@ class Reservation(NamedTuple):
         provider: who bills.
         task_id: the provider's name for it, once it is known.
         wire_format: the API it was written for.
-        model: canonical name.
-        resolution: as quoted.
-        tier: as quoted.
-        quantity: units quoted.
-        unit: of the quantity.
-        currency: ISO 4217 code.
-        expected: what was quoted; of a range the maximum.
+        terms: what its quote fixed; each of the terms is an attribute of the reservation too.
         reserved: what was set aside.
         billed: what it was settled at; None until then.
         basis: what `billed` rests on.
-        table: id of the price table.
-        statement_unit: what the provider counts in; None: the currency.
-        unit_value: what one of those units is worth.
-        failed_tasks: what the provider does about a failed task.
         labels: everything budgets may match.
         changes: what capping changed; empty: nothing.
         reason: why it was released or is in doubt.
@@ -164,20 +133,10 @@ class Reservation(NamedTuple):
     provider: str
     task_id: str | None
     wire_format: str
-    model: str
-    resolution: str
-    tier: str
-    quantity: Decimal
-    unit: str
-    currency: str
-    expected: Decimal
+    terms: Terms
     reserved: Decimal
     billed: Decimal | None
     basis: Basis | None
-    table: str
-    statement_unit: str | None
-    unit_value: Decimal | None
-    failed_tasks: str
     labels: Mapping[str, str]
     changes: Mapping[str, Any]
     reason: str | None
@@ -187,6 +146,76 @@ class Reservation(NamedTuple):
     closed_at: datetime | None
     deadline: datetime
 
+    @property
+    def model(self) -> str:
+        """See `Terms`."""
+        return self.terms.model
+
+    @property
+    def resolution(self) -> str:
+        """See `Terms`."""
+        return self.terms.resolution
+
+    @property
+    def tier(self) -> str:
+        """See `Terms`."""
+        return self.terms.tier
+
+    @property
+    def quantity(self) -> Decimal:
+        """See `Terms`."""
+        return self.terms.quantity
+
+    @property
+    def unit(self) -> str:
+        """See `Terms`."""
+        return self.terms.unit
+
+    @property
+    def currency(self) -> str:
+        """See `Terms`."""
+        return self.terms.currency
+
+    @property
+    def expected(self) -> Decimal:
+        """See `Terms`."""
+        return self.terms.expected
+
+    @property
+    def table(self) -> str:
+        """See `Terms`."""
+        return self.terms.price_table
+
+    @property
+    def statement_unit(self) -> str | None:
+        """See `Terms`."""
+        return self.terms.statement_unit
+
+    @property
+    def unit_value(self) -> Decimal | None:
+        """See `Terms`."""
+        return self.terms.unit_value
+
+    @property
+    def failed_tasks(self) -> str:
+        """See `Terms`."""
+        return self.terms.failed_tasks
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the attributes by name, with each of the terms in the place of `terms`."""
+        terms = {name: getattr(self, name) for name in _TERMS_ATTRIBUTES}
+        return {
+            name: value
+            for field, kept in self._asdict().items()
+            for name, value in (terms if field == "terms" else {field: kept}).items()
+        }
+
+
+_TERMS_ATTRIBUTES = (
+    *("model", "resolution", "tier", "quantity", "unit", "currency", "expected"),
+    *("table", "statement_unit", "unit_value", "failed_tasks"),
+)
+
 
 SENT = (
     "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
@@ -194,20 +223,12 @@ SENT = (
 """The fields of a line of `Ledger.sent`, as text: most as in `Reservation`, empty where that has None.
 
 Amounts are in nanos, labels a JSON object, `dispatched_at` in UTC without its zone; `ended` is `failed` or
-`cancelled` if that is how the task was last seen to end; `terms` are the fields of `TERMS`.
+`cancelled` if that is how the task was last seen to end; `terms` are the fields of
+`terms.TERMS`.
 """
-
-TERMS = (
-    "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "price_table", "statement_unit",
-    "unit_value", "failed_tasks",
-)  # fmt: skip
-"""What a quote fixes. Very many reservations have the same, so a line has them as one text, to be read once."""
 
 SENT_SEPARATOR = "\x1f"
 """Between the fields of such a line. What a ledger keeps is printable, so no field has it, nor a line feed."""
-
-TERMS_SEPARATOR = "\x17"
-"""Between the fields of the terms."""
 
 
 class Alert(NamedTuple):
@@ -286,7 +307,7 @@ class Refused(NamedTuple):
     @property
     def may_be_capped(self) -> bool:
         """Whether every bucket without room would take a cheaper variant."""
-        return bool(self.shortfalls) and all(each.may_cap for each in self.shortfalls)
+        return bool(self.shortfalls) and all(shortfall.may_cap for shortfall in self.shortfalls)
 
 
 class Revision(NamedTuple):
@@ -333,99 +354,6 @@ class Change(NamedTuple):
     alerts: tuple[Alert, ...] = ()
 
 
-class Observation(NamedTuple):
-    """What one response or callback said of a task.
-
-    Attributes:
-        provider: who said it.
-        task_id: of which task.
-        state: `queued`, `processing`, `succeeded`, `failed`, `cancelled`; None: not said.
-        amount: what was charged, in `amount_unit`; None: not said.
-        amount_unit: the provider's statement unit or a currency.
-        duration_s: the length that was made or billed, if it was said.
-        model: as the provider named it.
-        seen_at: when it was first seen, UTC.
-    """
-
-    provider: str
-    task_id: str
-    state: str | None
-    amount: Decimal | None
-    amount_unit: str | None
-    duration_s: Decimal | None
-    model: str | None
-    seen_at: datetime
-
-
-class Bucket(NamedTuple):
-    """What one budget has left in one window, for one set of labels.
-
-    Attributes:
-        budget: the budget's name.
-        labels: of the bucket.
-        cap: what may be held and spent.
-        held: set aside for jobs under way.
-        spent: settled.
-        available: what is left; below zero after an overrun or a lowered cap.
-        currency: of these amounts.
-        window_start: UTC.
-        window_end: UTC, exclusive.
-    """
-
-    budget: str
-    labels: Mapping[str, str]
-    cap: Decimal
-    held: Decimal
-    spent: Decimal
-    available: Decimal
-    currency: str
-    window_start: datetime
-    window_end: datetime
-
-
-class Entry(NamedTuple):
-    """One entry of the journal, which is never changed.
-
-    Attributes:
-        seq: its place, rising.
-        at: when, UTC.
-        kind: what happened: `reserve`, `dispatch`, `bind`, `doubt`, `settle`, `release`, `expire`, `record`,
-            `opening`, `carry_over`, `alert`.
-        reservation_id: to which reservation; None: to a bucket alone.
-        budget: of the bucket it touched; None: none.
-        labels: of that bucket.
-        held: by how much the held amount changed, in the budget's currency.
-        spent: by how much the spent amount changed.
-        currency: the budget's; None: no bucket was touched.
-        detail: the reason or the basis.
-    """
-
-    seq: int
-    at: datetime
-    kind: str
-    reservation_id: str | None
-    budget: str | None
-    labels: Mapping[str, str]
-    held: Decimal
-    spent: Decimal
-    currency: str | None
-    detail: str | None
-
-
-class BucketHistory(NamedTuple):
-    """A bucket, and what made its balance what it is.
-
-    Attributes:
-        bucket: as it now stands.
-        definition: of its budget: what makes two budgets of one name count the same.
-        entries: every entry of the journal that moved its balance, the oldest first.
-    """
-
-    bucket: Bucket
-    definition: str
-    entries: tuple[Entry, ...]
-
-
 Ref: TypeAlias = str | tuple[str, str]
 """Which reservation: its id, or the provider and its task id."""
 
@@ -457,8 +385,6 @@ def unsent(
     in_doubt = False
     return Reservation(
         reservation, order.project, key, attempt, UNSENT, in_doubt, order.provider, None, order.wire_format,
-        candidate.model, candidate.resolution, candidate.tier, candidate.quantity, candidate.unit,
-        order.currency, from_nanos(candidate.expected), from_nanos(candidate.reserved), None, None, order.table,
-        order.statement_unit, order.unit_value, order.failed_tasks, order.labels, candidate.changes, None,
+        candidate.terms, from_nanos(candidate.reserved), None, None, order.labels, candidate.changes, None,
         order.fingerprint, created_at, None, None, deadline,
     )  # fmt: skip

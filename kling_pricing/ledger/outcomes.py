@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from kling_pricing.ledger.model import Basis, Observation, Reservation
+from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.model import Basis, Reservation
 from kling_pricing.money import MAX_NANOS, NANOS, multiply
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from kling_pricing.budgets import MAX_LABEL_CHARS, MAX_LABELS
 from kling_pricing.display import shown, without_secrets
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger.model import Observation
+from kling_pricing.ledger.journal import Observation
 from kling_pricing.wire.task import Task
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
@@ -62,7 +62,7 @@ def kept_reason(reason: Any) -> str:
     It never raises: the text of an error is what callers have at hand, at a moment when nothing may go wrong.
     """
     text = without_secrets(" ".join(str(reason)[: 10 * MAX_LABEL_CHARS].split()), "foreign")
-    printable = "".join(each if each.isprintable() else " " for each in text)
+    printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_LABEL_CHARS] or "no reason given"
 
 

@@ -1,1 +1,1 @@
-"""From a payload to an exact price, or to every reason why there is none. Pure."""
+"""Quoting: from a payload to its exact price, or to every reason why it has none. Pure."""

@@ -1,49 +1,50 @@
-"""What the same job would cost in other resolutions, with or without audio, of other models, elsewhere.
+"""The prices of the same job in other resolutions, with and without audio, with other models and providers.
 
-Pure, like quoting: the payload stays in the caller's wire format, each variant is a payload of that format, and
-each is read, checked and priced like any other.
+Pure, like quoting: each variant is a payload in the caller's wire format, and is read, checked and priced like
+any other payload.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import PriceNotFoundError
-from kling_pricing.quoting.engine import quote
-from kling_pricing.quoting.intake import read_request
+from kling_pricing.findings import Note
+from kling_pricing.quoting.engine import quote_valid
+from kling_pricing.quoting.intake import Intake, provider_of
 from kling_pricing.quoting.quote import Quote
-from kling_pricing.quoting.variants import ReadOptions, Variant, vary, with_settings
+from kling_pricing.quoting.variants import Variant, Variations
 from kling_pricing.strict_json import RequestLike, read_payload
-from kling_pricing.tables.capabilities import ModelCapabilities
-from kling_pricing.tables.examination import violations
+from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
+from kling_pricing.tables.examination import examine
 from kling_pricing.tables.price_table import PriceBook
-from kling_pricing.windows import instant
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 
 _VARIED = ("resolution", "audio")
 _KEPT = ("duration_s",)
-"""What stays as it is even where another model has another default."""
-_TOLD = (*_VARIED, *_KEPT, "action")
-"""Facts of which a difference is told, whether it was asked for or another model brings it."""
+"""The facts that stay as they are even if another model has another default."""
+_REPORTED = (*_VARIED, *_KEPT, "action")
+"""The facts whose difference is reported, whether it was asked for or comes with another model."""
 
 
 class Option(NamedTuple):
     """One way to have the job done.
 
     Attributes:
-        changes: fact -> its new value, the model as the wire names it; empty for the request itself. What
-            another model brings by itself (another action, a soundtrack) is among them.
-        provider: who would bill.
+        changes: fact -> its new value, the model as the wire names it; empty for the request itself. Changes
+            that another model implies (another action, a soundtrack) are included.
+        provider: the provider that would bill.
         model: the model as the wire names it.
-        resolution: None when nobody says.
-        audio: None when nobody says.
-        quote: what it costs; None when it is not available.
-        why_not: why it is not available; empty when it is.
+        resolution: the resolution; None if it is not specified.
+        audio: whether audio is generated; None if it is not specified.
+        quote: the price; None if the option is not available.
+        why_not: why the option is not available; empty if it is.
     """
 
     changes: Mapping[str, Any]
@@ -55,12 +56,14 @@ class Option(NamedTuple):
     why_not: str
 
 
-class _Offer(NamedTuple):
-    """A variant, what is different in it, and why the API would refuse it; empty: it would not."""
+class _Candidate(NamedTuple):
+    """A variant, its differences, and its examination's result; `refusal` is empty if the API accepts it."""
 
-    variant: Variant
+    payload: Mapping[str, Any]
+    request: VideoRequest
     changes: Mapping[str, Any]
-    refused: str
+    notes: Sequence[Note]
+    refusal: str
 
 
 def compare(
@@ -74,117 +77,99 @@ def compare(
     allow_unknown: bool = False,
     url: str | None = None,
 ) -> list[Option]:
-    """Says what the same job costs across resolutions, audio on and off, models and providers.
+    """Prices the same job across resolutions, audio on and off, models and providers.
 
-    Takes the same arguments as `quote`; `provider` is the request's own, all others are asked too.
-    Variants that the wire format cannot say are left out, and models that make something else than a video.
+    Takes the same arguments as `quote`; `provider` is the request's own provider, and all others are compared
+    with it.
+    Variants that the wire format cannot express are left out, and so are models that make something other than
+    a video.
 
     Returns:
-        The request itself and each variant at each provider that knows its model, and at the request's own:
-        what is available first, the cheapest maximum first, by currency (the own provider's first; amounts of
-        two currencies are never compared); then what is not available, with the reason.
+        The request itself and each variant, at the request's own provider and at each provider that knows the
+        model. Available options come first, grouped by currency (the own provider's currency first; amounts in
+        two currencies are never compared), and within a currency the lowest maximum first. Unavailable options
+        follow, each with the reason.
 
     Raises:
         WireFormatError: the payload cannot be read.
         CapabilityError: the model is missing or unknown.
-        PriceNotFoundError: the provider named is unknown.
+        PriceNotFoundError: the provider given is unknown.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used.
     """
-    if book is None:
-        from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415 (reading YAML is slow)
-
-        book = default_price_book()
-    when = instant(at)
+    intake = Intake(provider, wire_format, at, book, media, allow_unknown, url)
     payload = read_payload(request)
-    read, matrix = read_request(
-        payload, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
-    )
-    own = own_provider(read, book, provider)
-    if own is not None and own not in book.tables:
-        book.table(own, when)  # raises, and names the providers there are
-    reading = ReadOptions(book, read.wire_format, media, allow_unknown, url)
-    reasons = "; ".join(violation.message for violation in violations(matrix, read))
-    itself = _Offer(Variant(payload, read, {}), {}, reasons)
+    read, matrix = intake.read(payload)
+    book = intake.book
+    own_provider = provider_of(read, book, provider)
+    if own_provider is not None:
+        book.tables_of(own_provider)  # raises if the provider is unknown
+    variations = Variations(payload, read, intake)
+    itself = _candidate(variations.original, {}, intake, matrix)
     options = []
-    for offer in (itself, *_offers(itself.variant, reading)):
-        model = offer.variant.request.facts["model"]
-        for name in book.tables:
-            if name != own and not _knows(book, name, model):
-                continue
-            as_given = offer is itself and name == own  # then with the notes that `quote` would give
-            asked = (provider, wire_format) if as_given else (name, read.wire_format)
-            options.append(_option(offer, name, when, reading, asked=asked))
-    return sorted(options, key=_order(book, own, when))
-
-
-def own_provider(request: VideoRequest, book: PriceBook, provider: str | None) -> str | None:
-    """Who would bill the request as it is; None when several or none could."""
-    if provider is None and request.endpoint is not None:
-        provider = request.endpoint.provider
-    if provider is not None:
-        return provider
-    speaking = book.providers.get(request.wire_format, ())
-    return speaking[0] if len(speaking) == 1 else None
+    for candidate in (itself, *_candidates(variations, intake, matrix)):
+        model = candidate.request.facts["model"]
+        for name in dict.fromkeys((*book.tables, *([] if own_provider is None else [own_provider]))):
+            if name == own_provider:
+                options.append(_option(candidate, name, intake))
+            elif _knows(book, name, model):
+                # only at the own provider does the choice of the wire format deserve a note
+                stated = replace(candidate.request, format_assumed=False)
+                options.append(_option(candidate._replace(request=stated), name, intake))
+    return sorted(options, key=_order(intake, own_provider))
 
 
 def _knows(book: PriceBook, provider: str, model: str) -> bool:
-    tables = (*book.tables[provider], *book.contracts.get(provider, ()))
-    return any(model in table.models for table in tables)
+    return any(model in table.models for table in book.tables_of(provider))
 
 
-def _option(
-    offer: _Offer, provider: str, when: datetime, reading: ReadOptions, *, asked: tuple[str | None, str | None]
-) -> Option:
-    quoted, why_not = None, offer.refused
+def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
+    payload, request, changes, notes, why_not = candidate
+    quote = None
     if not why_not:
         try:
-            quoted = quote(
-                offer.variant.payload,
-                provider=asked[0],
-                wire_format=asked[1],
-                at=when,
-                book=reading.book,
-                media=reading.media,
-                allow_unknown=reading.allow_unknown,
-                url=reading.url,
-            )
+            quote = quote_valid(payload, request, notes, intake.with_options(provider=provider))
         except PriceNotFoundError as error:
             instead = f"; priced instead: {'; '.join(error.priced_instead)}"
-            why_not = str(error).removesuffix(instead)  # the other rows say what is priced
-    read = offer.variant.request
-    facts = read.facts
-    return Option(offer.changes, provider, read.model, facts["resolution"], facts["audio"], quoted, why_not)
+            why_not = str(error).removesuffix(instead)  # the other rows show what is priced
+    facts = request.facts
+    return Option(changes, provider, request.model, facts["resolution"], facts["audio"], quote, why_not)
 
 
-def _offers(itself: Variant, reading: ReadOptions) -> Iterator[_Offer]:
-    """Every other way to say the request, those that change nothing but the wording left out."""
-    payload, request = itself.payload, itself.request
-    matrix = reading.book.matrices[request.wire_format]
+def _candidate(
+    variant: Variant, changes: Mapping[str, Any], intake: Intake, matrix: CapabilityMatrix
+) -> _Candidate:
+    broken, notes = examine(matrix, variant.request, intake.at)
+    refusal = "; ".join(violation.message for violation in broken)
+    return _Candidate(variant.payload, variant.request, changes, notes, refusal)
+
+
+def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix) -> Iterator[_Candidate]:
+    """Yields every variant that is another request than the original, not only another wording of it."""
+    request = variations.original.request
     facts: Mapping[str, Any] = request.facts
     general_action = matrix.models[request.facts["model"]].general_action
     seen = {_key(request)}
     for name in dict.fromkeys((request.model, *matrix.names)):
         capabilities = matrix.models[matrix.names[name][0]]
-        if capabilities.general_action != general_action:  # it makes something else
+        if capabilities.general_action != general_action:  # the model makes something else
             continue
-        before = vary(payload, {} if name == request.model else {"model": name}, reading)
-        if before is None:
+        base = variations.with_model(name)
+        if base is None:
             continue
-        for resolution, audio in product(*_values(capabilities, before.request)):
+        for resolution, audio in product(*_values(capabilities, base.request)):
             wanted = {"resolution": resolution, "audio": audio, **{fact: facts[fact] for fact in _KEPT}}
-            found = with_settings(payload, before, wanted, reading)
-            if found is None or _key(found.request) in seen:
+            variant = variations.with_settings(base, wanted)
+            if variant is None or _key(variant.request) in seen:
                 continue
-            seen.add(_key(found.request))
-            made: Mapping[str, Any] = found.request.facts
-            told = {fact: made[fact] for fact in _TOLD if made[fact] != facts[fact]}
-            reasons = "; ".join(violation.message for violation in violations(matrix, found.request))
-            yield _Offer(found, {**found.changes, **told}, reasons)
+            seen.add(_key(variant.request))
+            new_facts: Mapping[str, Any] = variant.request.facts
+            differences = {fact: new_facts[fact] for fact in _REPORTED if new_facts[fact] != facts[fact]}
+            yield _candidate(variant, {**variant.changes, **differences}, intake, matrix)
 
 
 def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[list[Any], list[Any]]:
-    """The resolutions and the audio settings of a model; what it does not let one choose stays as it is."""
+    """Returns the resolutions and audio settings that a model offers; the present value if it offers none."""
     facts: Mapping[str, Any] = request.facts
     limit = capabilities.limit("resolution", facts)
     resolutions = [value for value in limit.edges() if limit.holds(value)] if limit is not None else []
@@ -193,29 +178,29 @@ def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[lis
 
 
 def _key(request: VideoRequest) -> frozenset[tuple[str, Any]]:
-    """What makes two payloads the same request, however they are written."""
+    """Identifies a request, however its payload is written."""
     return frozenset(request.facts.items())
 
 
-def _order(book: PriceBook, own: str | None, when: datetime) -> Any:
-    """Sorts what is available by currency and price, and the rest behind it."""
-    own_currency = _currency(book, own, when)
+def _order(intake: Intake, own_provider: str | None) -> Any:
+    """Returns a sort key: available options by currency and price, then the unavailable ones."""
+    own_currency = _currency(intake, own_provider)
 
     def key(option: Option) -> tuple[bool, bool, str, Decimal, Decimal, bool]:
-        quoted = option.quote
-        elsewhere = option.provider != own
-        if quoted is None:
+        elsewhere = option.provider != own_provider
+        if option.quote is None:
             return True, False, "", Decimal(0), Decimal(0), elsewhere
-        currency = quoted.currency
-        return False, currency != own_currency, currency, quoted.maximum, quoted.minimum, elsewhere
+        currency = option.quote.currency
+        return False, currency != own_currency, currency, option.quote.maximum, option.quote.minimum, elsewhere
 
     return key
 
 
-def _currency(book: PriceBook, provider: str | None, when: datetime) -> str:
+def _currency(intake: Intake, provider: str | None) -> str:
     if provider is None:
         return ""
     try:
-        return book.table(provider, when).currency
+        return intake.book.table(provider, intake.at).currency
     except PriceNotFoundError:
-        return book.tables[provider][-1].currency
+        tables = intake.book.tables.get(provider)
+        return tables[-1].currency if tables else ""

@@ -1,34 +1,33 @@
-"""The engine: what a request costs, exactly and with the reason; and whether the API would accept it at all.
+"""The engine: the exact price of a request with the reason, and whether the API would accept the request.
 
-Pure: it reads no clock when `at` is given, opens no connection, and changes nothing it is given.
+Pure: with `at` given it reads no clock. It opens no connection and changes none of its arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any
 
-from kling_pricing.display import shown
+from kling_pricing.display import shown, with_article
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Note, Violation
 from kling_pricing.money import add, format_decimal, multiply
-from kling_pricing.quoting.intake import choose_table, read_request
-from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.intake import Intake
+from kling_pricing.quoting.quote import Quote, counted
 from kling_pricing.quoting.suggestions import nearest_valid
-from kling_pricing.strict_json import RequestLike
+from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.examination import examine, violations
-from kling_pricing.tables.price_table import MAX_BILLS, PriceBook, PriceTable
+from kling_pricing.tables.price_table import MAX_BILLS, OtherDefault, PriceBook, PriceTable
 from kling_pricing.tables.rates import ANY, Bill, Cell, Contract, LineItem, Quantity, Rate
-from kling_pricing.windows import instant
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 
 _NO_UNITS, MAX_UNITS = Decimal(0), Decimal(10**6)
-"""More units than this are a mistake, whatever a table's limits say."""
+"""A quantity above `MAX_UNITS` is a mistake, whatever a table's limits say."""
 
 
 def quote(
@@ -42,59 +41,74 @@ def quote(
     allow_unknown: bool = False,
     url: str | None = None,
 ) -> Quote:
-    """Says what a request will cost, exactly, before it is submitted.
+    """Returns the exact price of a request before it is submitted, with the reason for every number.
 
     Args:
         request: the payload, as a mapping or as JSON text or bytes; it is not changed.
-        provider: who bills; by default the provider whose API the wire format is.
-        wire_format: the API the payload is written for; by default found from the payload.
+        provider: the provider that bills; by default the provider at whose host `url` is, else the provider
+            whose API speaks the wire format.
+        wire_format: the API that the payload is written for; by default derived from `url`, else from the
+            payload.
         at: the instant to price at, with a time zone; by default now.
         book: the tables to use; by default the bundled ones and those of `KLING_PRICING_TABLES`.
-        media: URL -> facts of the file there (`size_bytes`, `type`, `length_s`), checked against the API's
-            limits; nothing is downloaded, and what is not known becomes a note.
-        allow_unknown: ignore fields the API does not document, instead of refusing them.
-        url: the endpoint that the payload is posted to; its path tells the wire format, its host the
-            provider, where these are not given. Nothing is sent there, and it may be unknown.
+        media: URL -> facts about the file there (`size_bytes`, `type`, `length_s`), checked against the API's
+            limits. Nothing is downloaded; a fact that is missing becomes a note.
+        allow_unknown: ignore fields that the API does not document instead of refusing them.
+        url: the endpoint that the payload is posted to. If they are not given, its path decides the wire format
+            and its host the provider. Nothing is sent there, and the host may be unknown.
 
     Raises:
         WireFormatError: the payload cannot be read.
-        CapabilityError: the API would refuse the request; it has every violation, and suggestions.
-        PriceNotFoundError: the request is valid, but nobody published its price.
+        CapabilityError: the API would refuse the request; carries every violation, and suggestions.
+        PriceNotFoundError: the request is valid, but no price is published for it.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used.
     """
-    book = _default_book() if book is None else book
-    when = instant(at)
-    resolved, matrix = read_request(
-        request, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
-    )
-    broken, found = examine(matrix, resolved)
+    intake = Intake(provider, wire_format, at, book, media, allow_unknown, url)
+    return quote_payload(read_payload(request), intake)
+
+
+def quote_payload(payload: Mapping[str, Any], intake: Intake) -> Quote:
+    """Reads, checks and prices a payload; raises as `quote` does."""
+    request, matrix = intake.read(payload)
+    broken, notes = examine(matrix, request, intake.at)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
             violations=broken,
-            suggestions=nearest_valid(
-                request,
-                resolved,
-                book,
-                media=media,
-                allow_unknown=allow_unknown,
-                url=url,
-                is_priced=_pricing(resolved, book, provider, when),
-            ),
+            suggestions=nearest_valid(payload, request, intake, is_priced=_price_test(request, intake)),
         )
-    table = choose_table(resolved, book, provider, when)
-    if resolved.format_assumed:
-        found += _other_readings(resolved, table, book)
-    return price(table, resolved, _notes(resolved, table, found, when))
+    return quote_valid(payload, request, notes, intake)
 
 
-def _pricing(
-    request: VideoRequest, book: PriceBook, provider: str | None, when: datetime
-) -> Callable[[VideoRequest], bool] | None:
-    """Tells whether a request like this one has a price; None when no table prices any."""
+def quote_valid(
+    payload: Mapping[str, Any], request: VideoRequest, notes: Iterable[Note], intake: Intake
+) -> Quote:
+    """Prices a request that has been read and found valid.
+
+    Args:
+        payload: the payload.
+        request: the request that the payload was read as.
+        notes: the notes of its examination.
+        intake: how it was read.
+
+    Raises:
+        PriceNotFoundError: no price is published for it.
+    """
+    table = intake.table(request)
+    if request.format_assumed:
+        place = table.provider, request.wire_format, request.model
+        if other_defaults := intake.book.other_defaults.get(place):
+            notes = [*notes, *_other_readings(payload, request, table, other_defaults, intake)]
+    if table.newer_list is not None:
+        notes = [*notes, *_newer_list(table.newer_list, request, intake)]
+    return price(table, request, _notes(request, table, notes, intake.at))
+
+
+def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:
+    """Returns a function that tells whether a similar request has a price; None if the model has no prices."""
     try:
-        table = choose_table(request, book, provider, when)
+        table = intake.table(request)
     except PriceNotFoundError:
         return None
     if request.facts["model"] not in table.models:
@@ -121,37 +135,34 @@ def check(
     allow_unknown: bool = False,
     url: str | None = None,
 ) -> list[Violation]:
-    """Says every reason why the API would refuse a request; an empty list when it would accept it.
+    """Returns every reason why the API would refuse a request; the list is empty if it would accept it.
 
     Takes the same arguments as `quote`.
-    A request can be valid and yet have no published price: that is for `quote` to say.
+    A valid request may still have no published price; `quote` reports that.
 
     Raises:
-        PriceNotFoundError: the provider named is unknown or has no table in force.
+        PriceNotFoundError: the provider given is unknown or has no table in force.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used, or the payload is not a JSON object.
     """
-    book = _default_book() if book is None else book
-    when = instant(at)
+    intake = Intake(provider, wire_format, at, book, media, allow_unknown, url)
     if provider is not None:
-        book.table(provider, when)
+        intake.book.table(provider, intake.at)
     try:
-        resolved, matrix = read_request(
-            request, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
-        )
+        read, matrix = intake.read(read_payload(request))
     except (CapabilityError, WireFormatError) as error:
         if not error.violations:
             raise
         return list(error.violations)
-    return violations(matrix, resolved)
+    return violations(matrix, read, intake.at)
 
 
 def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
     """Prices a valid request by one table: unit price x quantity, exactly.
 
     Raises:
-        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; a neighbour's
-            rate is never used.
+        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the
+            rate of another cell is never used.
     """
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _bill(table, request, request.facts, tiers[0])
@@ -160,18 +171,28 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
 
 
 def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) -> Quote:
-    """Prices a request in every way that what is not known allows."""
-    found = [bill for facts in _completions(request) for bill in _bills(table, request, facts)]
-    if not found:
-        remedy = "; pass the length of the video in media" if "video_length_s" in request.open_facts else ""
-        raise _not_priced(table, request, f"{', '.join(request.open_facts)} cannot be told{remedy}")
-    rate, lines, highest, list_total = max(found, key=lambda bill: bill.total)
-    lowest = min(bill.total for bill in found)
+    """Prices a request for every combination of values that its unknown facts may have."""
+    bills = [bill for facts in _completions(request) for bill in _bills(table, request, facts)]
+    if not bills:
+        verb = "is" if len(request.open_facts) == 1 else "are"
+        raise _not_priced(
+            table, request, f"{', '.join(request.open_facts)} {verb} not known{_remedy(request.open_facts)}"
+        )
+    rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
+    lowest = min(bill.total for bill in bills)
     if lowest != highest:
-        unknown = _undecided(table, request)
-        note = Note("range", f"{unknown} decides the price and is not known; the lines show the maximum")
+        unknown = _deciding_fields(table, request)
+        verbs = ("decides", "is") if len(unknown) == 1 else ("decide", "are")
+        note = Note(
+            "range",
+            f"{', '.join(unknown)} {verbs[0]} the price and {verbs[1]} not known; the lines show the maximum",
+        )
         notes = (*notes, note)
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
+
+
+def _remedy(unknown_facts: Iterable[str]) -> str:
+    return "; pass the length of the video in `media`" if "video_length_s" in unknown_facts else ""
 
 
 def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
@@ -179,27 +200,27 @@ def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
 
 
 def _bills(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -> list[Bill]:
-    """The bill in each tier that the facts allow: several only if the API cannot say what decides."""
+    """Returns the bill in each tier that the facts allow; several only if the deciding fact is unknown."""
     return [_bill(table, request, facts, tier) for tier in table.choose_tier(facts)]
 
 
-def _undecided(table: PriceTable, request: VideoRequest) -> str:
-    """What makes a quote a range: the fields whose values, all else equal, change the price."""
+def _deciding_fields(table: PriceTable, request: VideoRequest) -> list[str]:
+    """Returns the fields that make a quote a range: those whose values, all else equal, change the price."""
     amounts = [
         (facts, {bill.total for bill in _bills(table, request, facts)}) for facts in _completions(request)
     ]
     deciding = []
     for fact in request.open_facts:
-        alike: dict[tuple[Any, ...], set[Decimal]] = {}
-        for facts, found in amounts:
+        totals_by_others: dict[tuple[Any, ...], set[Decimal]] = {}
+        for facts, totals in amounts:
             others = tuple([facts[other] for other in request.open_facts if other != fact])
-            alike.setdefault(others, set()).update(found)
-        if any(len(found) > 1 for found in alike.values()):
+            totals_by_others.setdefault(others, set()).update(totals)
+        if any(len(totals) > 1 for totals in totals_by_others.values()):
             deciding.append(fact)
     if not deciding:
         tiers = dict.fromkeys(tier for facts, _ in amounts for tier in table.choose_tier(facts))
-        return ", ".join(map(request.field, request.open_facts)) or f"the tier ({' or '.join(tiers)})"
-    return ", ".join(_open_field(request, fact) for fact in deciding)
+        return [*map(request.field, request.open_facts)] or [f"the tier ({' or '.join(tiers)})"]
+    return [_open_field(request, fact) for fact in deciding]
 
 
 def _open_field(request: VideoRequest, fact: str) -> str:
@@ -209,24 +230,24 @@ def _open_field(request: VideoRequest, fact: str) -> str:
 
 
 def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> Bill:
-    """What is billed for facts of which everything that matters is known.
+    """Returns the bill for facts that determine it, from the table's cache where it can.
 
-    A table has few cells and a request few seconds, so the same bills come again and again, and are kept.
+    A table has few cells and a request few seconds, so the same bills recur.
     """
     (quantity,) = table.choose_quantity(facts)
     counted = facts[quantity.fact]
-    if type(counted) is not int:  # not known, or the length of a video, to the millisecond
-        return _made_out(table, request, facts, tier, quantity)
+    if type(counted) is not int:  # unknown, or the length of a video to the millisecond
+        return _new_bill(table, request, facts, tier, quantity)
     place = facts["model"], facts["resolution"], tier, quantity, counted
     bill = table.bills.get(place)
     if bill is None:
-        bill = _made_out(table, request, facts, tier, quantity)
+        bill = _new_bill(table, request, facts, tier, quantity)
         if len(table.bills) < MAX_BILLS:
             table.bills[place] = bill
     return bill
 
 
-def _made_out(
+def _new_bill(
     table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str, quantity: Quantity
 ) -> Bill:
     rate = table.rate_at.get((facts["model"], facts["resolution"] or ANY, tier))
@@ -234,13 +255,12 @@ def _made_out(
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
     if facts[quantity.fact] is None:
-        remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
-        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known{remedy}")
+        raise _not_priced(
+            table, request, f"{request.field(quantity.fact)} is not known{_remedy([quantity.fact])}"
+        )
     units = quantity.of(facts)
     if not _NO_UNITS < units <= MAX_UNITS:
-        raise _not_priced(
-            table, request, f"{format_decimal(units)} is no number of {quantity.unit}s that can be billed"
-        )
+        raise _not_priced(table, request, f"cannot bill {counted(units, quantity.unit)}")
     amount = multiply(rate.unit_price, units)
     line = LineItem(rate.description, units, quantity.unit, rate.unit_price, amount)
     if table.contract is None:
@@ -249,7 +269,7 @@ def _made_out(
 
 
 def _contract_bill(contract: Contract, rate: Rate, line: LineItem) -> Bill:
-    """The discount is a line of its own."""
+    """Returns the bill with the contract's discount as a separate line."""
     list_total = contract.list_total(rate.cell, line.quantity)
     if not contract.discount_of(rate.cell):
         return Bill(rate, (line,), line.amount, list_total)
@@ -263,13 +283,13 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     facts = request.facts
     units = table.choose_quantity(facts)
     unit = units[0].unit if units else "unit"
-    each = f"per {unit}" if unit[0].isdigit() else f"a {unit}"
-    alike = sorted(
+    same_model = sorted(
         (cell for cell in table.rates if cell.model == facts["model"]),
         key=lambda cell: cell.resolution != facts["resolution"],
     )
     priced = [
-        f"{cell} at {format_decimal(table.rates[cell].unit_price)} {table.currency} {each}" for cell in alike
+        f"{cell} at {format_decimal(table.rates[cell].unit_price)} {table.currency} per {unit}"
+        for cell in same_model
     ]
     models = ", ".join(sorted(table.models))
     instead = f"priced instead: {'; '.join(priced)}" if priced else f"it prices: {models}"
@@ -281,75 +301,99 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     )
 
 
-def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: datetime) -> tuple[Note, ...]:
-    notes = _assumed(request, table)
+def _notes(
+    request: VideoRequest, table: PriceTable, examination: Iterable[Note], at: datetime
+) -> tuple[Note, ...]:
+    """Returns the notes of a quote: assumed defaults, then the examination's notes, then the table's."""
+    stated, defaults, counting = request.stated_fields, request.defaults, table.counting_facts
+    notes = []
+    for fact in table.priced_facts:
+        if (
+            fact not in stated
+            and fact in defaults
+            and fact != "action"  # the quote itself states the action
+            and (fact not in counting or _counts(fact, request, table))
+        ):
+            message = f"{request.field(fact)} is not given; assumed the API's default: {shown(defaults[fact])}"
+            notes.append(Note(f"assumed_{fact}", message))
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
-        notes.append(Note("implied_action", f"{decisive} makes this a {request.facts['action']} request"))
-    notes += found
+        action = with_article(str(request.facts["action"]))
+        notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
+    notes += examination
     notes += table.lasting_notes
+    if table.known_from is not None and at < table.known_from:
+        message = f"{table.id} is known from {table.known_from:%Y-%m-%d}; before that, prices may have differed"
+        notes.append(Note("before_known_prices", message))
     for since, note in table.dated_notes:
-        if since <= when:
+        if since <= at:
             notes.append(note)
-    if when > table.fresh_until:
-        days = (when - table.checked).days
+    if at > table.fresh_until:
+        days = (at - table.checked).days
         notes.append(
             Note(
                 "stale_table",
-                f"{table.id} was last compared with its source {days} days before, "
-                f"on {table.checked:%Y-%m-%d}; check that its prices still hold",
+                f"{table.id} was last compared with its source on {table.checked:%Y-%m-%d}, {days} days "
+                "earlier; check that its prices still hold",
             )
         )
     return tuple(notes)
 
 
-def _assumed(request: VideoRequest, table: PriceTable) -> list[Note]:
-    """Notes for the defaults that count for the price."""
-    defaults, said = request.defaults, request.stated_fields
-    notes = []
-    for fact in table.priced_facts:
-        if (
-            fact not in said
-            and fact in defaults
-            and fact != "action"  # the quote itself says what is made
-            and (fact not in table.counting_facts or _counts(fact, request, table))
-        ):
-            default = shown(defaults[fact])
-            message = f"{request.field(fact)} is not given; the API's default assumed: {default}"
-            notes.append(Note(f"assumed_{fact}", message))
-    return notes
-
-
 def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
-    """Whether a fact counts the units of this request."""
+    """Returns whether a fact counts the units of this request."""
     return any(quantity.fact == fact for quantity in table.choose_quantity(request.facts))
 
 
-def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -> list[Note]:
-    """Notes for what the same payload would mean, and perhaps cost, in another format of the provider."""
+def _other_readings(
+    payload: Mapping[str, Any],
+    request: VideoRequest,
+    table: PriceTable,
+    other_defaults: Iterable[OtherDefault],
+    intake: Intake,
+) -> list[Note]:
+    """Returns a note for each setting that has another default in another wire format of the provider."""
     notes = []
-    for other, fact, default in book.other_defaults.get(
-        (table.provider, request.wire_format, request.model), ()
-    ):
+    for other, fact, default in other_defaults:
         if fact in request.stated_fields or fact not in table.priced_facts:
             continue
         wire = wire_format_named(other)
         if wire.FIELDS.keys() >= {*request.stated_fields.values()}:
             ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
+            amount = ""
+            with suppress(WireFormatError, CapabilityError):
+                reading, _ = intake.with_options(wire_format=other).read(payload)
+                amount = _amount(table, reading)
+            price_of_it = f"and the price would be {amount}" if amount else "which may cost more or less"
             notes.append(
                 Note(
                     "other_reading",
                     f"read as wire format {request.wire_format}; as {other}, {theirs} would be "
-                    f"{shown(default)} by default, which may cost differently: "
-                    f"name the wire format, or give {ours}",
+                    f"{shown(default)} by default, {price_of_it}; name the wire format, or set {ours}",
                 )
             )
     return notes
 
 
-@cache
-def _default_book() -> PriceBook:
-    """Imports the loader only where it is needed: reading YAML costs more than all the rest of the library."""
-    from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415
+def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[Note]:
+    """Returns a note on the price of a request in the same company's newer list, if that list is in force."""
+    newer = intake.with_options(provider=provider)
+    try:
+        table = newer.book.table(provider, newer.at)
+    except PriceNotFoundError:
+        return []
+    amount = ""
+    with suppress(PriceNotFoundError):
+        amount = _amount(newer.table(request), request)
+    charges = f"charges {amount} for this request" if amount else "has no price for this request"
+    message = f"{provider}, the newer list of the same company, {charges} ({table.id})"
+    return [Note("newer_list_elsewhere", message)]
 
-    return default_price_book()
+
+def _amount(table: PriceTable, request: VideoRequest) -> str:
+    """Formats the price of a request by a table for a note; empty: the table has none."""
+    try:
+        quoted = price(table, request)
+    except PriceNotFoundError:
+        return ""
+    return f"{quoted.shown_total()} {quoted.currency}"

@@ -1,21 +1,23 @@
-"""The one door: from any payload to a request, the matrix it is held against and the table it is priced by.
+"""The one door from a payload to a request, its capability matrix and the price table that applies.
 
-Quoting, checking, guarding and the command line all come through here, so they all read a payload the same way.
+`quote`, `check`, `compare`, the variants and the guard all read payloads through an `Intake`, so they all read
+a payload the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from datetime import datetime
-from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
-from kling_pricing.display import reportable, shown
+from kling_pricing.display import nearest, reportable, shown
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
-from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import CapabilityMatrix, fillings
 from kling_pricing.tables.price_table import PriceBook, PriceTable, period
+from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.facts import Facts, counts_as_reference
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
@@ -26,97 +28,190 @@ from kling_pricing.wire.request import VideoRequest
 
 DEFAULT_WIRE_FORMAT = "tasks"
 
+_NO_VALUES: Mapping[str, tuple[Any, ...]] = {}
 
-def read_request(
-    request: RequestLike,
-    book: PriceBook,
-    wire_format: str | None = None,
-    provider: str | None = None,
-    media: MediaLike | None = None,
-    *,
-    allow_unknown: bool = False,
-    url: str | None = None,
-) -> tuple[VideoRequest, CapabilityMatrix]:
-    """Reads a payload: finds the model, applies its API's defaults and lets the inputs decide the action.
 
-    `url` is where it is posted to, which tells the wire format when that is not given.
+class Intake:
+    """How payloads are read and priced: the price book, the instant, and the options beside the payload.
 
-    Returns:
-        The request, and the matrix it is to be held against.
+    Args:
+        provider: the provider whose prices apply; None: the host or the wire format decides.
+        wire_format: the wire format of the payloads; None: the URL or the payload decides.
+        at: the instant to price at, with a time zone; None: now.
+        book: the price tables and capability matrices; None: the default book.
+        media: URL -> facts about the file there.
+        allow_unknown: whether fields that the API does not document are ignored.
+        url: the endpoint that the payload is posted to.
 
     Raises:
-        WireFormatError: the payload does not have the wire format's shape.
-        CapabilityError: the model is missing or not one the wire format knows.
-        KlingPricingError: `book`, `media` or `url` cannot be used.
+        PriceNotFoundError: `provider` is not text.
+        WireFormatError: `wire_format` is not text.
+        KlingPricingError: `at`, `book` or `media` cannot be used.
+        TableError: a table of the default book cannot be loaded.
     """
-    payload = read_payload(request)
-    if provider is not None and not isinstance(provider, str):
-        raise PriceNotFoundError(f"provider must be text, got {type(provider).__name__}")
-    if wire_format is not None and not isinstance(wire_format, str):
-        raise WireFormatError(f"wire_format must be text, got {type(wire_format).__name__}")
-    if not isinstance(book, PriceBook):
-        raise KlingPricingError(
-            f"book must be a PriceBook, such as load_price_book() makes, got {type(book).__name__}"
+
+    __slots__ = ("allow_unknown", "at", "book", "media", "provider", "url", "wire_format")
+
+    def __init__(
+        self,
+        provider: str | None = None,
+        wire_format: str | None = None,
+        at: datetime | None = None,
+        book: PriceBook | None = None,
+        media: MediaLike | None = None,
+        allow_unknown: bool = False,  # noqa: FBT001, FBT002 (a keyword would double the cost of making one)
+        url: str | None = None,
+    ) -> None:
+        if book is None:
+            book = default_book()
+        elif not isinstance(book, PriceBook):
+            raise KlingPricingError(
+                f"book must be a PriceBook from load_price_book(), got {type(book).__name__}"
+            )
+        if provider is not None and not isinstance(provider, str):
+            raise PriceNotFoundError(f"provider must be text, got {type(provider).__name__}")
+        if wire_format is not None and not isinstance(wire_format, str):
+            raise WireFormatError(f"wire_format must be text, got {type(wire_format).__name__}")
+        if media is not None and not isinstance(media, Mapping):
+            raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
+        self.book = book
+        self.at = instant(at)
+        self.provider = provider
+        self.wire_format = wire_format
+        self.media = media
+        self.url = url
+        self.allow_unknown = allow_unknown
+
+    def with_options(self, **options: Any) -> Intake:
+        """Returns a copy with some of its options replaced."""
+        changed = copy(self)
+        for name, value in options.items():
+            setattr(changed, name, value)
+        return changed
+
+    def read(self, payload: Mapping[str, Any]) -> tuple[VideoRequest, CapabilityMatrix]:
+        """Reads a payload: identifies the model, applies the API's defaults and derives the action.
+
+        Returns:
+            The request, and the capability matrix of its wire format.
+
+        Raises:
+            WireFormatError: the payload does not have the shape of its wire format.
+            CapabilityError: the model is missing or unknown to the wire format.
+            KlingPricingError: `media` or `url` cannot be used.
+        """
+        book, name = self.book, self.wire_format
+        endpoint = None if self.url is None else book.endpoint(self.url)
+        format_assumed = False
+        if name is None:
+            if endpoint is not None:
+                name, format_assumed = format_at(endpoint, payload, book, self.provider)
+            else:
+                name, format_assumed = choose_format(payload, book, self.provider)
+        wire = wire_format_named(name)
+        matrix = book.matrices[name]
+        parsed = wire.parse(payload, allow_unknown=self.allow_unknown)
+        fields = parsed.fields
+        written: Any = parsed.facts.get("model")
+        if written is None:
+            written = _model_of_path(endpoint, name)
+        named = matrix.names.get(written)
+        if named is None:
+            raise _unknown_model(written, fields.get("model", "model"), matrix)
+        model, implied_facts = named
+        capabilities = matrix.models[model]
+        facts = capabilities.with_defaults(parsed.facts, implied_facts)
+        facts["duration_stated"] = "duration_s" in fields
+        if facts["shots_length_s"]:
+            facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
+        known_media = _add_media(facts, parsed.media, self.media or {}) if parsed.media else ()
+        if (known_media or facts["elements"]) and "reference" not in parsed.facts:
+            facts["reference"] = counts_as_reference(facts)
+        implied_by = None
+        if (
+            facts["action"] == capabilities.general_action
+            and len(implied := capabilities.imply_action(facts)) == 1
+        ):
+            facts["action"], implied_by = implied[0]
+        unknown: tuple[str, ...] = ()
+        completions: tuple[Mapping[str, Any], ...] = ()
+        readings: tuple[Mapping[str, Any], ...] = ()
+        if capabilities.open_facts:
+            unknown = capabilities.unknown(facts, fields, known_media, book.priced_facts)
+        possible: Mapping[str, tuple[Any, ...]] = _NO_VALUES
+        if parsed.open:  # these are open even where the API has a default
+            possible = _possible(parsed.open, capabilities.defaults)
+            contested = [fact for fact in possible if parsed.facts.get(fact) is None]
+            unknown = tuple(dict.fromkeys((*contested, *unknown)))
+            readings = fillings(facts, contested, [possible[fact] for fact in contested])
+        if unknown:
+            completions = capabilities.completions(facts, unknown, possible)
+        request = VideoRequest(
+            name,
+            written,
+            facts,
+            fields,
+            wire.FIELD_NAMES,
+            capabilities.assumable,
+            implied_by,
+            known_media,
+            completions,
+            unknown,
+            format_assumed,
+            readings,
+            endpoint,
         )
-    if media is not None and not isinstance(media, Mapping):
-        raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
-    endpoint = None if url is None else book.endpoint(url)
-    if wire_format is not None:
-        name, assumed = wire_format, False
-    elif endpoint is not None:
-        name, assumed = format_at(endpoint, payload, book, provider)
-    else:
-        name, assumed = choose_format(payload, book, provider)
-    wire = wire_format_named(name)
-    matrix = book.matrices[name]
-    said = wire.parse(payload, allow_unknown=allow_unknown)
-    fields = said.fields
-    written: Any = said.facts.get("model")
-    if written is None:
-        written = _model_of_path(endpoint, name)
-    if written not in matrix.names:
-        raise _unknown_model(written, fields.get("model", "model"), matrix)
-    model, implied_facts = matrix.names[written]
-    capabilities = matrix.models[model]
-    facts = capabilities.with_defaults(said.facts, implied_facts)
-    facts["duration_stated"] = "duration_s" in fields
-    if facts["shots_length_s"]:
-        facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
-    known_media = _add_media(facts, said.media, media or {}) if said.media else ()
-    if (known_media or facts["elements"]) and "reference" not in said.facts:
-        facts["reference"] = counts_as_reference(facts)
-    implied_by = None
-    if facts["action"] == capabilities.general_action and len(implied := capabilities.imply_action(facts)) == 1:
-        facts["action"], implied_by = implied[0]
-    unknown: tuple[str, ...] = ()
-    completions: tuple[Mapping[str, Any], ...] = ()
-    readings: tuple[Mapping[str, Any], ...] = ()
-    if capabilities.open_facts:
-        unknown = capabilities.unknown(facts, fields, known_media, book.priced_facts)
-    possible: Mapping[str, tuple[Any, ...]] = {}
-    if said.open:  # these are open even where the API has a default
-        possible = _possible(said.open, capabilities.defaults)
-        contested = [fact for fact in possible if said.facts.get(fact) is None]
-        unknown = tuple(dict.fromkeys((*contested, *unknown)))
-        readings = fillings(facts, contested, [possible[fact] for fact in contested])
-    if unknown:
-        completions = capabilities.completions(facts, unknown, possible)
-    read = VideoRequest(
-        name,
-        written,
-        facts,
-        fields,
-        wire.FIELD_NAMES,
-        capabilities.assumable,
-        implied_by,
-        known_media,
-        completions,
-        unknown,
-        assumed,
-        readings,
-        endpoint,
-    )
-    return read, matrix
+        return request, matrix
+
+    def table(self, request: VideoRequest) -> PriceTable:
+        """Returns the price table in force of the provider that bills a request.
+
+        Raises:
+            PriceNotFoundError: no provider can be chosen, none of its tables is in force, or the table in force
+                does not price the request's wire format or, at this instant, its model.
+        """
+        provider = provider_of(request, self.book, self.provider)
+        if provider is None:
+            raise _no_provider(request, self.book)
+        if provider in self.book.unpriced and provider not in self.book.tables:
+            raise self.book.without_prices(self.book.unpriced[provider], request.facts["model"])
+        table = self.book.table(provider, self.at)
+        if request.wire_format not in table.priced_formats:
+            known = ", ".join((*table.wire_formats, *table.also_prices))
+            raise PriceNotFoundError(
+                f"{table.id} does not price requests of {request.wire_format}, because it does not say how "
+                f"they are billed; it prices requests of {known}",
+                provider=provider,
+                model=request.facts["model"],
+            )
+        if table.model_periods:
+            _check_model_period(table, request.facts["model"], self.at)
+        return table
+
+
+@cache
+def default_book() -> PriceBook:
+    """Returns the price book that applies when none is given: see `default_price_book`.
+
+    The loader is imported only here, because reading YAML costs more than the rest of the library.
+    """
+    from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415
+
+    return default_price_book()
+
+
+def provider_of(request: VideoRequest, book: PriceBook, provider: str | None) -> str | None:
+    """Returns the provider that bills a request; None: it cannot be determined.
+
+    It is the provider given, else the provider at whose host the request is posted, else the only provider
+    whose API speaks the request's wire format.
+    """
+    if provider is not None:
+        return provider
+    if request.endpoint is not None and request.endpoint.provider is not None:
+        return request.endpoint.provider
+    speaking = book.providers.get(request.wire_format, ())
+    return speaking[0] if len(speaking) == 1 else None
 
 
 def _model_of_path(endpoint: Endpoint | None, wire_format: str) -> str | None:
@@ -128,9 +223,9 @@ def _model_of_path(endpoint: Endpoint | None, wire_format: str) -> str | None:
 def _possible(
     values_of: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]
 ) -> dict[str, tuple[Any, ...]]:
-    """The values that each open fact may have, each once, the API's default in its place."""
+    """Returns the distinct values that each open fact may have; the API's default replaces a missing value."""
     return {
-        fact: tuple(dict.fromkeys(defaults.get(fact) if each is None else each for each in values))
+        fact: tuple(dict.fromkeys(defaults.get(fact) if value is None else value for value in values))
         for fact, values in values_of.items()
     }
 
@@ -138,22 +233,24 @@ def _possible(
 def _add_media(
     facts: Facts, media: Sequence[Medium], known: MediaLike
 ) -> tuple[tuple[Medium, MediaFacts], ...]:
-    """Each file with what the caller knows of it; of a video the request's facts get the length."""
-    found = tuple([(medium, facts_of(medium.url, known)) for medium in media])
-    for medium, told in found:
-        if medium.kind == "video" and told.length_s is not None:
-            facts["video_length_s"] = told.length_s
-    return found
+    """Pairs each file with the caller's facts about it, and adds a video's length to the request's facts."""
+    pairs = tuple([(medium, facts_of(medium.url, known)) for medium in media])
+    for medium, media_facts in pairs:
+        if medium.kind == "video" and media_facts.length_s is not None:
+            facts["video_length_s"] = media_facts.length_s
+    return pairs
 
 
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
-    """The wire format a payload is written in.
+    """Chooses the wire format of a payload.
 
-    Fields and model names that only one format knows decide; else the provider's own format; else the default,
-    unless the default does not know all the fields and just one other does.
+    Fields and model names that only one format knows decide. Otherwise it is the provider's own format, and
+    otherwise the default format, unless the default lacks some of the fields and exactly one other format has
+    all of them.
 
     Returns:
-        The format, and whether nothing decided it: neither the payload nor a provider that speaks only one.
+        The format, and whether it is an assumption: neither the payload nor a provider with a single format
+        decided it.
 
     Raises:
         WireFormatError: the payload has marks of two formats; the message names both.
@@ -164,15 +261,15 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
         marks.setdefault(marked, "model")
     if marks:
         if len(marks) > 1:
-            (one, field), (other, another), *_ = marks.items()
+            (one, field), (other, other_field), *_ = marks.items()
             raise WireFormatError(
-                f"{_mark(field, payload)} is of wire format {one}, but {_mark(another, payload)} is of "
-                f"{other}; write the request for one of them, or name the format"
+                f"{_mark(field, payload)} belongs to wire format {one}, but {_mark(other_field, payload)} "
+                f"belongs to {other}; write the request for one of them, or name the wire format"
             )
         (name,) = marks
         return name, False
-    if own := book.formats.get(provider or "", ()):
-        return own[0], len(own) > 1
+    if provider and (formats := book.formats.get(provider)):
+        return formats[0], len(formats) > 1
     if not wire_format_named(DEFAULT_WIRE_FORMAT).FIELDS.keys() >= payload.keys():
         fitting = _fitting(payload, book)
         if len(fitting) == 1:
@@ -183,10 +280,10 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
 def format_at(
     endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
 ) -> tuple[str, bool]:
-    """The wire format of a payload that is posted to an endpoint, and whether nothing decided it.
+    """Chooses the wire format of a payload that is posted to an endpoint; returns it as `choose_format` does.
 
-    Of the formats that the endpoint takes, should there be several, the payload chooses as ever; one that
-    looks like none of them is read as the first, so that the error tells what it has too much.
+    If the endpoint takes several formats, the payload chooses among them. A payload that looks like none of
+    them is read as the first, so that the error lists the fields that do not belong.
     """
     taken = endpoint.wire_formats
     if len(taken) == 1:
@@ -196,7 +293,7 @@ def format_at(
 
 
 def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:
-    """The wire formats that know every field of a payload, and its model."""
+    """Returns the wire formats that know every field of a payload and its model."""
     return [
         name
         for name in WIRE_FORMATS
@@ -217,70 +314,45 @@ def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) ->
     else:
         message = f"unknown model {shown(written)}; known: {', '.join(known)}"
         code = "unknown_model"
-    close = get_close_matches(str(written)[:80].lower(), known, n=1)
+    suggested = nearest(str(written), known)
     source = "; ".join(matrix.sources)
     return CapabilityError(
         message,
         violations=[Violation(code, field, reportable(written), known, message, source)],
-        suggestions=[{field: name} for name in close],
+        suggestions=[] if suggested is None else [{field: suggested}],
     )
 
 
-def choose_table(request: VideoRequest, book: PriceBook, provider: str | None, at: datetime) -> PriceTable:
-    """The price table of the provider in force at an instant.
-
-    The provider is the one given, else the one at whose host the request is posted, else the one whose API
-    speaks its wire format, if there is one.
-
-    Raises:
-        PriceNotFoundError: no provider can be chosen, none of its tables is in force, or the one in force does
-            not price the model then.
-    """
-    if provider is None and request.endpoint is not None:
-        provider = request.endpoint.provider
-    if provider is None:
-        speaking = book.providers.get(request.wire_format, ())
-        if len(speaking) != 1:
-            raise _no_provider(request, book, speaking)
-        provider = speaking[0]
-    table = book.table(provider, at)
-    if request.wire_format not in table.priced_formats:
-        known = ", ".join((*table.wire_formats, *table.also_prices))
-        raise PriceNotFoundError(
-            f"{table.id} does not price requests of {request.wire_format}, of whose billing it says nothing; "
-            f"it prices requests of {known}",
-            provider=provider,
-            model=request.facts["model"],
-        )
-    if table.model_periods:
-        _check_model_period(table, request.facts["model"], at)
-    return table
-
-
 def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
-    own = table.model_periods.get(model)
-    if own is not None and not own.holds(at):
+    validity = table.model_periods.get(model)
+    if validity is not None and not validity.holds(at):
+        why = table.period_reasons.get(model)
         raise PriceNotFoundError(
-            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(own)} only; "
-            "price at an instant within that, or add a table of your own",
+            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(validity)} only"
+            f"{f', because {why}' if why else ''}; "
+            "price at an instant in that period, or add a table of your own",
             provider=table.provider,
             model=model,
         )
 
 
-def _no_provider(request: VideoRequest, book: PriceBook, speaking: Sequence[str]) -> PriceNotFoundError:
+def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
     model, wire_format = request.facts["model"], request.wire_format
+    speaking = book.providers.get(wire_format, ())
     pricing = [
         name
         for name, tables in book.tables.items()
         if any(model in table.models and wire_format in table.priced_formats for table in tables)
     ]
+    unpriced = [known for known in book.unpriced.values() if wire_format in known.wire_formats]
+    if not speaking and len(unpriced) == 1:
+        return book.without_prices(unpriced[0], model)
     if speaking:
         problem = f"several providers speak {wire_format} ({', '.join(speaking)})"
     else:
         problem = f"no provider with known prices speaks {wire_format}"
     if pricing:
-        remedy = f"choose whose prices apply with provider=...; {model} is priced by: {', '.join(pricing)}"
+        remedy = f"name the provider whose prices apply ({model} is priced by {', '.join(pricing)})"
     else:
-        remedy = f"nobody prices {model}: add a table of your own"
+        remedy = f"no price table covers {model}; add a table of your own"
     return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)

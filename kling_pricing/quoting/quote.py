@@ -1,4 +1,4 @@
-"""What a quote says: its total, the lines it is made of, and why. The engine that makes it is `quoting`."""
+"""A quote: the total, its lines and the reasons. `engine` makes quotes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from kling_pricing.wire.request import VideoRequest
 
 
 class Quote(NamedTuple):
-    """What a request will cost, exactly, and why.
+    """The exact price of a request, with the reasons.
 
     Attributes:
-        request: the request as it was understood.
-        table: the price table it was priced by.
+        request: the request as it was read.
+        table: the price table that applies.
         rate: the rate that applies.
-        lines: the parts of the total; of a range, those of its maximum.
-        minimum: the least that the request can cost, in `currency`.
-        maximum: the most that it can cost; equal to `minimum` unless something is not known.
-        list_total: under a contract, what the maximum would be at the published prices; else None.
-        notes: what was assumed or noticed.
+        lines: the parts of the total; of a range, the parts of its maximum.
+        minimum: the lowest possible price of the request, in `currency`.
+        maximum: the highest possible price; equal to `minimum` unless a deciding fact is unknown.
+        list_total: under a contract, the maximum at the published prices; else None.
+        notes: the assumptions and observations.
     """
 
     request: VideoRequest
@@ -47,15 +47,15 @@ class Quote(NamedTuple):
         """The exact sum of the lines, in `currency`; never rounded.
 
         Raises:
-            PriceNotFoundError: the quote is a range, because something that decides the price is not known.
+            PriceNotFoundError: the quote is a range, because a fact that decides the price is unknown.
         """
         if self.minimum != self.maximum:
             why = next(
                 (note.message for note in self.notes if note.code == "range"), "the price is not settled"
             )
             raise PriceNotFoundError(
-                f"the quote is a range, {format_decimal(self.minimum)} to {format_decimal(self.maximum)} {self.currency}: {why}; "
-                "use minimum and maximum, or say what is missing",
+                f"the quote is a range, {self.shown_total()} {self.currency}: {why}; use `minimum` and "
+                "`maximum`, or supply the missing fact",
                 provider=self.provider,
                 model=self.canonical_model,
             )
@@ -63,12 +63,12 @@ class Quote(NamedTuple):
 
     @property
     def provider(self) -> str:
-        """Who bills."""
+        """The provider that bills."""
         return self.table.provider
 
     @property
     def model(self) -> str:
-        """The model as the caller wrote it."""
+        """The model's name as the caller wrote it."""
         return self.request.model
 
     @property
@@ -78,12 +78,12 @@ class Quote(NamedTuple):
 
     @property
     def wire_format(self) -> str:
-        """The API shape the request was read as."""
+        """The wire format that the request was read as."""
         return self.request.wire_format
 
     @property
     def action(self) -> str | None:
-        """What the API will do; follows the inputs when the payload does not say."""
+        """The action of the API; derived from the inputs when the payload does not state it."""
         return self.request.facts["action"]
 
     @property
@@ -98,7 +98,7 @@ class Quote(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """What one unit is: `second`."""
+        """The unit that is billed, such as `second`."""
         return self.lines[0].unit
 
     @property
@@ -108,27 +108,27 @@ class Quote(NamedTuple):
 
     @property
     def quantity(self) -> Decimal:
-        """How many units are billed."""
+        """The number of units billed."""
         return self.lines[0].quantity
 
     @property
     def currency(self) -> str:
-        """ISO 4217 code of every amount here."""
+        """The ISO 4217 code of every amount of the quote."""
         return self.table.currency
 
     def as_dict(self) -> dict[str, Any]:
-        """The quote as JSON-ready data; every amount is text in plain decimal notation."""
+        """Returns the quote as JSON-ready data; every amount is text in plain decimal notation."""
         cell = self.rate.cell
         table = self.table
         lines = [
             {
-                "description": each.description,
-                "quantity": format_decimal(each.quantity),
-                "unit": each.unit,
-                "unit_price": format_decimal(each.unit_price),
-                "amount": format_decimal(each.amount),
+                "description": line.description,
+                "quantity": format_decimal(line.quantity),
+                "unit": line.unit,
+                "unit_price": format_decimal(line.unit_price),
+                "amount": format_decimal(line.amount),
             }
-            for each in self.lines
+            for line in self.lines
         ]
         first = lines[0]
         return {
@@ -157,17 +157,17 @@ class Quote(NamedTuple):
         return {"total": None, "minimum": format_decimal(self.minimum), "maximum": format_decimal(self.maximum)}
 
     def shown_total(self) -> str:
-        """The total, or both ends of the range, for a person."""
+        """Returns the total, or both ends of the range, as text for a person."""
         highest = format_decimal(self.maximum)
         return highest if self.minimum == self.maximum else f"{format_decimal(self.minimum)} to {highest}"
 
     def explain(self) -> str:
-        """The whole reasoning as text for a person, some lines long."""
+        """Returns the whole reasoning as text for a person, several lines long."""
         facts = self.request.facts
         lines = [
             f"{self.shown_total()} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",
             *(
-                f"  {line.description}: {_counted(line)}"
+                f"  {line.description}: {counted(line.quantity, line.unit)}"
                 f" x {format_decimal(line.unit_price)} = {format_decimal(line.amount)} {self.currency}"
                 for line in self.lines
             ),
@@ -182,8 +182,8 @@ class Quote(NamedTuple):
         return "\n".join(lines)
 
 
-def _counted(line: LineItem) -> str:
-    """The quantity in words: `5 seconds`, `1 call`, `2 x 5 seconds`."""
-    if line.unit[0].isdigit():
-        return f"{format_decimal(line.quantity)} x {line.unit}"
-    return f"{format_decimal(line.quantity)} {line.unit}{'' if line.quantity == 1 else 's'}"
+def counted(quantity: Decimal, unit: str) -> str:
+    """Returns a quantity in words: `5 seconds`, `1 call`, `2 x 5 seconds`."""
+    if unit[0].isdigit():
+        return f"{format_decimal(quantity)} x {unit}"
+    return f"{format_decimal(quantity)} {unit}{'' if quantity == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The settings of a request that may be changed, and how far."""
+"""The settings of a request that capping may change, and the limits of such changes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 Setting: TypeAlias = Literal["duration_s", "resolution", "audio", "model"]
-"""What of a request may be changed to make it cheaper."""
-
+"""A setting that may be changed to make a request cheaper."""
 
 RESOLUTIONS = ("720p", "1080p", "4k")
-"""From the lowest up."""
-
+"""All resolutions, the lowest first."""
 
 SACRIFICE: tuple[Setting, ...] = ("duration_s", "resolution", "audio")
-"""What is given up first: shorten, then lower the resolution, then drop the soundtrack."""
+"""The default order of changes: shorten the video, then lower the resolution, then drop the soundtrack."""
 
 
 class Limits(NamedTuple):
     """How far a request may be changed to make it cheaper.
 
     Attributes:
-        sacrifice: the settings that may be changed, the one to give up first in front.
-        models: canonical names to use instead, the best first, where `model` may be changed.
-        min_duration_s: no shorter than this.
-        min_resolution: no lower than this.
+        sacrifice: the settings that may be changed, in the order in which they are given up.
+        models: canonical names of replacement models, the best first; used if `model` may be changed.
+        min_duration_s: the shortest length allowed.
+        min_resolution: the lowest resolution allowed.
     """
 
     sacrifice: Sequence[str] = SACRIFICE

@@ -1,44 +1,31 @@
-"""The same payload with other settings: how a request is varied, and which variants make it cheaper.
+"""The same payload with other settings: how a request is varied, and the variants that make it cheaper.
 
-A variant stays in the caller's wire format, and differs from the payload in nothing but what says its settings.
+A variant stays in the caller's wire format and differs from the payload only in the fields of its settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from itertools import product
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
-from kling_pricing.quoting.engine import quote
-from kling_pricing.quoting.intake import read_request
+from kling_pricing.quoting.engine import quote_valid
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
-from kling_pricing.tables.capabilities import CapabilityMatrix
-from kling_pricing.tables.examination import violations
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
+from kling_pricing.tables.examination import examine
 from kling_pricing.wire.formats import wire_format as wire_format_named
-from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 
 
-class ReadOptions(NamedTuple):
-    """How payloads are read: the book, and what the caller said beside the payload."""
-
-    book: PriceBook
-    wire_format: str
-    media: MediaLike | None
-    allow_unknown: bool
-    url: str | None = None
-
-
 class Variant(NamedTuple):
-    """A payload with changes.
+    """A payload with changes, and how it reads.
 
     Attributes:
-        payload: what would be sent.
-        request: how it is read.
+        payload: the payload with the changes.
+        request: the request that it reads as.
         changes: setting -> its new value, as `WireFormat.amend` took them.
     """
 
@@ -48,12 +35,12 @@ class Variant(NamedTuple):
 
 
 class CheaperVariant(NamedTuple):
-    """A variant that is valid and costs less.
+    """A valid variant that costs less than the original.
 
     Attributes:
-        changes: setting -> its new value, the model as the wire names it; what `WireFormat.amend` takes.
-        payload: what would be sent.
-        quote: what it costs.
+        changes: setting -> its new value, the model as the wire names it; input for `WireFormat.amend`.
+        payload: the payload with the changes.
+        quote: its price.
     """
 
     changes: Mapping[str, Any]
@@ -61,110 +48,139 @@ class CheaperVariant(NamedTuple):
     quote: Quote
 
 
-def vary(payload: Mapping[str, Any], changes: Mapping[str, Any], reading: ReadOptions) -> Variant | None:
-    """The payload with changes; None when the wire cannot say them, or they make no request."""
-    try:
-        amended = wire_format_named(reading.wire_format).amend(payload, changes)
-        read, _ = read_request(
-            amended,
-            reading.book,
-            reading.wire_format,
-            None,
-            reading.media,
-            allow_unknown=reading.allow_unknown,
-            url=reading.url,
-        )
-    except (WireFormatError, CapabilityError):
-        return None
-    return Variant(amended, read, changes)
-
-
-def with_settings(
-    payload: Mapping[str, Any], before: Variant, wanted: Mapping[str, Any], reading: ReadOptions
-) -> Variant | None:
-    """A payload with no more changed than gives the facts wanted; None: that cannot be said.
+class Variations:
+    """The payloads that differ from one payload only in their settings.
 
     Args:
-        payload: as the caller made it.
-        before: the payload with the changes that are to be made anyhow (another model).
-        wanted: fact -> the value that it must have.
-        reading: how payloads are read.
+        payload: the payload as the caller made it.
+        request: the request that it reads as.
+        intake: how it was read.
     """
-    facts: Mapping[str, Any] = before.request.facts
-    needed = {fact: value for fact, value in wanted.items() if facts[fact] != value}
-    if not needed:
-        return before
-    if None in needed.values():  # no wire can unsay what a model's name says
-        return None
-    found = vary(payload, {**before.changes, **needed}, reading)
-    if found is None:
-        return None
-    made: Mapping[str, Any] = found.request.facts
-    return found if all(made[fact] == value for fact, value in wanted.items()) else None
+
+    def __init__(self, payload: Mapping[str, Any], request: VideoRequest, intake: Intake) -> None:
+        self.original = Variant(payload, request, {})
+        self._wire = wire_format_named(request.wire_format)
+        self._intake = intake.with_options(wire_format=request.wire_format)
+
+    def vary(self, changes: Mapping[str, Any]) -> Variant | None:
+        """Amends the payload and reads the result.
+
+        Args:
+            changes: setting -> its new value.
+
+        Returns:
+            The variant; None if the wire format cannot express the changes or the result cannot be read.
+        """
+        try:
+            amended = self._wire.amend(self.original.payload, changes)
+            request, _ = self._intake.read(amended)
+        except (WireFormatError, CapabilityError):
+            return None
+        return Variant(amended, request, changes)
+
+    def with_model(self, name: str) -> Variant | None:
+        """Returns the variant for a model, as the wire names it; None if it cannot be read."""
+        if name == self.original.request.model:
+            return self.original
+        return self.vary({"model": name})
+
+    def with_settings(self, base: Variant, wanted: Mapping[str, Any]) -> Variant | None:
+        """Returns the variant with the facts wanted, changing no more than they need.
+
+        Args:
+            base: the variant with the changes that are made in any case (another model).
+            wanted: fact -> the value that it must have.
+
+        Returns:
+            The variant; `base` itself if it has those facts; None if the wire format cannot express them.
+        """
+        facts: Mapping[str, Any] = base.request.facts
+        needed = {fact: value for fact, value in wanted.items() if facts[fact] != value}
+        if not needed:
+            return base
+        if None in needed.values():  # no wire format can take back a setting that the model's name implies
+            return None
+        variant = self.vary({**base.changes, **needed})
+        if variant is None:
+            return None
+        new_facts: Mapping[str, Any] = variant.request.facts
+        return variant if all(new_facts[fact] == value for fact, value in wanted.items()) else None
 
 
 def cheaper_variants(
-    payload: Mapping[str, Any], original: Quote, limits: Limits, reading: ReadOptions, at: datetime
+    payload: Mapping[str, Any], original: Quote, limits: Limits, intake: Intake
 ) -> list[CheaperVariant]:
-    """Every valid request that costs less than the original and differs from it within limits, the best first.
+    """Returns every valid request that costs less than the original and differs within limits, the best first.
 
-    The best is the one that loses least of the setting to be given up last; among equals, least of the one
-    before it, and so on.
-    A request of several shots keeps its length: which shot to cut is not ours to say.
-    A variant whose price is not known is none.
+    The best variant loses least of the setting that is given up last; among equals, least of the setting before
+    it, and so on.
+    A multi-shot request keeps its length, because only its author can say which shot to cut.
+    A variant without a known price is left out.
+    Each variant is read once; the original is not read again.
 
     Args:
         payload: the request as the caller made it.
         original: its quote.
-        limits: what may be changed, and how far.
-        reading: how payloads are read; the wire format is the original's.
-        at: the instant to price at.
+        limits: the settings that may be changed, and how far.
+        intake: how the original was read.
     """
-    matrix = reading.book.matrices[reading.wire_format]
-    found: dict[tuple[int, ...], CheaperVariant] = {}
-    for loss, variant in _variants(payload, original.request, limits, matrix, reading):
-        quoted = _quoted(variant, original, matrix, reading, at)
-        if quoted is not None and quoted.maximum < original.maximum:
-            found.setdefault(loss, CheaperVariant(variant.changes, variant.payload, quoted))
-    return [found[loss] for loss in sorted(found)]
-
-
-def _variants(
-    payload: Mapping[str, Any],
-    request: VideoRequest,
-    limits: Limits,
-    matrix: CapabilityMatrix,
-    reading: ReadOptions,
-) -> Iterator[tuple[tuple[int, ...], Variant]]:
-    """Each variant with what it loses: steps down in each setting, the one to be given up last in front."""
-    for model_loss, name in _model_names(request, limits, matrix):
-        before = vary(payload, {} if name == request.model else {"model": name}, reading)
-        if before is None or before.request.facts["action"] != request.facts["action"]:
+    intake = intake.with_options(provider=original.provider)
+    matrix = intake.book.matrices[original.wire_format]
+    variations = Variations(payload, original.request, intake)
+    cheaper: dict[tuple[int, ...], CheaperVariant] = {}
+    for loss, base, wanted in _candidates(variations, limits, matrix):
+        if loss in cheaper:
             continue
-        steps: dict[str, list[Any]] = {
-            "duration_s": _shorter(request, limits),
-            "resolution": _lower(request, limits),
-            "audio": [True, False] if _may_drop_audio(request, limits) else [request.facts["audio"]],
+        variant = variations.with_settings(base, wanted)
+        quote = None if variant is None else _quote(variant, matrix, intake)
+        if variant is not None and quote is not None and quote.maximum < original.maximum:
+            cheaper[loss] = CheaperVariant(variant.changes, variant.payload, quote)
+    return [cheaper[loss] for loss in sorted(cheaper)]
+
+
+def _candidates(
+    variations: Variations, limits: Limits, matrix: CapabilityMatrix
+) -> Iterator[tuple[tuple[int, ...], Variant, Mapping[str, Any]]]:
+    """Yields each combination of settings: its loss, the variant that names the model, and the facts wanted.
+
+    The loss counts the steps down in each setting, the setting that is given up last in front.
+    """
+    request = variations.original.request
+    for model_loss, name in _model_names(request, limits, matrix):
+        base = variations.with_model(name)
+        if base is None or base.request.facts["action"] != request.facts["action"]:
+            continue
+        capabilities = matrix.models[matrix.names[name][0]]
+        steps: dict[str, list[tuple[int, Any]]] = {
+            "duration_s": _allowed("duration_s", _shorter(request, limits), capabilities),
+            "resolution": _allowed("resolution", _lower(request, limits), capabilities),
+            "audio": _allowed("audio", _quieter(request, limits), capabilities),
         }
-        for chosen in product(*(enumerate(values) for values in steps.values())):
-            wanted = {setting: value for setting, (_, value) in zip(steps, chosen, strict=True)}
-            losses = {setting: loss for setting, (loss, _) in zip(steps, chosen, strict=True)}
+        for combination in product(*steps.values()):
+            wanted = {setting: value for setting, (_, value) in zip(steps, combination, strict=True)}
+            losses = {setting: loss for setting, (loss, _) in zip(steps, combination, strict=True)}
             losses["model"] = model_loss
-            variant = with_settings(payload, before, wanted, reading)
-            if variant is not None:
-                yield tuple(losses[setting] for setting in reversed(limits.sacrifice)), variant
+            yield tuple(losses[setting] for setting in reversed(limits.sacrifice)), base, wanted
+
+
+def _allowed(setting: str, values: list[Any], capabilities: ModelCapabilities) -> list[tuple[int, Any]]:
+    """Pairs each value with its loss, without the values that the model never accepts."""
+    limit = capabilities.limit(setting)
+    return [
+        (loss, value) for loss, value in enumerate(values) if limit is None or limit.holds(value) is not False
+    ]
 
 
 def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> Iterator[tuple[int, str]]:
-    """What each model loses and how the wire may name it: the request's own model, then those to use instead.
+    """Yields the loss and the wire name of each model: the request's model, then its replacements.
 
-    A wire may say the resolution or the soundtrack with the name: then each is a name to try.
+    A name may imply the resolution or the soundtrack; then each such name of a model is tried.
     """
-    own = request.facts["model"]
+    model_now = request.facts["model"]
     yield 0, request.model
-    instead = limits.models if "model" in limits.sacrifice else ()
-    known = [model for model in instead if model in matrix.models and model != own]
-    for loss, model in enumerate((own, *known)):
+    replacements = limits.models if "model" in limits.sacrifice else ()
+    known = [model for model in replacements if model in matrix.models and model != model_now]
+    for loss, model in enumerate((model_now, *known)):
         for place, name in enumerate(matrix.models[model].names):
             _, implied = matrix.names[name]
             if name != request.model and (implied or (loss and not place)):
@@ -172,7 +188,7 @@ def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix
 
 
 def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:
-    """The length and every shorter one, as far as it may be shortened."""
+    """Returns the length and every shorter length that the limits allow."""
     facts = request.facts
     length = facts["duration_s"]
     if not length or "duration_s" not in limits.sacrifice or facts["shots"] or facts["multi_shot"]:
@@ -181,34 +197,26 @@ def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:
 
 
 def _lower(request: VideoRequest, limits: Limits) -> list[str | None]:
-    """The resolution and every lower one, as far as it may be lowered."""
+    """Returns the resolution and every lower resolution that the limits allow."""
     resolution = request.facts["resolution"]
     if "resolution" not in limits.sacrifice or resolution not in RESOLUTIONS:
         return [resolution]
     lowest = RESOLUTIONS.index(limits.min_resolution)
-    lower = [each for each in RESOLUTIONS[lowest:] if RESOLUTIONS.index(each) < RESOLUTIONS.index(resolution)]
-    return [resolution, *reversed(lower)]
+    return [resolution, *reversed(RESOLUTIONS[lowest : RESOLUTIONS.index(resolution)])]
 
 
-def _may_drop_audio(request: VideoRequest, limits: Limits) -> bool:
-    return "audio" in limits.sacrifice and request.facts["audio"] is True
+def _quieter(request: VideoRequest, limits: Limits) -> list[bool | None]:
+    """Returns the audio setting and, if the soundtrack may be dropped, silence."""
+    audio = request.facts["audio"]
+    return [True, False] if audio is True and "audio" in limits.sacrifice else [audio]
 
 
-def _quoted(
-    variant: Variant, original: Quote, matrix: CapabilityMatrix, reading: ReadOptions, at: datetime
-) -> Quote | None:
-    if violations(matrix, variant.request):
+def _quote(variant: Variant, matrix: CapabilityMatrix, intake: Intake) -> Quote | None:
+    """Prices a variant; returns None if it is not valid or has no known price."""
+    broken, notes = examine(matrix, variant.request, intake.at)
+    if broken:
         return None
     try:
-        return quote(
-            variant.payload,
-            provider=original.provider,
-            wire_format=reading.wire_format,
-            at=at,
-            book=reading.book,
-            media=reading.media,
-            allow_unknown=reading.allow_unknown,
-            url=reading.url,
-        )
+        return quote_valid(variant.payload, variant.request, notes, intake)
     except PriceNotFoundError:
         return None

@@ -11,7 +11,7 @@ from kling_pricing.reconcile.explainer import Explainer, Explanation, Variance
 from kling_pricing.reconcile.model import Tolerance
 from kling_pricing.reconcile.repricing import Counted
 from kling_pricing.reconcile.row_facts import RowFacts
-from kling_pricing.reconcile.units import WORTH_DIGITS, tables_of
+from kling_pricing.reconcile.units import WORTH_DIGITS
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.tables.rates import Cell
@@ -159,7 +159,7 @@ def note_contradictions(
         )
         """
     )
-    tables = {table.id: table for table in tables_of(book, provider)}
+    tables = {table.id: table for table in book.tables_of(provider)}
     rows: list[tuple[Any, ...]] = []
     for number, row_facts, model, resolution, tier, price_table in workspace.rows(
         "FROM charged_as ORDER BY id"

@@ -1,7 +1,7 @@
 """Ledgers in: the reservations of a provider that were sent, from one or several ledgers, to the database.
 
-A reservation is a row of the table `reserved`: the fields of `records.SENT`, of which `terms` is the row of the
-table `terms` that has the fields of `records.TERMS`; amounts are in nanos; and
+A reservation is a row of the table `reserved`: the fields of `model.SENT`, of which `terms` is the row of the
+table `terms` that has the fields of `terms.TERMS`; amounts are in nanos; and
 
 | column | what it is |
 |---|---|
@@ -24,7 +24,8 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.model import SENT, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT
+from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace
 
@@ -32,7 +33,7 @@ _BLOCK_BYTES = 32 << 20
 """Written at a time: while the database loads one file of this size, the next is written."""
 
 _TYPES = dict.fromkeys(SENT, "VARCHAR") | {"billed": "BIGINT", "dispatched_at": "TIMESTAMP"}
-_TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT"}
+_TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT", "list_total": "BIGINT"}
 
 _RESERVED = f"""
     CREATE TABLE reserved (
@@ -112,10 +113,10 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
         KlingPricingError: it is no hold without a task, or its task has another or is not on the statement.
     """
     for reservation, task_id in pairs.items():
-        found = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
-        if not found:
+        rows = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
+        if not rows:
             raise KlingPricingError(f"pair {reservation}: no such reservation was sent to this provider")
-        ((state, known),) = found
+        ((state, known),) = rows
         if known == task_id:
             continue  # paired before, and settled since
         if known is not None or state not in {"dispatching", "settled"}:

@@ -28,6 +28,8 @@ class Line(NamedTuple):
         unit: the unit of the quantity.
         table: id of the price table of the quote.
         currency: of the amounts. A task that was expected in one currency and charged in another has two lines.
+        quoted: the quote of its reservation; None: it has no reservation in this currency.
+        list_total: under a contract, that quote at the published prices; else None.
         due: what the whole task should cost, in whichever period; None: unknown in this currency.
         expected: the part of `due` that falls in the period; None: nothing does.
         billed: what the statement charges in the period; None: nothing.
@@ -55,6 +57,8 @@ class Line(NamedTuple):
     unit: str | None
     table: str | None
     currency: str
+    quoted: Decimal | None
+    list_total: Decimal | None
     due: Decimal | None
     expected: Decimal | None
     billed: Decimal | None

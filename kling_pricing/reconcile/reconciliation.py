@@ -33,6 +33,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.model import Alert
 from kling_pricing.money import exact_amount
+from kling_pricing.quoting.intake import default_book
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import Category, mark_exceptions
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
@@ -44,7 +45,7 @@ from kling_pricing.reconcile.row_facts import read_row_facts
 from kling_pricing.reconcile.settle import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
-from kling_pricing.reconcile.units import tables_of, units_of
+from kling_pricing.reconcile.units import units_of
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
@@ -207,12 +208,10 @@ def reconcile(
         if not isinstance(time, timedelta) or time < timedelta(0):
             raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
     if book is None:
-        from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415 (reading YAML is slow)
-
-        book = default_price_book()
+        book = default_book()
     allowed = _checked_tolerance(tolerance)
     report: OnProgress = _ignore_progress if on_progress is None else on_progress
-    tables = tables_of(book, provider)
+    tables = book.tables_of(provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
     urls = [ledgers] if isinstance(ledgers, str) else ledgers

@@ -13,7 +13,6 @@ from math import ceil, floor
 from typing import Literal, NamedTuple, TypeAlias
 
 from kling_pricing.money import divide, round_to, subtract
-from kling_pricing.reconcile.units import tables_of
 from kling_pricing.tables.capabilities import ModelCapabilities
 from kling_pricing.tables.price_table import PriceBook, PriceTable
 from kling_pricing.tables.rates import Cell, Rate
@@ -91,7 +90,7 @@ class Repricer:
     """Prices the tasks of one provider again."""
 
     def __init__(self, book: PriceBook, provider: str) -> None:
-        self.tables = tables_of(book, provider)
+        self.tables = book.tables_of(provider)
         self._lengths = _lengths(book)
         self._by_model = lru_cache(maxsize=1024)(self._fits_by_model)
         self._by_task = lru_cache(maxsize=16384)(self._fits_by_task)

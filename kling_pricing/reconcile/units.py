@@ -28,22 +28,13 @@ class Unit(NamedTuple):
     worth: Decimal
 
 
-def tables_of(book: PriceBook, provider: str) -> tuple[PriceTable, ...]:
-    """Returns every table of a provider, the customer's contracts last.
-
-    Raises:
-        PriceNotFoundError: the provider is unknown.
-    """
-    return book.tables_of(provider)
-
-
 def units_of(book: PriceBook, provider: str, at: datetime) -> dict[str, Unit]:
     """Returns the provider's units by name, with their worth in the table in force, else in the last table.
 
     Raises:
         PriceNotFoundError: the provider is unknown.
     """
-    units = {unit.name: unit for table in tables_of(book, provider) for unit in _units(table)}
+    units = {unit.name: unit for table in book.tables_of(provider) for unit in _units(table)}
     try:
         in_force = book.table(provider, at)
     except PriceNotFoundError:

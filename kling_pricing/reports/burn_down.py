@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import groupby
 
-from kling_pricing.ledger.model import Bucket, BucketHistory, Entry
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.money import add, subtract
 from kling_pricing.reports.charts import Bar, BarChart, Limit, Series, Step, StepChart
 from kling_pricing.reports.document import Column, Row, Section

@@ -258,6 +258,8 @@ def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
                 task_id=line.task_id,
                 billed=line.billed,
                 expected=line.expected,
+                quoted=line.quoted,
+                list_total=line.list_total,
                 currency=line.currency,
                 at=line.submitted_at or line.billed_at or reconciled.since,
                 model=line.model,

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import BucketHistory, Reservation
+from kling_pricing.ledger.journal import BucketHistory
+from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge
@@ -215,6 +216,8 @@ def charges(spent: Spend) -> Iterator[FocusCharge]:
                 task_id=job.task_id,
                 billed=job.billed,
                 expected=job.expected,
+                quoted=job.expected,
+                list_total=job.terms.list_total,
                 currency=job.currency,
                 at=job.created_at,
                 model=job.model or None,

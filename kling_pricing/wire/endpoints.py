@@ -10,9 +10,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.wire.paths import unquoted
 
 _URL = re.compile(
     r"(?i:https?)://(?:[^/?#@\\\s]*@)?(\[[^\]/?#@\\\s]*\]|[^/?#@:\\\s]+)(?::([0-9]*))?(|/[^?#\\\s]*)(?:[?#].*)?"
@@ -56,6 +56,7 @@ class Submission(NamedTuple):
         source: where the path is published.
         status: the path that returns a task, with `{task_id}` in it; None if unknown.
         cancel: the path that cancels a task; None if unknown.
+        other_status: further paths that return a task.
         model: the model of payloads that name none, as this wire format writes it; None: there is no such
             model.
     """
@@ -66,6 +67,7 @@ class Submission(NamedTuple):
     source: str
     status: str | None = None
     cancel: str | None = None
+    other_status: tuple[str, ...] = ()
     model: str | None = None
 
 
@@ -183,7 +185,7 @@ def locations(url: str) -> tuple[Location, ...]:
 def normalized_host(host: str) -> str:
     """Returns a host in the spelling in which hosts are looked up: ASCII, lower case, without a final dot."""
     if not host.isascii() or "%" in host:
-        host = unicodedata.normalize("NFKC", unquote(host)).translate(_INVISIBLE)
+        host = unicodedata.normalize("NFKC", unquoted(host)).translate(_INVISIBLE)
         with suppress(UnicodeError):  # not an international name, so no table lists it
             host = host.encode("idna").decode()
     return host.strip().lower().rstrip(".")

@@ -10,12 +10,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
-from urllib.parse import unquote
 
 Segments: TypeAlias = tuple[str, ...]
 """A path, split at its slashes, without empty segments."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@/-]*")
+_ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd]")
 _MAX_DECODINGS = 3
 """How often a path is decoded; a path that is encoded more often has no reading."""
@@ -24,9 +24,14 @@ REST = "*"
 """The last segment of a pattern that matches the path before it and everything below that."""
 
 
+def unquoted(text: str) -> str:
+    """Returns text with its percent-encoded characters decoded once; bytes that are not UTF-8 become U+FFFD."""
+    return _ENCODED.sub(lambda match: bytes.fromhex(match[0].replace("%", "")).decode(errors="replace"), text)
+
+
 def literal_segments(path: str) -> Segments:
     """Returns the segments of a path as most servers read it: split at its slashes, then decoded once."""
-    return tuple([unquote(part) for part in path.split("/") if part])
+    return tuple([unquoted(part) for part in path.split("/") if part])
 
 
 def readings(path: str) -> tuple[Segments, ...]:
@@ -41,7 +46,7 @@ def readings(path: str) -> tuple[Segments, ...]:
     found = {literal: None}
     text = path
     for _ in range(_MAX_DECODINGS):
-        text, encoded = unquote(text), text
+        text, encoded = unquoted(text), text
         if _UNREADABLE.search(text):
             return ()
         for variant in (text, unicodedata.normalize("NFKC", text)):

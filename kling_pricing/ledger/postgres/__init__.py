@@ -14,16 +14,14 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.ledger.checks import FACTS
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
     Mistimed,
-    Observation,
     Outdated,
     PricedVariant,
     Ref,
@@ -36,7 +34,8 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.postgres import codec, revisions
 from kling_pricing.ledger.postgres.server import Refusal, Server
-from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.ledger.verification import judge
+from kling_pricing.money import format_decimal
 
 
 class PostgresLedger:
@@ -68,8 +67,8 @@ class PostgresLedger:
 
     def installed(self) -> Revision | None:
         """See `Ledger.installed`."""
-        told = self._server.call("installed")
-        return None if told is None else Revision(**told)
+        answer = self._server.call("installed")
+        return None if answer is None else Revision(**answer)
 
     def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
@@ -82,52 +81,52 @@ class PostgresLedger:
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         own_id = _new_call()
-        told = self._told(
+        answer = self._answer(
             "reserve", own_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
         )
-        if "outdated" in told:
-            return Outdated(Revision(**told["outdated"]))
-        if "mistimed" in told:
-            return Mistimed(datetime.fromisoformat(told["mistimed"]))
-        if "refused" in told:
-            return Refused(codec.shortfalls(told["refused"]))
-        if "reserved" in told:
-            found = codec.reservation(told["reserved"])
-            return Reserved(found, told["replayed"], codec.alerts(told["alerts"]))
-        made = unsent(
+        if "outdated" in answer:
+            return Outdated(Revision(**answer["outdated"]))
+        if "mistimed" in answer:
+            return Mistimed(datetime.fromisoformat(answer["mistimed"]))
+        if "refused" in answer:
+            return Refused(codec.shortfalls(answer["refused"]))
+        if "reserved" in answer:
+            reservation = codec.reservation(answer["reserved"])
+            return Reserved(reservation, answer["replayed"], codec.alerts(answer["alerts"]))
+        reserved = unsent(
             order,
-            candidates[told["candidate"]],
+            candidates[answer["candidate"]],
             own_id,
             order.key,
-            told["attempt"],
-            datetime.fromisoformat(told["created_at"]),
-            datetime.fromisoformat(told["deadline"]),
+            answer["attempt"],
+            datetime.fromisoformat(answer["created_at"]),
+            datetime.fromisoformat(answer["deadline"]),
         )
-        return Reserved(made, replayed=False, alerts=codec.alerts(told["alerts"]))
+        return Reserved(reserved, replayed=False, alerts=codec.alerts(answer["alerts"]))
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
-        self._told("dispatch", reservation_id, _new_call(), doubtful_after)
+        self._answer("dispatch", reservation_id, _new_call(), doubtful_after)
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
-        return codec.change(self._told("bind", _new_call(), _array(ref), task_id))
+        return codec.change(self._answer("bind", _new_call(), _array(ref), task_id))
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
-        return codec.reservation(self._told("doubt", _array(ref), reason))
+        return codec.reservation(self._answer("doubt", _array(ref), reason))
 
     def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
         """See `Ledger.release`."""
-        return codec.reservation(self._told("release", _array(ref), reason, list(states)))
+        return codec.reservation(self._answer("release", _array(ref), reason, list(states)))
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
         """See `Ledger.settle`."""
-        return codec.change(self._told("settle", _new_call(), _array(ref), amount, basis))
+        return codec.change(self._answer("settle", _new_call(), _array(ref), amount, basis))
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """See `Ledger.observe`."""
-        told = self._told(
+        answer = self._answer(
             "observe",
             _new_call(),
             None if ref is None else _array(ref),
@@ -139,13 +138,13 @@ class PostgresLedger:
             seen.duration_s,
             seen.model,
         )
-        return None if told is None else codec.change(told)
+        return None if answer is None else codec.change(answer)
 
     def record(
         self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
     ) -> Change | Outdated:
         """See `Ledger.record`."""
-        told = self._told(
+        answer = self._answer(
             "record_spend",
             _new_call(),
             codec.order_text(order),
@@ -153,17 +152,17 @@ class PostgresLedger:
             task_id,
             at,
         )
-        return Outdated(Revision(**told["outdated"])) if "outdated" in told else codec.change(told)
+        return Outdated(Revision(**answer["outdated"])) if "outdated" in answer else codec.change(answer)
 
     def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return codec.alerts(self._told("open_bucket", _new_call(), codec.claim_text(claim), spent))
+        return codec.alerts(self._answer("open_bucket", _new_call(), codec.claim_text(claim), spent))
 
     # reading
 
     def reservation(self, ref: Ref) -> Reservation:
         """See `Ledger.reservation`."""
-        return codec.reservation(self._told("one_reservation", _array(ref)))
+        return codec.reservation(self._answer("one_reservation", _array(ref)))
 
     def reservations(
         self,
@@ -184,7 +183,7 @@ class PostgresLedger:
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""
-        return [codec.observation(row) for row in self._server.rows("unmatched")]
+        return [codec.observation(row) for row in self._server.rows("unclaimed")]
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
@@ -200,28 +199,22 @@ class PostgresLedger:
 
     def verify(self) -> None:
         """See `Ledger.verify`."""
-        problems = [
-            f"{subject}: {what} is {_amount(kept)}, the journal says {_amount(journal)}"
-            for subject, what, kept, journal in self._server.rows("differences")
-        ]
-        if problems:
-            shown = "; ".join(problems[:10])
-            raise LedgerError(
-                f"ledger {self._server.name}: {len(problems)} differences between journal and balances: "
-                f"{shown}; stop spending, keep a copy of the database, and restore a backup"
-            )
+        facts: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *FACTS)}
+        for row in self._server.rows("verification"):
+            facts[row["query"]].append(row)
+        judge(self._server.name, facts, "database")
 
     # inside
 
-    def _told(self, function: str, *arguments: Any) -> Any:
+    def _answer(self, function: str, *arguments: Any) -> Any:
         """What a function answers; what it refuses is raised in words."""
         try:
-            told = self._server.call(function, *arguments)
+            answer = self._server.call(function, *arguments)
         except Refusal as refusal:
             raise self._in_words(refusal.about) from None
-        if isinstance(told, dict) and "refusal" in told:  # one that left something changed
-            raise self._in_words(told["refusal"])
-        return told
+        if isinstance(answer, dict) and "refusal" in answer:  # one that left something changed
+            raise self._in_words(answer["refusal"])
+        return answer
 
     def _in_words(self, about: Mapping[str, Any]) -> KlingPricingError:
         """The error for what a function refuses."""
@@ -239,21 +232,25 @@ def _clock_is_off(about: Mapping[str, Any], clock: datetime) -> LedgerError:
 
 
 _OF_A_RESERVATION: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
-    "key_taken": lambda found, _: ledger_errors.key_taken(found),
-    "key_sent": lambda found, _: ledger_errors.key_sent(found),
-    "dispatch": lambda found, _: ledger_errors.not_dispatched(found),
-    "bound_to_another": lambda found, about: ledger_errors.bound_to_another(found, about["task_id"]),
-    "bound_unsent": lambda found, about: ledger_errors.bound_unsent(found, about["task_id"]),
-    "task_of_another": lambda found, about: ledger_errors.task_of_another(
-        found, about["task_id"], about["other"]
+    "key_taken": lambda reservation, _: ledger_errors.key_taken(reservation),
+    "key_sent": lambda reservation, _: ledger_errors.key_sent(reservation),
+    "dispatch": lambda reservation, _: ledger_errors.not_dispatched(reservation),
+    "bound_to_another": lambda reservation, about: ledger_errors.bound_to_another(
+        reservation, about["task_id"]
     ),
-    "doubt": lambda found, _: ledger_errors.not_doubtful(found),
-    "release": lambda found, _: ledger_errors.not_released(found),
-    "doubted": lambda found, _: ledger_errors.doubted(found),
-    "settled_otherwise": lambda found, about: ledger_errors.settled_otherwise(found, Decimal(about["amount"])),
-    "settled_unsent": lambda found, _: ledger_errors.settled_unsent(found),
-    "other_provider": lambda found, about: ledger_errors.other_provider(found, about["provider"]),
-    "task_known": lambda found, _: ledger_errors.task_known(found),
+    "bound_unsent": lambda reservation, about: ledger_errors.bound_unsent(reservation, about["task_id"]),
+    "task_of_another": lambda reservation, about: ledger_errors.task_of_another(
+        reservation, about["task_id"], about["other"]
+    ),
+    "doubt": lambda reservation, _: ledger_errors.not_doubtful(reservation),
+    "release": lambda reservation, _: ledger_errors.not_released(reservation),
+    "doubted": lambda reservation, _: ledger_errors.doubted(reservation),
+    "settled_otherwise": lambda reservation, about: ledger_errors.settled_otherwise(
+        reservation, Decimal(about["amount"])
+    ),
+    "settled_unsent": lambda reservation, _: ledger_errors.settled_unsent(reservation),
+    "other_provider": lambda reservation, about: ledger_errors.other_provider(reservation, about["provider"]),
+    "task_known": lambda reservation, _: ledger_errors.task_known(reservation),
 }
 _OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingError]] = {
     "unknown": lambda about, _: ledger_errors.unknown(_ref(about["ref"])),
@@ -273,12 +270,8 @@ _OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricing
 
 
 def _new_call() -> str:
-    """A name for one call, the same when it is repeated: so that it wins once, counts once, and is told all."""
+    """Returns a name for one call. A repeated call has the same name, so it wins once and counts once."""
     return uuid4().hex
-
-
-def _amount(nanos: Decimal) -> str:
-    return format_decimal(from_nanos(int(nanos)))
 
 
 def _array(ref: Ref) -> list[str]:

@@ -8,19 +8,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import (
     Alert,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
-    Observation,
     PricedVariant,
     Reservation,
     ReservationRequest,
     Shortfall,
 )
+from kling_pricing.ledger.terms import read_terms, written_terms
 from kling_pricing.money import format_decimal, from_nanos
 
 _decode = json.JSONDecoder(parse_float=Decimal).decode
@@ -42,17 +40,11 @@ def order_text(order: ReservationRequest) -> str:
             "fingerprint": order.fingerprint,
             "provider": order.provider,
             "wire_format": order.wire_format,
-            "currency": order.currency,
-            "table": order.table,
-            "table_digest": order.table_digest,
-            "statement_unit": order.statement_unit,
-            "unit_value": text(order.unit_value),
-            "failed_tasks": order.failed_tasks,
             "labels": dict(order.labels),
             "may_be_unmatched": order.may_be_unmatched,
             "budgets": order.budgets,
             "holds": [order.holds.start.isoformat(), order.holds.end.isoformat()],
-            "claims": [_claim(each) for each in order.claims],
+            "claims": [_claim(claim) for claim in order.claims],
         }
     )
 
@@ -64,7 +56,7 @@ def claim_text(claim: BucketClaim) -> str:
 
 def candidates_text(candidates: Sequence[PricedVariant]) -> str:
     """Candidates as JSON."""
-    return _dumps([_candidate(each) for each in candidates])
+    return _dumps([_candidate(candidate) for candidate in candidates])
 
 
 def candidate_text(candidate: PricedVariant) -> str:
@@ -82,131 +74,142 @@ def _claim(claim: BucketClaim) -> dict[str, Any]:
         "budget": claim.budget,
         "definition": claim.definition,
         "labels": _sorted_dumps(dict(claim.labels)),
-        "periods": [[each.start.isoformat(), each.end.isoformat()] for each in claim.periods],
+        "periods": [[period.start.isoformat(), period.end.isoformat()] for period in claim.periods],
         "rate": text(claim.rate),
     }
 
 
 def _candidate(candidate: PricedVariant) -> dict[str, Any]:
-    found = candidate._asdict()
-    return found | {"changes": dict(candidate.changes), "quantity": str(candidate.quantity)}
+    terms = candidate.terms
+    return {
+        "changes": dict(candidate.changes),
+        "terms": dict(zip(terms._fields, written_terms(terms), strict=True)),
+        "reserved": candidate.reserved,
+        "amounts": candidate.amounts,
+    }
 
 
-def reservation(kept: Mapping[str, Any]) -> Reservation:
-    """A reservation that the server shows."""
-    found = {name: kept[name] for name in Reservation._fields if name != "table"}
+def reservation(row: Mapping[str, Any]) -> Reservation:
+    """Returns the reservation in a row that the server shows."""
+    dispatched_at, closed_at, billed = row["dispatched_at"], row["closed_at"], row["billed"]
     return Reservation(
-        **found
-        | {
-            "table": kept["price_table"],
-            "quantity": Decimal(kept["quantity"]),
-            "expected": from_nanos(kept["expected"]),
-            "reserved": from_nanos(kept["reserved"]),
-            "billed": None if kept["billed"] is None else from_nanos(kept["billed"]),
-            "unit_value": _decimal(kept["unit_value"]),
-            "labels": dict(sorted(kept["labels"].items())),
-            "changes": dict(sorted(kept["changes"].items())),
-            "created_at": _instant(kept["created_at"]),
-            "dispatched_at": kept["dispatched_at"] and _instant(kept["dispatched_at"]),
-            "closed_at": kept["closed_at"] and _instant(kept["closed_at"]),
-            "deadline": _instant(kept["deadline"]),
-        }
+        id=row["id"],
+        project=row["project"],
+        key=row["key"],
+        attempt=row["attempt"],
+        state=row["state"],
+        in_doubt=row["in_doubt"],
+        provider=row["provider"],
+        task_id=row["task_id"],
+        wire_format=row["wire_format"],
+        terms=read_terms(row),
+        reserved=from_nanos(row["reserved"]),
+        billed=None if billed is None else from_nanos(billed),
+        basis=row["basis"],
+        labels=dict(sorted(row["labels"].items())),
+        changes=dict(sorted(row["changes"].items())),
+        reason=row["reason"],
+        fingerprint=row["fingerprint"],
+        created_at=_instant(row["created_at"]),
+        dispatched_at=dispatched_at and _instant(dispatched_at),
+        closed_at=closed_at and _instant(closed_at),
+        deadline=_instant(row["deadline"]),
     )
 
 
-def alerts(kept: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
+def alerts(rows: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
     """Alerts that the server tells of."""
     return tuple(
         Alert(
-            each["kind"],
-            each["budget"],
-            json.loads(each["labels"]),
-            None if each["threshold"] is None else Decimal(each["threshold"]),
-            from_nanos(each["cap"]),
-            from_nanos(each["used"]),
-            each["currency"],
-            _instant(each["window_end"]),
-            each["reservation_id"],
+            row["kind"],
+            row["budget"],
+            json.loads(row["labels"]),
+            None if row["threshold"] is None else Decimal(row["threshold"]),
+            from_nanos(row["cap"]),
+            from_nanos(row["used"]),
+            row["currency"],
+            _instant(row["window_end"]),
+            row["reservation_id"],
         )
-        for each in kept
+        for row in rows
     )
 
 
-def change(kept: Mapping[str, Any]) -> Change:
+def change(row: Mapping[str, Any]) -> Change:
     """What a verb did."""
-    return Change(reservation(kept["reservation"]), alerts(kept["alerts"]))
+    return Change(reservation(row["reservation"]), alerts(row["alerts"]))
 
 
-def shortfalls(kept: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
+def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
     """The buckets without room."""
     return tuple(
         Shortfall(
-            each["budget"],
-            json.loads(each["labels"]),
-            each["requested"],
-            each["available"],
-            each["max_request"],
-            each["currency"],
-            _instant(each["window_end"]),
-            each["may_cap"],
+            row["budget"],
+            json.loads(row["labels"]),
+            row["requested"],
+            row["available"],
+            row["max_request"],
+            row["currency"],
+            _instant(row["window_end"]),
+            row["may_cap"],
         )
-        for each in kept
+        for row in rows
     )
 
 
-def observation(kept: Mapping[str, Any]) -> Observation:
+def observation(row: Mapping[str, Any]) -> Observation:
     """What was observed."""
     return Observation(
-        kept["provider"],
-        kept["task_id"],
-        kept["state"],
-        _decimal(kept["amount"]),
-        kept["amount_unit"],
-        _decimal(kept["duration_s"]),
-        kept["model"],
-        _instant(kept["seen_at"]),
+        row["provider"],
+        row["task_id"],
+        row["state"],
+        _decimal(row["amount"]),
+        row["amount_unit"],
+        _decimal(row["duration_s"]),
+        row["model"],
+        _instant(row["seen_at"]),
     )
 
 
-def bucket(kept: Mapping[str, Any]) -> tuple[str, Bucket]:
+def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
     """A bucket, with its budget's definition."""
-    cap, held, spent = kept["cap"], kept["held"], kept["spent"]
+    cap, held, spent = row["cap"], row["held"], row["spent"]
     return (
-        kept["definition"],
+        row["definition"],
         Bucket(
-            kept["budget"],
-            json.loads(kept["labels"]),
+            row["budget"],
+            json.loads(row["labels"]),
             from_nanos(cap),
             from_nanos(held),
             from_nanos(spent),
             from_nanos(cap - held - spent),
-            kept["currency"],
-            _instant(kept["window_start"]),
-            _instant(kept["window_end"]),
+            row["currency"],
+            _instant(row["window_start"]),
+            _instant(row["window_end"]),
         ),
     )
 
 
-def history(kept: Mapping[str, Any]) -> BucketHistory:
+def history(row: Mapping[str, Any]) -> BucketHistory:
     """A bucket, with the entries that moved it."""
-    definition, shown = bucket(kept)
-    of_bucket = {name: kept[name] for name in ("budget", "labels", "currency")}
-    return BucketHistory(shown, definition, tuple(entry(each | of_bucket) for each in kept["entries"]))
+    definition, shown = bucket(row)
+    of_bucket = {name: row[name] for name in ("budget", "labels", "currency")}
+    return BucketHistory(shown, definition, tuple(entry(entry_row | of_bucket) for entry_row in row["entries"]))
 
 
-def entry(kept: Mapping[str, Any]) -> Entry:
+def entry(row: Mapping[str, Any]) -> Entry:
     """An entry of the journal."""
     return Entry(
-        kept["seq"],
-        _instant(kept["at"]),
-        kept["kind"],
-        kept["reservation"],
-        kept["budget"],
-        json.loads(kept["labels"] or "{}"),
-        from_nanos(kept["held_delta"]),
-        from_nanos(kept["spent_delta"]),
-        kept["currency"],
-        kept["detail"],
+        row["seq"],
+        _instant(row["at"]),
+        row["kind"],
+        row["reservation"],
+        row["budget"],
+        json.loads(row["labels"] or "{}"),
+        from_nanos(row["held_delta"]),
+        from_nanos(row["spent_delta"]),
+        row["currency"],
+        row["detail"],
     )
 
 

@@ -17,7 +17,7 @@ _PERMANENT = (
     "could not translate host name",
     "failed to resolve host",
 )
-"""Of what is said when a connection is refused for good; libpq gives no code for it."""
+"""Parts of the messages for a connection that is refused for good; libpq gives no code for it."""
 
 
 def is_lost(error: psycopg.Error) -> bool:
@@ -31,15 +31,16 @@ def is_lost(error: psycopg.Error) -> bool:
 
 def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
     """The error to raise for one of the server of ledger `name`, to which `user` signs in."""
-    said = first_line(error)
+    message = first_line(error)
     if isinstance(error, errors.InvalidSchemaName | errors.UndefinedFunction | errors.UndefinedTable):
         return unavailable(
-            name, f"it has no ledger ({said}); an administrator makes one with `kling-pricing ledger init URL`"
+            name,
+            f"it has no ledger ({message}); an administrator makes one with `kling-pricing ledger init URL`",
         )
     if isinstance(error, errors.InsufficientPrivilege):
         return unavailable(
             name,
-            f"{said}; an administrator lets {user} use guards with `kling-pricing ledger init URL --grant "
+            f"{message}; an administrator lets {user} use guards with `kling-pricing ledger init URL --grant "
             f"{user}`; making ledgers, budgets and opening balances is the administrator's own",
         )
     if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -50,47 +51,33 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
         )
     if isinstance(error, errors.DataError | errors.IntegrityError):
         return LedgerError(
-            f"ledger {name}: an amount or a reference is not one that a ledger can keep ({said}); "
+            f"ledger {name}: an amount or a reference is not one that a ledger can keep ({message}); "
             "nothing was changed"
         )
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
-        return unavailable(name, f"{said}; raise statement_timeout or lock_timeout, or find what is slow")
+        return unavailable(name, f"{message}; raise statement_timeout or lock_timeout, or find what is slow")
     if isinstance(error, NoAnswerError):
         return unavailable(
             name,
-            f"{said}; look at what the server, or a proxy before it, is busy with, or let it take longer with "
-            "?answer_s=SECONDS behind the URL",
+            f"{message}; look at what the server, or a proxy before it, is busy with, or let it take longer "
+            "with ?answer_s=SECONDS behind the URL",
         )
     if isinstance(error, errors.DiskFull):
-        return unavailable(name, f"{said}; make room on its disk")
+        return unavailable(name, f"{message}; make room on its disk")
     if _is_permanent(error):
-        return unavailable(name, f"{said}; check user, password, host and database of the URL")
+        return unavailable(name, f"{message}; check user, password, host and database of the URL")
     if is_lost(error):
         return unavailable(
             name,
-            f"it cannot be reached, or has gone away ({said}); check that it runs, and the URL's host and port",
+            f"it cannot be reached, or has gone away ({message}); check that it runs, and the URL's host and "
+            "port",
         )
-    return unavailable(name, said)
+    return unavailable(name, message)
 
 
 def unavailable(name: str, problem: str) -> LedgerUnavailableError:
     """The error for a ledger that cannot be used."""
     return LedgerUnavailableError(f"ledger {name}: {problem}; nothing may be spent")
-
-
-def wrong_version(name: str, found: int | None, known: int) -> LedgerUnavailableError:
-    """The error for a schema that is not the one known here."""
-    if found is None or found > known:
-        return unavailable(
-            name,
-            f"its schema {found} is newer than this version of kling_pricing, which knows {known}; use the "
-            "version that wrote it",
-        )
-    return unavailable(
-        name,
-        f"its schema {found} is older than this version of kling_pricing, which needs {known}; an "
-        "administrator upgrades it with `kling-pricing ledger migrate URL`",
-    )
 
 
 def first_line(error: Exception) -> str:

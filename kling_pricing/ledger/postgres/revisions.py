@@ -17,7 +17,7 @@ from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.model import Alert, Reservation, Revision
 from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.connection import Connection
-from kling_pricing.ledger.postgres.server import Server
+from kling_pricing.ledger.postgres.server import Server, rows_query
 from kling_pricing.money import format_decimal, multiply, nanos_up
 from kling_pricing.windows import FOREVER
 
@@ -77,9 +77,9 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
     call = uuid4().hex
 
     def work(at: _Revising) -> tuple[Alert, ...]:
-        if at.revisions and at.revisions[-1].digest == budgets.digest:
+        revisions = [budgets_from_document(revision.document) for revision in at.revisions]
+        if revisions and revisions[-1].digest == budgets.digest:  # the ledger's own may be of an older kind
             return codec.alerts(at.ask("revision_alerts", call))  # of this call, if its answer was lost
-        revisions = [budgets_from_document(each.document) for each in at.revisions]
         in_force = {budget.name for budget in revisions[-1].budgets} if revisions else set()
         counted = {budget.name: budget.definition for revision in revisions for budget in revision.budgets}
         carried = []
@@ -101,9 +101,8 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
 def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
     def transaction(connection: Connection) -> _Answer:
         def rows(function: str, *arguments: Any) -> list[Any]:
-            places = ", ".join(["%s"] * len(arguments))
-            query = f"SELECT * FROM kling_pricing.{function}({places})"  # noqa: S608 (our own names)
-            return [found for (found,) in connection.execute(query.encode(), arguments)]
+            query = rows_query(function, len(arguments)).encode()
+            return [row for (row,) in connection.execute(query, arguments)]
 
         def ask(function: str, *arguments: Any) -> Any:
             return rows(function, *arguments)[0]
@@ -143,11 +142,11 @@ def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> Non
     current = budget.period(at.now)
     since = None if current in {None, FOREVER} else current.start
     for row in at.rows("reservations", None, None, "false", since, None):
-        found = codec.reservation(row)
-        own = budget.bucket_labels(found.labels)
-        period = budget.period(found.created_at)
+        reservation = codec.reservation(row)
+        own = budget.bucket_labels(reservation.labels)
+        period = budget.period(reservation.created_at)
         if own is not None and period is not None and period.end > at.now:
-            _carry(at, budget, own, budgets.rate(found.currency, budget), found)
+            _carry(at, budget, own, budgets.rate(reservation.currency, budget), reservation)
     if at.ask("has_opening", budget.name, budget.definition, at.now):
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
@@ -156,12 +155,12 @@ def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> Non
 
 
 def _carry(
-    at: _Revising, budget: BudgetEntry, own: dict[str, str], rate: Decimal | None, found: Reservation
+    at: _Revising, budget: BudgetEntry, own: dict[str, str], rate: Decimal | None, reservation: Reservation
 ) -> None:
     """Adds a line of one reservation to one bucket, unless it has it."""
     held, spent = (
         nanos_up(amount if rate is None else multiply(amount, rate))
-        for amount in (found.reserved, found.billed or Decimal(0))
+        for amount in (reservation.reserved, reservation.billed or Decimal(0))
     )
-    wanted = codec.claim_text(claim(budget, own, rate, found.created_at))
-    at.ask("carry_over", found.id, wanted, held, spent, at.now)
+    wanted = codec.claim_text(claim(budget, own, rate, reservation.created_at))
+    at.ask("carry_over", reservation.id, wanted, held, spent, at.now)

@@ -10,22 +10,66 @@ import psycopg
 from psycopg import sql
 
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import checks
 from kling_pricing.ledger.administration import Info
+from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.connection import Connection
-from kling_pricing.ledger.postgres.errors import wrong_version
 from kling_pricing.ledger.postgres.server import VERSION, Server
 
-_STEPS = ("tables.sql",)
-"""What makes version 1 of nothing, version 2 of version 1, and so on."""
+_STEPS = {1: "tables.sql", 2: "version_2.sql"}
+"""The scripts that make each version from the one before; version 1 is made from nothing."""
 
 _FUNCTIONS = (
     *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
     *("observe.sql", "record.sql", "open_bucket.sql", "reading.sql", "revisions.sql", "grants.sql"),
 )
-"""Made anew each time, as this release has them; functions used in the declaration of others come first."""
+"""Run after every migration. Functions that others use in their declarations come first."""
+
+_REQUIRE_VERSION = f"""
+-- Every call of a guard begins with this, so that a guard that was open during a migration notices it.
+CREATE OR REPLACE FUNCTION require_version(p_version integer) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF p_version <> {VERSION} THEN
+    RAISE EXCEPTION USING ERRCODE = 'KP003', MESSAGE = 'the ledger has schema version {VERSION}',
+      DETAIL = '{VERSION}';
+  END IF;
+  RETURN true;
+END $$;
+"""
 
 _TURN = 1263555145
 """Of the lock that lets one administrator at a time change the schema."""
+
+
+def scripts(before: int) -> Iterator[str]:
+    """Returns the scripts that bring a schema from a version to the present one."""
+    folder = files(__package__).joinpath("sql")
+    for step in range(before + 1, VERSION + 1):
+        yield folder.joinpath(_STEPS[step]).read_text(encoding="utf-8")
+    yield _REQUIRE_VERSION
+    yield _verification()
+    for name in _FUNCTIONS:
+        yield folder.joinpath(name).read_text(encoding="utf-8")
+
+
+def _verification() -> str:
+    """Returns the script of the function that answers the queries of `verify`, all of them of one moment."""
+    queries = {
+        "difference": checks.differences(checks.POSTGRES),
+        **checks.FACTS,
+        "in_force": "SELECT * FROM budget",
+    }
+    rows = " UNION ALL ".join(
+        f"SELECT to_jsonb(found) || jsonb_build_object('query', '{name}') FROM ({query}) AS found"  # noqa: S608
+        for name, query in queries.items()
+    )
+    return (
+        "CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER"
+        " SET search_path = kling_pricing, pg_temp SET timezone = 'UTC'"
+        " SET work_mem = '64MB' SET enable_nestloop = off"  # its estimates of the first parts are far off
+        f" AS $${rows}$$;"
+    )
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
@@ -37,7 +81,7 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
             before = _version(connection, server.name)
             if before > VERSION:
-                raise wrong_version(server.name, before, VERSION)
+                raise other_version(server.name, before, VERSION)
             if not before and not create:
                 raise LedgerError(
                     f"ledger {server.name}: there is none yet; make it with `kling-pricing ledger init URL`"
@@ -81,12 +125,12 @@ def info(url: str) -> Info:
         "synchronous_standby_names": names or "none",
         "standbys": str(standbys),
     }
-    return Info(shown, tuple(_warnings(facts["schema_version"], commit, names, standbys)))
+    return Info(shown, tuple(_warnings(server.name, facts["schema_version"], commit, names, standbys)))
 
 
-def _warnings(version: int, commit: str, names: str, standbys: int) -> Iterator[str]:
+def _warnings(ledger: str, version: int, commit: str, names: str, standbys: int) -> Iterator[str]:
     if version != VERSION:
-        yield f"this version of kling-pricing needs schema {VERSION}: use the version that wrote it, or migrate"
+        yield str(other_version(ledger, version, VERSION))
     if commit == "off":
         yield "synchronous_commit is off; guards turn it on for themselves, others may lose commits in a crash"
     if standbys and (not names or commit in {"off", "local"}):
@@ -121,12 +165,25 @@ def _version(connection: Connection, name: str) -> int:
 def _upgrade(connection: Connection, before: int) -> None:
     if not before:
         connection.execute("CREATE SCHEMA kling_pricing")
+    roles = _guard_roles(connection) if before else []
     connection.execute("SET LOCAL search_path = kling_pricing, pg_temp")
-    for name in (*_STEPS[before:], *_FUNCTIONS):
-        text = files(__package__).joinpath("sql", name).read_text(encoding="utf-8")
-        connection.execute(text.encode())
+    for script in scripts(before):
+        connection.execute(script.encode())
     connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (%s)", [VERSION])
+    for role in roles:
+        _grant(connection, role)
+
+
+def _guard_roles(connection: Connection) -> list[str]:
+    """Returns the roles that may use guards: new functions are granted to them too."""
+    rows = connection.execute(
+        "SELECT DISTINCT rolname FROM pg_proc CROSS JOIN LATERAL aclexplode(proacl) AS entry"
+        " JOIN pg_roles ON pg_roles.oid = entry.grantee"
+        " WHERE pg_proc.oid = 'kling_pricing.dispatch(text, text, interval)'::regprocedure"
+        " AND entry.grantee <> proowner ORDER BY rolname"
+    )
+    return [role for (role,) in rows]
 
 
 def _grant(connection: Connection, role: str) -> None:

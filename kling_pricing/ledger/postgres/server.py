@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
@@ -26,12 +27,13 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.codec import loads
 from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
-from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable, wrong_version
+from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable
 
-VERSION = 1
-"""Of the schema that this version of the library works with."""
+VERSION = 2
+"""The schema version that this release works with."""
 
 POOL_SIZE, WAIT_S = 10, 10
 """Unless the URL says otherwise: connections of a process; how long a verb waits for one of them, and for a
@@ -63,6 +65,9 @@ _SETTINGS: dict[str, Any] = {
 
 _REFUSALS = {"KP001", "KP002"}
 """Codes of what functions refuse."""
+
+_OTHER_VERSION = "KP003"
+"""The code of a call to a ledger that was migrated since."""
 
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 
@@ -114,8 +119,7 @@ class Server:
         Raises:
             LedgerUnavailableError: the server cannot be used.
         """
-        places = ", ".join(["%s"] * len(arguments))
-        query = f"SELECT * FROM kling_pricing.{function}({places})".encode()  # noqa: S608 (our own names)
+        query = rows_query(function, len(arguments)).encode()
 
         def ask(connection: Connection) -> list[Any]:
             found = connection.execute(query, arguments).fetchall()
@@ -129,9 +133,7 @@ class Server:
         Raises:
             LedgerUnavailableError: the server cannot be used; lines that were given out may then not be all.
         """
-        places = ", ".join(["%s"] * len(arguments))
-        asked = f"SELECT * FROM kling_pricing.{function}({places})"  # noqa: S608 (our own names)
-        query = f"COPY ({asked}) TO STDOUT ({_AS_IT_IS})"
+        query = f"COPY ({rows_query(function, len(arguments))}) TO STDOUT ({_AS_IT_IS})"
         try:
             with self._opened(checked=True).connection(timeout=self.wait_s) as connection:
                 connection.answer_s = _READING * self.answer_s
@@ -242,10 +244,9 @@ class Server:
             connection.answer_s = self.answer_s
             if not checked:
                 return
-            facts = connection.execute("SELECT kling_pricing.facts()").fetchone()
-            version = facts[0]["schema_version"] if facts else None
+            version = _version(connection)
         if version != VERSION:
-            raise wrong_version(self.name, version, VERSION)
+            raise other_version(self.name, version, VERSION)
 
     def _drop_idle(self) -> None:
         """After a lost connection: the others are probably lost as well, and to ask each takes time."""
@@ -270,6 +271,13 @@ class Server:
     def _explained(self, error: psycopg.Error) -> LedgerError:
         if error.sqlstate in _REFUSALS:
             return Refusal(loads(error.diag.message_detail or "{}"))
+        if error.sqlstate == _OTHER_VERSION:
+            return other_version(self.name, int(error.diag.message_detail or 0), VERSION)
+        if isinstance(error, errors.UndefinedFunction):  # of another version, perhaps
+            with suppress(psycopg.Error), Connection.connect(self._conninfo, autocommit=True) as connection:
+                version = _version(connection)
+                if version != VERSION:
+                    return other_version(self.name, version, VERSION)
         return explained(error, self.name, self._user)
 
 
@@ -308,9 +316,26 @@ def _configured(answer_s: int, connection: Connection) -> None:
     )
 
 
-def _call(function: str, arguments: int) -> bytes:
-    return f"SELECT kling_pricing.{function}({', '.join(['%s'] * arguments)})".encode()
+def _version(connection: Connection) -> int:
+    """Returns the schema version of a ledger, whichever it is."""
+    ((facts,),) = connection.execute("SELECT kling_pricing.facts()").fetchall()
+    return int(facts["schema_version"])
 
+
+def rows_query(function: str, arguments: int) -> str:
+    """Returns the query for the rows of a function. It fails if the ledger was migrated since it was opened."""
+    return f"SELECT * FROM kling_pricing.{function}({_places(arguments)}) WHERE {_IS_CURRENT}"  # noqa: S608 (our own names)
+
+
+def _call(function: str, arguments: int) -> bytes:
+    return f"SELECT kling_pricing.{function}({_places(arguments)}) WHERE {_IS_CURRENT}".encode()
+
+
+def _places(arguments: int) -> str:
+    return ", ".join(["%s"] * arguments)
+
+
+_IS_CURRENT = f"kling_pricing.require_version({VERSION})"
 
 _servers: WeakSet[Server] = WeakSet()
 _inherited: list[ConnectionPool[Connection]] = []

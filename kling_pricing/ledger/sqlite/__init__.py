@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -9,16 +10,14 @@ from pathlib import Path
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import checks
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
-    Bucket,
     BucketClaim,
-    BucketHistory,
     Change,
-    Entry,
     Mistimed,
-    Observation,
     Outdated,
     PricedVariant,
     Ref,
@@ -28,10 +27,10 @@ from kling_pricing.ledger.model import (
     Reserved,
     Revision,
 )
-from kling_pricing.ledger.sqlite import balances, export, queries, reservations, revisions, verbs
+from kling_pricing.ledger.sqlite import export, queries, reservations, revisions, verbs
 from kling_pricing.ledger.sqlite.codec import decimal, instant, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
-from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.ledger.verification import judge
 
 
 class SQLiteLedger:
@@ -104,10 +103,10 @@ class SQLiteLedger:
 
     def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
         """See `Ledger.observe`."""
-        found = self._file.transaction(verbs.observe, seen, ref)
-        if isinstance(found, LedgerError):
-            raise found
-        return found
+        change = self._file.transaction(verbs.observe, seen, ref)
+        if isinstance(change, LedgerError):
+            raise change
+        return change
 
     def record(
         self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
@@ -190,23 +189,12 @@ class SQLiteLedger:
             return queries.journal(db)
 
     def verify(self) -> None:
-        """See `Ledger.verify`: by a connection of its own, since it takes long, and verbs go on meanwhile."""
+        """See `Ledger.verify`: on a connection of its own, so that verbs can continue meanwhile."""
         with self._file.reading():
             pass  # it is there, and where it was
+        queries = {"difference": checks.differences(checks.SQLITE), **checks.FACTS}
         with self._file.reading_alone() as db:
-            problems = [
-                f"{subject}: {what} is {format_decimal(from_nanos(kept))}, the journal says {format_decimal(from_nanos(journal))}"
-                for query in balances.CHECKS
-                for subject, what, kept, journal in db.execute(query)
-            ]
-            problems += [found for (found,) in db.execute("PRAGMA quick_check") if found != "ok"]
-            problems += [
-                f"a row of {table} refers to a row of {parent} that is not there"
-                for table, _, parent, _ in db.execute("PRAGMA foreign_key_check")
-            ]
-        if problems:
-            shown = "; ".join(problems[:10])
-            raise LedgerError(
-                f"ledger {self._file.path}: {len(problems)} differences between journal and balances: {shown}; "
-                "stop spending, keep a copy of the file, and restore a backup"
-            )
+            db.row_factory = sqlite3.Row
+            facts = {name: db.execute(query).fetchall() for name, query in queries.items()}
+            damage = [line for (line,) in db.execute("PRAGMA quick_check") if line != "ok"]
+        judge(self.name, facts, "file", damage)

@@ -84,14 +84,14 @@ def buckets_wanted(windows: int) -> str:
 
 def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[BucketBalance]:
     """The buckets in rows of `ROOM`."""
-    found = []
+    balances = []
     for row in rows if windows else ():
         number, bucket, cap, held, spent, has_alerts = row[-6:]
         place, claim, period = windows[number]
         if bucket is None:
             cap, held, spent, has_alerts = claim.cap, 0, 0, bool(claim.alerts)
-        found.append(BucketBalance(place, claim, period, bucket, cap, held, spent, has_alerts))
-    return found
+        balances.append(BucketBalance(place, claim, period, bucket, cap, held, spent, has_alerts))
+    return balances
 
 
 def rooms(db: sqlite3.Connection, claims: Iterable[BucketClaim], at: datetime) -> list[BucketBalance]:
@@ -102,11 +102,11 @@ def rooms(db: sqlite3.Connection, claims: Iterable[BucketClaim], at: datetime) -
 
 
 def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
-    """The row of a bucket, made now if it has none."""
+    """Returns the id of a bucket, which is made now if there is none."""
     if room.bucket is not None:
         return room.bucket
     claim = room.claim
-    made: tuple[int] = db.execute(
+    row: tuple[int] = db.execute(
         "INSERT INTO bucket"
         " (budget, definition, labels, window_start, window_end, currency, cap, alerts)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -121,7 +121,7 @@ def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
             alert_texts(claim.alerts),
         ),
     ).fetchone()
-    return made[0]
+    return row[0]
 
 
 def choose(rooms: Sequence[BucketBalance], candidates: Sequence[PricedVariant]) -> PricedVariant | None:
@@ -189,11 +189,11 @@ def threshold_alerts(
 
     A threshold is a part of a cap, so another cap has other thresholds.
     """
-    found: list[Alert] = []
+    alerts: list[Alert] = []
     for bucket in buckets:
         row = db.execute("SELECT alerts, cap, held + spent FROM bucket WHERE id = ?", (bucket,)).fetchone()
         parts, cap, used = row
-        found += [
+        alerts += [
             _made_alert(db, "threshold", bucket, part, reservation)
             for part in alert_parts(parts)
             if used > 0
@@ -202,7 +202,7 @@ def threshold_alerts(
                 db, bucket, f"{format_decimal(part)} of {format_decimal(from_nanos(cap))}", reservation, now
             )
         ]
-    return tuple(found)
+    return tuple(alerts)
 
 
 def overrun_alerts(
@@ -245,48 +245,3 @@ def _made_alert(
         instant(window_end),
         reservation,
     )
-
-
-CHECKS = (
-    """
-    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start, 'held', held, total FROM bucket
-    JOIN (SELECT bucket.id AS id, ifnull(sum(held_delta), 0) AS total
-          FROM bucket LEFT JOIN journal ON journal.bucket = bucket.id GROUP BY bucket.id) USING (id)
-    WHERE held <> total
-    """,
-    """
-    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start, 'spent', spent, total FROM bucket
-    JOIN (SELECT bucket.id AS id, ifnull(sum(spent_delta), 0) AS total
-          FROM bucket LEFT JOIN journal ON journal.bucket = bucket.id GROUP BY bucket.id) USING (id)
-    WHERE spent <> total
-    """,
-    """
-    SELECT 'reservation ' || reservation.id, 'held', kept, total FROM reservation
-    JOIN (SELECT line.reservation AS id, line.bucket AS bucket, ifnull(sum(held_delta), 0) AS total,
-                 iif(state IN ('reserved', 'dispatching', 'bound'), line.held, 0) AS kept
-          FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
-          LEFT JOIN journal ON journal.reservation = line.reservation AND journal.bucket = line.bucket
-          GROUP BY line.reservation, line.bucket) USING (id)
-    WHERE kept <> total
-    """,
-    """
-    SELECT 'reservation ' || line.reservation, 'spent', line.spent, ifnull(sum(spent_delta), 0) AS total
-    FROM reservation_line AS line
-    LEFT JOIN journal ON journal.reservation = line.reservation AND journal.bucket = line.bucket
-    GROUP BY line.reservation, line.bucket HAVING line.spent <> total
-    """,
-    """
-    SELECT 'reservation ' || id, 'billed', ifnull(billed, 0), line.spent FROM reservation
-    JOIN reservation_line AS line ON line.reservation = id
-    WHERE rate IS NULL AND ifnull(billed, 0) <> line.spent
-    """,
-    """
-    SELECT 'reservation ' || reservation, 'its line of bucket ' || bucket, 0,
-           sum(abs(held_delta) + abs(spent_delta))
-    FROM journal WHERE reservation IS NOT NULL AND bucket IS NOT NULL AND kind <> 'alert'
-    AND NOT EXISTS (SELECT 1 FROM reservation_line AS line
-                    WHERE line.reservation = journal.reservation AND line.bucket = journal.bucket)
-    GROUP BY reservation, bucket
-    """,
-)
-"""Each finds what differs: subject, what of it, the balance kept, the balance by the journal."""

@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR, TERMS, TERMS_SEPARATOR
+from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
 from kling_pricing.ledger.sqlite.codec import written
+from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 
 _LINES = 250
 """Read at a time."""

@@ -1,13 +1,7 @@
-"""A ledger's SQLite file: opening it, one transaction at a time, and what its errors mean.
+"""A ledger's SQLite file: opening it, and one transaction at a time.
 
-Durability: WAL with `synchronous=FULL`, so that what was committed survives a crash of the machine.
-Fairness: writers wait for an `flock` on a file beside the database; SQLite's own busy handler lets some of them
-starve for seconds. A lock that is given up goes to whoever asks first, and that is mostly who just had it, for
-who sleeps has to wake up. So it is waited for by one at a time, which holds a second lock, and the others wait
-for that one.
-Forks: SQLite keeps what it knows of a file's locks in the memory of the process, and a child process inherits
-that memory without the locks: another process then deletes the WAL beneath it, and what the child commits is
-lost. So files are closed before a fork, and parent and child each open their own.
+Durability: WAL with `synchronous=FULL`, so that a commit survives a crash of the machine.
+Fairness: see `writers_queue`. Forks: see `forks`.
 """
 
 from __future__ import annotations
@@ -20,44 +14,24 @@ from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import TypeVar, TypeVarTuple
-from weakref import WeakSet
 
-from kling_pricing.errors import LedgerError, LedgerUnavailableError
-from kling_pricing.ledger.sqlite.schema import APPLICATION_ID, DDL, VERSION
-
-try:
-    import fcntl
-except ImportError:  # Windows: SQLite's own lock is as safe, only less fair
-    fcntl = None  # type: ignore[assignment]
-
-BUSY_TIMEOUT_S = 60
-"""How long to wait for a program that writes to the file without this library."""
+from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.ledger.sqlite import forks, schema
+from kling_pricing.ledger.sqlite.errors import (
+    BUSY_TIMEOUT_S,
+    CANNOT_OPEN,
+    ERRORS,
+    explained,
+    missing,
+    unavailable,
+)
+from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 
 OLDEST_SQLITE = (3, 37)
 """The first with STRICT tables."""
 
-_REMEDIES = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
-    sqlite3.SQLITE_READONLY: "it is read-only; let this user write the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; the folder must exist and this user may write in it",
-    sqlite3.SQLITE_PERM: "this user may not open it",
-    sqlite3.SQLITE_BUSY: f"another program has kept it locked for {BUSY_TIMEOUT_S} s; close that program",
-    sqlite3.SQLITE_LOCKED: "another program keeps it locked; close that program",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or recover it with sqlite3's .recover",
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or damaged; restore a backup, or name another",
-    sqlite3.SQLITE_IOERR: "the disk, or a limit on the size of files, does not let it be read or written; make "
-    "room, look at the disk, and check the ledger with verify",
-}
-
-_MARK = b"A ledger was made in the file of this name. Remove this one too to begin a new ledger.\n"
-"""What the lock file says from then on."""
-
-_ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)
-"""What may go wrong with a file, or with a value for it."""
-
-
 _Answer = TypeVar("_Answer")
-_Told = TypeVarTuple("_Told")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class SQLiteFile:
@@ -70,31 +44,29 @@ class SQLiteFile:
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
         self._apart: set[sqlite3.Connection] = set()
-        self._lock_file: int | None = None
-        self._queue_file: int | None = None
+        self._queue = WritersQueue(path)
         self._in_use = False
         self._place: tuple[int, int] | None = None
-        with _forking:
-            _files.add(self)
+        forks.register(self)
 
     def __del__(self) -> None:
         with suppress(Exception):  # at the end of the interpreter there may be nothing left to close with
             self.close()
 
     def transaction(
-        self, work: Callable[[sqlite3.Connection, datetime, *_Told], _Answer], *told: *_Told
+        self, work: Callable[[sqlite3.Connection, datetime, *_Arguments], _Answer], *arguments: *_Arguments
     ) -> _Answer:
-        """What some work answers, in a transaction that writes: all it does is kept, durably, or nothing.
+        """Does some work in a transaction that writes, and returns its answer. All of it is kept, or nothing.
 
-        All in one piece, so that an exception which strikes in the midst of it, such as Ctrl-C, undoes whatever
-        was done; and since it is run for every verb, and each part of its own takes time.
+        It is one function, so that an exception that strikes anywhere in it, such as Ctrl-C, undoes the work.
+        It also runs for every verb, and each further call would take time.
 
         Args:
-            work: gets a connection, the instant at which the transaction began, and what it is told.
-            told: to the work.
+            work: gets a connection, the instant at which the transaction began, and the arguments.
+            arguments: of the work.
 
         Raises:
-            LedgerUnavailableError: the file cannot be written.
+            LedgerUnavailableError: the file cannot be written, or has another schema version by now.
         """
         with self._mutex:
             if self._in_use:
@@ -103,12 +75,15 @@ class SQLiteFile:
                 self._in_use = True
                 connection = self._connection or self._opened()
                 try:
-                    self._take_turn()
+                    self._queue.take_turn()
                     self._ensure_in_place()
                     if connection.in_transaction:  # left by such an exception
                         self._roll_back(connection)
                     connection.execute("BEGIN IMMEDIATE")
-                    answer = work(connection, self._clock(), *told)
+                    (version,) = connection.execute("PRAGMA user_version").fetchone()
+                    if version != schema.VERSION:  # it was migrated while it was open
+                        schema.ensure_current(version, self.path)
+                    answer = work(connection, self._clock(), *arguments)
                     self._ensure_not_forked(connection)
                     connection.execute("COMMIT")
                 except BaseException:
@@ -120,10 +95,10 @@ class SQLiteFile:
                 finally:
                     if self._connection is connection and connection.in_transaction:  # struck once more
                         self._roll_back(connection)
-                    if self._lock_file is not None:
-                        fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-            except _ERRORS as error:
-                raise self._explained(error) from error
+                    if self._queue.lock is not None:
+                        fcntl.flock(self._queue.lock, fcntl.LOCK_UN)
+            except ERRORS as error:
+                raise explained(self.path, error) from error
             finally:
                 self._in_use = False
 
@@ -138,25 +113,27 @@ class SQLiteFile:
         self._refuse_an_emptied_one()
         with self._errors():  # a folder may be closed to this user
             if not self.path.parent.is_dir():
-                raise self._unavailable(_REMEDIES[sqlite3.SQLITE_CANTOPEN])
+                raise self._unavailable(CANNOT_OPEN)
             return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One transaction that reads, of which all parts see the same state.
 
-        It leaves no file where there is none.
+        Makes no file.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
         with self._alone(), self._errors():
             if not self.is_begun():
-                raise self._missing()
+                raise missing(self.path)
             connection = self._opened()
             self._ensure_in_place()
             try:
                 connection.execute("BEGIN")
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                schema.ensure_current(version, self.path)
                 yield connection
             finally:
                 self._roll_back(connection)
@@ -165,14 +142,14 @@ class SQLiteFile:
     def reading_alone(self) -> Iterator[sqlite3.Connection]:
         """As `reading`, by a connection of its own that cannot write: for long readings, while others go on.
 
-        It leaves no file where there is none.
+        Makes no file.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
         with self._errors():
             if not self.is_begun():
-                raise self._missing()
+                raise missing(self.path)
             connection = sqlite3.connect(
                 f"{self.path.as_uri()}?mode=ro",
                 uri=True,
@@ -182,8 +159,8 @@ class SQLiteFile:
             )
             self._apart.add(connection)
             try:
-                if not self._is_ours(connection):
-                    raise self._missing()
+                if not self._is_current(connection):
+                    raise missing(self.path)
                 connection.execute("BEGIN")
                 yield connection
             finally:
@@ -202,12 +179,8 @@ class SQLiteFile:
         self._forget()
 
     def _forget(self) -> None:
-        """First, and then closes: what is closed twice may be somebody else's file by then."""
-        files = self._lock_file, self._queue_file
-        self._connection = self._lock_file = self._queue_file = None
-        for file in files:
-            if file is not None:
-                os.close(file)
+        self._connection = None
+        self._queue.close()
 
     def before_fork(self) -> None:
         """Waits until no thread uses the file, and closes it."""
@@ -225,7 +198,7 @@ class SQLiteFile:
         self._in_use = False
         for connection in (self._connection, *self._apart):
             if connection is not None:
-                _inherited.setdefault(os.path.realpath(self.path), []).append(connection)
+                forks.inherited.setdefault(os.path.realpath(self.path), []).append(connection)
         self._forget()  # with the files, else this process would keep the parent's locks when the parent dies
         self._apart = set()
 
@@ -274,20 +247,6 @@ class SQLiteFile:
                 "right file there, and start again"
             )
 
-    def _take_turn(self) -> None:
-        """Waits for this process's turn to write."""
-        lock, queue = self._lock_file, self._queue_file
-        if lock is not None and queue is not None:
-            try:
-                fcntl.flock(queue, fcntl.LOCK_EX)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            finally:
-                fcntl.flock(queue, fcntl.LOCK_UN)
-
-    def _end_turn(self) -> None:
-        if self._lock_file is not None:
-            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             self._open()
@@ -301,21 +260,20 @@ class SQLiteFile:
                 f"Python here has SQLite {sqlite3.sqlite_version}, and {needed} or newer is needed; use a "
                 "newer Python or system"
             )
-        if os.path.realpath(self.path) in _inherited:
+        if os.path.realpath(self.path) in forks.inherited:
             raise self._forked()
         self._refuse_an_emptied_one()
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
-            self._is_ours(connection)  # before anything else: what is not ours is left as it is
-            self._lock_file = self._opened_beside(self._lock_path)
-            self._queue_file = self._opened_beside(self.path.with_name(f"{self.path.name}.queue"))
+            self._is_current(connection)  # before anything else: another database is left as it is
+            self._queue.open()
             try:
-                self._take_turn()
+                self._queue.take_turn()
                 self._prepare(connection)
             finally:
-                self._end_turn()
+                self._queue.end_turn()
             opened = self.path.stat()
         except BaseException:
             connection.close()
@@ -327,84 +285,46 @@ class SQLiteFile:
     def _refuse_an_emptied_one(self) -> None:
         """Refuses an empty file where there was a ledger: it would be counted from zero."""
         with suppress(OSError):  # there is no lock file, so there never was a ledger here
-            if self._lock_path.stat().st_size and not (self.path.exists() and self.path.stat().st_size):
+            if self._queue.is_marked() and not (self.path.exists() and self.path.stat().st_size):
                 raise self._unavailable(
                     f"there was a ledger here, and its file is empty or gone; put it back, or remove "
-                    f"{self._lock_path.name} beside it to begin a new one"
+                    f"{self._queue.lock_name} beside it to begin a new one"
                 )
-
-    def _missing(self) -> LedgerUnavailableError:
-        problem = "it is empty" if self.path.is_file() else "there is no such file"
-        return self._unavailable(
-            f"{problem}; check its name, or begin it with `kling-pricing budget apply FILE`"
-        )
-
-    def _mark(self) -> None:
-        """Writes down beside the file that a ledger was made in it."""
-        if self._lock_file is not None and not os.fstat(self._lock_file).st_size:
-            os.write(self._lock_file, _MARK)
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.lock")
-
-    def _opened_beside(self, path: Path) -> int | None:
-        if fcntl is None:
-            return None
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise self._unavailable(
-                f"{path.name} beside it cannot be opened ({error.strerror}); let this user write "
-                "the file and its folder"
-            ) from None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Sets how the file is written, and creates the tables in an empty one."""
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        if self._is_ours(connection):
-            self._mark()
+        if self._is_current(connection):
+            self._queue.mark()
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for statement in DDL:
+            for statement in schema.DDL:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
-            self._mark()
+            self._queue.mark()
         except BaseException:
             self._roll_back(connection)
             raise
 
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """Whether the file is a ledger of this version; False: it is empty.
+    def _is_current(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file is a ledger of the present schema version; False: it is empty.
 
         Raises:
-            LedgerUnavailableError: it is something else.
+            LedgerUnavailableError: it is a ledger of another version, or something else.
         """
         try:
-            connection.execute("BEGIN")  # so that all three are of one moment, while others create the tables
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        finally:
+            version = schema.version_of(connection, self.path)
+        except BaseException:
             self._roll_back(connection)
-        if application == APPLICATION_ID and version == VERSION:
-            return True
-        if application == APPLICATION_ID:
-            newer = "newer" if version > VERSION else "unknown"
-            raise LedgerUnavailableError(
-                f"ledger {self.path}: its schema {version} is {newer} to this version of kling_pricing, which "
-                f"knows {VERSION}; use the version that wrote it"
-            )
-        if tables or version or application:
-            raise LedgerUnavailableError(
-                f"ledger {self.path}: it is a database of something else; name a file that does not exist yet"
-            )
-        return False
+            raise
+        if version:
+            schema.ensure_current(version, self.path)
+        return version > 0
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):  # what went wrong first is the thing to report
@@ -418,58 +338,8 @@ class SQLiteFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except _ERRORS as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: Exception) -> LedgerError:
-        """The error to raise for one of SQLite's, of the disk's, or for a value that cannot be written."""
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | OverflowError | UnicodeError):
-            return LedgerError(
-                f"ledger {self.path}: an amount or a reference is not one that a ledger can keep ({error}); "
-                "nothing was changed"
-            )
-        if isinstance(error, OSError):
-            return self._unavailable(f"{error.strerror or error}; keep it on a disk of this machine")
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return self._unavailable(_REMEDIES.get(code, str(error)))
+        except ERRORS as error:
+            raise explained(self.path, error) from error
 
     def _unavailable(self, problem: str) -> LedgerUnavailableError:
-        return LedgerUnavailableError(f"ledger {self.path}: {problem}; nothing was changed")
-
-
-_files: WeakSet[SQLiteFile] = WeakSet()
-_paused: list[SQLiteFile] = []
-"""Those that wait for a fork to be over."""
-_forking = RLock()
-"""Held while a thread forks."""
-_inherited: dict[str, list[sqlite3.Connection]] = {}
-"""What a fork took along all the same, by path: one inside a transaction, or one that Python did not see.
-Nothing is done with them, not even closing; and their files are not opened here again."""
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    for file in list(_files):
-        _paused.append(file)
-        file.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for file in _paused:
-        file.after_fork_in_parent()
-    _paused.clear()
-    _forking.release()
-
-
-def _after_fork_in_child() -> None:
-    global _forking  # noqa: PLW0603 (the parent's may be held by a thread that is not here)
-    for file in list(_files):
-        file.after_fork_in_child()
-    _paused.clear()
-    _forking = RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+        return unavailable(self.path, problem)

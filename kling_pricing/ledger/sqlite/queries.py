@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 from itertools import groupby
 
-from kling_pricing.ledger.model import Bucket, BucketHistory, Entry
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 from kling_pricing.money import from_nanos
 

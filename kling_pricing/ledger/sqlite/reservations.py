@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,15 +12,14 @@ from kling_pricing.ledger import errors
 from kling_pricing.ledger.model import UNSENT, PricedVariant, Ref, Reservation, ReservationRequest, unsent
 from kling_pricing.ledger.sqlite.balances import ROOM, BucketBalance, buckets_wanted, rooms_of, wanted
 from kling_pricing.ledger.sqlite.codec import (
-    decimal,
     instant,
     labels_text,
     object_of,
     object_text,
-    text,
     written,
 )
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
+from kling_pricing.ledger.terms import Terms, read_terms, written_terms
 from kling_pricing.money import from_nanos
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
@@ -29,25 +27,63 @@ COLUMNS = ", ".join(RESERVATION_COLUMNS)
 SELECT = f"SELECT {COLUMNS} FROM reservation"  # noqa: S608 (only our own words)
 _SELECT_BY_ID = f"{SELECT} WHERE id = ?"
 _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
+_INSERTED = (
+    *(
+        "id",
+        "project",
+        "key",
+        "attempt",
+        "state",
+        "provider",
+        "wire_format",
+        *Terms._fields,
+        "reserved",
+        "labels",
+    ),
+    *("changes", "fingerprint", "created_at", "deadline"),
+)
+_INSERT = f"INSERT INTO reservation ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))})"  # noqa: S608
 _SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1"
 
 
-def from_row(row: Sequence[Any], now: datetime) -> Reservation:
-    """The reservation in a row of `SELECT`, as it stands at an instant."""
-    (
-        id_, project, key, attempt, state, doubted, provider, task_id, wire_format, model, resolution, tier,
-        quantity, unit, currency, expected, reserved, billed, basis, price_table, statement_unit, unit_value,
-        failed_tasks, labels, changes, reason, fingerprint, created_at, dispatched_at, closed_at, deadline,
-    ) = row  # fmt: skip
-    until = instant(deadline)
+_FIRST = RESERVATION_COLUMNS.index(Terms._fields[0])
+_TERMS = slice(_FIRST, _FIRST + len(Terms._fields))
+"""The place of the terms among the columns."""
+
+
+@lru_cache(maxsize=1024)  # the same terms come again and again
+def _terms(values: tuple[Any, ...]) -> Terms:
+    return read_terms(dict(zip(Terms._fields, values, strict=True)))
+
+
+def from_row(values: Sequence[Any], now: datetime) -> Reservation:
+    """Returns the reservation in a row of `SELECT`, as it stands at an instant."""
+    row = dict(zip(RESERVATION_COLUMNS, values, strict=False))  # another column may follow
+    state, deadline = row["state"], instant(row["deadline"])
+    dispatched_at, closed_at, billed = row["dispatched_at"], row["closed_at"], row["billed"]
     return Reservation(
-        id_, project, key, attempt, state, state == "dispatching" and (bool(doubted) or until <= now),
-        provider, task_id, wire_format, model, resolution, tier, Decimal(quantity), unit, currency,
-        from_nanos(expected), from_nanos(reserved), None if billed is None else from_nanos(billed), basis,
-        price_table, statement_unit, decimal(unit_value), failed_tasks, object_of(labels), object_of(changes),
-        reason, fingerprint, instant(created_at), dispatched_at and instant(dispatched_at),
-        closed_at and instant(closed_at), until,
-    )  # fmt: skip
+        id=row["id"],
+        project=row["project"],
+        key=row["key"],
+        attempt=row["attempt"],
+        state=state,
+        in_doubt=state == "dispatching" and (bool(row["doubted"]) or deadline <= now),
+        provider=row["provider"],
+        task_id=row["task_id"],
+        wire_format=row["wire_format"],
+        terms=_terms(tuple(values[_TERMS])),
+        reserved=from_nanos(row["reserved"]),
+        billed=None if billed is None else from_nanos(billed),
+        basis=row["basis"],
+        labels=object_of(row["labels"]),
+        changes=object_of(row["changes"]),
+        reason=row["reason"],
+        fingerprint=row["fingerprint"],
+        created_at=instant(row["created_at"]),
+        dispatched_at=dispatched_at and instant(dispatched_at),
+        closed_at=closed_at and instant(closed_at),
+        deadline=deadline,
+    )
 
 
 def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
@@ -65,10 +101,10 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
     Raises:
         ReservationNotFoundError: there is none.
     """
-    found = find(db, ref, now)
-    if found is None:
+    reservation = find(db, ref, now)
+    if reservation is None:
         raise errors.unknown(ref)
-    return found
+    return reservation
 
 
 def doubted(db: sqlite3.Connection, reservation: str) -> bool:
@@ -127,12 +163,12 @@ def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetim
     row = newest(db, order.project, order.key)
     if row is None:
         return None
-    found = from_row(row, now)
-    if found.fingerprint != order.fingerprint:
-        raise errors.key_taken(found)
-    if found.state in {UNSENT, "released"}:
-        return found
-    raise errors.key_sent(found)
+    reservation = from_row(row, now)
+    if reservation.fingerprint != order.fingerprint:
+        raise errors.key_taken(reservation)
+    if reservation.state in {UNSENT, "released"}:
+        return reservation
+    raise errors.key_sent(reservation)
 
 
 def insert(
@@ -147,30 +183,17 @@ def insert(
 ) -> Reservation:
     """Writes down a reservation that is still to be sent; lines and journal are the caller's to write."""
     db.execute(
-        "INSERT INTO reservation (id, project, key, attempt, state, provider, wire_format, model, resolution,"
-        " tier, quantity, unit, currency, expected, reserved, price_table, table_digest, statement_unit,"
-        " unit_value, failed_tasks, labels, changes, fingerprint, created_at, deadline)"
-        " VALUES (?, ?, ?, ?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _INSERT,
         (
             reservation,
             order.project,
             key,
             attempt,
+            UNSENT,
             order.provider,
             order.wire_format,
-            candidate.model,
-            candidate.resolution,
-            candidate.tier,
-            str(candidate.quantity),
-            candidate.unit,
-            order.currency,
-            candidate.expected,
+            *written_terms(candidate.terms),
             candidate.reserved,
-            order.table,
-            order.table_digest,
-            order.statement_unit,
-            text(order.unit_value),
-            order.failed_tasks,
             labels_text(order.labels),
             object_text(candidate.changes),
             order.fingerprint,

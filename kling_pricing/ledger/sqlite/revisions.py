@@ -35,10 +35,10 @@ def in_force(db: sqlite3.Connection) -> Revision:
     Raises:
         LedgerError: there is none, so it is not the ledger that the guard was opened on.
     """
-    found = current(db)
-    if found is None:
+    revision = current(db)
+    if revision is None:
         raise LedgerError("the ledger has lost its budgets: its file was replaced; start the guard again")
-    return found
+    return revision
 
 
 def add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
@@ -64,9 +64,10 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
     if before is None:
         add(db, budgets, now)
         return ()
-    if before.digest == budgets.digest:
+    installed = budgets_from_document(before.document)
+    if installed.digest == budgets.digest:  # the ledger's own may be of an older kind
         return ()
-    in_force = {budget.name for budget in budgets_from_document(before.document).budgets}
+    in_force = {budget.name for budget in installed.budgets}
     counted = _definitions(db)
     alerts: list[Alert] = []
     for budget in budgets.budgets:
@@ -113,12 +114,12 @@ def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntr
         (written(FOREVER.start if current is None else current.start),),
     ).fetchall()
     for row in rows:
-        found = reservations.from_row(row, now)
-        own = budget.bucket_labels(found.labels)
-        period = budget.period(found.created_at)
+        reservation = reservations.from_row(row, now)
+        own = budget.bucket_labels(reservation.labels)
+        period = budget.period(reservation.created_at)
         if own is not None and period is not None and period.end > now:
-            rate = budgets.rate(found.currency, budget)
-            _carry(db, budget, own, rate, found, now)
+            rate = budgets.rate(reservation.currency, budget)
+            _carry(db, budget, own, rate, reservation, now)
     openings = db.execute(
         "SELECT bucket.labels, bucket.currency, journal.at, spent_delta FROM journal"
         " JOIN bucket ON bucket.id = journal.bucket WHERE kind = 'opening' AND budget = ? AND definition <> ?"
@@ -137,22 +138,22 @@ def _carry(
     budget: BudgetEntry,
     own: dict[str, str],
     rate: Decimal | None,
-    found: Reservation,
+    reservation: Reservation,
     now: datetime,
 ) -> None:
     """Adds a line of one reservation to one bucket, unless it has it."""
-    wanted = claim(budget, own, rate, found.created_at)
-    (room,) = balances.rooms(db, [wanted], found.created_at)
+    wanted = claim(budget, own, rate, reservation.created_at)
+    (room,) = balances.rooms(db, [wanted], reservation.created_at)
     bucket = balances.opened(db, room)
     counted = [
         nanos_up(amount if rate is None else multiply(amount, rate))
-        for amount in (found.reserved, found.billed or Decimal(0))
+        for amount in (reservation.reserved, reservation.billed or Decimal(0))
     ]
     added = db.execute(
         "INSERT OR IGNORE INTO reservation_line (reservation, bucket, held, spent, rate)"
         " VALUES (?, ?, ?, ?, ?)",
-        (found.id, bucket, *counted, text(rate)),
+        (reservation.id, bucket, *counted, text(rate)),
     )
     if added.rowcount:
-        held = counted[0] if found.state in transitions.OPEN else 0
-        balances.enter(db, now, "carry_over", found.id, [Move(bucket, held, counted[1])], None)
+        held = counted[0] if reservation.state in transitions.OPEN else 0
+        balances.enter(db, now, "carry_over", reservation.id, [Move(bucket, held, counted[1])], None)

@@ -2,26 +2,31 @@
 
 Amounts are whole nanos (billionths of a unit of their currency), instants ISO 8601 in UTC with six decimals, so
 that they sort as text; labels and changes are JSON objects with sorted keys.
-No payload is kept; `keeping` says what else is not.
+No payload is kept; `redaction` lists what else is left out.
 """
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.terms import Terms
+
 APPLICATION_ID = 0x4B50524C
 """Marks the file as ours (`PRAGMA application_id`)."""
 
-VERSION = 1
-"""Of the schema (`PRAGMA user_version`)."""
-
 RESERVATION_COLUMNS = (
-    "id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format", "model",
-    "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis",
-    "price_table", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint",
-    "created_at", "dispatched_at", "closed_at", "deadline",
-)  # fmt: skip
-"""In the order of `records.Reservation`, `doubted` where that has `in_doubt`."""
+    *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+    *Terms._fields,
+    *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
+    *("created_at", "dispatched_at", "closed_at", "deadline"),
+)
+"""Everything that is kept of a reservation."""
 
-DDL = (
+_TABLES = (
     """
     CREATE TABLE budget_revision (
       revision INTEGER PRIMARY KEY,
@@ -142,3 +147,53 @@ DDL = (
     (provider, task_id, ifnull(state, ''), ifnull(amount, ''), ifnull(amount_unit, ''))
     """,
 )
+
+STEPS: dict[int, tuple[str, ...]] = {
+    1: _TABLES,
+    2: ("ALTER TABLE reservation ADD COLUMN list_total INTEGER",),
+}
+"""The statements that make each version from the one before; version 1 is made from an empty file."""
+
+VERSION = max(STEPS)
+"""The version that this release works with (`PRAGMA user_version`)."""
+
+DDL = tuple(statement for statements in STEPS.values() for statement in statements)
+"""The statements that make a new ledger: it has the same tables as one that was migrated."""
+
+
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """Returns the schema version of the ledger in a file; 0: the file is empty.
+
+    Raises:
+        LedgerUnavailableError: the file holds something else.
+    """
+    try:
+        connection.execute("BEGIN")  # so that all three are of one moment, while others create the tables
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    finally:
+        with suppress(sqlite3.Error):  # the first error is the one to report
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    if application == APPLICATION_ID and version >= 1:
+        return int(version)
+    if application == APPLICATION_ID:
+        raise LedgerUnavailableError(
+            f"ledger {path}: its schema version is {version}, which no release has written; restore a backup"
+        )
+    if tables or version or application:
+        raise LedgerUnavailableError(
+            f"ledger {path}: it is a database of something else; name a file that does not exist yet"
+        )
+    return 0
+
+
+def ensure_current(version: int, path: Path) -> None:
+    """Refuses a ledger of another schema version.
+
+    Raises:
+        LedgerUnavailableError: the ledger is older or newer than this release.
+    """
+    if version != VERSION:
+        raise other_version(str(path), version, VERSION, migrate=f"sqlite:///{path}")

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.model import BASES, Basis, Change, Observation, Ref, Reservation
+from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.model import BASES, Basis, Change, Ref, Reservation
 from kling_pricing.ledger.outcomes import Charged, outcome
 from kling_pricing.ledger.sqlite.balances import Move, enter, grown, overrun_alerts, threshold_alerts
 from kling_pricing.ledger.sqlite.codec import decimal, written
@@ -80,37 +81,39 @@ def _bound_already(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime
     Raises:
         ReservationStateError: no, and why.
     """
-    found = get(db, ref, now)
-    if found.task_id == task_id:
-        return Change(found)
-    if found.task_id is not None:
-        raise errors.bound_to_another(found, task_id)
-    if found.dispatched_at is None:
-        raise errors.bound_unsent(found, task_id)
-    raise errors.task_of_another(found, task_id, get(db, (found.provider, task_id), now).id)
+    reservation = get(db, ref, now)
+    if reservation.task_id == task_id:
+        return Change(reservation)
+    if reservation.task_id is not None:
+        raise errors.bound_to_another(reservation, task_id)
+    if reservation.dispatched_at is None:
+        raise errors.bound_unsent(reservation, task_id)
+    raise errors.task_of_another(reservation, task_id, get(db, (reservation.provider, task_id), now).id)
 
 
-def take_up(db: sqlite3.Connection, found: Reservation, seen: Observation, now: datetime) -> Change:
+def take_up(db: sqlite3.Connection, reservation: Reservation, seen: Observation, now: datetime) -> Change:
     """Applies what was observed of a reservation's task; once, since later it might mean something else."""
-    meant = outcome(found, seen)
+    meant = outcome(reservation, seen)
     if isinstance(meant, Charged):
-        return settle(db, found, meant.amount, meant.basis, now)
-    if meant is None or found.state == "released":
-        return Change(found)
-    if found.state == "settled":
-        return settle(db, found, Decimal(0), "response", now)
-    return Change(release(db, found, meant.reason, "release", now))
+        return settle(db, reservation, meant.amount, meant.basis, now)
+    if meant is None or reservation.state == "released":
+        return Change(reservation)
+    if reservation.state == "settled":
+        return settle(db, reservation, Decimal(0), "response", now)
+    return Change(release(db, reservation, meant.reason, "release", now))
 
 
-def release(db: sqlite3.Connection, found: Reservation, reason: str, kind: str, now: datetime) -> Reservation:
+def release(
+    db: sqlite3.Connection, reservation: Reservation, reason: str, kind: str, now: datetime
+) -> Reservation:
     """Gives back what is held."""
-    moves = [Move(bucket, -held, 0) for bucket, held, _, _ in _lines(db, found.id)]
+    moves = [Move(bucket, -held, 0) for bucket, held, _, _ in _lines(db, reservation.id)]
     db.execute(
         "UPDATE reservation SET state = 'released', reason = ?, closed_at = ? WHERE id = ?",
-        (reason, written(now), found.id),
+        (reason, written(now), reservation.id),
     )
-    enter(db, now, kind, found.id, moves, reason)
-    return found._replace(state="released", reason=reason, closed_at=now, in_doubt=False)
+    enter(db, now, kind, reservation.id, moves, reason)
+    return reservation._replace(state="released", reason=reason, closed_at=now, in_doubt=False)
 
 
 def settle_open(
@@ -124,14 +127,16 @@ def settle_open(
     return _spend(db, settled, settled.expected if amount is None else amount, now, was_open=True)
 
 
-def settle(db: sqlite3.Connection, found: Reservation, billed: Decimal, basis: Basis, now: datetime) -> Change:
+def settle(
+    db: sqlite3.Connection, reservation: Reservation, billed: Decimal, basis: Basis, now: datetime
+) -> Change:
     """Settles, unless what it is settled at holds."""
-    if found.dispatched_at is None:
-        raise errors.settled_unsent(found)
-    if found.state == "settled" and not _replaces(found, billed, basis):
-        return Change(found)
-    db.execute(_SETTLE, (nanos_up(billed), basis, written(now), found.id))
-    return _spend(db, get(db, found.id, now), billed, now, was_open=found.state in OPEN)
+    if reservation.dispatched_at is None:
+        raise errors.settled_unsent(reservation)
+    if reservation.state == "settled" and not _replaces(reservation, billed, basis):
+        return Change(reservation)
+    db.execute(_SETTLE, (nanos_up(billed), basis, written(now), reservation.id))
+    return _spend(db, get(db, reservation.id, now), billed, now, was_open=reservation.state in OPEN)
 
 
 def _spend(
@@ -151,21 +156,25 @@ def _spend(
     return Change(settled, alerts)
 
 
-def _replaces(found: Reservation, billed: Decimal, basis: Basis) -> bool:
+def _replaces(reservation: Reservation, billed: Decimal, basis: Basis) -> bool:
     """Whether an amount replaces the one a reservation was settled at.
 
     A stronger basis does, and on the same basis the dearer amount, so that it does not matter which of two
     answers comes first; an operator may always correct.
     """
-    if found.basis is None or found.billed is None or basis == "operator":
+    if reservation.basis is None or reservation.billed is None or basis == "operator":
         return True
-    stronger = BASES.index(basis) - BASES.index(found.basis)
-    return stronger > 0 or (stronger == 0 and billed > found.billed)
+    stronger = BASES.index(basis) - BASES.index(reservation.basis)
+    return stronger > 0 or (stronger == 0 and billed > reservation.billed)
 
 
-def disagrees(found: Reservation, billed: Decimal, basis: Basis) -> bool:
+def disagrees(reservation: Reservation, billed: Decimal, basis: Basis) -> bool:
     """Whether it is settled at another amount on the same basis, which holds."""
-    return found.basis == basis and found.billed != billed and not _replaces(found, billed, basis)
+    return (
+        reservation.basis == basis
+        and reservation.billed != billed
+        and not _replaces(reservation, billed, basis)
+    )
 
 
 def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int, Decimal | None]]:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
+from kling_pricing.ledger.journal import Observation
 from kling_pricing.ledger.model import (
     DOUBTED,
     UNSENT,
@@ -22,7 +23,6 @@ from kling_pricing.ledger.model import (
     BucketClaim,
     Change,
     Mistimed,
-    Observation,
     Outdated,
     PricedVariant,
     Ref,
@@ -35,7 +35,6 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import text, written
-from kling_pricing.money import from_nanos
 
 
 def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
@@ -75,7 +74,7 @@ def reserve(
         return Refused(balances.shortfalls(rooms, candidates[0]))
     reservation = _new_id()
     attempt = 1 if before is None else before.attempt + 1
-    made = reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+    reserved = reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
     moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
     for move, room in zip(moves, rooms, strict=True):
         db.execute(
@@ -85,7 +84,7 @@ def reserve(
     balances.enter(db, now, "reserve", reservation, moves, None)
     watched = grown(move for move, room in zip(moves, rooms, strict=True) if room.has_alerts)
     alerts = balances.threshold_alerts(db, watched, reservation, now)
-    return Reserved(made, replayed=False, alerts=alerts)
+    return Reserved(reserved, replayed=False, alerts=alerts)
 
 
 def dispatch(
@@ -94,11 +93,11 @@ def dispatch(
     """See `Ledger.dispatch`; why not, after it is kept that it has expired."""
     if transitions.dispatch(db, reservation, doubtful_after, now):
         return None
-    found = reservations.get(db, reservation, now)
-    if found.state == UNSENT:  # too late
+    current = reservations.get(db, reservation, now)
+    if current.state == UNSENT:  # too late
         transitions.expire(db, now)
-        found = reservations.get(db, reservation, now)
-    return errors.not_dispatched(found)
+        current = reservations.get(db, reservation, now)
+    return errors.not_dispatched(current)
 
 
 def bind(db: sqlite3.Connection, now: datetime, ref: Ref, task_id: str) -> Change:
@@ -108,28 +107,32 @@ def bind(db: sqlite3.Connection, now: datetime, ref: Ref, task_id: str) -> Chang
 
 def doubt(db: sqlite3.Connection, now: datetime, ref: Ref, reason: str) -> Reservation:
     """See `Ledger.doubt`."""
-    found = reservations.get(db, ref, now)
-    if found.state == UNSENT:
-        raise errors.not_doubtful(found)
-    if found.state != "dispatching" or (found.in_doubt and found.reason == reason):
-        return found
-    db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, found.id))
-    balances.enter(db, now, "doubt", found.id, (), reason)
-    return reservations.get(db, found.id, now)
+    reservation = reservations.get(db, ref, now)
+    if reservation.state == UNSENT:
+        raise errors.not_doubtful(reservation)
+    if reservation.state != "dispatching" or (reservation.in_doubt and reservation.reason == reason):
+        return reservation
+    db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, reservation.id))
+    balances.enter(db, now, "doubt", reservation.id, (), reason)
+    return reservations.get(db, reservation.id, now)
 
 
 def release(
     db: sqlite3.Connection, now: datetime, ref: Ref, reason: str, states: Collection[str]
 ) -> Reservation:
     """See `Ledger.release`."""
-    found = reservations.get(db, ref, now)
-    if found.state == "released":
-        return found
-    if found.state not in states:
-        raise errors.not_released(found)
-    if found.state == "dispatching" and DOUBTED not in states and reservations.doubted(db, found.id):
-        raise errors.doubted(found)
-    return transitions.release(db, found, reason, "release", now)
+    reservation = reservations.get(db, ref, now)
+    if reservation.state == "released":
+        return reservation
+    if reservation.state not in states:
+        raise errors.not_released(reservation)
+    if (
+        reservation.state == "dispatching"
+        and DOUBTED not in states
+        and reservations.doubted(db, reservation.id)
+    ):
+        raise errors.doubted(reservation)
+    return transitions.release(db, reservation, reason, "release", now)
 
 
 def settle(db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
@@ -138,11 +141,11 @@ def settle(db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | No
         settled = transitions.settle_open(db, ref, amount, basis, now)
         if settled is not None:
             return settled
-    found = reservations.get(db, ref, now)
-    billed = found.expected if amount is None else amount
-    if transitions.disagrees(found, billed, basis):
-        raise errors.settled_otherwise(found, billed)
-    return transitions.settle(db, found, billed, basis, now)
+    reservation = reservations.get(db, ref, now)
+    billed = reservation.expected if amount is None else amount
+    if transitions.disagrees(reservation, billed, basis):
+        raise errors.settled_otherwise(reservation, billed)
+    return transitions.settle(db, reservation, billed, basis, now)
 
 
 def observe(
@@ -165,15 +168,15 @@ def observe(
         ),
     )
     task = (seen.provider, seen.task_id)
-    found = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
-    if found is None:
+    reservation = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
+    if reservation is None:
         return None
-    if found.provider != seen.provider:
-        return errors.other_provider(found, seen.provider)
-    if found.task_id == seen.task_id:
-        return transitions.take_up(db, found, seen, now) if added.rowcount else Change(found)
+    if reservation.provider != seen.provider:
+        return errors.other_provider(reservation, seen.provider)
+    if reservation.task_id == seen.task_id:
+        return transitions.take_up(db, reservation, seen, now) if added.rowcount else Change(reservation)
     try:
-        return transitions.bind(db, found.id, seen.task_id, now)
+        return transitions.bind(db, reservation.id, seen.task_id, now)
     except ReservationStateError as error:
         return error
 
@@ -189,11 +192,11 @@ def record(
     """See `Ledger.record`."""
     if not revisions.is_in_force(db, order.budgets):
         return Outdated(revisions.in_force(db))
-    found = reservations.find(db, (order.provider, task_id), now)
-    if found is not None:
-        if found.fingerprint == order.fingerprint and found.billed == from_nanos(spent.expected):
-            return Change(found)
-        raise errors.task_known(found)
+    known = reservations.find(db, (order.provider, task_id), now)
+    if known is not None:
+        if known.fingerprint == order.fingerprint and known.billed == spent.terms.expected:
+            return Change(known)
+        raise errors.task_known(known)
     reservation = _new_id()
     rooms = balances.rooms(db, order.claims, at)
     taken = reservations.newest(db, order.project, order.key) is not None

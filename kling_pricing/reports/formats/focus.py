@@ -1,8 +1,8 @@
 """Charges in FOCUS 1.2, the FinOps Open Cost and Usage Specification: one row for each task that was charged.
 
-`BilledCost` is what the provider charged, `ContractedCost` what was expected of it, `ListCost` the same at the
-published prices.
-What FOCUS has no column for comes last, in columns that begin with `x_`.
+`BilledCost` is the provider's charge. `ContractedCost` is the quote, and `ListCost` the quote at the published
+prices: both are a unit price times the same quantity, whatever was billed.
+Data without a column in FOCUS comes last, in columns that begin with `x_`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from decimal import Decimal, Inexact
 from pathlib import Path
 from typing import NamedTuple
 
-from kling_pricing.money import MAX_DECIMALS, divide, format_decimal, multiply, round_money, subtract
+from kling_pricing.money import MAX_DECIMALS, divide, format_decimal, multiply
 from kling_pricing.reports.document import Cell as ReportCell
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv, parquet
@@ -23,6 +23,9 @@ from kling_pricing.tables.price_table import PriceBook, PriceTable
 from kling_pricing.tables.rates import Cell
 
 SERVICE = "Kling video generation"
+
+_TASKS = "Tasks"
+"""The pricing unit of a charge that has no unit price."""
 
 
 class FocusCharge(NamedTuple):
@@ -33,6 +36,9 @@ class FocusCharge(NamedTuple):
         task_id: the provider's name for it.
         billed: what was charged.
         expected: what was expected to be charged; None: nobody knows.
+        quoted: the quote of its reservation, in `currency`; None: it has no reservation in that currency.
+        list_total: under a contract, that quote at the published prices; None: there is no contract, or the
+            reservation did not keep it.
         currency: of both.
         at: when it was submitted, else charged, UTC.
         model: canonical name.
@@ -52,6 +58,8 @@ class FocusCharge(NamedTuple):
     task_id: str | None
     billed: Decimal
     expected: Decimal | None
+    quoted: Decimal | None
+    list_total: Decimal | None
     currency: str
     at: datetime
     model: str | None
@@ -152,7 +160,10 @@ def write(
         folder: where to write.
     """
     tables = {
-        table.id: table for known in (book.tables, book.contracts) for each in known.values() for table in each
+        table.id: table
+        for kind in (book.tables, book.contracts)
+        for periods in kind.values()
+        for table in periods
     }
     section = Section(
         "focus",
@@ -170,7 +181,7 @@ def write(
 
 def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, account: str) -> Row:
     start = datetime.combine(charge.at.astimezone(UTC).date(), time(), UTC)
-    sku = " ".join(each for each in (charge.model, charge.resolution, charge.tier) if each)
+    sku = " ".join(part for part in (charge.model, charge.resolution, charge.tier) if part)
     values: dict[str, ReportCell] = {
         "BilledCost": charge.billed,
         "BillingAccountId": account,
@@ -232,54 +243,34 @@ def _usage(charge: FocusCharge, table: PriceTable | None, sku: str) -> dict[str,
 
 
 def _priced(charge: FocusCharge, table: PriceTable | None) -> _Price:
-    """By the unit, where quantity and a unit price make what was expected, else by the task."""
-    if charge.expected is None or not charge.quantity or not charge.unit:
-        whole = charge.billed if charge.expected is None else charge.expected
-        return _Price(Decimal(1), "Tasks", whole, whole)
-    if not charge.expected or charge.standing == "reserved_twice":
-        published = _published(charge, charge.quantity, charge.unit, table)
-        if published is not None:
-            return published
-    with suppress(Inexact):
-        contracted = divide(charge.expected, charge.quantity)
-        if decimals_of(contracted) <= MAX_DECIMALS:
-            listed = _listed(charge, charge.quantity, charge.expected, table)
-            return _Price(charge.quantity, _unit(charge.unit), contracted, listed or contracted)
-    return _Price(Decimal(1), "Tasks", charge.expected, charge.expected)
+    """Prices a charge by the unit if exact unit prices make the quote and its list price, else by the task.
 
-
-def _published(charge: FocusCharge, quantity: Decimal, unit: str, table: PriceTable | None) -> _Price | None:
-    """By the table, where what was expected is no price: that of a failed task, or of two reservations.
-
-    None: the table does not know it.
+    The quote is also the price of a task that was expected to cost nothing because it failed or was written
+    off, and of a task of two reservations, for which both quotes were expected. Any other expected amount is
+    itself the price.
     """
-    cell = Cell(charge.model or "", charge.resolution or "", charge.tier or "")
-    own = None if table is None else table.rates.get(cell)
-    if table is None or own is None:
-        return None
-    if table.contract is None:
-        return _Price(quantity, _unit(unit), own.unit_price, own.unit_price)
-    contracted = own.unit_price
-    if cell not in table.contract.own_cells:
-        contracted = round_money(multiply(contracted, subtract(Decimal(1), table.contract.discount)))
-    listed = table.contract.list_rates.get(cell, own)
-    return _Price(quantity, _unit(unit), contracted, listed.unit_price)
+    if charge.expected is None or charge.quoted is None or not charge.quantity or not charge.unit:
+        amount = charge.billed if charge.expected is None else charge.expected
+        return _Price(Decimal(1), _TASKS, amount, amount)
+    if charge.expected in {Decimal(0), charge.quoted} or charge.standing == "reserved_twice":
+        contracted = charge.quoted
+        listed = contracted if charge.list_total is None else charge.list_total
+        if charge.list_total is None and table is not None:
+            listed = _published(charge, charge.quantity, table) or contracted
+    else:
+        contracted = listed = charge.expected
+    with suppress(Inexact):
+        prices = divide(contracted, charge.quantity), divide(listed, charge.quantity)
+        if max(map(decimals_of, prices)) <= MAX_DECIMALS:
+            return _Price(charge.quantity, _unit(charge.unit), *prices)
+    return _Price(Decimal(1), _TASKS, contracted, listed)
 
 
-def _listed(
-    charge: FocusCharge, quantity: Decimal, expected: Decimal, table: PriceTable | None
-) -> Decimal | None:
-    """The published unit price of a charge that a contract prices; None: that is what was expected."""
-    if table is None or table.contract is None:
-        return None
+def _published(charge: FocusCharge, quantity: Decimal, table: PriceTable) -> Decimal | None:
+    """Returns a quote at the published prices, for a reservation that did not keep it; None: no contract."""
     cell = Cell(charge.model or "", charge.resolution or "", charge.tier or "")
-    own, listed = table.rates.get(cell), table.contract.list_rates.get(cell)
-    if own is None or listed is None:
-        return None
-    total = multiply(own.unit_price, quantity)
-    if cell not in table.contract.own_cells:
-        total = round_money(multiply(total, subtract(Decimal(1), table.contract.discount)))
-    return listed.unit_price if total == expected else None
+    rate = None if table.contract is None else table.contract.list_rates.get(cell)
+    return None if rate is None else multiply(rate.unit_price, quantity)
 
 
 def _unit(unit: str) -> str:

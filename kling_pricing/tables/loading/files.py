@@ -1,8 +1,9 @@
 """The pydantic models of the files in `pricing_tables/`, and their JSON Schemas.
 
-`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`.
-The models describe one file each. `book` and `matrices` turn them into the frozen `PriceTable` and
-`CapabilityMatrix`, and check the files against each other.
+`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`, and
+`ProviderFile` is `providers/<provider>.yaml`.
+The models describe one file each. `book`, `matrices` and `unpriced` turn them into the frozen `PriceTable`,
+`CapabilityMatrix` and `UnpricedProvider`, and check the files against each other.
 """
 
 from __future__ import annotations
@@ -13,16 +14,13 @@ from pydantic import AfterValidator, Field
 
 from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import Code, Currency, FileModel, Instant, Name, Price, Text, UrlPath
-from kling_pricing.tables.http_rules import CODE, MESSAGE
 from kling_pricing.tables.loading.conditions import (
-    ErrorShape,
     FactConditions,
     FactValues,
-    ListedPath,
     MediaConditions,
-    StatusCondition,
     TaskPath,
 )
+from kling_pricing.tables.loading.http_entries import HttpEntry
 
 
 class SourceEntry(FileModel):
@@ -115,6 +113,9 @@ class PeriodEntry(FileModel):
 
     valid_from: Instant | None = Field(None, description="Null: the table's valid_from.")
     valid_until: Instant | None = Field(None, description="Null: the table's valid_until.")
+    why: Text | None = Field(
+        None, description="Why the model has a period of its own, as a clause: it was launched on that day."
+    )
 
 
 class PriceFile(FileModel):
@@ -130,6 +131,13 @@ class PriceFile(FileModel):
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
+    known_from: Instant | None = Field(
+        None,
+        description="If valid_from is null: since when the prices are known. Earlier quotes get a note.",
+    )
+    newer_list: Name | None = Field(
+        None, description="The provider with the same company's newer list. Quotes note what it charges."
+    )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
@@ -166,6 +174,18 @@ class ContractFile(FileModel):
     notes: list[NoteEntry] = []
 
 
+class ProviderFile(FileModel):
+    """A provider that publishes its API, but no prices: `providers/<provider>.yaml`."""
+
+    provider: Name
+    hosts: list[Name] = Field([], description="The hosts of its API; empty if none is published.")
+    wire_formats: Annotated[
+        list[Name], Field(min_length=1, description="The wire formats of its API, the main one first.")
+    ]
+    why: Text = Field(description="Why it has no prices, as a sentence without a full stop.")
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+
+
 class RuleEntry(FileModel):
     """If all conditions in `when` hold, all in `need` must hold, or the API refuses the request."""
 
@@ -176,6 +196,10 @@ class RuleEntry(FileModel):
         None, description="The sentence for people; if absent, it is made from the rule."
     )
     source: Text
+    since: Instant | None = Field(None, description="The rule holds from this instant on; null: always did.")
+    until: Instant | None = Field(
+        None, description="The rule holds before this instant; null: until further notice."
+    )
 
 
 class WarningEntry(FileModel):
@@ -186,6 +210,8 @@ class WarningEntry(FileModel):
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text
     source: Text
+    since: Instant | None = Field(None, description="The note is given from this instant on; null: always was.")
+    until: Instant | None = Field(None, description="The note is given before this instant; null: for now.")
 
 
 class ImpliedActionEntry(FileModel):
@@ -207,92 +233,9 @@ class EndpointEntry(FileModel):
         None, description="The model if the payload names none: the path names it, or has a default."
     )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
+    other_status: list[TaskPath] = Field([], description="Further paths of a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
-
-
-class IdempotencyEntry(FileModel):
-    """The header for an idempotency key: requests with the same key create one task."""
-
-    header: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
-    hours: Annotated[int, Field(gt=0)] = Field(description="How long the API remembers a key.")
-    source: Text
-
-
-class OwnIdEntry(FileModel):
-    """The payload's field for a task id of the caller's choice, by which the API can look the task up."""
-
-    field: Code
-    source: Text
-
-
-class RefusedEntry(FileModel):
-    """Answers to a submission that prove that the API did not accept it."""
-
-    status: StatusCondition
-    unless: list[int] = Field([], description="Statuses that are exceptions.")
-    code: Text | None = Field(None, description="The code that the error must have; null: any.")
-    source: Text
-
-
-class PathsEntry(FileModel):
-    """A group of paths and its source."""
-
-    paths: Annotated[list[ListedPath], Field(min_length=1)] = Field(
-        description="A segment in braces stands for any one segment; /* at the end includes every path below."
-    )
-    source: Text
-
-
-class UnpricedPathsEntry(PathsEntry):
-    """Paths at which requests are billed, but have no published price; they are refused with the reason."""
-
-    why: Text
-
-
-class McpEntry(FileModel):
-    """The API's MCP endpoint, one of whose tools submits jobs."""
-
-    path: ListedPath
-    submits_to: UrlPath = Field(description="The endpoint whose payloads the submitting tool takes.")
-    create: Text = Field(description="The tool that submits jobs.")
-    nested: Text = Field(description="The argument that may hold the payload without its model.")
-    beside: list[Text] = Field([], description="Arguments that are not part of the payload.")
-    key: Text = Field(description="The argument with the idempotency key.")
-    task_tools: list[Text] = Field(
-        [], description="Free tools whose answer describes the task in their argument task_id."
-    )
-    free: list[Text] = Field([], description="The other free tools; a tool that is not listed is refused.")
-    methods: list[Text] = Field(description="JSON-RPC methods that cost nothing, besides notifications.")
-    refused_errors: list[int] = Field(
-        [], description="JSON-RPC error codes that prove that nothing was accepted."
-    )
-    source: Text
-
-
-class HttpEntry(FileModel):
-    """The API's behaviour over HTTP; anything not listed is assumed to be unknown."""
-
-    forms: bool = Field(
-        default=False, description="Whether the API accepts multipart/form-data as well as JSON."
-    )
-    idempotency: IdempotencyEntry | None = None
-    own_id: OwnIdEntry | None = None
-    free: list[PathsEntry] = Field([], description="Paths at which a POST, PUT or PATCH costs nothing.")
-    other_services: list[PathsEntry] = Field(
-        [], description="Paths of services other than video jobs; requests pass and are counted as unpriced."
-    )
-    unpriced: list[UnpricedPathsEntry] = Field([], description="Billed paths without a published price.")
-    allow_paths: list[UrlPath] = Field(
-        [], description="Paths at and below which requests pass without a price, in a file of your own."
-    )
-    mcp: McpEntry | None = None
-    refused: list[RefusedEntry] = Field(
-        [], description="Definite refusals; after other errors, the outcome is unknown."
-    )
-    error: ErrorShape = Field(
-        {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."
-    )
 
 
 class MediaEntry(FileModel):
@@ -345,6 +288,11 @@ class CapabilityFile(FileModel):
 def price_file_schema() -> dict[str, Any]:
     """Returns the JSON Schema of `prices/<provider>/<date>.yaml`."""
     return PriceFile.model_json_schema()
+
+
+def provider_file_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of `providers/<provider>.yaml`."""
+    return ProviderFile.model_json_schema()
 
 
 def capability_file_schema() -> dict[str, Any]:

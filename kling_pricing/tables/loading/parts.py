@@ -10,14 +10,8 @@ from kling_pricing.findings import Note
 from kling_pricing.money import MAX_DECIMALS, format_decimal, multiply, round_money
 from kling_pricing.strict_yaml import YamlDocument
 from kling_pricing.tables.http_rules import HttpRules, Idempotency, McpRules, RefusedAnswers, UnpricedPaths
-from kling_pricing.tables.loading.files import (
-    HttpEntry,
-    McpEntry,
-    NoteEntry,
-    PathsEntry,
-    SourceEntry,
-    UnitEntry,
-)
+from kling_pricing.tables.loading.files import NoteEntry, SourceEntry, UnitEntry
+from kling_pricing.tables.loading.http_entries import HttpEntry, McpEntry, PathsEntry
 from kling_pricing.tables.rates import Cell, Rate, TableSource
 from kling_pricing.wire.paths import PathPattern
 
@@ -96,7 +90,13 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         Idempotency(key.header, key.hours, key.source) if key else None,
         entry.own_id.field if entry.own_id else None,
         tuple(
-            RefusedAnswers(answer.status, tuple(answer.unless), answer.code, answer.source)
+            RefusedAnswers(
+                answer.status,
+                tuple(answer.unless),
+                frozenset(answer.code),
+                answer.source,
+                (answer.unless_message or "").casefold(),
+            )
             for answer in entry.refused
         ),
         entry.forms,
@@ -108,6 +108,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         tuple(entry.allow_paths),
         _mcp_rules(entry.mcp) if entry.mcp else None,
         entry.error,
+        tuple(tuple(path.split(".")) for path in entry.code_at),
     )
 
 

@@ -25,12 +25,13 @@ BEGIN
     'one_reservation(text[])',
     'reservations(text, text, boolean, timestamptz, timestamptz)',
     'sent(text, timestamptz)',
-    'unmatched()',
+    'unclaimed()',
     'buckets(timestamptz)',
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
-    'differences()',
-    'facts()'
+    'verification()',
+    'facts()',
+    'require_version(integer)'
   ]::regprocedure[] LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', verb, p_role);
   END LOOP;

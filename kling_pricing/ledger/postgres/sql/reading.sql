@@ -34,7 +34,7 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Lines of text, each with the fields of records.SENT, of which the last has those of records.TERMS; nothing that a
+-- Lines of text, each with the fields of model.SENT, of which the last has those of terms.TERMS; nothing that a
 -- ledger keeps has a control character.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
@@ -50,14 +50,14 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
     to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
-    concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected, price_table,
-      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
+    concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected,
+      coalesce(list_total::text, ''), price_table,      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
   FROM reservation LEFT JOIN ended USING (task_id)
   WHERE provider = p_provider AND dispatched_at < p_before
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
 $$;
 
-CREATE OR REPLACE FUNCTION unmatched() RETURNS SETOF jsonb
+CREATE OR REPLACE FUNCTION unclaimed() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(observation) FROM observation
   WHERE NOT EXISTS (
@@ -95,31 +95,6 @@ CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(journal) || jsonb_build_object('budget', budget, 'labels', labels, 'currency', currency)
   FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
-$$;
-
--- Every balance that is not what the journal says.
-CREATE OR REPLACE FUNCTION differences() RETURNS TABLE (subject text, what text, kept numeric, total numeric)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
-  WITH by_bucket AS (
-    SELECT bucket, sum(held_delta) AS held, sum(spent_delta) AS spent FROM journal GROUP BY bucket
-  ), by_line AS (
-    SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent
-    FROM journal GROUP BY reservation, bucket
-  ), balance AS (
-    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start AS subject,
-      bucket.held AS held, coalesce(by_bucket.held, 0) AS held_total,
-      bucket.spent AS spent, coalesce(by_bucket.spent, 0) AS spent_total
-    FROM bucket LEFT JOIN by_bucket ON by_bucket.bucket = bucket.id
-    UNION ALL
-    SELECT 'reservation ' || line.reservation,
-      CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END, coalesce(by_line.held, 0),
-      line.spent, coalesce(by_line.spent, 0)
-    FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
-    LEFT JOIN by_line USING (reservation, bucket)
-  )
-  SELECT subject, 'held', held, held_total FROM balance WHERE held <> held_total
-  UNION ALL
-  SELECT subject, 'spent', spent, spent_total FROM balance WHERE spent <> spent_total
 $$;
 
 -- What an administrator wants to know; the server's own settings need no function.

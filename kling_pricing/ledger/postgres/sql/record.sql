@@ -17,7 +17,7 @@ BEGIN
   PERFORM lock_task(p_order->>'provider', p_task_id);
   kept := lookup(ARRAY[p_order->>'provider', p_task_id]);
   IF kept.id IS NOT NULL THEN
-    IF kept.fingerprint = p_order->>'fingerprint' AND kept.billed = (p_spent->>'expected')::bigint THEN
+    IF kept.fingerprint = p_order->>'fingerprint' AND kept.billed = (p_spent->'terms'->>'expected')::bigint THEN
       RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_id));
     END IF;
     PERFORM refuse('task_known', jsonb_build_object('reservation', shown(kept, now)));

@@ -104,21 +104,28 @@ CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS
 $$;
 
 DROP FUNCTION IF EXISTS insert_reservation(text, text, integer, jsonb, jsonb, timestamptz, timestamptz);
+-- Writes a reservation that is still to be sent. The terms have the names of the columns.
 CREATE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  terms jsonb := p_candidate->'terms';
 BEGIN
+  IF terms IS NULL THEN   -- as releases for schema version 1 sent it
+    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing there';
+  END IF;
   INSERT INTO reservation (
-    id, project, key, attempt, state, provider, wire_format, model, resolution, tier, quantity, unit, currency,
-    expected, reserved, price_table, table_digest, statement_unit, unit_value, failed_tasks, labels, changes,
-    fingerprint, created_at, deadline
+    id, project, key, attempt, state, provider, wire_format,
+    model, resolution, tier, quantity, unit, currency,
+    expected, list_total, price_table, table_digest,
+    statement_unit, unit_value, failed_tasks,
+    reserved, labels, changes, fingerprint, created_at, deadline
   ) VALUES (
     p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
-    p_candidate->>'model', p_candidate->>'resolution', p_candidate->>'tier', (p_candidate->>'quantity')::numeric,
-    p_candidate->>'unit', p_order->>'currency', (p_candidate->>'expected')::bigint,
-    (p_candidate->>'reserved')::bigint, p_order->>'table', p_order->>'table_digest', p_order->>'statement_unit',
-    (p_order->>'unit_value')::numeric, p_order->>'failed_tasks', p_order->'labels', p_candidate->'changes',
-    p_order->>'fingerprint', p_at, p_deadline
+    terms->>'model', terms->>'resolution', terms->>'tier', (terms->>'quantity')::numeric, terms->>'unit', terms->>'currency',
+    (terms->>'expected')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
+    terms->>'statement_unit', (terms->>'unit_value')::numeric, terms->>'failed_tasks',
+    (p_candidate->>'reserved')::bigint, p_order->'labels', p_candidate->'changes', p_order->>'fingerprint', p_at, p_deadline
   );
 END $$;
 

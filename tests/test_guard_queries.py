@@ -1,4 +1,4 @@
-"""What a guard shows, the same on every kind of store."""
+"""The queries of a guard on every kind of store."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ from tests.guards import CLIP, COST, answer, bound
 
 
 def test_the_status_shows_each_budget(open_guard: OpenGuard) -> None:
-    """Also one that nothing was spent of; amounts and windows are exact."""
+    """The status shows a budget without spend too, with exact amounts and windows."""
     guard = open_guard(window="year")
     assert guard.status() == [
         Bucket(
@@ -30,7 +30,7 @@ def test_the_status_shows_each_budget(open_guard: OpenGuard) -> None:
 
 
 def test_history_is_filtered_and_in_order(open_guard: OpenGuard, clock: Clock) -> None:
-    """By project, key and time; the oldest first."""
+    """`history` filters by project, key and time and returns the oldest first."""
     guard = open_guard(Budget(name="all", cap=Decimal(100), currency="USD"))
     for number in range(4):
         guard.admit(CLIP, project="ab"[number % 2], key=f"k{number}")
@@ -45,11 +45,11 @@ def test_history_is_filtered_and_in_order(open_guard: OpenGuard, clock: Clock) -
         "k2",
     ]
     with pytest.raises(KlingPricingError, match="no time zone"):
-        guard.history(since=datetime(2026, 11, 1))  # noqa: DTZ001 (that is the point)
+        guard.history(since=datetime(2026, 11, 1))  # noqa: DTZ001 (a naive time is what is refused)
 
 
 def test_the_journal_tells_the_whole_story(open_guard: OpenGuard) -> None:
-    """Every step stands there, with what it moved."""
+    """The journal has an entry for each step, with the amounts it moved."""
     guard = open_guard()
     found = bound(guard)
     guard.observe(answer("completed", cost=350000), provider="qingbo")
@@ -64,7 +64,7 @@ def test_the_journal_tells_the_whole_story(open_guard: OpenGuard) -> None:
 
 
 def test_the_history_of_a_bucket_makes_its_balance(open_guard: OpenGuard, ledger: str, clock: Clock) -> None:
-    """Windows that touch a period are there, each with its own entries, which add up to its balance."""
+    """A bucket's history has the windows that touch a period; the entries of each add up to its balance."""
     first_day = clock.now
     guard = open_guard(
         Budget(name="daily", cap=Decimal(10), currency="USD", window="day"),

@@ -1,4 +1,4 @@
-"""Budgets that change, spend from elsewhere, alerts and windows, the same on every kind of store."""
+"""Changes of budgets, spend from elsewhere, alerts and windows on every kind of store."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,19 +10,18 @@ from kling_pricing import (
     Budget,
     BudgetError,
     BudgetExceededError,
-    BudgetGuard,
     IdempotencyError,
     KlingPricingError,
     LedgerError,
 )
 from tests.conftest import Clock, OpenGuard
-from tests.guards import CLIP, COST, answer, bound, left
+from tests.guards import CLIP, COST, VerifiedGuard, answer, bound, left
 
 # spend from elsewhere
 
 
-def test_recorded_spend_counts_whatever_the_cap_says(open_guard: OpenGuard) -> None:
-    """It is booked once; the same task with something else is an error."""
+def test_recorded_spend_counts_even_above_the_cap(open_guard: OpenGuard) -> None:
+    """Recorded spend is booked once, even above the cap; the same task with another amount is an error."""
     guard = open_guard(cap=Decimal(1))
     booked = guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"})
     assert (booked.state, booked.billed, booked.task_id) == ("settled", Decimal("1.25"), "t-9")
@@ -34,7 +33,7 @@ def test_recorded_spend_counts_whatever_the_cap_says(open_guard: OpenGuard) -> N
 
 
 def test_recorded_spend_counts_in_the_window_it_was_spent_in(open_guard: OpenGuard) -> None:
-    """Last month's spend is not this month's."""
+    """Spend of last month counts in last month's window."""
     guard = open_guard(window="month")
     guard.record(
         "qingbo", "t-9", "2", labels={"project": "trailer"}, at=datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
@@ -45,29 +44,29 @@ def test_recorded_spend_counts_in_the_window_it_was_spent_in(open_guard: OpenGua
 
 
 def test_a_bill_for_recorded_spend_is_not_counted_twice(open_guard: OpenGuard) -> None:
-    """An answer about its task finds it, and has nothing stronger to say."""
+    """An answer about the task of recorded spend leaves the recorded amount unchanged."""
     guard = open_guard()
     guard.record("qingbo", "task-1", "0.714", labels={"project": "trailer"})
     guard.observe(answer("completed", cost=1), provider="qingbo")
     assert left(guard)[1] == COST
 
 
-def test_a_window_can_be_opened_with_what_was_spent_before(open_guard: OpenGuard) -> None:
-    """Once, and for a bucket that exists."""
+def test_a_window_can_have_an_opening_balance(open_guard: OpenGuard) -> None:
+    """An opening balance is booked once per window and only for an existing budget."""
     guard = open_guard(window="month")
     guard.open_budget("trailer", "7.5")
     assert left(guard) == (0, Decimal("7.5"), Decimal("2.5"))
     with pytest.raises(IdempotencyError, match="opening balance already"):
         guard.open_budget("trailer", "1")
-    with pytest.raises(BudgetError, match="there is no budget nothing; there are: trailer"):
+    with pytest.raises(BudgetError, match="there is no budget nothing; the budgets are trailer"):
         guard.open_budget("nothing", "1")
-    with pytest.raises(BudgetError, match="told apart by labels: none"):
+    with pytest.raises(BudgetError, match="budget trailer has a single bucket; give no labels"):
         guard.open_budget("trailer", "1", labels={"user": "li"})
     guard.verify()
 
 
 def test_recorded_spend_does_not_take_a_callers_key(open_guard: OpenGuard) -> None:
-    """If a caller has used the same name for a job, both are kept."""
+    """Recorded spend and a job with a key of the same name are both kept."""
     guard = open_guard()
     own = guard.admit(CLIP, project="trailer", key="qingbo:t-9")
     guard.record("qingbo", "t-9", "1", labels={"project": "trailer"})
@@ -76,7 +75,7 @@ def test_recorded_spend_does_not_take_a_callers_key(open_guard: OpenGuard) -> No
 
 
 def test_an_amount_that_cannot_be_counted_is_refused(open_guard: OpenGuard) -> None:
-    """A ledger counts up to four thousand million; beyond that is a mistake."""
+    """An amount above four thousand million is refused."""
     guard = open_guard()
     with pytest.raises(KlingPricingError, match="is too large; the maximum is 4000000000"):
         guard.record("qingbo", "t-9", "4000000001", labels={"project": "trailer"})
@@ -92,7 +91,7 @@ def test_an_amount_that_cannot_be_counted_is_refused(open_guard: OpenGuard) -> N
 
 
 def test_each_threshold_alerts_once_a_window(open_guard: OpenGuard, clock: Clock) -> None:
-    """Reaching it counts, passing it again does not, and a new window begins anew."""
+    """Each threshold alerts once when it is reached, and again in a new window."""
     seen: list[Alert] = []
     alerts = [Decimal("0.5"), Decimal("0.714"), Decimal(1)]
     guard = open_guard(cap=Decimal(1), alerts=alerts, window="day", settings={"on_alert": seen.append})
@@ -116,7 +115,7 @@ def test_each_threshold_alerts_once_a_window(open_guard: OpenGuard, clock: Clock
 def test_a_failing_alert_does_not_hide_the_admission(
     open_guard: OpenGuard, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The money is set aside, so the caller must get the admission; the failure is logged."""
+    """An exception in `on_alert` is logged, and the caller still gets the admission."""
 
     def fail(_alert: Alert) -> None:
         raise ZeroDivisionError
@@ -130,7 +129,7 @@ def test_a_failing_alert_does_not_hide_the_admission(
 
 
 def test_a_reservation_settles_in_the_window_it_was_reserved_in(open_guard: OpenGuard, clock: Clock) -> None:
-    """Midnight in Shanghai is four in the afternoon in UTC."""
+    """A reservation settles in its own window, here a day in Shanghai that ends at 16:00 UTC."""
     guard = open_guard(window="day", timezone="Asia/Shanghai")
     clock.now = datetime(2026, 11, 21, 15, 59, 59, tzinfo=UTC)
     found = bound(guard)
@@ -146,7 +145,7 @@ def test_a_reservation_settles_in_the_window_it_was_reserved_in(open_guard: Open
 
 
 def test_a_lowered_cap_blocks_and_takes_nothing_back(open_guard: OpenGuard) -> None:
-    """What is held stays held; nothing more is admitted."""
+    """A lowered cap keeps the amounts held and admits nothing more."""
     guard = open_guard()
     found = bound(guard)
     guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal("0.1"), currency="USD")])
@@ -157,8 +156,8 @@ def test_a_lowered_cap_blocks_and_takes_nothing_back(open_guard: OpenGuard) -> N
 
 
 def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: str) -> None:
-    """The administrator's cap holds from the next admission on, in every guard."""
-    guard, admin = open_guard(cap=Decimal("0.1")), BudgetGuard(ledger)
+    """A running guard applies a new revision from its next admission on."""
+    guard, admin = open_guard(cap=Decimal("0.1")), VerifiedGuard(ledger)
     with pytest.raises(BudgetExceededError):
         guard.admit(CLIP, project="trailer")
     admin.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
@@ -168,6 +167,6 @@ def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: 
 
 
 def test_a_guard_without_budgets_needs_a_ledger_that_has_some(ledger: str) -> None:
-    """The error says what to do."""
+    """Opening a ledger without budgets is an error that gives the remedy."""
     with pytest.raises(BudgetError, match="no budgets yet"):
-        BudgetGuard(ledger)
+        VerifiedGuard(ledger)

@@ -1,0 +1,228 @@
+"""Admission: reserves the money of a request in every budget that matches, caps the request, or refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
+from uuid import uuid4
+
+from kling_pricing.errors import KlingPricingError, LedgerError, LedgerUnavailableError, ReservationStateError
+from kling_pricing.guard.fingerprint import fingerprint
+from kling_pricing.guard.reservation_requests import (
+    exceeded,
+    limits,
+    priced_variant,
+    reservation_request,
+    snapshot,
+)
+from kling_pricing.guard.state import MAX_ROUNDS, GuardState, InForce
+from kling_pricing.ledger.model import (
+    Mistimed,
+    Outdated,
+    Refused,
+    Reservation,
+    ReservationRequest,
+    Reserved,
+)
+from kling_pricing.ledger.redaction import checked_labels, short_text
+from kling_pricing.money import format_decimal
+from kling_pricing.quoting.engine import quote_payload
+from kling_pricing.quoting.intake import Intake
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
+from kling_pricing.strict_json import RequestLike
+from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.media import MediaLike
+
+
+class QuoteOptions(TypedDict, total=False):
+    """The options beside a payload, as for `quote`."""
+
+    provider: str | None
+    wire_format: str | None
+    media: MediaLike | None
+    allow_unknown: bool
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Permission to submit one request, whose money is reserved.
+
+    Only `BudgetGuard.dispatch` gives out the payload to send, and only once.
+
+    Attributes:
+        reservation: the reservation as it was when the request was admitted.
+        quote: the expected price of the request as it will be sent.
+        replayed: whether the key had this reservation before.
+    """
+
+    reservation: Reservation
+    quote: Quote
+    replayed: bool
+    _payload: Mapping[str, Any]
+    _dispatches: list[bool] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        amount = f"{format_decimal(self.reservation.reserved)} {self.quote.currency}"
+        return (
+            f"Admission({self.reservation_id}: {amount} for {self.quote.model}, changes {dict(self.changes)})"
+        )
+
+    @property
+    def reservation_id(self) -> str:
+        """The id of the reservation."""
+        return self.reservation.id
+
+    @property
+    def changes(self) -> Mapping[str, Any]:
+        """The changes that made the request fit, setting -> new value; empty if there are none."""
+        return self.reservation.changes
+
+    @property
+    def capped(self) -> bool:
+        """Whether anything was changed."""
+        return bool(self.changes)
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether the payload of this very admission was given out."""
+        return bool(self._dispatches)
+
+    def _give_out(self) -> dict[str, Any]:
+        """Returns the payload to send and remembers that it did; only `dispatch` calls this."""
+        self._dispatches.append(True)
+        return dict(self._payload)
+
+
+class _Job(NamedTuple):
+    """A request to admit: the caller's payload under a key, and its quote."""
+
+    payload: Mapping[str, Any]
+    project: str
+    key: str
+    labels: Mapping[str, str]
+    original: Quote
+    intake: Intake
+
+
+def admit(
+    state: GuardState,
+    payload: RequestLike,
+    project: str,
+    key: str | None,
+    labels: Mapping[str, str] | None,
+    options: QuoteOptions,
+) -> Admission:
+    """Reserves the money of a request; see `BudgetGuard.admit`."""
+    body = snapshot(payload)
+    all_labels = checked_labels(project, labels)
+    job_key = uuid4().hex if key is None else short_text("key", key)
+    for _ in range(MAX_ROUNDS):
+        now = state.clock()
+        try:
+            intake = Intake(book=state.book, at=now, **options)
+            original = quote_payload(body, intake)
+        except KlingPricingError:
+            if key is not None:
+                _raise_if_sent(state, project, key)
+            raise
+        answer, variants = _reserve(state, _Job(body, project, job_key, all_labels, original, intake))
+        if isinstance(answer, Reserved):
+            state.deliver(answer.alerts)
+            return _admission(answer, body, variants, intake)
+        if isinstance(answer, Outdated):
+            state.take_over(answer.revision)
+            reason = "the ledger's budgets change faster than a request can be reserved; try again"
+        else:
+            reason = (
+                f"this machine's clock ({now.isoformat()}) and the ledger's clock ({answer.now.isoformat()}) "
+                "fall in different windows or price periods; set this clock"
+            )
+    raise LedgerUnavailableError(reason)
+
+
+def _reserve(state: GuardState, job: _Job) -> tuple[Reserved | Outdated | Mistimed, list[CheaperVariant]]:
+    """Reserves a request as it is or, if every budget without room allows capping, its best variant that fits.
+
+    Returns:
+        The ledger's answer, and the variants that it chose from.
+
+    Raises:
+        BudgetExceededError: nothing fits.
+    """
+    in_force, wanted = state.with_budgets(lambda budgets: _request(state, job, budgets))
+    variants = [CheaperVariant({}, job.payload, job.original)]
+    answer = _ask(state, wanted, variants)
+    if isinstance(answer, Refused) and answer.may_be_capped:
+        allowed = limits(in_force.budgets, job.labels)
+        variants += cheaper_variants(job.payload, job.original, allowed, job.intake)
+        answer = _ask(state, wanted, variants)
+    if isinstance(answer, Refused):
+        cheaper = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants[1:]]
+        cheapest = min(cheaper, key=lambda variant: variant.terms.expected, default=None)
+        raise exceeded(answer, job.original, wanted, cheapest)
+    return answer, variants
+
+
+def _request(state: GuardState, job: _Job, in_force: InForce) -> ReservationRequest:
+    original = job.original
+    urls = [medium.url for medium, _ in original.request.media]
+    return reservation_request(
+        original,
+        project=job.project,
+        key=job.key,
+        mark=fingerprint(job.payload, original.provider, original.wire_format, urls),
+        labels=job.labels,
+        budgets=in_force.budgets,
+        revision=in_force.digest,
+        at=job.intake.at,
+        priced_until=state.book.next_change(original.provider, job.intake.at),
+    )
+
+
+def _ask(
+    state: GuardState, wanted: ReservationRequest, variants: list[CheaperVariant]
+) -> Reserved | Refused | Outdated | Mistimed:
+    candidates = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants]
+    return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
+
+
+def _admission(
+    answer: Reserved, body: Mapping[str, Any], variants: list[CheaperVariant], intake: Intake
+) -> Admission:
+    """Returns the admission of a reservation; its payload is the caller's with the reservation's changes.
+
+    Raises:
+        LedgerError: the request now costs more than was reserved for it.
+    """
+    reservation = answer.reservation
+    chosen = next((variant for variant in variants if variant.changes == reservation.changes), None)
+    if answer.replayed or chosen is None:
+        payload = wire_format_named(reservation.wire_format).amend(body, reservation.changes)
+        as_reserved = intake.with_options(
+            at=reservation.created_at, provider=reservation.provider, wire_format=reservation.wire_format
+        )
+        chosen = CheaperVariant(reservation.changes, payload, quote_payload(payload, as_reserved))
+    if chosen.quote.maximum > reservation.reserved:
+        raise LedgerError(
+            f"reservation {reservation.id} was made when the request cost less; release it and admit it again"
+        )
+    return Admission(reservation, chosen.quote, answer.replayed, chosen.payload)
+
+
+def _raise_if_sent(state: GuardState, project: str, key: str) -> None:
+    """Raises the state of a key's job if it was sent: that matters more than a quote that fails now.
+
+    Raises:
+        ReservationStateError: the key's job was sent; carries the task.
+    """
+    for reservation in state.ledger.reservations(project=project, key=key)[-1:]:
+        if reservation.state not in {"reserved", "released"}:
+            raise ReservationStateError(
+                f"key {key!r} was used for reservation {reservation.id}, which is {reservation.state}",
+                reservation_id=reservation.id,
+                state=reservation.state,
+                task_id=reservation.task_id,
+            )

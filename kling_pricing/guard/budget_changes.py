@@ -1,0 +1,100 @@
+"""Changes of budgets and balances: new budgets, opening balances, and spend that went around the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, read_budgets
+from kling_pricing.display import shown
+from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
+from kling_pricing.guard.reservation_requests import booking
+from kling_pricing.guard.state import MAX_ROUNDS, GuardState
+from kling_pricing.ledger import connect
+from kling_pricing.ledger.claims import claim, claims
+from kling_pricing.ledger.model import Outdated, Reservation
+from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
+from kling_pricing.money import ledger_amount, nanos_up
+from kling_pricing.windows import in_utc, utc_clock
+
+
+def record(
+    state: GuardState,
+    provider: str,
+    task_id: str,
+    amount: Decimal | int | str,
+    labels: Mapping[str, str],
+    at: datetime | None,
+    currency: str | None,
+) -> Reservation:
+    """Books spend that was made elsewhere; see `BudgetGuard.record`."""
+    when = state.clock() if at is None else in_utc(at)
+    if not isinstance(labels, Mapping):
+        raise KlingPricingError(f"labels must be a mapping with the project, got {shown(labels)}")
+    all_labels = checked_labels(labels.get("project", ""), labels)
+    charged = ledger_amount(amount)
+    provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
+    charge_currency = currency_code(currency or state.book.table(provider, when).currency)
+    for _ in range(MAX_ROUNDS):
+        in_force, claimed = state.with_budgets(
+            lambda known: claims(known.budgets, all_labels, charge_currency, when)
+        )
+        request, spent = booking(
+            provider,
+            task_id,
+            charged,
+            charge_currency,
+            labels=all_labels,
+            claimed=claimed,
+            revision=in_force.digest,
+        )
+        answer = state.ledger.record(request, spent, task_id, when)
+        if not isinstance(answer, Outdated):
+            return state.reservation_after(answer)
+        state.take_over(answer.revision)
+    raise LedgerUnavailableError("the ledger's budgets change faster than spend can be booked; try again")
+
+
+def open_budget(
+    state: GuardState, name: str, spent: Decimal | int | str, labels: Mapping[str, str] | None
+) -> None:
+    """Books the opening balance of a budget's window; see `BudgetGuard.open_budget`."""
+    budgets = state.newest_budgets().budgets.budgets
+    budget = next((budget for budget in budgets if budget.name == name), None)
+    if budget is None:
+        known = ", ".join(budget.name for budget in budgets)
+        raise BudgetError(f"there is no budget {name}; the budgets are {known}")
+    bucket_labels = [label for label, value in budget.match.items() if value == EACH]
+    if sorted(bucket_labels) != sorted(labels or {}):
+        if not bucket_labels:
+            raise BudgetError(f"budget {name} has a single bucket; give no labels")
+        raise BudgetError(
+            f"budget {name} has a bucket for each value of {', '.join(bucket_labels)}; "
+            "give exactly those labels"
+        )
+    now = state.clock()
+    if budget.period(now) is None:
+        raise BudgetError(f"budget {name} has no window that is open now")
+    bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
+    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None, now), nanos_up(ledger_amount(spent))))
+
+
+def apply(state: GuardState, budgets: BudgetsLike) -> BudgetsFile:
+    """Replaces the budgets of the ledger; see `BudgetGuard.apply`."""
+    state.deliver(state.ledger.apply(read_budgets(budgets)))
+    return state.newest_budgets().budgets
+
+
+def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:
+    """Installs budgets in a ledger, empty or not, as `BudgetGuard.apply` does; returns them.
+
+    Raises:
+        BudgetError: the budgets cannot be used, or cannot replace those installed; nothing has changed.
+        LedgerError: the ledger cannot be used.
+    """
+    parsed = read_budgets(budgets)
+    store = connect(ledger, clock=utc_clock(None))
+    store.apply(parsed)
+    store.close()
+    return parsed

@@ -1,0 +1,30 @@
+"""Queries: the balances of the budgets, derived from the ledger without changing it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from kling_pricing.budgets import EACH
+from kling_pricing.guard.state import GuardState
+from kling_pricing.ledger.journal import Bucket
+from kling_pricing.windows import in_utc
+
+
+def status(state: GuardState, at: datetime | None) -> list[Bucket]:
+    """Returns the balance of each budget; see `BudgetGuard.status`."""
+    now = state.clock() if at is None else in_utc(at)
+    used = state.ledger.buckets(now)
+    balances: list[Bucket] = []
+    for budget in state.newest_budgets().budgets.budgets:
+        buckets = [
+            bucket
+            for definition, bucket in used
+            if (bucket.budget, definition) == (budget.name, budget.definition)
+        ]
+        period = budget.period(now)
+        if not buckets and period is not None and EACH not in budget.match.values():
+            zero = Decimal(0)
+            buckets = [Bucket(budget.name, {}, budget.cap, zero, zero, budget.cap, budget.currency, *period)]
+        balances += buckets
+    return balances

@@ -1,0 +1,39 @@
+"""Dispatch: gives out a payload once, and ends an admission that was or was not sent."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from kling_pricing.errors import KlingPricingError, ReservationStateError
+from kling_pricing.guard.admission import Admission
+from kling_pricing.guard.settlement import mark_in_doubt, release
+from kling_pricing.guard.state import GuardState
+
+
+def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
+    """Gives out the payload of an admission; see `BudgetGuard.dispatch`."""
+    changes_at = state.book.next_change(admission.quote.provider, admission.reservation.created_at)
+    if changes_at is not None and changes_at <= state.clock():
+        released = release(state, admission, "another price came into force")
+        raise ReservationStateError(
+            f"reservation {released.id} was quoted before another price came into force; admit it again",
+            reservation_id=released.id,
+            state=released.state,
+        )
+    state.ledger.dispatch(admission.reservation_id, doubtful_after=state.doubtful_after)
+    return admission._give_out()  # noqa: SLF001 (its only caller)
+
+
+def close_admission(state: GuardState, admission: Admission, error: BaseException | None) -> None:
+    """Releases an admission or marks it in doubt; see `BudgetGuard.close_admission`."""
+    try:
+        if admission.dispatched and error is not None:
+            mark_in_doubt(state, admission, type(error).__name__)
+        elif not admission.dispatched and not admission.replayed:
+            with suppress(ReservationStateError):  # another caller dispatched it meanwhile
+                release(state, admission, "not dispatched" if error is None else type(error).__name__)
+    except KlingPricingError as failure:
+        if error is None:
+            raise
+        error.add_note(f"reservation {admission.reservation_id} is unchanged: {failure}")

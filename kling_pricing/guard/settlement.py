@@ -1,0 +1,126 @@
+"""Settlement: binds a request to its task and records its cost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from kling_pricing.display import shown
+from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
+from kling_pricing.guard.admission import Admission
+from kling_pricing.guard.references import Reference, ref_of
+from kling_pricing.guard.responses import read_answer, read_task
+from kling_pricing.guard.state import GuardState
+from kling_pricing.ledger.errors import settled_already
+from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Reservation
+from kling_pricing.ledger.redaction import kept_reason, observation, short_text
+from kling_pricing.money import ledger_amount
+from kling_pricing.strict_json import RequestLike
+from kling_pricing.wire.task import Task
+
+
+def bind(state: GuardState, reference: Reference, task_id: str) -> Reservation:
+    """Records the task of a request; see `BudgetGuard.bind`."""
+    return state.reservation_after(state.ledger.bind(ref_of(reference), short_text("task_id", task_id)))
+
+
+def settle(
+    state: GuardState, reference: Reference, amount: Decimal | int | str | None, basis: Basis | None
+) -> Reservation:
+    """Spends the cost of a job; see `BudgetGuard.settle`."""
+    if basis is not None and basis not in BASES:
+        raise KlingPricingError(f"basis must be one of {', '.join(BASES)}, got {shown(basis)}")
+    charged = None if amount is None else ledger_amount(amount)
+    amount_basis: Basis = basis or ("quote" if charged is None else "response")
+    return state.reservation_after(state.ledger.settle(ref_of(reference), charged, amount_basis))
+
+
+def release(state: GuardState, reference: Reference, reason: str) -> Reservation:
+    """Gives back the money of an unsent request; see `BudgetGuard.release`."""
+    return state.ledger.release(ref_of(reference), kept_reason(reason), states=("reserved",))
+
+
+def release_refused(state: GuardState, reference: Reference, reason: str) -> Reservation:
+    """Gives back the money of a refused request; see `BudgetGuard.release_refused`."""
+    return state.ledger.release(ref_of(reference), kept_reason(reason), states=("reserved", "dispatching"))
+
+
+def mark_in_doubt(state: GuardState, reference: Reference, reason: str) -> Reservation:
+    """Marks a sent request as in doubt; see `BudgetGuard.mark_in_doubt`."""
+    return state.ledger.doubt(ref_of(reference), kept_reason(reason))
+
+
+def observe(
+    state: GuardState,
+    body: RequestLike,
+    provider: str,
+    reference: Reference | None,
+    wire_format: str | None,
+) -> Reservation | None:
+    """Records a provider's answer; see `BudgetGuard.observe`."""
+    answer = read_answer(body)
+    provider = short_text("provider", provider)
+    if wire_format is None and reference is not None:
+        reference = _reservation_of(state, reference)
+        wire_format = reference.wire_format
+    task = read_task(
+        answer,
+        provider,
+        state.book,
+        wire_format,
+        format_of_task=lambda task_provider, task_id: _format_of_task(state, task_provider, task_id),
+    )
+    return observe_task(state, task, provider, reference)
+
+
+def observe_task(
+    state: GuardState, task: Task, provider: str, reference: Reference | None
+) -> Reservation | None:
+    """Records what an answer says about a task; see `BudgetGuard.observe_task`."""
+    provider = short_text("provider", provider)
+    task_id = task.task_id
+    ref = None if reference is None else ref_of(reference)
+    if task_id is None and ref is not None:
+        task_id = state.ledger.reservation(ref).task_id
+    if task_id is None:
+        raise WireFormatError(
+            "the answer names no task; if it is a definite refusal, release the reservation as refused, "
+            "otherwise leave it in doubt"
+        )
+    seen = observation(task, provider, short_text("task_id", task_id), state.clock())
+    change = state.ledger.observe(seen, ref)
+    return None if change is None else state.reservation_after(change)
+
+
+def resolve(
+    state: GuardState, reference: Reference, outcome: str, amount: Decimal | int | str | None
+) -> Reservation:
+    """Decides the outcome of a job on a person's word; see `BudgetGuard.resolve`."""
+    if outcome == "charged":
+        reservation = state.ledger.reservation(ref_of(reference))
+        if reservation.state != "settled":
+            return settle(state, reference, amount, "operator")
+        if amount is not None and ledger_amount(amount) != reservation.billed:
+            raise settled_already(reservation, ledger_amount(amount))
+        return reservation
+    if outcome != "not_charged":
+        raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
+    return state.ledger.release(
+        ref_of(reference), "not charged, according to the operator", states=("dispatching", DOUBTED, "bound")
+    )
+
+
+def _reservation_of(state: GuardState, reference: Reference) -> Reservation:
+    """Returns the reservation that is or carries the reference; looks up only an id or a task."""
+    if isinstance(reference, Reservation):
+        return reference
+    if isinstance(reference, Admission):
+        return reference.reservation
+    return state.ledger.reservation(ref_of(reference))
+
+
+def _format_of_task(state: GuardState, provider: str, task_id: str) -> str | None:
+    """Returns the wire format of a task's reservation; None if the task has none."""
+    try:
+        return state.ledger.reservation(ref_of((provider, task_id))).wire_format or None
+    except ReservationNotFoundError:
+        return None

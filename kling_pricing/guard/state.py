@@ -1,0 +1,151 @@
+"""The state that the verbs of a guard share: the ledger, the price book, the budgets in force, the alerts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
+from kling_pricing.display import shown
+from kling_pricing.errors import BudgetError, KlingPricingError
+from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
+from kling_pricing.quoting.intake import default_book
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.windows import utc_clock
+
+_log = logging.getLogger(__name__)
+
+EXPIRES_AFTER = timedelta(minutes=15)
+"""The time a reservation waits for its dispatch. An undispatched request is certainly unsent, so its money is
+given back after that."""
+
+DOUBTFUL_AFTER = timedelta(minutes=5)
+"""The time after which a dispatched reservation without a task is in doubt. Doubt alone frees no money."""
+
+MAX_ROUNDS = 5
+"""The number of attempts at a request whose budgets or windows change while it is made."""
+
+_Result = TypeVar("_Result")
+
+
+class InForce(NamedTuple):
+    """The budgets in force.
+
+    Attributes:
+        budgets: the budgets.
+        digest: their digest in the ledger.
+    """
+
+    budgets: BudgetsFile
+    digest: str
+
+    @classmethod
+    def of(cls, revision: Revision) -> InForce:
+        """Reads the budgets of a revision."""
+        return cls(budgets_from_document(revision.document), revision.digest)
+
+
+class GuardState:
+    """The state of one guard; see `BudgetGuard` for the arguments.
+
+    Attributes:
+        ledger: the ledger.
+        book: the price tables.
+        clock: the guard's clock, in UTC.
+        expires_after: the time a reservation waits for its dispatch.
+        doubtful_after: the time after which a dispatched reservation without a task is in doubt.
+        in_force: the budgets in force, as far as this guard knows.
+    """
+
+    def __init__(
+        self,
+        ledger: str,
+        budgets: BudgetsLike | None,
+        book: PriceBook | None,
+        on_alert: Callable[[Alert], None] | None,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+        clock: Callable[[], datetime] | None,
+    ) -> None:
+        times: dict[str, Any] = {"expires_after": expires_after, "doubtful_after": doubtful_after}
+        for name, time in times.items():
+            if not isinstance(time, timedelta) or time <= timedelta(0):
+                raise KlingPricingError(f"{name} must be a timedelta above zero, got {shown(time)}")
+        self.book = default_book() if book is None else book
+        self.clock = utc_clock(clock)
+        self.expires_after = expires_after
+        self.doubtful_after = doubtful_after
+        self._on_alert = on_alert
+        self.ledger: Ledger = connect(ledger, clock=self.clock)
+        self.in_force = _install(self.ledger, budgets)
+
+    def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
+        """Calls a function with the budgets known here; if they do not suit, with the ledger's own.
+
+        Returns:
+            The budgets used, and the function's result.
+
+        Raises:
+            BudgetError: the function raises it for the ledger's budgets too.
+        """
+        known = self.in_force
+        try:
+            return known, make(known)
+        except BudgetError:
+            newest = self.newest_budgets()
+            if newest.digest == known.digest:
+                raise
+            return newest, make(newest)
+
+    def newest_budgets(self) -> InForce:
+        """Returns the budgets that the ledger has now."""
+        revision = self.ledger.installed()
+        if revision is not None and revision.digest != self.in_force.digest:
+            self.in_force = InForce.of(revision)
+        return self.in_force
+
+    def take_over(self, revision: Revision) -> None:
+        """Replaces the budgets known here with a revision."""
+        self.in_force = InForce.of(revision)
+
+    def reservation_after(self, change: Change) -> Reservation:
+        """Delivers the alerts of a change and returns its reservation."""
+        self.deliver(change.alerts)
+        return change.reservation
+
+    def deliver(self, alerts: tuple[Alert, ...]) -> None:
+        """Calls `on_alert` for each alert; an exception that it raises is logged."""
+        if self._on_alert is None:
+            return
+        for alert in alerts:
+            try:
+                self._on_alert(alert)
+            except Exception:  # noqa: BLE001 (the money has moved; the caller must hear about that, not this)
+                _log.exception("on_alert failed for budget %s", alert.budget)
+
+
+def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
+    """Returns the budgets of a ledger, after installing them if it has none.
+
+    Raises:
+        BudgetError: the ledger has no budgets and none are given, or it has other budgets.
+    """
+    if budgets is None:
+        revision = ledger.installed()
+        if revision is None:
+            raise BudgetError(
+                f"ledger {ledger.name} has no budgets yet; check that it is the right ledger, then open it "
+                "with budgets or run `kling-pricing budget apply FILE`"
+            )
+        return InForce.of(revision)
+    given = read_budgets(budgets)
+    installed = InForce.of(ledger.install(given))
+    if installed.budgets.digest != given.digest:
+        raise BudgetError(
+            "the ledger has other budgets than those given; open it without budgets, "
+            "or have an administrator install yours with `kling-pricing budget apply`"
+        )
+    return installed

@@ -1,0 +1,349 @@
+"""The checks of `verify`: one list for both stores, in SQL that both understand. Pure.
+
+Each check derives a column from other rows, mostly from the journal, and finds the rows with another value.
+Each table is read once, however many of its columns are checked. `verification` judges what SQL cannot:
+documents, and amounts at an accounting rate.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Check(NamedTuple):
+    """One column, and its value by other records.
+
+    Attributes:
+        column: what messages call it.
+        kept: the value that is kept, as SQL.
+        derived: the value that it must have, as SQL.
+        source: who says so, as the message puts it.
+        when: the rows to which it applies.
+        is_amount: whether it is an amount in nanos.
+    """
+
+    column: str
+    kept: str
+    derived: str
+    source: str = "the journal says"
+    when: str = "TRUE"
+    is_amount: bool = False
+
+
+class Dialect(NamedTuple):
+    """The words for which the stores differ, and the columns that only one of them has.
+
+    Attributes:
+        is_not: compares two values, of which both may be null.
+        project_label: the label `project` of a reservation.
+        labels_differ: whether the labels of a bucket are not among those of a reservation.
+        own_reservation_checks: for columns of its reservations.
+        own_bucket_checks: for columns of its buckets.
+    """
+
+    is_not: str
+    project_label: str
+    labels_differ: str
+    own_reservation_checks: tuple[Check, ...] = ()
+    own_bucket_checks: tuple[Check, ...] = ()
+
+
+SQLITE = Dialect(
+    is_not="IS NOT",
+    project_label="json_extract(reservation.labels, '$.project')",
+    labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS own WHERE NOT EXISTS (SELECT 1"
+    " FROM json_each(reservation.labels) AS other WHERE other.key = own.key AND other.value = own.value))",
+)
+POSTGRES = Dialect(
+    is_not="IS DISTINCT FROM",
+    project_label="reservation.labels->>'project'",
+    labels_differ="NOT reservation.labels @> CAST(bucket.labels AS jsonb)",
+    own_reservation_checks=(
+        Check(
+            "dispatch_token",
+            "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END",
+        ),
+    ),
+    own_bucket_checks=(
+        Check(
+            "opening_token",
+            "CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END",
+        ),
+    ),
+)
+
+_OPEN = "state IN ('reserved', 'dispatching', 'bound')"
+_KINDS = (
+    *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
+    *("carry_over", "alert"),
+)
+
+RESERVATION_CHECKS = (
+    Check(
+        "state",
+        "state",
+        "CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released'"
+        " WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.sent_at IS NOT NULL THEN 'dispatching'"
+        " ELSE 'reserved' END",
+    ),
+    Check(
+        "doubted",
+        "CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END",
+        "CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' THEN 'yes' ELSE 'no' END",
+        when="events.doubted IS NULL OR state <> 'released'",
+    ),
+    Check(
+        "task_id",
+        "CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END",
+        "CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END",
+    ),
+    Check("created_at", "created_at", "events.reserved_at", when="events.reserved_at IS NOT NULL"),
+    Check(
+        "dispatched_at",
+        "dispatched_at",
+        "CASE WHEN events.recorded IS NULL THEN events.sent_at ELSE created_at END",
+    ),
+    Check("closed_at", "closed_at", "closed.at"),
+    Check(
+        "basis",
+        "basis",
+        "CASE closed.kind WHEN 'settle' THEN closed.detail WHEN 'record' THEN 'operator' END",
+    ),
+    Check(
+        "reason",
+        "reason",
+        "CASE WHEN state = 'released' THEN closed.detail END",
+        when="state IN ('released', 'settled', 'reserved')",
+    ),
+    Check("project", "project", "{project_label}", source="the labels say"),
+    Check(
+        "reserved", "reserved", "expected", source="the quote is", when="reserved < expected", is_amount=True
+    ),
+)
+LINE_CHECKS = (
+    Check("held", f"CASE WHEN {_OPEN} THEN line.held ELSE 0 END", "events.held", is_amount=True),
+    Check(
+        "held",
+        "line.held",
+        "events.set_aside",
+        when=f"events.set_aside IS NOT NULL AND NOT {_OPEN}",
+        is_amount=True,
+    ),
+    Check(
+        "held",
+        "line.held",
+        "reserved",
+        source="its reservation says",
+        when="events.set_aside IS NULL AND events.recorded IS NULL AND rate IS NULL",
+        is_amount=True,
+    ),
+    Check(
+        "reserved",
+        "reserved",
+        "line.held",
+        source="its line says",
+        when="events.set_aside IS NOT NULL AND rate IS NULL AND line.held = events.set_aside",
+        is_amount=True,
+    ),
+    Check("spent", "line.spent", "events.spent", is_amount=True),
+    Check("billed", "coalesce(billed, 0)", "line.spent", when="rate IS NULL", is_amount=True),
+    Check(
+        "rate",
+        "CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END",
+        "CASE WHEN reservation.currency = bucket.currency THEN 'missing' ELSE 'given' END",
+        source="the currencies say",
+    ),
+    Check(
+        "created_at",
+        "created_at",
+        "window_start",
+        source="the window of its bucket is from",
+        when="created_at < window_start OR created_at >= window_end",
+    ),
+)
+BUCKET_CHECKS = (
+    Check("held", "bucket.held", "coalesce(events.held, 0)", is_amount=True),
+    Check("spent", "bucket.spent", "coalesce(events.spent, 0)", is_amount=True),
+    Check("window_end", "window_end", "window_start", source="its start is", when="window_end <= window_start"),
+)
+
+_JOURNAL = """
+  by_line AS MATERIALIZED (
+    SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent, max(seq) AS newest,
+      sum(CASE WHEN kind = 'reserve' THEN held_delta END) AS set_aside,
+      min(CASE WHEN kind IN ('reserve', 'record') THEN seq END) AS begun,
+      max(CASE WHEN kind = 'record' THEN seq END) AS recorded,
+      min(CASE WHEN kind = 'reserve' THEN at END) AS reserved_at,
+      max(CASE WHEN kind = 'dispatch' THEN at END) AS sent_at,
+      max(CASE WHEN kind = 'bind' THEN seq END) AS bound,
+      max(CASE WHEN kind = 'doubt' THEN seq END) AS doubted,
+      max(CASE WHEN kind IN ('settle', 'record') THEN seq END) AS settled,
+      max(CASE WHEN kind IN ('release', 'expire') THEN seq END) AS released,
+      max(CASE WHEN kind = 'opening' THEN seq END) AS opened
+    FROM journal GROUP BY reservation, bucket
+  ), by_reservation AS MATERIALIZED (
+    SELECT reservation, min(begun) AS begun, max(recorded) AS recorded, min(reserved_at) AS reserved_at,
+      max(sent_at) AS sent_at,
+      max(bound) AS bound, max(doubted) AS doubted, max(settled) AS settled, max(released) AS released
+    FROM by_line WHERE reservation IS NOT NULL GROUP BY reservation
+  ), revised AS MATERIALIZED (
+    SELECT seq, detail, at FROM journal WHERE kind = 'revision'
+  ), by_bucket AS MATERIALIZED (
+    SELECT bucket, sum(held) AS held, sum(spent) AS spent, max(opened) AS opened
+    FROM by_line WHERE bucket IS NOT NULL GROUP BY bucket
+  )
+"""
+
+_SCOPES = (
+    (
+        "reservations",
+        "'reservation ' || reservation.id",
+        """
+        reservation JOIN by_reservation AS events ON events.reservation = reservation.id
+        LEFT JOIN (
+          SELECT seq, at, kind, detail FROM journal WHERE kind IN ('settle', 'record', 'release', 'expire')
+        ) AS closed ON closed.seq = coalesce(events.settled, events.released)
+        """,
+        RESERVATION_CHECKS,
+    ),
+    (
+        "lines",
+        "'reservation ' || line.reservation",
+        """
+        reservation_line AS line JOIN reservation ON reservation.id = line.reservation
+        JOIN bucket ON bucket.id = line.bucket
+        JOIN by_line AS events ON events.reservation = line.reservation AND events.bucket = line.bucket
+        """,
+        LINE_CHECKS,
+    ),
+    (
+        "buckets",
+        "'bucket ' || budget || ' ' || labels || ' from ' || window_start",
+        "bucket LEFT JOIN by_bucket AS events ON events.bucket = bucket.id",
+        BUCKET_CHECKS,
+    ),
+)
+"""Names of the rows that differ, their subject, the tables, and the checks."""
+
+_MISSING = (
+    """
+    SELECT 'reservation ' || events.reservation, 'its line of bucket ' || events.bucket
+    FROM by_line AS events LEFT JOIN reservation_line AS line
+      ON line.reservation = events.reservation AND line.bucket = events.bucket
+    WHERE events.reservation IS NOT NULL AND events.bucket IS NOT NULL AND line.bucket IS NULL
+    """,
+    """
+    SELECT 'reservation ' || line.reservation, 'the journal entry of its line of bucket ' || line.bucket
+    FROM reservation_line AS line LEFT JOIN by_line AS events
+      ON events.reservation = line.reservation AND events.bucket = line.bucket
+    WHERE events.newest IS NULL
+    """,
+    """
+    SELECT 'reservation ' || reservation.id, 'the journal entry of its beginning'
+    FROM reservation LEFT JOIN by_reservation AS events ON events.reservation = reservation.id
+    WHERE events.begun IS NULL
+    """,
+    """
+    SELECT 'reservation ' || events.reservation, 'the reservation of a journal entry'
+    FROM by_reservation AS events LEFT JOIN reservation ON reservation.id = events.reservation
+    WHERE reservation.id IS NULL
+    """,
+    """
+    SELECT 'reservation ' || line.reservation, 'the reservation of a line'
+    FROM reservation_line AS line LEFT JOIN reservation ON reservation.id = line.reservation
+    WHERE reservation.id IS NULL
+    """,
+    """
+    SELECT 'bucket ' || events.bucket, 'the bucket of a journal entry'
+    FROM by_bucket AS events LEFT JOIN bucket ON bucket.id = events.bucket WHERE bucket.id IS NULL
+    """,
+    """
+    SELECT DISTINCT 'bucket ' || line.bucket, 'the bucket of a line'
+    FROM reservation_line AS line LEFT JOIN bucket ON bucket.id = line.bucket WHERE bucket.id IS NULL
+    """,
+    """
+    SELECT 'budget revision ' || revision, 'its journal entry' FROM budget_revision
+    WHERE NOT EXISTS (SELECT 1 FROM revised WHERE detail = digest AND at = installed_at)
+    """,
+    """
+    SELECT 'journal entry ' || seq, 'its budget revision' FROM revised
+    WHERE NOT EXISTS (SELECT 1 FROM budget_revision WHERE digest = detail AND installed_at = at)
+    """,
+)
+"""Each finds the rows that should be there: their subject, and the name of the row."""
+
+_OTHERS = (
+    f"""
+    SELECT 'journal entry ' || seq, 'kind', kind, 'one of the kinds there are', 'it must be', 0
+    FROM journal WHERE kind NOT IN ({", ".join(f"'{kind}'" for kind in _KINDS)})
+    """,  # noqa: S608 (our own words)
+    """
+    SELECT 'key ' || key || ' of project ' || project, 'attempt', CAST(max(attempt) AS TEXT),
+      CAST(count(*) AS TEXT), 'its reservations are', 0
+    FROM reservation GROUP BY project, key HAVING max(attempt) <> count(*)
+    """,
+    """
+    SELECT 'reservation ' || min(line.reservation), 'labels', CAST(reservation.labels AS TEXT), bucket.labels,
+      'its bucket counts', 0
+    FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
+    JOIN bucket ON bucket.id = line.bucket
+    WHERE bucket.labels <> '{{}}' GROUP BY bucket.labels, reservation.labels
+    HAVING {labels_differ}
+    """,
+)
+"""Each finds rows of its own, with the columns of `differences`."""
+
+
+def differences(dialect: Dialect) -> str:
+    """Returns the query for everything that differs.
+
+    Its columns: subject, what, kept, derived, source, is_amount. `kept` and `derived` are text; where a row is
+    missing, both are null.
+    """
+    nothing = "CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0"
+    branches = [_select(f"missing.*, {nothing}", f"({query}) AS missing") for query in _MISSING]
+    branches += _OTHERS
+    parts = [_JOURNAL]
+    own = {"reservations": dialect.own_reservation_checks, "buckets": dialect.own_bucket_checks}
+    for name, subject, tables, common in _SCOPES:
+        columns, conditions = [f"{subject} AS subject"], []
+        for place, check in enumerate(common + own.get(name, ())):
+            kept, must_be = f"kept_{place}", f"derived_{place}"
+            derived = f"CASE WHEN {check.when} THEN {check.derived} ELSE {check.kept} END"
+            columns += [f"CAST({check.kept} AS TEXT) AS {kept}", f"CAST({derived} AS TEXT) AS {must_be}"]
+            conditions.append(f"(({check.when}) AND {check.kept} {{is_not}} {check.derived})")
+            values = f"subject, '{check.column}', {kept}, {must_be}, '{check.source}', {int(check.is_amount)}"
+            branches.append(_select(values, f"different_{name} WHERE {kept} {{is_not}} {must_be}"))
+        rows = _select(", ".join(columns), f"{tables} WHERE {' OR '.join(conditions)}")
+        parts.append(f"different_{name} AS MATERIALIZED ({rows})")
+    all_columns = "subject, what, kept, derived, source, is_amount"
+    parts.append(f"difference ({all_columns}) AS ({' UNION ALL '.join(branches)})")
+    return f"WITH {', '.join(parts)} {_select('*', 'difference')}".format(**dialect._asdict())
+
+
+def _select(columns: str, tables: str) -> str:
+    return f"SELECT {columns} FROM {tables}"  # noqa: S608 (our own words)
+
+
+FACTS = {
+    "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
+    "bucket": """
+        SELECT budget, definition, currency, cap, alerts, max(window_end) AS window_end FROM bucket
+        GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
+    """,
+    "rounding": """
+        SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation WHERE reserved > expected
+        GROUP BY expected, reserved, unit_value
+    """,
+    "converted": """
+        SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,
+          CAST(rate AS TEXT) AS rate, reserved, billed, line.held AS held, line.spent AS spent
+        FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
+        JOIN bucket ON bucket.id = line.bucket
+        WHERE rate IS NOT NULL
+        GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
+    """,
+}
+"""The facts that `verification` judges; alike rows are taken together, so there are few of them."""

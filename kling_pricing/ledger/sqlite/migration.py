@@ -1,0 +1,148 @@
+"""Brings a ledger's file to the present schema version, and describes the file for its administrator."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.sqlite import schema
+from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing, unavailable
+from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
+
+
+class Migrated(NamedTuple):
+    """The result of a migration.
+
+    Attributes:
+        version: the schema version before.
+        copy: the file as it was before; None: it had the present version, and nothing was done.
+    """
+
+    version: int
+    copy: Path | None
+
+
+def migrate(path: Path, now: datetime) -> Migrated:
+    """Brings a ledger's file to the present schema version in one transaction, after it has copied the file.
+
+    It can be repeated, and stopped at any point: the file then has either the old version or the new one.
+
+    Args:
+        path: the file.
+        now: the instant in the name of the copy.
+
+    Raises:
+        LedgerUnavailableError: there is no ledger, it is newer than this release, or the disk has no room for
+            the copy; nothing was changed.
+    """
+    with _opened(path) as connection:
+        version = schema.version_of(connection, path)
+        if version == schema.VERSION:
+            return Migrated(version, None)
+        queue = WritersQueue(path)
+        queue.open()
+        try:
+            queue.take_turn()
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > schema.VERSION:
+                raise other_version(str(path), version, schema.VERSION)
+            copy = None
+            if version < schema.VERSION:  # else another process has just migrated it
+                copy = _copied(path, version, now)
+                for step in range(version + 1, schema.VERSION + 1):
+                    for statement in schema.STEPS[step]:
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            if queue.lock is not None:  # not in a function, at whose beginning Ctrl-C may strike
+                fcntl.flock(queue.lock, fcntl.LOCK_UN)
+            queue.close()
+        return Migrated(version, copy)
+
+
+class Description(NamedTuple):
+    """The facts of a ledger's file.
+
+    Attributes:
+        version: its schema version.
+        digest: digest of the budgets in force; None: there are none.
+    """
+
+    version: int
+    digest: str | None
+
+
+def describe(path: Path) -> Description:
+    """Describes the ledger in a file, whichever schema version it has.
+
+    Raises:
+        LedgerUnavailableError: there is no ledger.
+    """
+    with _opened(path) as connection:
+        version = schema.version_of(connection, path)
+        row = connection.execute("SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
+        return Description(version, None if row is None else row[0])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Connects to a ledger's file. The connection ends with the block, which undoes uncommitted changes."""
+    try:
+        if not (path.is_file() and path.stat().st_size):
+            raise missing(path)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            if not schema.version_of(connection, path):
+                raise missing(path)
+            yield connection
+        finally:
+            connection.close()
+    except ERRORS as error:
+        raise explained(path, error) from error
+
+
+def _copied(path: Path, version: int, now: datetime) -> Path:
+    """Copies a ledger, with what is still in its WAL, to a new file beside it.
+
+    The copy has its name only when all of it is on the disk. The caller keeps other writers out.
+    """
+    target = path.with_name(f"{path.name}.version-{version}.{now:%Y%m%dT%H%M%S.%fZ}")
+    partial = path.with_name(f"{path.name}.copying")
+    if target.exists():
+        raise unavailable(path, f"its copy would replace {target.name}; move that file away")
+    try:
+        partial.unlink(missing_ok=True)  # of a migration that was killed
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, path.stat().st_mode & 0o777))
+        source = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        copy = sqlite3.connect(partial)
+        try:
+            source.backup(copy)
+        finally:
+            copy.close()
+            source.close()
+        partial.rename(target)
+        _sync_folder(path.parent)
+    except BaseException:
+        for name in (partial.name, f"{partial.name}-journal"):
+            partial.with_name(name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the name of a new file on the disk."""
+    if os.name != "nt":  # Windows has no descriptors of folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

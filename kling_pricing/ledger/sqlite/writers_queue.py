@@ -1,0 +1,100 @@
+"""The queue of the processes that want to write to a ledger's file.
+
+Writers wait for an `flock` on a file beside the database, because SQLite's own busy handler lets some of them
+starve for seconds. The system gives a released lock to the process that asks first. That is mostly the one that
+just held it, because a sleeping process has to wake up. So only one process at a time waits for the lock: the
+process that holds a second lock, the queue. The others wait for the queue.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kling_pricing.ledger.sqlite.errors import unavailable
+
+try:
+    import fcntl
+except ImportError:  # Windows: SQLite's own lock is as safe, only less fair
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["WritersQueue", "fcntl"]
+
+_MARK = b"A ledger was made in the file of this name. Remove this one too to begin a new ledger.\n"
+"""The content of the lock file, once there is a ledger."""
+
+
+class WritersQueue:
+    """The two lock files beside a ledger's file.
+
+    Attributes:
+        lock: descriptor of the file whose lock a writer holds; None: not open, or not on this system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock_path = path.with_name(f"{path.name}.lock")
+        self.lock: int | None = None
+        self._queue: int | None = None
+
+    @property
+    def lock_name(self) -> str:
+        """The name of the lock file."""
+        return self._lock_path.name
+
+    def open(self) -> None:
+        """Opens the files; makes them where they do not exist.
+
+        Raises:
+            LedgerUnavailableError: a file cannot be opened.
+        """
+        self.lock = self._opened(self._lock_path)
+        self._queue = self._opened(self._path.with_name(f"{self._path.name}.queue"))
+
+    def close(self) -> None:
+        """Forgets the files, then closes them. A descriptor closed twice may be another file by then."""
+        descriptors = self.lock, self._queue
+        self.lock = self._queue = None
+        for descriptor in descriptors:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def take_turn(self) -> None:
+        """Waits until it is this process's turn to write."""
+        lock, queue = self.lock, self._queue
+        if lock is not None and queue is not None:
+            try:
+                fcntl.flock(queue, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            finally:
+                fcntl.flock(queue, fcntl.LOCK_UN)
+
+    def end_turn(self) -> None:
+        """Lets the next process write."""
+        if self.lock is not None:
+            fcntl.flock(self.lock, fcntl.LOCK_UN)
+
+    def mark(self) -> None:
+        """Notes in the lock file that there is a ledger."""
+        if self.lock is not None and not os.fstat(self.lock).st_size:
+            os.write(self.lock, _MARK)
+
+    def is_marked(self) -> bool:
+        """Returns whether there was a ledger beside the lock file.
+
+        Raises:
+            OSError: there is no lock file, so there never was a ledger.
+        """
+        return self._lock_path.stat().st_size > 0
+
+    def _opened(self, path: Path) -> int | None:
+        if fcntl is None:
+            return None
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise unavailable(
+                self._path,
+                f"{path.name} beside it cannot be opened ({error.strerror}); let this user write the file and "
+                "its folder",
+            ) from None

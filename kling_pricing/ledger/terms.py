@@ -1,0 +1,77 @@
+"""The terms that a quote fixes for a reservation, and how both stores write and read them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from kling_pricing.money import format_decimal, from_nanos, nanos_up
+
+
+class Terms(NamedTuple):
+    """What a quote fixes. The fields are named as the columns of both stores are.
+
+    Attributes:
+        model: canonical name.
+        resolution: as billed.
+        tier: the billing lane.
+        quantity: billed units.
+        unit: of the quantity.
+        currency: ISO 4217 code of the amounts.
+        expected: the quote, rounded up to nanos; for a range, its maximum.
+        list_total: under a contract, the quote at the published prices; None: there is no contract, or schema
+            version 1 wrote the reservation.
+        price_table: id of the price table.
+        table_digest: digest of that table's file.
+        statement_unit: the unit the provider counts in; None: the currency.
+        unit_value: the worth of one statement unit, in the currency.
+        failed_tasks: what the provider does about a failed task: `refunded`, `charged`, `unconfirmed`.
+    """
+
+    model: str
+    resolution: str
+    tier: str
+    quantity: Decimal
+    unit: str
+    currency: str
+    expected: Decimal
+    list_total: Decimal | None
+    price_table: str
+    table_digest: str
+    statement_unit: str | None
+    unit_value: Decimal | None
+    failed_tasks: str
+
+
+_QUANTITY, _EXPECTED, _LIST_TOTAL, _UNIT_VALUE = (
+    Terms._fields.index(name) for name in ("quantity", "expected", "list_total", "unit_value")
+)
+
+
+def written_terms(terms: Terms) -> list[str | int | None]:
+    """Returns the values of the columns, in the order of `Terms`: amounts in nanos, other numbers as text."""
+    values: list[Any] = [*terms]
+    values[_QUANTITY] = str(terms.quantity)
+    values[_EXPECTED] = nanos_up(terms.expected)
+    values[_LIST_TOTAL] = None if terms.list_total is None else nanos_up(terms.list_total)
+    values[_UNIT_VALUE] = None if terms.unit_value is None else format_decimal(terms.unit_value)
+    return values
+
+
+def read_terms(row: Mapping[str, Any]) -> Terms:
+    """Returns the terms in the row of a reservation, read by column name."""
+    values = [row[name] for name in Terms._fields]
+    values[_QUANTITY] = Decimal(values[_QUANTITY])
+    values[_EXPECTED] = from_nanos(values[_EXPECTED])
+    list_total, unit_value = values[_LIST_TOTAL], values[_UNIT_VALUE]
+    values[_LIST_TOTAL] = None if list_total is None else from_nanos(list_total)
+    values[_UNIT_VALUE] = None if unit_value is None else Decimal(unit_value)
+    return Terms._make(values)
+
+
+TERMS = tuple(name for name in Terms._fields if name != "table_digest")
+"""The terms in a line of `Ledger.sent`. Very many reservations share them, so a line has them as one text."""
+
+TERMS_SEPARATOR = "\x17"
+"""Stands between the fields of the terms in such a line."""

@@ -1,0 +1,271 @@
+"""Makes the golden ledgers of the present schema version. Run it once, when the version is finished.
+
+Run it with a server's URL of an empty database::
+
+    python tests/golden/make.py postgresql://postgres@127.0.0.1:5432/empty
+
+It fills a ledger in each store with the same story and writes, into this folder, the ledger as SQL text
+(`sqlite-VERSION.sql`, `postgres-VERSION.sql`), and what the code of that version reported of it (`*.json`).
+"""
+
+import json
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from kling_pricing import Budget, BudgetExceededError, BudgetGuard, Budgets
+from kling_pricing.ledger.administration import prepare
+from kling_pricing.ledger.postgres import schema as postgres_schema
+from kling_pricing.ledger.sqlite import schema as sqlite_schema
+from tests.conftest import Clock, driven_by
+
+HERE = Path(__file__).parent
+BEGIN = datetime(2026, 11, 10, 9, 30, tzinfo=UTC)
+END = BEGIN + timedelta(days=11)
+"""The instant at which the reports are taken."""
+
+CLIP = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1080p", "audio": True}
+TABLES = (
+    *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
+    "observation",
+)
+
+
+def first_budgets() -> Budgets:
+    """Returns one budget of every kind."""
+    return Budgets(
+        [
+            Budget(name="all", cap=Decimal(400), currency="USD", alerts=[Decimal("0.01"), Decimal("0.5")]),
+            Budget(
+                name="trailer", match={"project": "trailer"}, cap=Decimal(40), currency="USD", window="month"
+            ),
+            Budget(
+                name="each-user",
+                match={"user": "*"},
+                cap=Decimal(9),
+                currency="USD",
+                window="day",
+                timezone="Asia/Shanghai",
+                max_request=Decimal(8),
+            ),
+            Budget(
+                name="capped",
+                match={"project": ["autumn", "winter"]},
+                cap=Decimal("1.8"),
+                currency="USD",
+                window="week",
+                week_starts="sunday",
+                on_exceed="cap",
+                min_duration_s=3,
+                min_resolution="720p",
+                keep=["audio"],
+            ),
+            Budget(
+                name="yuan",
+                match={"project": "any"},
+                cap=Decimal(3000),
+                currency="CNY",
+                window={"start": "2026-11-01", "end": "2027-02-01"},
+                timezone="America/New_York",
+            ),
+        ],
+        accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": Decimal("7.123456789")}],
+    )
+
+
+def second_budgets() -> Budgets:
+    """Returns the budgets with a higher cap, and another that counts what was spent before."""
+    first = first_budgets()
+    raised = [
+        Budget(**{**budget.model_dump(), "cap": Decimal(50)}) if budget.name == "trailer" else budget
+        for budget in first.budgets
+    ]
+    added = Budget(
+        name="quarter",
+        match={"user": "any"},
+        cap=Decimal(90),
+        currency="CNY",
+        window="quarter",
+        carry_over=True,
+    )
+    return Budgets([*raised, added], accounting_rates=first.accounting_rates)
+
+
+def fill(url: str, clock: Clock) -> None:
+    """Tells the story: every state, basis and kind of journal entry."""
+    guard = BudgetGuard(url, first_budgets(), clock=clock)
+
+    def send(key: str, task_id: str | None = None, project: str = "trailer", user: str = "li") -> str:
+        clock.pass_by(minutes=1)
+        admission = guard.admit(CLIP, project=project, key=key, labels={"user": user})
+        guard.dispatch(admission)
+        if task_id is not None:
+            guard.bind(admission, task_id)
+        return admission.reservation_id
+
+    def observe(task_id: str, status: str, **fields: Any) -> None:
+        guard.observe({"task_id": task_id, "status": status, **fields}, provider="qingbo")
+
+    guard.open_budget("all", "12.5")
+    send("quoted", "t-1")
+    observe("t-1", "completed")
+    send("charged", "t-2")
+    observe("t-2", "completed", cost=350000)
+    guard.settle(send("stated", "t-3"), "0.7", basis="statement")
+    guard.resolve(send("resolved", "t-4"), "charged", amount="0.65")
+    send("overrun", "t-5")
+    observe("t-5", "completed", cost=500000)
+    guard.settle(("qingbo", "t-5"), "0.9", basis="statement")
+    send("refunded", "t-6", user="wang")
+    observe("t-6", "failed", cost=0)
+    guard.resolve(send("not charged", user="wang"), "not_charged")
+    guard.release(guard.admit(CLIP, project="trailer", key="again", labels={"user": "wang"}), "changed my mind")
+    send("again", "t-7", user="wang")
+    guard.admit(CLIP, project="trailer", key="late", labels={"user": "zhao"})
+    clock.pass_by(minutes=16)
+    observe("t-8", "completed", cost=357000)
+    send("seen before", "t-8", user="zhao")
+    observe("stray", "completed", cost=123)
+    for shot in range(3):
+        capped = guard.admit(
+            {**CLIP, "audio": False, "duration": 8},
+            project="autumn",
+            key=f"capped {shot}",
+            labels={"user": "zhao"},
+        )
+        guard.dispatch(capped)
+    with suppress(BudgetExceededError):
+        guard.admit({**CLIP, "resolution": "4k"}, project="autumn", labels={"user": "zhao"})
+    guard.record("qingbo", "elsewhere", "0.333333333", labels={"project": "trailer", "user": "li"}, at=BEGIN)
+    clock.pass_by(days=5)
+    send("in window two", "t-9", project="any")
+    guard.apply(second_budgets())
+    send("after", "t-10", project="any")
+    observe("t-10", "processing")
+    guard.settle(("qingbo", "t-9"), "0.699999999", basis="statement")
+    clock.now = END - timedelta(minutes=10)
+    guard.mark_in_doubt(send("in doubt"), "timeout")
+    send("overdue")
+    clock.now = END - timedelta(minutes=2)
+    send("dispatching")
+    guard.admit(CLIP, project="trailer", key="reserved", labels={"user": "li"})
+    clock.now = END
+    guard.close()
+
+
+def plain(value: Any) -> Any:
+    """Returns JSON data: named tuples as objects, amounts and instants as text."""
+    if hasattr(value, "terms"):
+        return {name: plain(each) for name, each in value.as_dict().items()}
+    if hasattr(value, "_asdict"):
+        return {name: plain(each) for name, each in value._asdict().items()}
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def reported(url: str, clock: Callable[[], datetime]) -> Any:
+    """Returns what a guard without budgets of its own reports of a ledger."""
+    guard = BudgetGuard(url, clock=clock)
+    guard.verify()
+    try:
+        return {
+            "status": plain(guard.status()),
+            "journal": plain(guard.journal()),
+            "reservations": plain(guard.history()),
+            "in doubt": plain(guard.in_doubt()),
+            "unclaimed": plain(guard.unclaimed()),
+        }
+    finally:
+        guard.close()
+
+
+def as_text(report: dict[str, list[Any]]) -> str:
+    """Returns a report as JSON, one record a line."""
+    parts = []
+    for name, records in report.items():
+        lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in records]
+        parts.append(json.dumps(name) + ": [\n" + ",\n".join(lines) + "\n]")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def sqlite_text(path: Path) -> str:
+    """Returns a ledger in a file as SQL."""
+    with sqlite3.connect(path) as connection:
+        pragmas = [
+            f"PRAGMA {name} = {connection.execute(f'PRAGMA {name}').fetchone()[0]};"
+            for name in ("application_id", "user_version")
+        ]
+        return "\n".join([*pragmas, *connection.iterdump()]) + "\n"
+
+
+def postgres_text(url: str) -> str:
+    """Returns a ledger on a server as SQL: the scripts that made its schema, and its rows."""
+    lines = [
+        "CREATE SCHEMA kling_pricing;",
+        "SET search_path = kling_pricing, pg_temp;",
+        *postgres_schema.scripts(0),
+    ]
+    with psycopg.connect(url) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        for name in TABLES:
+            table = sql.Identifier("kling_pricing", name)
+            cursor = connection.execute(sql.SQL("SELECT * FROM {} ORDER BY 1").format(table))
+            columns = [column.name for column in cursor.description or ()]
+            types = {column.name: column.type_code for column in cursor.description or ()}
+            for row in cursor.fetchall():
+                values = [
+                    sql.Literal(json.dumps(value) if types[column] == 3802 else value)  # jsonb
+                    for column, value in zip(columns, row, strict=True)
+                ]
+                lines.append(
+                    sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({});")
+                    .format(table, sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(", ").join(values))
+                    .as_string(connection)
+                )
+        for name, column in (
+            ("budget_revision", "revision"),
+            ("bucket", "id"),
+            ("reservation", "seq"),
+            ("journal", "seq"),
+            ("observation", "id"),
+        ):
+            lines.append(
+                f"SELECT setval(pg_get_serial_sequence('kling_pricing.{name}', '{column}'),"
+                f" (SELECT max({column}) FROM kling_pricing.{name}));"
+            )
+    return "\n".join([*lines, "RESET search_path;"]) + "\n"
+
+
+def main(url: str) -> None:
+    """Makes both ledgers."""
+    prepare(url, create=True)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        path = Path(folder) / "spend.db"
+        for store, ledger in (("sqlite", f"sqlite:///{path}"), ("postgres", url)):
+            clock = Clock(BEGIN)
+            if store == "postgres":
+                stack.enter_context(driven_by(clock, url))
+            fill(ledger, clock)
+            report = as_text(reported(ledger, clock))
+            version = sqlite_schema.VERSION
+            (HERE / f"{store}-{version}.json").write_text(report, encoding="utf-8")
+            text = sqlite_text(path) if store == "sqlite" else postgres_text(url)
+            (HERE / f"{store}-{version}.sql").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

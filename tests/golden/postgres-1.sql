@@ -1,0 +1,1482 @@
+CREATE SCHEMA kling_pricing;
+SET search_path = kling_pricing, pg_temp;
+-- The tables of a ledger, version 1.
+-- Amounts are whole nanos (billionths of a unit of their currency); instants are UTC; a bucket's labels are JSON
+-- with sorted keys, so that the same labels are the same text.
+-- Nothing here can hold a prompt, a URL or an API key.
+
+CREATE TABLE schema_version (
+  version integer NOT NULL
+);
+
+CREATE TABLE budget_revision (
+  revision bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  digest text NOT NULL,
+  document text NOT NULL,
+  installed_at timestamptz NOT NULL
+);
+
+-- The budgets in force, as far as verbs need them: a cap is what stands here, whatever a client says.
+CREATE TABLE budget (
+  name text COLLATE "C" PRIMARY KEY,
+  definition text COLLATE "C" NOT NULL,
+  currency text NOT NULL,
+  cap bigint NOT NULL,
+  max_request bigint,
+  may_cap boolean NOT NULL,
+  alerts text[] NOT NULL
+);
+
+CREATE TABLE bucket (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  budget text COLLATE "C" NOT NULL,
+  definition text COLLATE "C" NOT NULL,
+  labels text COLLATE "C" NOT NULL,
+  window_start timestamptz NOT NULL,
+  window_end timestamptz NOT NULL,
+  currency text NOT NULL,
+  cap bigint NOT NULL,
+  held bigint NOT NULL DEFAULT 0 CHECK (held >= 0),
+  spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
+  alerts text[] NOT NULL,
+  opening_token text,                       -- whose opening balance it has, so that a repeated call is known
+  UNIQUE (budget, definition, labels, window_start)
+) WITH (fillfactor = 50);                   -- room on the page for the next balance: it changes all the time
+
+CREATE TABLE reservation (
+  id text COLLATE "C" PRIMARY KEY,
+  seq bigint GENERATED ALWAYS AS IDENTITY,
+  project text COLLATE "C" NOT NULL,
+  key text COLLATE "C" NOT NULL,
+  attempt integer NOT NULL,
+  state text NOT NULL CHECK (state IN ('reserved', 'dispatching', 'bound', 'settled', 'released')),
+  doubted boolean NOT NULL DEFAULT false,
+  dispatch_token text,                      -- who won the dispatch, so that a repeated call still wins
+  provider text COLLATE "C" NOT NULL,
+  task_id text COLLATE "C",
+  wire_format text NOT NULL,
+  model text NOT NULL,
+  resolution text NOT NULL,
+  tier text NOT NULL,
+  quantity numeric NOT NULL,
+  unit text NOT NULL,
+  currency text NOT NULL,
+  expected bigint NOT NULL CHECK (expected >= 0),
+  reserved bigint NOT NULL CHECK (reserved >= 0),
+  billed bigint CHECK (billed >= 0),
+  basis text CHECK (basis IN ('quote', 'response', 'statement', 'operator')),
+  price_table text NOT NULL,
+  table_digest text NOT NULL,
+  statement_unit text,
+  unit_value numeric,
+  failed_tasks text NOT NULL,
+  labels jsonb NOT NULL,
+  changes jsonb NOT NULL,
+  reason text,
+  fingerprint text NOT NULL,
+  created_at timestamptz NOT NULL,
+  dispatched_at timestamptz,
+  closed_at timestamptz,
+  deadline timestamptz NOT NULL,
+  UNIQUE (project, key, attempt),
+  CHECK ((state = 'settled') = (billed IS NOT NULL)),
+  CHECK ((billed IS NULL) = (basis IS NULL))
+);
+CREATE UNIQUE INDEX reservation_task ON reservation (provider, task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX reservation_unsent ON reservation (deadline) WHERE state = 'reserved';
+CREATE INDEX reservation_sent ON reservation (deadline) WHERE state = 'dispatching';
+CREATE INDEX reservation_made ON reservation (created_at, seq);
+
+CREATE TABLE reservation_line (
+  reservation text COLLATE "C" NOT NULL REFERENCES reservation (id),
+  bucket bigint NOT NULL REFERENCES bucket (id),
+  held bigint NOT NULL CHECK (held >= 0),
+  spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
+  rate numeric CHECK (rate > 0),
+  PRIMARY KEY (reservation, bucket)
+);
+
+CREATE TABLE journal (
+  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL,
+  kind text NOT NULL,
+  reservation text COLLATE "C" REFERENCES reservation (id),
+  bucket bigint REFERENCES bucket (id),
+  held_delta bigint NOT NULL DEFAULT 0,
+  spent_delta bigint NOT NULL DEFAULT 0,
+  detail text,
+  told text COLLATE "C"                     -- of an alert: the call that set it off, so that a repeated one is told again
+);
+CREATE UNIQUE INDEX journal_alert ON journal (bucket, detail) WHERE kind = 'alert';
+CREATE INDEX journal_told ON journal (told) WHERE told IS NOT NULL;
+
+CREATE FUNCTION journal_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'the journal is append-only';
+END $$;
+CREATE TRIGGER journal_is_not_changed BEFORE UPDATE OR DELETE ON journal
+  FOR EACH ROW EXECUTE FUNCTION journal_is_append_only();
+CREATE TRIGGER journal_is_not_emptied BEFORE TRUNCATE ON journal
+  FOR EACH STATEMENT EXECUTE FUNCTION journal_is_append_only();
+
+CREATE TABLE observation (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  provider text COLLATE "C" NOT NULL,
+  task_id text COLLATE "C" NOT NULL,
+  state text,
+  amount numeric,
+  amount_unit text,
+  duration_s numeric,
+  model text,
+  seen_at timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX observation_once ON observation
+  (provider, task_id, coalesce(state, ''), coalesce(amount, -1), coalesce(amount_unit, ''));
+
+-- What the verbs share. None of these can be called by the guard's role.
+
+-- The ledger's clock.
+CREATE OR REPLACE FUNCTION current_instant() RETURNS timestamptz LANGUAGE sql AS $$
+  SELECT clock_timestamp()
+$$;
+
+-- Ends a verb without a trace. What it says is data; the client puts it into words.
+-- KP001: the reservation is in a state that does not allow it. KP002: anything else.
+CREATE OR REPLACE FUNCTION refuse(p_kind text, p_about jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = CASE WHEN p_about ? 'state' THEN 'KP001' ELSE 'KP002' END,
+    MESSAGE = 'kling_pricing refuses: ' || p_kind,
+    DETAIL = (p_about || jsonb_build_object('kind', p_kind))::text;
+END $$;
+
+-- Begins a verb. While budgets are being replaced (`revision_begin` takes the lock that conflicts with this one)
+-- no money moves; otherwise verbs do not hinder each other here.
+CREATE OR REPLACE FUNCTION begin_verb() RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+  LOCK TABLE budget_revision IN ROW SHARE MODE;
+  RETURN current_instant();
+END $$;
+
+-- Waits until no other transaction works on the same key, or on the same task.
+-- Order of locks, the same everywhere: key or task, own reservation, expired reservations (those that are
+-- free), buckets by id. So no two verbs wait for each other.
+CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
+  SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
+$$;
+CREATE OR REPLACE FUNCTION lock_task(p_provider text, p_task_id text) RETURNS void LANGUAGE sql AS $$
+  SELECT pg_advisory_xact_lock(1263555156, hashtext(p_provider || chr(31) || p_task_id))
+$$;
+CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF cardinality(p_buckets) = 1 THEN   -- mostly, and then there is nothing to sort
+    PERFORM 1 FROM bucket WHERE id = p_buckets[1] FOR UPDATE;
+  ELSE
+    PERFORM 1 FROM bucket WHERE id = ANY (p_buckets) ORDER BY id FOR UPDATE;
+  END IF;
+END $$;
+
+-- Amounts.
+
+CREATE OR REPLACE FUNCTION from_nanos(p_nanos bigint) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+  SELECT p_nanos * 0.000000001
+$$;
+
+-- An amount in nanos, rounded up; products of numeric are exact.
+CREATE OR REPLACE FUNCTION nanos_up(p_amount numeric) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  nanos numeric := ceil(p_amount * 1000000000);
+BEGIN
+  IF nanos > 4000000000000000000 THEN
+    PERFORM refuse('too_large', jsonb_build_object('amount', trim_scale(p_amount)));
+  END IF;
+  RETURN nanos;
+END $$;
+
+-- Reservations.
+
+CREATE OR REPLACE FUNCTION shown(p_kept reservation, p_now timestamptz) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT to_jsonb(p_kept) - 'dispatch_token'
+    || jsonb_build_object('in_doubt', p_kept.state = 'dispatching' AND (p_kept.doubted OR p_kept.deadline <= p_now))
+$$;
+
+CREATE OR REPLACE FUNCTION refuse_state(p_kind text, p_kept reservation, p_now timestamptz, p_about jsonb DEFAULT '{}')
+RETURNS void LANGUAGE sql AS $$
+  SELECT refuse(p_kind, p_about || jsonb_build_object('state', p_kept.state, 'reservation', shown(p_kept, p_now)))
+$$;
+
+-- The reservation of an id, or of a provider and its task; null fields: there is none.
+CREATE OR REPLACE FUNCTION lookup(p_ref text[]) RETURNS reservation LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  kept reservation;
+BEGIN
+  IF cardinality(p_ref) = 1 THEN
+    SELECT * INTO kept FROM reservation WHERE id = p_ref[1];
+  ELSE
+    SELECT * INTO kept FROM reservation WHERE provider = p_ref[1] AND task_id = p_ref[2];
+  END IF;
+  RETURN kept;
+END $$;
+
+-- The same, as the newest transaction left it, and nobody else's until this one ends.
+CREATE OR REPLACE FUNCTION locked(p_ref text[]) RETURNS reservation LANGUAGE plpgsql AS $$
+DECLARE
+  kept reservation;
+BEGIN
+  IF cardinality(p_ref) = 1 THEN
+    SELECT * INTO kept FROM reservation WHERE id = p_ref[1] FOR UPDATE;
+  ELSE
+    SELECT * INTO kept FROM reservation WHERE provider = p_ref[1] AND task_id = p_ref[2] FOR UPDATE;
+  END IF;
+  IF kept.id IS NULL THEN
+    PERFORM refuse('unknown', jsonb_build_object('ref', p_ref));
+  END IF;
+  RETURN kept;
+END $$;
+
+CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS $$
+  SELECT * FROM reservation WHERE id = p_id
+$$;
+
+DROP FUNCTION IF EXISTS insert_reservation(text, text, integer, jsonb, jsonb, timestamptz, timestamptz);
+CREATE FUNCTION insert_reservation(
+  p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO reservation (
+    id, project, key, attempt, state, provider, wire_format, model, resolution, tier, quantity, unit, currency,
+    expected, reserved, price_table, table_digest, statement_unit, unit_value, failed_tasks, labels, changes,
+    fingerprint, created_at, deadline
+  ) VALUES (
+    p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
+    p_candidate->>'model', p_candidate->>'resolution', p_candidate->>'tier', (p_candidate->>'quantity')::numeric,
+    p_candidate->>'unit', p_order->>'currency', (p_candidate->>'expected')::bigint,
+    (p_candidate->>'reserved')::bigint, p_order->>'table', p_order->>'table_digest', p_order->>'statement_unit',
+    (p_order->>'unit_value')::numeric, p_order->>'failed_tasks', p_order->'labels', p_candidate->'changes',
+    p_order->>'fingerprint', p_at, p_deadline
+  );
+END $$;
+
+-- Balances move only together with the entry that says why. The buckets are locked already.
+-- Returns whether any of them has thresholds.
+CREATE OR REPLACE FUNCTION enter(
+  p_now timestamptz, p_kind text, p_reservation text,
+  p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  has_thresholds boolean;
+  watched boolean := false;
+BEGIN
+  IF coalesce(cardinality(p_buckets), 0) = 0 THEN
+    INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
+    RETURN false;
+  END IF;
+  FOR place IN 1..cardinality(p_buckets) LOOP   -- a plain statement for each is faster than one about a few
+    UPDATE bucket SET held = held + p_held[place], spent = spent + p_spent[place] WHERE id = p_buckets[place]
+    RETURNING alerts <> '{}' INTO has_thresholds;
+    INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
+    VALUES (p_now, p_kind, p_reservation, p_buckets[place], p_held[place], p_spent[place], p_detail);
+    watched := watched OR has_thresholds;
+  END LOOP;
+  RETURN watched;
+END $$;
+
+-- Alerts.
+
+-- Writes down the thresholds reached for the first time, so that each alerts once.
+-- A threshold is a part of a cap, so another cap has other thresholds.
+CREATE OR REPLACE FUNCTION alert_thresholds(
+  p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
+) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal (at, kind, reservation, bucket, detail, told)
+  SELECT p_now, 'alert', p_reservation, bucket.id, part.text || ' of ' || trim_scale(from_nanos(bucket.cap)), p_call
+  FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place)
+  JOIN bucket ON bucket.id = move.bucket
+  CROSS JOIN LATERAL unnest(bucket.alerts) WITH ORDINALITY AS part (text, place)
+  WHERE move.held + move.spent > 0 AND bucket.held::numeric + bucket.spent > 0
+    AND bucket.held::numeric + bucket.spent >= part.text::numeric * bucket.cap
+  ORDER BY move.place, part.place
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
+$$;
+
+-- Writes down that a bill is above what was reserved, once for each bucket and amount.
+CREATE OR REPLACE FUNCTION alert_overrun(
+  p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_billed numeric
+) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal (at, kind, reservation, bucket, detail, told)
+  SELECT p_now, 'alert', p_reservation, bucket, trim_scale(p_billed) || ' billed for ' || p_reservation, p_call
+  FROM unnest(p_buckets) AS bucket ORDER BY bucket
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
+$$;
+
+-- What a call set off. One that is repeated, since its answer was lost, is told once more.
+CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'kind', CASE WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END,
+    'threshold', CASE WHEN detail LIKE '% billed for %' THEN NULL ELSE split_part(detail, ' of ', 1) END,
+    'budget', budget, 'labels', labels, 'cap', cap, 'used', held::numeric + spent, 'currency', currency,
+    'window_end', window_end, 'reservation_id', reservation
+  ) ORDER BY seq), '[]')
+  FROM journal JOIN bucket ON bucket.id = journal.bucket WHERE told = p_call
+$$;
+
+-- Giving back.
+
+CREATE OR REPLACE FUNCTION give_back(p_reservation text, p_reason text, p_kind text, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  buckets bigint[];
+  held bigint[];
+BEGIN
+  SELECT coalesce(array_agg(line.bucket ORDER BY line.bucket), '{}'),
+    coalesce(array_agg(-line.held ORDER BY line.bucket), '{}')
+  INTO buckets, held FROM reservation_line AS line WHERE line.reservation = p_reservation;
+  PERFORM lock_buckets(buckets);
+  UPDATE reservation SET state = 'released', reason = p_reason, closed_at = p_now WHERE id = p_reservation;
+  PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
+END $$;
+
+-- Whether something was reserved and not dispatched in time.
+-- Asked in this order, the index answers at once. Asked whether there is one, the planner may believe that
+-- every third row is late, and look for it through the whole table.
+CREATE OR REPLACE FUNCTION is_late(p_now timestamptz) RETURNS boolean LANGUAGE sql AS $$
+  SELECT coalesce((SELECT deadline FROM reservation WHERE state = 'reserved' ORDER BY deadline LIMIT 1) <= p_now, false)
+$$;
+
+-- Releases what was reserved and not dispatched in time: it is certainly unsent.
+-- What another transaction works on is left to that one. The buckets of the verb's own are locked here as well,
+-- so that all are locked in one order.
+CREATE OR REPLACE FUNCTION expire(p_now timestamptz, p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  late text[] := ARRAY(
+    SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= p_now ORDER BY seq FOR UPDATE SKIP LOCKED
+  );
+  each_late text;
+BEGIN
+  PERFORM lock_buckets(p_buckets || ARRAY(SELECT bucket FROM reservation_line WHERE reservation = ANY (late)));
+  FOREACH each_late IN ARRAY late LOOP
+    PERFORM give_back(each_late, 'expired', 'expire', p_now);
+  END LOOP;
+END $$;
+
+-- Buckets.
+
+-- Where the window begins that an instant lies in; null where a window that comes once is not open.
+-- A caller whose clock is right has sent the windows before and after as well.
+CREATE OR REPLACE FUNCTION window_start(p_periods jsonb, p_at timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  FOR place IN 0..jsonb_array_length(p_periods) - 1 LOOP
+    IF (p_periods->place->>0)::timestamptz <= p_at AND p_at < (p_periods->place->>1)::timestamptz THEN
+      RETURN (p_periods->place->>0)::timestamptz;
+    END IF;
+  END LOOP;
+  RETURN NULL;
+END $$;
+
+-- The bucket of each claim, made where it is needed for the first time; null where the claim falls away.
+-- Those that were made are told apart, so that they can be taken away again where nothing is counted in them.
+CREATE OR REPLACE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT made bigint[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  claim jsonb;
+  opens timestamptz;
+  own bigint;
+  missing text;
+BEGIN
+  FOR round IN 1..2 LOOP
+    ids := '{}';
+    missing := NULL;
+    FOR place IN 0..jsonb_array_length(p_claims) - 1 LOOP
+      claim := p_claims->place;
+      opens := window_start(claim->'periods', p_at);
+      own := NULL;
+      IF opens IS NOT NULL THEN
+        SELECT id INTO own FROM bucket
+        WHERE budget = claim->>'budget' AND definition = claim->>'definition' AND labels = claim->>'labels'
+          AND bucket.window_start = opens;
+        missing := CASE WHEN own IS NULL THEN coalesce(missing, claim->>'budget') ELSE missing END;
+      ELSIF jsonb_array_length(claim->'periods') > 1 THEN
+        PERFORM refuse('clock', jsonb_build_object('budget', claim->>'budget', 'now', p_at));
+      END IF;
+      ids := array_append(ids, own);
+    END LOOP;
+    IF missing IS NULL THEN
+      RETURN;
+    END IF;
+    WITH new AS (
+      INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
+      SELECT budget.name, budget.definition, said->>'labels', opening, (period->>1)::timestamptz,
+        budget.currency, budget.cap, budget.alerts
+      FROM jsonb_array_elements(p_claims) AS said
+      JOIN budget ON budget.name = said->>'budget' AND budget.definition = said->>'definition'
+      CROSS JOIN LATERAL window_start(said->'periods', p_at) AS opening
+      JOIN LATERAL jsonb_array_elements(said->'periods') AS period ON (period->>0)::timestamptz = opening
+      ORDER BY budget.name, (said->>'labels') COLLATE "C", opening
+      ON CONFLICT DO NOTHING
+      RETURNING id
+    )
+    SELECT array_agg(id) INTO made FROM new;
+  END LOOP;
+  PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
+END $$;
+
+-- The answer to an order that was made by other budgets than those in force: those; null where it was not.
+CREATE OR REPLACE FUNCTION outdated(p_budgets text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  in_force text;
+BEGIN
+  SELECT digest INTO in_force FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  IF in_force = p_budgets THEN
+    RETURN NULL;
+  ELSIF in_force IS NULL THEN
+    PERFORM refuse('no_budgets', '{}');
+  END IF;
+  RETURN jsonb_build_object('outdated', installed());
+END $$;
+
+-- Sets money aside in every bucket that an order claims, or in none.
+CREATE OR REPLACE FUNCTION reserve(p_id text, p_order jsonb, p_candidates jsonb, p_expires_after interval)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  is_known boolean;       -- whether the key was used before
+  is_outdated boolean;    -- whether other budgets are in force
+  is_late boolean;        -- whether something is still reserved that has expired
+  before reservation;
+  holds boolean;          -- whether the windows and the price are still those of now
+  claimed record;
+  own bigint[];           -- by place of the claim; null where that falls away
+  made bigint[];          -- those among them that were not there before
+  lacking jsonb;          -- who has no room for the first candidate
+  place_chosen integer := 0;
+  chosen jsonb;
+  attempt integer;
+  amount bigint;
+  buckets bigint[] := '{}';
+  held bigint[] := '{}';
+  nothing bigint[] := '{}';
+  alerts jsonb;
+BEGIN
+  PERFORM lock_key(p_order->>'project', p_order->>'key');
+  -- In one statement, for it is asked every time, and mostly there is nothing to do.
+  SELECT EXISTS (SELECT FROM reservation WHERE project = p_order->>'project' AND key = p_order->>'key'),
+    (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1) IS DISTINCT FROM p_order->>'budgets',
+    is_late(now)
+  INTO is_known, is_outdated, is_late;
+  IF is_known THEN
+    SELECT * INTO before FROM reservation
+    WHERE project = p_order->>'project' AND key = p_order->>'key' ORDER BY id = p_id DESC, attempt DESC LIMIT 1
+    FOR UPDATE;
+  END IF;
+  IF before.id = p_id THEN   -- the same call once more: its answer was lost on the way
+    RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', false, 'alerts', alerts_of(p_id));
+  END IF;
+  IF is_outdated THEN
+    RETURN outdated(p_order->>'budgets');
+  END IF;
+  holds := coalesce(
+    now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz, false
+  );
+  IF holds AND (before.id IS NULL OR before.fingerprint = p_order->>'fingerprint') THEN
+    claimed := buckets_of(p_order->'claims', now);
+    own := claimed.ids;
+    made := claimed.made;
+  END IF;
+  IF is_late THEN
+    PERFORM expire(now, own);
+  ELSE
+    PERFORM lock_buckets(own);
+  END IF;
+  IF before.id IS NOT NULL THEN
+    before := reread(before.id);
+    IF before.fingerprint <> p_order->>'fingerprint' THEN
+      PERFORM refuse('key_taken', jsonb_build_object('reservation', shown(before, now)));
+    ELSIF before.state = 'reserved' THEN
+      DELETE FROM bucket WHERE id = ANY (made);
+      RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', true, 'alerts', jsonb_build_array());
+    ELSIF before.state <> 'released' THEN
+      PERFORM refuse_state('key_sent', before, now);
+    END IF;
+  END IF;
+
+  IF NOT holds THEN
+    RETURN jsonb_build_object('mistimed', now);
+  END IF;
+  IF array_remove(own, NULL) = '{}' AND NOT (p_order->>'may_be_unmatched')::boolean THEN
+    RETURN jsonb_build_object('refused', jsonb_build_array());
+  END IF;
+  chosen := p_candidates->0;
+  lacking := without_room(own, chosen->'amounts');
+  IF lacking <> '[]' THEN
+    chosen := NULL;
+    IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- else one budget that does not cap is enough
+      FOR place IN 1..jsonb_array_length(p_candidates) - 1 LOOP
+        IF without_room(own, p_candidates->place->'amounts') = '[]' THEN
+          place_chosen := place;
+          chosen := p_candidates->place;
+          EXIT;
+        END IF;
+      END LOOP;
+    END IF;
+    IF chosen IS NULL THEN
+      DELETE FROM bucket WHERE id = ANY (made);
+      RETURN jsonb_build_object('refused', lacking);
+    END IF;
+  END IF;
+
+  attempt := coalesce(before.attempt, 0) + 1;
+  PERFORM insert_reservation(p_id, p_order->>'key', attempt, p_order, chosen, now, now + p_expires_after);
+  FOR place IN 1..cardinality(own) LOOP
+    IF own[place] IS NOT NULL THEN
+      amount := (chosen->'amounts'->>(place - 1))::bigint;
+      INSERT INTO reservation_line (reservation, bucket, held, rate)
+      VALUES (p_id, own[place], amount, (p_order->'claims'->(place - 1)->>'rate')::numeric);
+      buckets := buckets || own[place];
+      held := held || amount;
+      nothing := nothing || 0::bigint;
+    END IF;
+  END LOOP;
+  alerts := jsonb_build_array();
+  IF enter(now, 'reserve', p_id, buckets, held, nothing, NULL) THEN
+    PERFORM alert_thresholds(now, p_id, p_id, buckets, held, nothing);
+    alerts := alerts_of(p_id);
+  END IF;
+  -- The caller knows the rest.
+  RETURN jsonb_build_object(
+    'candidate', place_chosen, 'attempt', attempt, 'created_at', now, 'deadline', now + p_expires_after,
+    'alerts', alerts
+  );
+END $$;
+
+-- Every bucket that does not take these amounts.
+CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  needed bigint;
+  fits boolean := true;
+BEGIN
+  FOR place IN 1..cardinality(p_buckets) LOOP   -- mostly there is room, which this finds out sooner
+    EXIT WHEN NOT fits;
+    needed := (p_amounts->>(place - 1))::bigint;
+    SELECT bucket.cap::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed) INTO fits
+    FROM bucket JOIN budget ON budget.name = bucket.budget WHERE bucket.id = p_buckets[place];
+    fits := coalesce(fits, true);   -- a claim that falls away, or of a budget that is not in force, asks for nothing
+  END LOOP;
+  IF fits THEN
+    RETURN '[]';
+  END IF;
+  RETURN coalesce(jsonb_agg(jsonb_build_object(
+    'budget', name, 'labels', labels, 'requested', amount::bigint, 'available', cap::numeric - held - spent,
+    'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap
+  ) ORDER BY place), '[]')
+  FROM (
+    SELECT budget.name, labels, bucket.cap, held, spent, max_request, may_cap, bucket.currency, window_end, place, amount
+    FROM jsonb_array_elements_text(p_amounts) WITH ORDINALITY AS part (amount, place)
+    JOIN bucket ON bucket.id = p_buckets[place]
+    JOIN budget ON budget.name = bucket.budget
+  ) AS asked
+  WHERE cap::numeric - held - spent < amount::bigint OR amount::bigint > max_request;
+END $$;
+
+-- From reserved to dispatching, for exactly one caller; the same caller may ask again.
+CREATE OR REPLACE FUNCTION dispatch(p_id text, p_token text, p_doubtful_after interval)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := locked(ARRAY[p_id]);
+BEGIN
+  IF kept.dispatch_token = p_token THEN
+    RETURN shown(kept, now);
+  END IF;
+  IF kept.state = 'reserved' AND kept.deadline > now THEN
+    UPDATE reservation
+    SET state = 'dispatching', dispatched_at = now, deadline = now + p_doubtful_after, dispatch_token = p_token
+    WHERE id = p_id RETURNING * INTO kept;
+    PERFORM enter(now, 'dispatch', p_id, NULL, NULL, NULL, NULL);
+    RETURN shown(kept, now);
+  END IF;
+  IF kept.state = 'reserved' THEN
+    PERFORM expire(now, NULL);
+    kept := reread(p_id);
+  END IF;
+  -- an answer, not an exception: that it has expired is kept
+  RETURN jsonb_build_object('refusal', jsonb_build_object('kind', 'dispatch', 'reservation', shown(kept, now)));
+END $$;
+
+-- Notes the provider's task, and applies what was observed of that task before.
+CREATE OR REPLACE FUNCTION bind(p_call text, p_ref text[], p_task_id text)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := lookup(p_ref);
+BEGIN
+  PERFORM lock_task(kept.provider, p_task_id);
+  kept := locked(p_ref);
+  RETURN bound(p_call, kept, p_task_id, now);
+END $$;
+
+-- The same for a reservation that is locked, as its task is.
+CREATE OR REPLACE FUNCTION bound(p_call text, p_kept reservation, p_task_id text, p_now timestamptz)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  other reservation;
+  seen observation;
+BEGIN
+  IF p_kept.task_id = p_task_id THEN
+    RETURN jsonb_build_object('reservation', shown(p_kept, p_now), 'alerts', alerts_of(p_call));
+  ELSIF p_kept.task_id IS NOT NULL THEN
+    PERFORM refuse_state('bound_to_another', p_kept, p_now, jsonb_build_object('task_id', p_task_id));
+  ELSIF p_kept.dispatched_at IS NULL THEN
+    PERFORM refuse_state('bound_unsent', p_kept, p_now, jsonb_build_object('task_id', p_task_id));
+  END IF;
+  other := lookup(ARRAY[p_kept.provider, p_task_id]);
+  IF other.id IS NOT NULL THEN
+    PERFORM refuse_state('task_of_another', p_kept, p_now, jsonb_build_object('task_id', p_task_id, 'other', other.id));
+  END IF;
+  UPDATE reservation SET task_id = p_task_id, doubted = false,
+    state = CASE state WHEN 'dispatching' THEN 'bound' ELSE state END
+  WHERE id = p_kept.id;
+  PERFORM enter(p_now, 'bind', p_kept.id, NULL, NULL, NULL, NULL);
+  FOR seen IN
+    SELECT * FROM observation WHERE provider = p_kept.provider AND task_id = p_task_id ORDER BY id
+  LOOP
+    PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.amount, seen.amount_unit, p_now);
+  END LOOP;
+  RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts_of(p_call));
+END $$;
+
+-- Notes that nobody knows whether the provider has what was sent; of no effect once that is known.
+CREATE OR REPLACE FUNCTION doubt(p_ref text[], p_reason text)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := locked(p_ref);
+BEGIN
+  IF kept.state = 'reserved' THEN
+    PERFORM refuse_state('doubt', kept, now);
+  ELSIF kept.state = 'dispatching' AND NOT (kept.doubted AND kept.reason = p_reason) THEN
+    UPDATE reservation SET doubted = true, reason = p_reason WHERE id = kept.id RETURNING * INTO kept;
+    PERFORM enter(now, 'doubt', kept.id, NULL, NULL, NULL, p_reason);
+  END IF;
+  RETURN shown(kept, now);
+END $$;
+
+-- Gives back what is held, from one of these states; of no effect if that was done before.
+-- 'in doubt' among them: also if it was marked so.
+CREATE OR REPLACE FUNCTION release(p_ref text[], p_reason text, p_states text[])
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := locked(p_ref);
+BEGIN
+  IF kept.state = 'released' THEN
+    RETURN shown(kept, now);
+  ELSIF kept.state <> ALL (p_states) OR kept.state = 'settled' THEN
+    PERFORM refuse_state('release', kept, now);
+  ELSIF kept.state = 'dispatching' AND kept.doubted AND 'in doubt' <> ALL (p_states) THEN
+    PERFORM refuse_state('doubted', kept, now);
+  END IF;
+  PERFORM give_back(kept.id, p_reason, 'release', now);
+  RETURN shown(reread(kept.id), now);
+END $$;
+
+-- Spends an amount (null: the quote) in place of what is held, or of an amount on a weaker basis.
+CREATE OR REPLACE FUNCTION settle(p_call text, p_ref text[], p_amount numeric, p_basis text)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  kept reservation := locked(p_ref);
+  billed numeric := coalesce(p_amount, from_nanos(kept.expected));
+BEGIN
+  IF kept.state = 'settled' AND kept.basis = p_basis AND from_nanos(kept.billed) <> billed
+    AND NOT replaces(kept, billed, p_basis)
+  THEN
+    PERFORM refuse_state('settled_otherwise', kept, now, jsonb_build_object('amount', trim_scale(billed)));
+  END IF;
+  PERFORM spend(p_call, kept, billed, p_basis, now);
+  RETURN jsonb_build_object('reservation', shown(reread(kept.id), now), 'alerts', alerts_of(p_call));
+END $$;
+
+-- Whether an amount replaces the one a reservation was settled at: a stronger basis does, and on the same basis the
+-- dearer amount, so that it does not matter which of two answers comes first; an operator may always correct.
+CREATE OR REPLACE FUNCTION replaces(p_kept reservation, p_billed numeric, p_basis text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT p_kept.basis IS NULL OR p_basis = 'operator'
+    OR (p_basis = p_kept.basis AND p_billed > p_kept.billed * 0.000000001)
+    OR array_position(ARRAY['quote', 'response', 'statement', 'operator'], p_basis)
+      > array_position(ARRAY['quote', 'response', 'statement', 'operator'], p_kept.basis)
+$$;
+
+-- Settles a locked reservation, unless it is settled on a basis at least as strong.
+CREATE OR REPLACE FUNCTION spend(p_call text, p_kept reservation, p_billed numeric, p_basis text, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  nanos bigint;
+  buckets bigint[];
+  counted bigint[];
+  held bigint[];
+  spent bigint[];
+BEGIN
+  IF p_kept.dispatched_at IS NULL THEN
+    PERFORM refuse_state('settled_unsent', p_kept, p_now);
+  ELSIF p_kept.state = 'settled' AND NOT replaces(p_kept, p_billed, p_basis) THEN
+    RETURN;
+  END IF;
+  nanos := nanos_up(p_billed);
+  SELECT array_agg(bucket ORDER BY bucket), array_agg(amount ORDER BY bucket),
+    array_agg(CASE WHEN p_kept.state IN ('reserved', 'dispatching', 'bound') THEN -line.held ELSE 0 END ORDER BY bucket),
+    array_agg(amount - line.spent ORDER BY bucket)
+  INTO buckets, counted, held, spent
+  FROM reservation_line AS line
+  CROSS JOIN LATERAL (SELECT CASE WHEN line.rate IS NULL THEN nanos ELSE nanos_up(p_billed * line.rate) END AS amount) AS new
+  WHERE reservation = p_kept.id;
+  PERFORM lock_buckets(buckets);
+  UPDATE reservation_line AS line SET spent = new.amount
+  FROM unnest(buckets, counted) AS new (bucket, amount)
+  WHERE line.reservation = p_kept.id AND line.bucket = new.bucket;
+  UPDATE reservation SET state = 'settled', billed = nanos, basis = p_basis, closed_at = p_now, doubted = false,
+    reason = NULL
+  WHERE id = p_kept.id;
+  IF enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis) THEN
+    PERFORM alert_thresholds(p_now, p_call, p_kept.id, buckets, held, spent);
+  END IF;
+  IF p_billed > from_nanos(p_kept.reserved) THEN
+    PERFORM alert_overrun(p_now, p_call, p_kept.id, buckets, p_billed);
+  END IF;
+END $$;
+
+-- Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
+CREATE OR REPLACE FUNCTION observe(
+  p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_amount numeric, p_amount_unit text,
+  p_duration_s numeric, p_model text
+) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  task text[] := ARRAY[p_provider, p_task_id];
+  kept reservation;
+  is_new boolean;
+  refusal text;
+BEGIN
+  PERFORM lock_task(p_provider, p_task_id);   -- so that `bind` sees it, or it sees what `bind` did
+  INSERT INTO observation (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)
+  VALUES (p_provider, p_task_id, p_state, p_amount, CASE WHEN p_amount IS NOT NULL THEN p_amount_unit END,
+    p_duration_s, p_model, now)
+  ON CONFLICT DO NOTHING;
+  is_new := FOUND;
+  IF p_ref IS NULL THEN
+    kept := lookup(task);
+    IF kept.id IS NULL THEN
+      RETURN NULL;
+    END IF;
+  END IF;
+  kept := locked(coalesce(p_ref, task));
+  IF kept.provider <> p_provider THEN
+    RETURN jsonb_build_object('refusal', jsonb_build_object(   -- what was seen is kept: it may be billed
+      'kind', 'other_provider', 'reservation', shown(kept, now), 'provider', p_provider
+    ));
+  END IF;
+  IF kept.task_id = p_task_id THEN
+    IF is_new THEN
+      PERFORM take_up(p_call, kept, p_state, p_amount, p_amount_unit, now);
+      kept := reread(kept.id);
+    END IF;
+    RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_call));
+  END IF;
+  BEGIN
+    RETURN bound(p_call, kept, p_task_id, now);
+  EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- nothing is changed by it; what was seen is kept: it may be billed
+    GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
+  END;
+  RETURN jsonb_build_object('refusal', refusal::jsonb);
+END $$;
+
+-- Applies what was observed of a locked reservation's task. Once, since later it might mean something else.
+CREATE OR REPLACE FUNCTION take_up(
+  p_call text, p_kept reservation, p_state text, p_amount numeric, p_amount_unit text, p_now timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  charged numeric := CASE
+    WHEN p_amount_unit = p_kept.currency THEN p_amount
+    WHEN p_amount_unit IS NOT DISTINCT FROM p_kept.statement_unit THEN p_amount * p_kept.unit_value
+  END;                    -- as stated, in the reservation's currency; null: none that can be read
+BEGIN
+  IF charged > 4000000000 THEN   -- that is no charge but a mistake
+    charged := NULL;
+  END IF;
+  IF p_state IS NULL OR p_state NOT IN ('succeeded', 'failed', 'cancelled') THEN
+    RETURN;
+  ELSIF charged > 0 OR (p_state = 'succeeded' AND charged IS NOT NULL) THEN
+    PERFORM spend(p_call, p_kept, charged, 'response', p_now);
+  ELSIF p_state = 'succeeded' OR (charged IS NULL AND p_kept.failed_tasks <> 'refunded') THEN
+    PERFORM spend(p_call, p_kept, from_nanos(p_kept.expected), 'quote', p_now);
+  ELSIF p_kept.state = 'settled' THEN   -- it was not charged, whatever was thought before
+    PERFORM spend(p_call, p_kept, 0, 'response', p_now);
+  ELSIF p_kept.state <> 'released' THEN
+    PERFORM give_back(p_kept.id, p_state, 'release', p_now);
+  END IF;
+END $$;
+
+-- Books spend that was made elsewhere, whatever the caps say; of no effect if repeated.
+CREATE OR REPLACE FUNCTION record_spend(p_id text, p_order jsonb, p_spent jsonb, p_task_id text, p_at timestamptz)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  outdated jsonb := outdated(p_order->>'budgets');
+  kept reservation;
+  own bigint[];
+  own_key text := p_order->>'key';
+  buckets bigint[];
+  amounts bigint[];
+  nothing bigint[];
+BEGIN
+  IF outdated IS NOT NULL THEN
+    RETURN outdated;
+  END IF;
+  PERFORM lock_task(p_order->>'provider', p_task_id);
+  kept := lookup(ARRAY[p_order->>'provider', p_task_id]);
+  IF kept.id IS NOT NULL THEN
+    IF kept.fingerprint = p_order->>'fingerprint' AND kept.billed = (p_spent->>'expected')::bigint THEN
+      RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_id));
+    END IF;
+    PERFORM refuse('task_known', jsonb_build_object('reservation', shown(kept, now)));
+  END IF;
+  own := (buckets_of(p_order->'claims', p_at)).ids;
+  PERFORM lock_buckets(own);
+  IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = own_key) THEN
+    own_key := own_key || ':' || p_id;   -- a job may have been given the same one
+  END IF;
+  PERFORM insert_reservation(p_id, own_key, 1, p_order, p_spent, p_at, p_at);
+  UPDATE reservation
+  SET state = 'settled', task_id = p_task_id, billed = expected, basis = 'operator', dispatched_at = created_at,
+    closed_at = now
+  WHERE id = p_id;
+  INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
+  SELECT p_id, own[place], 0, amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
+  FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
+  WHERE own[place] IS NOT NULL;
+  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
+  INTO buckets, amounts, nothing
+  FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
+  WHERE own[place] IS NOT NULL;
+  PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, NULL);
+  PERFORM alert_thresholds(now, p_id, p_id, buckets, nothing, amounts);
+  RETURN jsonb_build_object('reservation', shown(reread(p_id), now), 'alerts', alerts_of(p_id));
+END $$;
+
+-- Counts what was spent in a bucket's current window before the ledger knew of it, once a window.
+CREATE OR REPLACE FUNCTION open_bucket(p_call text, p_claim jsonb, p_spent bigint)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  own bigint[] := (buckets_of(jsonb_build_array(p_claim), now)).ids;
+  counted bucket;
+BEGIN
+  IF own[1] IS NULL THEN
+    PERFORM refuse('no_window', jsonb_build_object('budget', p_claim->>'budget'));
+  END IF;
+  SELECT * INTO counted FROM bucket WHERE id = own[1] FOR UPDATE;
+  IF counted.opening_token = p_call THEN
+    RETURN alerts_of(p_call);
+  ELSIF counted.opening_token IS NOT NULL THEN
+    PERFORM refuse('opened', jsonb_build_object('budget', counted.budget));
+  END IF;
+  UPDATE bucket SET opening_token = p_call WHERE id = counted.id;
+  PERFORM enter(now, 'opening', NULL, own, ARRAY[0], ARRAY[p_spent], NULL);
+  PERFORM alert_thresholds(now, p_call, NULL, own, ARRAY[0], ARRAY[1]);
+  RETURN alerts_of(p_call);
+END $$;
+
+-- What is there. Each is STABLE: all of it is of one moment.
+
+CREATE OR REPLACE FUNCTION installed() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  SELECT jsonb_build_object('digest', digest, 'document', document)
+  FROM budget_revision ORDER BY revision DESC LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION one_reservation(p_ref text[])
+RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  kept reservation := lookup(p_ref);
+BEGIN
+  IF kept.id IS NULL THEN
+    PERFORM refuse('unknown', jsonb_build_object('ref', p_ref));
+  END IF;
+  RETURN shown(kept, current_instant());
+END $$;
+
+CREATE OR REPLACE FUNCTION reservations(
+  p_project text, p_key text, p_in_doubt boolean, p_since timestamptz, p_until timestamptz
+) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := current_instant();
+BEGIN
+  RETURN QUERY
+  SELECT shown(reservation, now) FROM reservation
+  WHERE (p_project IS NULL OR project = p_project)
+    AND (p_key IS NULL OR key = p_key)
+    AND (NOT p_in_doubt OR (state = 'dispatching' AND (doubted OR deadline <= now)))
+    AND (p_since IS NULL OR created_at >= p_since)
+    AND (p_until IS NULL OR created_at < p_until)
+  ORDER BY created_at, seq;
+END $$;
+
+-- Lines of text, each with the fields of records.SENT, of which the last has those of records.TERMS; nothing that a
+-- ledger keeps has a control character.
+CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH ended AS (
+    SELECT task_id, max(state) AS state FROM observation AS seen
+    WHERE provider = p_provider AND state IN ('failed', 'cancelled') AND NOT EXISTS (
+      SELECT 1 FROM observation AS later
+      WHERE later.provider = seen.provider AND later.task_id = seen.task_id AND later.state = 'succeeded'
+        AND later.id > seen.id
+    )
+    GROUP BY task_id
+  )
+  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
+    coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
+    to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
+    concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected, price_table,
+      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
+  FROM reservation LEFT JOIN ended USING (task_id)
+  WHERE provider = p_provider AND dispatched_at < p_before
+    AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
+$$;
+
+CREATE OR REPLACE FUNCTION unmatched() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(observation) FROM observation
+  WHERE NOT EXISTS (
+    SELECT 1 FROM reservation
+    WHERE reservation.provider = observation.provider AND reservation.task_id = observation.task_id
+  )
+  ORDER BY id
+$$;
+
+-- What has expired by now is no longer held, whether or not it is released already.
+CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH late AS (
+    SELECT line.bucket AS id, sum(line.held) AS held
+    FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id
+    WHERE state = 'reserved' AND deadline <= (SELECT current_instant()) GROUP BY line.bucket
+  )
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object('held', bucket.held - coalesce(late.held, 0))
+  FROM bucket LEFT JOIN late USING (id)
+  WHERE window_start <= p_at AND p_at < window_end ORDER BY budget, labels
+$$;
+
+CREATE OR REPLACE FUNCTION bucket_histories(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH moved AS (
+    SELECT journal.bucket AS id, jsonb_agg(to_jsonb(journal) ORDER BY seq) AS entries FROM journal
+    WHERE held_delta <> 0 OR spent_delta <> 0 GROUP BY journal.bucket
+  )
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object('entries', coalesce(entries, '[]'))
+  FROM bucket LEFT JOIN moved USING (id)
+  WHERE window_end > p_since AND window_start < p_until ORDER BY budget, labels, window_start, definition
+$$;
+
+CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(journal) || jsonb_build_object('budget', budget, 'labels', labels, 'currency', currency)
+  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
+$$;
+
+-- Every balance that is not what the journal says.
+CREATE OR REPLACE FUNCTION differences() RETURNS TABLE (subject text, what text, kept numeric, total numeric)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH by_bucket AS (
+    SELECT bucket, sum(held_delta) AS held, sum(spent_delta) AS spent FROM journal GROUP BY bucket
+  ), by_line AS (
+    SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent
+    FROM journal GROUP BY reservation, bucket
+  ), balance AS (
+    SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start AS subject,
+      bucket.held AS held, coalesce(by_bucket.held, 0) AS held_total,
+      bucket.spent AS spent, coalesce(by_bucket.spent, 0) AS spent_total
+    FROM bucket LEFT JOIN by_bucket ON by_bucket.bucket = bucket.id
+    UNION ALL
+    SELECT 'reservation ' || line.reservation,
+      CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END, coalesce(by_line.held, 0),
+      line.spent, coalesce(by_line.spent, 0)
+    FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
+    LEFT JOIN by_line USING (reservation, bucket)
+  )
+  SELECT subject, 'held', held, held_total FROM balance WHERE held <> held_total
+  UNION ALL
+  SELECT subject, 'spent', spent, spent_total FROM balance WHERE spent <> spent_total
+$$;
+
+-- What an administrator wants to know; the server's own settings need no function.
+CREATE OR REPLACE FUNCTION facts() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT jsonb_build_object(
+    'schema_version', (SELECT version FROM schema_version),
+    'revisions', (SELECT count(*) FROM budget_revision),
+    'digest', (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),
+    'now', current_instant()
+  )
+$$;
+
+-- Replacing budgets: for the administrator. What a revision means for balances is worked out by the client,
+-- which knows calendars, between `revision_begin` and `revision_end`, in one transaction.
+
+-- Lets no verb begin until the transaction ends; returns every revision, the oldest first.
+CREATE OR REPLACE FUNCTION revision_begin() RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+  LOCK TABLE budget_revision IN EXCLUSIVE MODE;
+  RETURN jsonb_build_object('now', current_instant(), 'revisions', (
+    SELECT coalesce(jsonb_agg(jsonb_build_object('digest', digest, 'document', document) ORDER BY revision), '[]')
+    FROM budget_revision
+  ));
+END $$;
+
+-- Counts one reservation in one more bucket, unless it does so already.
+CREATE OR REPLACE FUNCTION carry_over(p_reservation text, p_claim jsonb, p_held bigint, p_spent bigint, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  kept reservation := reread(p_reservation);
+  own bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
+BEGIN
+  INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
+  VALUES (p_reservation, own[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
+  IF FOUND THEN
+    PERFORM enter(
+      p_now, 'carry_over', p_reservation, own,
+      ARRAY[CASE WHEN kept.state IN ('reserved', 'dispatching', 'bound') THEN p_held ELSE 0 END], ARRAY[p_spent], NULL
+    );
+  END IF;
+END $$;
+
+-- Whether a budget that counts otherwise from now on began a window with an opening balance.
+CREATE OR REPLACE FUNCTION has_opening(p_budget text, p_definition text, p_now timestamptz) RETURNS boolean
+LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  SELECT EXISTS (
+    SELECT 1 FROM journal JOIN bucket ON bucket.id = journal.bucket
+    WHERE kind = 'opening' AND budget = p_budget AND definition <> p_definition AND window_end > p_now
+  )
+$$;
+
+-- Puts in force what verbs go by; the windows that are not over get the new caps and thresholds.
+CREATE OR REPLACE FUNCTION put_in_force(p_budgets jsonb, p_now timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+BEGIN
+  DELETE FROM budget;
+  INSERT INTO budget SELECT * FROM jsonb_populate_recordset(NULL::budget, p_budgets);
+  UPDATE bucket SET cap = budget.cap, alerts = budget.alerts FROM budget
+  WHERE bucket.budget = budget.name AND bucket.definition = budget.definition AND window_end > p_now;
+END $$;
+
+CREATE OR REPLACE FUNCTION revision_end(p_call text, p_digest text, p_document text, p_now timestamptz) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  open bigint[] := ARRAY(
+    SELECT bucket.id FROM bucket JOIN budget ON budget.name = bucket.budget AND budget.definition = bucket.definition
+    WHERE window_end > p_now ORDER BY bucket.id
+  );
+BEGIN
+  INSERT INTO budget_revision (digest, document, installed_at) VALUES (p_digest, p_document, p_now);
+  PERFORM enter(p_now, 'revision', NULL, NULL, NULL, NULL, p_digest);
+  PERFORM alert_thresholds(
+    p_now, p_call, NULL, open,
+    array_fill(0::bigint, ARRAY[cardinality(open)]), array_fill(1::bigint, ARRAY[cardinality(open)])
+  );
+  RETURN alerts_of(p_call);
+END $$;
+
+-- What a revision set off whose answer was lost.
+CREATE OR REPLACE FUNCTION revision_alerts(p_call text) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT alerts_of(p_call)
+$$;
+
+-- Who may do what: nobody anything, until a role is granted the verbs.
+REVOKE ALL ON SCHEMA kling_pricing FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA kling_pricing FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA kling_pricing FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kling_pricing FROM PUBLIC;
+
+-- Lets a role use a guard: the verbs and what reads. It can neither touch a table nor replace budgets, book an
+-- opening balance, or make a function that runs with the owner's rights.
+CREATE OR REPLACE FUNCTION grant_guard(p_role text) RETURNS void LANGUAGE plpgsql
+SET search_path = kling_pricing, pg_temp AS $$
+DECLARE
+  verb regprocedure;
+BEGIN
+  EXECUTE format('GRANT USAGE ON SCHEMA kling_pricing TO %I', p_role);
+  FOREACH verb IN ARRAY ARRAY[
+    'reserve(text, jsonb, jsonb, interval)',
+    'dispatch(text, text, interval)',
+    'bind(text, text[], text)',
+    'doubt(text[], text)',
+    'release(text[], text, text[])',
+    'settle(text, text[], numeric, text)',
+    'observe(text, text[], text, text, text, numeric, text, numeric, text)',
+    'record_spend(text, jsonb, jsonb, text, timestamptz)',
+    'installed()',
+    'one_reservation(text[])',
+    'reservations(text, text, boolean, timestamptz, timestamptz)',
+    'sent(text, timestamptz)',
+    'unmatched()',
+    'buckets(timestamptz)',
+    'bucket_histories(timestamptz, timestamptz)',
+    'entries()',
+    'differences()',
+    'facts()'
+  ]::regprocedure[] LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', verb, p_role);
+  END LOOP;
+END $$;
+REVOKE ALL ON FUNCTION grant_guard(text) FROM PUBLIC;
+
+INSERT INTO "kling_pricing"."schema_version" ("version") OVERRIDING SYSTEM VALUE VALUES (1);
+INSERT INTO "kling_pricing"."budget_revision" ("revision", "digest", "document", "installed_at") OVERRIDING SYSTEM VALUE VALUES (1, '40028bd54067366cba8b16a73637eb90ca651667730dcfcaf0d45abd5ca39365', '{"accounting_rates":[{"budget":"CNY","quote":"USD","rate":"7.123456789"}],"budgets":[{"alerts":["0.01","0.5"],"cap":"400","carry_over":false,"currency":"USD","keep":[],"match":{},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"all","on_exceed":"reject","timezone":"UTC","week_starts":"monday","window":"lifetime"},{"alerts":[],"cap":"40","carry_over":false,"currency":"USD","keep":[],"match":{"project":"trailer"},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"trailer","on_exceed":"reject","timezone":"UTC","week_starts":"monday","window":"month"},{"alerts":[],"cap":"9","carry_over":false,"currency":"USD","keep":[],"match":{"user":"*"},"max_request":"8","min_duration_s":null,"min_resolution":null,"name":"each-user","on_exceed":"reject","timezone":"Asia/Shanghai","week_starts":"monday","window":"day"},{"alerts":[],"cap":"1.8","carry_over":false,"currency":"USD","keep":["audio"],"match":{"project":["autumn","winter"]},"max_request":null,"min_duration_s":3,"min_resolution":"720p","name":"capped","on_exceed":"cap","timezone":"UTC","week_starts":"sunday","window":"week"},{"alerts":[],"cap":"3000","carry_over":false,"currency":"CNY","keep":[],"match":{"project":"any"},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"yuan","on_exceed":"reject","timezone":"America/New_York","week_starts":"monday","window":{"end":"2027-02-01","start":"2026-11-01"}}],"capping":{"models":[],"sacrifice":["duration_s","resolution","audio"]},"unmatched":"refuse"}', '2026-11-10 09:30:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."budget_revision" ("revision", "digest", "document", "installed_at") OVERRIDING SYSTEM VALUE VALUES (2, 'ace89add05563bf1d2fc0448602ae0fb72f0a5826d7684681ce82f5f0b958916', '{"accounting_rates":[{"budget":"CNY","quote":"USD","rate":"7.123456789"}],"budgets":[{"alerts":["0.01","0.5"],"cap":"400","carry_over":false,"currency":"USD","keep":[],"match":{},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"all","on_exceed":"reject","timezone":"UTC","week_starts":"monday","window":"lifetime"},{"alerts":[],"cap":"50","carry_over":false,"currency":"USD","keep":[],"match":{"project":"trailer"},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"trailer","on_exceed":"reject","timezone":"UTC","week_starts":"monday","window":"month"},{"alerts":[],"cap":"9","carry_over":false,"currency":"USD","keep":[],"match":{"user":"*"},"max_request":"8","min_duration_s":null,"min_resolution":null,"name":"each-user","on_exceed":"reject","timezone":"Asia/Shanghai","week_starts":"monday","window":"day"},{"alerts":[],"cap":"1.8","carry_over":false,"currency":"USD","keep":["audio"],"match":{"project":["autumn","winter"]},"max_request":null,"min_duration_s":3,"min_resolution":"720p","name":"capped","on_exceed":"cap","timezone":"UTC","week_starts":"sunday","window":"week"},{"alerts":[],"cap":"3000","carry_over":false,"currency":"CNY","keep":[],"match":{"project":"any"},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"yuan","on_exceed":"reject","timezone":"America/New_York","week_starts":"monday","window":{"end":"2027-02-01","start":"2026-11-01"}},{"alerts":[],"cap":"90","carry_over":true,"currency":"CNY","keep":[],"match":{"user":"any"},"max_request":null,"min_duration_s":null,"min_resolution":null,"name":"quarter","on_exceed":"reject","timezone":"UTC","week_starts":"monday","window":"quarter"}],"capping":{"models":[],"sacrifice":["duration_s","resolution","audio"]},"unmatched":"refuse"}', '2026-11-15 09:56:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('all', '53f4a9317d7c2f9d', 'USD', 400000000000, NULL, false, '{0.01,0.5}');
+INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('capped', '20f67a73b3835089', 'USD', 1800000000, NULL, true, '{}');
+INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('each-user', 'b330916783fe478f', 'USD', 9000000000, 8000000000, false, '{}');
+INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('quarter', '0d88b7e401f7fae7', 'CNY', 90000000000, NULL, false, '{}');
+INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('trailer', 'a2740a6c0c5184a6', 'USD', 50000000000, NULL, false, '{}');
+INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('yuan', 'a6ad78702b0933cf', 'CNY', 3000000000000, NULL, false, '{}');
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (1, 'all', '53f4a9317d7c2f9d', '{}', '0001-01-01 00:00:00+00:00'::timestamptz, '9999-12-31 00:00:00+00:00'::timestamptz, 'USD', 400000000000, 6021400000, 17911333332, '{0.01,0.5}', 'e3e3a9d3c74e45108ae42a170bfe3a60');
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (3, 'each-user', 'b330916783fe478f', '{"user":"li"}', '2026-11-09 16:00:00+00:00'::timestamptz, '2026-11-10 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 0, 3997333333, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (4, 'trailer', 'a2740a6c0c5184a6', '{}', '2026-11-01 00:00:00+00:00'::timestamptz, '2026-12-01 00:00:00+00:00'::timestamptz, 'USD', 50000000000, 3570000000, 4711333333, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (5, 'yuan', 'a6ad78702b0933cf', '{}', '2026-11-01 04:00:00+00:00'::timestamptz, '2027-02-01 05:00:00+00:00'::timestamptz, 'CNY', 3000000000000, 42893182715, 38547399166, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (7, 'each-user', 'b330916783fe478f', '{"user":"wang"}', '2026-11-09 16:00:00+00:00'::timestamptz, '2026-11-10 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 714000000, 0, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (11, 'each-user', 'b330916783fe478f', '{"user":"zhao"}', '2026-11-09 16:00:00+00:00'::timestamptz, '2026-11-10 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 1737400000, 714000000, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (15, 'capped', '20f67a73b3835089', '{}', '2026-11-08 00:00:00+00:00'::timestamptz, '2026-11-15 00:00:00+00:00'::timestamptz, 'USD', 1800000000, 1737400000, 0, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (19, 'each-user', 'b330916783fe478f', '{"user":"li"}', '2026-11-14 16:00:00+00:00'::timestamptz, '2026-11-15 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 714000000, 699999999, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (21, 'quarter', '0d88b7e401f7fae7', '{}', '2026-10-01 00:00:00+00:00'::timestamptz, '2027-01-01 00:00:00+00:00'::timestamptz, 'CNY', 90000000000, 42893182715, 38547399166, '{}', NULL);
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (23, 'each-user', 'b330916783fe478f', '{"user":"li"}', '2026-11-20 16:00:00+00:00'::timestamptz, '2026-11-21 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 2856000000, 0, '{}', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('0121828383d8430aa462c86c32f92de4', 12, 'autumn', 'capped 0', 1, 'dispatching', false, 'c5dfac5843104b68828d5267d35010dc', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'silent', 8, 'second', 'USD', 761600000, 761600000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('0aeecd7b02ea473c956bc2d36d351856', 20, 'trailer', 'dispatching', 1, 'dispatching', false, '7e0e83f7b27246e988c4cd76372d8df7', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:29:00+00:00'::timestamptz, '2026-11-21 09:29:00+00:00'::timestamptz, NULL, '2026-11-21 09:34:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('1284249853f144949731196ed231c358', 13, 'autumn', 'capped 1', 1, 'dispatching', false, 'cdc201b8db0c45b9a43f4c0cf6e1a765', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'silent', 8, 'second', 'USD', 761600000, 761600000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('277037d4dd1c49adbb1cea5e1dcff103', 14, 'autumn', 'capped 2', 1, 'dispatching', false, '6ffbb3dbcc0e43bf90bcad10109de213', 'qingbo', NULL, 'tasks', 'kling-v3', '720p', 'silent', 3, 'second', 'USD', 214200000, 214200000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{"duration_s": 3, "resolution": "720p"}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('5b3a4769dc344b9ba9101002096b69d0', 6, 'trailer', 'refunded', 1, 'released', false, '415de980b8294ca1987ec9640a7cba28', 'qingbo', 't-6', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'failed', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:41:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('62fbf65f14564f319ba9862cabd9e494', 7, 'trailer', 'not charged', 1, 'released', false, '02054b9eefe7428fb75181b2fcb785fb', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'not charged, says the operator', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:42:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('76e0f6553446487b956651660498064f', 8, 'trailer', 'again', 1, 'released', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'changed my mind', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:37:00+00:00'::timestamptz, NULL, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:52:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('809bf8abd7a0408d8b85e3657b15bcd1', 18, 'trailer', 'in doubt', 1, 'dispatching', true, '3f08bb6704724609b03ce34d3b629b74', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', 'timeout', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:21:00+00:00'::timestamptz, '2026-11-21 09:21:00+00:00'::timestamptz, NULL, '2026-11-21 09:26:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('80c9ca7e9ab74a1aa7579f12adbe2f71', 4, 'trailer', 'resolved', 1, 'settled', false, '62b76191a530480a8fca3c2a2d7e3b63', 'qingbo', 't-4', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 650000000, 'operator', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:39:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('83d46cdc32454ce79262607fc2993b86', 3, 'trailer', 'stated', 1, 'settled', false, '29f72666e7b440b1b3773879d2924bdb', 'qingbo', 't-3', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 700000000, 'statement', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:38:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('8bca7af7c3dd4121b86066b6401b0225', 21, 'trailer', 'reserved', 1, 'reserved', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:29:00+00:00'::timestamptz, NULL, NULL, '2026-11-21 09:44:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('b07cc692f357447a8c33023a2576904b', 19, 'trailer', 'overdue', 1, 'dispatching', false, 'ba10b5510af34354bfd1456a0b2b3461', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:22:00+00:00'::timestamptz, '2026-11-21 09:22:00+00:00'::timestamptz, NULL, '2026-11-21 09:27:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('b6baa92aa8454a1b8b87df9d016f40c9', 11, 'trailer', 'seen before', 1, 'settled', false, '903289373d4b4c4aaeccf95fd894f81e', 'qingbo', 't-8', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 714000000, 'response', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 10:00:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('c1e6425f6bdd44379b6e107640984f2c', 5, 'trailer', 'overrun', 1, 'settled', false, 'ba0263a7d0c049bab108078b4f2d8d18', 'qingbo', 't-5', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 900000000, 'statement', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:40:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('cadbd29f4cdb4a8ea3eb462c4f62a287', 15, 'trailer', '3f06a98d7a224ec1b18f4956161d598e', 1, 'settled', false, NULL, 'qingbo', 'elsewhere', '', '', '', '', 1, 'task', 'USD', 333333333, 333333333, 333333333, 'operator', '', '', NULL, NULL, 'unconfirmed', '{"user": "li", "project": "trailer"}', '{}', NULL, '04cbd2f558287f2265a92dc22c7fd8556f4c931dea0eeaa13fe28c4865c66bbd', '2026-11-10 09:30:00+00:00'::timestamptz, '2026-11-10 09:30:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:30:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('cc11aee83fd84d60acd6470c252fb651', 16, 'any', 'in window two', 1, 'settled', false, '93e6ad2586f4447faeb8d18913f62e29', 'qingbo', 't-9', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 699999999, 'statement', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "any"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-15 09:56:00+00:00'::timestamptz, '2026-11-15 09:56:00+00:00'::timestamptz, '2026-11-15 09:57:00+00:00'::timestamptz, '2026-11-15 10:01:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('cc89dbaf7d874e6a808655fd88cca8e6', 10, 'trailer', 'late', 1, 'released', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "trailer"}', '{}', 'expired', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:38:00+00:00'::timestamptz, NULL, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:53:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('daec0a80da654924bd67cb87c3913478', 2, 'trailer', 'charged', 1, 'settled', false, 'b36c15a84c7e46dc9bb0dc46e3bdc00a', 'qingbo', 't-2', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 700000000, 'response', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('e0583a70b4394416b954b4b8949dfa50', 9, 'trailer', 'again', 2, 'bound', false, '36fb736086104d10b077337dd6bf6d7e', 'qingbo', 't-7', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:38:00+00:00'::timestamptz, '2026-11-10 09:38:00+00:00'::timestamptz, NULL, '2026-11-10 09:43:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('f4f2320c581e48cc8f75ea194bcb9ba1', 1, 'trailer', 'quoted', 1, 'settled', false, 'bdf4fa0e9bb74b728dd51122bef6b01e', 'qingbo', 't-1', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 714000000, 'quote', 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline") OVERRIDING SYSTEM VALUE VALUES ('fd430f74cfaa495a8c1bf2b555ee1ad9', 17, 'any', 'after', 1, 'bound', false, '8aaee92010714dd6aac4a6d1eec39dc3', 'qingbo', 't-10', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'dddb22214695aa08e8d1d786425838856b2d3286cc960f82899dd6c8313bb800', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "any"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-15 09:57:00+00:00'::timestamptz, '2026-11-15 09:57:00+00:00'::timestamptz, NULL, '2026-11-15 10:02:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0121828383d8430aa462c86c32f92de4', 5, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0121828383d8430aa462c86c32f92de4', 1, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0121828383d8430aa462c86c32f92de4', 15, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0121828383d8430aa462c86c32f92de4', 11, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0121828383d8430aa462c86c32f92de4', 21, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0aeecd7b02ea473c956bc2d36d351856', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0aeecd7b02ea473c956bc2d36d351856', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0aeecd7b02ea473c956bc2d36d351856', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0aeecd7b02ea473c956bc2d36d351856', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0aeecd7b02ea473c956bc2d36d351856', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1284249853f144949731196ed231c358', 15, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1284249853f144949731196ed231c358', 1, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1284249853f144949731196ed231c358', 11, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1284249853f144949731196ed231c358', 21, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1284249853f144949731196ed231c358', 5, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('277037d4dd1c49adbb1cea5e1dcff103', 15, 214200000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('277037d4dd1c49adbb1cea5e1dcff103', 21, 1525844445, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('277037d4dd1c49adbb1cea5e1dcff103', 5, 1525844445, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('277037d4dd1c49adbb1cea5e1dcff103', 11, 214200000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('277037d4dd1c49adbb1cea5e1dcff103', 1, 214200000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5b3a4769dc344b9ba9101002096b69d0', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5b3a4769dc344b9ba9101002096b69d0', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5b3a4769dc344b9ba9101002096b69d0', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5b3a4769dc344b9ba9101002096b69d0', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5b3a4769dc344b9ba9101002096b69d0', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('62fbf65f14564f319ba9862cabd9e494', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('62fbf65f14564f319ba9862cabd9e494', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('62fbf65f14564f319ba9862cabd9e494', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('62fbf65f14564f319ba9862cabd9e494', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('62fbf65f14564f319ba9862cabd9e494', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('76e0f6553446487b956651660498064f', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('76e0f6553446487b956651660498064f', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('76e0f6553446487b956651660498064f', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('76e0f6553446487b956651660498064f', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('76e0f6553446487b956651660498064f', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('809bf8abd7a0408d8b85e3657b15bcd1', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('809bf8abd7a0408d8b85e3657b15bcd1', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('809bf8abd7a0408d8b85e3657b15bcd1', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('809bf8abd7a0408d8b85e3657b15bcd1', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('809bf8abd7a0408d8b85e3657b15bcd1', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('80c9ca7e9ab74a1aa7579f12adbe2f71', 5, 5086148148, 4630246913, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('80c9ca7e9ab74a1aa7579f12adbe2f71', 3, 714000000, 650000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('80c9ca7e9ab74a1aa7579f12adbe2f71', 21, 5086148148, 4630246913, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('80c9ca7e9ab74a1aa7579f12adbe2f71', 1, 714000000, 650000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('80c9ca7e9ab74a1aa7579f12adbe2f71', 4, 714000000, 650000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('83d46cdc32454ce79262607fc2993b86', 21, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('83d46cdc32454ce79262607fc2993b86', 1, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('83d46cdc32454ce79262607fc2993b86', 4, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('83d46cdc32454ce79262607fc2993b86', 3, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('83d46cdc32454ce79262607fc2993b86', 5, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('8bca7af7c3dd4121b86066b6401b0225', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('8bca7af7c3dd4121b86066b6401b0225', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('8bca7af7c3dd4121b86066b6401b0225', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('8bca7af7c3dd4121b86066b6401b0225', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('8bca7af7c3dd4121b86066b6401b0225', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b07cc692f357447a8c33023a2576904b', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b07cc692f357447a8c33023a2576904b', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b07cc692f357447a8c33023a2576904b', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b07cc692f357447a8c33023a2576904b', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b07cc692f357447a8c33023a2576904b', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6baa92aa8454a1b8b87df9d016f40c9', 21, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6baa92aa8454a1b8b87df9d016f40c9', 5, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6baa92aa8454a1b8b87df9d016f40c9', 11, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6baa92aa8454a1b8b87df9d016f40c9', 4, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6baa92aa8454a1b8b87df9d016f40c9', 1, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c1e6425f6bdd44379b6e107640984f2c', 21, 5086148148, 6411111111, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c1e6425f6bdd44379b6e107640984f2c', 3, 714000000, 900000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c1e6425f6bdd44379b6e107640984f2c', 4, 714000000, 900000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c1e6425f6bdd44379b6e107640984f2c', 1, 714000000, 900000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c1e6425f6bdd44379b6e107640984f2c', 5, 5086148148, 6411111111, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cadbd29f4cdb4a8ea3eb462c4f62a287', 1, 0, 333333333, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cadbd29f4cdb4a8ea3eb462c4f62a287', 4, 0, 333333333, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cadbd29f4cdb4a8ea3eb462c4f62a287', 3, 0, 333333333, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cadbd29f4cdb4a8ea3eb462c4f62a287', 5, 0, 2374485594, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cadbd29f4cdb4a8ea3eb462c4f62a287', 21, 2374485594, 2374485594, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc11aee83fd84d60acd6470c252fb651', 19, 714000000, 699999999, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc11aee83fd84d60acd6470c252fb651', 5, 5086148148, 4986419746, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc11aee83fd84d60acd6470c252fb651', 21, 5086148148, 4986419746, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc11aee83fd84d60acd6470c252fb651', 1, 714000000, 699999999, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc89dbaf7d874e6a808655fd88cca8e6', 11, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc89dbaf7d874e6a808655fd88cca8e6', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc89dbaf7d874e6a808655fd88cca8e6', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc89dbaf7d874e6a808655fd88cca8e6', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('cc89dbaf7d874e6a808655fd88cca8e6', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('daec0a80da654924bd67cb87c3913478', 21, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('daec0a80da654924bd67cb87c3913478', 4, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('daec0a80da654924bd67cb87c3913478', 5, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('daec0a80da654924bd67cb87c3913478', 3, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('daec0a80da654924bd67cb87c3913478', 1, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e0583a70b4394416b954b4b8949dfa50', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e0583a70b4394416b954b4b8949dfa50', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e0583a70b4394416b954b4b8949dfa50', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e0583a70b4394416b954b4b8949dfa50', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e0583a70b4394416b954b4b8949dfa50', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4f2320c581e48cc8f75ea194bcb9ba1', 5, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4f2320c581e48cc8f75ea194bcb9ba1', 21, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4f2320c581e48cc8f75ea194bcb9ba1', 3, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4f2320c581e48cc8f75ea194bcb9ba1', 4, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4f2320c581e48cc8f75ea194bcb9ba1', 1, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fd430f74cfaa495a8c1bf2b555ee1ad9', 19, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fd430f74cfaa495a8c1bf2b555ee1ad9', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fd430f74cfaa495a8c1bf2b555ee1ad9', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fd430f74cfaa495a8c1bf2b555ee1ad9', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (1, '2026-11-10 09:30:00+00:00'::timestamptz, 'revision', NULL, NULL, 0, 0, '40028bd54067366cba8b16a73637eb90ca651667730dcfcaf0d45abd5ca39365', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (2, '2026-11-10 09:30:00+00:00'::timestamptz, 'opening', NULL, 1, 0, 12500000000, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (3, '2026-11-10 09:30:00+00:00'::timestamptz, 'alert', NULL, 1, 0, 0, '0.01 of 400', 'e3e3a9d3c74e45108ae42a170bfe3a60');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (4, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f4f2320c581e48cc8f75ea194bcb9ba1', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (5, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f4f2320c581e48cc8f75ea194bcb9ba1', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (6, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f4f2320c581e48cc8f75ea194bcb9ba1', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (7, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f4f2320c581e48cc8f75ea194bcb9ba1', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (9, '2026-11-10 09:31:00+00:00'::timestamptz, 'dispatch', 'f4f2320c581e48cc8f75ea194bcb9ba1', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (10, '2026-11-10 09:31:00+00:00'::timestamptz, 'bind', 'f4f2320c581e48cc8f75ea194bcb9ba1', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (11, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f4f2320c581e48cc8f75ea194bcb9ba1', 1,  -714000000, 714000000, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (12, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f4f2320c581e48cc8f75ea194bcb9ba1', 3,  -714000000, 714000000, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (13, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f4f2320c581e48cc8f75ea194bcb9ba1', 4,  -714000000, 714000000, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (14, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f4f2320c581e48cc8f75ea194bcb9ba1', 5,  -5086148148, 5086148148, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (15, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'daec0a80da654924bd67cb87c3913478', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (16, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'daec0a80da654924bd67cb87c3913478', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (17, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'daec0a80da654924bd67cb87c3913478', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (18, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'daec0a80da654924bd67cb87c3913478', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (20, '2026-11-10 09:32:00+00:00'::timestamptz, 'dispatch', 'daec0a80da654924bd67cb87c3913478', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (21, '2026-11-10 09:32:00+00:00'::timestamptz, 'bind', 'daec0a80da654924bd67cb87c3913478', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (22, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'daec0a80da654924bd67cb87c3913478', 1,  -714000000, 700000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (23, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'daec0a80da654924bd67cb87c3913478', 3,  -714000000, 700000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (24, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'daec0a80da654924bd67cb87c3913478', 4,  -714000000, 700000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (25, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'daec0a80da654924bd67cb87c3913478', 5,  -5086148148, 4986419753, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (26, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '83d46cdc32454ce79262607fc2993b86', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (27, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '83d46cdc32454ce79262607fc2993b86', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (28, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '83d46cdc32454ce79262607fc2993b86', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (29, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '83d46cdc32454ce79262607fc2993b86', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (31, '2026-11-10 09:33:00+00:00'::timestamptz, 'dispatch', '83d46cdc32454ce79262607fc2993b86', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (32, '2026-11-10 09:33:00+00:00'::timestamptz, 'bind', '83d46cdc32454ce79262607fc2993b86', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (33, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '83d46cdc32454ce79262607fc2993b86', 1,  -714000000, 700000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (34, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '83d46cdc32454ce79262607fc2993b86', 3,  -714000000, 700000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (35, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '83d46cdc32454ce79262607fc2993b86', 4,  -714000000, 700000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (36, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '83d46cdc32454ce79262607fc2993b86', 5,  -5086148148, 4986419753, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (37, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '80c9ca7e9ab74a1aa7579f12adbe2f71', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (38, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '80c9ca7e9ab74a1aa7579f12adbe2f71', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (39, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '80c9ca7e9ab74a1aa7579f12adbe2f71', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (40, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '80c9ca7e9ab74a1aa7579f12adbe2f71', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (42, '2026-11-10 09:34:00+00:00'::timestamptz, 'dispatch', '80c9ca7e9ab74a1aa7579f12adbe2f71', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (43, '2026-11-10 09:34:00+00:00'::timestamptz, 'bind', '80c9ca7e9ab74a1aa7579f12adbe2f71', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (44, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '80c9ca7e9ab74a1aa7579f12adbe2f71', 1,  -714000000, 650000000, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (45, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '80c9ca7e9ab74a1aa7579f12adbe2f71', 3,  -714000000, 650000000, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (46, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '80c9ca7e9ab74a1aa7579f12adbe2f71', 4,  -714000000, 650000000, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (47, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '80c9ca7e9ab74a1aa7579f12adbe2f71', 5,  -5086148148, 4630246913, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (48, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'c1e6425f6bdd44379b6e107640984f2c', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (49, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'c1e6425f6bdd44379b6e107640984f2c', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (50, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'c1e6425f6bdd44379b6e107640984f2c', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (51, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'c1e6425f6bdd44379b6e107640984f2c', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (53, '2026-11-10 09:35:00+00:00'::timestamptz, 'dispatch', 'c1e6425f6bdd44379b6e107640984f2c', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (54, '2026-11-10 09:35:00+00:00'::timestamptz, 'bind', 'c1e6425f6bdd44379b6e107640984f2c', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (55, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 1,  -714000000, 1000000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (56, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 3,  -714000000, 1000000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (57, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 4,  -714000000, 1000000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (58, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 5,  -5086148148, 7123456789, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (60, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 1, 0, 0, '1 billed for c1e6425f6bdd44379b6e107640984f2c', 'b024681f19ce4f299c4f5e241d339712');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (61, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 3, 0, 0, '1 billed for c1e6425f6bdd44379b6e107640984f2c', 'b024681f19ce4f299c4f5e241d339712');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (62, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 4, 0, 0, '1 billed for c1e6425f6bdd44379b6e107640984f2c', 'b024681f19ce4f299c4f5e241d339712');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (63, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 5, 0, 0, '1 billed for c1e6425f6bdd44379b6e107640984f2c', 'b024681f19ce4f299c4f5e241d339712');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (64, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 1, 0,  -100000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (65, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 3, 0,  -100000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (66, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 4, 0,  -100000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (67, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'c1e6425f6bdd44379b6e107640984f2c', 5, 0,  -712345678, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (68, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 1, 0, 0, '0.9 billed for c1e6425f6bdd44379b6e107640984f2c', '5deada9d1de4435d8e5e645c84c30089');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (69, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 3, 0, 0, '0.9 billed for c1e6425f6bdd44379b6e107640984f2c', '5deada9d1de4435d8e5e645c84c30089');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (70, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 4, 0, 0, '0.9 billed for c1e6425f6bdd44379b6e107640984f2c', '5deada9d1de4435d8e5e645c84c30089');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (71, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'c1e6425f6bdd44379b6e107640984f2c', 5, 0, 0, '0.9 billed for c1e6425f6bdd44379b6e107640984f2c', '5deada9d1de4435d8e5e645c84c30089');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (72, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '5b3a4769dc344b9ba9101002096b69d0', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (73, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '5b3a4769dc344b9ba9101002096b69d0', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (74, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '5b3a4769dc344b9ba9101002096b69d0', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (75, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '5b3a4769dc344b9ba9101002096b69d0', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (77, '2026-11-10 09:36:00+00:00'::timestamptz, 'dispatch', '5b3a4769dc344b9ba9101002096b69d0', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (78, '2026-11-10 09:36:00+00:00'::timestamptz, 'bind', '5b3a4769dc344b9ba9101002096b69d0', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (79, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '5b3a4769dc344b9ba9101002096b69d0', 1,  -714000000, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (80, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '5b3a4769dc344b9ba9101002096b69d0', 4,  -714000000, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (81, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '5b3a4769dc344b9ba9101002096b69d0', 5,  -5086148148, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (82, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '5b3a4769dc344b9ba9101002096b69d0', 7,  -714000000, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (83, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '62fbf65f14564f319ba9862cabd9e494', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (84, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '62fbf65f14564f319ba9862cabd9e494', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (85, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '62fbf65f14564f319ba9862cabd9e494', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (86, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '62fbf65f14564f319ba9862cabd9e494', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (88, '2026-11-10 09:37:00+00:00'::timestamptz, 'dispatch', '62fbf65f14564f319ba9862cabd9e494', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (89, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '62fbf65f14564f319ba9862cabd9e494', 1,  -714000000, 0, 'not charged, says the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (90, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '62fbf65f14564f319ba9862cabd9e494', 4,  -714000000, 0, 'not charged, says the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (91, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '62fbf65f14564f319ba9862cabd9e494', 5,  -5086148148, 0, 'not charged, says the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (92, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '62fbf65f14564f319ba9862cabd9e494', 7,  -714000000, 0, 'not charged, says the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (93, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '76e0f6553446487b956651660498064f', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (94, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '76e0f6553446487b956651660498064f', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (95, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '76e0f6553446487b956651660498064f', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (96, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '76e0f6553446487b956651660498064f', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (98, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '76e0f6553446487b956651660498064f', 1,  -714000000, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (99, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '76e0f6553446487b956651660498064f', 4,  -714000000, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (100, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '76e0f6553446487b956651660498064f', 5,  -5086148148, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (101, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '76e0f6553446487b956651660498064f', 7,  -714000000, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (102, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'e0583a70b4394416b954b4b8949dfa50', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (103, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'e0583a70b4394416b954b4b8949dfa50', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (104, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'e0583a70b4394416b954b4b8949dfa50', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (105, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'e0583a70b4394416b954b4b8949dfa50', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (107, '2026-11-10 09:38:00+00:00'::timestamptz, 'dispatch', 'e0583a70b4394416b954b4b8949dfa50', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (108, '2026-11-10 09:38:00+00:00'::timestamptz, 'bind', 'e0583a70b4394416b954b4b8949dfa50', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (109, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'cc89dbaf7d874e6a808655fd88cca8e6', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (110, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'cc89dbaf7d874e6a808655fd88cca8e6', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (111, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'cc89dbaf7d874e6a808655fd88cca8e6', 11, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (112, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'cc89dbaf7d874e6a808655fd88cca8e6', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (114, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', 'cc89dbaf7d874e6a808655fd88cca8e6', 1,  -714000000, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (115, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', 'cc89dbaf7d874e6a808655fd88cca8e6', 4,  -714000000, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (116, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', 'cc89dbaf7d874e6a808655fd88cca8e6', 5,  -5086148148, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (117, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', 'cc89dbaf7d874e6a808655fd88cca8e6', 11,  -714000000, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (118, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6baa92aa8454a1b8b87df9d016f40c9', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (119, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6baa92aa8454a1b8b87df9d016f40c9', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (120, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6baa92aa8454a1b8b87df9d016f40c9', 11, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (121, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6baa92aa8454a1b8b87df9d016f40c9', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (123, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', 'b6baa92aa8454a1b8b87df9d016f40c9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (124, '2026-11-10 09:55:00+00:00'::timestamptz, 'bind', 'b6baa92aa8454a1b8b87df9d016f40c9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (125, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'b6baa92aa8454a1b8b87df9d016f40c9', 1,  -714000000, 714000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (126, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'b6baa92aa8454a1b8b87df9d016f40c9', 4,  -714000000, 714000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (127, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'b6baa92aa8454a1b8b87df9d016f40c9', 5,  -5086148148, 5086148148, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (128, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'b6baa92aa8454a1b8b87df9d016f40c9', 11,  -714000000, 714000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (129, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0121828383d8430aa462c86c32f92de4', 1, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (130, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0121828383d8430aa462c86c32f92de4', 11, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (131, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0121828383d8430aa462c86c32f92de4', 15, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (132, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0121828383d8430aa462c86c32f92de4', 5, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (134, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '0121828383d8430aa462c86c32f92de4', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (135, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '1284249853f144949731196ed231c358', 1, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (136, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '1284249853f144949731196ed231c358', 11, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (137, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '1284249853f144949731196ed231c358', 15, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (138, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '1284249853f144949731196ed231c358', 5, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (140, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '1284249853f144949731196ed231c358', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (141, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '277037d4dd1c49adbb1cea5e1dcff103', 1, 214200000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (142, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '277037d4dd1c49adbb1cea5e1dcff103', 11, 214200000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (143, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '277037d4dd1c49adbb1cea5e1dcff103', 15, 214200000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (144, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '277037d4dd1c49adbb1cea5e1dcff103', 5, 1525844445, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (146, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '277037d4dd1c49adbb1cea5e1dcff103', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (147, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', 'cadbd29f4cdb4a8ea3eb462c4f62a287', 1, 0, 333333333, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (148, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', 'cadbd29f4cdb4a8ea3eb462c4f62a287', 4, 0, 333333333, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (149, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', 'cadbd29f4cdb4a8ea3eb462c4f62a287', 3, 0, 333333333, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (150, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', 'cadbd29f4cdb4a8ea3eb462c4f62a287', 5, 0, 2374485594, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (152, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'cc11aee83fd84d60acd6470c252fb651', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (153, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'cc11aee83fd84d60acd6470c252fb651', 19, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (154, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'cc11aee83fd84d60acd6470c252fb651', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (156, '2026-11-15 09:56:00+00:00'::timestamptz, 'dispatch', 'cc11aee83fd84d60acd6470c252fb651', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (157, '2026-11-15 09:56:00+00:00'::timestamptz, 'bind', 'cc11aee83fd84d60acd6470c252fb651', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (158, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'cadbd29f4cdb4a8ea3eb462c4f62a287', 21, 0, 2374485594, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (159, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'f4f2320c581e48cc8f75ea194bcb9ba1', 21, 0, 5086148148, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (160, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'daec0a80da654924bd67cb87c3913478', 21, 0, 4986419753, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (161, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '83d46cdc32454ce79262607fc2993b86', 21, 0, 4986419753, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (162, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '80c9ca7e9ab74a1aa7579f12adbe2f71', 21, 0, 4630246913, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (163, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'c1e6425f6bdd44379b6e107640984f2c', 21, 0, 6411111111, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (164, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '5b3a4769dc344b9ba9101002096b69d0', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (165, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '62fbf65f14564f319ba9862cabd9e494', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (166, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '76e0f6553446487b956651660498064f', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (167, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'e0583a70b4394416b954b4b8949dfa50', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (168, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'cc89dbaf7d874e6a808655fd88cca8e6', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (169, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'b6baa92aa8454a1b8b87df9d016f40c9', 21, 0, 5086148148, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (170, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '0121828383d8430aa462c86c32f92de4', 21, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (171, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '1284249853f144949731196ed231c358', 21, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (172, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '277037d4dd1c49adbb1cea5e1dcff103', 21, 1525844445, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (173, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'cc11aee83fd84d60acd6470c252fb651', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (174, '2026-11-15 09:56:00+00:00'::timestamptz, 'revision', NULL, NULL, 0, 0, 'ace89add05563bf1d2fc0448602ae0fb72f0a5826d7684681ce82f5f0b958916', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (176, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'fd430f74cfaa495a8c1bf2b555ee1ad9', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (177, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'fd430f74cfaa495a8c1bf2b555ee1ad9', 19, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (178, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'fd430f74cfaa495a8c1bf2b555ee1ad9', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (179, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'fd430f74cfaa495a8c1bf2b555ee1ad9', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (181, '2026-11-15 09:57:00+00:00'::timestamptz, 'dispatch', 'fd430f74cfaa495a8c1bf2b555ee1ad9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (182, '2026-11-15 09:57:00+00:00'::timestamptz, 'bind', 'fd430f74cfaa495a8c1bf2b555ee1ad9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (183, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'cc11aee83fd84d60acd6470c252fb651', 1,  -714000000, 699999999, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (184, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'cc11aee83fd84d60acd6470c252fb651', 5,  -5086148148, 4986419746, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (185, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'cc11aee83fd84d60acd6470c252fb651', 19,  -714000000, 699999999, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (186, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'cc11aee83fd84d60acd6470c252fb651', 21,  -5086148148, 4986419746, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (187, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '809bf8abd7a0408d8b85e3657b15bcd1', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (188, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '809bf8abd7a0408d8b85e3657b15bcd1', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (189, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '809bf8abd7a0408d8b85e3657b15bcd1', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (190, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '809bf8abd7a0408d8b85e3657b15bcd1', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (191, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '809bf8abd7a0408d8b85e3657b15bcd1', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (193, '2026-11-21 09:21:00+00:00'::timestamptz, 'dispatch', '809bf8abd7a0408d8b85e3657b15bcd1', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (194, '2026-11-21 09:21:00+00:00'::timestamptz, 'doubt', '809bf8abd7a0408d8b85e3657b15bcd1', NULL, 0, 0, 'timeout', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (195, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b07cc692f357447a8c33023a2576904b', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (196, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b07cc692f357447a8c33023a2576904b', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (197, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b07cc692f357447a8c33023a2576904b', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (198, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b07cc692f357447a8c33023a2576904b', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (199, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b07cc692f357447a8c33023a2576904b', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (201, '2026-11-21 09:22:00+00:00'::timestamptz, 'dispatch', 'b07cc692f357447a8c33023a2576904b', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (202, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '0aeecd7b02ea473c956bc2d36d351856', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (203, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '0aeecd7b02ea473c956bc2d36d351856', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (204, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '0aeecd7b02ea473c956bc2d36d351856', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (205, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '0aeecd7b02ea473c956bc2d36d351856', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (206, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '0aeecd7b02ea473c956bc2d36d351856', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (208, '2026-11-21 09:29:00+00:00'::timestamptz, 'dispatch', '0aeecd7b02ea473c956bc2d36d351856', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (209, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '8bca7af7c3dd4121b86066b6401b0225', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (210, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '8bca7af7c3dd4121b86066b6401b0225', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (211, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '8bca7af7c3dd4121b86066b6401b0225', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (212, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '8bca7af7c3dd4121b86066b6401b0225', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (213, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '8bca7af7c3dd4121b86066b6401b0225', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (1, 'qingbo', 't-1', 'succeeded', NULL, NULL, NULL, NULL, '2026-11-10 09:31:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (2, 'qingbo', 't-2', 'succeeded', 350000, 'quota', NULL, NULL, '2026-11-10 09:32:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (3, 'qingbo', 't-5', 'succeeded', 500000, 'quota', NULL, NULL, '2026-11-10 09:35:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (4, 'qingbo', 't-6', 'failed', 0, 'quota', NULL, NULL, '2026-11-10 09:36:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (5, 'qingbo', 't-8', 'succeeded', 357000, 'quota', NULL, NULL, '2026-11-10 09:54:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (6, 'qingbo', 'stray', 'succeeded', 123, 'quota', NULL, NULL, '2026-11-10 09:55:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (7, 'qingbo', 't-10', 'processing', NULL, NULL, NULL, NULL, '2026-11-15 09:57:00+00:00'::timestamptz);
+SELECT setval(pg_get_serial_sequence('kling_pricing.budget_revision', 'revision'), (SELECT max(revision) FROM kling_pricing.budget_revision));
+SELECT setval(pg_get_serial_sequence('kling_pricing.bucket', 'id'), (SELECT max(id) FROM kling_pricing.bucket));
+SELECT setval(pg_get_serial_sequence('kling_pricing.reservation', 'seq'), (SELECT max(seq) FROM kling_pricing.reservation));
+SELECT setval(pg_get_serial_sequence('kling_pricing.journal', 'seq'), (SELECT max(seq) FROM kling_pricing.journal));
+SELECT setval(pg_get_serial_sequence('kling_pricing.observation', 'id'), (SELECT max(id) FROM kling_pricing.observation));
+RESET search_path;
