@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -210,6 +211,27 @@ def test_what_a_provider_lists_comes_before_the_submissions_of_others(url: str, 
     """Where another API takes jobs, a path passes if the host's own provider lists it."""
     route = Routes(BOOK, {"localhost:8080": "tencent-vod"}).find("POST", url)
     assert (route.wire_formats if isinstance(route, Endpoint) else route) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "task_id"),
+    [
+        ("task_ids=7", "7"),
+        ("x=1&task_ids=a%2Fb#y", "a/b"),
+        ("task_ids=7,8", None),
+        ("task_ids=", None),
+        ("x=1", None),
+    ],
+)
+def test_a_status_path_can_have_the_task_in_its_query(query: str, task_id: str | None) -> None:
+    """A query for one task is that task's status; the path alone is a listing."""
+    matrix = BOOK.matrices["kling"]
+    submission = matrix.submissions[0]._replace(status="/tasks?task_ids={task_id}")
+    book = replace(BOOK, matrices={**BOOK.matrices, "kling": replace(matrix, submissions=(submission,))})
+    routes = Routes(book, {})
+    expected = None if task_id is None else TaskEndpoint("kling", task_id)
+    assert routes.find("GET", f"https://api.klingai.com/tasks?{query}") == expected
+    assert routes.find("POST", f"https://api.klingai.com/tasks?{query}") is None
 
 
 # requests that pass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import unquote, urljoin
+from urllib.parse import parse_qs, unquote, urljoin
 
 from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
@@ -115,9 +115,25 @@ Route: TypeAlias = Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | Unpric
 
 
 class _TaskPath(NamedTuple):
+    """A path of a task.
+
+    Attributes:
+        method: `GET` for the status, `POST` for a cancellation.
+        parts: the segments of the path.
+        query: the parameter of the query that has the task's id; empty: a segment has it.
+        wire_format: the wire format of the API.
+    """
+
     method: str
     parts: Segments
+    query: str
     wire_format: str
+
+    @classmethod
+    def of(cls, method: str, path: str, wire_format: str) -> _TaskPath:
+        """Returns the task path of a text such as `/v1/tasks/{task_id}` or `/tasks?task_ids={task_id}`."""
+        location, _, query = path.partition("?")
+        return cls(method, tuple(location.strip("/").split("/")), query.partition("=")[0], wire_format)
 
 
 class _Listed(NamedTuple):
@@ -166,7 +182,7 @@ class Routes:
         allowed = _checked_paths(allow_paths)
         self._listed = {name: _listed(book, name, allowed) for name in {*self._hosts.values()}}
         self._task_paths = [
-            _TaskPath(method, tuple(path.strip("/").split("/")), matrix.wire_format)
+            _TaskPath.of(method, path, matrix.wire_format)
             for matrix in book.matrices.values()
             for submission in matrix.submissions
             for method, path in (
@@ -194,6 +210,7 @@ class Routes:
         endpoint = self._endpoint(provider, segments)
         task_id = None if endpoint.is_submission else self._task(method, segments, provider)
         if not creates:
+            task_id = task_id or self._task_in_query(segments, url)
             return None if task_id is None else TaskEndpoint(provider, task_id)
         if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
             return TaskEndpoint(provider, task_id)
@@ -263,11 +280,21 @@ class Routes:
             end = parts[-len(path.parts) :]
             if (
                 path.method == method
+                and not path.query
                 and (method == "GET" or path.wire_format in own_formats)
                 and len(end) == len(path.parts)
                 and all(pattern in {_TASK_ID, part} for pattern, part in zip(path.parts, end, strict=True))
             ):
                 return end[path.parts.index(_TASK_ID)]
+        return None
+
+    def _task_in_query(self, parts: Segments, url: str) -> str | None:
+        """Returns the only task id in a URL's query; None: it asks for no task, or for several."""
+        parameters = parse_qs(url.partition("#")[0].partition("?")[2])
+        for path in self._task_paths:
+            ids = parameters.get(path.query, []) if parts[-len(path.parts) :] == path.parts else []
+            if len(ids) == 1 and "," not in ids[0]:
+                return ids[0]
         return None
 
 
