@@ -267,7 +267,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Valid tables exit 0 with their counts; an invalid table exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "OK: 8 price tables, 219 rates, 6 capability matrices\n"
+    assert good.stdout == "OK: 8 price tables, 234 rates, 8 capability matrices\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))

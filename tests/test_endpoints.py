@@ -88,6 +88,11 @@ def test_a_path_can_limit_the_actions(book: PriceBook) -> None:
             "reference_video",
         ),
         "/v1/videos/motion-control": ("motion_control",),
+        "/v1/images/generations": ("generate", "image2image"),
+        "/v1/images/omni-image": ("generate", "image2image"),
+        "/v1/images/multi-image2image": ("multi_image",),
+        "/v1/images/editing/expand": ("expand",),
+        "/v1/general/ai-multi-shot": ("ai_multi_shot",),
     }
 
 

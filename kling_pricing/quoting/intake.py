@@ -113,6 +113,8 @@ class Intake:
         parsed = wire.parse(payload, allow_unknown=self.allow_unknown)
         fields = parsed.fields
         written: Any = parsed.facts.get("model")
+        if written is None:
+            written = _model_of_path(endpoint, name)
         named = matrix.names.get(written)
         if named is None:
             raise _unknown_model(written, fields.get("model", "model"), matrix)
@@ -214,6 +216,12 @@ def provider_of(request: VideoRequest, book: PriceBook, provider: str | None) ->
         return request.endpoint.provider
     speaking = book.providers.get(request.wire_format, ())
     return speaking[0] if len(speaking) == 1 else None
+
+
+def _model_of_path(endpoint: Endpoint | None, wire_format: str) -> str | None:
+    """Returns the model of a payload that names none; None: the path gives no model, or is not known."""
+    submission = None if endpoint is None else endpoint.submission(wire_format)
+    return None if submission is None else submission.model
 
 
 def _possible(

@@ -74,7 +74,8 @@ def _contract(
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
         raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
-    if entry.discount is None and entry.unit_value is None and not entry.rates and not adopted:
+    changes = entry.discount, entry.unit_value
+    if changes == (None, None) and not (entry.rates or entry.allow_paths or adopted):
         raise document.error((), "changes nothing; give a discount, a unit_value or rates")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
     check_period(valid_from, valid_until, document)
@@ -97,6 +98,7 @@ def _contract(
             discount=entry.discount or Decimal(0),
             own_cells=frozenset(cell for cell, _ in cells(entry.rates)),
         ),
+        allow_paths=(*base.allow_paths, *entry.allow_paths),
     )
 
 
