@@ -35,11 +35,11 @@ def resolve_precharges(workspace: Workspace, since: datetime) -> None:
     workspace.run(
         f"""
         CREATE TABLE step AS
-        SELECT charge.rowid AS place, file, task_id, native, coalesce(billed_at, submitted_at) AS at,
+        SELECT charge.rowid AS place, file, task_id, native, coalesce(billed_at, submitted_at) AS made_at,
           lower(stated.model) AS model, step.kind AS kind, step.final AS final, step.taken AS taken
         FROM charge
         WHERE step IS NOT NULL AND native IS NOT NULL
-          AND (problem IS NULL OR (task_id = '' AND problem.kind IN ('{NO_TASK}', 'empty')))
+          AND (problem IS NULL OR (task_id = '' AND problem.kind IN ('{NO_TASK}', 'taskless')))
         """
     )
     _leave_out_copies(workspace)
@@ -55,9 +55,9 @@ def resolve_precharges(workspace: Workspace, since: datetime) -> None:
             lag(CASE WHEN kind = 'refund' THEN 0 ELSE final END) OVER later AS before,
             row_number() OVER later AS number, ifnull(bool_or(kind = 'refund') OVER earlier, FALSE) AS is_over
           FROM kept WHERE kind <> 'first'
-          WINDOW later AS (PARTITION BY task_id ORDER BY at, place),
+          WINDOW later AS (PARTITION BY task_id ORDER BY made_at, place),
             earlier AS (
-              PARTITION BY task_id ORDER BY at, place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+              PARTITION BY task_id ORDER BY made_at, place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             )
         )
         SELECT place, task_id,
@@ -79,7 +79,7 @@ def resolve_precharges(workspace: Workspace, since: datetime) -> None:
 
 def _leave_out_copies(workspace: Workspace) -> None:
     """Leaves out rows that an earlier file has as well: exports overlap, and the rows have no id."""
-    identity = "task_id, native, at, model, kind, final, taken"
+    identity = "task_id, native, made_at, model, kind, final, taken"
     workspace.run(
         f"""
         CREATE TABLE repeated_step AS
@@ -105,17 +105,17 @@ def _find_first_rows(workspace: Workspace) -> None:
     """
     wanted = workspace.all(
         """
-        SELECT task_id, arg_min(model, (at, place)) AS model, arg_min(taken, (at, place)) AS taken, min(at)
+        SELECT task_id, arg_min(model, (made_at, place)) AS model, arg_min(taken, (made_at, place)) AS taken, min(made_at)
         FROM step WHERE task_id <> '' GROUP BY task_id
-        HAVING bool_and(kind <> 'first') AND count(at) = count(*) ORDER BY min(at), task_id
+        HAVING bool_and(kind <> 'first') AND count(made_at) = count(*) ORDER BY min(made_at), task_id
         """
     )
     if not wanted:
         return
     waiting: dict[Any, deque[tuple[datetime, int]]] = defaultdict(deque)
     for model, native, at, place in workspace.rows(
-        "SELECT model, native, at, place FROM step"
-        " WHERE task_id = '' AND kind = 'first' AND at IS NOT NULL ORDER BY at, place"
+        "SELECT model, native, made_at, place FROM step"
+        " WHERE task_id = '' AND kind = 'first' AND made_at IS NOT NULL ORDER BY made_at, place"
     ):
         waiting[model, native].append((at, place))
     matched = []

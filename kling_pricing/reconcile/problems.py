@@ -35,6 +35,10 @@ _EXPORT_AGAIN = "Export the statement again with text ids; the row's charge is n
 PROBLEMS: Mapping[str, Problem] = {
     "row": Problem("the row cannot be read: {text}", shows=True),
     "empty": Problem("is empty"),
+    "taskless": Problem(
+        "is empty, although the row charges {text} for one of the models that must name a task",
+        "Look for the task by its time and amount at the provider; the row's charge is not counted anywhere.",
+    ),
     "total": Problem(
         "is {text}, so the row is a total and not a task; it is not added",
         "Compare it with the sum of the charges if you like, and remove the row from the file.",
@@ -136,7 +140,7 @@ def first_problem(
         f"length(task_id) <= {MAX_LABEL_CHARS}",
         matches("task_id", "[ -~]+"),
         f"lower(left(task_id, 3)) NOT IN ({_any_of(_TOTAL_STARTS)})",
-        "NOT regexp_matches(task_id, '^[1-9]([.,][0-9]+)?[eE]')",
+        "substr(task_id, 2, 1) NOT IN ('.', ',', 'e', 'E')",  # so every rounded id is looked at again
         "number IS NOT NULL",
         known_unit,
         *(is_valid for _, _, is_valid in times),
@@ -154,6 +158,7 @@ def first_problem(
     if columns.task_id.optional:
         named = f"lower(stated.model) IN ({_any_of(map(folded, models))})"
         checks.append((f"task_id = '' AND NOT {named}", task, NO_TASK, "''"))
+        checks.append(("task_id = '' AND number IS NOT NULL", task, "taskless", "amount"))
     checks += [
         ("task_id = ''", task, "empty", "''"),
         (f"lower(rtrim(task_id, ' :.')) IN ({_any_of(_TOTALS)})", task, "total", "task_id"),

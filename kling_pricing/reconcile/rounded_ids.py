@@ -30,41 +30,38 @@ def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) ->
         f"""
         CREATE TABLE long_id AS
         WITH digits AS (
-          SELECT charge.rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number
-          FROM charge
-          WHERE problem IS NULL AND length(task_id) BETWEEN {_KEPT_DIGITS + 1} AND 19
+          SELECT rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number FROM charge
+          WHERE length(task_id) BETWEEN {_KEPT_DIGITS + 1} AND 19 AND problem IS NULL
             AND regexp_full_match(task_id, '[1-9][0-9]+')
         )
-        SELECT *, number % CAST(10 ** {_SURE_ZEROS} AS UBIGINT) = 0 AS is_short,
+        SELECT *, number % CAST(10 ** {_SURE_ZEROS} AS UBIGINT) = 0 AS is_sure,
           number % CAST(10 ** (length(task_id) - {_KEPT_DIGITS}) AS UBIGINT) = 0 AS is_decimal,
           number % CAST(2 ** greatest(length(bin(number)) - {_KEPT_BITS}, 0) AS UBIGINT) = 0
             AND length(bin(number)) > {_KEPT_BITS} AS is_binary
-        FROM digits ANTI JOIN reserved USING (task_id)
+        FROM digits
         """
     )
-    rounded = workspace.all(
+    suspected = workspace.all(
         f"""
-        WITH counted AS (
-          SELECT file, count(DISTINCT task_id) AS ids, bool_and(is_decimal) OR bool_and(is_binary) AS is_rounded
-          FROM long_id GROUP BY file
-        ), known AS (
-          SELECT DISTINCT file FROM charge SEMI JOIN reserved USING (task_id)
-          WHERE length(task_id) > {_KEPT_DIGITS} AND problem IS NULL
-        )
-        SELECT file, is_rounded AND ids >= {_ENOUGH_IDS} AND file NOT IN (FROM known)
-        FROM counted WHERE is_rounded OR file IN (SELECT file FROM long_id WHERE is_short)
+        SELECT file, count(DISTINCT task_id) >= {_ENOUGH_IDS} AND (bool_and(is_decimal) OR bool_and(is_binary))
+        FROM long_id GROUP BY file HAVING bool_or(is_sure) OR bool_and(is_decimal) OR bool_and(is_binary)
         """
     )
-    for file, whole in rounded:
-        chosen = "" if whole else " AND is_short"
+    for file, all_fit in suspected:
+        known = "SELECT task_id FROM reserved WHERE task_id IS NOT NULL"
+        some_known = workspace.one(
+            f"SELECT bool_or(task_id IN ({known})) FROM long_id WHERE long_id.file = ?", [file]
+        )
         workspace.run(
             f"""
             UPDATE charge SET problem = {{'column': ?, 'kind': 'rounded', 'text': charge.task_id}}
-            FROM long_id WHERE charge.rowid = long_id.place AND long_id.file = ? {chosen}
+            FROM long_id WHERE charge.rowid = long_id.place AND long_id.file = ?
+              AND long_id.task_id NOT IN ({known}) {"" if all_fit and not some_known else "AND is_sure"}
             """,
             [statements[file].task_column, file],
         )
-    _refuse_files(workspace, statements)
+    if workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'rounded'"):
+        _refuse_files(workspace, statements)
 
 
 def _refuse_files(workspace: Workspace, statements: Sequence[Statement]) -> None:
