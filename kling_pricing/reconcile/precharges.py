@@ -105,7 +105,7 @@ def _find_first_rows(workspace: Workspace) -> None:
     """
     wanted = workspace.all(
         """
-        SELECT task_id, arg_min(model, (made_at, place)) AS model, arg_min(taken, (made_at, place)) AS taken, min(made_at)
+        SELECT task_id, arg_min(model, (made_at, place)), arg_min(taken, (made_at, place)), min(made_at)
         FROM step WHERE task_id <> '' GROUP BY task_id
         HAVING bool_and(kind <> 'first') AND count(made_at) = count(*) ORDER BY min(made_at), task_id
         """

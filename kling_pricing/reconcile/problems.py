@@ -178,6 +178,7 @@ def first_problem(
     checks += [
         (f"{unread} AND {matches('amount', _MORE_DIGITS)}", amount.column, "digits", "amount"),
         (unread, amount.column, "number", "amount"),
+        (f"{worthless} AND unit = ''", unit_column, "empty", "''"),
         *(
             (f"{worthless} AND unit = {literal(entry.unit or text)}", unit_column, "worth", literal(text))
             for text, entry in amount.units.items()

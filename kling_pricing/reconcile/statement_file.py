@@ -52,6 +52,13 @@ def _time_format(value: str) -> str:
     return value
 
 
+def _time_formats(value: Any) -> tuple[str, ...]:
+    formats = value if isinstance(value, list) else [value]
+    if not formats or not all(isinstance(entry, str) and entry for entry in formats):
+        raise ValueError("must be text, or a list of texts")
+    return tuple(_time_format(entry) for entry in formats)
+
+
 def _distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
     seen: dict[str, str] = {}
     for name in names:
@@ -68,7 +75,6 @@ Offset: TypeAlias = Annotated[
     str, BeforeValidator(_offset), WithJsonSchema({"type": "string", "pattern": f"^{_OFFSET.pattern}$"})
 ]
 Decimals: TypeAlias = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
-TimeFormat: TypeAlias = Annotated[Text, AfterValidator(_time_format)]
 
 
 class RequiredColumnEntry(FileModel):
@@ -176,17 +182,18 @@ class AmountEntry(RequiredColumnEntry):
 class TimeEntry(ColumnEntry):
     """A column with an instant."""
 
-    format: TimeFormat | Annotated[list[TimeFormat], Field(min_length=1)] = Field(
-        ISO,
+    format: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_time_formats),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        ),
+    ] = Field(
+        (ISO,),
         description="iso; unix (seconds or milliseconds); ms (milliseconds); a pattern such as "
         "%d/%m/%Y %H:%M; or a list of these.",
     )
     offset: Offset = Field("+00:00", description="The offset from UTC of times without an offset of their own.")
-
-    @property
-    def formats(self) -> tuple[str, ...]:
-        """Every format of the column."""
-        return (self.format,) if isinstance(self.format, str) else tuple(self.format)
 
     @property
     def ahead(self) -> timedelta:

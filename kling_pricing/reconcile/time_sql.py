@@ -22,7 +22,7 @@ def instant(text: str, entry: TimeEntry | None) -> str:
     if entry is None:
         return "NULL::TIMESTAMP"
     cell = f"CASE WHEN starts_with({text}, '{DATE_CELL}') THEN {_iso(f'substr({text}, 2)', entry)} END"
-    return f"coalesce({', '.join(_read(text, entry, written) for written in entry.formats)}, {cell})"
+    return f"coalesce({', '.join(_read(text, entry, written) for written in entry.format)}, {cell})"
 
 
 def is_instant(name: str, entry: TimeEntry) -> str:

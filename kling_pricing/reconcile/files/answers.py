@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.charge_parts import Part, read_charge
+from kling_pricing.reconcile.files.charge_parts import CHARGE_FIELDS, Part, read_charge
 from kling_pricing.reconcile.files.file_reader import at_path, digits, text_of
 from kling_pricing.reconcile.statement_file import AnswersEntry
 
@@ -21,8 +21,8 @@ def is_answer(item: Mapping[str, Any] | None, entry: AnswersEntry) -> bool:
         return False
     try:
         task, parts = read_charge(item, entry.wire_format, entry.currency or "")
-    except WireFormatError:
-        return False
+    except WireFormatError as error:
+        return (error.field or "").startswith(CHARGE_FIELDS)
     return task.task_id is not None and (task.state is not None or bool(parts))
 
 

@@ -15,6 +15,8 @@ from kling_pricing.wire.formats import wire_format
 from kling_pricing.wire.task import Task, read_number, read_text
 
 _KLING = "kling"
+CHARGE_FIELDS = ("billing", "final_unit_deduction", "final_balance_deduction")
+"""The fields of Kling's answers that state a charge; only an answer about a task has one of them."""
 _UNITS_OF = {"video": "unit", "image": "image", "audio": "audio"}
 """Kind of a pack -> the name of its units in price tables: the rates are in units of a video pack."""
 
