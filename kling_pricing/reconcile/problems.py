@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.reconcile.files.file_reader import RowSource
-from kling_pricing.reconcile.staging import literal, matches
+from kling_pricing.reconcile.staging import literal, matches, plain_number
 from kling_pricing.reconcile.statement_file import ColumnsEntry
 from kling_pricing.reconcile.time_sql import is_instant
 from kling_pricing.wire.fields import folded
@@ -176,7 +176,12 @@ def first_problem(
     unit_column = amount.unit_column or amount.column
     worthless = f"amount <> '' AND NOT {known_unit}"
     checks += [
-        (f"{unread} AND {matches('amount', _MORE_DIGITS)}", amount.column, "digits", "amount"),
+        (
+            f"{unread} AND {matches(plain_number('amount', source.decimal), _MORE_DIGITS)}",
+            amount.column,
+            "digits",
+            "amount",
+        ),
         (unread, amount.column, "number", "amount"),
         (f"{worthless} AND unit = ''", unit_column, "empty", "''"),
         *(

@@ -154,7 +154,7 @@ class CsvReader(FileReader):
             if len(record) == len(header):
                 texts = [text_in(record[place], path) for place, path in cells.values()]
                 fault = f"{list(cells)[texts.index(None)]} is not in JSON text" if None in texts else ""
-                yield row, empty if fault else [text or "" for text in texts], fault
+                yield row, [text or "" for text in texts], fault
             elif any(record):
                 fault = f"it has {len(record)} columns, but the header has {len(header)}"
                 yield row, empty, fault if header_row > 1 else fault.replace("header", "first row")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from kling_pricing.display import json_kind
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.file_reader import FileReader, RowSource, at_path, text_of
+from kling_pricing.reconcile.files.file_reader import FileReader, RowSource, at_path, has_column, text_of
 from kling_pricing.strict_json import EXACT_JSON, json_value
 
 _LINES = (".jsonl", ".ndjson")
@@ -52,7 +52,9 @@ class JsonReader(FileReader):
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
         del exact  # numbers keep every digit
-        return self.staged(columns, (_row(row, item, columns) for row, item in self.objects()))
+        header = self.header()
+        known = [name for name in columns if has_column(header, name)]
+        return self.staged(known, (_row(row, item, known) for row, item in self.objects()))
 
     @cached_property
     def _headers(self) -> dict[tuple[str, ...], list[str]]:
