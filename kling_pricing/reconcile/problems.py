@@ -134,6 +134,11 @@ def first_problem(
         for name, entry in (("billed", columns.billed_at), ("submitted", columns.submitted_at))
         if entry is not None
     ]
+    steps = (
+        [(columns.precharge.final, "final_text"), (columns.precharge.taken, "taken_text")]
+        if columns.precharge
+        else []
+    )
     valid = [
         "ifnull(fault, '') = ''",
         "kept <> ''",
@@ -145,6 +150,7 @@ def first_problem(
         known_unit,
         *(is_valid for _, _, is_valid in times),
         "(duration = '' OR duration_s IS NOT NULL)",
+        *(_is_whole(text) for _, text in steps),
     ]
     task = columns.task_id.column
     invisible = f"regexp_matches(task_id, '{_UNSEEN}')"
@@ -191,9 +197,12 @@ def first_problem(
         (worthless, unit_column, "unit", "unit"),
     ]
     for entry, text, is_valid in times:
+        checks.append((f"NOT {is_valid} AND {text} = ''", entry.column, "empty", "''"))
         rounded = f"NOT {is_valid} AND {matches(text, _ROUNDED)}"
         checks.append((rounded, entry.column, "rounded_time", text))
         checks.append((f"NOT {is_valid}", entry.column, "time", text))
+    for step_entry, text in steps:
+        checks.append((f"NOT {_is_whole(text)}", step_entry.column, "number", text))
     if columns.duration_s is not None:
         checks.append(
             ("duration <> '' AND duration_s IS NULL", columns.duration_s.column, "duration", "duration")
@@ -203,6 +212,11 @@ def first_problem(
         for condition, column, kind, text in checks
     )
     return f"CASE WHEN {' AND '.join(valid)} THEN NULL {whens} END"
+
+
+def _is_whole(text: str) -> str:
+    """Returns the condition that a text is empty or a whole number, as amounts in a gateway's units are."""
+    return f"({text} = '' OR {matches(text, '0|[1-9][0-9]{0,8}')})"
 
 
 def _any_of(texts: Iterable[str]) -> str:
