@@ -39,8 +39,11 @@ class CsvReader(FileReader):
             raise self.error("is empty; the first row must name the columns")
         return header
 
-    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
         """See `FileReader.layouts`."""
+        del wanted  # the header has every column
         heads = [
             (prescribed._replace(delimiter=delimiter), self._head(delimiter))
             for delimiter in ([prescribed.delimiter] if prescribed.delimiter else self._delimiters)

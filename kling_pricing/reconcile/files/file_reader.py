@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -97,12 +97,17 @@ class FileReader(ABC):
     def header(self) -> Sequence[str]:
         """Returns the columns; in JSON, those of every row, with paths for nested values."""
 
-    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
         """Yields the layouts that the file may have, the likeliest first, each with the columns in it.
 
         Args:
             prescribed: the part of the layout that is known.
+            wanted: the names of each wanted column: a reader may stop looking for columns when it has these;
+                None: every column counts.
         """
+        del wanted
         self.layout = prescribed
         yield prescribed, self.header()
 
@@ -174,7 +179,7 @@ class FileReader(ABC):
         return StatementError(problem, file=self.path.name, row=row, column=column)
 
 
-def has_column(header: Sequence[str], name: str) -> bool:
+def has_column(header: Container[str], name: str) -> bool:
     """Returns whether a header has a column, or a column whose JSON text may have it."""
     steps = name.split(".")
     return any(".".join(steps[:length]) in header for length in range(len(steps), 0, -1))

@@ -40,8 +40,11 @@ class XlsxReader(FileReader):
             raise self.error("is empty; the first row must name the columns")
         return names
 
-    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
         """See `FileReader.layouts`."""
+        del wanted  # the header has every column
         self.layout = prescribed
         self.header()  # an empty sheet is refused
         for row, names in self._head:
