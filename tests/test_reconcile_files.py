@@ -324,6 +324,8 @@ def test_text_in_another_encoding_is_refused(
         ("867284000000000000",),
         ("867283741759111000", "867283741759112000", "867283741759113000"),
         ("867283741759111168", "867283741759111296", "867283741759111424"),
+        ("867283741759111200", "867283741759111300", "867283741759115500"),
+        ("867283741759111168.0", "867283741759111296.0"),
     ],
 )
 def test_ids_that_a_spreadsheet_rounded_are_refused(world: World, ids: tuple[str, ...]) -> None:
@@ -435,3 +437,11 @@ def test_broken_json_text_is_an_invalid_row(world: World) -> None:
         "invalid_row",
         "the row cannot be read: other.task_id is not in JSON text",
     )
+
+
+def test_an_id_that_is_a_number_with_an_exponent_was_rounded(world: World) -> None:
+    """JSON may have an id as a floating-point number; its digits are not made up."""
+    row = f'{{"task_id": 8.672837417591112e+17, "model_name": "kling-v3", "deduction_time": "{1793880000000}", '
+    path = world.statement(f'{row}"deduction_amount": 6}}\n', "a.jsonl")
+    with pytest.raises(StatementError, match=r"'8\.672837417591112E\+17': ids were rounded by a spreadsheet"):
+        world.reconcile(path, provider="kling")

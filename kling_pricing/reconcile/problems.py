@@ -95,7 +95,7 @@ _TOTALS = (
     *("summe", "gesamt", "gesamtsumme", "zwischensumme", "合计", "总计", "小计", "總計", "合計", "小計"),
 )
 _TOTAL_STARTS = ("tot", "gra", "sub", "sum", "ges", "zwi")
-_ROUNDED = r"[1-9]([.,][0-9]+)?[eE][+]?[0-9]{1,3}"
+_ROUNDED = r"[1-9]([.,][0-9]+)?[eE][+]?[0-9]{1,3}|[0-9]{15,}[.]0"
 _UNSEEN = (
     r"[\p{C}\p{Zl}\p{Zp}\x{00A0}\x{00AD}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{115F}\x{1160}\x{3164}"
     r"\x{FFA0}\x{FFFD}]"
@@ -146,6 +146,7 @@ def first_problem(
         matches("task_id", "[ -~]+"),
         f"lower(left(task_id, 3)) NOT IN ({_any_of(_TOTAL_STARTS)})",
         "substr(task_id, 2, 1) NOT IN ('.', ',', 'e', 'E')",  # so every rounded id is looked at again
+        "NOT ends_with(task_id, '.0')",
         "number IS NOT NULL",
         known_unit,
         *(is_valid for _, _, is_valid in times),

@@ -23,6 +23,7 @@ DATE_CELL = "@"
 
 
 _MAX_DIGITS = 300
+_SHORTEST_ROUNDED_ID = 15
 MAX_TITLE_ROWS = 20
 """Rows among which the header of a table is looked for: titles may stand above it."""
 
@@ -227,7 +228,11 @@ def text_of(value: Any) -> str | None:
 
 
 def digits(number: Decimal) -> str:
-    """Returns a number in plain digits; a number with too many digits for an amount keeps its exponent."""
+    """Returns a number in plain digits; a number with too many digits for an amount keeps its exponent.
+
+    So does a large number that was written with an exponent: it may be an id that lost its last digits.
+    """
     exponent = number.as_tuple().exponent
     plain = isinstance(exponent, int) and max(abs(exponent), abs(number.adjusted())) <= _MAX_DIGITS
-    return format(number, "f") if plain else str(number)
+    rounded = isinstance(exponent, int) and exponent > 0 and number.adjusted() >= _SHORTEST_ROUNDED_ID
+    return format(number, "f") if plain and not rounded else str(number)
