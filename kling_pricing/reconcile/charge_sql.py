@@ -217,7 +217,10 @@ def _native(amount: AmountEntry, source: RowSource) -> str:
         whens = (f"WHEN {literal(name)} THEN {matches(text, _amount(most))}" for name, most in others.items())
         valid = f"CASE unit {' '.join(whens)} ELSE {valid} END"
     fraction = f"rpad(split_part({text}, '.', 2), {MAX_DECIMALS}, '0')"
-    digits = f"CAST(split_part({text}, '.', 1) || {fraction} AS BIGINT)"
+    written = f"split_part({text}, '.', 1) || {fraction}"
+    if not any(map(amount.decimals_of, named or {""})):
+        written = f"{text} || '{'0' * MAX_DECIMALS}'"
+    digits = f"CAST({written} AS BIGINT)"
     return f"CASE WHEN {valid} THEN {_signed(amount, digits, source)} END"
 
 
