@@ -160,6 +160,34 @@ def test_bad_input_exits_2(run: Run, tmp_path: Path, arguments: tuple[str, ...],
     assert problem in " ".join(result.stderr.split())
 
 
+def test_rows_that_are_no_charges_are_counted(run: Run, tmp_path: Path) -> None:
+    """The line below the table counts rows of other periods, invalid ones, and those that are no charges."""
+    path = statement(tmp_path, t_1=357000, t_2=357000)
+    october = int(datetime(2026, 10, 5, tzinfo=UTC).timestamp())
+    rows = f",,,,\nt-0,kling-v3,completed,{october},5\nTotal,,,{october},714000\n"
+    path.write_text(path.read_text() + rows, encoding="utf-16")
+    result = run("--statement", path)
+    assert (
+        "rows of the statement: 5, 2 charges of the period, 1 invalid, 1 outside, 1 ignored\n" in result.stdout
+    )
+    counts = json.loads(run("--statement", path, "--json").stdout)["rows"]
+    assert counts == {"read": 5, "charges": 2, "uncharged": 0, "invalid": 1, "outside": 1, "ignored": 1}
+
+
+def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> None:
+    """A file in another encoding is read with `--encoding`; without it, the error names the option."""
+    path = tmp_path / "a.csv"
+    at = int(NOON.timestamp())
+    path.write_text(f"task_id,model,status,created_at,cost,备注\nx,kling-v3,completed,{at},1,中\n", "gb18030")
+    refused = run("--statement", path)
+    assert refused.returncode == 2
+    assert "a.csv:1: is not UTF-8; save it as UTF-8, or name its encoding with --encoding" in " ".join(
+        refused.stderr.split()
+    )
+    read = run("--statement", path, "--encoding", "gb18030", "--account-currency", "USD")
+    assert "rows of the statement: 1, 1 charges of the period" in read.stdout
+
+
 def test_the_help_teaches() -> None:
     """The help has an example and the exit codes."""
     shown = commands.run("reconcile", "--help").stdout

@@ -850,3 +850,32 @@ def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
     error = refusal(folder({"prices/acme/a.yaml": prices}))
     assert error.key_path == "unit.value"
     assert "kling-v2-6 720p silent is 0.05 credits at 0.00000001, which is 0.0000000005 EUR" in error.problem
+
+
+PACKS = PRICES.replace("rates:", "unit: {name: unit, value: 0.5}\nunits: {video: 0.5, image: 0.0125}\nrates:")
+
+
+def test_a_table_gives_the_value_of_a_unit_by_the_kind_of_pack(folder: Folder) -> None:
+    """A contract's `unit_value` replaces the value of packs that count the units of the rates, and no other."""
+    contract = (
+        "extends: acme/a\nunit_value: 0.4\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    book = load_price_book(folder({"prices/acme/a.yaml": PACKS, "prices/acme/ours.yaml": contract}))
+    (table,), (ours,) = book.tables["acme"], book.contracts["acme"]
+    assert table.units == {"video": Decimal("0.5"), "image": Decimal("0.0125")}
+    assert ours.units == {"video": Decimal("0.4"), "image": Decimal("0.0125")}
+    assert book.tables["qingbo"][0].units == {}
+    assert book.tables["kling"][-1].units == {"video": Decimal("0.14"), "image": Decimal("0.0035")}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key_path", "remedy"),
+    [
+        ("video: 0.5", "video: 0", "units.video", "must be greater than 0"),
+        ("video: 0.5", "unit: 0.4", "units.unit", "differs from the value of `unit`; make them the same"),
+    ],
+)
+def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_path: str, remedy: str) -> None:
+    """A unit that is worth nothing, or contradicts the unit of the rates, is refused."""
+    error = refusal(folder({"prices/acme/a.yaml": PACKS.replace(old, new)}))
+    assert (error.key_path, remedy in str(error)) == (key_path, True)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.categories import Category
-from kling_pricing.reconcile.charge_sql import PROBLEMS
 from kling_pricing.reconcile.model import Line
+from kling_pricing.reconcile.problems import PROBLEMS
 
 _SHOWABLE = re.compile(r"[0-9A-Za-z.,+:/%$ -]{1,24}")
 _LETTERS = re.compile(r"[A-Za-z]")
@@ -40,7 +40,7 @@ class LineDetails(NamedTuple):
         kind: the kind of the explanation.
         alternatives: other explanations that fit as well.
         whole: the whole charge of the task, in whichever period; None: no charge is stated.
-        overlaps: whether several files have the same row of the task.
+        overlaps: whether several files, or rows with the same id, have the same charge of the task.
         unknown: columns of the statement with texts that its mapping does not know, and those texts.
         is_exception: whether the line needs somebody's action.
     """
@@ -70,7 +70,7 @@ _CauseAndRemedy = tuple[str, str]
 def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
     """Returns the cause and the remedy of a line; a line that is not an exception has no remedy."""
     cause, remedy = _MESSAGES[line.category](line, details)
-    notes = ["several files have the same row; it counts once"] if details.overlaps else []
+    notes = ["the same row appears more than once; it counts once"] if details.overlaps else []
     notes += [
         f"column {column}: the mapping does not know {shown_text(text)}"
         for column, text in details.unknown or ()
@@ -91,13 +91,9 @@ def shown_text(text: str) -> str:
 
 def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
     problem = details.problem or {"column": "", "kind": "row", "text": ""}
-    kind, column = problem["kind"], problem["column"]
-    text = problem["text"] if kind == "row" else shown_text(problem["text"])
-    cause = PROBLEMS[kind].format(text=text)
-    return (
-        f"column {column} {cause}" if column else cause,
-        "Correct the row or ask the provider for another statement; the row's charge is not counted anywhere.",
-    )
+    kind, column = PROBLEMS[problem["kind"]], problem["column"]
+    cause = kind.cause.format(text=problem["text"] if kind.shows else shown_text(problem["text"]))
+    return f"column {column} {cause}" if column else cause, kind.remedy
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:

@@ -62,6 +62,7 @@ class PriceTable:
         unreached: cells that today's rules cannot reach, kept so that past requests can be priced again.
         notes: the notes of quotes from this table, each with the instant from which it applies.
         own_unit: the provider's unit in which the rates were published; None: the currency.
+        units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
         model_periods: the models that are priced for a part of the table's period only.
         period_reasons: model -> why it has a period of its own, as a clause.
         known_from: the instant from which the prices are known, if `valid_from` is None; None: not stated.
@@ -101,6 +102,7 @@ class PriceTable:
     unreached: tuple[Cells, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
+    units: Mapping[str, Decimal] = field(default_factory=dict)
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
     period_reasons: Mapping[str, str] = field(default_factory=dict)
     known_from: datetime | None = None

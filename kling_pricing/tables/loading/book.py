@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from itertools import chain, pairwise
@@ -111,12 +112,21 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         unreached=_cells(entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
+        units=_units(entry, document),
         model_periods=_model_periods(entry, document),
         period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
         known_from=entry.known_from,
         newer_list=entry.newer_list,
         allow_paths=tuple(entry.allow_paths),
     )
+
+
+def _units(entry: PriceFile, document: YamlDocument) -> dict[str, Decimal]:
+    """Returns the values of the units of packs, none of which may contradict the unit of the rates."""
+    unit = entry.unit
+    if unit is not None and entry.units.get(unit.name, unit.value) != unit.value:
+        raise document.error(("units", unit.name), "differs from the value of `unit`; make them the same")
+    return dict(entry.units)
 
 
 def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:
