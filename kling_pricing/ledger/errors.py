@@ -108,7 +108,7 @@ def not_doubtful(reservation: Reservation) -> ReservationStateError:
 def not_released(reservation: Reservation) -> ReservationStateError:
     """Returns the error for releasing a reservation that is settled or whose job may be running."""
     causes = {
-        "reserved": "it was never sent, so the provider cannot have refused it; use release",
+        "reserved": "it was never sent; use release instead",
         "dispatching": "it was sent and the job may be running; report that the provider refused it, or "
         "resolve it",
         "bound": "the provider accepted it and may charge for it; observe the provider's responses, or resolve "

@@ -1,6 +1,6 @@
 -- The tables of a ledger, version 1.
 -- Amounts are whole nanos (billionths of a currency unit). Instants are in UTC. A bucket's labels are JSON with sorted
--- keys, so that equal labels are equal texts. No column is meant for a prompt, a URL or an API key.
+-- keys, so that equal labels are equal texts. No column holds a prompt, a URL or an API key.
 
 CREATE TABLE schema_version (
   version integer NOT NULL
