@@ -658,7 +658,7 @@ def test_a_budget_with_another_definition_carries_over_or_is_renamed(
     guard.admit(video(), project="b")
     before = guard.status(), guard.journal()
     rates = [{"quote": "USD", "budget": "CNY", "rate": "7"}]
-    with pytest.raises(BudgetError, match="give it another name, or say carry_over: true"):
+    with pytest.raises(BudgetError, match="give it another name, or set carry_over: true"):
         guard.apply(Budgets([Budget(**{**DAILY, **change})], accounting_rates=rates))
     assert (guard.status(), guard.journal()) == before
     guard.apply(Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates))
@@ -759,7 +759,7 @@ def test_an_opening_balance_is_given_once_per_window(ledger: str, clock: Clock) 
     """A second one is refused until the next window."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.open_budget("all", "3.5")
-    with pytest.raises(LedgerError, match="has its opening balance already"):
+    with pytest.raises(LedgerError, match="already has an opening balance"):
         guard.open_budget("all", 1)
     assert [row.available for row in guard.status()] == [Decimal("6.5")]
     clock.pass_by(days=1)

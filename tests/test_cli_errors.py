@@ -79,7 +79,7 @@ BAD: dict[str, tuple[str, str]] = {
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
     "labels": ("user", "'user' is not LABEL=VALUE"),
-    "ledger": ("sqlite:///", "'sqlite:///' names no ledger"),
+    "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),
     "mapping": ("nowhere", "nowhere"),
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
@@ -103,7 +103,7 @@ BAD: dict[str, tuple[str, str]] = {
     "timezone": ("Mars/Base", "Mars/Base"),
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
     "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
-    "url": ("nowhere", "http or https URL|names no ledger"),
+    "url": ("nowhere", "http or https URL|is not the URL of a ledger"),
     "window": ("soon", "'soon'"),
     "wire_format": ("morse", "'morse' is not one of"),
 }

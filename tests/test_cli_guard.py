@@ -233,10 +233,10 @@ def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
         (("budget", "check", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?", 1),
         (("budget", "apply", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?", 2),
         (("budget", "check", "NONE"), "File 'NONE' does not exist.", 2),
-        (("budget", "status", "--ledger", "sqlite:///"), "names no ledger", 2),
+        (("budget", "status", "--ledger", "sqlite:///"), "is not the URL of a ledger", 2),
         (
             ("budget", "status", "--ledger", "sqlite:////no/such/folder/spend.db"),
-            "the folder must exist",
+            "create its folder, and let this user write to the folder",
             2,
         ),
         (("pre-submit", "-", "--project", "trailer"), "standard input: not JSON", 2),

@@ -192,8 +192,14 @@ def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
         ({"project": 5}, "project must be text"),
         ({"project": "a", "key": ""}, "key must be text"),
         ({"project": "a", "labels": {"user": "x" * 201}}, "label user must be text"),
-        ({"project": "a", "labels": {"project": "b"}}, "say it once"),
-        ({"project": "a", "labels": {f"l{n}": "x" for n in range(16)}}, "the most is 16"),
+        (
+            {"project": "a", "labels": {"project": "b"}},
+            "labels give the project b; give it only once",
+        ),
+        (
+            {"project": "a", "labels": {f"l{n}": "x" for n in range(16)}},
+            "the maximum is 16; remove some",
+        ),
     ],
 )
 def test_names_that_cannot_be_kept_are_refused(

@@ -26,7 +26,7 @@ def test_recorded_spend_counts_even_above_the_cap(open_guard: OpenGuard) -> None
     booked = guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"})
     assert (booked.state, booked.billed, booked.task_id) == ("settled", Decimal("1.25"), "t-9")
     assert guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"}) == booked
-    with pytest.raises(IdempotencyError, match="task t-9 of qingbo is in the ledger already"):
+    with pytest.raises(IdempotencyError, match="task t-9 of qingbo is already in the ledger"):
         guard.record("qingbo", "t-9", "1.3", labels={"project": "trailer"})
     assert left(guard) == (0, Decimal("1.25"), Decimal("-0.25"))
     guard.verify()
@@ -56,7 +56,7 @@ def test_a_window_can_have_an_opening_balance(open_guard: OpenGuard) -> None:
     guard = open_guard(window="month")
     guard.open_budget("trailer", "7.5")
     assert left(guard) == (0, Decimal("7.5"), Decimal("2.5"))
-    with pytest.raises(IdempotencyError, match="opening balance already"):
+    with pytest.raises(IdempotencyError, match="already has an opening balance"):
         guard.open_budget("trailer", "1")
     with pytest.raises(BudgetError, match="there is no budget nothing; the budgets are trailer"):
         guard.open_budget("nothing", "1")

@@ -1,4 +1,4 @@
-"""What an answer of the provider means for the money set aside. Pure."""
+"""Decides how an observation affects the money of a reservation. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Charged(NamedTuple):
     """The task was charged: settle the reservation.
 
     Attributes:
-        amount: in the reservation's currency.
-        basis: what the amount rests on.
+        amount: the charge, in the reservation's currency.
+        basis: the source of the amount.
     """
 
     amount: Decimal
@@ -23,17 +23,21 @@ class Charged(NamedTuple):
 
 
 class NotCharged(NamedTuple):
-    """The task ended and was not charged: release the reservation."""
+    """The task finished and was not charged: release the reservation.
+
+    Attributes:
+        reason: the final state of the task.
+    """
 
     reason: str
 
 
 def outcome(reservation: Reservation, seen: Observation) -> Charged | NotCharged | None:
-    """What an observation means for a reservation; None while the task is under way.
+    """Returns the effect of an observation on a reservation, or None while the task is unfinished.
 
-    A charge that is stated is believed. Where none is, success costs the quote, and a failed or cancelled task
-    what the provider's price table says: nothing (`refunded`), or the quote (`charged`, and also `unconfirmed`,
-    until somebody with better knowledge corrects it).
+    A stated charge counts. Without a stated charge, a successful task costs the quote, and the price table
+    decides about a failed or cancelled task: if its `failed_tasks` is `refunded`, the task costs nothing; if it
+    is `charged` or `unconfirmed`, the task costs the quote until an amount on a stronger basis corrects it.
     """
     if seen.state not in {"succeeded", "failed", "cancelled"}:
         return None
@@ -48,7 +52,7 @@ def outcome(reservation: Reservation, seen: Observation) -> Charged | NotCharged
 
 
 def charged_amount(reservation: Reservation, seen: Observation) -> Decimal | None:
-    """The charge that an observation states, in the reservation's currency; None: none that can be read."""
+    """Returns the stated charge in the reservation's currency, or None if it cannot be determined."""
     if seen.amount is None:
         return None
     if seen.amount_unit == reservation.currency:
@@ -57,4 +61,4 @@ def charged_amount(reservation: Reservation, seen: Observation) -> Decimal | Non
         stated = multiply(seen.amount, reservation.unit_value)
     else:
         return None
-    return stated if stated <= MAX_NANOS // NANOS else None  # beyond that it is no charge but a mistake
+    return stated if stated <= MAX_NANOS // NANOS else None  # a higher amount must be a mistake
