@@ -1,4 +1,4 @@
-"""`kling-pricing ledger`: for its administrator."""
+"""`kling-pricing ledger`: creates, upgrades and inspects a ledger; for administrators."""
 
 from __future__ import annotations
 
@@ -19,19 +19,31 @@ _url_argument = click.argument("url", envvar=LEDGER_VARIABLE)
 
 @click.group("ledger", cls=Group)
 def ledger() -> None:
-    """Make, upgrade and look at a ledger on a server.
+    """Create, upgrade and inspect a ledger on a server.
 
-    URL is postgresql://user@host/database, or the variable KLING_PRICING_LEDGER.
+    URL has the form postgresql://user@host/database. Default: the environment variable KLING_PRICING_LEDGER.
+
+    \b
+    Examples:
+      kling-pricing ledger init postgresql://admin@db/spend --grant guards
+      kling-pricing ledger info postgresql://admin@db/spend
     """
 
 
 @ledger.command("init", epilog=_EXIT_CODES)
 @_url_argument
 @click.option(
-    "--grant", metavar="ROLE", help="Let ROLE use guards; it can neither edit the journal nor budgets."
+    "--grant", metavar="ROLE", help="Let ROLE use guards. ROLE can edit neither the journal nor the budgets."
 )
 def init_command(url: str, grant: str | None) -> None:
-    """Make a ledger in the database of URL, or bring it up to date; safe to repeat."""
+    """Create a ledger in the database at URL, or upgrade it.
+
+    You can safely repeat the command.
+
+    \b
+    Example:
+      kling-pricing ledger init postgresql://admin@db/spend --grant guards
+    """
     with errors_shown(as_json=False):
         click.echo(prepare(url, create=True, grant=grant))
 
@@ -39,7 +51,14 @@ def init_command(url: str, grant: str | None) -> None:
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 def migrate_command(url: str) -> None:
-    """Bring the ledger at URL up to date with this version of kling-pricing; safe to repeat."""
+    """Upgrade the ledger at URL to this version of kling-pricing.
+
+    You can safely repeat the command.
+
+    \b
+    Example:
+      kling-pricing ledger migrate postgresql://admin@db/spend
+    """
     with errors_shown(as_json=False):
         click.echo(prepare(url, create=False))
 
@@ -48,13 +67,20 @@ def migrate_command(url: str) -> None:
 @_url_argument
 @json_option
 def info_command(url: str, as_json: bool) -> None:
-    """Show what the ledger at URL runs on, and what could be lost."""
+    """Show the setup of the ledger at URL.
+
+    The command also warns about settings that can lose data.
+
+    \b
+    Example:
+      kling-pricing ledger info postgresql://admin@db/spend
+    """
     with errors_shown(as_json=as_json):
-        found = info(url)
+        shown = info(url)
     if as_json:
-        click.echo(to_json({**found.facts, "warnings": found.warnings}))
+        click.echo(to_json({**shown.facts, "warnings": shown.warnings}))
         return
-    for what, fact in found.facts.items():
-        click.echo(f"{what}: {fact}")
-    for warning in found.warnings:
+    for name, fact in shown.facts.items():
+        click.echo(f"{name}: {fact}")
+    for warning in shown.warnings:
         click.echo(f"warning: {warning}", err=True)
