@@ -122,7 +122,7 @@ def test_not_even_the_owner_changes_the_journal(postgres_ledger: str, change: st
 
 def test_budgets_are_the_administrators(role: str, postgres_ledger: str, book: PriceBook) -> None:
     """A guard that brings others is refused, and may install none; the messages say who does."""
-    with pytest.raises(BudgetError, match="have an administrator install yours"):
+    with pytest.raises(BudgetError, match="ask an administrator to install yours"):
         BudgetGuard(role, [Budget(name="mine", cap=Decimal(99), currency="USD")], book=book)
     guard = BudgetGuard(role, book=book)
     with pytest.raises(LedgerError, match="budgets and opening balances is the administrator's own"):

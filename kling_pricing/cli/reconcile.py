@@ -126,7 +126,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     callback=_amount,
     default="0",
     show_default=True,
-    help="Maximum unexplained amount for all such lines together. If the total is larger, no line is tolerated.",
+    help="Maximum unexplained amount for all such lines together. If the total is larger, none is tolerated.",
 )
 @click.option(
     "--pair",
