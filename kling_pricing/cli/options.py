@@ -171,7 +171,7 @@ _PROVIDER_OPTIONS = [
         "--url",
         callback=_url,
         metavar="URL",
-        help="Endpoint that receives the request. Its path determines the API; its host determines the provider.",
+        help="Endpoint URL. Its path determines the API, and its host determines the provider.",
     ),
     tables_option,
     click.option(
