@@ -163,7 +163,7 @@ def test_explicit_arguments_take_precedence_over_the_endpoint(book: PriceBook) -
 def test_a_provider_without_prices_for_the_format_is_an_error(book: PriceBook) -> None:
     """The path gives the format and the host the provider, whose list does not cover the format."""
     payload = {"model_name": "kling-v3", "prompt": "a boat"}
-    with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
+    with pytest.raises(PriceNotFoundError, match="does not price requests in wire format kling"):
         quote(payload, url="https://qingbo.dev/v1/videos/text2video", at=AT, book=book)
 
 

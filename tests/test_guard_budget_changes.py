@@ -58,9 +58,9 @@ def test_a_window_can_have_an_opening_balance(open_guard: OpenGuard) -> None:
     assert left(guard) == (0, Decimal("7.5"), Decimal("2.5"))
     with pytest.raises(IdempotencyError, match="already has an opening balance"):
         guard.open_budget("trailer", "1")
-    with pytest.raises(BudgetError, match="there is no budget nothing; the budgets are trailer"):
+    with pytest.raises(BudgetError, match="unknown budget nothing; the ledger's budgets are trailer"):
         guard.open_budget("nothing", "1")
-    with pytest.raises(BudgetError, match="budget trailer has a single bucket; give no labels"):
+    with pytest.raises(BudgetError, match="budget trailer has a single bucket; omit the labels"):
         guard.open_budget("trailer", "1", labels={"user": "li"})
     guard.verify()
 
@@ -162,7 +162,7 @@ def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: 
         guard.admit(CLIP, project="trailer")
     admin.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
     assert guard.admit(CLIP, project="trailer").quote.total == COST
-    with pytest.raises(BudgetError, match="the ledger has other budgets"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
         open_guard(cap=Decimal("0.1"))
 
 

@@ -946,7 +946,7 @@ def test_an_amount_that_cannot_be_counted_is_refused(
     """An amount that is too large, too fine, negative or inexact is refused, and nothing changes."""
     sent(guard, "t")
     before = guard.journal()
-    with pytest.raises(KlingPricingError, match="amount of money"):
+    with pytest.raises(KlingPricingError, match="invalid amount"):
         book(guard, amount)
     assert guard.journal() == before
 

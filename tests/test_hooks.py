@@ -135,7 +135,7 @@ def test_method_host_and_path_classify_a_request(
         assert route == TaskEndpoint(provider, task_id)
 
 
-KNOWN = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
+KNOWN = "use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
 NOT_A_HOST = (
     "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
     "write an international name as xn--..., and list each host separately"

@@ -123,7 +123,7 @@ def test_not_even_the_owner_changes_the_journal(postgres_ledger: str, change: st
 
 def test_only_the_administrator_installs_budgets(role: str, postgres_ledger: str, book: PriceBook) -> None:
     """A guard's role cannot install budgets or opening balances, and the errors refer to the administrator."""
-    with pytest.raises(BudgetError, match="have an administrator install yours"):
+    with pytest.raises(BudgetError, match="ask an administrator to install yours"):
         BudgetGuard(role, [Budget(name="mine", cap=Decimal(99), currency="USD")], book=book)
     guard = BudgetGuard(role, book=book)
     with pytest.raises(

@@ -123,7 +123,7 @@ def test_a_refusal_of_the_ledger_is_reported(world: World) -> None:
     period = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01", "--settle")
     ran = run("reconcile", "--ledger", world.ledger, "--statement", str(world.statement()), *period)
     assert ran.returncode == 1
-    assert ran.stdout.splitlines()[-1] == "ties out; 1 reservation could not be settled"
+    assert ran.stdout.splitlines()[-1] == "the totals tie out; 1 reservation could not be settled"
     assert f"`kling-pricing settle {reservation} --amount 0.714 --basis operator`" in ran.stdout
     assert booked(world, reservation) == ("settled", D("1.428"), "statement")
 

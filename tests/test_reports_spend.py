@@ -259,13 +259,19 @@ def test_the_command_prints_json(run: Run) -> None:
         (("--month", "9999-12"), "9999-12 is not a month; write it as YYYY-MM, such as 2026-11"),
         (
             ("--from", "2026-11-01"),
-            "give either --month, or both --from and --until; give none of them for the current month",
+            "give either --month or both --from and --until; omit all three for the current month",
         ),
-        (("--month", "2026-11", "--format", "csv"), "--format is about files; name the folder"),
-        (("--month", "2026-11", "--billing-account", "team"), "--billing-account is about files; name"),
+        (
+            ("--month", "2026-11", "--format", "csv"),
+            "--format applies only to report files; choose their folder with --out",
+        ),
+        (
+            ("--month", "2026-11", "--billing-account", "team"),
+            "--billing-account applies only to report files; choose",
+        ),
         (
             ("--month", "2026-11", "--from", "2026-11-01", "--until", "2026-11-02"),
-            "give either --month, or both --from and --until",
+            "give either --month or both --from and --until",
         ),
         (("--month", "2026-11", "--timezone", "Moon/Sea"), "unknown time zone Moon/Sea; write an IANA name"),
         (("--month", "2026-11", "--out", "/dev/null/out"), "/dev/null/out: cannot write the report: "),
