@@ -162,7 +162,9 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
         max_leaves=10,
     )
     fields = dict.fromkeys(wire_format(name).FIELDS, nested)
-    model = next(field for field in ("model_name", "model") if field in fields)
+    model = next((field for field in ("model_name", "model") if field in fields), None)
+    if model is None:  # the path of the URL names it
+        return st.fixed_dictionaries({}, optional=fields)
     del fields[model]
     return st.fixed_dictionaries({model: st.sampled_from(names)}, optional=fields)
 
@@ -174,9 +176,11 @@ def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, 
     """Whatever stands in a format's fields, the answer is a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
     before = repr(payload)
+    submissions = load_price_book().matrices[name].submissions
+    url = data.draw(st.sampled_from([None, *(f"https://gw.example{entry.path}" for entry in submissions)]))
     for provider in ("qingbo", "kling", "tencent-vod"):
         try:
-            quoted = quote(payload, wire_format=name, provider=provider, at=AT)
+            quoted = quote(payload, wire_format=name, provider=provider, url=url, at=AT)
         except KlingPricingError:
             continue
         assert 0 < quoted.minimum <= quoted.maximum

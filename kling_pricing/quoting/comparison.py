@@ -20,7 +20,8 @@ from kling_pricing.quoting.variants import ReadOptions, Variant, vary, with_sett
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import ModelCapabilities
 from kling_pricing.tables.examination import violations
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.rates import Validity
 from kling_pricing.windows import instant
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -104,13 +105,13 @@ def compare(
     if own is not None and own not in book.tables:
         book.table(own, when)  # raises, and names the providers there are
     reading = ReadOptions(book, read.wire_format, media, allow_unknown, url)
-    reasons = "; ".join(violation.message for violation in violations(matrix, read))
+    reasons = "; ".join(violation.message for violation in violations(matrix, read, when))
     itself = _Offer(Variant(payload, read, {}), {}, reasons)
     options = []
-    for offer in (itself, *_offers(itself.variant, reading)):
+    for offer in (itself, *_offers(itself.variant, reading, when)):
         model = offer.variant.request.facts["model"]
         for name in book.tables:
-            if name != own and not _knows(book, name, model):
+            if name != own and not _knows(book, name, model, when):
                 continue
             as_given = offer is itself and name == own  # then with the notes that `quote` would give
             asked = (provider, wire_format) if as_given else (name, read.wire_format)
@@ -128,9 +129,21 @@ def own_provider(request: VideoRequest, book: PriceBook, provider: str | None) -
     return speaking[0] if len(speaking) == 1 else None
 
 
-def _knows(book: PriceBook, provider: str, model: str) -> bool:
+def _knows(book: PriceBook, provider: str, model: str, when: datetime) -> bool:
+    """Returns whether a provider's tables in force price a model; without any, its other tables count."""
     tables = (*book.tables[provider], *book.contracts.get(provider, ()))
-    return any(model in table.models for table in tables)
+    in_force = [table for table in tables if _is_in_force(table, when)]
+    return any(model in table.models for table in in_force or tables)
+
+
+def _is_retired(book: PriceBook, model: str, when: datetime) -> bool:
+    """Returns whether tables of another time price a model, but none that is in force."""
+    pricing = [table for tables in book.tables.values() for table in tables if model in table.models]
+    return bool(pricing) and not any(_is_in_force(table, when) for table in pricing)
+
+
+def _is_in_force(table: PriceTable, when: datetime) -> bool:
+    return Validity(table.valid_from, table.valid_until).holds(when)
 
 
 def _option(
@@ -157,7 +170,7 @@ def _option(
     return Option(offer.changes, provider, read.model, facts["resolution"], facts["audio"], quoted, why_not)
 
 
-def _offers(itself: Variant, reading: ReadOptions) -> Iterator[_Offer]:
+def _offers(itself: Variant, reading: ReadOptions, when: datetime) -> Iterator[_Offer]:
     """Every other way to say the request, those that change nothing but the wording left out."""
     payload, request = itself.payload, itself.request
     matrix = reading.book.matrices[request.wire_format]
@@ -165,8 +178,11 @@ def _offers(itself: Variant, reading: ReadOptions) -> Iterator[_Offer]:
     general_action = matrix.models[request.facts["model"]].general_action
     seen = {_key(request)}
     for name in dict.fromkeys((request.model, *matrix.names)):
-        capabilities = matrix.models[matrix.names[name][0]]
+        canonical, _ = matrix.find(name) or (name, {})
+        capabilities = matrix.models[canonical]
         if capabilities.general_action != general_action:  # it makes something else
+            continue
+        if name != request.model and _is_retired(reading.book, canonical, when):
             continue
         before = vary(payload, {} if name == request.model else {"model": name}, reading)
         if before is None:
@@ -179,7 +195,7 @@ def _offers(itself: Variant, reading: ReadOptions) -> Iterator[_Offer]:
             seen.add(_key(found.request))
             made: Mapping[str, Any] = found.request.facts
             told = {fact: made[fact] for fact in _TOLD if made[fact] != facts[fact]}
-            reasons = "; ".join(violation.message for violation in violations(matrix, found.request))
+            reasons = "; ".join(violation.message for violation in violations(matrix, found.request, when))
             yield _Offer(found, {**found.changes, **told}, reasons)
 
 

@@ -68,7 +68,7 @@ def quote(
     resolved, matrix = read_request(
         request, book, wire_format, provider, media, allow_unknown=allow_unknown, url=url
     )
-    broken, found = examine(matrix, resolved)
+    broken, found = examine(matrix, resolved, when)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
@@ -80,6 +80,7 @@ def quote(
                 media=media,
                 allow_unknown=allow_unknown,
                 url=url,
+                at=when,
                 is_priced=_pricing(resolved, book, provider, when),
             ),
         )
@@ -143,7 +144,7 @@ def check(
         if not error.violations:
             raise
         return list(error.violations)
-    return violations(matrix, resolved)
+    return violations(matrix, resolved, when)
 
 
 def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
@@ -215,7 +216,9 @@ def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], ti
     """
     (quantity,) = table.choose_quantity(facts)
     counted = facts[quantity.fact]
-    if type(counted) is not int:  # not known, or the length of a video, to the millisecond
+    if (
+        type(counted) is not int or quantity.added or quantity.floor
+    ):  # not known, or the length of a video, to the millisecond
         return _made_out(table, request, facts, tier, quantity)
     place = facts["model"], facts["resolution"], tier, quantity, counted
     bill = table.bills.get(place)
@@ -233,9 +236,10 @@ def _made_out(
     if rate is None:
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
-    if facts[quantity.fact] is None:
-        remedy = "; pass the length of the video in media" if quantity.fact == "video_length_s" else ""
-        raise _not_priced(table, request, f"{request.field(quantity.fact)} is not known{remedy}")
+    for fact in quantity.facts:
+        if facts[fact] is None:
+            remedy = "; pass the length of the video in media" if fact == "video_length_s" else ""
+            raise _not_priced(table, request, f"{request.field(fact)} is not known{remedy}")
     units = quantity.of(facts)
     if not _NO_UNITS < units <= MAX_UNITS:
         raise _not_priced(
@@ -274,7 +278,7 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
     models = ", ".join(sorted(table.models))
     instead = f"priced instead: {'; '.join(priced)}" if priced else f"it prices: {models}"
     return PriceNotFoundError(
-        f"{table.id} publishes no price for this request: {why}; {instead}",
+        f"{table.id} publishes no price for this request{request.assumption}: {why}; {instead}",
         provider=table.provider,
         model=facts["model"],
         priced_instead=priced,
@@ -291,6 +295,14 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
     for since, note in table.dated_notes:
         if since <= when:
             notes.append(note)
+    if table.known_from is not None and when < table.known_from:
+        notes.append(
+            Note(
+                "before_known",
+                f"the prices of {table.id} are known from {table.known_from:%Y-%m-%d} on; "
+                "check that they held before that day",
+            )
+        )
     if when > table.fresh_until:
         days = (when - table.checked).days
         notes.append(
@@ -307,6 +319,9 @@ def _assumed(request: VideoRequest, table: PriceTable) -> list[Note]:
     """Notes for the defaults that count for the price."""
     defaults, said = request.defaults, request.stated_fields
     notes = []
+    if "model" not in said and request.names_model:
+        message = f"{request.field('model')} is not given; the default of this path assumed: {request.model}"
+        notes.append(Note("assumed_model", message))
     for fact in table.priced_facts:
         if (
             fact not in said
@@ -322,7 +337,7 @@ def _assumed(request: VideoRequest, table: PriceTable) -> list[Note]:
 
 def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
     """Whether a fact counts the units of this request."""
-    return any(quantity.fact == fact for quantity in table.choose_quantity(request.facts))
+    return any(fact in quantity.facts for quantity in table.choose_quantity(request.facts))
 
 
 def _other_readings(request: VideoRequest, table: PriceTable, book: PriceBook) -> list[Note]:

@@ -22,7 +22,7 @@ from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import marked_formats
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaFacts, MediaLike, Medium, facts_of
-from kling_pricing.wire.request import VideoRequest
+from kling_pricing.wire.request import ParsedPayload, VideoRequest
 
 DEFAULT_WIRE_FORMAT = "tasks"
 
@@ -71,13 +71,11 @@ def read_request(
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
     fields = said.fields
-    written: Any = said.facts.get("model")
-    if written not in matrix.names:
-        raise _unknown_model(written, fields.get("model", "model"), matrix)
-    model, implied_facts = matrix.names[written]
+    written, model, implied_facts = _model(said, endpoint, matrix, book)
     capabilities = matrix.models[model]
     facts = capabilities.with_defaults(said.facts, implied_facts)
     facts["duration_stated"] = "duration_s" in fields
+    facts["resolution_stated"] = "resolution" in fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
     known_media = _add_media(facts, said.media, media or {}) if said.media else ()
@@ -117,6 +115,38 @@ def read_request(
     return read, matrix
 
 
+def _model(
+    parsed: ParsedPayload, endpoint: Endpoint | None, matrix: CapabilityMatrix, book: PriceBook
+) -> tuple[str, str, Mapping[str, Any]]:
+    """Returns the model as it is written, its canonical name, and the facts that the name implies.
+
+    If the payload names no model, the path of the URL may give one.
+
+    Raises:
+        CapabilityError: the model is missing or unknown.
+    """
+    if endpoint is not None and matrix.ignored_fields:
+        _drop_ignored_model(parsed, matrix, endpoint)
+    written: Any = parsed.facts.get("model")
+    if written is None and endpoint is not None:
+        submission = endpoint.submission(matrix.wire_format)
+        written = None if submission is None else submission.model
+    known = matrix.names.get(written) or (matrix.find(written) if written is not None else None)
+    if known is None:
+        names = wire_format_named(matrix.wire_format).FIELD_NAMES
+        raise _unknown_model(written, parsed.fields.get("model", names.get("model", "url")), matrix, book)
+    return (written, *known)
+
+
+def _drop_ignored_model(parsed: ParsedPayload, matrix: CapabilityMatrix, endpoint: Endpoint) -> None:
+    """Removes the model if it is in a field that the provider at this host ignores."""
+    ignored = {entry.field for entry in matrix.ignored_fields if entry.provider == endpoint.provider}
+    path = parsed.fields.get("model")
+    if path in ignored:
+        del parsed.facts["model"], parsed.fields["model"]
+        parsed.facts["model_ignored"] = path
+
+
 def _possible(
     values_of: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]
 ) -> dict[str, tuple[Any, ...]]:
@@ -152,8 +182,10 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     """
     marks = marked_formats(payload)
     model = payload.get("model")
-    if isinstance(model, str) and (marked := book.marking_models.get(model)) is not None:
-        marks.setdefault(marked, "model")
+    if isinstance(model, str):
+        marked = book.marking_models.get(model) or book.marking_models.get(model.lower())
+        if marked is not None and not any(book.matrices[name].find(model) for name in marks):
+            marks.setdefault(marked, "model")
     if marks:
         if len(marks) > 1:
             (one, field), (other, another), *_ = marks.items()
@@ -201,11 +233,25 @@ def _mark(field: str, payload: Mapping[str, Any]) -> str:
     return f"model {shown(payload[field])!r}" if field == "model" else f"field {field!r}"
 
 
-def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) -> CapabilityError:
+def _unknown_model(
+    written: str | None, field: str, matrix: CapabilityMatrix, book: PriceBook
+) -> CapabilityError:
     known = list(matrix.names)
     if written is None:
+        paths = [submission.path for submission in matrix.submissions if submission.model is not None]
         message = f"{field} is required; known models: {', '.join(known)}"
+        if paths and "model" in wire_format_named(matrix.wire_format).FIELD_NAMES:
+            message += "; or pass the URL of the request, because its path has a default model"
+        elif paths:
+            message = (
+                "this API names the model in the path of the URL, and no URL with such a path is given; "
+                f"pass the URL of the request, which ends with one of: {', '.join(paths)}"
+            )
+            known = paths
         code = "model_required"
+    elif (why := book.known_name(matrix, written)) is not None:
+        message = f"{matrix.wire_format} has no model {shown(written)}: {why}"
+        code = "unknown_model"
     else:
         message = f"unknown model {shown(written)}; known: {', '.join(known)}"
         code = "unknown_model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from itertools import combinations, product
 from typing import Any
 
@@ -36,6 +37,7 @@ def nearest_valid(
     media: MediaLike | None = None,
     allow_unknown: bool = False,
     url: str | None = None,
+    at: datetime | None = None,
     is_priced: Callable[[VideoRequest], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Finds the smallest changes that make a refused request valid.
@@ -62,7 +64,7 @@ def nearest_valid(
         amended = _amended({**body, **left_out}, request, change)
         if not (change or left_out):
             continue
-        read = _valid(amended, request.wire_format, book, media, allow_unknown=allow_unknown, url=url)
+        read = _valid(amended, request.wire_format, book, media, allow_unknown=allow_unknown, url=url, at=at)
         if read is None:
             continue
         fewest = len(change)
@@ -100,6 +102,7 @@ def _valid(
     *,
     allow_unknown: bool,
     url: str | None,
+    at: datetime | None,
 ) -> VideoRequest | None:
     """How the API would read a payload that it would accept; None when it would not."""
     try:
@@ -108,7 +111,7 @@ def _valid(
         )
     except (CapabilityError, WireFormatError):
         return None
-    return None if violations(matrix, request) else request
+    return None if violations(matrix, request, at) else request
 
 
 def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:

@@ -197,7 +197,7 @@ def _may_drop_audio(request: VideoRequest, limits: Limits) -> bool:
 def _quoted(
     variant: Variant, original: Quote, matrix: CapabilityMatrix, reading: ReadOptions, at: datetime
 ) -> Quote | None:
-    if violations(matrix, variant.request):
+    if violations(matrix, variant.request, at):
         return None
     try:
         return quote(

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from itertools import chain, product
 from typing import Any, NamedTuple
 
 from kling_pricing.tables.http_rules import HttpRules
+from kling_pricing.tables.rates import Validity
 from kling_pricing.tables.rules import (
     Choice,
     Condition,
@@ -39,6 +41,7 @@ class Rule:
         source: where the rule was published.
         message: the sentence for people; empty: the conditions supply one.
         warning: whether a broken rule is only a note.
+        validity: the period in which the API applies the rule; None: always.
     """
 
     code: str
@@ -47,6 +50,13 @@ class Rule:
     source: str
     message: str = ""
     warning: bool = False
+    validity: Validity | None = None
+
+    def applies_at(self, at: datetime | None) -> bool:
+        """Returns whether the API applies the rule at an instant; None: whether the rule has no end."""
+        if self.validity is None:
+            return True
+        return self.validity.valid_until is None if at is None else self.validity.holds(at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,18 @@ class MediaLimit:
     limits: Conditions
     source: str
     unchecked: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)
+
+
+class IgnoredField(NamedTuple):
+    """A field that a provider accepts and ignores, although other APIs of the same shape read it.
+
+    Attributes:
+        field: the path of the field.
+        provider: the provider that ignores it.
+    """
+
+    field: str
+    provider: str
 
 
 class ImpliedAction(NamedTuple):
@@ -88,7 +110,7 @@ class ModelCapabilities:
         fields: the inputs that the model accepts; a payload with any other input is refused.
         required: the inputs that a payload must have.
         defaults: fact -> the API's default.
-        rules: limits, rules and warnings.
+        rules: limits, rules and warnings that can apply to the model.
         implied_actions: the actions that inputs imply if the payload has the general one; first match wins.
         media: the limits for files.
         source: where the model's limits were published.
@@ -123,7 +145,7 @@ class ModelCapabilities:
         fixed = {
             fact
             for rule in self.rules
-            if not rule.when and not rule.warning
+            if not rule.when and not rule.warning and rule.validity is None
             for fact, condition in rule.need.items()
             if isinstance(condition, OneOf) and len(condition.values) == 1
         }
@@ -137,10 +159,7 @@ class ModelCapabilities:
         unknown = [fact for fact in tested if EMPTY_FACTS[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
         object.__setattr__(self, "_unstated", {**EMPTY_FACTS, "reference": False, **self.defaults})
-        rules = [
-            rule for rule in self.rules if "model" not in rule.when or rule.when["model"].holds(self.model)
-        ]
-        object.__setattr__(self, "unsure", compile_filter(rules))
+        object.__setattr__(self, "unsure", compile_filter(self.rules))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -192,11 +211,11 @@ class ModelCapabilities:
         return tuple(dict.fromkeys(chain.from_iterable(edges)))
 
     def allows(self, facts: Mapping[str, Any]) -> bool:
-        """Returns whether no rule is certainly broken."""
+        """Returns whether no rule is certainly broken; rules for a period do not count."""
         return not any(
             hold(rule.when, facts) and hold(rule.need, facts) is False
             for rule in self.unsure(facts)
-            if not rule.warning
+            if not rule.warning and rule.validity is None
         )
 
     def limit(self, fact: str, facts: Mapping[str, Any] | None = None) -> Condition | None:
@@ -209,6 +228,7 @@ class ModelCapabilities:
             for rule in self.rules
             if fact in rule.need
             and not rule.warning
+            and rule.applies_at(None)
             and (not rule.when or (facts is not None and hold(rule.when, facts)))
         )
         return next(limits, None)
@@ -225,6 +245,9 @@ class CapabilityMatrix:
         sources: where the matrix was published.
         submissions: the paths to which payloads are posted.
         http: the API's behaviour over HTTP.
+        ignored_fields: the fields that a provider ignores.
+        known_names: model name in lower case that the API does not take -> an explanation.
+        folded_names: model name in lower case -> the name as the file writes it.
     """
 
     wire_format: str
@@ -233,6 +256,22 @@ class CapabilityMatrix:
     sources: tuple[str, ...]
     submissions: tuple[Submission, ...] = ()
     http: HttpRules = field(default_factory=HttpRules)
+    ignored_fields: tuple[IgnoredField, ...] = ()
+    known_names: Mapping[str, str] = field(default_factory=dict)
+    folded_names: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folded_names", {name.lower(): name for name in reversed([*self.names])})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self) if field.init)
+
+    def find(self, written: str) -> tuple[str, Mapping[str, Any]] | None:
+        """Returns the canonical name of a model and the facts that its name implies; None: unknown.
+
+        Capitals and small letters count as the same.
+        """
+        return self.names.get(written) or self.names.get(self.folded_names.get(written.lower(), written))
 
 
 def fillings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from kling_pricing.display import reportable, shown
@@ -14,20 +15,27 @@ from kling_pricing.wire.facts import INPUT_OF
 from kling_pricing.wire.media import MediaFacts, Medium
 from kling_pricing.wire.request import VideoRequest
 
-_COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos"})
+_COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos", "voices"})
 """Facts that count the entries of a list."""
 
 _MEDIA_WORDS = {"size_bytes": "size", "type": "type", "length_s": "length"}
 _MB = 1 << 20
 
 
-def violations(matrix: CapabilityMatrix, request: VideoRequest) -> list[Violation]:
+def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | None = None) -> list[Violation]:
     """Returns every reason for which the API would refuse the request; empty if it would accept it."""
-    return examine(matrix, request)[0]
+    return examine(matrix, request, at)[0]
 
 
-def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Violation], list[Note]]:
-    """Checks a request against every rule of its model.
+def examine(
+    matrix: CapabilityMatrix, request: VideoRequest, at: datetime | None = None
+) -> tuple[list[Violation], list[Note]]:
+    """Checks a request against every rule of its model that applies at an instant.
+
+    Args:
+        matrix: the matrix of the request's wire format.
+        request: the request.
+        at: the instant of the request; None: the rules without an end apply.
 
     Returns:
         All violations; and notes for warnings and for limits that cannot be checked because a fact, such as the
@@ -45,6 +53,8 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     if unsure := capabilities.unsure(request.facts):
         blamed = {violation.field for violation in broken}
         for rule in unsure:
+            if rule.validity is not None and not rule.applies_at(at):
+                continue
             verdict = _judge(rule, request)
             if isinstance(verdict, Violation):
                 if verdict.field not in blamed:
@@ -65,7 +75,11 @@ def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
     if submission is None or not submission.actions or action in submission.actions:
         return
     accepted = " or ".join(submission.actions)
-    paths = ", ".join(other.path for other in matrix.submissions if action in other.actions)
+    paths = ", ".join(
+        other.path
+        for other in matrix.submissions
+        if action in other.actions and (request.names_model or other.model == submission.model)
+    )
     subject = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
     remedy = f"post it to {paths}, or change its inputs" if paths else "change its inputs"
     message = f"{subject} {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
@@ -135,6 +149,7 @@ def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Vio
 def _violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:
     value, wire_field = facts[fact], request.field(fact)
     message = rule.message or f"{_sentence(rule, request)}, not {shown(value)}"
+    message += request.assumption
     if fact == "action" and request.implied_by is not None:
         wire_field = request.field(request.implied_by)
         message = f"{wire_field} makes this {_a_request(value)}; {message}"

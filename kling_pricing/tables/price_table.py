@@ -62,6 +62,7 @@ class PriceTable:
         notes: the notes of quotes from this table, each with the instant from which it applies.
         own_unit: the provider's unit in which the rates were published; None: the currency.
         model_periods: the models that are priced for a part of the table's period only.
+        known_from: the instant from which a table without a beginning is known; None: not stated.
         contract: the customer's contract; None for a published table.
         choose_tier: returns the tiers that some facts may have.
         choose_quantity: returns the ways in which the units may be counted.
@@ -97,6 +98,7 @@ class PriceTable:
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
+    known_from: datetime | None = None
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
@@ -115,7 +117,7 @@ class PriceTable:
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
-        quantity_facts = {fact for choice in self.quantity for fact in (choice.result.fact, *choice.when)}
+        quantity_facts = {fact for choice in self.quantity for fact in (*choice.result.facts, *choice.when)}
         object.__setattr__(self, "rate_at", dict(self.rates))
         object.__setattr__(self, "rates", MappingProxyType(self.rate_at))
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
@@ -131,7 +133,7 @@ class PriceTable:
             self, "priced_facts", ("resolution", *sorted((tier_facts | quantity_facts) - {"resolution"}))
         )
         object.__setattr__(self, "priced_formats", frozenset((*self.wire_formats, *self.also_prices)))
-        counting = frozenset(choice.result.fact for choice in self.quantity)
+        counting = frozenset(fact for choice in self.quantity for fact in choice.result.facts)
         object.__setattr__(self, "counting_facts", counting)
         object.__setattr__(self, "bills", {})
 
@@ -189,7 +191,7 @@ class PriceBook:
         formats: provider -> the wire formats of its API, the main one first.
         hosts: host -> the provider whose API is there.
         paths: path of a URL -> the submissions that it accepts.
-        marking_models: model name as written -> the only wire format that has this name.
+        marking_models: model name, as written or in lower case -> the only wire format that has this name.
         priced_facts: the facts that can change a price in any table.
         other_defaults: (provider, wire format, model name as written) -> the differing defaults of the
             provider's other wire formats that have the same model name.
@@ -216,12 +218,19 @@ class PriceBook:
             for name in self.matrices
         }
         formats_of_name: dict[str, list[str]] = {}
+        formats_of_folded: dict[str, list[str]] = {}
         for matrix in self.matrices.values():
-            if "model" not in wire_format(matrix.wire_format).FIELDS:
-                continue  # the field that holds its models already identifies the format
+            if wire_format(matrix.wire_format).FIELD_NAMES.get("model") != "model":
+                continue  # another field or the path holds its models, and identifies the format
             for written in matrix.names:
                 formats_of_name.setdefault(written, []).append(matrix.wire_format)
-        marking = {written: names[0] for written, names in formats_of_name.items() if len(names) == 1}
+            for folded in matrix.folded_names:
+                formats_of_folded.setdefault(folded, []).append(matrix.wire_format)
+        marking = {
+            written: names[0]
+            for written, names in (formats_of_folded | formats_of_name).items()
+            if len(names) == 1
+        }
         for name in ("tables", "matrices", "contracts"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "formats", formats)
@@ -258,6 +267,19 @@ class PriceBook:
                         if fact in other_defaults and other_defaults[fact] != value
                     )
         return differing
+
+    def known_name(self, matrix: CapabilityMatrix, written: str) -> str | None:
+        """Returns the explanation of a model name that the matrix does not take; None: nobody lists the name.
+
+        The explanations of the other matrices count only for names that no API takes.
+        """
+        folded = written.lower()
+        if folded in matrix.known_names or any(
+            folded in other.folded_names for other in self.matrices.values()
+        ):
+            return matrix.known_names.get(folded)
+        explanations = (other.known_names.get(folded) for other in self.matrices.values())
+        return next((why for why in explanations if why is not None), None)
 
     def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
         """Returns all tables of a provider, the published ones first and the customer's contracts last.

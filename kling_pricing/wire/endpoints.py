@@ -26,6 +26,7 @@ class Submission(NamedTuple):
         source: where the path is published.
         status: the path that returns a task, with `{task_id}` in it; None if unknown.
         cancel: the path that cancels a task; None if unknown.
+        model: the model of payloads that name none, as this wire format writes it; None if there is none.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Submission(NamedTuple):
     source: str
     status: str | None = None
     cancel: str | None = None
+    model: str | None = None
 
 
 class Endpoint(NamedTuple):

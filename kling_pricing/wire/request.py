@@ -65,6 +65,19 @@ class VideoRequest:
     readings: tuple[Mapping[str, Any], ...] = ()
     endpoint: Endpoint | None = None
 
+    @property
+    def names_model(self) -> bool:
+        """Whether payloads of this wire format name their model; otherwise the path of the URL does."""
+        return "model" in self.field_names
+
+    @property
+    def assumption(self) -> str:
+        """The end of a sentence that says which model is assumed; empty if the payload or its path names it."""
+        if "model" in self.stated_fields or not self.names_model:
+            return ""
+        ignored = f", because it ignores {self.facts['model_ignored']}" if self.facts["model_ignored"] else ""
+        return f" (the model is {self.model}, the default of this path{ignored})"
+
     def field(self, fact: str) -> str:
         """Returns the path of the field to change so that `fact` has another value."""
         source = INPUT_OF.get(fact, fact)

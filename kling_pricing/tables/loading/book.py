@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
@@ -95,7 +96,16 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
         model_periods=_model_periods(entry, document),
+        known_from=_known_from(entry, document),
     )
+
+
+def _known_from(entry: PriceFile, document: YamlDocument) -> datetime | None:
+    if entry.known_from is not None and entry.valid_from is not None:
+        raise document.error(("known_from",), "is for tables without valid_from; remove one of the two")
+    if entry.known_from and entry.valid_until and entry.known_from >= entry.valid_until:
+        raise document.error(("known_from",), "must be earlier than valid_until; correct one of the two")
+    return entry.known_from
 
 
 def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:
@@ -141,6 +151,9 @@ def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
                 (key, always[0] + 1),
                 "cannot be reached, because the entry before it always matches; put that entry last",
             )
+    for place, choice in enumerate(entry.quantity):
+        if (choice.fact is None) == (choice.sum is None):
+            raise document.error(("quantity", place), "must have either fact or sum; give one of the two")
     seen: set[tuple[str, str | None, str | None]] = set()
     for place, unpriced in enumerate(entry.unpriced):
         cell = (unpriced.model, unpriced.resolution, unpriced.tier)
@@ -156,7 +169,9 @@ def _billing(entry: PriceFile) -> Billing:
 
 
 def _quantity(entry: QuantityEntry) -> Quantity:
-    return Quantity(entry.fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum)
+    fact, *added = entry.sum or [entry.fact or ""]
+    floor = (entry.at_least.fact, entry.at_least.times) if entry.at_least else None
+    return Quantity(fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum, tuple(added), floor)
 
 
 def _rates(entry: PriceFile, document: YamlDocument) -> dict[Cell, Rate]:

@@ -7,7 +7,7 @@ The models describe one file each. `book` and `matrices` turn them into the froz
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -62,10 +62,24 @@ class TierEntry(FileModel):
     when: FactConditions = {}
 
 
-class QuantityEntry(FileModel):
-    """The fact that is counted as units; the first entry that matches wins."""
+_Counted: TypeAlias = Literal["duration_s", "video_length_s", "calls"]
 
-    fact: Literal["duration_s", "video_length_s", "calls"]
+
+class LeastEntry(FileModel):
+    """The least that is billed, a multiple of a fact: twice the duration is `{fact: duration_s, times: 2}`."""
+
+    fact: _Counted
+    times: Annotated[int, Field(gt=0)] = 1
+
+
+class QuantityEntry(FileModel):
+    """The facts that are counted as units; the first entry that matches wins."""
+
+    fact: _Counted | None = Field(None, description="The fact that is counted; or give `sum`.")
+    sum: Annotated[list[_Counted], Field(min_length=2)] | None = Field(
+        None, description="The facts that are counted together."
+    )
+    at_least: LeastEntry | None = Field(None, description="The least that is billed; null: no such limit.")
     unit: Text = "second"
     per: Annotated[int, Field(gt=0)] = 1
     rounding: Literal["exact", "truncate", "nearest", "ceil"] = "exact"
@@ -126,6 +140,11 @@ class PriceFile(FileModel):
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
+    known_from: Instant | None = Field(
+        None,
+        description="For a table without valid_from: the rates are known for quotes from this instant on; "
+        "earlier quotes have a note.",
+    )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
@@ -163,6 +182,8 @@ class RuleEntry(FileModel):
     """If all conditions in `when` hold, all in `need` must hold, or the API refuses the request."""
 
     code: Code
+    since: Instant | None = Field(None, description="The API applies the rule from this instant on.")
+    until: Instant | None = Field(None, description="The API no longer applies the rule from this instant on.")
     when: FactConditions = {}
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text | None = Field(
@@ -175,6 +196,8 @@ class WarningEntry(FileModel):
     """A rule that the API does not enforce; a request that breaks it gets a note."""
 
     code: Code
+    since: Instant | None = Field(None, description="The warning applies from this instant on.")
+    until: Instant | None = Field(None, description="The warning no longer applies from this instant on.")
     when: FactConditions = {}
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text
@@ -196,8 +219,27 @@ class EndpointEntry(FileModel):
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
         None, description="The actions that the path accepts; null: any, as the payload says."
     )
+    model: Text | None = Field(
+        None, description="The model if the payload names none: the path names it, or has a default."
+    )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
+    source: Text
+
+
+class IgnoredFieldEntry(FileModel):
+    """A field that a provider accepts and ignores; other APIs of the same shape read it."""
+
+    field: Code
+    provider: Name
+    source: Text
+
+
+class KnownNamesEntry(FileModel):
+    """Names of models that this API does not take, and the sentence that says what they are."""
+
+    names: Annotated[list[Text], Field(min_length=1)]
+    why: Text = Field(description="What the model is, and who sells it.")
     source: Text
 
 
@@ -295,6 +337,10 @@ class CapabilityFile(FileModel):
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
+    ignored_fields: list[IgnoredFieldEntry] = Field([], description="Fields that a provider ignores.")
+    known_names: list[KnownNamesEntry] = Field(
+        [], description="Models that people ask for, but that this API does not take."
+    )
     models: Annotated[dict[Name, ModelEntry], Field(min_length=1)]
 
 

@@ -10,6 +10,7 @@ from kling_pricing.display import did_you_mean
 from kling_pricing.strict_yaml import Path, YamlDocument, read
 from kling_pricing.tables.capabilities import (
     CapabilityMatrix,
+    IgnoredField,
     ImpliedAction,
     MediaLimit,
     ModelCapabilities,
@@ -18,6 +19,7 @@ from kling_pricing.tables.capabilities import (
 from kling_pricing.tables.loading.files import CapabilityFile, MediaEntry, ModelEntry, RuleEntry, WarningEntry
 from kling_pricing.tables.loading.folders import file_bytes
 from kling_pricing.tables.loading.parts import http_rules
+from kling_pricing.tables.rates import Validity
 from kling_pricing.tables.rules import Choice, OneOf
 from kling_pricing.wire.endpoints import Submission
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
@@ -67,10 +69,13 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 endpoint.source,
                 endpoint.status,
                 endpoint.cancel,
+                endpoint.model,
             )
             for endpoint in entry.endpoints
         ),
         http_rules(entry.http),
+        tuple(IgnoredField(ignored.field, ignored.provider) for ignored in entry.ignored_fields),
+        {name.lower(): known.why for known in entry.known_names for name in known.names},
     )
 
 
@@ -93,6 +98,11 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
         paths.add(endpoint.path)
         for position, action in enumerate(endpoint.actions or ()):
             check_known(action, actions, ("endpoints", place, "actions", position))
+        if endpoint.model is not None:
+            names = [name for model in entry.models.values() for name in model.names]
+            check_known(endpoint.model, names, ("endpoints", place, "model"))
+    for place, ignored in enumerate(entry.ignored_fields):
+        check_known(ignored.field, wire_format(entry.wire_format).FIELDS, ("ignored_fields", place, "field"))
     if entry.http.own_id is not None:
         check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
     for place, name in enumerate(entry.required):
@@ -116,9 +126,12 @@ def _model_capabilities(
 ) -> ModelCapabilities:
     limits = {"action": OneOf(tuple(entry.actions))} | entry.limits
     rules = [Rule(f"{fact}_limit", {}, {fact: limit}, entry.source) for fact, limit in limits.items()]
-    for level in (file, entry):
-        rules += [_rule(rule) for rule in level.rules]
-        rules += [_rule(warning) for warning in level.warnings]
+    levels: tuple[tuple[CapabilityFile | ModelEntry, Path], ...] = ((file, ()), (entry, ("models", model)))
+    for level, path in levels:
+        rules += [_rule(rule, document, (*path, "rules", place)) for place, rule in enumerate(level.rules)]
+        rules += [
+            _rule(rule, document, (*path, "warnings", place)) for place, rule in enumerate(level.warnings)
+        ]
     seen: set[str] = set(_RESERVED_CODES)
     for rule in rules:
         if rule.code in seen:
@@ -126,6 +139,7 @@ def _model_capabilities(
                 ("models", model), f"the code {rule.code!r} is used twice for this model; rename one"
             )
         seen.add(rule.code)
+    rules = [rule for rule in rules if "model" not in rule.when or rule.when["model"].holds(model)]
     implied = [
         Choice(ImpliedAction(choice.action, next(iter(choice.when), "action")), choice.when)
         for choice in file.implied_actions
@@ -143,9 +157,19 @@ def _model_capabilities(
     )
 
 
-def _rule(entry: RuleEntry | WarningEntry) -> Rule:
-    warning = isinstance(entry, WarningEntry)
-    return Rule(entry.code, entry.when, entry.need, entry.source, entry.message or "", warning=warning)
+def _rule(entry: RuleEntry | WarningEntry, document: YamlDocument, path: Path) -> Rule:
+    if entry.since and entry.until and entry.since >= entry.until:
+        raise document.error((*path, "until"), "must be later than since; correct one of the two")
+    dated = entry.since is not None or entry.until is not None
+    return Rule(
+        entry.code,
+        entry.when,
+        entry.need,
+        entry.source,
+        entry.message or "",
+        isinstance(entry, WarningEntry),
+        Validity(entry.since, entry.until) if dated else None,
+    )
 
 
 def _media_limit(entry: MediaEntry) -> MediaLimit:

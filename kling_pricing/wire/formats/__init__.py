@@ -16,7 +16,7 @@ from kling_pricing.wire.fields import Field
 from kling_pricing.wire.request import ParsedPayload
 from kling_pricing.wire.task import Task
 
-NAMES = ("tasks", "tasks_extra", "tasks_v2", "openai_videos", "video_generations", "kling")
+NAMES = ("tasks", "tasks_extra", "tasks_v2", "openai_videos", "video_generations", "kling", "kling_v2")
 """Every wire format, by the name of its file in this folder."""
 
 
