@@ -26,10 +26,10 @@ MOTION: dict[str, Any] = {
     "image_url": "i",
     "video_url": "v",
 }
-CITED = {"image": "a", "prompt": "<<<voice_1>>> says hello", "voice_list": [{"voice_id": "1"}]}
+CITED: dict[str, Any] = {"image": "a", "prompt": "<<<voice_1>>> says hello", "voice_list": [{"voice_id": "1"}]}
 FRAMES = [{"image_url": "a", "type": "first_frame"}, {"image_url": "b", "type": "end_frame"}]
 MASKS = [{"mask": "m", "trajectories": [{"x": 1, "y": 2}] * 2}]
-SEVERAL = {"multi_shot": True, "shot_type": "customize"}
+SEVERAL: dict[str, Any] = {"multi_shot": True, "shot_type": "customize"}
 CITY = "https://api-singapore.klingai.com/v1/videos"
 GATEWAY = "https://gateway.example.com/kling/v1/videos"
 
@@ -488,6 +488,9 @@ def test_an_unreadable_response_is_an_error(data: dict[str, Any]) -> None:
         (kling("kling-v2-5-turbo", **MOTION), ["field_not_taken"] * 3),
         (kling("kling-v2-6", **CITED, sound="on", mode="pro", element_list=[{}]), ["voice_elements"]),
         (kling("kling-v2-6", **{**CITED, "voice_list": [{}] * 3}, sound="on", mode="pro"), ["voice_count"]),
+        (kling("kling-v2-6", **CITED, mode="pro"), ["cited_voice_audio"]),
+        (kling("kling-v2-6", **{**CITED, "image": None}, sound="on", mode="pro"), ["cited_voice_action"]),
+        (kling("kling-v2-6", **CITED, sound="on"), ["audio_resolution", "cited_voice_resolution"]),
         (kling("kling-v3-omni", video_list=BASE), []),
         (
             kling("kling-v3-omni", video_list=BASE, image_list=[{"image_url": "a", "type": "first_frame"}]),
@@ -749,7 +752,7 @@ def test_the_table_has_exactly_the_published_prices(book: PriceBook) -> None:
 
 # The models that left the list in September 2026, from a copy of the official price page of about July 2026:
 # model, mode, fields that select the endpoint, resolution of the rate, tier, units per second.
-ELEMENTS = {"session_id": "s", "edit_mode": "removal"}
+ELEMENTS: dict[str, Any] = {"session_id": "s", "edit_mode": "removal"}
 RETIRED = [
     ("kling-v1", "std", {}, "720p", "silent", "0.2"),
     ("kling-v1", "pro", {}, "1080p", "silent", "0.7"),
@@ -1081,7 +1084,13 @@ def test_a_voice_is_billed_if_the_prompt_cites_it(prompt: str, cited: bool) -> N
     assert (without.tier, without.total) == ("audio", Decimal("0.7"))
 
 
-SAMPLE = {"callback_url": "", "external_task_id": "", "negative_prompt": "", "image_list": [], "video_list": []}
+SAMPLE: dict[str, Any] = {
+    "callback_url": "",
+    "external_task_id": "",
+    "negative_prompt": "",
+    "image_list": [],
+    "video_list": [],
+}
 
 
 @pytest.mark.parametrize("flag", [True, "true"])

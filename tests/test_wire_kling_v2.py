@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kling_pricing import CapabilityError, PriceBook, PriceNotFoundError, WireFormatError, check, quote
+from kling_pricing import (
+    Budget,
+    BudgetGuard,
+    CapabilityError,
+    IdempotencyError,
+    PriceBook,
+    PriceNotFoundError,
+    WireFormatError,
+    check,
+    quote,
+)
 from kling_pricing.wire.formats.kling_v2 import FIELD_NAMES, FIELDS, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.conftest import AT
@@ -698,6 +708,16 @@ def test_the_api_had_one_model_at_first() -> None:
     assert quote(text(), url=url(f"{TEXT}/{TURBO}"), at=launch).total == Decimal("0.56")  # 5 x 0.8 units
     with pytest.raises(PriceNotFoundError, match="from 2026-06-17"):
         quote(text(), url=url(f"{TEXT}/{TURBO}"), at=launch - second)
+
+
+def test_the_same_key_for_another_path_is_another_job(tmp_path: Path) -> None:
+    """The payload does not name the model, so the path is part of what a key stands for."""
+    guard = BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [Budget(name="all", cap="5", currency="USD")])
+    first = guard.admit(text(), project="p", key="k", url=url(f"{TEXT}/{V3}"))
+    again = guard.admit(text(), project="p", key="k", url=url(f"{TEXT}/{V3}"))
+    assert first.reservation.id == again.reservation.id
+    with pytest.raises(IdempotencyError):
+        guard.admit(text(), project="p", key="k", url=url(f"{TEXT}/{V26}"))
 
 
 def test_responses_are_read() -> None:

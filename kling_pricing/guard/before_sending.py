@@ -114,7 +114,7 @@ class BeforeSending(AfterSending):
                 mark=fingerprint(
                     body,
                     original.provider,
-                    original.wire_format,
+                    original.request.format_and_model,
                     [each.url for each, _ in original.request.media],
                 ),
                 labels=labels,

@@ -5,7 +5,7 @@ Quoting, checking, guarding and the command line all come through here, so they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
@@ -71,7 +71,11 @@ def read_request(
     matrix = book.matrices[name]
     said = wire.parse(payload, allow_unknown=allow_unknown)
     fields = said.fields
-    written, model, implied_facts = _model(said, endpoint, matrix, book)
+    written: Any = said.facts.get("model")
+    known = matrix.names.get(written)
+    if known is None or (matrix.ignored_fields and endpoint is not None):
+        written, known = _model(said, endpoint, matrix, book)
+    model, implied_facts = known
     capabilities = matrix.models[model]
     facts = capabilities.with_defaults(said.facts, implied_facts)
     facts["duration_stated"] = "duration_s" in fields
@@ -117,8 +121,8 @@ def read_request(
 
 def _model(
     parsed: ParsedPayload, endpoint: Endpoint | None, matrix: CapabilityMatrix, book: PriceBook
-) -> tuple[str, str, Mapping[str, Any]]:
-    """Returns the model as it is written, its canonical name, and the facts that the name implies.
+) -> tuple[str, tuple[str, Mapping[str, Any]]]:
+    """Returns the model as it is written, and its canonical name with the facts that the name implies.
 
     If the payload names no model, the path of the URL may give one.
 
@@ -135,7 +139,7 @@ def _model(
     if known is None:
         names = wire_format_named(matrix.wire_format).FIELD_NAMES
         raise _unknown_model(written, parsed.fields.get("model", names.get("model", "url")), matrix, book)
-    return (written, *known)
+    return written, known
 
 
 def _drop_ignored_model(parsed: ParsedPayload, matrix: CapabilityMatrix, endpoint: Endpoint) -> None:
@@ -183,8 +187,10 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
     marks = marked_formats(payload)
     model = payload.get("model")
     if isinstance(model, str):
-        marked = book.marking_models.get(model) or book.marking_models.get(model.lower())
-        if marked is not None and not any(book.matrices[name].find(model) for name in marks):
+        marked = book.marking_models.get(model)
+        if marked is None and not model.islower():
+            marked = book.marking_models.get(model.lower())
+        if marked is not None and marked not in marks and not _is_known(model, marks, book):
             marks.setdefault(marked, "model")
     if marks:
         if len(marks) > 1:
@@ -217,6 +223,11 @@ def format_at(
         return taken[0], False
     chosen, assumed = choose_format(payload, book, provider or endpoint.provider)
     return (taken[0], True) if taken and chosen not in taken else (chosen, assumed)
+
+
+def _is_known(model: str, wire_formats: Iterable[str], book: PriceBook) -> bool:
+    """Returns whether one of the wire formats has a model of this name."""
+    return any(book.matrices[name].find(model) for name in wire_formats)
 
 
 def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:

@@ -71,6 +71,13 @@ class VideoRequest:
         return "model" in self.field_names
 
     @property
+    def format_and_model(self) -> str:
+        """The wire format and, unless the payload names it, the model: what else decides what a payload asks for."""
+        return (
+            self.wire_format if "model" in self.stated_fields else f"{self.wire_format} {self.facts['model']}"
+        )
+
+    @property
     def assumption(self) -> str:
         """The end of a sentence that says which model is assumed; empty if the payload or its path names it."""
         if "model" in self.stated_fields or not self.names_model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -139,7 +140,11 @@ def _model_capabilities(
                 ("models", model), f"the code {rule.code!r} is used twice for this model; rename one"
             )
         seen.add(rule.code)
-    rules = [rule for rule in rules if "model" not in rule.when or rule.when["model"].holds(model)]
+    rules = [
+        replace(rule, when={fact: condition for fact, condition in rule.when.items() if fact != "model"})
+        for rule in rules
+        if "model" not in rule.when or rule.when["model"].holds(model)
+    ]
     implied = [
         Choice(ImpliedAction(choice.action, next(iter(choice.when), "action")), choice.when)
         for choice in file.implied_actions
