@@ -117,6 +117,11 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
     assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD a second"
 
 
+STALE = (
+    "qingbo/2026-04-29 was read from a copy of 2026-04-29, 206 days before; check that its prices still hold"
+)
+
+
 def test_a_quote_explains_itself() -> None:
     """Its text has the total, each line, the table, its source and every note."""
     payload = video("kling-v3", duration=5, resolution="1080p", audio=True)
@@ -125,6 +130,7 @@ def test_a_quote_explains_itself() -> None:
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
         "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing",
         f"  note: {NEWER_LIST}",
+        f"  note: {STALE}",
     ]
 
 
@@ -134,7 +140,7 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
     assert json.loads(json.dumps(data)) == data
     digest, notes = data.pop("table_digest"), data.pop("notes")
     assert len(digest) == 64
-    assert [note["code"] for note in notes] == ["newer_list_elsewhere"]
+    assert [note["code"] for note in notes] == ["newer_list_elsewhere", "stale_table"]
     assert data == {
         "provider": "qingbo",
         "model": "kling-v3",
@@ -161,9 +167,9 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
     }
 
 
-def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
-    """Ninety days after the last comparison there is none, a second later there is."""
-    checked = datetime(2026, 11, 19, tzinfo=UTC)
+def test_a_table_from_a_copy_of_more_than_ninety_days_before_adds_a_note() -> None:
+    """Ninety days after the day of the copy there is no note, and a second later there is."""
+    checked = datetime(2026, 4, 29, tzinfo=UTC)
     fresh = quote(video(), at=checked + timedelta(days=90))
     stale = quote(video(), at=checked + timedelta(days=90, seconds=1))
     assert "stale_table" not in [note.code for note in fresh.notes]

@@ -308,8 +308,8 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
         notes.append(
             Note(
                 "stale_table",
-                f"{table.id} was last compared with its source {days} days before, "
-                f"on {table.checked:%Y-%m-%d}; check that its prices still hold",
+                f"{table.id} was read from a copy of {table.checked:%Y-%m-%d}, {days} days before; "
+                "check that its prices still hold",
             )
         )
     return tuple(notes)

@@ -35,7 +35,7 @@ MAX_BILLS = 4096
 """The most bills that a table caches; a table of forty rates has about five hundred for 3 to 15 seconds."""
 
 STALE_AFTER = timedelta(days=90)
-"""A table is stale if it was not compared with its source for longer than this."""
+"""A table is stale if the newest copy of its sources is older than this."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PriceTable:
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
-        checked: when the table was last compared with a source.
+        checked: the day of the newest copy of a source that was read.
         fresh_until: the instant after which quotes have a note that the table is stale.
         models: the canonical names of the priced models.
         priced_facts: the facts that can change the price of a request.

@@ -195,7 +195,7 @@ class TableSource:
 
     Attributes:
         ref: the page or document.
-        checked: the day on which the table was last compared with it, as its midnight in UTC.
+        checked: the day of the copy that was read, as its midnight in UTC.
         authority: `official` (published by the provider) or `secondary` (a copy by others).
     """
 

@@ -154,6 +154,10 @@ def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
     for place, choice in enumerate(entry.quantity):
         if (choice.fact is None) == (choice.sum is None):
             raise document.error(("quantity", place), "must have either fact or sum; give one of the two")
+        if choice.sum is not None and len(set(choice.sum)) != max(len(choice.sum), 2):
+            raise document.error(
+                ("quantity", place, "sum"), "must list two or more different facts; use `fact` for one"
+            )
     seen: set[tuple[str, str | None, str | None]] = set()
     for place, unpriced in enumerate(entry.unpriced):
         cell = (unpriced.model, unpriced.resolution, unpriced.tier)

@@ -28,7 +28,7 @@ class SourceEntry(FileModel):
     """A publication of the file's content."""
 
     ref: Text = Field(description="The page or document.")
-    checked: Instant = Field(description="The day on which the file was last compared with it.")
+    checked: Instant = Field(description="The day of the copy that was read, or on which it was read.")
     authority: Literal["official", "secondary"]
 
 
@@ -76,9 +76,7 @@ class QuantityEntry(FileModel):
     """The facts that are counted as units; the first entry that matches wins."""
 
     fact: _Counted | None = Field(None, description="The fact that is counted; or give `sum`.")
-    sum: Annotated[list[_Counted], Field(min_length=2)] | None = Field(
-        None, description="The facts that are counted together."
-    )
+    sum: list[_Counted] | None = Field(None, description="The facts that are counted together, two or more.")
     at_least: LeastEntry | None = Field(None, description="The least that is billed; null: no such limit.")
     unit: Text = "second"
     per: Annotated[int, Field(gt=0)] = 1
