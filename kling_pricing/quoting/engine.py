@@ -295,21 +295,15 @@ def _notes(request: VideoRequest, table: PriceTable, found: list[Note], when: da
     for since, note in table.dated_notes:
         if since <= when:
             notes.append(note)
-    if table.known_from is not None and when < table.known_from:
+    if when > table.fresh_until:
+        days = (when - table.checked).days
+        notes.append(table.stale_notes.get(days) or table.stale_note(days))
+    elif table.known_from is not None and when < table.known_from:
         notes.append(
             Note(
                 "before_known",
                 f"the prices of {table.id} are known from {table.known_from:%Y-%m-%d} on; "
                 "check that they held before that day",
-            )
-        )
-    if when > table.fresh_until:
-        days = (when - table.checked).days
-        notes.append(
-            Note(
-                "stale_table",
-                f"{table.id} was read from a copy of {table.checked:%Y-%m-%d}, {days} days before; "
-                "check that its prices still hold",
             )
         )
     return tuple(notes)

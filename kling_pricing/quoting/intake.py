@@ -75,11 +75,9 @@ def read_request(
     known = matrix.names.get(written)
     if known is None or (matrix.ignored_fields and endpoint is not None):
         written, known = _model(said, endpoint, matrix, book)
-    model, implied_facts = known
-    capabilities = matrix.models[model]
-    facts = capabilities.with_defaults(said.facts, implied_facts)
-    facts["duration_stated"] = "duration_s" in fields
-    facts["resolution_stated"] = "resolution" in fields
+    capabilities = matrix.models[known[0]]
+    facts = capabilities.with_defaults(said.facts, known[1])
+    facts["duration_stated"], facts["resolution_stated"] = "duration_s" in fields, "resolution" in fields
     if facts["shots_length_s"]:
         facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
     known_media = _add_media(facts, said.media, media or {}) if said.media else ()

@@ -77,6 +77,7 @@ class PriceTable:
         counting_facts: the facts that count the units of some requests.
         bills: the engine's cache of at most `MAX_BILLS` bills: model, resolution, tier, quantity, and value of
             the counted fact -> bill.
+        stale_notes: a cache of at most `MAX_BILLS` notes: days since the copy -> the note that it is old.
     """
 
     provider: str
@@ -114,6 +115,7 @@ class PriceTable:
     priced_formats: frozenset[str] = field(init=False, repr=False, compare=False)
     counting_facts: frozenset[str] = field(init=False, repr=False, compare=False)
     bills: dict[tuple[str, str | None, str, Quantity, int], Bill] = field(init=False, repr=False, compare=False)
+    stale_notes: dict[int, Note] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
@@ -136,6 +138,7 @@ class PriceTable:
         counting = frozenset(fact for choice in self.quantity for fact in choice.result.facts)
         object.__setattr__(self, "counting_facts", counting)
         object.__setattr__(self, "bills", {})
+        object.__setattr__(self, "stale_notes", {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
@@ -161,6 +164,19 @@ class PriceTable:
             return None
         value = divide(rate.unit_price, rate.own_units)
         return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
+
+    def stale_note(self, days: int) -> Note:
+        """Returns the note of a quote made this many days after the copy; the note is kept for later quotes."""
+        note = self.stale_notes.get(days)
+        if note is None:
+            message = (
+                f"{self.id} was read from a copy of {self.checked:%Y-%m-%d}, {days} days before; "
+                "check that its prices still hold"
+            )
+            note = Note("stale_table", message)
+            if len(self.stale_notes) < MAX_BILLS:
+                self.stale_notes[days] = note
+        return note
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Returns the reason why a cell has no price; None if the table lists none."""

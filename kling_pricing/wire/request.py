@@ -72,7 +72,7 @@ class VideoRequest:
 
     @property
     def format_and_model(self) -> str:
-        """The wire format and, unless the payload names it, the model: what else decides what a payload asks for."""
+        """The wire format and, unless the payload names it, the model; they decide what it asks for."""
         return (
             self.wire_format if "model" in self.stated_fields else f"{self.wire_format} {self.facts['model']}"
         )

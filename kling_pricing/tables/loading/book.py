@@ -173,7 +173,8 @@ def _billing(entry: PriceFile) -> Billing:
 
 
 def _quantity(entry: QuantityEntry) -> Quantity:
-    fact, *added = entry.sum or [str(entry.fact)]
+    counted: list[str] = [*entry.sum] if entry.sum else [str(entry.fact)]
+    fact, *added = counted
     floor = (entry.at_least.fact, entry.at_least.times) if entry.at_least else None
     return Quantity(fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum, tuple(added), floor)
 
