@@ -1031,9 +1031,11 @@ def test_the_official_api_ignores_the_older_field(host: str) -> None:
     assert omni.canonical_model == "kling-video-o1"
     (violation,) = check({"model": "kling-v3", **OLD_FIELD}, url=f"{url}/text2video", at=AT)
     assert violation.message.endswith(
-        "(the model is kling-v1, the default of this path, because it ignores model)"
+        "(the model is kling-v1, the default of this path, because the API ignores the field model)"
     )
-    with pytest.raises(PriceNotFoundError, match=r"the model is kling-v1, .* because it ignores model"):
+    with pytest.raises(
+        PriceNotFoundError, match=r"the model is kling-v1, .* because the API ignores the field model"
+    ):
         quote({"model": "kling-v3", "prompt": "a"}, url=f"{url}/text2video", at=AT)
 
 
@@ -1130,6 +1132,7 @@ def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: 
         quote(kling(name), at=AT)
     (violation,) = caught.value.violations
     assert violation.code == "unknown_model"
+    assert caught.value.suggestions == ()
     assert violation.message.startswith(f"kling has no model {name}: ")
     assert explanation in violation.message
 

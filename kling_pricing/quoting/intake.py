@@ -245,7 +245,7 @@ def _mark(field: str, payload: Mapping[str, Any]) -> str:
 def _unknown_model(
     written: str | None, field: str, matrix: CapabilityMatrix, book: PriceBook
 ) -> CapabilityError:
-    known = list(matrix.names)
+    known, close = list(matrix.names), []
     if written is None:
         paths = [submission.path for submission in matrix.submissions if submission.model is not None]
         message = f"{field} is required; known models: {', '.join(known)}"
@@ -264,7 +264,7 @@ def _unknown_model(
     else:
         message = f"unknown model {shown(written)}; known: {', '.join(known)}"
         code = "unknown_model"
-    close = get_close_matches(str(written)[:80].lower(), known, n=1)
+        close = get_close_matches(str(written)[:80].lower(), known, n=1)
     source = "; ".join(matrix.sources)
     return CapabilityError(
         message,

@@ -82,7 +82,11 @@ class VideoRequest:
         """The end of a sentence that says which model is assumed; empty if the payload or its path names it."""
         if "model" in self.stated_fields or not self.names_model:
             return ""
-        ignored = f", because it ignores {self.facts['model_ignored']}" if self.facts["model_ignored"] else ""
+        ignored = (
+            f", because the API ignores the field {self.facts['model_ignored']}"
+            if self.facts["model_ignored"]
+            else ""
+        )
         return f" (the model is {self.model}, the default of this path{ignored})"
 
     def field(self, fact: str) -> str:
