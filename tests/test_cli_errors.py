@@ -56,6 +56,7 @@ REQUIRED: dict[str, list[str]] = {
 
 BAD: dict[str, tuple[str, str]] = {
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; known here: "),
+    "account_currency": ("usd", "must be a currency of three capital letters, got usd"),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "base_url": ("gw", "write an http or https URL"),
@@ -69,6 +70,7 @@ BAD: dict[str, tuple[str, str]] = {
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "currency": ("usd", "currency must be three capital letters"),
     "duration": ("5.5", "not a valid integer"),
+    "encoding": ("klingon", "unknown encoding 'klingon'; give a name such as gb18030"),
     "file": ("nowhere.json", "nowhere.json"),
     "files": ("nowhere.json", "nowhere.json: cannot be read"),
     "folder": ("nowhere", "'nowhere' does not exist"),
