@@ -34,13 +34,15 @@ def test_each_api_has_a_status_path(book: PriceBook) -> None:
     """A task's status is at the path to which its payload was posted, followed by the task id.
 
     The gateways of the new-api family have two such paths, and either returns a task of both. Three services
-    answer at once and have none.
+    answer at once and have none. The newer official API has one path for all tasks, with the id in its query.
     """
     at_once = {"/v1/audio/tts", "/v1/videos/identify-face", "/v1/videos/image-recognize"}
     for matrix in book.matrices.values():
         assert matrix.submissions
         for each in matrix.submissions:
             status = None if each.path in at_once else f"{each.path}/{{task_id}}"
+            if matrix.wire_format == "kling_v2":
+                status = "/tasks?task_ids={task_id}"
             assert status in {each.status, *each.other_status}
             assert each.cancel == (f"{each.status}/cancel" if matrix.wire_format in TASKS else None)
 
@@ -62,7 +64,7 @@ def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
                 "code": "budget_exceeded",
             }
         },
-        **dict.fromkeys(("kling", "kling_services", "kling_images"), official),
+        **dict.fromkeys(("kling", "kling_v2", "kling_services", "kling_images"), official),
     }
     assert book.matrices["tasks"].http.error_in({"error": {"code": "x", "message": "y"}}) == ("x", "y")
     bodies: list[Any] = [None, [], {}, {"error": "x"}, {"error": {"code": ""}}, {"error": {"code": 7.0}}]
