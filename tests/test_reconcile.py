@@ -123,7 +123,7 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         assert (result.provider, result.since, result.until) == ("qingbo", SINCE, UNTIL)
         assert list(result.statements) == ["november.csv"]
         assert result.exceptions == sum(bool(line.remedy) for line in lines) == 10
-        assert result.rows == (13, 11, 0, 1, 1)
+        assert result.rows == (13, 11, 0, 1, 1, 0)
     late = "sent 2026-11-30 23:50 UTC, not on the statement; "
     shown = {(line.task_id, line.category): (line.expected, line.billed, line.cause) for line in lines}
     assert shown == {
@@ -673,9 +673,9 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
         ("statement: money", "statment: money", "did you mean 'statement'"),
         ("decimals: 3", "decimals: 10", "decimals: must be less than or equal to 9"),
         ("unit_column: currency", "unit: Dollars", "must be a currency of three capital letters"),
-        ("unit_column: currency, ", "", "give either unit or unit_column"),
+        ("unit_column: currency, ", "", "give unit, unit_column, or both"),
         ('offset: "+08:00"', "offset: 8", "must be an offset from UTC in hours and minutes"),
-        ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, or a pattern"),
+        ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, ms, or a pattern"),
         ("columns:", "answers: {wire_format: tasks}\ncolumns:", "give either columns or answers"),
         (
             "  task_id",

@@ -112,7 +112,7 @@ def test_answers_about_tasks_are_a_statement(
             if line.task_id in last and line.task_id not in refunded:
                 category, cause = month.planted[line.task_id]
                 assert (line.category, cause in line.cause) == (category, True), line
-        assert result.rows == (4 * len(last), len(last), 3 * len(last), 0, 0)
+        assert result.rows == (4 * len(last), len(last), 3 * len(last), 0, 0, 0)
 
 
 def test_every_kind_is_planted(month: Month) -> None:

@@ -274,7 +274,7 @@ def test_files_that_overlap_charge_once(world: World) -> None:
     second = world.statement(name="week2.csv")
     with world.reconcile(first, second) as result:
         (line,) = result.lines("matched")
-        assert result.rows == (3, 2, 1, 0, 0)
+        assert result.rows == (3, 2, 1, 0, 0, 0)
     assert (line.billed, line.rows) == (D("0.714"), ("week1.csv:2", "week2.csv:2"))
     assert line.cause == "several files have the same row; it counts once"
     world.bill("t", 357000)

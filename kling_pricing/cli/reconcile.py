@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMED = 10
 """The number of exceptions that are listed; the reports have all."""
+_OTHER_ROWS = ("uncharged", "invalid", "outside", "ignored")
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
 _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -95,6 +96,16 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     help="The meaning of the statement's columns; by default the mapping that fits.",
 )
 @click.option(
+    "--encoding",
+    metavar="NAME",
+    help="The encoding of text files, such as gb18030; by default UTF-8, or UTF-16 with a byte order mark.",
+)
+@click.option(
+    "--account-currency",
+    metavar="CODE",
+    help="The currency of amounts that the statement gives without one; by default that of the price table.",
+)
+@click.option(
     "--grace",
     callback=_time,
     default="24h",
@@ -147,6 +158,8 @@ def reconcile_command(
     out: str | None,
     formats: tuple[Format, ...],
     mapping: str | None,
+    encoding: str | None,
+    account_currency: str | None,
     grace: timedelta,
     window: timedelta,
     tolerance: Decimal,
@@ -186,6 +199,8 @@ def reconcile_command(
                 since=since,
                 until=until,
                 mapping=mapping,
+                encoding=encoding,
+                account_currency=account_currency,
                 grace=grace,
                 tolerance=Tolerance(tolerance, batch_tolerance),
                 pairs=pairs,
@@ -305,7 +320,7 @@ def _grid(reconciled: Reconciliation) -> Table:
 def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     """Yields the lines below the table."""
     rows = answer["rows"]
-    other_rows = ", ".join(f"{rows[name]} {name}" for name in ("uncharged", "invalid", "outside") if rows[name])
+    other_rows = ", ".join(f"{rows[name]} {name}" for name in _OTHER_ROWS if rows[name])
     yield f"rows of the statement: {rows['read']}, {rows['charges']} charges of the period" + (
         f", {other_rows}" if other_rows else ""
     )

@@ -14,6 +14,7 @@ from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
 from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Total
+from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 
@@ -148,7 +149,10 @@ class Lines:
 
     def rows(self) -> Rows:
         """Counts the rows of the statements."""
-        read, invalid = self._workspace.all("SELECT count(*), count(problem) FROM charge")[0]
+        read, invalid, ignored = self._workspace.all(
+            f"SELECT count(*), count(*) FILTER (problem IS NOT NULL AND problem.kind NOT IN ({IGNORED})),"
+            f" count(*) FILTER (problem.kind IN ({IGNORED})) FROM charge"
+        )[0]
         single, charged = self._workspace.all(
             "SELECT count(*), count(native) FROM line WHERE place IS NOT NULL AND merged IS NULL"
             " AND category <> 'invalid_row' AND NOT (category = 'timing' AND billed IS NULL)"
@@ -159,7 +163,8 @@ class Lines:
         )[0]
         counted = charged + charges
         uncharged = single + many - counted + self._workspace.one("SELECT count(*) FROM superseded")
-        return Rows(read, counted, uncharged, invalid, outside=read - invalid - counted - uncharged)
+        outside = read - invalid - ignored - counted - uncharged
+        return Rows(read, counted, uncharged, invalid, outside, ignored)
 
     def _line(self, row: Any) -> Line:
         line = Line(

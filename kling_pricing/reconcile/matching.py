@@ -29,6 +29,7 @@ from typing import get_args
 from kling_pricing.money import MAX_DECIMALS, NANOS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import UNFINISHED
+from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
 from kling_pricing.reconcile.workspace import Workspace
@@ -138,6 +139,12 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
     )
     known = [(unit, None, unit, Decimal(1)) for unit in used if _CURRENCY.fullmatch(unit)]
     known += [(unit.name, None, unit.currency, unit.worth) for unit in units]
+    named = {unit for unit, *_ in known}
+    for statement in statements:
+        for valued in statement.valued_units():
+            if valued.name in used and valued.name not in named:
+                named.add(valued.name)
+                known.append((valued.name, None, valued.currency, valued.worth))
     known += [(unit, written, currency, Decimal(written)) for unit, written, currency in reserved]
     for number, (unit, written, currency, worth) in enumerate(known):
         stated = [statements[file].decimals(unit) for file in used.get(unit, ())]
@@ -163,8 +170,8 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
         f"""
         CREATE TABLE listed AS
         SELECT *, {IN_PERIOD} AS inside FROM (
-          SELECT charge.rowid AS place, file, "row", task_id, native, unit, state, billed_at, submitted_at,
-            coalesce(billed_at, submitted_at) AS charged_at
+          SELECT charge.rowid AS place, file, "row", task_id, native, earlier, unit, state, billed_at,
+            submitted_at, coalesce(billed_at, submitted_at) AS charged_at, row_id
           FROM charge SEMI JOIN several USING (task_id) WHERE problem IS NULL
         )
         """,
@@ -184,7 +191,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
             AS places
           FROM sided
         )
-        SELECT place, task_id, native, unit, inside, places,
+        SELECT place, task_id, native, earlier, unit, inside, places,
           inside = bool_or(inside) OVER (PARTITION BY task_id) AS counted
         FROM placed WHERE NOT dropped
         """
@@ -198,7 +205,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
           HAVING count(*) FILTER (native > 0) - count(*) FILTER (native < 0) > 1
         ), summed AS (
           SELECT task_id, unit, bool_or(inside) AS inside, any_value(places) AS places,
-            sum(native) FILTER (counted) AS native, sum(native) AS whole_native,
+            sum(native) FILTER (counted) AS native, sum(native + ifnull(earlier, 0)) AS whole_native,
             coalesce(
               min(place) FILTER (counted AND native IS NOT NULL),
               min(place) FILTER (native IS NOT NULL), min(place)
@@ -233,33 +240,41 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
 def _supersede(workspace: Workspace, *, answers: bool, files: int) -> None:
     """Makes the table `superseded`: rows that do not count, because another row stands for them.
 
-    One answer about a task counts: an answer with a charge before one without, then an answer about an ended
-    task before one about a running task, then the last. If two files have the same charge at the same instant,
-    they overlap, and the charge of the first file counts.
+    One answer about a task counts, with all parts of its charge: an answer with a charge before one without,
+    then an answer about an ended task before one about a running task, then the last. Rows of tables to which
+    the provider gives the same id are one row. Without an id, if two files have the same charge at the same
+    instant, they overlap, and the charge of the first file counts.
     """
     workspace.run("CREATE TABLE superseded (place BIGINT, task_id VARCHAR, file USMALLINT)")
     if answers:
         workspace.run(
             f"""
             INSERT INTO superseded
-            SELECT place, task_id, NULL FROM listed QUALIFY row_number() OVER (
-              PARTITION BY task_id
-              ORDER BY native IS NULL, ifnull(state IN ({UNFINISHED}), FALSE), place DESC
-            ) > 1
+            WITH answer AS (
+              SELECT task_id, file, "row", count(native) = 0 AS is_free,
+                bool_or(ifnull(state IN ({UNFINISHED}), FALSE)) AS is_running, max(place) AS place
+              FROM listed GROUP BY task_id, file, "row"
+            ), best AS (
+              SELECT task_id, file, "row" FROM answer
+              QUALIFY row_number() OVER (PARTITION BY task_id ORDER BY is_free, is_running, place DESC) = 1
+            )
+            SELECT place, task_id, NULL FROM listed ANTI JOIN best USING (task_id, file, "row")
             """
         )
-    elif files > 1:
+    else:
+        identity = "task_id, row_id, CASE WHEN row_id IS NULL THEN (native, unit, billed_at, submitted_at) END"
         workspace.run(
-            """
+            f"""
             INSERT INTO superseded
             WITH counted AS (
-              SELECT *, row_number() OVER (
-                PARTITION BY task_id, file, native, unit, billed_at, submitted_at ORDER BY place
-              ) AS occurrence
-              FROM listed WHERE charged_at IS NOT NULL AND native IS NOT NULL
+              SELECT *, CASE WHEN row_id IS NULL THEN row_number() OVER (
+                PARTITION BY {identity}, file ORDER BY place
+              ) END AS occurrence
+              FROM listed WHERE row_id IS NOT NULL
+                OR ({files} > 1 AND charged_at IS NOT NULL AND native IS NOT NULL)
             )
             SELECT place, task_id, file FROM counted QUALIFY place <> min(place) OVER (
-              PARTITION BY task_id, native, unit, billed_at, submitted_at, occurrence
+              PARTITION BY {identity}, occurrence
             )
             """
         )
@@ -274,8 +289,8 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
           whole_native, gap
         )
         WITH {_OWNED}, bill AS (
-          SELECT rowid AS place, NULL AS merged, task_id, native, native AS whole_native, unit, NULL AS money,
-            NULL AS whole, NULL AS currency, NULL AS worth,
+          SELECT rowid AS place, NULL AS merged, task_id, native, native + ifnull(earlier, 0) AS whole_native,
+            unit, NULL AS money, NULL AS whole, NULL AS currency, NULL AS worth,
             {IN_PERIOD.replace("charged_at", "coalesce(billed_at, submitted_at)")} AS inside,
             FALSE AS repeated, FALSE AS extra
           FROM charge ANTI JOIN several USING (task_id) WHERE problem IS NULL
@@ -354,10 +369,10 @@ def _add_requests_without_task(workspace: Workspace, period: StatementPeriod) ->
 def _add_unreadable(workspace: Workspace, usual: str) -> None:
     """Adds a line for each row that cannot be read; its charge is unknown."""
     workspace.run(
-        """
+        f"""
         INSERT INTO line (category, place, currency)
-        SELECT 'invalid_row', rowid, CASE WHEN regexp_full_match(unit, '[A-Z]{3}') THEN unit ELSE ? END
-        FROM charge WHERE problem IS NOT NULL
+        SELECT 'invalid_row', rowid, CASE WHEN regexp_full_match(unit, '[A-Z]{{3}}') THEN unit ELSE ? END
+        FROM charge WHERE problem IS NOT NULL AND problem.kind NOT IN ({IGNORED})
         """,
         [usual],
     )

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.categories import Category
-from kling_pricing.reconcile.charge_sql import PROBLEMS
 from kling_pricing.reconcile.model import Line
+from kling_pricing.reconcile.problems import PROBLEMS
 
 _SHOWABLE = re.compile(r"[0-9A-Za-z.,+:/%$ -]{1,24}")
 _LETTERS = re.compile(r"[A-Za-z]")
@@ -91,13 +91,9 @@ def shown_text(text: str) -> str:
 
 def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
     problem = details.problem or {"column": "", "kind": "row", "text": ""}
-    kind, column = problem["kind"], problem["column"]
-    text = problem["text"] if kind == "row" else shown_text(problem["text"])
-    cause = PROBLEMS[kind].format(text=text)
-    return (
-        f"column {column} {cause}" if column else cause,
-        "Correct the row or ask the provider for another statement; the row's charge is not counted anywhere.",
-    )
+    kind, column = PROBLEMS[problem["kind"]], problem["column"]
+    cause = kind.cause.format(text=problem["text"] if kind.shows else shown_text(problem["text"]))
+    return f"column {column} {cause}" if column else cause, kind.remedy
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:

@@ -114,6 +114,7 @@ class Rows(NamedTuple):
         uncharged: rows of the period about tasks that are not charged yet, and replaced answers.
         invalid: rows that cannot be read.
         outside: rows of other periods.
+        ignored: rows that are not charges by the mapping, such as those of other services, and blank rows.
     """
 
     read: int
@@ -121,6 +122,7 @@ class Rows(NamedTuple):
     uncharged: int
     invalid: int
     outside: int
+    ignored: int
 
 
 Dimension: TypeAlias = Literal["all", "category", "standing", "project", "model", "day"]

@@ -6,6 +6,8 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 |---|---|---|
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
+| `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
@@ -22,6 +24,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +44,8 @@ from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import StatementPeriod, match
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Tolerance, Total
+from kling_pricing.reconcile.precharges import resolve_precharges
+from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import read_row_facts
 from kling_pricing.reconcile.settle import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
@@ -50,6 +55,7 @@ from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_table import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
 
+_CURRENCY = re.compile("[A-Z]{3}")
 GRACE = timedelta(days=1)
 """How long after its submission a task may still be charged."""
 
@@ -160,6 +166,8 @@ def reconcile(
     since: datetime,
     until: datetime,
     mapping: MappingLike = None,
+    encoding: str | None = None,
+    account_currency: str | None = None,
     grace: timedelta = GRACE,
     tolerance: Tolerance = NO_TOLERANCE,
     pairs: Mapping[str, str] | None = None,
@@ -180,6 +188,10 @@ def reconcile(
         since: start of the period, with a time zone.
         until: end of the period (exclusive).
         mapping: the meaning of the columns: a name, or a YAML file; by default the mapping that fits.
+        encoding: the encoding of text files, such as `gb18030`; by default UTF-8, or UTF-16 with a byte order
+            mark.
+        account_currency: the currency of the account, for amounts of money that a statement gives without one;
+            by default that of the price table.
         grace: how long after its submission a task may still be charged.
         tolerance: how much may stay unexplained, per line and for all such lines; by default nothing.
         pairs: reservation without a task -> the task that somebody decided belongs to it.
@@ -209,6 +221,10 @@ def reconcile(
             raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
     if book is None:
         book = default_book()
+    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
+        raise KlingPricingError(
+            f"account_currency must be a currency of three capital letters, got {shown(account_currency)}"
+        )
     allowed = _checked_tolerance(tolerance)
     report: OnProgress = _ignore_progress if on_progress is None else on_progress
     tables = book.tables_of(provider)
@@ -226,6 +242,8 @@ def reconcile(
                 book=book,
                 mapping=mapping,
                 units=units,
+                currency=account_currency or tables[-1].currency,
+                encoding=encoding,
                 on_bytes=lambda done, total: report("reading statements", done, total),
             )
             read_ledgers(
@@ -240,6 +258,9 @@ def reconcile(
                 on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
+        refuse_rounded_ids(workspace, read)
+        if any(statement.is_precharged for statement in read):
+            resolve_precharges(workspace, start)
         workspace.run("SET preserve_insertion_order = false")
         if pairs:
             pair(workspace, pairs)

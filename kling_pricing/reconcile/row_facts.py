@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kling_pricing.reconcile.mappings import ColumnsEntry, StatementFile
+from kling_pricing.reconcile.statement_file import ColumnsEntry, StatementFile
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_table import PriceBook, PriceTable

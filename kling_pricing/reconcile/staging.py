@@ -21,6 +21,11 @@ def literal(text: str) -> str:
     return f"'{doubled}'"
 
 
+def matches(text: str, pattern: str) -> str:
+    """Returns the SQL condition that a text as a whole matches a pattern."""
+    return f"regexp_full_match({text}, {literal(pattern)})"
+
+
 def separated(path: Path, types: Mapping[str, str]) -> str:
     """Returns the SQL that reads a staging file as a table of these columns; an empty field is NULL."""
     columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())

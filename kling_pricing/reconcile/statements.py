@@ -8,13 +8,23 @@ from contextlib import contextmanager
 from hashlib import file_digest
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from kling_pricing.errors import StatementError
 from kling_pricing.reconcile.charge_sql import CHARGE, charges
 from kling_pricing.reconcile.files import answers, reader
-from kling_pricing.reconcile.files.file_reader import FileReader, Layout, OnBytes, RowSource
-from kling_pricing.reconcile.mappings import StatementFile, choose_mapping, load_mappings, read_mapping
+from kling_pricing.reconcile.files.encodings import known_encoding
+from kling_pricing.reconcile.files.file_reader import FileReader, OnBytes, RowSource
+from kling_pricing.reconcile.mappings import (
+    base_layout,
+    choose_mapping,
+    lay_out,
+    load_mappings,
+    model_names,
+    read_mapping,
+)
+from kling_pricing.reconcile.statement_file import StatementFile
+from kling_pricing.reconcile.units import Unit
 from kling_pricing.reconcile.workspace import Workspace, WorkspaceError
 from kling_pricing.tables.price_table import PriceBook
 
@@ -44,12 +54,29 @@ class Statement(NamedTuple):
         """Whether its rows are answers about tasks, of which one counts, and not charges, which add up."""
         return self.mapping.columns is None
 
+    @property
+    def task_column(self) -> str:
+        """The column with the task."""
+        return "task_id" if self.mapping.columns is None else self.mapping.columns.task_id.column
+
+    @property
+    def is_precharged(self) -> bool:
+        """Whether some of its rows correct charges that were made in advance."""
+        return self.mapping.columns is not None and self.mapping.columns.precharge is not None
+
     def decimals(self, unit: str) -> int | None:
         """Returns the most digits after the point of an amount in a unit; None: the mapping does not say."""
         if self.mapping.answers is not None:
             return self.mapping.answers.decimals
         amount = None if self.mapping.columns is None else self.mapping.columns.amount
-        return amount.decimals if amount is not None and amount.unit in {None, unit} else None
+        return None if amount is None else amount.decimals_of(unit)
+
+    def valued_units(self) -> Iterator[Unit]:
+        """Yields the units whose value the mapping gives, for providers whose price tables do not."""
+        columns = self.mapping.columns
+        for text, entry in columns.amount.units.items() if columns else ():
+            if entry.value is not None and entry.currency is not None:
+                yield Unit(entry.unit or text, entry.currency, entry.value)
 
 
 def read_statements(
@@ -60,6 +87,8 @@ def read_statements(
     book: PriceBook,
     mapping: MappingLike,
     units: Iterable[str],
+    currency: str,
+    encoding: str | None,
     on_bytes: Callable[[int, int], None],
 ) -> list[Statement]:
     """Reads the charges of some files into the table `charge`.
@@ -71,6 +100,8 @@ def read_statements(
         book: the wire formats and models that mappings may name.
         mapping: the meaning of the columns.
         units: the known units of the provider.
+        currency: the account's currency, for amounts of money without one.
+        encoding: the encoding of text files that do not state their own; None: UTF-8.
         on_bytes: called with the number of bytes read so far, and the total.
 
     Raises:
@@ -80,6 +111,8 @@ def read_statements(
     files = [Path(path) for path in paths]
     if not files:
         raise StatementError("give at least one file of the provider's statement")
+    if encoding is not None and not known_encoding(encoding):
+        raise StatementError(f"unknown encoding {encoding!r}; give a name such as gb18030, utf-16-le or cp1252")
     names = _names(files)
     digests = _digests(files, names)
     given = mapping if mapping is None or isinstance(mapping, StatementFile) else read_mapping(mapping, book)
@@ -88,12 +121,13 @@ def read_statements(
     read: list[Statement] = []
     before, total = 0, sum(path.stat().st_size for path in files)
     for place, path in enumerate(files):
-        file = reader(path, workspace, _add_to(on_bytes, before, total))
+        file = reader(path, workspace, _add_to(on_bytes, before, total), encoding)
         with _os_errors(names[place]):
             used = given or _chosen(file, known, provider)
-            file.layout = Layout(used.delimiter, used.sheet)
+            if given is not None:
+                lay_out(file, given)
             first = workspace.one("SELECT count(*) FROM charge")
-            first_row = _read(file, used, place, units)
+            first_row = _Charges(file, used, place, units, book, currency).read()
         read.append(Statement(names[place], digests[place], used, first, first_row))
         before += path.stat().st_size
         on_bytes(before, total)
@@ -135,64 +169,75 @@ def _digests(files: Sequence[Path], names: Sequence[str]) -> list[str]:
 
 def _chosen(file: FileReader, known: Mapping[str, StatementFile], provider: str) -> StatementFile:
     """Returns the known mapping that fits a file."""
-    first: Mapping[str, Any] | None = next(
-        (item for _, item in file.objects() or () if isinstance(item, Mapping)), None
-    )
-    return choose_mapping(
-        known,
-        provider,
-        file.header(),
-        file=file.path.name,
-        is_answer=lambda wire_format: answers.is_answer(first, wire_format),
-    )
+
+    def is_answer(mapping: StatementFile) -> bool:
+        file.layout = base_layout(mapping)
+        objects = (item for _, item in file.objects() or () if isinstance(item, Mapping))
+        return mapping.answers is not None and answers.is_answer(next(objects, None), mapping.answers)
+
+    return choose_mapping(file, known, provider, is_answer=is_answer)
 
 
-def _read(file: FileReader, mapping: StatementFile, place: int, units: Iterable[str]) -> int:
-    """Reads the charges of a file; returns the row of the first one."""
-    if mapping.answers is not None:
-        objects = file.objects()
-        if objects is None:
-            raise file.error(
-                "the mapping reads answers about tasks, which are JSON; name another mapping, or convert it"
-            )
-        source = file.staged(answers.COLUMNS, answers.rows(objects, mapping.answers))
-        _insert(file.workspace, source, mapping, place, units)
+class _Charges:
+    """The charges of one file, by one mapping."""
+
+    def __init__(
+        self,
+        file: FileReader,
+        mapping: StatementFile,
+        place: int,
+        units: Iterable[str],
+        book: PriceBook,
+        currency: str,
+    ) -> None:
+        self._file = file
+        self._mapping = mapping
+        self._place = place
+        self._units = units
+        self._book = book
+        self._currency = currency
+
+    def read(self) -> int:
+        """Adds the charges to the database; returns the row of the first one."""
+        file, mapping = self._file, self._mapping
+        if mapping.answers is not None:
+            objects = file.objects()
+            if objects is None:
+                raise file.error(
+                    "the mapping reads answers about tasks, which are JSON; name another mapping, or convert it"
+                )
+            rows = answers.rows(objects, mapping.answers, self._currency)
+            source = file.staged(answers.COLUMNS, rows)
+            self._insert(source)
+            return source.first_row
+        columns = mapping.columns
+        exact = [*columns.task_id.columns, *columns.amount.columns] if columns else []
+        lengths = columns.duration_s.columns if columns and columns.duration_s else ()
+        file.numbers = [*columns.amount.columns, *lengths] if columns else []
+        source = file.source(mapping.read, exact)
+        try:
+            complete = self._insert(source)
+        except WorkspaceError:
+            complete = False  # Python may read what the database cannot, or it says where it stops
+        if not complete:
+            source = file.careful_source(mapping.read, exact)
+            self._insert(source)
         return source.first_row
-    _check_header(file, mapping)
-    exact = [mapping.columns.task_id.column, mapping.columns.amount.column] if mapping.columns else []
-    source = file.source(mapping.read, exact)
-    try:
-        complete = _insert(file.workspace, source, mapping, place, units)
-    except WorkspaceError:
-        complete = False  # Python may read what the database cannot, or it says where it stops
-    if not complete:
-        source = file.careful_source(mapping.read, exact)
-        _insert(file.workspace, source, mapping, place, units)
-    return source.first_row
 
-
-def _check_header(file: FileReader, mapping: StatementFile) -> None:
-    header = file.header()
-    for column in mapping.needed:
-        if column not in header:
-            present = ", ".join(filter(None, header))
-            problem = f"is missing, and the mapping {mapping.statement} needs it; the file has: {present}"
-            raise file.error(problem, row=1, column=column)
-
-
-def _insert(
-    workspace: Workspace, source: RowSource, mapping: StatementFile, place: int, units: Iterable[str]
-) -> bool:
-    """Adds the charges of a source and returns True, unless their number is wrong."""
-    with workspace.connection() as connection:
-        connection.begin()
-        connection.execute(f"INSERT INTO charge {charges(source, mapping, place, units)}")
-        row = connection.execute("SELECT count(*) FROM charge WHERE file = ?", [place]).fetchone()
-        if source.rows in {None, row and row[0]}:
-            connection.commit()
-            return True
-        connection.rollback()
-        return False
+    def _insert(self, source: RowSource) -> bool:
+        """Adds the charges of a source and returns True, unless their number is wrong."""
+        columns = self._mapping.columns
+        models = model_names(columns.model, self._book) if columns and columns.task_id.optional else ()
+        selected = charges(source, self._mapping, self._place, self._units, models)
+        with self._file.workspace.connection() as connection:
+            connection.begin()
+            connection.execute(f"INSERT INTO charge {selected}")
+            row = connection.execute("SELECT count(*) FROM charge WHERE file = ?", [self._place]).fetchone()
+            if source.rows in {None, row and row[0]}:
+                connection.commit()
+                return True
+            connection.rollback()
+            return False
 
 
 @contextmanager

@@ -43,6 +43,8 @@ def units_of(book: PriceBook, provider: str, at: datetime) -> dict[str, Unit]:
 
 
 def _units(table: PriceTable) -> Iterator[Unit]:
+    for kind, value in table.units.items():
+        yield Unit(kind, table.currency, value)
     for rate in table.rates.values():
         counted = table.counted_in(rate)
         if counted is not None:

@@ -61,6 +61,7 @@ class PriceTable:
         unreached: cells that today's rules cannot reach, kept so that past requests can be priced again.
         notes: the notes of quotes from this table, each with the instant from which it applies.
         own_unit: the provider's unit in which the rates were published; None: the currency.
+        units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
         model_periods: the models that are priced for a part of the table's period only.
         contract: the customer's contract; None for a published table.
         choose_tier: returns the tiers that some facts may have.
@@ -96,6 +97,7 @@ class PriceTable:
     unreached: tuple[Cells, ...]
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
+    units: Mapping[str, Decimal] = field(default_factory=dict)
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)

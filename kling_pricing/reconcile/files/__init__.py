@@ -16,6 +16,7 @@ from kling_pricing.reconcile.workspace import Workspace
 _READERS = {
     ".csv": "csv:CsvReader",
     ".tsv": "csv:CsvReader",
+    ".txt": "csv:CsvReader",
     ".json": "json:JsonReader",
     ".jsonl": "json:JsonReader",
     ".ndjson": "json:JsonReader",
@@ -24,7 +25,7 @@ _READERS = {
 }
 
 
-def reader(path: Path, workspace: Workspace, on_bytes: OnBytes) -> FileReader:
+def reader(path: Path, workspace: Workspace, on_bytes: OnBytes, encoding: str | None = None) -> FileReader:
     """Returns the reader of a file, by its extension.
 
     Raises:
@@ -35,4 +36,4 @@ def reader(path: Path, workspace: Workspace, on_bytes: OnBytes) -> FileReader:
         problem = f"cannot be read as a statement; convert it to a file that ends in {', '.join(_READERS)}"
         raise StatementError(problem, file=path.name)
     kind: type[FileReader] = getattr(import_module(f"{__name__}.{module}"), name)
-    return kind(path, workspace, on_bytes)
+    return kind(path, workspace, on_bytes, encoding)

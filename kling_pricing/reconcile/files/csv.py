@@ -5,23 +5,51 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
 
-from kling_pricing.reconcile.files.file_reader import FileReader, RowSource
+from kling_pricing.reconcile.files.file_reader import (
+    MAX_TITLE_ROWS,
+    FileReader,
+    Layout,
+    RowSource,
+    text_in,
+)
 from kling_pricing.reconcile.staging import literal
 
 _BLOCK = 1 << 20
 _LONGEST_FIELD = 1 << 26
+_DELIMITERS = ",;\t|"
+_SEPARATED = "-?[0-9]+[.,][0-9.,]*"
 
 
 class CsvReader(FileReader):
-    """One CSV file, in UTF-8."""
+    """One text file with delimited columns, in UTF-8, UTF-16 with a byte order mark, or a named encoding."""
+
+    @property
+    def read_path(self) -> Path:
+        """See `FileReader.read_path`."""
+        return self.text_path
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
-        _, header = next(self._records(), (1, []))
+        _, header = self._header
         if not any(header):
             raise self.error("is empty; the first row must name the columns")
         return header
+
+    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+        """See `FileReader.layouts`."""
+        heads = [
+            (prescribed._replace(delimiter=delimiter), self._head(delimiter))
+            for delimiter in ([prescribed.delimiter] if prescribed.delimiter else self._delimiters)
+        ]
+        for place in range(MAX_TITLE_ROWS):
+            for layout, head in heads:
+                if place < len(head):
+                    row, record = head[place]
+                    yield layout._replace(header_row=row), record
 
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`.
@@ -29,30 +57,87 @@ class CsvReader(FileReader):
         The database reads one row per line. If it finds fewer rows than lines, a line is blank or has another
         number of columns, or a row spans several lines.
         """
-        del exact  # every column is text
         header = self.header()
+        cells = self.cells(header, columns)
+        if any(path for _, path in cells.values()):
+            return self.careful_source(columns, exact)
+        skipped = self.layout.header_row - 1
         types = ", ".join(f"'c{place}': 'VARCHAR'" for place, _ in enumerate(header))
         relation = (
             f"read_csv({self.literal_path}, auto_detect = false, header = true, hive_partitioning = false, "
-            f"delim = {literal(self._delimiter)}, quote = '\"', escape = '\"', nullstr = '', "
+            f"skip = {skipped}, delim = {literal(self._delimiter)}, quote = '\"', escape = '\"', nullstr = '', "
             f"strict_mode = true, columns = {{{types}}})"
         )
-        texts = {name: f"c{place}" for name, place in self.places(header, columns).items()}
-        return RowSource(relation, texts, first_row=2, rows=self._lines() - 1)
+        texts = {name: f"c{place}" for name, (place, _) in cells.items()}
+        rows = self._lines() - skipped - 1
+        source = RowSource(relation, texts, first_row=skipped + 2, rows=rows)
+        return self._with_decimal(source)
 
     def careful_source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.careful_source`."""
         del exact  # every column is text
-        places = self.places(self.header(), columns)
-        return self.staged(list(places), self._rows(list(places.values())))
+        cells = self.cells(self.header(), columns)
+        return self._with_decimal(self.staged(list(cells), self._rows(cells)))
 
     @property
     def _delimiter(self) -> str:
-        return "\t" if self.path.suffix.lower() == ".tsv" else self.layout.delimiter
+        return self.layout.delimiter or self._delimiters[0]
+
+    @cached_property
+    def _delimiters(self) -> Sequence[str]:
+        """The delimiters that the file may have, the likeliest first: its first lines have it most."""
+        if self.path.suffix.lower() == ".tsv":
+            return ["\t"]
+        with self.text_path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = [line[:_BLOCK] for line in islice(file, MAX_TITLE_ROWS)]
+        most = {
+            delimiter: max((line.count(delimiter) for line in lines), default=0) for delimiter in _DELIMITERS
+        }
+        return sorted(_DELIMITERS, key=lambda delimiter: -most[delimiter])
+
+    @property
+    def _header(self) -> tuple[int, list[str]]:
+        """The row of the header, and the columns."""
+        records = self._records(self._delimiter)
+        return next(
+            ((row, record) for row, record in records if row >= self.layout.header_row and record), (1, [])
+        )
+
+    def _head(self, delimiter: str) -> list[tuple[int, list[str]]]:
+        """Returns the first rows that are not blank."""
+        records = self._records(delimiter, strict=False)
+        return list(islice(((row, record) for row, record in records if any(record)), MAX_TITLE_ROWS)) or [
+            (1, [])
+        ]
+
+    def _with_decimal(self, source: RowSource) -> RowSource:
+        """Returns a source with the decimal separator of the file's numbers.
+
+        Only a file whose columns are not delimited by commas may have decimal commas. A number such as 1.251 or
+        1,251 may have a separator of thousands instead, so it decides nothing.
+        """
+        source = source._replace(has_blanks=True)
+        if self.layout.decimal is not None or self._delimiter == ",":
+            return source._replace(decimal=self.layout.decimal or ".")
+        numbers = " UNION ALL ".join(
+            f"SELECT {source.texts[name]} AS number FROM {source.relation}"
+            for name in self.numbers
+            if name in source.texts
+        )
+        point, comma, sure_point, sure_comma = self.workspace.all(
+            f"""
+            SELECT bool_or(contains(number, '.')), bool_or(contains(number, ',')),
+              bool_or({_is_decimal(".", ",")}), bool_or({_is_decimal(",", ".")})
+            FROM ({numbers}) WHERE regexp_full_match(number, '{_SEPARATED}')
+            """
+        )[0]
+        if sure_comma or (comma and not point and self._delimiter == ";"):
+            return source._replace(decimal=None if sure_point else ",")
+        return source._replace(decimal="." if sure_point or not (point or comma) else None)
 
     def _lines(self) -> int:
         lines, size, last = 0, 0, b"\n"
-        with self.path.open("rb") as file:
+        with self.text_path.open("rb") as file:
             while block := file.read(_BLOCK):
                 lines += block.count(b"\n")
                 size += len(block)
@@ -60,20 +145,24 @@ class CsvReader(FileReader):
                 self.on_bytes(size)
         return lines + (last != b"\n")
 
-    def _rows(self, places: Sequence[int]) -> Iterator[tuple[int, Sequence[str], str]]:
-        records = self._records()
-        _, header = next(records)
-        empty = [""] * len(places)
-        for row, record in records:
+    def _rows(self, cells: dict[str, tuple[int, str]]) -> Iterator[tuple[int, Sequence[str], str]]:
+        header_row, header = self._header
+        empty = [""] * len(cells)
+        for row, record in self._records(self._delimiter):
+            if row <= header_row:
+                continue
             if len(record) == len(header):
-                yield row, [record[place] for place in places], ""
-            elif record:
-                yield row, empty, f"it has {len(record)} columns, but the first row has {len(header)}"
+                texts = [text_in(record[place], path) for place, path in cells.values()]
+                fault = f"{list(cells)[texts.index(None)]} is not in JSON text" if None in texts else ""
+                yield row, empty if fault else [text or "" for text in texts], fault
+            elif any(record):
+                fault = f"it has {len(record)} columns, but the header has {len(header)}"
+                yield row, empty, fault if header_row > 1 else fault.replace("header", "first row")
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
+    def _records(self, delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
         """Yields the line on which each record begins, and its fields."""
-        with _long_fields(), self.path.open(encoding="utf-8-sig", newline="") as file:
-            records = csv.reader(file, delimiter=self._delimiter, strict=True)
+        with _long_fields(), self.text_path.open(encoding="utf-8-sig", newline="") as file:
+            records = csv.reader(file, delimiter=delimiter, strict=strict)
             line = 1
             try:
                 for record in records:
@@ -84,12 +173,23 @@ class CsvReader(FileReader):
                     f"is not valid CSV from this row on ({error}); correct the quotes", row=line
                 ) from None
             except UnicodeDecodeError:
-                raise self.error("is not UTF-8; save it as UTF-8", row=self._undecodable()) from None
+                raise self.error(
+                    "is not UTF-8; save it as UTF-8, or name its encoding with --encoding, such as gb18030",
+                    row=self._undecodable(),
+                ) from None
 
     def _undecodable(self) -> int:
         """Returns the first line that is not UTF-8."""
-        with self.path.open("rb") as file:
+        with self.text_path.open("rb") as file:
             return next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
+
+
+def _is_decimal(separator: str, other: str) -> str:
+    """Returns the condition that the last separator of a number is this one, and separates no thousands."""
+    return (
+        f"regexp_full_match(number, '-?[0-9{other}]+[{separator}][0-9]*')"
+        f" AND NOT regexp_full_match(number, '-?[1-9][0-9]{{0,2}}([{separator}][0-9]{{3}})+')"
+    )
 
 
 @contextmanager

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.errors import StatementError
+from kling_pricing.errors import StatementError, WireFormatError
+from kling_pricing.reconcile.files.encodings import in_utf8
 from kling_pricing.reconcile.staging import RowFile, literal
 from kling_pricing.reconcile.workspace import Workspace
+from kling_pricing.strict_json import EXACT_JSON, json_value
 
 OnBytes: TypeAlias = Callable[[int], None]
 """Called with the number of bytes of a file that are read so far."""
@@ -18,16 +22,27 @@ DATE_CELL = "@"
 """Prefix of a text that was a date cell in its file: the text is ISO 8601, whatever the mapping's format is."""
 
 
+_MAX_DIGITS = 300
+MAX_TITLE_ROWS = 20
+"""Rows among which the header of a table is looked for: titles may stand above it."""
+
+
 class Layout(NamedTuple):
     """The layout of a file, where its format leaves a choice.
 
     Attributes:
-        delimiter: the delimiter between columns of a text file.
+        delimiter: the delimiter between columns of a text file; None: not known yet.
+        decimal: the decimal separator of a text file; None: not known yet.
         sheet: the sheet of a workbook; None: the first.
+        rows: paths at which a JSON object may have the list of rows.
+        header_row: the row with the names of the columns.
     """
 
-    delimiter: str = ","
+    delimiter: str | None = None
+    decimal: str | None = None
     sheet: str | None = None
+    rows: tuple[str, ...] = ()
+    header_row: int = 1
 
 
 class RowSource(NamedTuple):
@@ -40,6 +55,8 @@ class RowSource(NamedTuple):
         fault: the SQL of a fault of a whole row, in words.
         first_row: the number of the first row.
         rows: the number of rows that the database must find; None: any number.
+        decimal: the decimal separator of its numbers; None: the file does not show which one it is.
+        has_blanks: whether rows without any text are blank rows, as spreadsheets write them below a table.
     """
 
     relation: str
@@ -48,6 +65,8 @@ class RowSource(NamedTuple):
     fault: str = "NULL"
     first_row: int = 1
     rows: int | None = None
+    decimal: str | None = "."
+    has_blanks: bool = False
 
 
 class FileReader(ABC):
@@ -59,18 +78,33 @@ class FileReader(ABC):
         path: the path of the file.
         workspace: the database that reads the file.
         on_bytes: called with the number of bytes read so far.
+        encoding: the encoding of a text file that does not state its own; None: UTF-8.
         layout: the layout of the file.
+        numbers: the columns whose numbers show the decimal separator of a text file.
     """
 
-    def __init__(self, path: Path, workspace: Workspace, on_bytes: OnBytes) -> None:
+    def __init__(
+        self, path: Path, workspace: Workspace, on_bytes: OnBytes, encoding: str | None = None
+    ) -> None:
         self.path = path
         self.workspace = workspace
         self.on_bytes = on_bytes
+        self.encoding = encoding
         self.layout = Layout()
+        self.numbers: Sequence[str] = ()
 
     @abstractmethod
     def header(self) -> Sequence[str]:
-        """Returns the columns; in JSON, those of the first object, with paths for nested values."""
+        """Returns the columns; in JSON, those of every row, with paths for nested values."""
+
+    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+        """Yields the layouts that the file may have, the likeliest first, each with the columns in it.
+
+        Args:
+            prescribed: the part of the layout that is known.
+        """
+        self.layout = prescribed
+        yield prescribed, self.header()
 
     @abstractmethod
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
@@ -97,20 +131,98 @@ class FileReader(ABC):
                 file.write(row, texts, fault)
         return RowSource(file.relation(), file.texts(), row='"row"', fault="fault")
 
+    @cached_property
+    def text_path(self) -> Path:
+        """The path of the file's text in UTF-8: the file itself, or a copy of it."""
+        return in_utf8(self.path, self.encoding, self.workspace.folder, self.error)
+
+    @property
+    def read_path(self) -> Path:
+        """The path of the file that the database reads."""
+        return self.path
+
     @property
     def literal_path(self) -> str:
         """The file's path as a literal in SQL.
 
         It is an alias, because DuckDB might take the file's own name for a pattern or a URL.
         """
-        return literal(str(self.workspace.alias(self.path)))
+        return literal(str(self.workspace.alias(self.read_path)))
 
     def places(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
         """Returns the position of each of these columns that the header has."""
         if repeated := next((name for name in columns if header.count(name) > 1), None):
-            raise self.error("appears twice in the first row; rename or remove one", row=1, column=repeated)
+            problem = "appears twice in the header; rename or remove one"
+            raise self.error(problem, row=self.layout.header_row, column=repeated)
         return {name: header.index(name) for name in columns if name in header}
+
+    def cells(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Returns the position of each of these columns, and the path within the JSON text there."""
+        direct = self.places(header, columns)
+        nested = {}
+        for name in columns:
+            steps = name.split(".")
+            for length in range(len(steps) - 1, 0, -1):
+                outer = ".".join(steps[:length])
+                if name not in direct and outer in header:
+                    nested[name] = (header.index(outer), ".".join(steps[length:]))
+                    break
+        return {name: (place, "") for name, place in direct.items()} | nested
 
     def error(self, problem: str, *, row: int | None = None, column: str | None = None) -> StatementError:
         """Returns the error for a problem in this file."""
         return StatementError(problem, file=self.path.name, row=row, column=column)
+
+
+def has_column(header: Sequence[str], name: str) -> bool:
+    """Returns whether a header has a column, or a column whose JSON text may have it."""
+    steps = name.split(".")
+    return any(".".join(steps[:length]) in header for length in range(len(steps), 0, -1))
+
+
+def text_in(cell: str, path: str) -> str | None:
+    """Returns the text at a path within JSON text; None: it is a list or an object, or no JSON is there."""
+    if not path or not cell:
+        return cell
+    whole = _object_in(cell)
+    return text_of(at_path(whole, path)) if isinstance(whole, Mapping) else None
+
+
+def at_path(item: Mapping[str, Any], path: str) -> Any:
+    """Returns the value of a column by its name, or by its path; None: the object does not have it.
+
+    A path reaches through objects, and through objects that are written as text.
+    """
+    if path in item:
+        return item[path]
+    value: Any = item
+    for step in path.split("."):
+        if isinstance(value, str) and value[:1] == "{":
+            value = _object_in(value)
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
+def _object_in(text: str) -> Any:
+    try:
+        return json_value(text, decoder=EXACT_JSON)
+    except WireFormatError:
+        return None
+
+
+def text_of(value: Any) -> str | None:
+    """Returns the text of a value, with every digit of a number; None: it is a list or an object."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Decimal):
+        return digits(value)
+    return str(value) if isinstance(value, str | int) else None
+
+
+def digits(number: Decimal) -> str:
+    """Returns a number in plain digits; a number with too many digits for an amount keeps its exponent."""
+    exponent = number.as_tuple().exponent
+    plain = isinstance(exponent, int) and max(abs(exponent), abs(number.adjusted())) <= _MAX_DIGITS
+    return format(number, "f") if plain else str(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, RowSource
+from kling_pricing.reconcile.staging import literal
 from kling_pricing.reconcile.workspace import WorkspaceError
 
 _MAGIC = b"PAR1"
@@ -27,7 +28,13 @@ class ParquetReader(FileReader):
             if types.get(name) in _ROUNDED:
                 problem = f"has the type {types[name]}, which rounds; export it as text, integers or decimals"
                 raise self.error(problem, column=name)
-        texts = {name: self._text(name, types[name]) for name in columns if name in types}
+        names = list(types)
+        texts = {
+            name: self._text(names[place], types[names[place]])
+            if not path
+            else self._nested(names[place], types[names[place]], path)
+            for name, (place, path) in self.cells(names, columns).items()
+        }
         return RowSource(self._relation, texts)
 
     @property
@@ -43,6 +50,12 @@ class ParquetReader(FileReader):
         except WorkspaceError as error:
             raise self.error(f"cannot be read as Parquet ({error})") from None
         return {name: kind for name, kind, *_ in columns}
+
+    def _nested(self, name: str, kind: str, path: str) -> str:
+        """Returns the SQL of a text at a path within JSON text."""
+        steps = "".join(f'."{step}"' for step in path.split("."))
+        text = self._text(name, kind)
+        return f"CASE WHEN json_valid({text}) THEN json_extract_string({text}, {literal(f'${steps}')}) END"
 
     def _text(self, name: str, kind: str) -> str:
         doubled = name.replace('"', '""')

@@ -9,11 +9,19 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from zipfile import BadZipFile
 
 from kling_pricing.display import not_installed
-from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, RowSource
+from kling_pricing.reconcile.files.file_reader import (
+    DATE_CELL,
+    MAX_TITLE_ROWS,
+    FileReader,
+    Layout,
+    RowSource,
+    text_in,
+)
 
 _MAX_DIGITS = 15
 _FIRST_LOST = 10**_MAX_DIGITS
@@ -25,29 +33,47 @@ class XlsxReader(FileReader):
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
-        _, header = next(self._records(), (1, ()))
-        names = ["" if name is None else str(name) for name in header]
+        row = self.layout.header_row
+        names = next((names for number, names in self._head if number >= row), [])
         if not any(names):
             raise self.error("is empty; the first row must name the columns")
         return names
 
+    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+        """See `FileReader.layouts`."""
+        self.layout = prescribed
+        self.header()  # an empty sheet is refused
+        for row, names in self._head:
+            yield prescribed._replace(header_row=row), names
+
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
         del exact  # a number with too many digits is refused in any column
-        places = self.places(self.header(), columns)
-        return self.staged(list(places), self._rows(places))
+        cells = self.cells(self.header(), columns)
+        return self.staged(list(cells), self._rows(cells))
 
-    def _rows(self, places: Mapping[str, int]) -> Iterator[tuple[int, Sequence[str], str]]:
-        records = self._records()
-        next(records)
-        for row, record in records:
-            if any(cell is not None for cell in record):
+    @property
+    def _head(self) -> list[tuple[int, list[str]]]:
+        """The first rows that are not blank."""
+        names = (
+            (row, ["" if cell is None else str(cell) for cell in record]) for row, record in self._records()
+        )
+        return list(islice(((row, cells) for row, cells in names if any(cells)), MAX_TITLE_ROWS))
+
+    def _rows(self, cells: Mapping[str, tuple[int, str]]) -> Iterator[tuple[int, Sequence[str], str]]:
+        for row, record in self._records():
+            if row > self.layout.header_row and any(cell is not None for cell in record):
                 texts = {
                     name: _text(record[place] if place < len(record) else None)
-                    for name, place in places.items()
+                    for name, (place, _) in cells.items()
                 }
                 lost = ", ".join(name for name, text in texts.items() if text is None)
                 fault = f"{lost}: a spreadsheet keeps only {_MAX_DIGITS} digits of a number; export it as text"
+                if not lost:
+                    texts = {name: text_in(text or "", cells[name][1]) for name, text in texts.items()}
+                    nested = next((name for name, text in texts.items() if text is None), "")
+                    fault = f"{nested} is not in JSON text"
+                    lost = nested
                 yield row, [text or "" for text in texts.values()], fault if lost else ""
 
     def _records(self) -> Iterator[tuple[int, Sequence[Any]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
@@ -94,8 +95,17 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         unreached=_cells(entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
+        units=_units(entry, document),
         model_periods=_model_periods(entry, document),
     )
+
+
+def _units(entry: PriceFile, document: YamlDocument) -> dict[str, Decimal]:
+    """Returns the values of the units of packs, none of which may contradict the unit of the rates."""
+    unit = entry.unit
+    if unit is not None and entry.units.get(unit.name, unit.value) != unit.value:
+        raise document.error(("units", unit.name), "differs from the value of `unit`; make them the same")
+    return dict(entry.units)
 
 
 def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:

@@ -79,6 +79,7 @@ def _contract(
         valid_until=valid_until,
         sources=table_sources(entry.sources),
         rates=_checked_rates(entry, base, document),
+        units=_units(entry, base),
         notes=(*base.notes, *table_notes(entry.notes)),
         contract=Contract(
             list_rates=dict(base.rates),
@@ -113,6 +114,14 @@ def _rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dic
             value = entry.unit_value or _unit_value(base)
             rates[cell] = own_unit_rate(cell, price, base.own_unit, value, base.currency)
     return rates
+
+
+def _units(entry: ContractFile, base: PriceTable) -> dict[str, Decimal]:
+    """Returns the values of the units of packs: `unit_value` is also that of packs with the rates' unit."""
+    if entry.unit_value is None:
+        return dict(base.units)
+    published = _unit_value(base)
+    return {kind: entry.unit_value if value == published else value for kind, value in base.units.items()}
 
 
 def _unit_value(base: PriceTable) -> Decimal:

@@ -134,6 +134,10 @@ class PriceFile(FileModel):
         description="Model -> resolution (any: the price does not depend on it) -> tier -> price per unit."
     )
     unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
+    units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
+        {},
+        description="Kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.",
+    )
     model_periods: dict[Name, PeriodEntry] = Field(
         {}, description="Models whose rates are in force for only a part of the table's period."
     )

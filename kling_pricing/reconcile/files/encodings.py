@@ -1,0 +1,57 @@
+"""The encodings of text files: UTF-8, UTF-16 with a byte order mark, or the one that the user names."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+_BLOCK = 1 << 20
+_MARKS = {codecs.BOM_UTF8: None, codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""Byte order mark -> the encoding of the file; None: UTF-8."""
+
+
+def known_encoding(name: str) -> bool:
+    """Returns whether a name is that of an encoding of text."""
+    try:
+        "".encode(name)
+        return b"".decode(name) == ""
+    except (LookupError, ValueError):
+        return False
+
+
+def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[..., Exception]) -> Path:
+    """Returns the path of a file's text in UTF-8: the file itself, or a copy in a folder.
+
+    Args:
+        path: the file.
+        encoding: its encoding if it does not begin with a byte order mark; None: UTF-8.
+        folder: the folder for a copy.
+        error: makes the error about a problem in the file, and a row of it.
+
+    Raises:
+        StatementError: the file is not text in its encoding.
+    """
+    with path.open("rb") as file:
+        start = file.read(_BLOCK)
+    marked = next((mark for mark in _MARKS if start.startswith(mark)), None)
+    used = encoding if marked is None else _MARKS[marked]
+    if used is None:
+        if b"\x00" in start:
+            raise error(
+                "is not UTF-8 text; it may be UTF-16 without a byte order mark: name it with "
+                "--encoding utf-16-le"
+            )
+        return path
+    copies = (folder / f"decoded-{number}{path.suffix.lower()}" for number in count(1))
+    copy = next(candidate for candidate in copies if not candidate.exists())
+    row = 1
+    try:
+        with path.open(encoding=used, newline="") as text, copy.open("w", encoding="utf-8", newline="") as file:
+            while block := text.read(_BLOCK):
+                row += block.count("\n")
+                file.write(block)
+    except UnicodeError:
+        raise error(f"is not {used}; name its encoding with --encoding", row=row) from None
+    return copy

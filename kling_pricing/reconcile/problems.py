@@ -1,0 +1,204 @@
+"""The problems of a statement's rows: how they are found in SQL, and what a row's line says about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from kling_pricing.budgets import MAX_LABEL_CHARS
+from kling_pricing.reconcile.files.file_reader import RowSource
+from kling_pricing.reconcile.staging import literal, matches
+from kling_pricing.reconcile.statement_file import ColumnsEntry
+from kling_pricing.reconcile.time_sql import is_instant
+from kling_pricing.wire.fields import folded
+
+
+class Problem(NamedTuple):
+    """A kind of problem of a row.
+
+    Attributes:
+        cause: its words, to follow the name of the column.
+        remedy: what to do about it.
+        shows: whether its text may be shown as it is, because it can only be one of a few words.
+    """
+
+    cause: str
+    remedy: str = (
+        "Correct the row or ask the provider for another statement; the row's charge is not counted anywhere."
+    )
+    shows: bool = False
+
+
+_EXPORT_AGAIN = "Export the statement again with text ids; the row's charge is not counted anywhere."
+
+PROBLEMS: Mapping[str, Problem] = {
+    "row": Problem("the row cannot be read: {text}", shows=True),
+    "empty": Problem("is empty"),
+    "taskless": Problem(
+        "is empty, although the row charges {text} for one of the models that must name a task",
+        "Look for the task by its time and amount at the provider; the row's charge is not counted anywhere.",
+    ),
+    "total": Problem(
+        "is {text}, so the row is a total and not a task; it is not added",
+        "Compare it with the sum of the charges if you like, and remove the row from the file.",
+        shows=True,
+    ),
+    "rounded": Problem(
+        "is {text}: ids were rounded by a spreadsheet; export again with text ids", _EXPORT_AGAIN
+    ),
+    "long": Problem(f"is not a task id: it has more than {MAX_LABEL_CHARS} characters or an invisible one"),
+    "number": Problem("is not an amount in plain digits, such as 0.714: {text}"),
+    "separator": Problem(
+        "has a separator that may stand for decimals or for thousands: {text}",
+        "Say which it is with `decimal` in a mapping of your own; the row's charge is not counted anywhere.",
+    ),
+    "digits": Problem("has more digits than its unit allows: {text}"),
+    "unit": Problem("is neither a currency nor a known unit: {text}"),
+    "worth": Problem(
+        "is {text}, and no price table of the provider says what a unit of it is worth",
+        "Ask the provider for the value, and add it to `units` in a price table of your own; until then, the "
+        "row's charge is not counted anywhere.",
+        shows=True,
+    ),
+    "sign": Problem(
+        "is not a known kind of charge: {text}",
+        "Ask the provider what it means, and list it under `sign` in a mapping of your own; until then, the "
+        "row's charge is not counted anywhere.",
+    ),
+    "time": Problem("is not a time in the mapping's format: {text}"),
+    "rounded_time": Problem(
+        "is {text}, a time that was rounded by a spreadsheet",
+        "Export the statement again, and keep the column as text; the row's charge is not counted anywhere.",
+    ),
+    "duration": Problem("is not a number of seconds: {text}"),
+}
+"""The kinds of problems."""
+
+LEFT_OUT, NO_TASK = "left_out", "no_task"
+IGNORED = f"'{LEFT_OUT}', '{NO_TASK}'"
+"""Kinds of rows that are no charges of a task, which is no problem: they are counted, and have no line."""
+
+_CURRENCY = re.compile("[A-Z]{3}")
+_TOTALS = (
+    *(
+        "total",
+        "totals",
+        "total amount",
+        "grand total",
+        "subtotal",
+        "sub total",
+        "sub-total",
+        "sum",
+        "total sum",
+    ),
+    *("summe", "gesamt", "gesamtsumme", "zwischensumme", "合计", "总计", "小计", "總計", "合計", "小計"),
+)
+_TOTAL_STARTS = ("tot", "gra", "sub", "sum", "ges", "zwi")
+_ROUNDED = r"[1-9]([.,][0-9]+)?[eE][+]?[0-9]{1,3}"
+_UNSEEN = (
+    r"[\p{C}\p{Zl}\p{Zp}\x{00A0}\x{00AD}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{115F}\x{1160}\x{3164}"
+    r"\x{FFA0}\x{FFFD}]"
+)
+"""Invisible characters: two ids that look the same must be the same."""
+_UNCHARGED = ("queued", "processing", "failed", "cancelled")
+"""States in which a row may have no amount."""
+_BLANK = " AND ".join(
+    f"{text} = ''" for text in ("task_id", "amount", "billed_text", "submitted_text", "stated.model")
+)
+_MORE_DIGITS = "-?(0|[1-9][0-9]{0,8})[.][0-9]+"
+_SEPARATED = "-?[0-9]+[.,][0-9.,]*"
+
+
+def first_problem(
+    columns: ColumnsEntry, units: Iterable[str], models: Iterable[str], source: RowSource, *, is_answer: bool
+) -> str:
+    """Returns the SQL of a row's first problem; one cheap check comes first, as nearly every row is valid.
+
+    Args:
+        columns: the meaning of the columns.
+        units: the known units of the provider.
+        models: the names of models whose rows must name a task.
+        source: the columns of the statement.
+        is_answer: whether the rows are answers about tasks.
+    """
+    amount = columns.amount
+    uncharged = "TRUE" if is_answer else f"ifnull(state IN ({', '.join(map(literal, _UNCHARGED))}), FALSE)"
+    listed_units = {entry.unit or text for text, entry in amount.units.items()}
+    currencies = {unit for unit in listed_units if _CURRENCY.fullmatch(unit)}
+    known_unit = f"unit IN ({_any_of({*units, *currencies})})"
+    if not amount.units:
+        known_unit = f"({known_unit} OR {matches('unit', _CURRENCY.pattern)})"
+    times = [
+        (entry, f"{name}_text", is_instant(name, entry))
+        for name, entry in (("billed", columns.billed_at), ("submitted", columns.submitted_at))
+        if entry is not None
+    ]
+    valid = [
+        "ifnull(fault, '') = ''",
+        "kept <> ''",
+        f"length(task_id) <= {MAX_LABEL_CHARS}",
+        matches("task_id", "[ -~]+"),
+        f"lower(left(task_id, 3)) NOT IN ({_any_of(_TOTAL_STARTS)})",
+        "substr(task_id, 2, 1) NOT IN ('.', ',', 'e', 'E')",  # so every rounded id is looked at again
+        "number IS NOT NULL",
+        known_unit,
+        *(is_valid for _, _, is_valid in times),
+        "(duration = '' OR duration_s IS NOT NULL)",
+    ]
+    task = columns.task_id.column
+    invisible = f"regexp_matches(task_id, '{_UNSEEN}')"
+    unread = "amount <> '' AND number IS NULL"
+    checks = [
+        ("kept = ''", "", LEFT_OUT, "''"),
+        ("ifnull(fault, '') <> ''", "", "row", "fault"),
+    ]
+    if source.has_blanks:
+        checks.append((_BLANK, "", LEFT_OUT, "''"))
+    if columns.task_id.optional:
+        named = f"lower(stated.model) IN ({_any_of(map(folded, models))})"
+        checks.append((f"task_id = '' AND NOT {named}", task, NO_TASK, "''"))
+        checks.append(("task_id = '' AND number IS NOT NULL", task, "taskless", "amount"))
+    checks += [
+        ("task_id = ''", task, "empty", "''"),
+        (f"lower(rtrim(task_id, ' :.')) IN ({_any_of(_TOTALS)})", task, "total", "task_id"),
+        (matches("task_id", _ROUNDED), task, "rounded", "task_id"),
+        (f"length(task_id) > {MAX_LABEL_CHARS} OR {invisible}", task, "long", "''"),
+        (f"amount = '' AND NOT {uncharged}", amount.column, "empty", "''"),
+    ]
+    sign = amount.sign
+    if sign is not None and sign.positive and any(name in source.texts for name in sign.columns):
+        listed = _any_of(map(folded, (*sign.positive, *sign.negative, *sign.zero)))
+        checks.append((f"lower(sign_text) NOT IN ({listed})", sign.column, "sign", "sign_text"))
+    if source.decimal is None:
+        separated = f"{unread} AND {matches('amount', _SEPARATED)}"
+        checks.append((separated, amount.column, "separator", "amount"))
+    unit_column = amount.unit_column or amount.column
+    worthless = f"amount <> '' AND NOT {known_unit}"
+    checks += [
+        (f"{unread} AND {matches('amount', _MORE_DIGITS)}", amount.column, "digits", "amount"),
+        (unread, amount.column, "number", "amount"),
+        (f"{worthless} AND unit = ''", unit_column, "empty", "''"),
+        *(
+            (f"{worthless} AND unit = {literal(entry.unit or text)}", unit_column, "worth", literal(text))
+            for text, entry in amount.units.items()
+        ),
+        (worthless, unit_column, "unit", "unit"),
+    ]
+    for entry, text, is_valid in times:
+        rounded = f"NOT {is_valid} AND {matches(text, _ROUNDED)}"
+        checks.append((rounded, entry.column, "rounded_time", text))
+        checks.append((f"NOT {is_valid}", entry.column, "time", text))
+    if columns.duration_s is not None:
+        checks.append(
+            ("duration <> '' AND duration_s IS NULL", columns.duration_s.column, "duration", "duration")
+        )
+    whens = " ".join(
+        f"WHEN {condition} THEN {{'column': {literal(column)}, 'kind': {literal(kind)}, 'text': {text}}}"
+        for condition, column, kind, text in checks
+    )
+    return f"CASE WHEN {' AND '.join(valid)} THEN NULL {whens} END"
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    return ", ".join(map(literal, sorted(texts))) or "''"

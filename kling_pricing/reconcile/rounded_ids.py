@@ -1,0 +1,85 @@
+"""Refuses task ids that a spreadsheet has rounded: several tasks would become one that does not exist.
+
+A spreadsheet keeps 15 digits of a number, and a program that reads a column of ids as floating-point numbers
+keeps 53 bits, so that an id of 18 digits ends in zeros, or is a multiple of a power of two. One such id may be
+right; if every long id of a file is like that, they were rounded. An id that a ledger has is right in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kling_pricing.errors import StatementError
+from kling_pricing.reconcile.statements import Statement
+from kling_pricing.reconcile.workspace import Workspace
+
+_KEPT_DIGITS, _KEPT_BITS = 15, 53
+_SURE_ZEROS = 6
+"""An id that ends in so many zeros was rounded, whatever the other ids are."""
+_ENOUGH_IDS = 3
+"""So many different ids cannot all end in zeros, or be multiples of a power of two, by chance."""
+
+
+def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) -> None:
+    """Marks the rows of rounded ids as problems.
+
+    Raises:
+        StatementError: no long id of a file is intact.
+    """
+    workspace.run(
+        f"""
+        CREATE TABLE long_id AS
+        WITH digits AS (
+          SELECT rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number FROM charge
+          WHERE length(task_id) BETWEEN {_KEPT_DIGITS + 1} AND 19 AND problem IS NULL
+            AND regexp_full_match(task_id, '[1-9][0-9]+')
+        )
+        SELECT *, number % CAST(10 ** {_SURE_ZEROS} AS UBIGINT) = 0 AS is_sure,
+          number % CAST(10 ** (length(task_id) - {_KEPT_DIGITS}) AS UBIGINT) = 0 AS is_decimal,
+          number % CAST(2 ** greatest(length(bin(number)) - {_KEPT_BITS}, 0) AS UBIGINT) = 0
+            AND length(bin(number)) > {_KEPT_BITS} AS is_binary
+        FROM digits
+        """
+    )
+    suspected = workspace.all(
+        f"""
+        SELECT file, count(DISTINCT task_id) >= {_ENOUGH_IDS} AND (bool_and(is_decimal) OR bool_and(is_binary))
+        FROM long_id GROUP BY file HAVING bool_or(is_sure) OR bool_and(is_decimal) OR bool_and(is_binary)
+        """
+    )
+    for file, all_fit in suspected:
+        known = "SELECT task_id FROM reserved WHERE task_id IS NOT NULL"
+        some_known = workspace.one(
+            f"SELECT bool_or(task_id IN ({known})) FROM long_id WHERE long_id.file = ?", [file]
+        )
+        workspace.run(
+            f"""
+            UPDATE charge SET problem = {{'column': ?, 'kind': 'rounded', 'text': charge.task_id}}
+            FROM long_id WHERE charge.rowid = long_id.place AND long_id.file = ?
+              AND long_id.task_id NOT IN ({known}) {"" if all_fit and not some_known else "AND is_sure"}
+            """,
+            [statements[file].task_column, file],
+        )
+    if workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'rounded'"):
+        _refuse_files(workspace, statements)
+
+
+def _refuse_files(workspace: Workspace, statements: Sequence[Statement]) -> None:
+    """Refuses the first file of whose long ids none is intact."""
+    refused = workspace.all(
+        f"""
+        SELECT file, arg_min("row", rowid), min(rowid), arg_min(problem.text, rowid), count(*)
+        FROM charge WHERE problem.kind = 'rounded' AND file NOT IN (
+          SELECT file FROM charge WHERE problem IS NULL AND length(task_id) > {_KEPT_DIGITS}
+        ) GROUP BY file ORDER BY file
+        """
+    )
+    for file, row, place, text, rows in refused:
+        statement = statements[file]
+        raise StatementError(
+            f"{text!r}: ids were rounded by a spreadsheet ({rows} row{'s' * (rows > 1)}); export again with "
+            "text ids",
+            file=statement.name,
+            row=place - statement.first + statement.first_row if row is None else row,
+            column=statement.task_column,
+        )

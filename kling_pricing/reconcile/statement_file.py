@@ -1,0 +1,349 @@
+"""The pydantic models of a mapping, `statements/<name>.yaml`: the meaning of a statement's columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from kling_pricing.money import MAX_DECIMALS
+from kling_pricing.strict_yaml import Currency, FileModel, Name, Price, Text
+from kling_pricing.tables.loading.conditions import FactValues
+from kling_pricing.tables.loading.files import SourceEntry
+from kling_pricing.wire.fields import folded
+
+State: TypeAlias = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
+
+_UNIT = re.compile(r"[A-Z]{3}|[a-z][a-z_]{0,19}")
+_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4]):[0-5][0-9]")
+_PATTERN_NEEDS = ("%Y", "%m", "%d")
+ISO, UNIX, MS = "iso", "unix", "ms"
+
+
+def _unit(value: Any) -> str:
+    if isinstance(value, str) and _UNIT.fullmatch(value):
+        return value
+    raise ValueError("must be a currency of three capital letters, or the provider's own unit in lower case")
+
+
+def _offset(value: Any) -> str:
+    if isinstance(value, str) and _OFFSET.fullmatch(value):
+        return value
+    raise ValueError('must be an offset from UTC in hours and minutes, such as "+08:00"')
+
+
+def _time_format(value: str) -> str:
+    if value in {ISO, UNIX, MS}:
+        return value
+    missing = [part for part in _PATTERN_NEEDS if part not in value]
+    if missing or "%z" in value or "%Z" in value:
+        raise ValueError(
+            "must be iso, unix, ms, or a pattern such as %d/%m/%Y %H:%M with a day, a month and a four-digit "
+            "year, and without a zone (use offset for it)"
+        )
+    moment = datetime(2026, 11, 21)  # noqa: DTZ001 (only to test the pattern)
+    try:
+        datetime.strptime(moment.strftime(value), value)  # noqa: DTZ007
+    except (ValueError, re.error):
+        raise ValueError(f"{value!r} is not a pattern that times can be read with") from None
+    return value
+
+
+def _time_formats(value: Any) -> tuple[str, ...]:
+    formats = value if isinstance(value, list) else [value]
+    if not formats or not all(isinstance(entry, str) and entry for entry in formats):
+        raise ValueError("must be text, or a list of texts")
+    return tuple(_time_format(entry) for entry in formats)
+
+
+def _distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(folded(name), name)
+        if other != name:
+            raise ValueError(f"{other!r} and {name!r} differ only in capitals, which do not count; keep one")
+    return names
+
+
+Unit: TypeAlias = Annotated[
+    str, BeforeValidator(_unit), WithJsonSchema({"type": "string", "pattern": f"^({_UNIT.pattern})$"})
+]
+Offset: TypeAlias = Annotated[
+    str, BeforeValidator(_offset), WithJsonSchema({"type": "string", "pattern": f"^{_OFFSET.pattern}$"})
+]
+Decimals: TypeAlias = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
+
+
+class RequiredColumnEntry(FileModel):
+    """A column by its name; a path such as `data.task_id` reaches into JSON, and into JSON text in a column."""
+
+    column: Text
+    also: list[Text] = Field([], description="Other names of the column; the first that has a text counts.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every name of the column, the main one first."""
+        return (self.column, *self.also)
+
+
+class ColumnEntry(RequiredColumnEntry):
+    """A column that a statement may lack."""
+
+    optional: bool = Field(default=False, description="Whether a statement may lack the column.")
+
+
+class TaskEntry(RequiredColumnEntry):
+    """The column with the provider's name for the task, as its API gave it."""
+
+    optional: bool = Field(
+        default=False,
+        description="Whether rows without a task are left out, unless they name a model that the mapping "
+        "knows.",
+    )
+
+
+class UnitEntry(FileModel):
+    """A unit in which a statement charges."""
+
+    unit: Unit | None = Field(None, description="Its name in price tables; null: as on the statement.")
+    decimals: Decimals | None = Field(None, description="The most digits after the point; null: as usual.")
+    value: Annotated[Price, Field(gt=0)] | None = Field(
+        None, description="What one unit is worth if no price table of the provider says so."
+    )
+    currency: Currency | None = Field(None, description="The currency of the value.")
+
+    @model_validator(mode="after")
+    def _whole_value(self) -> UnitEntry:
+        if (self.value is None) != (self.currency is None):
+            raise ValueError("give value and currency together")
+        return self
+
+
+class SignEntry(ColumnEntry):
+    """A column that says whether the amount is a charge or a refund; capitals do not count."""
+
+    positive: list[Text] = Field([], description="Texts of charges; by default every text not listed below.")
+    negative: list[Text] = Field([], description="Texts of refunds, whose amounts are written as positive.")
+    zero: list[Text] = Field([], description="Texts of amounts that are not owed, such as free test credit.")
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> SignEntry:
+        if not (self.negative or self.zero or self.positive):
+            raise ValueError("give positive, negative or zero")
+        _distinct(dict.fromkeys([*self.positive, *self.negative, *self.zero]))
+        texts = [folded(text) for text in (*self.positive, *self.negative, *self.zero)]
+        if twice := next((text for text in texts if texts.count(text) > 1), None):
+            raise ValueError(f"{twice!r} has two signs; keep one")
+        return self
+
+
+class AmountEntry(RequiredColumnEntry):
+    """The column with the charged amount."""
+
+    unit: Unit | None = Field(
+        None,
+        description="The unit of the amount: a currency, or the provider's own unit. Beside unit_column: the "
+        "unit if the statement lacks that column.",
+    )
+    unit_column: Text | None = Field(None, description="The column with the unit of each row.")
+    units: Annotated[dict[Text, UnitEntry], AfterValidator(_distinct)] = Field(
+        {}, description="Text in unit_column (or unit) -> the unit; a text that is not listed is refused."
+    )
+    decimals: Decimals = Field(description="The most digits after the point; an amount with more is refused.")
+    charges: Literal["positive", "negative"] = Field(
+        "positive", description="The sign of a charge; a refund has the opposite sign."
+    )
+    sign: SignEntry | None = Field(
+        None, description="The column that tells charges from refunds, if amounts have no sign."
+    )
+
+    @model_validator(mode="after")
+    def _some_unit(self) -> AmountEntry:
+        if self.unit is None and self.unit_column is None:
+            raise ValueError("give unit, unit_column, or both")
+        if self.sign is not None and self.charges == "negative":
+            raise ValueError("give either charges or sign")
+        return self
+
+    def unit_entry(self, unit: str) -> UnitEntry | None:
+        """Returns the entry of a unit by its name in price tables."""
+        named = ((entry.unit or text, entry) for text, entry in self.units.items())
+        return next((entry for name, entry in named if name == unit), None)
+
+    def decimals_of(self, unit: str) -> int:
+        """Returns the most digits after the point of an amount in a unit."""
+        entry = self.unit_entry(unit)
+        return self.decimals if entry is None or entry.decimals is None else entry.decimals
+
+
+class TimeEntry(ColumnEntry):
+    """A column with an instant."""
+
+    format: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_time_formats),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        ),
+    ] = Field(
+        (ISO,),
+        description="iso; unix (seconds or milliseconds); ms (milliseconds); a pattern such as "
+        "%d/%m/%Y %H:%M; or a list of these.",
+    )
+    offset: Offset = Field("+00:00", description="The offset from UTC of times without an offset of their own.")
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far ahead of UTC times without an offset of their own are."""
+        sign = -1 if self.offset[0] == "-" else 1
+        return sign * timedelta(hours=int(self.offset[1:3]), minutes=int(self.offset[4:]))
+
+
+class ModelColumnEntry(ColumnEntry):
+    """The column with the model."""
+
+    names_of: list[Name] = Field(
+        [], description="The wire formats whose model names it uses: files of capabilities/."
+    )
+    names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
+        {}, description="Name on the statement -> its facts: {model: ..., resolution: ..., audio: ...}."
+    )
+
+
+class ResolutionEntry(ColumnEntry):
+    """The column with the resolution; capitals do not count."""
+
+    names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
+        {}, description="Resolution on the statement -> in price tables, if the two differ."
+    )
+
+
+class StateEntry(ColumnEntry):
+    """The column with the state of the task."""
+
+    names: Annotated[dict[Text, State], AfterValidator(_distinct), Field(min_length=1)]
+
+
+class FactEntry(ColumnEntry):
+    """A column with facts that the price depends on, such as whether the video has sound."""
+
+    means: Annotated[dict[Text, FactValues], AfterValidator(_distinct), Field(min_length=1)]
+
+
+class PrechargeEntry(FileModel):
+    """Rows of a provider that charges a task in advance and corrects the charge in a later row.
+
+    Of each task, a row with a refund makes the charge zero; else the latest row with a final amount counts;
+    else the amounts of its rows do.
+    """
+
+    final: ColumnEntry = Field(description="The final amount of the whole task, in a row that corrects it.")
+    taken: ColumnEntry = Field(description="The amount that such a row says was charged in advance.")
+    refund: ColumnEntry = Field(description="Why everything is given back, in a row that is a refund.")
+
+
+class ColumnsEntry(FileModel):
+    """The meaning of each column; a column that is not named here is not read."""
+
+    task_id: TaskEntry
+    amount: AmountEntry
+    billed_at: TimeEntry | None = Field(None, description="When the task was charged.")
+    submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
+    model: ModelColumnEntry | None = None
+    resolution: ResolutionEntry | None = None
+    duration_s: ColumnEntry | None = None
+    state: StateEntry | None = None
+    facts: list[FactEntry] = []
+    row_id: ColumnEntry | None = Field(
+        None, description="The provider's own id of the row; a row in several files counts once."
+    )
+    precharge: PrechargeEntry | None = Field(
+        None, description="How rows that correct a charge made in advance are told from others."
+    )
+
+
+class AnswersEntry(FileModel):
+    """Answers of an API about its tasks, one per row; their fields are known, so columns are not named."""
+
+    wire_format: Name
+    decimals: Decimals = Field(
+        MAX_DECIMALS, description="The most digits after the point of the stated charge."
+    )
+    currency: Currency | None = Field(
+        None, description="The account's currency, for amounts without one; null: that of the price table."
+    )
+    submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
+
+
+class StatementFile(FileModel):
+    """One kind of statement: `statements/<name>.yaml`."""
+
+    statement: Name
+    about: Text = Field(description="A description of the statement, in one sentence.")
+    providers: list[Name] = Field(
+        [],
+        description="The providers of such statements; if it is empty, the mapping is tried where none of the "
+        "provider's own fits.",
+    )
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+    rows: list[Text] = Field(
+        [], description="Where the list of rows may be in a JSON object: paths such as data.result.detail."
+    )
+    where: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(
+        {}, description="Column -> the texts of rows that are charges; all other rows are left out."
+    )
+    without: list[Text] = Field(
+        [], description="Columns that such a statement never has; a file with one of them is another statement."
+    )
+    delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] | None = Field(
+        None, description="The delimiter between columns, in CSV; null: the one with which the columns fit."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="The decimal separator, in CSV; null: the one that the amounts of the file show."
+    )
+    sheet: Text | None = Field(None, description="The sheet of a workbook; by default the first.")
+    columns: ColumnsEntry | None = None
+    answers: AnswersEntry | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> StatementFile:
+        if (self.columns is None) == (self.answers is None):
+            raise ValueError("give either columns or answers")
+        return self
+
+    @property
+    def needed(self) -> tuple[tuple[str, ...], ...]:
+        """The names of each column that every statement of this kind has."""
+        if self.columns is None:
+            return ()
+        amount = self.columns.amount
+        named = [self.columns.task_id.columns, amount.columns, *((column,) for column in self.where)]
+        if amount.unit_column is not None and amount.unit is None:
+            named.append((amount.unit_column,))
+        named += [entry.columns for entry in self._others() if not entry.optional]
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Every column that is read if the statement has it."""
+        unit_column = self.columns and self.columns.amount.unit_column
+        names = [
+            *self.needed,
+            (unit_column,) if unit_column else (),
+            *(entry.columns for entry in self._others()),
+        ]
+        return tuple(dict.fromkeys(name for group in names for name in group))
+
+    def _others(self) -> Iterator[ColumnEntry]:
+        columns = self.columns
+        if columns is not None:
+            named = (columns.billed_at, columns.submitted_at, columns.model, columns.resolution)
+            rest = (columns.duration_s, columns.state, columns.amount.sign, columns.row_id)
+            yield from filter(None, (*named, *rest, *columns.facts))
+            if columns.precharge is not None:
+                yield from (columns.precharge.final, columns.precharge.taken, columns.precharge.refund)
+        elif self.answers is not None and self.answers.submitted_at is not None:
+            yield self.answers.submitted_at
