@@ -749,7 +749,8 @@ class GuardMachine(RuleBasedStateMachine):
         if provider == "qingbo":
             body: dict[str, Any] = {"task_id": task, "status": word, "cost": charge}
         else:
-            body = {"data": {"task_id": task, "task_status": word, "final_unit_deduction": charge}}
+            paid = {"final_unit_deduction": charge, "final_balance_deduction": {"quota": "0"}}
+            body = {"data": {"task_id": task, "task_status": word, **({} if charge is None else paid)}}
         seen = provider, task, state, charge
         answers: list[Any] = []
         ref = None if job is None else job.id
@@ -832,7 +833,12 @@ class GuardMachine(RuleBasedStateMachine):
         assert [found.id for found in guard.in_doubt()] == [job.id for job in expected if job.in_doubt(now)]
         owned = {(job.provider, job.task) for job in model.jobs}
         assert [
-            (found.provider, found.task_id, found.state, None if found.amount is None else int(found.amount))
+            (
+                found.provider,
+                found.task_id,
+                found.state,
+                None if found.charge is None else int(found.charge.parts[0].amount),
+            )
             for found in guard.unclaimed()
         ] == [seen for seen in model.seen if seen[:2] not in owned]
         assert Counter(map(of_alert, self.alerts)) == model.alerts

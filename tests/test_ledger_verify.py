@@ -120,7 +120,8 @@ UNCHECKED = {
     "reservation.provider": "nothing else names the provider",
     "reservation.wire_format": "nothing else names the wire format",
     **{f"reservation.{name}": _QUOTE for name in ("model", "resolution", "tier", "quantity", "unit")},
-    **{f"reservation.{name}": _QUOTE for name in ("list_total", "price_table", "table_digest")},
+    **{f"reservation.{name}": _QUOTE for name in ("minimum", "list_total", "price_table", "table_digest")},
+    **{f"reservation.{name}": _QUOTE for name in ("pack_units", "account_currency")},
     **{f"reservation.{name}": _QUOTE for name in ("statement_unit", "unit_value", "failed_tasks")},
     "reservation.changes": _QUOTE,
     "reservation.fingerprint": "it is a digest of a request that the ledger does not keep",
@@ -128,8 +129,8 @@ UNCHECKED = {
     "reservation.seq": "it only orders reservations of the same instant",
     "journal.seq": "it only orders the entries",
     "journal.told": _CALL,
-    **{f"observation.{name}": _ANSWER for name in ("id", "provider", "task_id", "state", "amount")},
-    **{f"observation.{name}": _ANSWER for name in ("amount_unit", "duration_s", "model", "seen_at")},
+    **{f"observation.{name}": _ANSWER for name in ("id", "provider", "task_id", "state", "charge")},
+    **{f"observation.{name}": _ANSWER for name in ("duration_s", "model", "seen_at")},
 }
 """Table and column -> why no edit of it can be found."""
 

@@ -197,7 +197,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_change(
 def test_only_task_and_model_are_read_from_a_response() -> None:
     """The page documents no field of a response, so the state and the charge are not read."""
     body = {"id": "t1", "model": "m", "status": "completed"}
-    assert read_task(body) == Task("t1", None, None, None, None, "m")
+    assert read_task(body) == Task("t1", None, model="m")
     assert read_task({"task_id": "t2", "id": "t1"}).task_id == "t2"
     assert read_task({}) == Task(None, None)
     with pytest.raises(WireFormatError, match="id must be text"):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from decimal import Decimal
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard.admission import Admission
+from kling_pricing.guard.made import NOTHING, Comparison, compare
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.errors import settled_already
-from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Reservation
+from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Change, Reservation
 from kling_pricing.ledger.redaction import kept_reason, observation, short_text
 from kling_pricing.money import ledger_amount
 from kling_pricing.strict_json import RequestLike
 from kling_pricing.wire.task import Task
+
+_log = logging.getLogger("kling_pricing.guard")
 
 
 def bind(state: GuardState, reference: Reference, task_id: str) -> Reservation:
@@ -87,8 +92,44 @@ def observe_task(
             "otherwise leave it in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())
-    change = state.ledger.observe(seen, ref)
-    return None if change is None else state.reservation_after(change)
+    known = reference if isinstance(reference, Reservation | Admission) else None
+    compared = _compare(state, task, (provider, seen.task_id), known)
+    change = state.ledger.observe(seen, ref, made=compared.made, remark=compared.remark)
+    if change is None:
+        return None
+    _log_doubts(change, seen)
+    reservation = state.reservation_after(change)
+    if compared.made is not None and reservation.state == "settled" and reservation.basis == "quote":
+        # An earlier observation settled it before its price was compared.
+        return state.reservation_after(state.ledger.settle(reservation.id, compared.made, "response"))
+    return reservation
+
+
+def _compare(
+    state: GuardState, task: Task, ref: tuple[str, str], known: Reservation | Admission | None
+) -> Comparison:
+    """Compares an answer about a finished task with its quote, if it has anything to compare."""
+    has_list_price = task.charge is not None and task.charge.list_price is not None
+    if task.state != "succeeded" or not (task.facts or task.duration_s or has_list_price):
+        return NOTHING
+    if isinstance(known, Admission):
+        known = known.reservation
+    if known is None:
+        try:
+            known = state.ledger.reservation(ref)
+        except ReservationNotFoundError:
+            return NOTHING
+    return compare(known, task, state.book)
+
+
+def _log_doubts(change: Change, seen: Observation) -> None:
+    """Logs a charge that has no value here, and a contradiction between an answer and the quote."""
+    reservation = change.reservation
+    doubts = {alert.detail for alert in change.alerts if alert.kind == "charge"}
+    if reservation.in_doubt and seen.charge is not None:
+        doubts = {f"{reservation.reason}; the reservation stays in doubt until it is settled with an amount"}
+    for doubt in doubts:
+        _log.warning("task %s of %s (reservation %s): %s", seen.task_id, seen.provider, reservation.id, doubt)
 
 
 def resolve(
@@ -97,13 +138,16 @@ def resolve(
     """Decides the outcome of a job on a person's word; see `BudgetGuard.resolve`."""
     if outcome == "charged":
         reservation = state.ledger.reservation(ref_of(reference))
-        if reservation.state != "settled":
+        if reservation.state != "settled" or reservation.in_doubt:
             return settle(state, reference, amount, "operator")
         if amount is not None and ledger_amount(amount) != reservation.billed:
             raise settled_already(reservation, ledger_amount(amount))
         return reservation
     if outcome != "not_charged":
         raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
+    reservation = state.ledger.reservation(ref_of(reference))
+    if reservation.state == "settled" and reservation.in_doubt:
+        return settle(state, reference, 0, "operator")
     return state.ledger.release(
         ref_of(reference), "not charged, according to the operator", states=("dispatching", DOUBTED, "bound")
     )

@@ -122,10 +122,20 @@ class Ledger(Protocol):
             ReservationStateError: it was never sent, or another amount stands on the same basis.
         """
 
-    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
-        """Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
+    def observe(
+        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
+    ) -> Change | None:
+        """Remembers an observation of a task, and applies it to its reservation: now, or when that is bound.
 
-        Of no effect if that was seen before.
+        Repeating it has no effect.
+
+        Args:
+            seen: the observation.
+            ref: the reservation of the task; None: the reservation that is bound to it.
+            made: the price of what was made, which counts if the task succeeded and no charge is named; it is
+                used only if the reservation is bound already. None: the quote counts.
+            remark: a contradiction in the response, which becomes an alert if the observation is new and its
+                reservation is bound already.
 
         Returns:
             What that changed; None: nobody knows yet whose task it is.

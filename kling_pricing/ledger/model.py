@@ -17,6 +17,9 @@ State: TypeAlias = Literal["reserved", "dispatching", "bound", "settled", "relea
 DOUBTED = "in doubt"
 """Beside `dispatching`, where states are listed: also if it was marked as in doubt."""
 
+DOUBTABLE = ("dispatching", "bound", "settled")
+"""The states in which a mark of doubt counts."""
+
 Basis: TypeAlias = Literal["quote", "response", "statement", "operator"]
 """What the amount of a settled reservation rests on."""
 
@@ -106,7 +109,8 @@ class Reservation(NamedTuple):
         key: the caller's name for the job.
         attempt: 1, and one more each time a released key is used again.
         state: `reserved`, `dispatching`, `bound`, `settled` or `released`.
-        in_doubt: it was dispatched, and nobody knows whether the provider has it.
+        in_doubt: the provider may or may not have it, or it named a charge that has no value here; `reason`
+            says which.
         provider: who bills.
         task_id: the provider's name for it, once it is known.
         wire_format: the API it was written for.
@@ -197,6 +201,11 @@ class Reservation(NamedTuple):
         return self.terms.unit_value
 
     @property
+    def account_currency(self) -> str | None:
+        """See `Terms`."""
+        return self.terms.account_currency
+
+    @property
     def failed_tasks(self) -> str:
         """See `Terms`."""
         return self.terms.failed_tasks
@@ -232,18 +241,19 @@ SENT_SEPARATOR = "\x1f"
 
 
 class Alert(NamedTuple):
-    """A threshold that was reached for the first time in its window, or a bill above what was reserved.
+    """A threshold that was reached for the first time, a bill above the reserved amount, or a doubtful charge.
 
     Attributes:
-        kind: `threshold` or `overrun`.
+        kind: `threshold`, `overrun`, or `charge`.
         budget: the budget's name.
         labels: of its bucket.
-        threshold: the part of the cap that was reached; None for an overrun.
+        threshold: the part of the cap that was reached; None for the other kinds.
         cap: of the bucket.
         used: what is held and spent of it now.
         currency: of both.
         window_end: when its window ends, UTC.
         reservation_id: what brought it about; None: a change of the budgets or an opening balance.
+        detail: of a doubtful charge: why it has no value here, or what it contradicts; else None.
     """
 
     kind: str
@@ -255,6 +265,7 @@ class Alert(NamedTuple):
     currency: str
     window_end: datetime
     reservation_id: str | None
+    detail: str | None = None
 
 
 class Reserved(NamedTuple):

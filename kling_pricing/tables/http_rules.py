@@ -57,6 +57,7 @@ class HttpRules:
         refused: the definite refusals; after any other answer except a success, the outcome is unknown.
         forms: whether the API accepts multipart/form-data as well as JSON.
         billed_below: paths at and below which jobs are created and billed, in addition to the listed endpoints.
+        billed_facts: the facts in a response about a finished task that state what is billed.
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
     """
 
@@ -65,6 +66,7 @@ class HttpRules:
     refused: tuple[RefusedAnswers, ...] = ()
     forms: bool = False
     billed_below: tuple[str, ...] = ()
+    billed_facts: tuple[str, ...] = ()
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     def refuses(self, status: int, code: str | None) -> bool:

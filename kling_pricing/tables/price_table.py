@@ -62,6 +62,7 @@ class PriceTable:
         notes: the notes of quotes from this table, each with the instant from which it applies.
         own_unit: the provider's unit in which the rates were published; None: the currency.
         units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
+        account_currencies: host -> the currency of the accounts there; an empty host stands for all.
         model_periods: the models that are priced for a part of the table's period only.
         contract: the customer's contract; None for a published table.
         choose_tier: returns the tiers that some facts may have.
@@ -98,6 +99,7 @@ class PriceTable:
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
     units: Mapping[str, Decimal] = field(default_factory=dict)
+    account_currencies: Mapping[str, str] = field(default_factory=dict)
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
@@ -161,6 +163,16 @@ class PriceTable:
             return None
         value = divide(rate.unit_price, rate.own_units)
         return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
+
+    def unit_values(self, rate: Rate) -> dict[str, Decimal]:
+        """Returns the value of each unit in which the provider may charge, after any discount."""
+        if self.contract is None:
+            return dict(self.units)
+        return {name: self.contract.unit_value(rate.cell, value) for name, value in self.units.items()}
+
+    def account_currency(self, host: str) -> str | None:
+        """Returns the currency of the accounts at a host (empty: not known); None if it is not known."""
+        return self.account_currencies.get("") or self.account_currencies.get(host)
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Returns the reason why a cell has no price; None if the table lists none."""

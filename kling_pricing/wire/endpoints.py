@@ -43,10 +43,12 @@ class Endpoint(NamedTuple):
         provider: the provider that bills; None if no table lists the host.
         submissions: the submissions at that path, one for each wire format; only those in the provider's own
             formats if it has any; empty if the path is not a known submission.
+        host: the host of the URL, in lower case and without a port; empty: not known.
     """
 
     provider: str | None
     submissions: tuple[Submission, ...]
+    host: str = ""
 
     @property
     def is_submission(self) -> bool:
@@ -81,7 +83,7 @@ def endpoint(
         KlingPricingError: the URL is not an http or https URL.
     """
     provider, parts = provider_and_path(url, hosts)
-    return endpoint_at(provider, parts, paths, formats)
+    return endpoint_at(provider, parts, paths, formats)._replace(host=_host(_match(url)))
 
 
 def endpoint_at(
@@ -107,12 +109,21 @@ def provider_and_path(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, l
     Raises:
         KlingPricingError: the URL is not an http or https URL.
     """
+    match = _match(url)
+    host, port = _host(match), match[2] or ("443" if url[:5].lower() == "https" else "80")
+    return hosts.get(f"{host}:{port}") or hosts.get(host), [part for part in match[3].split("/") if part]
+
+
+def _match(url: Any) -> re.Match[str]:
+    """Returns the parts of a URL; raises as `provider_and_path` does."""
     match = _URL.fullmatch(url) if isinstance(url, str) else None
     if match is None:  # the message does not repeat the URL, which may contain a key
         raise KlingPricingError(
             "url must be the http or https URL that the request is posted to, "
             "such as https://api.example.com/v1/videos"
         )
-    host = match[1].lower().rstrip(".")
-    port = match[2] or ("443" if url[:5].lower() == "https" else "80")
-    return hosts.get(f"{host}:{port}") or hosts.get(host), [part for part in match[3].split("/") if part]
+    return match
+
+
+def _host(match: re.Match[str]) -> str:
+    return match[1].lower().rstrip(".")

@@ -9,7 +9,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.model import UNSENT, PricedVariant, Ref, Reservation, ReservationRequest, unsent
+from kling_pricing.ledger.model import (
+    DOUBTABLE,
+    UNSENT,
+    PricedVariant,
+    Ref,
+    Reservation,
+    ReservationRequest,
+    unsent,
+)
 from kling_pricing.ledger.sqlite.balances import ROOM, BucketBalance, buckets_wanted, rooms_of, wanted
 from kling_pricing.ledger.sqlite.codec import (
     instant,
@@ -67,7 +75,7 @@ def from_row(values: Sequence[Any], now: datetime) -> Reservation:
         key=row["key"],
         attempt=row["attempt"],
         state=state,
-        in_doubt=state == "dispatching" and (bool(row["doubted"]) or deadline <= now),
+        in_doubt=(bool(row["doubted"]) and state in DOUBTABLE) or (state == "dispatching" and deadline <= now),
         provider=row["provider"],
         task_id=row["task_id"],
         wire_format=row["wire_format"],

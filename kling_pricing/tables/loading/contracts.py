@@ -62,8 +62,10 @@ def _contract(
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
         raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
-    if entry.discount is None and entry.unit_value is None and not entry.rates:
-        raise document.error((), "changes nothing; give a discount, a unit_value or rates")
+    if not (
+        entry.discount is not None or entry.unit_value is not None or entry.rates or entry.account_currency
+    ):
+        raise document.error((), "changes nothing; give a discount, a unit_value, rates or account_currency")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
     check_period(valid_from, valid_until, document)
     if (base.valid_from and valid_from and valid_from < base.valid_from) or (
@@ -80,6 +82,7 @@ def _contract(
         sources=table_sources(entry.sources),
         rates=_checked_rates(entry, base, document),
         units=_units(entry, base),
+        account_currencies={"": entry.account_currency} if entry.account_currency else base.account_currencies,
         notes=(*base.notes, *table_notes(entry.notes)),
         contract=Contract(
             list_rates=dict(base.rates),

@@ -138,6 +138,11 @@ class PriceFile(FileModel):
         {},
         description="Kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.",
     )
+    account_currency: Currency | dict[Name, Currency] | None = Field(
+        None,
+        description="The currency of the accounts, for money that a response names without one; or host -> the "
+        "currency of the accounts there. Null: not known.",
+    )
     model_periods: dict[Name, PeriodEntry] = Field(
         {}, description="Models whose rates are in force for only a part of the table's period."
     )
@@ -157,6 +162,9 @@ class ContractFile(FileModel):
         None, description="The fraction taken off the list total; 0.1 is ten percent."
     )
     unit_value: Price | None = Field(None, description="The customer's price of one of the provider's units.")
+    account_currency: Currency | None = Field(
+        None, description="The currency of the customer's account; null: as in the published table."
+    )
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
     )
@@ -236,6 +244,15 @@ class BilledBelowEntry(FileModel):
     source: Text
 
 
+class BilledFactsEntry(FileModel):
+    """The facts in a response about a finished task that state what is billed."""
+
+    facts: Annotated[
+        list[Literal["action", "resolution", "reference", "audio", "duration_s"]], Field(min_length=1)
+    ]
+    source: Text
+
+
 class HttpEntry(FileModel):
     """The API's behaviour over HTTP; anything not listed is assumed to be unknown."""
 
@@ -249,6 +266,9 @@ class HttpEntry(FileModel):
     )
     refused: list[RefusedEntry] = Field(
         [], description="Definite refusals; after other errors, the outcome is unknown."
+    )
+    billed_facts: BilledFactsEntry | None = Field(
+        None, description="Facts in a response about a finished task that state what is billed."
     )
     error: ErrorShape = Field(
         {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."

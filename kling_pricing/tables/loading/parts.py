@@ -88,5 +88,6 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         ),
         entry.forms,
         tuple(below.path for below in entry.billed_below),
+        tuple(entry.billed_facts.facts) if entry.billed_facts else (),
         entry.error,
     )

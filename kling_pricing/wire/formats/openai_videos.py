@@ -13,6 +13,7 @@ from math import gcd
 from typing import Any, TypeAlias
 
 from kling_pricing.errors import WireFormatError
+from kling_pricing.wire.charges import exact_number
 from kling_pricing.wire.facts import add_prompt_facts
 from kling_pricing.wire.fields import AllowedWords, Field, Violations, missing, not_empty, wrong_value
 from kling_pricing.wire.forms import form_key, is_nested_form, nested_payload
@@ -387,6 +388,7 @@ def read_task(body: Mapping[str, Any]) -> Task:
     return Task(
         task_id=task_id,
         state=state,
+        duration_s=exact_number(body.get("seconds")),
         model=model,
         facts={fact: _SPEC_WORDS.get(word, word) for fact, word in words.items() if word},
     )
