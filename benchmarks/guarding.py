@@ -1,16 +1,17 @@
-"""The speed of a SQLite ledger, compared in the same run with bare transactions that are equally durable.
+"""Measures the speed of a SQLite ledger, in the same run as plain transactions that are equally durable.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding.py
 
-The floor writes the same rows to the same tables through the bare `sqlite3` module, with `synchronous=FULL`,
-under one `flock`: a conditional update of the balance, and the inserts.
+The baseline writes the same rows to the same tables in plain `sqlite3` transactions with `synchronous=FULL`,
+under one `flock`.
+Each transaction updates the balance if enough is left, and inserts the other rows.
 (The store takes two locks, so that processes take turns.)
-The floor looks nothing up, makes no other checks, and returns nothing.
+The baseline looks nothing up, makes no other checks, and returns nothing.
 
 Contestants take turns within each round, so that a slow moment of the machine affects all of them.
-Each time is the median over all rounds; each ratio to the floor is the median of the ratios within rounds.
+Each time is the median over all rounds; each ratio to the baseline is the median of the ratios within rounds.
 """
 
 import fcntl
@@ -40,7 +41,7 @@ from kling_pricing.money import nanos_up
 ROUNDS, ROUND_CALLS = 200, 10
 PROCESSES, CONTENDED_ROUNDS, CONTENDED_CALLS = 4, 5, 250
 CALLS = max(ROUNDS * ROUND_CALLS, 1 + CONTENDED_ROUNDS * CONTENDED_CALLS)
-"""The most calls of one process."""
+"""Maximum number of calls of one process."""
 
 PAYLOAD = {"model": "kling-v3", "prompt": "A paper boat in the rain", "duration": 5, "resolution": "1080p"}
 BUDGETS = Budgets([Budget(name="everyone", cap=Decimal(10**9), currency="USD", window="month")])
@@ -76,8 +77,8 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-class Floor:
-    """Bare transactions that write the rows of a ledger."""
+class Baseline:
+    """Plain transactions that write the rows of a ledger."""
 
     def __init__(self, path: Path) -> None:
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
@@ -206,8 +207,8 @@ class Guard:
         self._guard.settle(admission)
 
 
-KINDS: dict[str, type[Floor | Store | Guard]] = {
-    "floor: bare transactions": Floor,
+KINDS: dict[str, type[Baseline | Store | Guard]] = {
+    "baseline: plain transactions": Baseline,
     "the store: ledger.reserve ...": Store,
     "the guard: quote and store": Guard,
 }
@@ -297,15 +298,15 @@ def main() -> None:
                 kind: getattr(make(folder / f"{place} {verb} alone.db"), verb)
                 for place, (kind, make) in enumerate(KINDS.items())
             }
-            print(f"{title + ', one process':<48} {'per second':>10} {'/ floor':>9}")
+            print(f"{title + ', one process':<48} {'per second':>10} {'/ baseline':>10}")
             for kind, (time_us, ratio) in measured(functions).items():
-                print(f"{kind:<48} {10**6 // time_us:>10} {ratio:>9.2f}")
+                print(f"{kind:<48} {10**6 // time_us:>10} {ratio:>10.2f}")
             together = contended(folder, verb)
             first = next(iter(together.values()))[0]
             heading = f"{title}, {PROCESSES} processes"
-            print(f"\n{heading:<48} {'per second':>10} {'/ floor':>9} {'slowest/median':>15}")
+            print(f"\n{heading:<48} {'per second':>10} {'/ baseline':>10} {'slowest/median':>15}")
             for kind, (rate, usual, slowest) in together.items():
-                print(f"{kind:<48} {rate:>10} {Decimal(rate) / first:>9.2f} {Decimal(slowest) / usual:>15.1f}")
+                print(f"{kind:<48} {rate:>10} {Decimal(rate) / first:>10.2f} {Decimal(slowest) / usual:>15.1f}")
             print()
 
 

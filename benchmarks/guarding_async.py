@@ -1,4 +1,4 @@
-"""The cost of awaiting a guard: admissions per second of many tasks, compared with a native async driver.
+"""Measures the cost of awaiting a guard: admissions per second of many tasks, beside a native async driver.
 
 Run it with::
 

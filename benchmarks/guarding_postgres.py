@@ -1,14 +1,14 @@
-"""The admissions per second of a guard on PostgreSQL, compared with bare statements that write the same rows.
+"""Measures the admissions per second of a guard on PostgreSQL, and of plain SQL that writes the same rows.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/guarding_postgres.py
 
-The floor is one transaction with the statements that no guard can do without, sent one after the other over the
-same kind of connection, as pgbench would: lock the bucket; write reservation, line and journal; move the
-balance.
+The baseline is one transaction with only the statements that every guard needs.
+They lock the bucket, write the reservation, its line and the journal entry, and update the balance.
+The baseline sends them one after the other over the same kind of connection, as pgbench would.
 It does no quoting or checking.
-All take turns on one server, so that a slow moment affects all of them.
+The contestants take turns on one server, so that a slow moment affects all of them.
 """
 
 import multiprocessing
@@ -65,7 +65,7 @@ COMMIT
 
 
 def bare(url: str, project: str) -> Callable[[int], None]:
-    """Returns the floor: each statement waits for the answer to the one before."""
+    """Returns the baseline, in which each statement waits for the result of the one before."""
     connection = psycopg.connect(url, autocommit=True)
     rows = connection.execute(
         "SELECT id FROM kling_pricing.bucket WHERE budget = %s ORDER BY labels", [project]
@@ -96,7 +96,7 @@ def guarded(url: str, project: str) -> Callable[[int], None]:
     return admit
 
 
-CONTESTANTS = {"floor": bare, "guard": guarded}
+CONTESTANTS = {"baseline": bare, "guard": guarded}
 
 
 def client(url: str, project: str, barrier: Any, results: Any) -> None:
@@ -143,14 +143,14 @@ def main() -> None:
         for project in ("hot", "spread"):
             for user in range(USERS):
                 guard.admit(PAYLOAD, project=project, labels={"user": f"u{user}"})  # creates the buckets
-        print("| budgets | clients | floor, per second | guard, per second | guard / floor |")
+        print("| budgets | clients | baseline, per second | guard, per second | guard / baseline |")
         print("|---|---|---|---|---|")
         for project, budgets in (("hot", "1"), ("spread", str(USERS))):
             for clients in (1, 4):
                 counts = per_s(url, project, clients)
-                ratio = Decimal(counts["guard"]) / Decimal(counts["floor"])
-                print(f"| {budgets} | {clients} | {counts['floor']:,} | {counts['guard']:,} | {ratio:.2f} |")
-        guard.verify()  # also checks the rows that the floor wrote
+                ratio = Decimal(counts["guard"]) / Decimal(counts["baseline"])
+                print(f"| {budgets} | {clients} | {counts['baseline']:,} | {counts['guard']:,} | {ratio:.2f} |")
+        guard.verify()  # also checks the rows that the baseline wrote
         guard.close()
 
 

@@ -1,4 +1,4 @@
-"""The time that a hook adds to a request over loopback.
+"""Measures the time that a hook adds to a request over loopback.
 
 Run it with::
 

@@ -1,14 +1,14 @@
-"""The time of a quote, compared in the same run with a floor and two other libraries.
+"""Measures the time of a quote, in the same run as a baseline and two other libraries.
 
 Run it with::
 
     .venv/bin/pip install -q -e '.[dev,bench]' && .venv/bin/python benchmarks/quoting.py
 
 With `--instructions` it counts processor instructions instead, which do not depend on the load of the machine;
-this needs valgrind and takes some minutes.
+this needs valgrind and takes several minutes.
 
-The floor is the least that any answer needs: pydantic validation of an equivalent model with ten fields, one
-dict lookup, one multiplication of Decimals.
+The baseline makes only the steps that every quote needs: pydantic validation of an equivalent model with ten
+fields, one dict lookup, and one multiplication of Decimals.
 Each time is the best of many short rounds, in which all contestants take turns, so that a slow moment of the
 machine affects all of them.
 """
@@ -75,8 +75,8 @@ class TenFields(BaseModel):
 RATES = {("kling-v3", "1080p", True): Decimal("0.1428")}
 
 
-def floor() -> Decimal:
-    """Validates, looks up, multiplies."""
+def baseline() -> Decimal:
+    """Validates a request, looks up a rate, and multiplies."""
     request = TenFields.model_validate(PAYLOAD)
     return RATES[request.model, request.resolution, request.audio] * request.duration
 
@@ -174,7 +174,7 @@ def contestants() -> dict[str, Callable[[], Any]]:
         model="gpt-4o", usage=Usage(prompt_tokens=1000, completion_tokens=100, total_tokens=1100)
     )
     return {
-        "floor (pydantic + lookup + Decimal)": floor,
+        "baseline (pydantic + lookup + Decimal)": baseline,
         "kling_pricing.quote(dict)": lambda: quote(PAYLOAD),
         "kling_pricing.quote(dict, at=, book=)": lambda: quote(PAYLOAD, at=AT, book=book),
         "genai_prices.calc_price": lambda: genai_prices.calc_price(usage, "gpt-4o", provider_id="openai"),
@@ -269,7 +269,7 @@ def import_us(*statements: str) -> dict[str, int]:
 
 def instruction_contestants() -> dict[str, Callable[[], Any]]:
     """Returns name -> a function that computes one answer, for counting instructions."""
-    return {"floor": floor, "quote(dict)": lambda: quote(PAYLOAD), **formats()}
+    return {"baseline": baseline, "quote(dict)": lambda: quote(PAYLOAD), **formats()}
 
 
 def instructions(name: str) -> int:
@@ -293,19 +293,19 @@ def instructions(name: str) -> int:
 def show_instructions() -> None:
     """Counts instructions, and prints a table."""
     counts = {name: instructions(name) for name in instruction_contestants()}
-    print(f"{'one answer':<40} {'instructions':>12} {'x floor':>8} {'x tasks':>8}")
+    print(f"{'one result':<40} {'instructions':>12} {'x baseline':>10} {'x tasks':>8}")
     for name, count in counts.items():
-        ratios = f"{Decimal(count) / counts['floor']:>8.2f} {Decimal(count) / counts['tasks']:>8.2f}"
+        ratios = f"{Decimal(count) / counts['baseline']:>10.2f} {Decimal(count) / counts['tasks']:>8.2f}"
         print(f"{name:<40} {count:>12} {ratios}")
 
 
 def main() -> None:
     """Measures, and prints tables of ratios."""
     best = best_ns(contestants())
-    base = best["floor (pydantic + lookup + Decimal)"]
-    print(f"{'one answer':<40} {'ns':>8} {'x floor':>8}")
+    base = best["baseline (pydantic + lookup + Decimal)"]
+    print(f"{'one result':<40} {'ns':>8} {'x baseline':>10}")
     for name, ns in best.items():
-        print(f"{name:<40} {ns:>8} {Decimal(ns) / base:>8.2f}")
+        print(f"{name:<40} {ns:>8} {Decimal(ns) / base:>10.2f}")
     through = best_ns(formats())
     print(f"\n{'one quote through':<40} {'ns':>8} {'x tasks':>8}")
     for name, ns in through.items():

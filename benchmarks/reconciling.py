@@ -1,4 +1,4 @@
-"""The time of a reconciliation, compared in the same run with plain Python and a bare DuckDB join.
+"""Measures the time of a reconciliation, in the same run as plain Python and a plain DuckDB join.
 
 Run it with::
 
@@ -226,12 +226,12 @@ def plain_python(folder: Path) -> dict[str, object]:
 
 
 CONTESTANTS: dict[str, Callable[[Path], dict[str, object]]] = {
-    "bare DuckDB, ledger exported to CSV": exported,
+    "plain DuckDB, ledger exported to CSV": exported,
     "reconcile": whole,
     "reconcile, limited to 500 MB": limited,
     "plain Python: sqlite3, csv, Decimal": plain_python,
-    "bare DuckDB, its SQLite extension": extended,
-    "bare DuckDB, both sides already in CSV": join_alone,
+    "plain DuckDB, its SQLite extension": extended,
+    "plain DuckDB, both sides already in CSV": join_alone,
 }
 
 

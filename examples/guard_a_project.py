@@ -1,4 +1,4 @@
-"""Keep a project within its budget: reserve the money, submit the job, and settle it by the provider's answers.
+"""Keep a project within its budget: reserve the money, submit the job, and record its actual cost.
 
 Run it with::
 
@@ -16,7 +16,7 @@ TRAILER = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), c
 
 
 def submit(payload: dict[str, Any]) -> dict[str, Any]:
-    """Replaces the HTTP call that you make today."""
+    """Stands in for your own HTTP call: accepts every job."""
     return {"task_id": f"task-{payload['duration']}", "status": "queued"}
 
 

@@ -1,11 +1,11 @@
-"""Guard an HTTP client without changing the code that calls it.
+"""Guard an HTTP client without changing the code that uses it.
 
 Run it with::
 
     .venv/bin/python examples/guard_an_http_client.py
 
 The example needs httpx.
-A function plays the provider, so nothing leaves this machine.
+A function takes the place of the provider, so nothing leaves this machine.
 In your own code, replace `httpx.MockTransport(provider)` with `httpx.HTTPTransport()`.
 """
 
@@ -26,7 +26,7 @@ numbers = count(1)
 
 
 def provider(request: httpx.Request) -> httpx.Response:
-    """Accepts every job, and reports every task as completed."""
+    """Accepts every job and reports every task as completed."""
     if request.method == "POST":
         sent = json.loads(request.content)
         print(f"  sent: {sent['duration']} s, audio {sent['audio']}")
@@ -36,7 +36,7 @@ def provider(request: httpx.Request) -> httpx.Response:
 
 
 def make_shot(client: httpx.Client) -> None:
-    """Makes one shot, like any code that knows nothing about budgets."""
+    """Makes one shot; like your existing code, it knows nothing about budgets."""
     task = client.post("/v1/tasks", json=SHOT).json()
     client.get(f"/v1/tasks/{task['task_id']}")
 

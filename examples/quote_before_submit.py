@@ -10,12 +10,12 @@ from kling_pricing import CapabilityError, quote
 request = {"model": "kling-v2.6", "prompt": "The lighthouse lamp turns slowly", "duration": 5, "audio": True}
 
 try:
-    answer = quote(request)
+    q = quote(request)
 except CapabilityError as error:
     for violation in error.violations:
         print(f"refused: {violation.message}")
     request |= error.suggestions[0]
     print(f"instead: {dict(error.suggestions[0])}")
-    answer = quote(request)
+    q = quote(request)
 
-print(f"{answer.total} {answer.currency}")
+print(f"{q.total} {q.currency}")

@@ -1,4 +1,4 @@
-"""Reconcile a provider's statement with a ledger: list the charges that differ from the expected cost, and why.
+"""Reconcile a provider's statement with a ledger, and show why charges differ from the expected costs.
 
 Run it with::
 

@@ -222,8 +222,18 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
         "kling/2026-09-20",
         "qingbo/2026-04-29",
         "qingbo-ai/2026-06-19",
+        "qingbo-ai/2026-09-04",
+        "qingbo-ai/2026-09-07",
         "qingbo-ai/2026-09-19",
+        "qingbo-ai/2026-09-24",
         "tencent-vod/2026",
+        None,
+        None,
+    ]
+    without_prices = [json.loads(line) for line in listed.stdout.splitlines()[-2:]]
+    assert [(entry["provider"], entry["rate_count"]) for entry in without_prices] == [
+        ("octopusx", 0),
+        ("uniall", 0),
     ]
     shown = run("tables", "show", "acme/2026-11-01", "--tables", tmp_path, "--json")
     rates = json.loads(shown.stdout)["rates"]
@@ -257,7 +267,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Valid tables exit 0 with their counts; an invalid table exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "OK: 5 price tables, 145 rates, 6 capability matrices\n"
+    assert good.stdout == "OK: 8 price tables, 219 rates, 6 capability matrices\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))
@@ -457,7 +467,7 @@ def test_compare_prints_one_object_per_row_with_amounts_as_text() -> None:
         "resolution": "720p",
         "audio": False,
         "available": True,
-        "table": "qingbo-ai/2026-09-19",
+        "table": "qingbo-ai/2026-09-24",
         "tier": "silent",
         "minimum": "0.189",
         "maximum": "0.189",
@@ -507,36 +517,40 @@ def test_compare_reads_one_request(content: str) -> None:
 
 def test_tables_diff_shows_changed_rates_in_percent() -> None:
     """Percentages are rounded half up to two digits; rates can be added or removed."""
-    result = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-19", "--json")
+    result = run("tables", "diff", "qingbo-ai/2026-09-07", "qingbo-ai/2026-09-24", "--json")
     answer = json.loads(result.stdout)
     assert (result.returncode, answer["other"], answer["currencies"]) == (1, [], ["USD", "USD"])
-    assert answer["rates"][:5] == [
+    assert answer["rates"][-5:] == [
         *(
             {
                 "model": model,
                 "resolution": "4k",
                 "tier": tier,
-                "before": "0.48213",
-                "after": None,
+                "before": None,
+                "after": "0.48213",
                 "change_percent": None,
             }
-            for model in ("kling-v3", "kling-v3-omni")
-            for tier in ("silent", "audio")
+            for model, tiers in (
+                ("kling-v3", ("silent", "audio")),
+                ("kling-v3-omni", ("silent", "audio", "video_reference")),
+            )
+            for tier in tiers
         ),
-        {
-            "model": "kling-v2-6",
-            "resolution": "720p",
-            "tier": "silent",
-            "before": "0.0414",
-            "after": "0.0378",
-            "change_percent": "-8.70",
-        },
     ]
-    assert [rate["change_percent"] for rate in answer["rates"][5:]] == [
-        *("-10.40", "-10.40", "-2.02", "-1.98", "-1.96", "-2.01")
-    ]
-    shown = run("tables", "diff", "qingbo-ai/2026-09-19", "qingbo-ai/2026-06-19")
-    assert ("+9.52 %" in shown.stdout, "added" in shown.stdout, shown.returncode) == (True, True, 1)
+    assert answer["rates"][0] == {
+        "model": "kling-v2-6",
+        "resolution": "720p",
+        "tier": "silent",
+        "before": "0.0414",
+        "after": "0.0378",
+        "change_percent": "-8.70",
+    }
+    assert [rate["change_percent"] for rate in answer["rates"][1:-5]] == ["-10.40", "-10.40", "-1.98", "-2.01"]
+    periods = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-04", "--json")
+    assert json.loads(periods.stdout)["other"] == ["the periods of single models differ; compare the files"]
+    shown = run("tables", "diff", "qingbo-ai/2026-09-24", "qingbo-ai/2026-09-07")
+    assert ("+9.52 %" in shown.stdout, "removed" in shown.stdout, shown.returncode) == (True, True, 1)
+    assert "added" in run("tables", "diff", "qingbo-ai/2026-09-07", "qingbo-ai/2026-09-24").stdout
 
 
 def test_tables_diff_never_compares_two_currencies() -> None:

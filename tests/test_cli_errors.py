@@ -89,7 +89,10 @@ BAD: dict[str, tuple[str, str]] = {
     "out": ("request.json/below", "request.json/below"),
     "pairs": ("x", "'x' is not RESERVATION=TASK_ID"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
-    "provider": ("nobody", "unknown provider 'nobody'; known here: kling, qingbo, qingbo-ai, tencent-vod"),
+    "provider": (
+        "nobody",
+        "unknown provider 'nobody'; known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
+    ),
     "ref": ("", "must be text of 1 to 200 printable characters"),
     "reservation": ("", "must be text of 1 to 200 printable characters"),
     "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),

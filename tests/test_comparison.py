@@ -215,7 +215,9 @@ def test_invalid_arguments_are_refused_as_by_quote() -> None:
         compare("{", at=AT)
     with pytest.raises(CapabilityError):
         compare(video("nobody"), at=AT)
-    with pytest.raises(PriceNotFoundError, match="unknown provider 'nobody'; known here: kling, qingbo"):
+    with pytest.raises(
+        PriceNotFoundError, match="unknown provider 'nobody'; known here: kling, octopusx, qingbo"
+    ):
         compare(CLIP, provider="nobody", at=AT)
     with pytest.raises(KlingPricingError, match="no time zone"):
         compare(CLIP, at=datetime(2026, 11, 21))  # noqa: DTZ001 (a naive time is what is refused)

@@ -42,7 +42,7 @@ BOOK = load_price_book()
         (f"{GATEWAY}/v1/tasks", None, ("tasks", "tasks_extra", "tasks_v2")),
         (f"{GATEWAY}/v1/videos", None, ("openai_videos",)),
         (f"{GATEWAY}/proxy/kling//v1/videos/motion-control", None, ("kling",)),
-        ("http://[::1]:9/v1/video/generations", None, ("video_generations",)),
+        ("http://[::1]:9/v1/video/generations", None, ("video_generations", "openai_videos")),
         ("https://api.qingbo.ai/v1/videos", "qingbo-ai", ("openai_videos",)),
     ],
 )

@@ -120,7 +120,7 @@ def test_method_host_and_path_classify_a_request(
         assert route == TaskEndpoint(*expected)
 
 
-KNOWN = "known here: kling, qingbo, qingbo-ai, tencent-vod"
+KNOWN = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
 NOT_A_HOST = (
     "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
     "write an international name as xn--..., and list each host separately"
@@ -862,7 +862,7 @@ FORMATS: dict[str, tuple[str, str, str, dict[str, Any], str, str]] = {
         "USD",
         {"model": "kling-v3-std-silent", "prompt": "a boat", "duration": 5},
         "0.42",
-        "",
+        "quote",
     ),
 }
 
@@ -871,10 +871,7 @@ FORMATS: dict[str, tuple[str, str, str, dict[str, Any], str, str]] = {
 def test_every_wire_format_works_from_submission_to_settlement(
     wire_format: str, tmp_path: Path, book: PriceBook, clock: Clock
 ) -> None:
-    """A job is submitted, bound, polled and settled at the charge that the gateway billed in its own unit.
-
-    The last wire format documents no states, so its reservation stays bound until the statement arrives.
-    """
+    """A job is submitted, bound, polled and settled, at the charge that the gateway names or else the quote."""
     provider, path, currency, payload, price, basis = FORMATS[wire_format]
     budget = Budget(name="all", cap=10, currency=currency)
     with (
@@ -888,8 +885,7 @@ def test_every_wire_format_works_from_submission_to_settlement(
         gateway.finish(str(bound.task_id))
         guarded.get(f"{path}/{bound.task_id}").raise_for_status()
         (polled,) = guard.history()
-        expected = ("settled", Decimal(price), basis) if basis else ("bound", None, None)
-        assert (polled.state, polled.billed, polled.basis) == expected
+        assert (polled.state, polled.billed, polled.basis) == ("settled", Decimal(price), basis)
         if polled.basis == "response":
             assert polled.unit_value is not None
             assert gateway.bill * polled.unit_value == polled.billed

@@ -490,6 +490,71 @@ def test_an_answer_that_does_not_name_the_task_releases_nothing(
     assert [reservation.state for reservation in guard.history()] == [state]
 
 
+def kling_answer(code: int, message: str = "", data: dict[str, str] | None = None) -> dict[str, Any]:
+    """Returns an answer in the official API's shape."""
+    return {"code": code, "message": message, "request_id": "r", "data": data}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "state", "reason"),
+    [
+        (200, kling_answer(1102, "Account balance not enough"), "released", "HTTP 200 1102"),
+        (200, kling_answer(1303, "parallel task over resource pack limit"), "released", "HTTP 200 1303"),
+        (200, kling_answer(1301, "risk control"), "released", "HTTP 200 1301"),
+        (200, kling_answer(5000, "internal"), "in doubt", "answered without a task (5000)"),
+        (200, kling_answer(5002), "in doubt", "answered without a task (5002)"),
+        (200, kling_answer(1999), "in doubt", "answered without a task (1999)"),
+        (200, kling_answer(0), "in doubt", "answered without a task"),
+        (200, {"data": None}, "in doubt", "answered without a task"),
+        (
+            200,
+            kling_answer(1201, "external_task_id already exists"),
+            "in doubt",
+            "answered without a task (1201)",
+        ),
+        (400, kling_answer(1201, "external_task_id already exists"), "in doubt", "HTTP 400 1201"),
+        (400, kling_answer(1201, "duration is invalid"), "released", "HTTP 400 1201"),
+        (200, kling_answer(1102, data={"task_id": "t1", "task_status": "submitted"}), "bound", None),
+    ],
+)
+def test_a_refusal_inside_a_success_is_judged_by_its_code(
+    guard: BudgetGuard, official: Gateway, status: int, answer: dict[str, Any], state: str, reason: str | None
+) -> None:
+    """A definite code releases the money; any other answer without a task leaves the job in doubt."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=answer))
+    with client(guard, official, transport, sends_once=True) as guarded:
+        posted = guarded.post("/v1/videos/text2video", json={"model_name": "kling-v3", "prompt": "x"})
+        assert (posted.status_code, posted.json()) == (status, answer)
+    (reservation,) = guard.history()
+    assert ("in doubt" if reservation.in_doubt else reservation.state) == state
+    assert reservation.reason == reason
+    guard.verify()
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("/v1/videos", {"model": "Kling-2.5", "prompt": "x", "seconds": "5", "size": "1280x720"}),
+        ("/v1/video/generations", {"model": "Kling-2.5", "prompt": "x", "seconds": "5", "size": "1280x720"}),
+    ],
+)
+@pytest.mark.parametrize(("code", "state"), [(1102, "released"), (5000, "dispatching")])
+def test_a_gateway_may_pass_on_a_refusal_with_http_200(
+    open_guard: Callable[..., BudgetGuard],
+    gateway: Gateway,
+    path: str,
+    payload: dict[str, str],
+    code: int,
+    state: str,
+) -> None:
+    """It is judged as the official API's own refusal is."""
+    guard = open_guard(Budget(name="all", cap=100, currency="CNY"))
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=kling_answer(code)))
+    with client(guard, gateway, transport, sends_once=True, hosts={gateway.host: "tencent-vod"}) as guarded:
+        guarded.post(path, json=payload)
+    assert [reservation.state for reservation in guard.history()] == [state]
+
+
 def test_polling_tries_every_url_until_an_answer_names_the_task(guard: BudgetGuard, official: Gateway) -> None:
     """The official API has one URL for each kind of task, and answers 200 at the wrong ones."""
     with client(guard, official) as guarded:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,11 +31,14 @@ def test_only_the_task_system_has_idempotency_keys(book: PriceBook) -> None:
 
 
 def test_each_api_has_a_status_path(book: PriceBook) -> None:
-    """A task's status is at the path to which its payload was posted, followed by the task id."""
+    """A task's status is at the path to which its payload was posted, followed by the task id.
+
+    The gateways of the new-api family have two such paths, and either returns a task of both.
+    """
     for matrix in book.matrices.values():
         assert matrix.submissions
         for each in matrix.submissions:
-            assert each.status == f"{each.path}/{{task_id}}"
+            assert f"{each.path}/{{task_id}}" in {each.status, *each.other_status}
             assert each.cancel == (f"{each.status}/cancel" if matrix.wire_format in TASKS else None)
 
 
@@ -56,10 +60,36 @@ def test_errors_have_the_apis_own_shape(book: PriceBook) -> None:
         },
         "kling": {"code": 402, "message": "no", "request_id": None},
     }
-    assert book.matrices["tasks"].http.error_code({"error": {"code": "x"}}) == "x"
-    for body in (None, {}, {"error": "x"}, {"error": {"code": 7}}):
-        assert book.matrices["tasks"].http.error_code(body) is None
-    assert book.matrices["kling"].http.error_code({"code": 1102}) is None
+    assert book.matrices["tasks"].http.error_in({"error": {"code": "x", "message": "y"}}) == ("x", "y")
+    bodies: list[Any] = [None, [], {}, {"error": "x"}, {"error": {"code": ""}}, {"error": {"code": 7.0}}]
+    for body in [*bodies, {"code": "x"}]:
+        assert book.matrices["tasks"].http.error_in(body) == (None, "")
+    assert book.matrices["kling"].http.error_in({"code": 1102, "message": "arrears"}) == ("1102", "arrears")
+    for name in ("openai_videos", "video_generations"):
+        error_in = book.matrices[name].http.error_in
+        assert error_in({"code": "task_failed", "message": "no", "data": None}) == ("task_failed", "no")
+        assert error_in({"error": {"code": "x", "message": 5}}) == ("x", "")
+
+
+DEFINITE = [*range(1000, 1005), *range(1100, 1104), *range(1200, 1204), *range(1300, 1305)]
+
+
+@pytest.mark.parametrize("name", ["kling", "openai_videos", "video_generations"])
+def test_a_refusal_inside_http_200_is_judged_by_its_code(book: PriceBook, name: str) -> None:
+    """Kling's definite codes refuse; server errors, unknown codes and a task that exists do not."""
+    refuses = book.matrices[name].http.refuses
+    assert [code for code in range(10_000) if refuses(200, str(code))] == DEFINITE
+    assert not refuses(200, None)
+    assert not refuses(200, "success")
+    assert not refuses(200, "1201", "external_task_id Already Exists")
+    assert not refuses(500, "1102")
+
+
+def test_a_task_that_exists_is_no_refusal_whatever_the_status(book: PriceBook) -> None:
+    """An earlier request with the same external_task_id created it."""
+    refuses = book.matrices["kling"].http.refuses
+    assert refuses(400, "1201", "invalid parameter")
+    assert not refuses(400, "1201", "external_task_id already exists")
 
 
 def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
@@ -67,6 +97,7 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
     rules = HttpRules()
     assert not any(rules.refuses(status, None) for status in range(100, 600))
     assert (rules.idempotency, rules.own_id_field, rules.forms) == (None, None, False)
+    assert rules.error_in({"error": {"code": 7}}) == ("7", "")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +126,8 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
         ),
         ("{error: {message: '{message}', list: [1]}}", "error", "list must be a map, text, a whole number"),
         ("{errors: {}}", "errors", "did you mean 'error'?"),
+        ("{code_at: [error/code]}", "code_at[0]", "match pattern"),
+        ("{refused: [{status: 200, code: [1102], source: x}]}", "refused[0].code[0]", "text"),
     ],
 )
 def test_an_invalid_http_rule_is_an_error_with_its_place(

@@ -21,9 +21,6 @@ from kling_pricing import (
 )
 from tests.conftest import AT, video
 
-NEWER_LIST = (
-    "The same company publishes other, newer prices for its host api.qingbo.ai; this quote is for qingbo.dev."
-)
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 
@@ -117,6 +114,15 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
     assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD per second"
 
 
+NEWER = (
+    "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
+)
+STALE = (
+    "qingbo/2026-04-29 was last compared with its source on 2026-04-29, 206 days earlier; "
+    "check that its prices still hold"
+)
+
+
 def test_a_quote_explains_itself() -> None:
     """The text has the total, each line, the table, its source and every note."""
     payload = video("kling-v3", duration=5, resolution="1080p", audio=True)
@@ -124,8 +130,62 @@ def test_a_quote_explains_itself() -> None:
         "0.714 USD for kling-v3 (generate) at qingbo",
         "  kling-v3 1080p audio: 5 seconds x 0.1428 = 0.714 USD",
         "  priced by qingbo/2026-04-29, from QingBo docs, Kling series page of 2026-04-29, Pricing",
-        f"  note: {NEWER_LIST}",
+        f"  note: {NEWER}",
+        f"  note: {STALE}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "at", "note"),
+    [
+        (video("kling-v3", duration=5), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", resolution="4k"), AT, "charges 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v2.6", duration=10), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (
+            video("kling-v3-omni", video_urls=["v"]),
+            datetime(2026, 9, 3, tzinfo=UTC),
+            "charges 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
+        ),
+        (
+            video("kling-v3", resolution="4k"),
+            datetime(2026, 9, 20, tzinfo=UTC),
+            "has no price for this request (qingbo-ai/2026-09-19)",
+        ),
+        (video(extra={"mode": "pro"}), AT, "charges 0.756 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3"), datetime(2026, 6, 18, tzinfo=UTC), None),  # the newer list was not in force
+    ],
+)
+def test_a_quote_notes_what_the_newer_list_charges(
+    payload: dict[str, Any], at: datetime, note: str | None
+) -> None:
+    """The note has the amount for this very request, by the list in force at the instant of the quote."""
+    notes = [note.message for note in quote(payload, at=at).notes if note.code == "newer_list_elsewhere"]
+    assert notes == ([] if note is None else [f"qingbo-ai, the newer list of the same company, {note}"])
+
+
+@pytest.mark.parametrize(
+    ("model", "launched"),
+    [
+        ("kling-video-o1", datetime(2025, 12, 8, tzinfo=UTC)),
+        ("kling-v2.6", datetime(2025, 12, 10, tzinfo=UTC)),
+        ("kling-v3", datetime(2026, 2, 12, tzinfo=UTC)),
+        ("kling-v3-omni", datetime(2026, 2, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
+    """A quote from before that day has a note, and a model has no price before its launch."""
+    known = datetime(2026, 4, 29, tzinfo=UTC)
+    note = "qingbo/2026-04-29 is known from 2026-04-29; before that, prices may have differed"
+
+    def notes(at: datetime) -> list[str]:
+        return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]
+
+    assert notes(known) == []
+    assert notes(known - timedelta(seconds=1)) == notes(launched) == [note]
+    with pytest.raises(
+        PriceNotFoundError, match=f"prices it from {launched:%Y-%m-%d} only, because it was launched"
+    ):
+        quote(video(model), at=launched - timedelta(seconds=1))
 
 
 def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
@@ -134,7 +194,7 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
     assert json.loads(json.dumps(data)) == data
     digest, notes = data.pop("table_digest"), data.pop("notes")
     assert len(digest) == 64
-    assert [note["code"] for note in notes] == ["newer_list_elsewhere"]
+    assert [note["code"] for note in notes] == ["newer_list_elsewhere", "stale_table"]
     assert data == {
         "provider": "qingbo",
         "model": "kling-v3",
@@ -163,7 +223,7 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
 
 def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
     """The note is absent ninety days after the last comparison and present one second later."""
-    checked = datetime(2026, 11, 19, tzinfo=UTC)
+    checked = datetime(2026, 4, 29, tzinfo=UTC)
     fresh = quote(video(), at=checked + timedelta(days=90))
     stale = quote(video(), at=checked + timedelta(days=90, seconds=1))
     assert "stale_table" not in [note.code for note in fresh.notes]

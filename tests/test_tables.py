@@ -1,13 +1,16 @@
 """Loading tables, and checking the files against each other."""
 
+import copy
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kling_pricing import PriceBook, PriceNotFoundError, TableError, compare, load_price_book, quote
+from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, compare, load_price_book, quote
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
 
@@ -182,6 +185,20 @@ RATE = "rates.kling-v2-6.720p.silent"
             "cannot be reached, because the entry before it always matches; put that entry last",
         ),
         (
+            "valid_from: null",
+            "valid_from: 2026-11-01\nknown_from: 2026-11-01",
+            5,
+            "known_from",
+            "is for a table whose valid_from is null; remove it",
+        ),
+        (
+            "valid_from: null",
+            "valid_from: null\nnewer_list: qingbo-ia",
+            5,
+            "newer_list",
+            "no provider 'qingbo-ia'; did you mean 'qingbo-ai'?",
+        ),
+        (
             "rates:",
             "unpriced:\n  - {model: kling-v3, resolution: 4k, tier: silent, why: x}\nrates:",
             13,
@@ -252,6 +269,18 @@ def test_an_invalid_price_file_is_refused(
             "`actions` already lists the actions; remove this limit",
         ),
         ("need: {audio: false}", "need: {}", "models.kling-v3-omni.rules[0].need", "add at least one"),
+        (
+            "need: {audio: false}",
+            "since: soon\n        need: {audio: false}",
+            "models.kling-v3-omni.rules[0].since",
+            "must be a day such as 2026-04-29 or an instant",
+        ),
+        (
+            "need: {audio: false}",
+            "since: 2026-11-01\n        until: 2026-11-01\n        need: {audio: false}",
+            "models.kling-v3-omni.rules[0].until",
+            "must be later than since; correct one of the two",
+        ),
         (
             "size_bytes: {max: 31457280}",
             "size_byte: {max: 31457280}",
@@ -376,8 +405,46 @@ def test_a_rate_whose_action_is_not_allowed_cannot_be_reached(folder: Folder) ->
         "actions: [generate, image2video, reference, reference_video]",
         "actions: [generate, image2video, reference]",
     )
+    prices = PRICES.replace(
+        "  - {tier: silent}",
+        "  - {tier: video_reference, when: {videos: {min: 1}, model: kling-v3-omni}}\n  - {tier: silent}",
+    )
+    omni, rest = prices.split("  kling-v3-omni:\n")
+    prices = f"{omni}  kling-v3-omni:\n" + re.sub(
+        r"\{(silent: \d.\d)\}", r"{\1, video_reference: 0.4}", rest, count=3
+    )
+    load_price_book(folder({"prices/acme/a.yaml": prices}))
     error = refusal(folder({"capabilities/tasks.yaml": text}))
-    assert "video_reference" in error.problem
+    assert error.key_path == "rates.kling-v3-omni.720p.video_reference"
+    assert "no request can reach this rate" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("period", "in_force"),
+    [
+        ("", (True, True, True)),
+        ("since: 2026-11-01", (False, True, True)),
+        ("until: 2026-12-01", (True, True, False)),
+        ("since: 2026-11-01\n        until: 2026-12-01", (False, True, False)),
+        ("since: 2026-11-01T00:00:00.000001Z", (False, False, True)),
+    ],
+)
+def test_a_rule_may_hold_for_a_part_of_the_time(
+    folder: Folder, period: str, in_force: tuple[bool, ...]
+) -> None:
+    """It is judged at the instant of the quote, by `quote`, `check` and `compare` alike."""
+    rule = 'need: {audio: false}\n        message: "audio cannot be combined with a reference video'
+    text = bundled_capabilities()
+    assert rule in text
+    text = text.replace(rule, f"{period}\n        {rule}")
+    book = load_price_book(folder({"capabilities/tasks.yaml": text}))
+    payload = video("kling-v3-omni", audio=True, video_urls=["v"])
+    start, end = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    for at, holds in zip((start - timedelta(seconds=1), start, end), in_force, strict=True):
+        codes = [violation.code for violation in check(payload, book=book, at=at)]
+        assert codes == ["audio_video_reference"] * holds
+        own = next(option for option in compare(payload, book=book, at=at) if not option.changes)
+        assert own.why_not.startswith("audio cannot be combined") is holds
 
 
 CONTRACT = """\
@@ -432,7 +499,7 @@ def test_an_uneven_discount_keeps_the_exact_list_total(
 
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(book: PriceBook) -> None:
     """The price book has the only text for this error."""
-    known = "known here: kling, qingbo, qingbo-ai, tencent-vod"
+    known = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
     for look_up in (lambda: book.table("acme", AT), lambda: book.tables_of("acme")):
         with pytest.raises(PriceNotFoundError) as caught:
             look_up()
@@ -443,6 +510,128 @@ def test_the_tables_of_a_provider_end_with_its_contracts(folder: Folder) -> None
     """The published tables come first."""
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": CONTRACT}))
     assert [table.id for table in book.tables_of("acme")] == ["acme/a", "acme/ours"]
+
+
+OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
+NO_PRICES = (
+    "octopusx publishes no prices (its docs list models and billing names, but no amounts); "
+    "put its prices into prices/octopusx/<date>.yaml in your own folder of tables, as a table or "
+    "with `extends` of another provider's table"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"provider": "octopusx"}, {"url": "https://octopusx.ai/v1/videos"}, {"url": "http://gw/v1/videos"}],
+)
+def test_a_known_provider_without_prices_is_named(arguments: dict[str, Any]) -> None:
+    """The error says whose prices are missing, how to give them, and who prices this model."""
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(OMNI, at=AT, **arguments)
+    assert str(caught.value) == f"{NO_PRICES}, or choose another provider's prices: tencent-vod"
+    assert (caught.value.provider, caught.value.model) == ("octopusx", "kling-v3-omni")
+    assert caught.value.priced_instead == ("tencent-vod",)
+
+
+def test_providers_without_prices_are_known_by_their_apis(book: PriceBook) -> None:
+    """Their wire formats and hosts are read from their files, and they have no tables."""
+    apis = {name: (provider.hosts, provider.wire_formats) for name, provider in book.unpriced.items()}
+    assert apis == {
+        "octopusx": (("octopusx.ai",), ("openai_videos",)),
+        "uniall": ((), ("video_generations",)),
+    }
+    assert book.tables_of("octopusx") == ()
+    endpoint = book.endpoint("https://octopusx.ai/v1/video/generations")
+    assert (endpoint.provider, endpoint.wire_formats) == ("octopusx", ("openai_videos",))
+    assert copy.copy(book).unpriced == book.unpriced
+    with pytest.raises(PriceNotFoundError) as caught:
+        book.table("octopusx", AT)
+    assert str(caught.value) == NO_PRICES
+
+
+def test_a_table_of_ones_own_prices_a_provider_without_prices(folder: Folder) -> None:
+    """Its host and its wire format come from the provider's file."""
+    text = bundled("prices", "tencent-vod", "2026.yaml").read_text(encoding="utf-8")
+    own = text.replace(
+        "provider: tencent-vod\nwire_formats: []\nalso_prices: [openai_videos, tasks]",
+        "provider: octopusx\nwire_formats: [openai_videos]\nalso_prices: [tasks]",
+    )
+    assert own != text
+    book = load_price_book(folder({"prices/octopusx/2026-11-01.yaml": own}))
+    for url in (None, "https://octopusx.ai/v1/videos"):
+        quoted = quote(OMNI | {"size": "1280x720"}, book=book, at=AT, url=url)
+        assert (quoted.provider, quoted.minimum, quoted.maximum) == ("octopusx", Decimal("3.0"), Decimal("4.0"))
+
+
+ADOPTED = "extends: tencent-vod/2026\nsources: [{ref: our bill, checked: 2026-11-01, authority: secondary}]\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "minimum", "maximum"), [("", "3.0", "4.0"), ("discount: 0.1\n", "2.7", "3.6")]
+)
+def test_a_provider_without_prices_may_extend_another_providers_table(
+    folder: Folder, more: str, minimum: str, maximum: str
+) -> None:
+    """The rates are the other provider's, with or without a discount; the provider is that of the folder."""
+    book = load_price_book(folder({"prices/octopusx/ours.yaml": ADOPTED + more}))
+    quoted = quote(OMNI | {"size": "1280x720"}, url="https://octopusx.ai/v1/videos", book=book, at=AT)
+    assert (quoted.provider, quoted.table.id, quoted.currency) == ("octopusx", "octopusx/ours", "CNY")
+    assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+
+
+def test_a_table_that_does_not_price_the_providers_requests_cannot_be_extended(folder: Folder) -> None:
+    """The error names the requests that the provider takes."""
+    error = refusal(
+        folder({"prices/octopusx/ours.yaml": ADOPTED.replace("tencent-vod/2026", "kling/2026-09-20")})
+    )
+    assert error.key_path == "extends"
+    assert error.problem == (
+        "kling/2026-09-20 does not price requests of openai_videos, which octopusx takes; "
+        "extend a table that does"
+    )
+
+
+PROVIDER = """\
+provider: acme
+hosts: [acme.example]
+wire_formats: [tasks]
+why: it publishes none
+sources: [{ref: docs, checked: 2026-11-01, authority: official}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key_path", "remedy"),
+    [
+        (
+            "provider: acme",
+            "provider: other",
+            "provider",
+            "differs from the file's name 'acme'; make them the same",
+        ),
+        ("[tasks]", "[task]", "wire_formats[0]", "no capabilities/task.yaml; did you mean 'tasks'?"),
+        ("[tasks]", "[]", "wire_formats", "add at least one"),
+        ("[acme.example]", "[octopusx.ai]", "hosts[0]", "'octopusx.ai' is also a host of "),
+        ("why:", "reason:", "reason", "unknown key"),
+        ("why: it publishes none\n", "", "why", "required"),
+    ],
+)
+def test_an_invalid_provider_file_is_refused(
+    folder: Folder, old: str, new: str, key_path: str, remedy: str
+) -> None:
+    """A provider file is read as strictly as a price table."""
+    error = refusal(folder({"providers/acme.yaml": PROVIDER.replace(old, new)}))
+    assert error.key_path in {key_path, ""} or error.file.endswith("octopusx.yaml")
+    assert remedy in error.problem
+
+
+def test_a_provider_file_of_ones_own_makes_a_provider_known(folder: Folder) -> None:
+    """Its requests are refused for want of a price, with the provider's name."""
+    book = load_price_book(folder({"providers/acme.yaml": PROVIDER}))
+    with pytest.raises(
+        PriceNotFoundError, match=r"^acme publishes no prices \(it publishes none\); put its prices"
+    ):
+        quote(video(), url="https://acme.example/v1/tasks", book=book, at=AT)
 
 
 def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:
@@ -523,7 +712,10 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
 # changes, put the new digest here.
 CLOSED = {
-    "qingbo-ai/2026-06-19": "3e3ee3e4964b545cbece4defd34d16be41cea61f3128323694afde961ec84502",
+    "qingbo-ai/2026-06-19": "b5ef60efccef2c09d2f2014659fbdcb33884e5f23b654c58c704d6ff705cb68c",
+    "qingbo-ai/2026-09-04": "4f2e74a2995ebfd8450e526c16f98f54c4f51a11b8bbbee7da480bbfabbb95b2",
+    "qingbo-ai/2026-09-07": "3414c41567f334216e6d81844fbdef5bd221d05f1a70895390cfc7f2d9d609ec",
+    "qingbo-ai/2026-09-19": "f8078308aff614fac82903a30b6307e1acd57525f9d9b6dd78df0f9e41256047",
 }
 
 

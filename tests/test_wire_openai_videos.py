@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -100,11 +101,11 @@ FULL = {
         },
         "scene_type": "motion_control",
         "motion_level": "pro",
-        "off_peak": True,
-        "last_image_url": "https://example.com/c.png",
+        "offpeak": True,
+        "last_frame_url": "https://example.com/c.png",
         "video_url": "https://example.com/d.mp4",
-        "FileInfos": [{"Url": "https://example.com/e.png"}],
-        "ExtInfo": "{}",
+        "file_infos": '[{"Type": "Url", "Url": "https://example.com/e.png"}]',
+        "ext_info": "{}",
     },
 }
 FULL_FACTS = {
@@ -135,40 +136,62 @@ def test_every_documented_field_is_read() -> None:
     assert [(medium.kind, medium.field, medium.url[-5:]) for medium in parsed.media] == [
         ("image", "image", "a.png"),
         ("image", "input_reference", "b.png"),
-        ("image", "metadata.last_image_url", "c.png"),
+        ("image", "metadata.last_frame_url", "c.png"),
         ("video", "metadata.video_url", "d.mp4"),
     ]
 
 
 def test_a_form_gives_the_same_facts_as_json() -> None:
     """Numbers and booleans are text, brackets give the nesting, and fields keep the keys of the form."""
-    form = form_of(FULL)
-    form["metadata[FileInfos][][Url]"] = form.pop("metadata[FileInfos]")
-    parsed = parse(form)
+    parsed = parse(form_of(FULL))
     assert parsed.facts == FULL_FACTS
     assert parsed.fields["resolution"] == "metadata[output_config][resolution]"
     assert parsed.fields["videos"] == "metadata[video_url]"
 
 
-@pytest.mark.parametrize("name", ["last_image_url", "last_frame", "last_frame_url"])
-def test_the_last_frame_has_several_names(name: str) -> None:
-    """The page does not name the field."""
-    assert parse(job(meta={name: "u"})).facts["last_frame"] is True
+UNLIKE_ANY = (
+    "known here: metadata.output_config, metadata.scene_type, metadata.motion_level, metadata.offpeak, "
+    "metadata.last_frame_url, metadata.video_url, metadata.file_infos, metadata.ext_info"
+)
 
 
-@pytest.mark.parametrize("name", ["video_url", "reference_video", "reference_video_url"])
-def test_the_reference_video_has_several_names(name: str) -> None:
-    """The page does not name the field, and the same URL in two fields is one video."""
-    facts = parse(job(meta={name: "u", "video_url": "u"})).facts
-    assert (facts["videos"], facts["reference"]) == (1, True)
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("off_peak", "did you mean 'metadata.offpeak'?"),
+        ("OffPeak", "did you mean 'metadata.offpeak'?"),
+        ("FileInfos", "did you mean 'metadata.file_infos'?"),
+        ("ExtInfo", "did you mean 'metadata.ext_info'?"),
+        ("last_image_url", "did you mean 'metadata.last_frame_url'?"),
+        ("last_frame", "did you mean 'metadata.last_frame_url'?"),
+        ("second", UNLIKE_ANY),  # `metadata.seconds` is read, but no page lists it
+        ("tail", UNLIKE_ANY),
+    ],
+)
+def test_only_keys_that_an_api_lists_are_advised(name: str, published: str) -> None:
+    """A key that the gateway does not publish is refused, and the advice names a key that it has."""
+    with pytest.raises(WireFormatError) as caught:
+        parse(job(meta={name: "u"}))
+    assert str(caught.value) == f"unknown field 'metadata.{name}'; {published}"
+    with pytest.raises(WireFormatError, match="unknown field") as caught:
+        parse(form_of(job(meta={name: "u"})))
+    keys = re.sub(r"metadata\.(\w+)", r"metadata[\1]", published)
+    assert str(caught.value) == f"unknown field 'metadata[{name}]'; {keys}"
+
+
+def test_the_unified_endpoint_takes_a_list_of_images() -> None:
+    """Each image counts, and each is named by its place."""
+    parsed = parse(job(images=["a", "b"], input_reference="c"))
+    assert parsed.facts["images"] == 3
+    assert [medium.field for medium in parsed.media] == ["input_reference", "images[0]", "images[1]"]
 
 
 def test_whether_images_are_a_reference_is_unknown() -> None:
     """A video is a reference, an empty request has none, and for images alone the price rows do not say."""
     assert parse(job()).facts["reference"] is False
     assert parse(job(image="u")).facts["reference"] is None
-    assert parse(job(meta={"last_frame": "u"})).facts["reference"] is None
-    assert parse(job(meta={"FileInfos": [{}]})).facts["reference"] is None
+    assert parse(job(meta={"last_frame_url": "u"})).facts["reference"] is None
+    assert parse(job(meta={"file_infos": "[]"})).facts["reference"] is None
     assert parse(job(image="u", meta={"video_url": "v"})).facts["reference"] is True
 
 
@@ -192,7 +215,8 @@ def test_the_first_of_several_durations_counts(first: int, second: int) -> None:
         payload["metadata"] = {**other["metadata"], **one["metadata"]}
     parsed = parse(payload)
     if first == second == len(PLACES) - 1:  # a known implementation ignores this field when it bills
-        assert (parsed.facts["duration_s"], parsed.open) == (None, {"duration_s": (5, None)})
+        assert parsed.facts["duration_nested"] is True
+        assert (parsed.facts["duration_s"], parsed.open) == (5, None)
     elif first == second:
         assert (parsed.facts["duration_s"], parsed.open) == (5, None)
     else:
@@ -248,13 +272,13 @@ def test_a_size_that_contradicts_the_output_config_leaves_both_values_possible()
         (job(output={"audio_generation": True}), "wrong_type", "metadata.output_config.audio_generation"),
         (job(output={"audio_generation": "on"}), "wrong_type", "metadata.output_config.audio_generation"),
         (job(output={"resolution": 720}), "wrong_type", "metadata.output_config.resolution"),
-        (job(meta={"off_peak": "true"}), "wrong_type", "metadata.off_peak"),
+        (job(meta={"offpeak": "true"}), "wrong_type", "metadata.offpeak"),
         (job(meta={"motion_level": "max"}), "wrong_type", "metadata.motion_level"),
-        (job(meta={"FileInfos": "x"}), "wrong_type", "metadata.FileInfos"),
-        (form_of(job(meta={"off_peak": "yes"})), "wrong_type", "metadata[off_peak]"),
+        (job(meta={"file_infos": [{}]}), "wrong_type", "metadata.file_infos"),
+        (form_of(job(meta={"offpeak": "yes"})), "wrong_type", "metadata[offpeak]"),
         (form_of(job(output={"duration": "5.5"})), "wrong_type", "metadata[output_config][duration]"),
         (form_of(job(meta={"scene": "x"})), "unknown_field", "metadata[scene]"),
-        (form_of(job(meta={"off_peak": True})) | {"a]b": "x"}, "unknown_field", "'a]b'"),
+        (form_of(job(meta={"offpeak": True})) | {"a]b": "x"}, "unknown_field", "'a]b'"),
     ],
 )
 def test_an_invalid_field_is_refused_by_name(payload: dict[str, Any], code: str, field: str) -> None:
@@ -348,7 +372,7 @@ payloads = st.fixed_dictionaries(
             optional={
                 "video_duration": seconds_values,
                 "scene_type": st.sampled_from(["lip_sync", "motion_control"]),
-                "off_peak": st.booleans(),
+                "offpeak": st.booleans(),
                 "video_url": st.just("https://example.com/v"),
                 "output_config": st.none()
                 | st.fixed_dictionaries(
@@ -363,7 +387,7 @@ payloads = st.fixed_dictionaries(
         ),
     },
 )
-PLACES_OF_ANYTHING = [*FIELDS, *FIELD_NAMES.values(), "metadata.output_config", "metadata.ExtInfo"]
+PLACES_OF_ANYTHING = [*FIELDS, *FIELD_NAMES.values(), "metadata.output_config", "metadata.ext_info"]
 changes_of = st.fixed_dictionaries(
     {},
     optional={
@@ -481,7 +505,6 @@ def test_the_billing_spec_of_a_response_becomes_facts(model: str, facts: dict[st
         (job(OMNI, duration=16), ["duration_s_limit"]),
         (job(OMNI, duration=10, meta={"video_url": "v"}), []),
         (job(OMNI, duration=11, meta={"video_url": "v"}), ["duration_video_reference"]),
-        (job(OMNI, meta={"video_url": "v", "reference_video": "w"}), ["videos_limit"]),
         (job(V26, duration=5), []),
         (job(V26, duration=6), ["duration_s_limit"]),
         (job(V25, seconds="10"), []),
@@ -632,15 +655,18 @@ RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (job(OMNI, output=MUTE), ("3.0", "4.0", RESOLUTION)),
-        (job(OMNI, size="720x1280"), ("3.0", "4.0", SOUND)),
-        (job(OMNI), ("3.0", "5.0", f"{SOUND}, {RESOLUTION}")),
-        (job(V26), ("1.5", "5.0", f"{SOUND}, {RESOLUTION}")),
-        (job(V26, size="1080x1920"), ("2.5", "5.0", SOUND)),
-        (job(V25), ("1.5", "2.5", RESOLUTION)),
-        (job(OMNI, size="720x1280", image="a", output=MUTE), ("3.0", "4.5", "reference")),
-        (job(OMNI, size="720x1280", image="a", output=AUDIO), ("4.0", "5.5", "reference")),
-        (job(OMNI, size="720x1280", meta={"FileInfos": [{}]}, output=MUTE), ("3.0", "4.5", "reference")),
+        (job(OMNI, duration=5, output=MUTE), ("3.0", "4.0", RESOLUTION)),
+        (job(OMNI, duration=5, size="720x1280"), ("3.0", "4.0", SOUND)),
+        (job(OMNI, duration=5), ("3.0", "5.0", f"{SOUND}, {RESOLUTION}")),
+        (job(V26, duration=5), ("1.5", "5.0", f"{SOUND}, {RESOLUTION}")),
+        (job(V26, duration=5, size="1080x1920"), ("2.5", "5.0", SOUND)),
+        (job(V25, duration=5), ("1.5", "2.5", RESOLUTION)),
+        (job(OMNI, duration=5, size="720x1280", image="a", output=MUTE), ("3.0", "4.5", "reference")),
+        (job(OMNI, duration=5, size="720x1280", image="a", output=AUDIO), ("4.0", "5.5", "reference")),
+        (
+            job(OMNI, duration=5, size="720x1280", meta={"file_infos": "[]"}, output=MUTE),
+            ("3.0", "4.5", "reference"),
+        ),
         (
             job(V25, size="720x1280", seconds="5", output={"duration": 10}),
             ("1.5", "3.0", "seconds (read as 5 or 10)"),
@@ -654,9 +680,12 @@ RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
             ("1.8", "3.0", "metadata.output_config.duration (read as 3 or 5)"),
         ),
         (
-            job(V25, size="720x1280", output={"resolution": "1080P"}),
+            job(V25, duration=5, size="720x1280", output={"resolution": "1080P"}),
             ("1.5", "2.5", f"{RESOLUTION} (read as 1080p or 720p)"),
         ),
+        (job(OMNI, size="720x1280", output=MUTE), ("1.8", "9.0", "duration")),  # 3 to 15 s x 0.6
+        (job(V25, size="720x1280"), ("1.5", "3.0", "duration")),  # 5 or 10 s x 0.3
+        (job(OMNI), ("1.8", "15.0", f"{SOUND}, duration, {RESOLUTION}")),  # 3 s x 0.6 to 15 s x 1.0
     ],
 )
 def test_unknown_facts_make_a_range(payload: dict[str, Any], expected: tuple[str, str, str]) -> None:
@@ -676,23 +705,23 @@ def test_a_duration_in_the_output_config_alone_may_not_be_billed() -> None:
 
 
 @pytest.mark.parametrize("model", [V26, V25])
-@pytest.mark.parametrize("passed", [{"FileInfos": [{}]}, {"ExtInfo": "{}"}])
+@pytest.mark.parametrize("passed", [{"file_infos": "[]"}, {"ext_info": "{}"}])
 def test_passed_through_files_have_no_price_if_a_reference_has_none(model: str, passed: dict[str, Any]) -> None:
     """They may be a reference video; a scene type with a price of its own is quoted all the same."""
     with pytest.raises(PriceNotFoundError, match="may contain a reference video, which has no price"):
-        priced(job(model, size="720x1280", meta=passed, output=MUTE))
-    scene = priced(job(model, size="720x1280", meta={**passed, "scene_type": "avatar_i2v"}))
+        priced(job(model, duration=5, size="720x1280", meta=passed, output=MUTE))
+    scene = priced(job(model, duration=5, size="720x1280", meta={**passed, "scene_type": "avatar_i2v"}))
     assert scene.total == Decimal("2.0")
 
 
 def test_images_make_no_range_if_references_have_no_price() -> None:
     """Only one model has a price for references."""
-    assert priced(job(V26, size="720x1280", image="a", output=MUTE)).total == Decimal("1.5")
+    assert priced(job(V26, duration=5, size="720x1280", image="a", output=MUTE)).total == Decimal("1.5")
 
 
 def test_an_unknown_resolution_that_audio_restricts_is_noted() -> None:
     """The model has audio at 1080p only, so the price is exact, but the API might refuse the request."""
-    quoted = priced(job(V26, output=AUDIO))
+    quoted = priced(job(V26, duration=5, output=AUDIO))
     assert quoted.total == Decimal("5.0")
     assert [note.code for note in quoted.notes if note.code == "not_checked"] == ["not_checked"]
 
@@ -702,11 +731,11 @@ def test_an_unknown_resolution_that_audio_restricts_is_noted() -> None:
     [
         (job(V26, output={"duration": 10}), "duration_not_billed"),
         (job(V26, meta={"motion_level": "pro"}), "motion_level_unsettled"),
-        (job(V26, meta={"off_peak": True}), "no_off_peak_discount"),
-        (job(OMNI, meta={"ExtInfo": "{}"}), "passed_through_unread"),
+        (job(V26, meta={"offpeak": True}), "no_off_peak_discount"),
+        (job(OMNI, meta={"ext_info": "{}"}), "passed_through_unread"),
         (job(V26, meta={"scene_type": "avatar_i2v"}), "scene_length"),
         (job(OMNI, image="a"), "pictures_as_reference"),
-        (job(OMNI, meta={"last_frame": "a"}), "last_frame_as_reference"),
+        (job(OMNI, meta={"last_frame_url": "a"}), "last_frame_as_reference"),
     ],
 )
 def test_unsettled_rules_are_noted(payload: dict[str, Any], code: str) -> None:
@@ -717,10 +746,11 @@ def test_unsettled_rules_are_noted(payload: dict[str, Any], code: str) -> None:
 
 
 def test_no_provider_is_assumed_for_this_api() -> None:
-    """The error lists the providers that price the model and asks for one."""
-    with pytest.raises(PriceNotFoundError, match="name the provider whose prices apply") as caught:
+    """The error names the gateway, which publishes no prices, and lists the providers that price the model."""
+    with pytest.raises(PriceNotFoundError, match=r"^octopusx publishes no prices \(its docs list") as caught:
         quote(job(V26, size="720x1280"), at=AT)
-    assert "tencent-vod" in caught.value.priced_instead
+    assert str(caught.value).endswith(", or choose another provider's prices: tencent-vod")
+    assert caught.value.priced_instead == ("tencent-vod",)
 
 
 def test_this_table_can_price_requests_of_another_api() -> None:
@@ -764,6 +794,87 @@ def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
     media = {"https://example.com/dance.mp4": {"length_s": 5}}
     quoted = quote(body, provider="tencent-vod", media=media, at=AT)
     assert (quoted.total, quoted.action) == (Decimal("4.0"), "motion_control")
+
+
+def motion(level: str | None, resolution: str | None) -> dict[str, Any]:
+    """Returns a motion control payload; a field that is None is left out."""
+    meta = {"scene_type": "motion_control", "video_url": "v"} | ({"motion_level": level} if level else {})
+    return job(V26, output={"resolution": resolution} if resolution else None, meta=meta)
+
+
+@pytest.mark.parametrize(
+    ("level", "resolution", "minimum", "maximum"),
+    [
+        ("std", "720P", "2.5", "2.5"),  # 5 s x 0.5
+        ("pro", "1080P", "4.0", "4.0"),  # 5 s x 0.8
+        ("pro", "720P", "2.5", "4.0"),
+        ("std", "1080P", "2.5", "4.0"),
+        ("pro", None, "2.5", "4.0"),
+        (None, "720P", "2.5", "2.5"),
+    ],
+)
+def test_a_motion_level_of_another_resolution_makes_a_range(
+    level: str | None, resolution: str | None, minimum: str, maximum: str
+) -> None:
+    """The docs do not say whether the level or the resolution is billed, so the quote spans both."""
+    payload = motion(level, resolution)
+    for body in (payload, form_of(payload)):
+        quoted = priced(body, 5)
+        assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+        codes = {note.code for note in quoted.notes}
+        assert ("motion_level_unsettled" in codes, "range" in codes) == (level is not None, minimum != maximum)
+
+
+def test_a_motion_level_matters_for_motion_control_only() -> None:
+    """Another scene is billed by its resolution."""
+    payload = job(V26, duration=5, size="720x1280", meta={"scene_type": "avatar_i2v", "motion_level": "pro"})
+    assert priced(payload).total == Decimal("2.0")
+
+
+@pytest.mark.parametrize(
+    ("payload", "minimum", "maximum"),
+    [
+        (
+            {"seconds": "5", "metadata": {"output_config": {"resolution": "720P", **MUTE}, "offpeak": True}},
+            "3.0",
+            "3.0",
+        ),
+        (
+            {
+                "seconds": "5",
+                "metadata": {
+                    "file_infos": '[{"Type":"Url","Url":"https://m.example/a.png"}]',
+                    "output_config": {"resolution": "720P", **MUTE},
+                },
+            },
+            "3.0",
+            "4.5",
+        ),
+    ],
+)
+def test_the_published_keys_of_the_gateway_are_priced(
+    payload: dict[str, Any], minimum: str, maximum: str
+) -> None:
+    """Off-peak leaves the price as it is, and passed-through files may be a reference."""
+    quoted = priced({"model": OMNI, "prompt": "rain on a tram window", **payload})
+    assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
+
+
+def test_motion_control_with_passed_through_parameters_is_priced() -> None:
+    """The motion level and the resolution agree, so the price is exact."""
+    payload = {
+        "model": V26,
+        "prompt": "dance",
+        "seconds": "5",
+        "metadata": {
+            "scene_type": "motion_control",
+            "motion_level": "pro",
+            "video_url": "v",
+            "output_config": {"resolution": "1080P"},
+            "ext_info": '{"a":1}',
+        },
+    }
+    assert priced(payload, 7).total == Decimal("5.6")  # 7 s x 0.8
 
 
 def test_an_unreached_entry_must_be_needed(tmp_path: Path) -> None:
@@ -864,7 +975,7 @@ def test_requests_of_the_openai_sdk_are_read(gateway: tuple[str, list[tuple[str,
     openai = pytest.importorskip("openai", minversion="3")
     address, requests = gateway
     metadata = {
-        "off_peak": True,
+        "offpeak": True,
         "output_config": {"duration": 10, "resolution": "720P", "audio_generation": "Disabled"},
     }
     with (
@@ -902,14 +1013,3 @@ def test_requests_of_the_openai_sdk_are_read(gateway: tuple[str, list[tuple[str,
     assert json_type == "application/json"
     assert parse(json.loads(plain_json)).facts == expected
     assert priced(fields).total == priced(json.loads(plain_json)).total == Decimal("3.0")
-
-
-def test_without_a_default_a_duration_that_may_not_be_billed_has_no_price(tmp_path: Path) -> None:
-    """If a user's matrix removes the default, the range has no other end, so there is no price."""
-    text = bundled("capabilities", "openai_videos.yaml").read_text(encoding="utf-8")
-    path = tmp_path / "capabilities" / "openai_videos.yaml"
-    path.parent.mkdir()
-    path.write_text(text.replace("action: generate, duration_s: 5", "action: generate"), encoding="utf-8")
-    payload = job(V25, size="720x1280", output={"duration": 10})
-    with pytest.raises(PriceNotFoundError, match="is not known"):
-        quote(payload, provider="tencent-vod", at=AT, book=load_price_book(tmp_path))

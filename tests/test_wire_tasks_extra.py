@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -471,31 +472,33 @@ def test_audio_is_on_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "arguments", "noted"),
+    ("payload", "arguments", "amount"),
     [
-        (video(), {}, True),
-        (video(duration=5), {"provider": "qingbo"}, True),
-        (video(image_urls=["a"], callback_url="c"), {}, True),
-        (video(), {"wire_format": "tasks"}, False),
-        (video(audio=False), {}, False),
-        (video(extra={}), {}, False),
-        (video("kling-v2.6"), {}, False),
-        (video("kling-v3-omni", image_urls=["a"]), {}, False),
-        (video(watermark=True), {}, False),
+        (video(), {}, "0.5355"),  # 5 s x 0.1071
+        (video(duration=5), {"provider": "qingbo"}, "0.5355"),
+        (video(duration=10), {"provider": "qingbo"}, "1.071"),
+        (video(image_urls=["a"], callback_url="c"), {}, "0.5355"),
+        (video(resolution="1080p"), {}, None),  # the other format has no such field
+        (video(), {"wire_format": "tasks"}, None),
+        (video(audio=False), {}, None),
+        (video(extra={}), {}, None),
+        (video("kling-v2.6"), {}, None),
+        (video("kling-v3-omni", image_urls=["a"]), {}, None),
+        (video(watermark=True), {}, None),
     ],
 )
 def test_a_bare_payload_notes_another_possible_wire_format(
     payload: dict[str, Any],
     arguments: dict[str, Any],
-    noted: bool,  # noqa: FBT001
+    amount: str | None,
 ) -> None:
-    """The quote has the note if nothing decides the format and another format has another default."""
+    """The note names the other price if nothing decides the format and another format has another default."""
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
         "read as wire format tasks; as tasks_extra, extra.enable_audio would be true by default, "
-        "which may cost more or less; name the wire format, or set audio"
+        f"and the price would be {amount} USD; name the wire format, or set audio"
     )
-    assert notes == [message] * noted
+    assert notes == ([] if amount is None else [message])
 
 
 @pytest.mark.parametrize("model", ["kling-v2-master", "kling-v1-6", "kling-v1"])
@@ -550,3 +553,16 @@ def test_facts_that_do_not_affect_the_price_are_not_completed(book: PriceBook) -
     request, _ = Intake(book=book).read(video("kling-v1-6"))
     assert (request.facts["camera_extreme"], request.facts["most_mask_points"]) == (None, None)
     assert (request.open_facts, request.completions) == ((), ())
+
+
+def test_since_september_a_note_says_that_the_newer_api_refuses_extra() -> None:
+    """The newer API answers 400 to the field; before its pages said so, there was no note."""
+    pages = datetime(2026, 9, 19, tzinfo=UTC)
+
+    def codes(at: datetime) -> list[str]:
+        return [note.code for note in quote(video(extra={"mode": "pro"}), at=at).notes]
+
+    assert "extra_refused_elsewhere" in codes(pages)
+    assert "extra_refused_elsewhere" not in codes(pages - timedelta(seconds=1))
+    with pytest.raises(WireFormatError, match="unknown field 'extra'"):
+        quote(video(duration=5, extra={"mode": "pro"}), url="https://api.qingbo.ai/v1/tasks", at=pages)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -22,8 +22,7 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.quoting.engine import price
-from kling_pricing.quoting.intake import Intake, choose_format
+from kling_pricing.quoting.intake import choose_format
 from kling_pricing.wire.formats.tasks_v2 import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.charges import charge
@@ -32,12 +31,16 @@ from tests.conftest import AT, bundled
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "tasks_v2"
 FIRST_LIST = bundled("prices", "qingbo-ai", "2026-06-19.yaml")
 FIRST_DAY = datetime(2026, 6, 19, tzinfo=UTC)
-SECOND_DAY = datetime(2026, 9, 19, tzinfo=UTC)
+LAUNCH = datetime(2026, 6, 24, tzinfo=UTC)
+SEPTEMBER_4, SEPTEMBER_7, SEPTEMBER_19, SEPTEMBER_24 = (
+    datetime(2026, 9, day, tzinfo=UTC) for day in (4, 7, 19, 24)
+)
 JUST_BEFORE = timedelta(microseconds=1)
 URL = "https://example.com/v.mp4"
 REFERENCE: dict[str, Any] = {"video_urls": [URL]}
 SOUND: dict[str, Any] = {"generate_audio": True}
 SHOTS = [{"index": 1, "prompt": "bow", "duration": 2}, {"index": 2, "prompt": "stern", "duration": 3}]
+ELEMENT = {"name": "boat", "element_input_urls": ["a", "b"]}
 CUSTOM: dict[str, Any] = {"multi_shot": True, "shot_type": "customize"}
 
 
@@ -105,7 +108,10 @@ def test_every_documented_field_is_read() -> None:
                 {"index": 1, "prompt": "bow", "duration": 2},
                 {"index": 3, "prompt": "stern", "duration": 3},
             ],
-            "element_list": [{"name": "boat", "images": ["g", "h"]}, {"images": ["i", "j", "k"]}],
+            "element_list": [
+                {"name": "boat", "description": "red", "element_input_urls": ["g", "h"]},
+                {"name": "man", "element_input_urls": ["i", "j", "k"]},
+            ],
             "callback_url": "https://example.com/hook",
             "callback_events": ["completed"],
         }
@@ -139,6 +145,7 @@ def test_every_documented_field_is_read() -> None:
         "elements": 2,
         "fewest_element_images": 2,
         "most_element_images": 3,
+        "references": 7,
     }
     assert parsed.fields == FIELD_NAMES
     assert [medium.field for medium in parsed.media] == [
@@ -160,14 +167,11 @@ def test_images_with_roles_are_frames_or_references() -> None:
     assert (facts["images"], facts["first_frame"], facts["last_frame"]) == (1, False, False)
 
 
-def test_the_image_count_of_an_element_without_a_list_is_unknown() -> None:
-    """Such an element may have any number of images, so neither the fewest nor the most is known."""
-    facts = parse(v2(element_list=[{"images": ["a", "b"]}, {"name": "boat"}])).facts
-    assert facts["elements"] == 2
-    assert "fewest_element_images" not in facts
-    quoted = quote(v2(element_list=[{"name": "boat"}]), wire_format="tasks_v2", at=AT)
-    assert quoted.total == Decimal("0.378")
-    assert [note.code for note in quoted.notes if note.code in {"not_checked", "range"}] == ["not_checked"]
+def test_markers_name_the_images_of_one_field() -> None:
+    """`<<<image_N>>>` counts in image_urls only, not in frames and images with roles."""
+    frames: dict[str, Any] = {"first_frame_image": "b", "image_with_roles": [{"url": "c", "role": "reference"}]}
+    facts = parse(v2(prompt="<<<image_1>>> and <<<image_2>>>", image_urls=["a"], **frames)).facts
+    assert (facts["images"], facts["image_markers"], facts["dangling_image_markers"]) == (3, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +223,18 @@ def test_the_image_count_of_an_element_without_a_list_is_unknown() -> None:
             "is required; add it",
         ),
         ({"element_list": ["boat"]}, "wrong_type", "element_list[0]", "must be an object"),
+        (
+            {"element_list": [{"name": "boat"}]},
+            "wrong_type",
+            "element_list[0].element_input_urls",
+            "is required; add it",
+        ),
+        (
+            {"element_list": [{"element_input_urls": ["a", "b"], "voice": "7"}]},
+            "unknown_field",
+            "element_list[0].voice",
+            "known here: name, description, element_input_urls",
+        ),
     ],
 )
 def test_an_invalid_field_is_refused_by_name(
@@ -282,7 +298,7 @@ payloads = st.fixed_dictionaries(
         "image_urls": st.lists(st.just("u"), max_size=3),
         "image_with_roles": st.lists(st.just({"url": "u", "role": "last_frame"}), max_size=2),
         "video_urls": st.lists(st.just("v"), max_size=2),
-        "element_list": st.lists(st.just({"images": ["a", "b"]}), max_size=2),
+        "element_list": st.lists(st.just({"element_input_urls": ["a", "b"]}), max_size=2),
     },
 )
 changes = st.fixed_dictionaries(
@@ -381,8 +397,20 @@ DURATION_LIMIT = "duration_s_limit"
         ],
         *[
             (v2(model, resolution="4K"), [("resolution_limit", "resolution", "4k")])
-            for model in ("kling-v3", "kling-v3-omni", "kling-video-o1", "kling-v2-6", "kling-3.0-turbo")
+            for model in ("kling-video-o1", "kling-v2-6", "kling-3.0-turbo")
         ],
+        (v2(resolution="4k"), []),
+        (v2("kling-v3-omni", resolution="4K"), []),
+        (edit(resolution="4k"), []),
+        *[
+            (v2(model, aspect_ratio="4:3"), [("aspect_ratio_limit", "aspect_ratio", "4:3")])
+            for model in ("kling-3.0-turbo", "kling-v3", "kling-v3-omni", "kling-video-o1", "kling-v2-6")
+        ],
+        *[
+            (v2(model, image_urls=["a"], prompt="<<<image_2>>>"), [("dangling_image_marker", "prompt", 1)])
+            for model in ("kling-v3-omni", "kling-video-o1")
+        ],
+        (v2("kling-v3", image_urls=["a"], prompt="<<<image_2>>>"), []),
         (motion(resolution="4k"), [("resolution_limit", "resolution", "4k")]),
         (v2(resolution="1080P"), []),
         # actions
@@ -423,9 +451,16 @@ DURATION_LIMIT = "duration_s_limit"
         ),
         *[
             (v2(model, resolution="1080p", image_urls=["u"] * count), expected)
-            for model in ("kling-v3", "kling-v3-omni", "kling-video-o1", "kling-v2-6")
+            for model in ("kling-v3", "kling-video-o1", "kling-v2-6")
             for count, expected in [(2, []), (3, [("images_limit", "image_urls", 3)])]
         ],
+        (v2("kling-v3-omni", image_urls=["u"] * 7), []),
+        (v2("kling-v3-omni", image_urls=["u"] * 8), [("references_limit", "image_urls", 8)]),
+        (v2("kling-v3-omni", image_urls=["u"] * 5, element_list=[ELEMENT] * 2), []),
+        (
+            v2("kling-v3-omni", image_urls=["u"] * 5, element_list=[ELEMENT] * 3),
+            [("references_limit", "image_urls", 8)],
+        ),
         (v2("kling-v2-6", image_urls=["a", "b"]), [("two_frames_resolution", "resolution", "720p")]),
         (v2("kling-v2-6", image_urls=["a"]), []),
         *[
@@ -477,7 +512,7 @@ DURATION_LIMIT = "duration_s_limit"
         ),
         # elements
         *[
-            (v2(model, element_list=[{"images": ["u"] * size}] * count), expected)
+            (v2(model, element_list=[{"element_input_urls": ["u"] * size}] * count), expected)
             for model in ("kling-v3", "kling-v3-omni")
             for count, size, expected in [
                 (3, 2, []),
@@ -564,10 +599,62 @@ def test_the_nearest_valid_requests_are_suggested(
     assert list(caught.value.suggestions) == suggestions
 
 
+@pytest.mark.parametrize(
+    ("payload", "before", "after"),
+    [
+        (v2(resolution="4k"), ["resolution_4k"], []),
+        (v2("kling-v3-omni", resolution="4k"), ["resolution_4k"], []),
+        (v2("kling-v3-omni", image_urls=["u"] * 3), ["images_limit"], []),
+        (v2("kling-v3-omni", image_urls=["u"] * 8), ["images_limit"], ["references_limit"]),
+        (v2("kling-v3-omni", image_urls=["u"] * 2), [], []),
+        (v2(image_urls=["u"] * 3), ["images_limit"], ["images_limit"]),
+    ],
+)
+def test_4k_and_seven_images_are_accepted_from_their_day_on(
+    payload: dict[str, Any], before: list[str], after: list[str]
+) -> None:
+    """Both came on 2026-09-24, at midnight in UTC, and a rule is judged at the instant of the quote."""
+
+    def codes(at: datetime) -> list[str]:
+        return [violation.code for violation in check(payload, wire_format="tasks_v2", at=at)]
+
+    assert (codes(SEPTEMBER_24 - JUST_BEFORE), codes(SEPTEMBER_24)) == (before, after)
+
+
+def test_a_request_before_4k_gets_a_suggestion_that_is_valid_then() -> None:
+    """The error says from which day on 4k is offered."""
+    with pytest.raises(CapabilityError, match="resolution 4k is offered from 2026-09-24 on") as caught:
+        quote(v2(resolution="4k"), provider="qingbo-ai", at=SEPTEMBER_24 - JUST_BEFORE)
+    assert list(caught.value.suggestions) == [{"resolution": "1080p"}, {"resolution": "720p"}]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (v2("kling-v3-omni", image_urls=["a"]), "first_image_marker"),
+        (v2("kling-video-o1", image_urls=["a"]), "first_image_marker"),
+        (v2("kling-v3", image_urls=["a"], prompt="<<<image_1>>>"), "image_markers_literal"),
+        (v2("kling-v3", image_urls=["a"], aspect_ratio="1:1"), "aspect_ratio_ignored"),
+    ],
+)
+def test_prompts_and_ratios_that_the_api_changes_are_noted(payload: dict[str, Any], code: str) -> None:
+    """A plain request has none of these notes."""
+    noted = {"first_image_marker", "image_markers_literal", "aspect_ratio_ignored"}
+
+    def codes(payload: dict[str, Any]) -> set[str]:
+        return noted & {note.code for note in quote(payload, provider="qingbo-ai", at=AT).notes}
+
+    assert codes(payload) == {code}
+    assert codes(v2("kling-v3-omni", image_urls=["a"], prompt="<<<image_1>>>")) == set()
+    assert codes(v2(aspect_ratio="1:1")) == set()
+
+
 # QingBo's price lists for api.qingbo.ai, in USD per second.
 # Columns: model, resolution, fields that select the tier, tier, price.
 
-BOTH = [
+Row: TypeAlias = tuple[str, str, dict[str, Any], str, str]
+
+ALWAYS: list[Row] = [
     ("kling-v3", "720p", {}, "silent", "0.0756"),
     ("kling-v3", "1080p", {}, "silent", "0.1008"),
     ("kling-v3", "720p", SOUND, "audio", "0.1134"),
@@ -576,50 +663,101 @@ BOTH = [
     ("kling-v3-omni", "1080p", {}, "silent", "0.1008"),
     ("kling-v3-omni", "720p", SOUND, "audio", "0.1008"),
     ("kling-v3-omni", "1080p", SOUND, "audio", "0.126"),
-    ("kling-v3-omni", "720p", REFERENCE, "video_reference", "0.1134"),
-    ("kling-v3-omni", "1080p", REFERENCE, "video_reference", "0.1512"),
     ("kling-video-o1", "720p", {}, "silent", "0.0756"),
     ("kling-video-o1", "1080p", {}, "silent", "0.1008"),
+]
+REFERENCE_SINCE_SEPTEMBER_4 = [
+    ("kling-v3-omni", "720p", REFERENCE, "video_reference", "0.1134"),
+    ("kling-v3-omni", "1080p", REFERENCE, "video_reference", "0.1512"),
     ("kling-video-o1", "720p", REFERENCE, "video_reference", "0.1134"),
     ("kling-video-o1", "1080p", REFERENCE, "video_reference", "0.1512"),
+]
+REFERENCE_BEFORE = [
+    ("kling-v3-omni", "720p", REFERENCE, "video_reference", "0.2268"),  # 2 x 0.1134
+    ("kling-v3-omni", "1080p", REFERENCE, "video_reference", "0.3024"),  # 2 x 0.1512
+    ("kling-video-o1", "720p", REFERENCE, "video_reference", "0.2268"),
+    ("kling-video-o1", "1080p", REFERENCE, "video_reference", "0.3024"),
+]
+TURBO_BEFORE: list[Row] = [
+    ("kling-3.0-turbo", "720p", {}, "silent", "0.112"),
+    ("kling-3.0-turbo", "1080p", {}, "silent", "0.14"),
+]
+TURBO_SINCE_SEPTEMBER_7: list[Row] = [
     ("kling-3.0-turbo", "720p", {}, "silent", "0.1287"),
     ("kling-3.0-turbo", "1080p", {}, "silent", "0.1611"),
 ]
-FIRST = [
-    *BOTH,
+FOUR_K = [
     ("kling-v3", "4k", {}, "silent", "0.48213"),
     ("kling-v3", "4k", SOUND, "audio", "0.48213"),
     ("kling-v3-omni", "4k", {}, "silent", "0.48213"),
     ("kling-v3-omni", "4k", SOUND, "audio", "0.48213"),
+]
+V26_IN_JUNE = [
     ("kling-v2-6", "720p", {}, "silent", "0.0414"),
     ("kling-v2-6", "1080p", {}, "silent", "0.070313"),
     ("kling-v2-6", "1080p", SOUND, "audio", "0.140625"),
-    ("kling-v3-motion-control", "720p", {}, "motion_control", "0.11574"),
+]
+MOTION_1080P_IN_JUNE: list[Row] = [
     ("kling-v3-motion-control", "1080p", {}, "motion_control", "0.15426"),
-    ("kling-v2-6-motion-control", "720p", {}, "motion_control", "0.06426"),
     ("kling-v2-6-motion-control", "1080p", {}, "motion_control", "0.10287"),
 ]
-SECOND = [
-    *BOTH,
+MOTION_720P_SINCE_SEPTEMBER_4: list[Row] = [
+    ("kling-v3-motion-control", "720p", {}, "motion_control", "0.1134"),
+    ("kling-v2-6-motion-control", "720p", {}, "motion_control", "0.063"),
+]
+JUNE_19 = [
+    *ALWAYS,
+    *REFERENCE_BEFORE,
+    *TURBO_BEFORE,
+    *FOUR_K,
+    *V26_IN_JUNE,
+    *MOTION_1080P_IN_JUNE,
+    ("kling-v3-motion-control", "720p", {}, "motion_control", "0.11574"),
+    ("kling-v2-6-motion-control", "720p", {}, "motion_control", "0.06426"),
+]
+EARLY_SEPTEMBER = [
+    *ALWAYS,
+    *REFERENCE_SINCE_SEPTEMBER_4,
+    *V26_IN_JUNE,
+    *MOTION_1080P_IN_JUNE,
+    *MOTION_720P_SINCE_SEPTEMBER_4,
+]
+LATE_SEPTEMBER = [
+    *ALWAYS,
+    *REFERENCE_SINCE_SEPTEMBER_4,
+    *TURBO_SINCE_SEPTEMBER_7,
     ("kling-v2-6", "720p", {}, "silent", "0.0378"),
     ("kling-v2-6", "1080p", {}, "silent", "0.063"),
     ("kling-v2-6", "1080p", SOUND, "audio", "0.126"),
-    ("kling-v3-motion-control", "720p", {}, "motion_control", "0.1134"),
+    *MOTION_720P_SINCE_SEPTEMBER_4,
     ("kling-v3-motion-control", "1080p", {}, "motion_control", "0.1512"),
-    ("kling-v2-6-motion-control", "720p", {}, "motion_control", "0.063"),
     ("kling-v2-6-motion-control", "1080p", {}, "motion_control", "0.1008"),
 ]
+LISTS: dict[str, tuple[datetime, datetime, list[Row]]] = {
+    "qingbo-ai/2026-06-19": (FIRST_DAY, SEPTEMBER_4, JUNE_19),
+    "qingbo-ai/2026-09-04": (SEPTEMBER_4, SEPTEMBER_7, [*EARLY_SEPTEMBER, *TURBO_BEFORE]),
+    "qingbo-ai/2026-09-07": (SEPTEMBER_7, SEPTEMBER_19, [*EARLY_SEPTEMBER, *TURBO_SINCE_SEPTEMBER_7]),
+    "qingbo-ai/2026-09-19": (SEPTEMBER_19, SEPTEMBER_24, LATE_SEPTEMBER),
+    "qingbo-ai/2026-09-24": (
+        SEPTEMBER_24,
+        AT + JUST_BEFORE,
+        [*LATE_SEPTEMBER, *FOUR_K, ("kling-v3-omni", "4k", REFERENCE, "video_reference", "0.48213")],
+    ),
+}
 GOLDEN = [
-    *[("qingbo-ai/2026-06-19", (FIRST_DAY, SECOND_DAY - JUST_BEFORE), *row) for row in FIRST],
-    *[("qingbo-ai/2026-09-19", (SECOND_DAY, AT), *row) for row in SECOND],
+    (table, (LAUNCH if row[0] == "kling-3.0-turbo" else start) if start == FIRST_DAY else start, end, *row)
+    for table, (start, end, rows) in LISTS.items()
+    for row in rows
 ]
 
 
-@pytest.mark.parametrize(("table", "instants", "model", "resolution", "switch", "tier", "unit_price"), GOLDEN)
+@pytest.mark.parametrize(
+    ("table", "start", "end", "model", "resolution", "switch", "tier", "unit_price"), GOLDEN
+)
 def test_every_published_price_is_exact(
-    book: PriceBook,
     table: str,
-    instants: tuple[datetime, ...],
+    start: datetime,
+    end: datetime,
     model: str,
     resolution: str,
     switch: dict[str, Any],
@@ -630,29 +768,39 @@ def test_every_published_price_is_exact(
     make = motion if tier == "motion_control" else v2
     payload = make(model, **({"resolution": resolution} | switch))
     media = {URL: {"length_s": "5.9"}}
-    for at in instants:
-        if resolution == "4k":  # the rules of today refuse it, but the older table still prices it
-            assert violations_of(payload) == [("resolution_limit", "resolution", "4k")]
-            request, _ = Intake(book=book, wire_format="tasks_v2").read(payload)
-            quoted = price(book.table("qingbo-ai", at), request)
-        else:
-            quoted = quote(payload, provider="qingbo-ai", wire_format="tasks_v2", at=at, media=media)
+    for at in (start, end - JUST_BEFORE):
+        quoted = quote(payload, provider="qingbo-ai", wire_format="tasks_v2", at=at, media=media)
         assert quoted.total == Decimal(unit_price) * 5
         assert (quoted.table.id, quoted.tier, quoted.resolution) == (table, tier, resolution)
         assert (quoted.unit_price, quoted.currency, quoted.unit) == (Decimal(unit_price), "USD", "second")
 
 
 def test_the_tables_have_exactly_the_published_prices(book: PriceBook) -> None:
-    """The lists have 27 and 23 prices, and so do the tables."""
-    first, second = book.tables["qingbo-ai"]
-    assert (len(first.rates), len(second.rates)) == (len(FIRST), len(SECOND)) == (27, 23)
-    for table, rows in ((first, FIRST), (second, SECOND)):
-        written = {(model, resolution, tier): Decimal(amount) for model, resolution, _, tier, amount in rows}
+    """The lists have 27, 23, 23, 23 and 28 prices, and so do the tables."""
+    tables = book.tables["qingbo-ai"]
+    assert [table.id for table in tables] == [*LISTS]
+    assert [len(table.rates) for table in tables] == [27, 23, 23, 23, 28]
+    for table in tables:
+        written = {
+            (model, resolution, tier): Decimal(amount)
+            for model, resolution, _, tier, amount in LISTS[table.id][2]
+        }
         assert {tuple(cell): rate.unit_price for cell, rate in table.rates.items()} == written
         assert table.hosts == ("api.qingbo.ai",)
         assert table.billing.failed_tasks == "refunded"
         assert table.billing.statement_unit is not None
         assert table.billing.statement_unit.per_currency_unit == 500000
+
+
+def test_a_model_has_no_price_before_its_launch() -> None:
+    """The error names the day of the launch, although the page of 2026-06-19 already lists a price."""
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(v2("kling-3.0-turbo"), at=LAUNCH - JUST_BEFORE)
+    assert str(caught.value) == (
+        "no price of kling-3.0-turbo is in force at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
+        "prices it from 2026-06-24 until 2026-09-04 only, because it was launched on that day; "
+        "price at an instant in that period, or add a table of your own"
+    )
 
 
 @pytest.mark.parametrize(
@@ -705,7 +853,7 @@ def test_without_the_length_of_the_video_the_quote_is_a_range(
 
 def test_a_reference_video_needs_no_length() -> None:
     """Its seconds are free, so the total is exact without it."""
-    quoted = quote(v2("kling-v3-omni", element_list=[{}], **REFERENCE), wire_format="tasks_v2", at=AT)
+    quoted = quote(v2("kling-v3-omni", element_list=[ELEMENT], **REFERENCE), wire_format="tasks_v2", at=AT)
     assert quoted.total == Decimal("0.567")
     assert "range" not in [note.code for note in quoted.notes]
 
@@ -716,28 +864,38 @@ def test_before_the_first_list_no_table_is_in_force() -> None:
         quote(v2(), wire_format="tasks_v2", at=FIRST_DAY - JUST_BEFORE)
 
 
-def test_the_first_list_notes_unknown_price_changes() -> None:
-    """From July 2026, a note says that prices changed on unknown days; the second list has no such note."""
+def test_the_lists_before_september_19_note_unknown_price_changes() -> None:
+    """From July 2026, a note says that prices changed on unknown days; the later lists have no such note."""
     changes_begin = datetime(2026, 7, 1, tzinfo=UTC)
 
     def codes(at: datetime) -> set[str]:
         return {note.code for note in quote(v2(), wire_format="tasks_v2", at=at).notes}
 
-    always = {"later_rules", "reference_video_seconds"}
-    assert codes(changes_begin - JUST_BEFORE) >= always
+    june = {"later_rules", "reference_video_doubled"}
+    assert codes(changes_begin - JUST_BEFORE) >= june
     assert "prices_changed" not in codes(changes_begin - JUST_BEFORE)
-    assert codes(changes_begin) >= {*always, "prices_changed"}
-    assert codes(SECOND_DAY).isdisjoint({*always, "prices_changed"})
+    assert codes(changes_begin) >= {*june, "prices_changed"}
+    for at in (SEPTEMBER_4, SEPTEMBER_7):
+        assert codes(at) >= {"later_rules", "prices_changed"}
+        assert "reference_video_doubled" not in codes(at)
+    for at in (SEPTEMBER_19, SEPTEMBER_24):
+        assert codes(at).isdisjoint({*june, "prices_changed"})
 
 
 @pytest.mark.parametrize(
     ("old", "new", "key_path", "problem"),
     [
-        (', why: "the API made', ', tier: audio, why: "the API made', "rates.kling-v3.4k.silent", "no request"),
-        ("kling-v3, resolution: 4k", "kling-v3, resolution: 8k", "unreached[0]", "has no rate"),
-        ("kling-v3, resolution: 4k", "kling-v3, resolution: 1080p", "unreached[0]", "tasks_v2 allows kling-v3"),
         (
-            "    1080p: {silent: 0.1611}\n",
+            "8k, why: x",
+            "8k, tier: silent, why: x}\n  - {model: kling-v3, resolution: 9k, why: x",
+            "unreached[1]",
+            "has no",
+        ),
+        ("8k: {silent: 1}", "8k: {silent: 1}\n    9k: {silent: 1}", "rates.kling-v3.9k.silent", "no request"),
+        ("resolution: 8k", "resolution: 16k", "unreached[0]", "has no rate"),
+        ("resolution: 8k", "resolution: 1080p", "unreached[0]", "tasks_v2 allows kling-v3"),
+        (
+            "    1080p: {silent: 0.14}\n",
             "",
             "rates.kling-3.0-turbo.1080p.silent",
             "neither priced nor listed",
@@ -748,8 +906,12 @@ def test_only_unreachable_rates_can_be_listed_as_unreached(
     folder: Callable[..., Path], old: str, new: str, key_path: str, problem: str
 ) -> None:
     """Every such rate must be named exactly, and all other checks still apply."""
-    text = FIRST_LIST.read_text(encoding="utf-8")
+    text = FIRST_LIST.read_text(encoding="utf-8").replace(
+        "rates:\n  kling-v3:\n",
+        "unreached:\n  - {model: kling-v3, resolution: 8k, why: x}\nrates:\n  kling-v3:\n    8k: {silent: 1}\n",
+    )
     assert old in text
+    load_price_book(folder({"prices/qingbo-ai/2026-06-19.yaml": text}))
     with pytest.raises(TableError, match=problem) as caught:
         load_price_book(folder({"prices/qingbo-ai/2026-06-19.yaml": text.replace(old, new, 1)}))
     assert caught.value.key_path == key_path

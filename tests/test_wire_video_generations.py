@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_pricing import CapabilityError, PriceNotFoundError, WireFormatError, check, load_price_book, quote
+from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.formats.video_generations import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.conftest import AT
@@ -59,6 +60,7 @@ def test_every_documented_field_is_read() -> None:
                 "shot_type": "intelligent",
                 "negative_prompt": "blur, ",
                 "multi_prompt": [{"prompt": "far"}, {"prompt": "near"}],
+                "element_list": [{"element_id": "160"}],
             },
         }
     )
@@ -76,6 +78,7 @@ def test_every_documented_field_is_read() -> None:
         "negative_prompt_chars": 6,
         "shots": 2,
         "longest_shot_chars": 4,
+        "elements": 1,
     }
     assert parsed.fields == {fact: field for fact, field in FIELD_NAMES.items() if field != "model"} | {
         "model": "model"
@@ -194,14 +197,72 @@ def test_an_amended_payload_parses_like_the_original_with_the_change(
     assert parse(amend(payload, change)).facts == parse(payload).facts | change
 
 
-def test_only_task_and_model_are_read_from_a_response() -> None:
-    """The page documents no field of a response, so the state and the charge are not read."""
-    body = {"id": "t1", "model": "m", "status": "completed"}
-    assert read_task(body) == Task("t1", None, model="m")
-    assert read_task({"task_id": "t2", "id": "t1"}).task_id == "t2"
-    assert read_task({}) == Task(None, None)
-    with pytest.raises(WireFormatError, match="id must be text"):
+def test_responses_are_read() -> None:
+    """The gateway's answers have the shapes of its family: see the tests of `read_gateway_task`."""
+    body = {"id": "t1", "task_id": "t1", "model": "m", "status": "completed", "seconds": "5"}
+    assert read_task(body) == Task("t1", "succeeded", None, Decimal(5), "m")
+    with pytest.raises(WireFormatError, match="id must be text") as caught:
         read_task({"id": 5})
+    assert caught.value.wire_format == "video_generations"
+
+
+def enveloped(**task: Any) -> dict[str, Any]:
+    """Returns a status response of the new-api family, whose task is inside `data`."""
+    return {"code": "success", "message": "", "data": {"task_id": "t1", **task}}
+
+
+@pytest.mark.parametrize("wire_format", ["video_generations", "openai_videos"])
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("NOT_START", "queued"),
+        ("SUBMITTED", "queued"),
+        ("QUEUED", "queued"),
+        ("IN_PROGRESS", "processing"),
+        ("SUCCESS", "succeeded"),
+        ("FAILURE", "failed"),
+        ("NotStart", "queued"),
+        ("InProgress", "processing"),
+        ("queued", "queued"),
+        ("pending", "queued"),
+        ("in_progress", "processing"),
+        ("processing", "processing"),
+        ("completed", "succeeded"),
+        ("succeeded", "succeeded"),
+        ("failed", "failed"),
+        ("cancelled", "cancelled"),
+        ("UNKNOWN", None),
+        ("", None),
+    ],
+)
+def test_each_status_is_read_in_every_shape(wire_format: str, status: str, state: str | None) -> None:
+    """A gateway answers with an envelope, a flat object or OpenAI's object; an unknown word gives no state."""
+    read = wire_format_named(wire_format).read_task
+    shapes = [
+        enveloped(status=status, progress="50%", fail_reason="", submit_time=1, data={"status": "failed"}),
+        enveloped(id=7, status=status),  # the number of a row in the gateway's own database
+        {"code": "success", "message": "", "data": {"id": "t1", "object": "video", "status": status}},
+        {"task_id": "t1", "status": status, "url": "https://example.com/v.mp4", "metadata": {"duration": 5}},
+        {"id": "t1", "task_id": "t1", "object": "video", "status": status, "progress": 50},
+    ]
+    assert [(read(body).task_id, read(body).state) for body in shapes] == [("t1", state)] * len(shapes)
+
+
+@pytest.mark.parametrize(
+    "body", [{"code": "success", "data": None}, {"code": "x", "data": []}, {"data": {}}, {}]
+)
+def test_an_answer_without_a_task_names_none(body: dict[str, Any]) -> None:
+    """The reservation then stays in doubt."""
+    assert read_task(body) == Task(None, None)
+
+
+@pytest.mark.parametrize("seconds", ["10", 10, Decimal(10)])
+def test_the_made_length_is_read(seconds: Any) -> None:
+    """`seconds` is the length that was made; the upstream's charge inside `data` is not the customer's."""
+    upstream = {"data": {"final_unit_deduction": "3"}}
+    task = read_task(enveloped(status="SUCCESS", seconds=seconds, data=upstream))
+    assert (task.duration_s, task.charge) == (Decimal(10), None)
+    assert read_task({"id": "t1", "status": "completed", "duration": "5"}).duration_s is None  # a file's length
 
 
 SHOTS = {"multi_prompt": [{"prompt": "a"}, {"prompt": "b"}]}
@@ -212,7 +273,7 @@ SHOTS = {"multi_prompt": [{"prompt": "a"}, {"prompt": "b"}]}
     [
         (video(), []),
         (video(duration="5"), []),
-        (video(duration=None), [("duration_s_required", "duration")]),
+        (video(duration=None), []),
         (video(duration=2), [("duration_s_limit", "duration")]),
         (video(duration=3), []),
         (video(duration="15"), []),
@@ -282,16 +343,40 @@ def test_the_models_name_decides_the_rate(
 
 
 def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
-    """No provider with known prices has this API, so none is assumed."""
+    """The gateway publishes no prices, so its name and the providers that price the model are in the error."""
     with pytest.raises(PriceNotFoundError) as caught:
         quote(video(), at=AT)
-    assert str(caught.value) == (
-        "no provider with known prices speaks video_generations; name the provider whose prices apply "
-        "(kling-v3 is priced by kling, qingbo, qingbo-ai)"
+    assert str(caught.value).startswith(
+        "uniall publishes no prices (its docs describe four models, but list no"
     )
-    assert "qingbo" in caught.value.priced_instead
+    assert str(caught.value).endswith(", or choose another provider's prices: kling, qingbo, qingbo-ai")
+    assert caught.value.priced_instead == ("kling", "qingbo", "qingbo-ai")
     assert caught.value.model == "kling-v3"
     assert check(video(), at=AT) == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "total"),
+    [
+        ({"model": "kling-v3-std-silent", "prompt": "x", "aspect_ratio": "16:9"}, "0.42"),  # 5 s x 0.6 x 0.14
+        (
+            {
+                "model": "kling-v3-pro-audio",
+                "prompt": "x",
+                "duration": 6,
+                "image": "https://m.example/a.png",
+                "extra_body": {"element_list": [{"element_id": "160"}]},
+            },
+            "1.008",  # 6 s x 1.2 x 0.14
+        ),
+    ],
+)
+def test_optional_fields_are_priced_by_the_official_list(payload: dict[str, Any], total: str) -> None:
+    """Without a duration, 5 seconds are assumed, and two notes say so; elements cost nothing."""
+    quoted = quote(payload, provider="kling", at=AT)
+    assert quoted.total == Decimal(total)
+    codes = {"assumed_duration_s", "duration_default_unstated"} & {note.code for note in quoted.notes}
+    assert len(codes) == (0 if "duration" in payload else 2)
 
 
 def test_one_of_several_providers_must_be_chosen(folder: Callable[..., Path]) -> None:

@@ -53,17 +53,17 @@ def _price_book(_ctx: click.Context, _option: click.Parameter, value: str | None
 
 
 def require_provider(book: PriceBook, provider: str) -> None:
-    """Refuses a provider that no price table covers.
+    """Refuses an unknown provider.
 
     Raises:
         click.BadParameter: the provider is unknown; the message names the nearest or all known providers.
     """
-    if provider not in book.tables:
+    if not book.knows(provider):
         raise click.BadParameter(str(book.unknown_provider(provider)))
 
 
 def known_provider(ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Reads a provider that a price table covers; needs `tables_option` on the same command."""
+    """Reads a known provider; needs `tables_option` on the same command."""
     if value is not None:
         require_provider(ctx.params["book"], value)
     return value

@@ -17,9 +17,14 @@ from kling_pricing.display import did_you_mean
 from kling_pricing.errors import TableError
 from kling_pricing.money import format_decimal, percent_change
 from kling_pricing.tables.loading.book import load_price_book
-from kling_pricing.tables.loading.files import capability_file_schema, price_file_schema
+from kling_pricing.tables.loading.files import (
+    capability_file_schema,
+    price_file_schema,
+    provider_file_schema,
+)
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
 from kling_pricing.tables.price_table import PriceBook, PriceTable, period
+from kling_pricing.tables.providers import UnpricedProvider
 from kling_pricing.tables.rates import Cell, Validity
 
 
@@ -36,9 +41,9 @@ def tables() -> None:
 
 @tables.command("list", epilog=exit_codes_help())
 @tables_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per table or provider.")
 def list_command(book: PriceBook, as_json: bool) -> None:
-    """List every price table.
+    """List price tables, and providers that publish no prices.
 
     \b
     Example:
@@ -48,6 +53,8 @@ def list_command(book: PriceBook, as_json: bool) -> None:
     if as_json:
         for table in listed:
             click.echo(to_json(_summary(table)))
+        for provider in _without_prices(book):
+            click.echo(to_json(_provider_summary(provider)))
         return
     grid = Table(Column("Table", no_wrap=True), "In force", "Currency", "Rates", "Wire formats", "Last checked")
     for table in listed:
@@ -59,6 +66,10 @@ def list_command(book: PriceBook, as_json: bool) -> None:
             ", ".join(table.wire_formats),
             f"{table.checked:%Y-%m-%d}",
         )
+    for provider in _without_prices(book):
+        checked = max(source.checked for source in provider.sources)
+        wire_formats = ", ".join(provider.wire_formats)
+        grid.add_row(provider.provider, "no prices", "-", "-", wire_formats, f"{checked:%Y-%m-%d}")
     wide_console().print(grid)
 
 
@@ -118,7 +129,7 @@ def diff_command(before_id: str, after_id: str, book: PriceBook, as_json: bool) 
 
     \b
     Example:
-      kling-pricing tables diff qingbo-ai/2026-06-19 qingbo-ai/2026-09-19
+      kling-pricing tables diff qingbo-ai/2026-09-19 qingbo-ai/2026-09-24
     """
     before, after = _table(book, before_id), _table(book, after_id)
     rates = _changed_rates(before, after)
@@ -216,9 +227,27 @@ def _discount(table: PriceTable) -> str:
 
 def _table(book: PriceBook, table_id: str) -> PriceTable:
     known = {table.id: table for table in (*_all_tables(book), *chain.from_iterable(book.contracts.values()))}
+    if table_id in book.unpriced:
+        raise click.UsageError(str(book.without_prices(book.unpriced[table_id])))
     if table_id not in known:
         raise click.UsageError(f"unknown price table {table_id!r}; {did_you_mean(table_id, [*known])}")
     return known[table_id]
+
+
+def _without_prices(book: PriceBook) -> list[UnpricedProvider]:
+    return [provider for name, provider in book.unpriced.items() if name not in book.tables]
+
+
+def _provider_summary(provider: UnpricedProvider) -> dict[str, object]:
+    return {
+        "table": None,
+        "provider": provider.provider,
+        "hosts": list(provider.hosts),
+        "wire_formats": list(provider.wire_formats),
+        "checked": f"{max(source.checked for source in provider.sources):%Y-%m-%d}",
+        "rate_count": 0,
+        "why": provider.why,
+    }
 
 
 def _all_tables(book: PriceBook) -> list[PriceTable]:
@@ -255,7 +284,7 @@ def check_command(folder: str | None) -> None:
 
 
 @tables.command("schema", epilog=exit_codes_help())
-@click.argument("kind", type=click.Choice(["prices", "capabilities", "statements"]))
+@click.argument("kind", type=click.Choice(["prices", "capabilities", "providers", "statements"]))
 def schema_command(kind: str) -> None:
     """Print the JSON Schema of a kind of file.
 
@@ -270,6 +299,7 @@ def schema_command(kind: str) -> None:
     schemas = {
         "prices": price_file_schema,
         "capabilities": capability_file_schema,
+        "providers": provider_file_schema,
         "statements": statement_file_schema,
     }
     click.echo(to_json(schemas[kind]()))

@@ -47,18 +47,22 @@ class Recorder:
     ) -> None:
         """Binds the task of a 2xx, releases a definite refusal, and marks every other response in doubt.
 
+        Some APIs refuse with a 2xx whose body has an error's code. A body that names a task is no refusal.
+
         Args:
             pending: the submission.
             response: the provider's response.
             rules: the API's rules; they state which responses are definite refusals.
             sent_once: whether the client is known to have sent the request at most once.
         """
-        if 200 <= response.status < 300:  # noqa: PLR2004 (success in HTTP)
-            self._record(pending, partial(self._bind, pending, response.body), response.body)
+        error = rules.error_in(_json_or_none(response.body))
+        refused = rules.refuses(response.status, error.code, error.message)
+        if 200 <= response.status < 300 and not (refused and _task_id(pending, response.body) is None):  # noqa: PLR2004 (success in HTTP)
+            code = "" if error.code in {None, "0", "success"} else f" ({error.code})"
+            self._record(pending, partial(self._bind, pending, response.body, code), response.body)
             return
-        code = rules.error_code(_json_or_none(response.body))
-        reason = f"HTTP {response.status}" + (f" {code}" if code else "")
-        self._record_end(pending, reason, refused=sent_once and rules.refuses(response.status, code))
+        reason = f"HTTP {response.status}" + (f" {error.code}" if error.code else "")
+        self._record_end(pending, reason, refused=sent_once and refused)
 
     def record_failure(
         self, pending: PendingSubmission, error: BaseException, *, connected: bool, sent_once: bool
@@ -150,7 +154,7 @@ class Recorder:
         except ReservationStateError as error:
             _log.info("%s, but the money stays held: %s", reason, error)
 
-    def _bind(self, pending: PendingSubmission, body: bytes) -> None:
+    def _bind(self, pending: PendingSubmission, body: bytes, code: str) -> None:
         """Binds the task that a successful response names; a response without one leaves the job in doubt."""
         try:
             self._guard.observe(
@@ -163,7 +167,7 @@ class Recorder:
             raise
         except KlingPricingError as error:
             _log.warning("could not bind reservation %s to a task: %s", pending.reservation_id, error)
-            self._guard.mark_in_doubt(pending.reservation_id, "answered without a task")
+            self._guard.mark_in_doubt(pending.reservation_id, f"answered without a task{code}")
 
 
 def _json_or_none(body: bytes) -> Any:
@@ -173,10 +177,15 @@ def _json_or_none(body: bytes) -> Any:
         return None
 
 
+def _task_id(pending: PendingSubmission, body: bytes) -> str | None:
+    """Returns the task that a response names; None: it names none, or cannot be read."""
+    try:
+        return wire_format_named(pending.wire_format).read_task(read_answer(body)).task_id
+    except KlingPricingError:
+        return None
+
+
 def _bind_command(pending: PendingSubmission, body: bytes) -> str:
     """Returns the command that binds a response's task by hand; empty: the response names no task."""
-    try:
-        task_id = wire_format_named(pending.wire_format).read_task(read_answer(body)).task_id
-    except KlingPricingError:
-        return ""
+    task_id = _task_id(pending, body)
     return f" (`kling-pricing bind {pending.reservation_id} {shlex.quote(task_id)}`)" if task_id else ""

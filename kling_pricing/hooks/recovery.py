@@ -94,7 +94,10 @@ def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | No
     if base_url is not None and not base_url.startswith(("https://", "http://")):
         raise KlingPricingError("the base URL must be an http or https URL, such as https://gw.example.com/api")
     paths = dict.fromkeys(
-        submission.status for submission in matrix.submissions if submission.status is not None
+        path
+        for submission in matrix.submissions
+        for path in (submission.status, *submission.other_status)
+        if path is not None
     )
     root = (base_url or _root(guard, reservation.provider)).rstrip("/")
     return [root + path.replace("{task_id}", quote(name, safe="")) for path in paths]
@@ -138,4 +141,7 @@ def _root(guard: BudgetGuard, provider: str) -> str:
     for table in reversed(guard.book.tables.get(provider, ())):
         if table.hosts:
             return f"https://{table.hosts[0]}"
+    unpriced = guard.book.unpriced.get(provider)
+    if unpriced is not None and unpriced.hosts:
+        return f"https://{unpriced.hosts[0]}"
     raise KlingPricingError(f"no host of {provider} is known; give the base URL of its API")

@@ -89,7 +89,11 @@ class Routes:
             _TaskPath(method, tuple(path.strip("/").split("/")))
             for matrix in book.matrices.values()
             for submission in matrix.submissions
-            for method, path in (("GET", submission.status), ("POST", submission.cancel))
+            for method, path in (
+                ("GET", submission.status),
+                *(("GET", path) for path in submission.other_status),
+                ("POST", submission.cancel),
+            )
             if path is not None
         ]
         self._submitted = [
@@ -180,7 +184,7 @@ def _normalized_hosts(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
     if not isinstance(hosts, Mapping):
         raise KlingPricingError(f"hosts must be a mapping of host to provider, got {shown(hosts)}")
     for host, provider in hosts.items():
-        if provider not in book.tables:
+        if not book.knows(provider):
             raise KlingPricingError(f"hosts: {shown(host)}: {book.unknown_provider(provider)}")
         match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
         if match is None:

@@ -59,6 +59,7 @@ class Option(NamedTuple):
 class _Candidate(NamedTuple):
     """A variant, its differences, and its examination's result; `refusal` is empty if the API accepts it."""
 
+    payload: Mapping[str, Any]
     request: VideoRequest
     changes: Mapping[str, Any]
     notes: Sequence[Note]
@@ -104,11 +105,11 @@ def compare(
     if own_provider is not None:
         book.tables_of(own_provider)  # raises if the provider is unknown
     variations = Variations(payload, read, intake)
-    itself = _candidate(variations.original, {}, matrix)
+    itself = _candidate(variations.original, {}, intake, matrix)
     options = []
-    for candidate in (itself, *_candidates(variations, matrix)):
+    for candidate in (itself, *_candidates(variations, intake, matrix)):
         model = candidate.request.facts["model"]
-        for name in book.tables:
+        for name in dict.fromkeys((*book.tables, *([] if own_provider is None else [own_provider]))):
             if name == own_provider:
                 options.append(_option(candidate, name, intake))
             elif _knows(book, name, model):
@@ -123,11 +124,11 @@ def _knows(book: PriceBook, provider: str, model: str) -> bool:
 
 
 def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
-    request, changes, notes, why_not = candidate
+    payload, request, changes, notes, why_not = candidate
     quote = None
     if not why_not:
         try:
-            quote = quote_valid(request, notes, intake.with_options(provider=provider))
+            quote = quote_valid(payload, request, notes, intake.with_options(provider=provider))
         except PriceNotFoundError as error:
             instead = f"; priced instead: {'; '.join(error.priced_instead)}"
             why_not = str(error).removesuffix(instead)  # the other rows show what is priced
@@ -135,12 +136,15 @@ def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
     return Option(changes, provider, request.model, facts["resolution"], facts["audio"], quote, why_not)
 
 
-def _candidate(variant: Variant, changes: Mapping[str, Any], matrix: CapabilityMatrix) -> _Candidate:
-    broken, notes = examine(matrix, variant.request)
-    return _Candidate(variant.request, changes, notes, "; ".join(violation.message for violation in broken))
+def _candidate(
+    variant: Variant, changes: Mapping[str, Any], intake: Intake, matrix: CapabilityMatrix
+) -> _Candidate:
+    broken, notes = examine(matrix, variant.request, intake.at)
+    refusal = "; ".join(violation.message for violation in broken)
+    return _Candidate(variant.payload, variant.request, changes, notes, refusal)
 
 
-def _candidates(variations: Variations, matrix: CapabilityMatrix) -> Iterator[_Candidate]:
+def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix) -> Iterator[_Candidate]:
     """Yields every variant that is another request than the original, not only another wording of it."""
     request = variations.original.request
     facts: Mapping[str, Any] = request.facts
@@ -161,7 +165,7 @@ def _candidates(variations: Variations, matrix: CapabilityMatrix) -> Iterator[_C
             seen.add(_key(variant.request))
             new_facts: Mapping[str, Any] = variant.request.facts
             differences = {fact: new_facts[fact] for fact in _REPORTED if new_facts[fact] != facts[fact]}
-            yield _candidate(variant, {**variant.changes, **differences}, matrix)
+            yield _candidate(variant, {**variant.changes, **differences}, intake, matrix)
 
 
 def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[list[Any], list[Any]]:
@@ -198,4 +202,5 @@ def _currency(intake: Intake, provider: str | None) -> str:
     try:
         return intake.book.table(provider, intake.at).currency
     except PriceNotFoundError:
-        return intake.book.tables[provider][-1].currency
+        tables = intake.book.tables.get(provider)
+        return tables[-1].currency if tables else ""

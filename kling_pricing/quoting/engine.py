@@ -6,8 +6,10 @@ Pure: with `at` given it reads no clock. It opens no connection and changes none
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from kling_pricing.display import shown, with_article
@@ -70,21 +72,24 @@ def quote(
 def quote_payload(payload: Mapping[str, Any], intake: Intake) -> Quote:
     """Reads, checks and prices a payload; raises as `quote` does."""
     request, matrix = intake.read(payload)
-    broken, notes = examine(matrix, request)
+    broken, notes = examine(matrix, request, intake.at)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
             violations=broken,
             suggestions=nearest_valid(payload, request, intake, is_priced=_price_test(request, intake)),
         )
-    return quote_valid(request, notes, intake)
+    return quote_valid(payload, request, notes, intake)
 
 
-def quote_valid(request: VideoRequest, notes: Iterable[Note], intake: Intake) -> Quote:
+def quote_valid(
+    payload: Mapping[str, Any], request: VideoRequest, notes: Iterable[Note], intake: Intake
+) -> Quote:
     """Prices a request that has been read and found valid.
 
     Args:
-        request: the request.
+        payload: the payload.
+        request: the request that the payload was read as.
         notes: the notes of its examination.
         intake: how it was read.
 
@@ -95,7 +100,9 @@ def quote_valid(request: VideoRequest, notes: Iterable[Note], intake: Intake) ->
     if request.format_assumed:
         place = table.provider, request.wire_format, request.model
         if other_defaults := intake.book.other_defaults.get(place):
-            notes = [*notes, *_other_readings(request, table, other_defaults)]
+            notes = [*notes, *_other_readings(payload, request, table, other_defaults, intake)]
+    if table.newer_list is not None:
+        notes = [*notes, *_newer_list(table.newer_list, request, intake)]
     return price(table, request, _notes(request, table, notes, intake.at))
 
 
@@ -148,7 +155,7 @@ def check(
         if not error.violations:
             raise
         return list(error.violations)
-    return violations(matrix, read)
+    return violations(matrix, read, intake.at)
 
 
 def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
@@ -316,18 +323,14 @@ def _notes(
         notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
     notes += examination
     notes += table.lasting_notes
+    if table.known_from is not None and at < table.known_from:
+        message = f"{table.id} is known from {table.known_from:%Y-%m-%d}; before that, prices may have differed"
+        notes.append(Note("before_known_prices", message))
     for since, note in table.dated_notes:
         if since <= at:
             notes.append(note)
     if at > table.fresh_until:
-        days = (at - table.checked).days
-        notes.append(
-            Note(
-                "stale_table",
-                f"{table.id} was last compared with its source on {table.checked:%Y-%m-%d}, {days} days "
-                "earlier; check that its prices still hold",
-            )
-        )
+        notes.append(_stale_note(table.id, table.checked, (at - table.checked).days))
     return tuple(notes)
 
 
@@ -337,7 +340,11 @@ def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
 
 
 def _other_readings(
-    request: VideoRequest, table: PriceTable, other_defaults: Iterable[OtherDefault]
+    payload: Mapping[str, Any],
+    request: VideoRequest,
+    table: PriceTable,
+    other_defaults: Iterable[OtherDefault],
+    intake: Intake,
 ) -> list[Note]:
     """Returns a note for each setting that has another default in another wire format of the provider."""
     notes = []
@@ -347,12 +354,52 @@ def _other_readings(
         wire = wire_format_named(other)
         if wire.FIELDS.keys() >= {*request.stated_fields.values()}:
             ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
+            amount = ""
+            with suppress(WireFormatError, CapabilityError):
+                reading, _ = intake.with_options(wire_format=other).read(payload)
+                amount = _amount(table, reading)
+            price_of_it = f"and the price would be {amount}" if amount else "which may cost more or less"
             notes.append(
                 Note(
                     "other_reading",
                     f"read as wire format {request.wire_format}; as {other}, {theirs} would be "
-                    f"{shown(default)} by default, which may cost more or less; "
-                    f"name the wire format, or set {ours}",
+                    f"{shown(default)} by default, {price_of_it}; name the wire format, or set {ours}",
                 )
             )
     return notes
+
+
+def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[Note]:
+    """Returns a note on the price of a request in the same company's newer list, if that list is in force."""
+    try:
+        table = intake.book.table(provider, intake.at)
+    except PriceNotFoundError:
+        return []
+    amount = ""
+    with suppress(PriceNotFoundError):
+        amount = _amount(intake.table_of(provider, request), request)
+    return [_newer_list_note(provider, table.id, amount)]
+
+
+@lru_cache(maxsize=4096)  # the same amounts recur
+def _newer_list_note(provider: str, table: str, amount: str) -> Note:
+    charges = f"charges {amount} for this request" if amount else "has no price for this request"
+    return Note("newer_list_elsewhere", f"{provider}, the newer list of the same company, {charges} ({table})")
+
+
+@lru_cache(maxsize=1024)
+def _stale_note(table: str, checked: date, days: int) -> Note:
+    return Note(
+        "stale_table",
+        f"{table} was last compared with its source on {checked:%Y-%m-%d}, {days} days earlier; "
+        "check that its prices still hold",
+    )
+
+
+def _amount(table: PriceTable, request: VideoRequest) -> str:
+    """Formats the price of a request by a table for a note; empty: the table has none."""
+    try:
+        quoted = price(table, request)
+    except PriceNotFoundError:
+        return ""
+    return f"{quoted.shown_total()} {quoted.currency}"

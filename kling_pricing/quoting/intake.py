@@ -171,6 +171,12 @@ class Intake:
         provider = provider_of(request, self.book, self.provider)
         if provider is None:
             raise _no_provider(request, self.book)
+        return self.table_of(provider, request)
+
+    def table_of(self, provider: str, request: VideoRequest) -> PriceTable:
+        """Returns a provider's price table in force; raises as `table` does."""
+        if provider in self.book.unpriced and provider not in self.book.tables:
+            raise self.book.without_prices(self.book.unpriced[provider], request.facts["model"])
         table = self.book.table(provider, self.at)
         if request.wire_format not in table.priced_formats:
             known = ", ".join((*table.wire_formats, *table.also_prices))
@@ -316,9 +322,11 @@ def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) ->
 def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
     validity = table.model_periods.get(model)
     if validity is not None and not validity.holds(at):
+        why = table.period_reasons.get(model)
         raise PriceNotFoundError(
-            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(validity)} "
-            "only; price at an instant in that period, or add a table of your own",
+            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(validity)} only"
+            f"{f', because {why}' if why else ''}; "
+            "price at an instant in that period, or add a table of your own",
             provider=table.provider,
             model=model,
         )
@@ -332,6 +340,9 @@ def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
         for name, tables in book.tables.items()
         if any(model in table.models and wire_format in table.priced_formats for table in tables)
     ]
+    unpriced = [known for known in book.unpriced.values() if wire_format in known.wire_formats]
+    if not speaking and len(unpriced) == 1:
+        return book.without_prices(unpriced[0], model)
     if speaking:
         problem = f"several providers speak {wire_format} ({', '.join(speaking)})"
     else:

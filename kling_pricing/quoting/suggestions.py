@@ -90,7 +90,7 @@ def _valid(payload: Mapping[str, Any], intake: Intake) -> VideoRequest | None:
         request, matrix = intake.read(payload)
     except (CapabilityError, WireFormatError):
         return None
-    return None if violations(matrix, request) else request
+    return None if violations(matrix, request, intake.at) else request
 
 
 def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:

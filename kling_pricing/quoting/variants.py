@@ -213,10 +213,10 @@ def _quieter(request: VideoRequest, limits: Limits) -> list[bool | None]:
 
 def _quote(variant: Variant, matrix: CapabilityMatrix, intake: Intake) -> Quote | None:
     """Prices a variant; returns None if it is not valid or has no known price."""
-    broken, notes = examine(matrix, variant.request)
+    broken, notes = examine(matrix, variant.request, intake.at)
     if broken:
         return None
     try:
-        return quote_valid(variant.request, notes, intake)
+        return quote_valid(variant.payload, variant.request, notes, intake)
     except PriceNotFoundError:
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from itertools import chain, product
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ class Rule:
         source: where the rule was published.
         message: the sentence for people; empty: the conditions supply one.
         warning: whether a broken rule is only a note.
+        since: the first instant at which the rule holds; None: it always did.
+        until: the first instant at which it no longer holds; None: until further notice.
     """
 
     code: str
@@ -47,6 +50,17 @@ class Rule:
     source: str
     message: str = ""
     warning: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the rule holds for a part of the time only."""
+        return self.since is not None or self.until is not None
+
+    def is_in_force(self, at: datetime) -> bool:
+        """Returns whether the rule holds at an instant."""
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +137,7 @@ class ModelCapabilities:
         fixed = {
             fact
             for rule in self.rules
-            if not rule.when and not rule.warning
+            if not rule.when and not rule.warning and not rule.is_dated
             for fact, condition in rule.need.items()
             if isinstance(condition, OneOf) and len(condition.values) == 1
         }
@@ -192,23 +206,25 @@ class ModelCapabilities:
         return tuple(dict.fromkeys(chain.from_iterable(edges)))
 
     def allows(self, facts: Mapping[str, Any]) -> bool:
-        """Returns whether no rule is certainly broken."""
+        """Returns whether no rule is certainly broken; rules that hold for a part of the time do not count."""
         return not any(
             hold(rule.when, facts) and hold(rule.need, facts) is False
             for rule in self.unsure(facts)
-            if not rule.warning
+            if not rule.warning and not rule.is_dated
         )
 
     def limit(self, fact: str, facts: Mapping[str, Any] | None = None) -> Condition | None:
         """Returns the first condition that a fact must meet; None if no rule limits it.
 
         Without `facts`, only rules that always apply count. With `facts`, rules that apply to them count too.
+        Rules that hold for a part of the time never count.
         """
         limits = (
             rule.need[fact]
             for rule in self.rules
             if fact in rule.need
             and not rule.warning
+            and not rule.is_dated
             and (not rule.when or (facts is not None and hold(rule.when, facts)))
         )
         return next(limits, None)

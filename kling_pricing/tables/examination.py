@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from kling_pricing.display import reportable, shown
 from kling_pricing.findings import Note, Violation
 from kling_pricing.tables.capabilities import CapabilityMatrix, MediaLimit, ModelCapabilities, Rule
 from kling_pricing.tables.rules import Condition, hold
+from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.facts import INPUT_OF
 from kling_pricing.wire.media import MediaFacts, Medium
@@ -21,13 +23,15 @@ _MEDIA_WORDS = {"size_bytes": "size", "type": "type", "length_s": "length"}
 _MB = 1 << 20
 
 
-def violations(matrix: CapabilityMatrix, request: VideoRequest) -> list[Violation]:
-    """Returns every reason for which the API would refuse the request; empty if it would accept it."""
-    return examine(matrix, request)[0]
+def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | None = None) -> list[Violation]:
+    """Returns every reason for which the API would refuse the request at an instant, by default now."""
+    return examine(matrix, request, instant(at))[0]
 
 
-def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Violation], list[Note]]:
-    """Checks a request against every rule of its model.
+def examine(
+    matrix: CapabilityMatrix, request: VideoRequest, at: datetime
+) -> tuple[list[Violation], list[Note]]:
+    """Checks a request against every rule of its model that holds at an instant.
 
     Returns:
         All violations; and notes for warnings and for limits that cannot be checked because a fact, such as the
@@ -45,6 +49,8 @@ def examine(matrix: CapabilityMatrix, request: VideoRequest) -> tuple[list[Viola
     if unsure := capabilities.unsure(request.facts):
         blamed = {violation.field for violation in broken}
         for rule in unsure:
+            if rule.is_dated and not rule.is_in_force(at):
+                continue
             verdict = _judge(rule, request)
             if isinstance(verdict, Violation):
                 if verdict.field not in blamed:

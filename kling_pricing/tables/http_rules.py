@@ -35,14 +35,28 @@ class RefusedAnswers(NamedTuple):
     Attributes:
         status: the condition on the HTTP status.
         unless: statuses that are exceptions.
-        code: the error code that the answer must have; None: any.
+        codes: the error codes of which the answer must have one; empty: any, or none.
         source: where this was published.
+        unless_message: words in the error's message that make it an exception, in any case; empty: none.
     """
 
     status: Condition
     unless: tuple[int, ...]
-    code: str | None
+    codes: frozenset[str]
     source: str
+    unless_message: str = ""
+
+
+class AnswerError(NamedTuple):
+    """The error in an answer.
+
+    Attributes:
+        code: the error's code, a number as text; None: the answer has none.
+        message: the error's message; empty: the answer has none.
+    """
+
+    code: str | None
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,8 @@ class HttpRules:
         billed_below: paths at and below which jobs are created and billed, in addition to the listed endpoints.
         billed_facts: the facts in a response about a finished task that state what is billed.
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
+        code_at: the paths at which an answer may have an error's code, beside its message; empty: the path of
+            the code in `error`.
     """
 
     idempotency: Idempotency | None = None
@@ -69,22 +85,29 @@ class HttpRules:
     billed_facts: tuple[str, ...] = ()
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
-    def refuses(self, status: int, code: str | None) -> bool:
-        """Returns whether an answer with this status and code (see `error_code`) is a definite refusal."""
+    code_at: tuple[tuple[str, ...], ...] = ()
+
+    def refuses(self, status: int, code: str | None, message: str = "") -> bool:
+        """Returns whether an answer with this status and error (see `error_in`) is a definite refusal."""
         return any(
-            bool(answer.status.holds(status)) and status not in answer.unless and answer.code in {None, code}
+            bool(answer.status.holds(status))
+            and status not in answer.unless
+            and (not answer.codes or code in answer.codes)
+            and not (answer.unless_message and answer.unless_message in message.casefold())
             for answer in self.refused
         )
 
-    def error_code(self, body: Any) -> str | None:
-        """Returns the code in an error's body; None if it has none, or the API's errors have no code."""
-        for path, value in _leaves(self.error):
-            if value == CODE:
-                part = body
-                for name in path:
-                    part = part.get(name) if isinstance(part, Mapping) else None
-                return part if isinstance(part, str) else None
-        return None
+    def error_in(self, body: Any) -> AnswerError:
+        """Returns the code and the message of the error in an answer's body."""
+        for *group, name in self.code_at or [path for path, value in _leaves(self.error) if value == CODE]:
+            error = body
+            for part in group:
+                error = error.get(part) if isinstance(error, Mapping) else None
+            code = error.get(name) if isinstance(error, Mapping) else None
+            if (isinstance(code, str) and code) or type(code) is int:
+                message = error.get("message")
+                return AnswerError(str(code), message if isinstance(message, str) else "")
+        return AnswerError(None)
 
     def error_body(self, status: int, code: str, message: str) -> dict[str, Any]:
         """Returns the body of an error in the API's own shape."""

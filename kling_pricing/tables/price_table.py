@@ -15,6 +15,7 @@ from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, multiply
 from kling_pricing.tables.capabilities import CapabilityMatrix
+from kling_pricing.tables.providers import UnpricedProvider
 from kling_pricing.tables.rates import (
     Bill,
     Billing,
@@ -64,6 +65,9 @@ class PriceTable:
         units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
         account_currencies: host -> the currency of the accounts there; an empty host stands for all.
         model_periods: the models that are priced for a part of the table's period only.
+        period_reasons: model -> why it has a period of its own, as a clause.
+        known_from: the instant from which the prices are known, if `valid_from` is None; None: not stated.
+        newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
         choose_tier: returns the tiers that some facts may have.
         choose_quantity: returns the ways in which the units may be counted.
@@ -101,6 +105,9 @@ class PriceTable:
     units: Mapping[str, Decimal] = field(default_factory=dict)
     account_currencies: Mapping[str, str] = field(default_factory=dict)
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
+    period_reasons: Mapping[str, str] = field(default_factory=dict)
+    known_from: datetime | None = None
+    newer_list: str | None = None
     contract: Contract | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
@@ -199,7 +206,9 @@ class PriceBook:
         tables: provider -> its published tables, oldest first.
         matrices: wire format -> its capability matrix.
         contracts: provider -> the customer's contracts, which take precedence over the published tables.
-        providers: wire format -> the providers whose API uses it.
+        unpriced: provider -> its API, for the providers that publish no prices; a user's own tables may price
+            them.
+        providers: wire format -> the providers with prices whose API uses it.
         formats: provider -> the wire formats of its API, the main one first.
         hosts: host -> the provider whose API is there.
         paths: path of a URL -> the submissions that it accepts.
@@ -212,6 +221,7 @@ class PriceBook:
     tables: Mapping[str, tuple[PriceTable, ...]]
     matrices: Mapping[str, CapabilityMatrix]
     contracts: Mapping[str, tuple[PriceTable, ...]] = field(default_factory=dict)
+    unpriced: Mapping[str, UnpricedProvider] = field(default_factory=dict)
     providers: Mapping[str, tuple[str, ...]] = field(init=False)
     formats: Mapping[str, tuple[str, ...]] = field(init=False)
     hosts: Mapping[str, str] = field(init=False)
@@ -229,6 +239,9 @@ class PriceBook:
             name: tuple(provider for provider, names in formats.items() if name in names)
             for name in self.matrices
         }
+        for provider, known in self.unpriced.items():
+            names = (*formats.get(provider, ()), *known.wire_formats)
+            formats[provider] = tuple(dict.fromkeys(names))
         formats_of_name: dict[str, list[str]] = {}
         for matrix in self.matrices.values():
             if "model" not in wire_format(matrix.wire_format).FIELDS:
@@ -236,7 +249,7 @@ class PriceBook:
             for written in matrix.names:
                 formats_of_name.setdefault(written, []).append(matrix.wire_format)
         marking = {written: names[0] for written, names in formats_of_name.items() if len(names) == 1}
-        for name in ("tables", "matrices", "contracts"):
+        for name in ("tables", "matrices", "contracts", "unpriced"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "formats", formats)
         object.__setattr__(self, "providers", providers)
@@ -244,16 +257,13 @@ class PriceBook:
         object.__setattr__(self, "marking_models", marking)
         object.__setattr__(self, "priced_facts", frozenset(priced))
         object.__setattr__(self, "other_defaults", self._other_defaults())
-        hosts = {
-            host: provider
-            for provider, tables in self.tables.items()
-            for table in tables
-            for host in table.hosts
-        }
+        tables = (table for provided in self.tables.values() for table in provided)
+        listed: list[PriceTable | UnpricedProvider] = [*tables, *self.unpriced.values()]
+        hosts = {host: entry.provider for entry in listed for host in entry.hosts}
         paths: dict[str, tuple[Submission, ...]] = {}
-        for matrix in self.matrices.values():
-            for submission in matrix.submissions:
-                paths[submission.path] = (*paths.get(submission.path, ()), submission)
+        submissions = [entry for matrix in self.matrices.values() for entry in enumerate(matrix.submissions)]
+        for _, submission in sorted(submissions, key=lambda entry: entry[0]):  # an API's main path comes first
+            paths[submission.path] = (*paths.get(submission.path, ()), submission)
         object.__setattr__(self, "hosts", hosts)
         object.__setattr__(self, "paths", paths)
 
@@ -280,13 +290,39 @@ class PriceBook:
             PriceNotFoundError: the provider is unknown.
         """
         tables = self.tables.get(provider)
-        if tables is None:
+        if tables is None and provider not in self.unpriced:
             raise self.unknown_provider(provider)
-        return (*tables, *self.contracts.get(provider, ())) if self.contracts else tables
+        return (*(tables or ()), *self.contracts.get(provider, ())) if self.contracts else tables or ()
+
+    def knows(self, provider: object) -> bool:
+        """Returns whether a provider is known, with prices or without."""
+        return provider in self.tables or provider in self.unpriced
+
+    def without_prices(self, provider: UnpricedProvider, model: str | None = None) -> PriceNotFoundError:
+        """Returns the error for a provider without published prices.
+
+        Args:
+            provider: the provider.
+            model: the model of the request; None: unknown.
+        """
+        name, wire_format = provider.provider, provider.wire_formats[0]
+        pricing = [
+            other
+            for other, tables in self.tables.items()
+            if any(model in table.models and wire_format in table.priced_formats for table in tables)
+        ]
+        elsewhere = f", or choose another provider's prices: {', '.join(pricing)}" if pricing else ""
+        return PriceNotFoundError(
+            f"{name} publishes no prices ({provider.why}); put its prices into prices/{name}/<date>.yaml in "
+            f"your own folder of tables, as a table or with `extends` of another provider's table{elsewhere}",
+            provider=name,
+            model=model,
+            priced_instead=pricing,
+        )
 
     def unknown_provider(self, provider: object) -> PriceNotFoundError:
-        """Returns the error for a provider without a price table."""
-        remedy = did_you_mean(str(provider), sorted(self.tables))
+        """Returns the error for a provider that is not known."""
+        remedy = did_you_mean(str(provider), sorted({*self.tables, *self.unpriced}))
         return PriceNotFoundError(
             f"unknown provider {reportable(provider)!a}; {remedy}",
             provider=provider if isinstance(provider, str) else None,
@@ -298,7 +334,9 @@ class PriceBook:
         return min((bound for table in tables for bound in table.bounds if bound > at), default=None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self.tables), dict(self.matrices), dict(self.contracts))
+        return type(self), tuple(
+            dict(each) for each in (self.tables, self.matrices, self.contracts, self.unpriced)
+        )
 
     def endpoint(self, url: str) -> Endpoint:
         """Returns the provider at a URL's host and the submissions that the URL's path accepts.
@@ -315,10 +353,13 @@ class PriceBook:
         """Returns the provider's table in force at an instant.
 
         Raises:
-            PriceNotFoundError: the provider is unknown, or has no table in force at that instant.
+            PriceNotFoundError: the provider is unknown, has no published prices, or has no table in force at
+                that instant.
         """
         tables = self.tables.get(provider)
         if tables is None or self.contracts:
+            if provider in self.unpriced and provider not in self.tables:
+                raise self.without_prices(self.unpriced[provider])
             tables = self.tables_of(provider)
         for table in reversed(tables):
             if (table.valid_from is None or table.valid_from <= at) and (

@@ -26,6 +26,7 @@ class Submission(NamedTuple):
         source: where the path is published.
         status: the path that returns a task, with `{task_id}` in it; None if unknown.
         cancel: the path that cancels a task; None if unknown.
+        other_status: further paths that return a task.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Submission(NamedTuple):
     source: str
     status: str | None = None
     cancel: str | None = None
+    other_status: tuple[str, ...] = ()
 
 
 class Endpoint(NamedTuple):

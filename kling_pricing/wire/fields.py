@@ -13,7 +13,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from kling_pricing.display import did_you_mean, joined_with_or, json_kind, reportable, shown
+from kling_pricing.display import joined_with_or, json_kind, nearest, reportable, shown
 from kling_pricing.findings import Violation
 
 
@@ -50,6 +50,7 @@ class Field(NamedTuple):
         read: converts a valid value to the input's value: `pro` -> `1080p`.
         inside: the fields of the object in this field, if they are inputs themselves.
         stated: the fact that the payload gives this field; empty if no rule tests that.
+        published: whether the API lists the field; a field that it does not list is never advised.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Field(NamedTuple):
     read: Callable[[Any], Any] | None = None
     inside: Mapping[str, Field] = {}
     stated: str = ""
+    published: bool = True
 
 
 def not_empty(value: str, path: str, violations: Violations) -> None:
@@ -177,10 +179,27 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
         fields: the fields that the API lists there.
         path: the field's path; None at the top level.
     """
-    known = list(fields)
     field = str(name) if path is None else path
-    message = f"unknown field {field!r}; {did_you_mean(str(name), known)}"
-    return Violation("unknown_field", field, reportable(value), known, message, _SOURCE)
+    group, leaf = _group_and_leaf(str(name))
+    siblings = {
+        sibling_leaf: known
+        for known, listed in fields.items()
+        if listed.published
+        for sibling_group, sibling_leaf in [_group_and_leaf(known)]
+        if sibling_group == group
+    }
+    close = nearest(leaf, siblings)
+    known = list(siblings.values())
+    advice = f"known here: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
+    return Violation(
+        "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {advice}", _SOURCE
+    )
+
+
+def _group_and_leaf(name: str) -> tuple[str, str]:
+    """Splits a flat name, such as `metadata.seconds` or `metadata[seconds]`, into group and own name."""
+    group, separator, leaf = name.removesuffix("]").replace("[", ".").rpartition(".")
+    return group.replace("]", "") + separator, leaf
 
 
 def is_kind(value: Any, kind: type) -> bool:

@@ -90,3 +90,52 @@ def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
         charge=read_quota(body.get("cost"), "cost"),
         model=read_text(body.get("model"), "model", wire_format),
     )
+
+
+_GATEWAY_STATES = {
+    "notstart": "queued",
+    "submitted": "queued",
+    "queued": "queued",
+    "pending": "queued",
+    "inprogress": "processing",
+    "processing": "processing",
+    "completed": "succeeded",
+    "succeeded": "succeeded",
+    "success": "succeeded",
+    "failed": "failed",
+    "failure": "failed",
+    "cancelled": "cancelled",
+}
+"""Status in lower case without underscores -> state."""
+
+
+def read_gateway_task(body: Mapping[str, Any], wire_format: str) -> Task:
+    """Reads a response of a gateway of the new-api family, in any of its shapes.
+
+    The shapes are OpenAI's video object, a flat object with `task_id`, and either of them inside `data` of an
+    envelope such as `{code: success, message, data}`.
+    `seconds` is the length that was made.
+    The upstream's own response, in `data` of the task, is not read: its charge is not the customer's.
+
+    Raises:
+        WireFormatError: the task's id, status, model or seconds has another type.
+    """
+    task = _inside_envelope(body)
+    number = task.get("id") if isinstance(task.get("id"), int) and task.get("task_id") else None
+    task_id = read_text(task.get("task_id"), "task_id", wire_format)
+    if number is None:  # else `id` is the gateway's own number of the row
+        task_id = read_text(task.get("id"), "id", wire_format) or task_id
+    status = read_text(task.get("status"), "status", wire_format) or ""
+    return Task(
+        task_id=task_id,
+        state=_GATEWAY_STATES.get(status.lower().replace("_", "")),
+        duration_s=read_number(task.get("seconds"), "seconds", wire_format),
+        model=read_text(task.get("model"), "model", wire_format),
+    )
+
+
+def _inside_envelope(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the task in a response's envelope, or the response if it has none."""
+    data = body.get("data")
+    named = any(body.get(name) is not None for name in ("id", "task_id", "status"))
+    return data if isinstance(data, Mapping) and not named else body

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from kling_pricing.display import did_you_mean
 from kling_pricing.strict_yaml import YamlDocument, checked, load
@@ -27,7 +27,9 @@ from kling_pricing.tables.loading.parts import (
     table_notes,
     table_sources,
 )
+from kling_pricing.tables.loading.unpriced import load_provider
 from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.providers import UnpricedProvider
 from kling_pricing.tables.rates import Billing, Cell, Cells, Quantity, Rate, StatementUnit, Validity
 from kling_pricing.tables.rules import Choice
 
@@ -53,6 +55,11 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
         if kind == "capabilities":
             matrix = load_matrix(file, name)
             matrices[matrix.wire_format] = matrix
+    unpriced: dict[str, tuple[UnpricedProvider, YamlDocument]] = {}
+    for (kind, *_), (name, file) in files.items():
+        if kind == "providers":
+            provider, document = load_provider(file, name, matrices)
+            unpriced[provider.provider] = provider, document
     tables: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
     overlays: list[tuple[str, YamlDocument, bytes]] = []
     for path, (name, file) in files.items():
@@ -66,8 +73,16 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
             check_coverage(table, document, matrices)
             tables.setdefault(table.provider, []).append((table, document))
     published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
-    _check_hosts(tables)
-    return PriceBook(published, matrices, load_contracts(overlays, published))
+    for table, document in chain.from_iterable(tables.values()):
+        if table.newer_list is not None and table.newer_list not in published:
+            problem = f"no provider {table.newer_list!r}; {did_you_mean(table.newer_list, [*published])}"
+            raise document.error(("newer_list",), problem)
+    _check_hosts([*tables.values(), *([entry] for entry in unpriced.values())])
+    gateways = {name: provider for name, (provider, _) in unpriced.items()}
+    contracts = load_contracts(overlays, published, gateways)
+    for name in contracts.keys() - published.keys():  # the only prices of a provider that publishes none
+        published[name] = contracts.pop(name)
+    return PriceBook(published, matrices, contracts, gateways)
 
 
 def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
@@ -75,6 +90,8 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
     if entry.provider != folder:
         raise document.error(("provider",), f"differs from the folder's name {folder!r}; make them the same")
     check_period(entry.valid_from, entry.valid_until, document)
+    if entry.known_from is not None and entry.valid_from is not None:
+        raise document.error(("known_from",), "is for a table whose valid_from is null; remove it")
     _check_choices(entry, document)
     return PriceTable(
         provider=entry.provider,
@@ -98,6 +115,9 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         units=_units(entry, document),
         account_currencies=_account_currencies(entry, document),
         model_periods=_model_periods(entry, document),
+        period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
+        known_from=entry.known_from,
+        newer_list=entry.newer_list,
     )
 
 
@@ -211,17 +231,16 @@ def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable
     return tuple(table for table, _ in ordered)
 
 
-def _check_hosts(tables: Mapping[str, list[tuple[PriceTable, YamlDocument]]]) -> None:
+def _check_hosts(loaded: Iterable[Iterable[tuple[PriceTable | UnpricedProvider, YamlDocument]]]) -> None:
     """Checks that each host belongs to one provider, because the host decides which provider bills.
 
     Raises:
         TableError: two providers list the same host.
     """
     owners: dict[str, str] = {}
-    for provider, loaded in tables.items():
-        for table, document in loaded:
-            for place, host in enumerate(table.hosts):
-                if owners.setdefault(host, provider) != provider:
-                    raise document.error(
-                        ("hosts", place), f"{host!r} is also a host of {owners[host]}; remove one of the two"
-                    )
+    for entry, document in chain.from_iterable(loaded):
+        for place, host in enumerate(entry.hosts):
+            if owners.setdefault(host, entry.provider) != entry.provider:
+                raise document.error(
+                    ("hosts", place), f"{host!r} is also a host of {owners[host]}; remove one of the two"
+                )

@@ -21,17 +21,21 @@ from kling_pricing.tables.loading.parts import (
     table_sources,
 )
 from kling_pricing.tables.price_table import PriceTable, period
+from kling_pricing.tables.providers import UnpricedProvider
 from kling_pricing.tables.rates import Cell, Contract, Rate
 
 
 def load_contracts(
-    overlays: Iterable[tuple[str, YamlDocument, bytes]], published: Mapping[str, tuple[PriceTable, ...]]
+    overlays: Iterable[tuple[str, YamlDocument, bytes]],
+    published: Mapping[str, tuple[PriceTable, ...]],
+    unpriced: Mapping[str, UnpricedProvider],
 ) -> dict[str, tuple[PriceTable, ...]]:
     """Loads the contracts from the files that extend a published table.
 
     Args:
         overlays: folder, document and bytes of each file with the key `extends`.
         published: provider -> its published tables.
+        unpriced: the providers without published prices; their files may extend a table of another provider.
 
     Returns:
         provider -> its contracts, oldest first.
@@ -43,18 +47,26 @@ def load_contracts(
     tables = {table.id: table for provided in published.values() for table in provided}
     contracts: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
     for folder, document, data in overlays:
-        table = _contract(checked(document, ContractFile), document, data, folder, tables)
+        table = _contract(checked(document, ContractFile), document, data, tables, unpriced.get(folder), folder)
         contracts.setdefault(table.provider, []).append((table, document))
     return {provider: _in_order(loaded) for provider, loaded in contracts.items()}
 
 
 def _contract(
-    entry: ContractFile, document: YamlDocument, data: bytes, folder: str, tables: Mapping[str, PriceTable]
+    entry: ContractFile,
+    document: YamlDocument,
+    data: bytes,
+    tables: Mapping[str, PriceTable],
+    unpriced: UnpricedProvider | None,
+    folder: str,
 ) -> PriceTable:
     base = tables.get(entry.extends)
     if base is None:
         problem = f"no published table {entry.extends!r}; {did_you_mean(entry.extends, list(tables))}"
         raise document.error(("extends",), problem)
+    adopted = base.provider != folder and unpriced is not None
+    if unpriced is not None and adopted:
+        base = _adopted(base, unpriced, document)
     if base.provider != folder:
         problem = f"is a table of {base.provider}; move this file to prices/{base.provider}/"
         raise document.error(("extends",), problem)
@@ -62,9 +74,8 @@ def _contract(
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
         raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
-    if not (
-        entry.discount is not None or entry.unit_value is not None or entry.rates or entry.account_currency
-    ):
+    changes = (entry.discount is not None, entry.unit_value is not None, entry.rates, entry.account_currency)
+    if not any(changes) and not adopted:
         raise document.error((), "changes nothing; give a discount, a unit_value, rates or account_currency")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
     check_period(valid_from, valid_until, document)
@@ -89,6 +100,20 @@ def _contract(
             discount=entry.discount or Decimal(0),
             own_cells=frozenset(cell for cell, _ in cells(entry.rates)),
         ),
+    )
+
+
+def _adopted(base: PriceTable, provider: UnpricedProvider, document: YamlDocument) -> PriceTable:
+    """Returns the table of another provider as a table of a provider without published prices."""
+    wire_formats = tuple(name for name in provider.wire_formats if name in base.priced_formats)
+    if not wire_formats:
+        problem = (
+            f"{base.id} does not price requests of {' or '.join(provider.wire_formats)}, which "
+            f"{provider.provider} takes; extend a table that does"
+        )
+        raise document.error(("extends",), problem)
+    return replace(
+        base, provider=provider.provider, hosts=provider.hosts, wire_formats=wire_formats, also_prices=()
     )
 
 

@@ -1,15 +1,16 @@
 """The pydantic models of the files in `pricing_tables/`, and their JSON Schemas.
 
-`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`.
-The models describe one file each. `book` and `matrices` turn them into the frozen `PriceTable` and
-`CapabilityMatrix`, and check the files against each other.
+`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`, and
+`ProviderFile` is `providers/<provider>.yaml`.
+The models describe one file each. `book`, `matrices` and `unpriced` turn them into the frozen `PriceTable`,
+`CapabilityMatrix` and `UnpricedProvider`, and check the files against each other.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import Code, Currency, FileModel, Instant, Name, Price, Text, UrlPath
@@ -114,6 +115,9 @@ class PeriodEntry(FileModel):
 
     valid_from: Instant | None = Field(None, description="Null: the table's valid_from.")
     valid_until: Instant | None = Field(None, description="Null: the table's valid_until.")
+    why: Text | None = Field(
+        None, description="Why the model has a period of its own, as a clause: it was launched on that day."
+    )
 
 
 class PriceFile(FileModel):
@@ -126,6 +130,13 @@ class PriceFile(FileModel):
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
+    known_from: Instant | None = Field(
+        None,
+        description="If valid_from is null: since when the prices are known. Earlier quotes get a note.",
+    )
+    newer_list: Name | None = Field(
+        None, description="The provider with the same company's newer list. Quotes note what it charges."
+    )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
@@ -171,6 +182,18 @@ class ContractFile(FileModel):
     notes: list[NoteEntry] = []
 
 
+class ProviderFile(FileModel):
+    """A provider that publishes its API, but no prices: `providers/<provider>.yaml`."""
+
+    provider: Name
+    hosts: list[Name] = Field([], description="The hosts of its API; empty if none is published.")
+    wire_formats: Annotated[
+        list[Name], Field(min_length=1, description="The wire formats of its API, the main one first.")
+    ]
+    why: Text = Field(description="Why it has no prices, as a sentence without a full stop.")
+    sources: Annotated[list[SourceEntry], Field(min_length=1)]
+
+
 class RuleEntry(FileModel):
     """If all conditions in `when` hold, all in `need` must hold, or the API refuses the request."""
 
@@ -181,6 +204,10 @@ class RuleEntry(FileModel):
         None, description="The sentence for people; if absent, it is made from the rule."
     )
     source: Text
+    since: Instant | None = Field(None, description="The rule holds from this instant on; null: always did.")
+    until: Instant | None = Field(
+        None, description="The rule holds before this instant; null: until further notice."
+    )
 
 
 class WarningEntry(FileModel):
@@ -191,6 +218,8 @@ class WarningEntry(FileModel):
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text
     source: Text
+    since: Instant | None = Field(None, description="The note is given from this instant on; null: always was.")
+    until: Instant | None = Field(None, description="The note is given before this instant; null: for now.")
 
 
 class ImpliedActionEntry(FileModel):
@@ -209,6 +238,7 @@ class EndpointEntry(FileModel):
         None, description="The actions that the path accepts; null: any, as the payload says."
     )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
+    other_status: list[TaskPath] = Field([], description="Further paths of a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
 
@@ -228,12 +258,21 @@ class OwnIdEntry(FileModel):
     source: Text
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class RefusedEntry(FileModel):
     """Answers to a submission that prove that the API did not accept it."""
 
     status: StatusCondition
     unless: list[int] = Field([], description="Statuses that are exceptions.")
-    code: Text | None = Field(None, description="The code that the error must have; null: any.")
+    code: Annotated[list[Text], BeforeValidator(_as_list)] = Field(
+        [], description="The code that the error must have, or a list of codes; empty: any."
+    )
+    unless_message: Text | None = Field(
+        None, description="Words in the error's message that are an exception, whatever their case."
+    )
     source: Text
 
 
@@ -272,6 +311,11 @@ class HttpEntry(FileModel):
     )
     error: ErrorShape = Field(
         {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."
+    )
+    code_at: list[Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")]] = Field(
+        [],
+        description="Where an answer may have the code of an error, such as error.code; the first that it has "
+        "counts, and the message is beside it. Empty: as in `error`.",
     )
 
 
@@ -325,6 +369,11 @@ class CapabilityFile(FileModel):
 def price_file_schema() -> dict[str, Any]:
     """Returns the JSON Schema of `prices/<provider>/<date>.yaml`."""
     return PriceFile.model_json_schema()
+
+
+def provider_file_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of `providers/<provider>.yaml`."""
+    return ProviderFile.model_json_schema()
 
 
 def capability_file_schema() -> dict[str, Any]:

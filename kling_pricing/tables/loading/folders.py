@@ -4,6 +4,7 @@ A folder of tables has this layout::
 
     prices/<provider>/<date>.yaml
     capabilities/<wire format>.yaml
+    providers/<provider>.yaml
     statements/<name>.yaml
 
 The bundled folder is always read.
@@ -27,8 +28,11 @@ TABLES_VARIABLE = "KLING_PRICING_TABLES"
 TableFiles: TypeAlias = dict[tuple[str, ...], tuple[str, Traversable]]
 """Path in the folder -> the file's name for messages, and the file."""
 
-_DEPTHS = {"prices": 3, "capabilities": 2, "statements": 2}
-_PLACES = "prices/<provider>/<date>.yaml, capabilities/<wire format>.yaml or statements/<name>.yaml"
+_DEPTHS = {"prices": 3, "capabilities": 2, "providers": 2, "statements": 2}
+_PLACES = (
+    "prices/<provider>/<date>.yaml, capabilities/<wire format>.yaml, providers/<provider>.yaml "
+    "or statements/<name>.yaml"
+)
 
 
 def own_folder() -> str | None:
@@ -46,7 +50,7 @@ def table_files(directory: str | os.PathLike[str] | None = None) -> TableFiles:
     if directory is not None:
         if not Path(directory).is_dir():
             raise TableError(
-                "no such folder; name a folder that contains prices/, capabilities/ or statements/",
+                "no such folder; name a folder that contains prices/, capabilities/, providers/ or statements/",
                 file=str(directory),
             )
         files |= _yaml_files(Path(directory), str(directory))

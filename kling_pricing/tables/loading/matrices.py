@@ -67,6 +67,7 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 endpoint.source,
                 endpoint.status,
                 endpoint.cancel,
+                tuple(endpoint.other_status),
             )
             for endpoint in entry.endpoints
         ),
@@ -116,9 +117,11 @@ def _model_capabilities(
 ) -> ModelCapabilities:
     limits = {"action": OneOf(tuple(entry.actions))} | entry.limits
     rules = [Rule(f"{fact}_limit", {}, {fact: limit}, entry.source) for fact, limit in limits.items()]
-    for level in (file, entry):
-        rules += [_rule(rule) for rule in level.rules]
-        rules += [_rule(warning) for warning in level.warnings]
+    levels: list[tuple[Path, CapabilityFile | ModelEntry]] = [((), file), (("models", model), entry)]
+    for path, level in levels:
+        for key in ("rules", "warnings"):
+            entries: list[RuleEntry | WarningEntry] = getattr(level, key)
+            rules += [_rule(rule, document, (*path, key, place)) for place, rule in enumerate(entries)]
     seen: set[str] = set(_RESERVED_CODES)
     for rule in rules:
         if rule.code in seen:
@@ -143,9 +146,19 @@ def _model_capabilities(
     )
 
 
-def _rule(entry: RuleEntry | WarningEntry) -> Rule:
-    warning = isinstance(entry, WarningEntry)
-    return Rule(entry.code, entry.when, entry.need, entry.source, entry.message or "", warning=warning)
+def _rule(entry: RuleEntry | WarningEntry, document: YamlDocument, path: Path) -> Rule:
+    if entry.since and entry.until and entry.since >= entry.until:
+        raise document.error((*path, "until"), "must be later than since; correct one of the two")
+    return Rule(
+        entry.code,
+        entry.when,
+        entry.need,
+        entry.source,
+        entry.message or "",
+        warning=isinstance(entry, WarningEntry),
+        since=entry.since,
+        until=entry.until,
+    )
 
 
 def _media_limit(entry: MediaEntry) -> MediaLimit:

@@ -83,11 +83,18 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         Idempotency(key.header, key.hours, key.source) if key else None,
         entry.own_id.field if entry.own_id else None,
         tuple(
-            RefusedAnswers(answer.status, tuple(answer.unless), answer.code, answer.source)
+            RefusedAnswers(
+                answer.status,
+                tuple(answer.unless),
+                frozenset(answer.code),
+                answer.source,
+                (answer.unless_message or "").casefold(),
+            )
             for answer in entry.refused
         ),
         entry.forms,
         tuple(below.path for below in entry.billed_below),
         tuple(entry.billed_facts.facts) if entry.billed_facts else (),
         entry.error,
+        tuple(tuple(path.split(".")) for path in entry.code_at),
     )

@@ -1,8 +1,7 @@
 """Wire format `openai_videos`: `POST /v1/videos` of OctopusX, as JSON or as the form that OpenAI's SDK sends.
 
-Source: OctopusX's page "Kling Video Generation, OpenAI format".
+Source: OctopusX's pages "Kling Video Generation, OpenAI format" and "Unified video generation".
 A form (see `wire.forms`) is a flat mapping of text, with keys such as `metadata[output_config][duration]`.
-The page does not name the fields of the last frame and the reference video, so several likely names are read.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from math import gcd
 from typing import Any, TypeAlias
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.wire.charges import exact_number
 from kling_pricing.wire.facts import add_prompt_facts
-from kling_pricing.wire.fields import AllowedWords, Field, Violations, missing, not_empty, wrong_value
+from kling_pricing.wire.fields import AllowedWords, Field, Violations, list_of, missing, not_empty, wrong_value
 from kling_pricing.wire.forms import form_key, is_nested_form, nested_payload
 from kling_pricing.wire.media import Medium
 from kling_pricing.wire.reader import PayloadReader, ReadResult
 from kling_pricing.wire.request import ParsedPayload
-from kling_pricing.wire.task import Task, read_text
+from kling_pricing.wire.task import Task, read_gateway_task
 
 _NAME = "openai_videos"
 
@@ -70,11 +68,6 @@ def _check_image(value: Any, path: str, violations: Violations) -> None:
         not_empty(value, path, violations)
 
 
-def _check_file_infos(value: Any, path: str, violations: Violations) -> None:
-    if not isinstance(value, list | tuple | Mapping):
-        violations.append(wrong_value(path, "a list", value))
-
-
 _AUDIO = {"enabled": True, "disabled": False}
 
 _OUTPUT_CONFIG: Mapping[str, Field] = {
@@ -84,23 +77,20 @@ _OUTPUT_CONFIG: Mapping[str, Field] = {
     "audio_generation": Field("audio", str, _check_audio, lambda value: _AUDIO[value.lower()]),
 }
 _METADATA: Mapping[str, Field] = {
-    "seconds": Field("duration_s", object, _check_seconds, int),
-    "duration": Field("duration_s", object, _check_seconds, int),
-    "video_duration": Field("duration_s", object, _check_seconds, int),
+    **dict.fromkeys(
+        ("seconds", "duration", "video_duration"),  # read by a known implementation, but not published
+        Field("duration_s", object, _check_seconds, int, published=False),
+    ),
     "output_config": Field("output_config", dict, inside=_OUTPUT_CONFIG),
     "scene_type": Field(
         "action", str, AllowedWords("motion_control", "avatar_i2v", "lip_sync", "template_effect")
     ),
     "motion_level": Field("motion_level", str, AllowedWords("std", "pro")),
-    "off_peak": Field("off_peak", bool),
-    "last_image_url": Field("last_image_url", str, not_empty),
-    "last_frame": Field("last_frame", str, not_empty),
+    "offpeak": Field("off_peak", bool),
     "last_frame_url": Field("last_frame_url", str, not_empty),
     "video_url": Field("video_url", str, not_empty),
-    "reference_video": Field("reference_video", str, not_empty),
-    "reference_video_url": Field("reference_video_url", str, not_empty),
-    "FileInfos": Field("file_infos", object, _check_file_infos),
-    "ExtInfo": Field("ext_info", str),
+    "file_infos": Field("file_infos", str),
+    "ext_info": Field("ext_info", str),
 }
 FIELDS: Mapping[str, Field] = {
     "model": Field("model", str),
@@ -109,17 +99,23 @@ FIELDS: Mapping[str, Field] = {
     "duration": Field("duration_s", object, _check_seconds, int),
     "size": Field("size", str, _check_size),
     "image": Field("image", str, not_empty),
+    "images": Field("image_list", list, list_of(str, not_empty)),
     "input_reference": Field("input_reference", object, _check_image),
     "metadata": Field("metadata", dict, inside=_METADATA),
 }
 """Of several fields that give a duration, the first in this list counts."""
 
-_IMAGES = ("image", "input_reference")
-_LAST_FRAMES = ("last_image_url", "last_frame", "last_frame_url")
-_VIDEOS = ("video_url", "reference_video", "reference_video_url")
 _PASSED_THROUGH = ("file_infos", "ext_info")
-_MATERIAL = frozenset((*_IMAGES, *_LAST_FRAMES, *_VIDEOS, *_PASSED_THROUGH))
-_SPECIAL = {"nested_duration", "size", *_MATERIAL}
+_MATERIAL = frozenset(
+    ("image", "image_list", "input_reference", "last_frame_url", "video_url", *_PASSED_THROUGH)
+)
+_SPECIAL = {"nested_duration", "size", "motion_level", *_MATERIAL}
+
+_SECONDS_IF_NESTED = 5
+"""A known implementation ignores `output_config.duration` when it bills, and bills this length."""
+
+_RESOLUTION_OF_LEVEL = {"std": "720p", "pro": "1080p"}
+"""The resolution at whose price a level of motion control may be billed."""
 
 
 def _flat_fields(fields: Mapping[str, Field], parent: Path = ()) -> Iterator[tuple[Path, Field]]:
@@ -170,19 +166,19 @@ FIELD_NAMES: Mapping[str, str] = {
         name: _dotted(_PATH_OF[name])
         for name in ("resolution", "aspect_ratio", "audio", "action", "motion_level", "off_peak")
     },
-    "last_frame": _dotted(_PATH_OF["last_image_url"]),
+    "last_frame": _dotted(_PATH_OF["last_frame_url"]),
     "videos": _dotted(_PATH_OF["video_url"]),
     "passthrough": _dotted(_PATH_OF["file_infos"]),
 }
 
 
 def _nested(form: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the payload that a form stands for, with `off_peak` as true or false."""
+    """Returns the payload that a form stands for, with `offpeak` as true or false."""
     payload = nested_payload(form, _NAME)
     metadata = payload.get("metadata")
     if isinstance(metadata, dict):
-        off_peak = metadata.get("off_peak")
-        metadata["off_peak"] = off_peak == "true" if off_peak in ("true", "false") else off_peak
+        off_peak = metadata.get("offpeak")
+        metadata["offpeak"] = off_peak == "true" if off_peak in ("true", "false") else off_peak
     return payload
 
 
@@ -228,9 +224,9 @@ def _convert_special(
         nested, path = facts.pop("nested_duration"), fields.pop("nested_duration")
         if "duration_s" in fields:
             other_durations.append(nested)
-        else:  # a known implementation ignores this field when it bills, and bills the default
+        else:
             facts["duration_nested"], fields["duration_s"] = True, path
-            facts["duration_s"], other_durations = nested, [None]
+            facts["duration_s"], other_durations = nested, [_SECONDS_IF_NESTED]
     if len(durations := dict.fromkeys((facts.get("duration_s"), *other_durations))) > 1:
         facts["duration_s"], open_facts["duration_s"] = None, tuple(durations)
     if "size" in fields:
@@ -241,7 +237,17 @@ def _convert_special(
             if value != facts[fact]:
                 facts[fact], open_facts[fact] = None, (facts[fact], value)
         facts["aspect_ratio_stated"] = True
+    if facts.get("action") == "motion_control" and "motion_level" in facts and "resolution" in facts:
+        _add_resolution_of_level(facts, open_facts)
     return media, open_facts or None
+
+
+def _add_resolution_of_level(facts: dict[str, Any], open_facts: dict[str, tuple[Any, ...]]) -> None:
+    """Makes the billed resolution unknown if the level of motion control is that of another resolution."""
+    resolutions = open_facts.get("resolution", (facts["resolution"],))
+    possible = dict.fromkeys((*resolutions, _RESOLUTION_OF_LEVEL[facts["motion_level"]]))
+    if len(possible) > 1:
+        facts["resolution"], open_facts["resolution"] = None, tuple(possible)
 
 
 def _size_facts(size: str) -> dict[str, str]:
@@ -254,31 +260,31 @@ def _size_facts(size: str) -> dict[str, str]:
 def _convert_material(facts: dict[str, Any], fields: dict[str, str]) -> tuple[Medium, ...]:
     """Replaces images, videos and passed-through parameters with facts about them; returns the files."""
     inputs = {name: (fields.pop(name), facts.pop(name)) for name in _MATERIAL.intersection(fields)}
-    images, last_frames, videos, passed_through = (
-        [inputs[name] for name in names if name in inputs]
-        for names in (_IMAGES, _LAST_FRAMES, _VIDEOS, _PASSED_THROUGH)
-    )
+    images = [inputs[name] for name in ("image", "input_reference") if name in inputs]
+    if "image_list" in inputs:
+        path, urls = inputs["image_list"]
+        images += [(f"{path}[{number}]", url) for number, url in enumerate(urls)]
+    last_frame, video = inputs.get("last_frame_url"), inputs.get("video_url")
+    passed_through = next((inputs[name] for name in _PASSED_THROUGH if name in inputs), None)
     if images:
         facts["images"] = facts["start_images"] = len(images)
         fields["images"], _ = images[0]
-    if last_frames:
+    if last_frame:
         facts["last_frame"] = True
-        fields["last_frame"], _ = last_frames[0]
-    if videos:
-        facts["videos"] = len({url for _, url in videos})
-        fields["videos"], _ = videos[0]
+        fields["last_frame"], _ = last_frame
+        images.append(last_frame)
+    if video:
+        facts["videos"] = 1
+        fields["videos"], _ = video
     if passed_through:
         facts["passthrough"] = True
-        fields["passthrough"], _ = passed_through[0]
+        fields["passthrough"], _ = passed_through
     # Passed-through files are unread and may be a reference too.
-    facts["reference"] = True if videos else None if images or last_frames or passed_through else False
-    return (
-        *[
-            Medium("image", path, value if isinstance(value, str) else _image_url(value))
-            for path, value in (*images, *last_frames)
-        ],
-        *[Medium("video", path, url) for path, url in videos],
-    )
+    facts["reference"] = True if video else None if images or passed_through else False
+    media = [
+        Medium("image", path, value if isinstance(value, str) else _image_url(value)) for path, value in images
+    ]
+    return (*media, Medium("video", *video)) if video else tuple(media)
 
 
 def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,16 +363,6 @@ def _set_value(amended: dict[str, Any], path: Path, value: Any, *, form: bool) -
     node[path[-1]] = value
 
 
-_STATES = {
-    "queued": "queued",
-    "pending": "queued",
-    "processing": "processing",
-    "in_progress": "processing",
-    "completed": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-
 _SPEC_WORDS: Mapping[str, Any] = {
     "motion": "motion_control",
     "avatar": "avatar_i2v",
@@ -380,15 +376,7 @@ _SPEC_WORDS: Mapping[str, Any] = {
 
 def read_task(body: Mapping[str, Any]) -> Task:
     """Reads a response; a billing spec at the end of `model`, such as `720p-ref-audio`, becomes facts."""
-    model = read_text(body.get("model"), "model", _NAME)
-    task_id = read_text(body.get("id"), "id", _NAME) or read_text(body.get("task_id"), "task_id", _NAME)
-    state = _STATES.get(read_text(body.get("status"), "status", _NAME) or "")
-    spec = _BILLING_SPEC.search((model or "").lower())
+    task = read_gateway_task(body, _NAME)
+    spec = _BILLING_SPEC.search((task.model or "").lower())
     words = spec.groupdict() if spec else {}
-    return Task(
-        task_id=task_id,
-        state=state,
-        duration_s=exact_number(body.get("seconds")),
-        model=model,
-        facts={fact: _SPEC_WORDS.get(word, word) for fact, word in words.items() if word},
-    )
+    return task._replace(facts={fact: _SPEC_WORDS.get(word, word) for fact, word in words.items() if word})

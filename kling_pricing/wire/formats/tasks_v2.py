@@ -1,6 +1,6 @@
 """Wire format `tasks_v2`: QingBo's newer `POST /v1/tasks`, on api.qingbo.ai.
 
-Source: QingBo's Kling pages of 2026-09-19.
+Source: QingBo's Kling pages of 2026-09-19 and 2026-09-24.
 The API refuses any parameter that its pages do not list.
 """
 
@@ -43,6 +43,15 @@ _IMAGE_WITH_ROLE = object_with(
     required=["url", "role"],
 )
 
+_ELEMENT = object_with(
+    {
+        "name": Field("name", str, not_empty),
+        "description": Field("description", str),
+        "element_input_urls": Field("element_input_urls", list, list_of(str, not_empty)),
+    },
+    required=["element_input_urls"],
+)
+
 
 def _check_shots(value: Sequence[Any], path: str, violations: Violations) -> None:
     if not value:
@@ -71,7 +80,7 @@ FIELDS: Mapping[str, Field] = {
     "multi_shot": Field("multi_shot", bool),
     "shot_type": Field("shot_type", str, AllowedWords("customize", "intelligence")),
     "multi_prompt": Field("shots", list, _check_shots),
-    "element_list": Field("elements", list, list_of(dict)),
+    "element_list": Field("elements", list, list_of(dict, _ELEMENT)),
     "callback_url": Field("callback_url", str, not_empty),
     "callback_events": Field("callback_events", list, list_of(str)),
 }
@@ -89,8 +98,9 @@ _read = PayloadReader(FIELDS, "tasks_v2", special=(*_MATERIAL, *_WITHOUT_FACTS, 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedPayload:
     """Reads a payload; see `WireFormat.parse`."""
     facts, fields, special = _read(payload, allow_unknown=allow_unknown)
+    image_urls = facts.get("images", ())
     media = _convert_special(facts, fields) if special else ()
-    add_prompt_facts(facts)
+    add_prompt_facts(facts, len(image_urls))
     return ParsedPayload(facts, fields, media)
 
 
@@ -104,26 +114,14 @@ def _convert_special(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple[
         if "duration_s" in facts:
             facts["shots_excess_s"] = sum(shot["duration"] for shot in shots) - facts["duration_s"]
     if "elements" in facts:
-        _add_element_facts(facts, facts["elements"])
-    return () if fields.keys().isdisjoint(_MATERIAL) else _convert_material(facts, fields)
-
-
-def _add_element_facts(facts: dict[str, Any], elements: Sequence[Mapping[str, Any]]) -> None:
-    """Adds the number of elements, and of their images.
-
-    The keys of an element are not published, so everything in its lists counts as an image.
-    If any element has no list, the numbers of images are unknown.
-    """
-    facts["elements"] = len(elements)
-    counts = [_image_count(element) for element in elements]
-    known = [count for count in counts if count is not None]
-    if known and len(known) == len(counts):
-        facts["fewest_element_images"], facts["most_element_images"] = min(known), max(known)
-
-
-def _image_count(element: Mapping[str, Any]) -> int | None:
-    lists = [value for value in element.values() if isinstance(value, list | tuple)]
-    return sum(map(len, lists)) if lists else None
+        counts = [len(element["element_input_urls"]) for element in facts["elements"]]
+        facts["elements"] = len(counts)
+        if counts:
+            facts["fewest_element_images"], facts["most_element_images"] = min(counts), max(counts)
+    media = () if fields.keys().isdisjoint(_MATERIAL) else _convert_material(facts, fields)
+    if references := facts.get("images", 0) + facts.get("elements", 0):
+        facts["references"] = references
+    return media
 
 
 def _convert_material(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple[Medium, ...]:

@@ -1,6 +1,6 @@
 """Wire format `video_generations`: `POST /v1/video/generations` of UniAll.
 
-Source: UniAll's Create Video Task page.
+Source: UniAll's pages "Kling Video Generation" and "Create Video Task".
 The model's name decides resolution and audio, so they have no fields.
 """
 
@@ -26,7 +26,7 @@ from kling_pricing.wire.fields import (
 from kling_pricing.wire.media import Medium
 from kling_pricing.wire.reader import PayloadReader
 from kling_pricing.wire.request import ParsedPayload
-from kling_pricing.wire.task import Task, read_text
+from kling_pricing.wire.task import Task, read_gateway_task
 
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -43,6 +43,7 @@ _EXTRA_BODY: Mapping[str, Field] = {
     "shot_type": Field("shot_type", str, not_empty),
     "negative_prompt": Field("negative_prompt", str),
     "multi_prompt": Field("shots", list, list_of(dict, _SHOT)),
+    "element_list": Field("elements", list, list_of(dict)),
 }
 
 FIELDS: Mapping[str, Field] = {
@@ -64,7 +65,7 @@ FIELD_NAMES: Mapping[str, str] = {
 
 _FRAMES = ("first_frame", "last_frame")
 
-_read = PayloadReader(FIELDS, "video_generations", special=(*_FRAMES, "shots")).read
+_read = PayloadReader(FIELDS, "video_generations", special=(*_FRAMES, "shots", "elements")).read
 
 
 def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedPayload:
@@ -76,11 +77,13 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedP
 
 
 def _convert_special(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple[Medium, ...]:
-    """Replaces the shots and images with facts about them; returns the images."""
+    """Replaces the shots, elements and images with facts about them; returns the images."""
     if "shots" in facts:
         prompts = [shot["prompt"] for shot in facts["shots"]]
         facts["shots"] = len(prompts)
         facts["longest_shot_chars"] = max(map(len, prompts), default=0)
+    if "elements" in facts:
+        facts["elements"] = len(facts["elements"])
     media = []
     for name in _FRAMES:
         if name in facts:
@@ -115,10 +118,5 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def read_task(body: Mapping[str, Any]) -> Task:
-    """Reads a response's task and model; no field is documented, so the state and the charge stay unknown."""
-    field = "id" if body.get("task_id") is None else "task_id"
-    return Task(
-        task_id=read_text(body.get(field), field, "video_generations"),
-        state=None,
-        model=read_text(body.get("model"), "model", "video_generations"),
-    )
+    """Reads a response; see `read_gateway_task`."""
+    return read_gateway_task(body, "video_generations")
