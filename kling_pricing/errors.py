@@ -226,8 +226,9 @@ class WebhookError(KlingPricingError):
     """A signed callback is rejected; nothing has changed.
 
     Attributes:
-        status: the HTTP status to answer with: 401 if the signature or the time is wrong; 200 if the callback
-            was processed before, so that an honest sender stops repeating it; 503 if it is being processed.
+        status: the HTTP status to answer with: 401 if the signature or the time is wrong; 400 if the body
+            cannot be read; 200 if the callback was processed before, so that an honest sender stops repeating
+            it; 503 if it is being processed.
     """
 
     def __init__(self, message: str, *, status: int) -> None:

@@ -242,8 +242,10 @@ class BudgetGuard:
         """Records a submit or status response, or the body of a callback.
 
         It is remembered and applied to its reservation: at once, or as soon as the task is bound. A finished
-        task settles the reservation at the charge that the answer states, else at the quote; a failed or
-        cancelled task is treated as the provider's price table says. Repeating it changes nothing.
+        task settles the reservation at the exact sum of the charge that the answer names; if that has no value
+        in the reservation's currency, the money stays reserved and the reservation is in doubt. If no charge is
+        named, the quote counts, or the price of what was made; a failed or cancelled task is treated as the
+        price table says. Repeating it changes nothing. A list is applied to its tasks in the ledger.
 
         Args:
             body: the answer, as a mapping or as JSON text or bytes.
@@ -253,7 +255,8 @@ class BudgetGuard:
                 which the body names a task.
 
         Returns:
-            The reservation as it now stands; None if the task belongs to no known reservation yet.
+            The reservation as it now stands; None if the task belongs to no known reservation yet, or the
+            answer does not list exactly one task.
 
         Raises:
             WireFormatError: the body cannot be read or names no task.
@@ -354,7 +357,7 @@ class BudgetGuard:
         return self._state.ledger.reservation(ref_of(ref))
 
     def in_doubt(self) -> list[Reservation]:
-        """Returns the reservations in doubt, the oldest first: the provider may or may not have them."""
+        """Returns the reservations in doubt, the oldest first; see `Reservation.reason`."""
         return self._state.ledger.reservations(in_doubt=True)
 
     def unclaimed(self) -> list[Observation]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
@@ -18,7 +20,7 @@ from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Change, Reservatio
 from kling_pricing.ledger.redaction import kept_reason, observation, short_text
 from kling_pricing.money import ledger_amount
 from kling_pricing.strict_json import RequestLike
-from kling_pricing.wire.task import Task
+from kling_pricing.wire.task import Task, listed_tasks
 
 _log = logging.getLogger("kling_pricing.guard")
 
@@ -67,14 +69,51 @@ def observe(
     if wire_format is None and reference is not None:
         reference = _reservation_of(state, reference)
         wire_format = reference.wire_format
-    task = read_task(
+    listed = listed_tasks(answer)
+    if listed is not None and len(listed) != 1:
+        return _observe_list(state, listed, provider, reference, wire_format)
+    task = task_in(state, answer if listed is None else listed[0], provider, wire_format)
+    return observe_task(state, task, provider, reference)
+
+
+def task_in(state: GuardState, answer: Mapping[str, Any], provider: str, wire_format: str | None) -> Task:
+    """Reads what an answer says about its task; see `responses.read_task`."""
+    return read_task(
         answer,
         provider,
         state.book,
         wire_format,
         format_of_task=lambda task_provider, task_id: _format_of_task(state, task_provider, task_id),
     )
-    return observe_task(state, task, provider, reference)
+
+
+def _observe_list(
+    state: GuardState,
+    listed: Sequence[Mapping[str, Any]],
+    provider: str,
+    reference: Reference | None,
+    wire_format: str | None,
+) -> None:
+    """Records what a list says about the tasks in the ledger; other tasks leave no trace.
+
+    Raises:
+        WireFormatError: the list is said to be about one reservation; or a task in it cannot be read, after the
+            others were recorded.
+    """
+    if reference is not None:
+        raise WireFormatError(f"the answer lists {len(listed)} tasks; observe it without a reservation")
+    state.book.tables_of(provider)
+    unreadable: WireFormatError | None = None
+    for answer in listed:
+        try:
+            task = task_in(state, answer, provider, wire_format)
+        except WireFormatError as error:
+            unreadable = unreadable or error
+            continue
+        if task.task_id is not None and _format_of_task(state, provider, task.task_id) is not None:
+            observe_task(state, task, provider, None)
+    if unreadable is not None:
+        raise unreadable
 
 
 def observe_task(

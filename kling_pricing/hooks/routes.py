@@ -25,7 +25,7 @@ class TaskEndpoint(NamedTuple):
 
     Attributes:
         provider: the provider of the task.
-        task_id: the task's id, or the caller's own id where the API accepts that.
+        task_id: the task's id, or the caller's own id where the API accepts that; empty: the URL lists tasks.
     """
 
     provider: str
@@ -119,6 +119,8 @@ class Routes:
         if endpoint.is_submission and method == "POST":
             return endpoint
         task_id = None if endpoint.is_submission else self._task(method, parts)
+        if task_id is None and self._lists_tasks(method, parts, endpoint):
+            task_id = ""
         if task_id is not None:
             return TaskEndpoint(provider, task_id)
         return self._unlisted(provider, path) if method in _CREATING_METHODS else None
@@ -131,6 +133,14 @@ class Routes:
         billed = [path for name in self._book.formats.get(provider, ()) for path in self._billed[name]]
         above = next((path for path in (*billed, *self._submitted) if _is_below(parts, path.parts)), None)
         return None if above is None else UnlistedPath(path, above.wire_format)
+
+    def _lists_tasks(self, method: str, parts: Sequence[str], endpoint: Endpoint) -> bool:
+        """Returns whether the answer lists tasks: a GET of a submission path, or a path that is for that."""
+        if endpoint.is_submission:
+            return method == "GET"
+        formats = self._book.formats.get(endpoint.provider or "", ())
+        lists = [path for name in formats for path in self._book.matrices[name].http.task_lists]
+        return method in {"GET", "POST"} and any(_ends_with(parts, path) for path in lists)
 
     def _task(self, method: str, parts: Sequence[str]) -> str | None:
         """Returns the task id in a task's path, with any prefix before it; None: it is not a task's path."""
@@ -162,6 +172,11 @@ def _is_below(parts: Sequence[str], above: Sequence[str]) -> bool:
     return any(
         tuple(parts[start : start + len(above)]) == above for start in range(len(parts) - len(above) + 1)
     )
+
+
+def _ends_with(parts: Sequence[str], path: str) -> bool:
+    end = path.strip("/").split("/")
+    return [*parts[-len(end) :]] == end
 
 
 def _checked_paths(paths: Any) -> Sequence[str]:

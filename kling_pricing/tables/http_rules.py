@@ -71,10 +71,11 @@ class HttpRules:
         refused: the definite refusals; after any other answer except a success, the outcome is unknown.
         forms: whether the API accepts multipart/form-data as well as JSON.
         billed_below: paths at and below which jobs are created and billed, in addition to the listed endpoints.
-        billed_facts: the facts in a response about a finished task that state what is billed.
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
         code_at: the paths at which an answer may have an error's code, beside its message; empty: the path of
             the code in `error`.
+        task_lists: paths whose answer to a GET or a POST lists tasks, in addition to a GET of the endpoints.
+        billed_facts: the facts in a response about a finished task that state what is billed.
     """
 
     idempotency: Idempotency | None = None
@@ -82,10 +83,11 @@ class HttpRules:
     refused: tuple[RefusedAnswers, ...] = ()
     forms: bool = False
     billed_below: tuple[str, ...] = ()
-    billed_facts: tuple[str, ...] = ()
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     code_at: tuple[tuple[str, ...], ...] = ()
+    task_lists: tuple[str, ...] = ()
+    billed_facts: tuple[str, ...] = ()
 
     def refuses(self, status: int, code: str | None, message: str = "") -> bool:
         """Returns whether an answer with this status and error (see `error_in`) is a definite refusal."""

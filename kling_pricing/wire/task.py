@@ -34,6 +34,14 @@ class Task(NamedTuple):
     facts: Mapping[str, Any] = {}
 
 
+def listed_tasks(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Returns the tasks in a response that lists tasks, in `data` or `data.result`; None: it lists none."""
+    data = body.get("data")
+    if isinstance(data, Mapping):
+        data = data.get("result")
+    return [task for task in data if isinstance(task, Mapping)] if isinstance(data, list | tuple) else None
+
+
 def read_number(value: Any, field: str, wire_format: str) -> Decimal | None:
     """Returns a number of a response exactly: a `Decimal`, an int, or text; None if it is absent or empty.
 

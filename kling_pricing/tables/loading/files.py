@@ -283,6 +283,13 @@ class BilledBelowEntry(FileModel):
     source: Text
 
 
+class TaskListEntry(FileModel):
+    """A path whose response lists tasks."""
+
+    path: UrlPath
+    source: Text
+
+
 class BilledFactsEntry(FileModel):
     """The facts in a response about a finished task that state what is billed."""
 
@@ -305,6 +312,9 @@ class HttpEntry(FileModel):
     )
     refused: list[RefusedEntry] = Field(
         [], description="Definite refusals; after other errors, the outcome is unknown."
+    )
+    task_lists: list[TaskListEntry] = Field(
+        [], description="Paths whose response to a GET or a POST lists tasks, such as /tasks."
     )
     billed_facts: BilledFactsEntry | None = Field(
         None, description="Facts in a response about a finished task that state what is billed."

@@ -94,7 +94,8 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         ),
         entry.forms,
         tuple(below.path for below in entry.billed_below),
-        tuple(entry.billed_facts.facts) if entry.billed_facts else (),
         entry.error,
         tuple(tuple(path.split(".")) for path in entry.code_at),
+        task_lists=tuple(listed.path for listed in entry.task_lists),
+        billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
     )
