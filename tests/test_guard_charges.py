@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -493,8 +493,7 @@ def test_a_charge_is_settled_at_its_exact_sum_or_open(
 
 def _up(amount: Decimal) -> Decimal:
     """Rounds an amount up to a billionth, as the ledger counts."""
-    nanos = amount * 10**9
-    return Decimal(-(-nanos // 1)) / 10**9
+    return amount.quantize(Decimal("1e-9"), ROUND_CEILING)
 
 
 def test_a_problem_is_never_settled_at_the_quote(
