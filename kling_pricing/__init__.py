@@ -101,7 +101,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a name on first use if it needs YAML, pydantic or SQLite, which quoting does not."""
+    """Imports a name on first use if it needs YAML, pydantic or SQLite, because quoting needs none of these."""
     if name in _LAZY:
         return getattr(import_module(f"kling_pricing.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ _MAX_SHOWN_NUMBER = 10**20
 
 
 def reportable(value: Any) -> Any:
-    """Returns a value for a finding: cuts long text, and replaces huge numbers and objects by their kind."""
+    """Returns a value for a finding: shortens long text, and describes huge numbers and objects in words."""
     if isinstance(value, str):
         return value if len(value) <= MAX_SHOWN_CHARS else f"{value[:MAX_SHOWN_CHARS]}..."
     if isinstance(value, int) and not -_MAX_SHOWN_NUMBER < value < _MAX_SHOWN_NUMBER:
@@ -37,7 +37,7 @@ def shown(value: Any) -> str:
 
 
 def not_installed(feature: str, module: str, extra: str) -> str:
-    """Says that a feature needs an optional package, and how to install it."""
+    """Returns the message that a feature needs an optional package, with the command that installs it."""
     return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"
 
 
@@ -51,11 +51,11 @@ _KEYS = {
 
 
 def without_secrets(text: str, kind: Literal["name", "sentence", "foreign"]) -> str:
-    """Returns a text with `[...]` in place of each web address and of everything that looks like an API key.
+    """Replaces every web address and everything that looks like an API key in a text with `[...]`.
 
-    A `name` loses only what is certainly a key, because a project or a task may have a long name.
-    A `sentence` loses what looks like a key. A `foreign` text, such as the error of somebody else's program,
-    also loses every long run of letters and digits.
+    In a `name`, only certain keys are replaced, because a project or a task may have a long name.
+    In a `sentence`, everything that looks like a key is replaced. In a `foreign` text, such as an error message
+    from another program, every long run of letters and digits is replaced too.
     """
     if "://" in text or "www." in text:
         text = _ADDRESS.sub(_NOT_SHOWN, text)
@@ -63,7 +63,7 @@ def without_secrets(text: str, kind: Literal["name", "sentence", "foreign"]) -> 
 
 
 def json_kind(value: Any) -> str:
-    """Names the JSON type of a value."""
+    """Describes the JSON type of a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -91,7 +91,7 @@ def with_article(noun: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known word that was probably meant, whatever its case; None if no known word is close."""
+    """Returns the known word that is closest to a misspelled one, ignoring case; None if none is close."""
     spelling = {name.lower(): name for name in known}
     close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1)
     return spelling[close[0]] if close else None
@@ -101,4 +101,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns the remedy for an unknown word: the nearest known word, or all known words if none is close."""
     names = list(known)
     close = nearest(word, names)
-    return f"known here: {', '.join(names)}" if close is None else f"did you mean {close!r}?"
+    return f"use one of: {', '.join(names)}" if close is None else f"did you mean {close!r}?"

@@ -9,12 +9,12 @@
       PriceNotFoundError      the request is valid but has no published price: provider, model, priced_instead
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
-      LedgerError             the ledger cannot do what was asked
+      LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
         ReservationStateError      the reservation's state does not allow it: reservation_id, state, task_id
         IdempotencyError           the key or task was already used with different content
         LedgerUnavailableError     the ledger cannot be read or written, so nothing may be spent
-      WebhookError            a signed callback is rejected: the HTTP status to answer with
+      WebhookError            a signed callback is rejected: the HTTP status of the response
       StatementError          a provider's statement or its mapping cannot be read: file, row, column
 
 Catch `KlingPricingError` to catch them all.
@@ -59,7 +59,7 @@ class TableError(KlingPricingError):
 
     Attributes:
         file: the file's name, as given or as found in the folder.
-        line: the line in that file, from 1; None when the error concerns the whole file.
+        line: the line in that file, starting at 1; None when the error concerns the whole file.
         key_path: the key in the file, such as `rates.kling-v3.720p.silent`; empty for the whole file.
         problem: the cause and the remedy, without the place.
     """
@@ -76,9 +76,9 @@ class WireFormatError(KlingPricingError):
     """A payload does not have its API's shape: not JSON, an unknown field, or a value of the wrong type.
 
     Attributes:
-        wire_format: the format it was read as; None when none could be chosen.
+        wire_format: the format in which the payload was read; None when no format could be chosen.
         field: the first field that cannot be read, as the wire spells it, such as `video_list[0].video_url`.
-        violations: one for each such field, in the payload's order.
+        violations: one for each field that cannot be read, in the payload's order.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class CapabilityError(KlingPricingError):
 
     Attributes:
         violations: every reason, not only the first.
-        suggestions: the nearest valid requests, each as the wire fields to change and their new values
-            (None: leave the field out); empty when no change of one or two fields makes the request valid.
+        suggestions: the nearest valid requests, each as wire field -> new value, where None means that the
+            field must be omitted; empty when no change of one or two fields makes the request valid.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class PriceNotFoundError(KlingPricingError):
     """No published price covers this request. The library never prices it at zero or at a neighbouring rate.
 
     Attributes:
-        provider: the provider whose prices were looked up; None when none could be chosen.
+        provider: the provider whose prices were looked up; None when no provider could be chosen.
         model: the canonical model name; None when it is unknown.
-        priced_instead: descriptions of what has a price, nearest first.
+        priced_instead: descriptions of alternatives that have a price, nearest first.
     """
 
     def __init__(
@@ -143,14 +143,14 @@ class BudgetExceededError(KlingPricingError):
     """A request does not fit a budget; nothing was reserved.
 
     Attributes:
-        budget: the name of the budget that refuses it; None when no budget matches the request.
+        budget: the name of the budget that refuses the request; None when no budget matches the request.
         requested: the amount that the request needs, in `currency`.
-        available: the amount that the budget allows, in `currency`: the rest of its window, or the limit per
-            request if that is what refuses it.
+        available: the amount that the budget allows, in `currency`: the amount left in its window, or the limit
+            per request if the request exceeds that limit.
         currency: the currency of the amounts.
-        window_end: the UTC instant at which the budget's window ends and the next begins; None when it never
-            ends, or no window limits the request.
-        cheapest: the amount of the cheapest valid variant; None when there is no variant, or the budget does
+        window_end: the UTC instant at which the budget's window ends and the next begins; None when the
+            window never ends, or when no window limits the request.
+        cheapest: the cost of the cheapest valid variant; None when no variant exists, or when the budget does
             not allow capping.
     """
 
@@ -179,7 +179,7 @@ class BudgetError(KlingPricingError):
 
     Attributes:
         file: the file's name; empty when the budgets are not from a file.
-        line: the line in that file, from 1; None when no line applies.
+        line: the line in that file, starting at 1; None when no line applies.
         key_path: the key in the file or object, such as `budgets[0].cap`.
     """
 
@@ -191,7 +191,7 @@ class BudgetError(KlingPricingError):
 
 
 class LedgerError(KlingPricingError):
-    """The ledger cannot do what was asked; it is unchanged."""
+    """The ledger cannot carry out the operation, and is unchanged."""
 
 
 class ReservationNotFoundError(LedgerError):
@@ -226,9 +226,9 @@ class WebhookError(KlingPricingError):
     """A signed callback is rejected; nothing has changed.
 
     Attributes:
-        status: the HTTP status to answer with: 401 if the signature or the time is wrong; 400 if the body
-            cannot be read; 200 if the callback was processed before, so that an honest sender stops repeating
-            it; 503 if it is being processed.
+        status: the HTTP status of the response. It is 401 if the signature or the time is wrong, 400 if the
+            body cannot be read, and 503 if the callback is being processed. It is 200 if the callback was
+            processed before, so that an honest sender stops repeating the callback.
     """
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -239,12 +239,11 @@ class WebhookError(KlingPricingError):
 class StatementError(KlingPricingError):
     """A provider's statement cannot be read, or does not match its mapping.
 
-    A single row that cannot be read is not an error but a line of the reconciliation. This error concerns the
-    whole file.
+    A single row that cannot be read does not raise this error, but becomes a line of the reconciliation.
 
     Attributes:
         file: the file's name; empty when the error does not concern a file.
-        row: the row in that file, from 1, as a text editor or a spreadsheet counts; None for the whole file.
+        row: the row in that file, counted from 1 as in a text editor or spreadsheet; None for the whole file.
         column: the column's name in the file; None when the error does not concern a single column.
     """
 

@@ -1,4 +1,4 @@
-"""The findings of a check: violations refuse a request, notes only inform."""
+"""The findings of a check: violations, which refuse a request, and notes, which only inform."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Violation(NamedTuple):
-    """One reason for which the API would refuse a request.
+    """One reason why the API would refuse a request.
 
     Attributes:
         code: the rule's stable name, such as `audio_resolution` or `duration_s_limit`.
@@ -14,7 +14,7 @@ class Violation(NamedTuple):
         value: the field's value, as the rule reads it; None when the field is missing.
         allowed: the allowed values: a list, or a map with `min` and `max`; None when no value is allowed.
         message: one sentence, with the remedy.
-        source: where the rule was published.
+        source: the publication that contains the rule.
     """
 
     code: str

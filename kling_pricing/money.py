@@ -24,10 +24,10 @@ from functools import lru_cache
 from kling_pricing.errors import KlingPricingError
 
 MAX_DECIMALS = 9
-"""The most digits after the decimal point of a published price; the ledger counts in billionths."""
+"""The maximum number of decimal places in a published price; the ledger counts in billionths."""
 
 MAX_WHOLE_DIGITS = 12
-"""The most digits before the decimal point of a published price."""
+"""The maximum number of digits before the decimal point in a published price."""
 
 _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 _WIDE = Context(prec=60, traps=[InvalidOperation, Overflow])
@@ -44,7 +44,7 @@ def price_from_text(text: str) -> Decimal:
         The exact number, with the digits as written.
 
     Raises:
-        ValueError: the text is not such a number, or it has too many digits.
+        ValueError: the text is not in this notation, or the number has too many digits.
     """
     match = _PLAIN_NUMBER.fullmatch(text)
     if match is None:
@@ -52,13 +52,13 @@ def price_from_text(text: str) -> Decimal:
     whole, fraction = match.groups()
     if fraction is not None and len(fraction) - 1 > MAX_DECIMALS:
         raise ValueError(
-            f"{text} has {len(fraction) - 1} decimals, at most {MAX_DECIMALS} are allowed; "
+            f"{text} has {len(fraction) - 1} decimal places, but the maximum is {MAX_DECIMALS}; "
             "write the price as published"
         )
     if len(whole) > MAX_WHOLE_DIGITS:
         raise ValueError(
             f"the amount has {len(whole)} digits before the decimal point, "
-            f"at most {MAX_WHOLE_DIGITS} are allowed; correct it"
+            f"but the maximum is {MAX_WHOLE_DIGITS}; correct the amount"
         )
     return Decimal(text)
 
@@ -96,13 +96,13 @@ _ROUNDINGS = {"truncate": ROUND_DOWN, "nearest": ROUND_HALF_UP, "ceil": ROUND_CE
 
 
 def round_to(number: Decimal, step: int, rounding: str) -> Decimal:
-    """Rounds a number of zero or more to a multiple of `step`: `truncate`, `nearest` (half up) or `ceil`."""
+    """Rounds a non-negative number to a multiple of `step` by `truncate`, `nearest` (half up) or `ceil`."""
     steps = _WIDE.divide(number, Decimal(step)).quantize(Decimal(1), _ROUNDINGS[rounding], _WIDE)
     return _EXACT.multiply(steps, step)
 
 
 def round_money(amount: Decimal) -> Decimal:
-    """Rounds an amount half up to `MAX_DECIMALS` decimals; no other function rounds money."""
+    """Rounds an amount half up to `MAX_DECIMALS` decimal places; no other function rounds money."""
     return amount.quantize(Decimal(1).scaleb(-MAX_DECIMALS), ROUND_HALF_UP, _WIDE)
 
 
@@ -110,34 +110,34 @@ def exact_amount(amount: Decimal | int | str) -> Decimal:
     """Reads a caller's amount: a `Decimal`, a whole number, or text in plain decimal notation.
 
     Raises:
-        KlingPricingError: the amount is of another type (such as a float), negative, or has too many digits.
+        KlingPricingError: the amount has another type (such as float), is negative, or has too many digits.
     """
     if type(amount) in {int, str, Decimal}:
         try:
             return price_from_text(format_decimal(amount) if isinstance(amount, Decimal) else str(amount))
         except ValueError as error:
-            raise KlingPricingError(f"amount of money: {error}") from None
+            raise KlingPricingError(f"invalid amount: {error}") from None
     kind = type(amount).__name__
     raise KlingPricingError(
-        f"an amount of money must be a Decimal, a whole number or text such as '0.714', got {kind}"
+        f"invalid amount: pass a Decimal, a whole number, or text such as '0.714', not {kind}"
     )
 
 
 NANOS = 10**9
-"""Nanos per unit of a currency; the ledger counts in nanos."""
+"""Billionths (nanos) per unit of a currency; the ledger counts in nanos."""
 
 MAX_NANOS = 4 * 10**18
-"""The largest amount in a ledger; the sum of two still fits into a 64-bit integer."""
+"""The largest amount in a ledger, in nanos; the sum of two such amounts still fits into a 64-bit integer."""
 
 MAX_AMOUNT = MAX_NANOS // NANOS
 """The largest amount in a ledger, in whole units of a currency."""
 
 
 def nanos_up(amount: Decimal, step: int = 1) -> int:
-    """Converts an amount of zero or more to nanos, rounded up to a multiple of `step` nanos.
+    """Converts a non-negative amount to nanos, rounding up to a multiple of `step` nanos.
 
     Raises:
-        KlingPricingError: the result is more than `MAX_NANOS`.
+        KlingPricingError: the result is greater than `MAX_NANOS`.
     """
     return _nanos_up(amount, step)
 
@@ -159,7 +159,7 @@ def from_nanos(nanos: int) -> Decimal:
 
 
 def percent_change(before: Decimal, after: Decimal) -> Decimal:
-    """Returns a price change in percent, rounded half up to two decimals, for display only."""
+    """Returns a price change in percent, rounded half up to two decimal places, for display only."""
     percent = _WIDE.divide(_EXACT.multiply(_EXACT.subtract(after, before), 100), before)
     return percent.quantize(Decimal(1).scaleb(-2), ROUND_HALF_UP, _WIDE)
 
@@ -181,6 +181,6 @@ def ledger_amount(amount: Decimal | int | str) -> Decimal:
     exact = exact_amount(amount)
     if exact > MAX_AMOUNT:
         raise KlingPricingError(
-            f"amount of money: {format_decimal(exact)} is too large; the maximum is {MAX_AMOUNT}"
+            f"invalid amount: {format_decimal(exact)} is too large; the maximum is {MAX_AMOUNT}"
         )
     return exact

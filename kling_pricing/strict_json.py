@@ -18,7 +18,7 @@ def read_payload(request: RequestLike) -> Mapping[str, Any]:
     """Returns the payload as a mapping.
 
     Raises:
-        WireFormatError: it is not a JSON object, or has a duplicate key (the API might read the other value).
+        WireFormatError: the payload is not a JSON object, or has a duplicate key, whose values may conflict.
     """
     if type(request) is dict:  # the usual case, and much faster than `isinstance`
         return request
@@ -26,10 +26,10 @@ def read_payload(request: RequestLike) -> Mapping[str, Any]:
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
-    """Returns a parsed value that must be a JSON object.
+    """Checks that a parsed value is a JSON object, and returns it.
 
     Raises:
-        WireFormatError: it is not an object.
+        WireFormatError: the value is not an object.
     """
     if type(value) is not dict and not isinstance(value, Mapping):
         raise WireFormatError(f"a request must be a JSON object, got {json_kind(value)}")
@@ -40,25 +40,27 @@ def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | Non
     """Parses JSON strictly: UTF-8 only, no duplicate keys, no NaN or Infinity.
 
     Raises:
-        WireFormatError: the text is not such JSON.
+        WireFormatError: the text is not valid JSON in this sense.
     """
     decoder = decoder or _JSON
     try:
         if not isinstance(text, str):
             text = text.decode().removeprefix("\ufeff")
-        if text[:1] == "{":  # the usual case: `decode` would first look for white space
+        if text[:1] == "{":  # the usual case; `decode` would first search for white space
             value, end = decoder.raw_decode(text)
             if not text[end:].strip(" \t\n\r"):
                 return value
         return decoder.decode(text)
     except RecursionError:
-        raise WireFormatError("not a request: the JSON is nested too deeply; flatten it") from None
+        raise WireFormatError("the JSON is nested too deeply; flatten it") from None
     except UnicodeDecodeError as error:
-        raise WireFormatError(f"not JSON: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+        raise WireFormatError(
+            f"not JSON: byte {error.start} is not UTF-8 text; save the text as UTF-8"
+        ) from None
     except json.JSONDecodeError as error:
         raise WireFormatError(f"not JSON: {error}") from None
     except ValueError:
-        raise WireFormatError("not JSON: a number has too many digits") from None
+        raise WireFormatError("not JSON: a number has too many digits; shorten it") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise WireFormatError(f"{twice!r} is given twice; keep one of them", field=twice)
+        raise WireFormatError(f"key {twice!r} appears twice; keep one of them", field=twice)
     return entries
 
 
@@ -80,4 +82,4 @@ _JSON = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_
 EXACT_JSON = json.JSONDecoder(
     object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=Decimal
 )
-"""Reads numbers with a point as `Decimal`s."""
+"""Reads numbers with a decimal point as `Decimal`s."""

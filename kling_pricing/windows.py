@@ -4,7 +4,7 @@ A day begins at the first instant at which the local clock shows its date or a l
 If a clock change skips midnight, the day begins after the gap.
 If it repeats midnight, the day begins at the first of the two.
 Windows therefore follow each other without gap or overlap.
-A day usually has 23, 24 or 25 hours; a date that a place skipped by crossing the date line has no length.
+A day usually has 23, 24 or 25 hours. A date that a place skipped by moving across the date line has no hours.
 Both ends of a window are computed in UTC; local times are never subtracted.
 """
 
@@ -33,7 +33,7 @@ class Period(NamedTuple):
 
 
 FOREVER = Period(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-"""The window of a budget whose window never ends."""
+"""The period of a window that never ends."""
 
 
 def calendar_period(calendar: Calendar, at: datetime, zone: tzinfo, week_starts: str = "monday") -> Period:
@@ -83,7 +83,7 @@ def _next_first_date(calendar: Calendar, first: date) -> date:
 
 
 def instant(at: datetime | None) -> datetime:
-    """Returns the instant to price at: `at`, or the current time if it is None.
+    """Returns the instant whose prices apply: `at`, or the current time if `at` is None.
 
     Raises:
         KlingPricingError: `at` is not a datetime with a time zone.
@@ -104,7 +104,7 @@ def in_utc(at: datetime) -> datetime:
     """Converts an instant to UTC.
 
     Raises:
-        KlingPricingError: it has no time zone, or its year is not from 2001 to 2199.
+        KlingPricingError: the instant has no time zone, or its year is not between 2001 and 2199.
     """
     aware = instant(at)
     if not _FIRST_YEAR <= aware.year <= _LAST_YEAR:
@@ -115,7 +115,7 @@ def in_utc(at: datetime) -> datetime:
 
 
 def utc_clock(clock: Callable[[], datetime] | None) -> Callable[[], datetime]:
-    """Returns a clock that reads in UTC: the given one, or the system's if it is None."""
+    """Returns a clock in UTC that reads the given clock, or the system clock if the given one is None."""
     if clock is None:
         return lambda: datetime.now(UTC)
     return lambda: in_utc(clock())
@@ -140,7 +140,7 @@ def zone(name: str) -> tzinfo:
     if not names:
         raise KlingPricingError(
             f"cannot look up the time zone {shown(name)}: this machine has no time zone database; "
-            "install the tzdata package: pip install tzdata"
+            "run `pip install tzdata`"
         )
     close = nearest(name, sorted(names))
     remedy = f"did you mean {close}?" if close else "write an IANA name such as Asia/Shanghai"

@@ -363,7 +363,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            if self.path.startswith("/v1/files"):
+            if self.path.startswith("/v1/audio"):
                 self._take_upload()
                 return
             request = Received("POST", self.path, self.headers, self._body())
@@ -387,7 +387,7 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             gateway.received.append(Received("GET", self.path, self.headers, b""))
             path = self.path.partition("?")[0]
-            if path.startswith("/v1/files"):
+            if path.startswith("/v1/audio"):
                 self._stream()
                 return
             official = _OFFICIAL.fullmatch(path)

@@ -42,7 +42,7 @@ DICE = random.SystemRandom()
 
 
 def started(mode: str, **arguments: Any) -> subprocess.Popen[str]:
-    """Starts a process of this script with pipes for commands and answers."""
+    """Starts a process of this script with pipes for commands and results."""
     return subprocess.Popen(
         [sys.executable, __file__, mode, json.dumps(arguments)],
         stdin=subprocess.PIPE,
@@ -53,7 +53,7 @@ def started(mode: str, **arguments: Any) -> subprocess.Popen[str]:
 
 
 def finished(mode: str, **arguments: Any) -> Any:
-    """Runs a process of this script to its end; returns its answer."""
+    """Runs a process of this script to its end; returns its result."""
     with started(mode, **arguments) as process:
         out, _ = process.communicate()
     assert process.returncode == 0
@@ -66,7 +66,7 @@ def piped(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def answer(result: Any) -> None:
+def report(result: Any) -> None:
     """Writes one line to the process that started this one."""
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
@@ -78,7 +78,7 @@ def answer(result: Any) -> None:
 def race() -> None:
     """Carries out commands until the input ends."""
     book = load_price_book()
-    answer("ready")
+    report("ready")
     for line in sys.stdin:
         command = json.loads(line)
         alerts: list[Alert] = []
@@ -105,7 +105,7 @@ def race() -> None:
             thread.join()
         guard.close()
         fired = [[alert.budget, json.dumps(alert.labels), str(alert.threshold)] for alert in alerts]
-        answer({"done": done, "alerts": fired})
+        report({"done": done, "alerts": fired})
 
 
 def fill(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
@@ -158,10 +158,10 @@ def torture(ledger: str, acknowledged: str, seconds: int, processes: int, thread
         kills += 1
         alive.remove(victim)
         alive.add(_torn(ledger, acknowledged, writable, threads, book))
-    for each in alive:
-        os.kill(each, signal.SIGKILL)
-        os.waitpid(each, 0)
-    answer({"kills": kills, "verbs": verbs})
+    for process in alive:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    report({"kills": kills, "verbs": verbs})
 
 
 def _torn(ledger: str, acknowledged: str, writable: int, threads: int, book: PriceBook) -> int:
@@ -237,12 +237,12 @@ def _one_life(guard: BudgetGuard, ack: Callable[..., None]) -> None:
 
 def _clear_up(guard: BudgetGuard, ack: Callable[..., None]) -> None:
     """Ends one of the abandoned jobs, so that there is room again."""
-    left = guard.in_doubt()
-    if not left or DICE.random() < 0.1:
-        left = [each for each in guard.history() if each.state in {"reserved", "bound"}]
-    if not left:
+    abandoned = guard.in_doubt()
+    if not abandoned or DICE.random() < 0.1:
+        abandoned = [job for job in guard.history() if job.state in {"reserved", "bound"}]
+    if not abandoned:
         return
-    job = DICE.choice(left)
+    job = DICE.choice(abandoned)
     try:
         if job.state == "reserved":
             guard.release(job.id)
@@ -299,7 +299,7 @@ BUDGETS = [
 ]
 
 DONE = {"task_id": "task-1", "status": "completed", "cost": 150000}
-"""The provider's final answer about the task: it charged 0.3 USD."""
+"""The provider's final response about the task: it charged 0.3 USD."""
 CHARGED = Decimal("0.3")
 
 Scene = Callable[[BudgetGuard], Callable[[], object]]
@@ -414,7 +414,7 @@ def crash(folder: str) -> None:
     for verb in ["open", *SCENES]:
         Path(folder, verb).mkdir()
         points[verb] = _crash_points(f"sqlite:///{folder}/{verb}", verb, book)
-    answer(points)
+    report(points)
 
 
 def _crash_points(folder: str, verb: str, book: PriceBook) -> int:
@@ -460,7 +460,7 @@ def forked(work: Callable[[int, int], None]) -> Iterator[tuple[int, int]]:
 
 
 def fork_and_close(ledger: str) -> None:
-    """Uses one guard in parent and child, which goes on after the parent closes it."""
+    """Uses one guard in parent and child. The child continues after the parent closes its guard."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="parent 1")
 
@@ -476,13 +476,13 @@ def fork_and_close(ledger: str) -> None:
         finished("admit_one", ledger=ledger, key="other")
         os.write(down, b".")
     guard.admit(VIDEO, project="trailer", key="parent 2")
-    answer(sorted(each.key for each in guard.history()))
+    report(sorted(job.key for job in guard.history()))
 
 
 def admit_one(ledger: str, key: str) -> None:
     """Admits one request in a separate process, which then closes the ledger."""
     guard = BudgetGuard(ledger)
-    answer(guard.admit(VIDEO, project="trailer", key=key).reservation_id)
+    report(guard.admit(VIDEO, project="trailer", key=key).reservation_id)
     guard.close()
 
 
@@ -513,8 +513,8 @@ def fork_in_use(ledger: str) -> None:
     over.set()
     for thread in busy:
         thread.join()
-    children = [each for each in guard.history() if each.key.startswith("child")]
-    answer([each.state for each in children])
+    children = [job for job in guard.history() if job.key.startswith("child")]
+    report([job.state for job in children])
 
 
 def fork_inside(ledger: str) -> None:
@@ -530,40 +530,40 @@ def fork_inside(ledger: str) -> None:
                 os.write(up, f"{type(error).__name__}: {error}\n".encode())
 
     def clock() -> datetime:
-        if guard_is_made and next(forks, False):
+        if is_opened and next(forks, False):
             with forked(work) as (up, _):
                 pass
             inside.extend(os.read(up, 10**4).decode().splitlines())
         return WHEN
 
-    guard_is_made = False
+    is_opened = False
     guard = BudgetGuard(ledger, clock=clock)
-    guard_is_made = True
+    is_opened = True
     guard.admit(VIDEO, project="trailer", key="parent")
-    answer({"child": inside, "ledger": [each.key for each in guard.history()]})
+    report({"child": inside, "ledger": [job.key for job in guard.history()]})
 
 
 # a user who may not write
 
 
 def as_nobody(ledger: str) -> None:
-    """Tries to admit without root's rights; answers with the result."""
+    """Tries to admit without root's rights; writes the result."""
     book = load_price_book()
     with tempfile.TemporaryDirectory() as folder:  # imports everything while it can still be read
         _try_all(f"sqlite:///{folder}/spend.db", book)
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
-    answer(_try_all(ledger, book))
+    report(_try_all(ledger, book))
 
 
 def with_small_files(ledger: str, size_bytes: int) -> None:
-    """Admits until files may not grow; answers with the result."""
+    """Admits until files may not grow; writes the result."""
     import resource  # noqa: PLC0415 (Windows does not have it)
 
     book = load_price_book()
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
-    answer(_try_all(ledger, book))
+    report(_try_all(ledger, book))
 
 
 def _try_all(ledger: str, book: PriceBook) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A proxy between a client and a server that loses an answer, or silently loses the connection."""
+"""A proxy between a client and a server that can lose a response or silently lose the connection."""
 
 import socket
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 READY = b"Z\x00\x00\x00\x05I"
-"""The end of a PostgreSQL server's answer outside a transaction: the request is committed."""
+"""The end of a PostgreSQL server's response outside a transaction: the request is committed."""
 
 
 class Proxy:
@@ -28,7 +28,7 @@ class Proxy:
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
-    def lose_answer_to(self, marker: bytes, *, silently: bool = False) -> None:
+    def lose_response_to(self, marker: bytes, *, silently: bool = False) -> None:
         """Cuts the next connection that sends the marker, once the server has carried out its request.
 
         Args:
@@ -101,12 +101,12 @@ class _Connection:
             _end(self._client, self._server)
 
     def _return(self) -> None:
-        """Returns answers to the client until the connection is cut."""
+        """Returns responses to the client until the connection is cut."""
         with self._server, suppress(OSError):
-            while answer := self._server.recv(65536):
+            while response := self._server.recv(65536):
                 if not self._cut.is_set():
-                    self._client.sendall(answer)
-                elif answer.endswith(READY):
+                    self._client.sendall(response)
+                elif response.endswith(READY):
                     break
         if not (self._cut.is_set() and self._proxy.is_silent):
             _end(self._client, self._server)

@@ -62,7 +62,7 @@ class PostgresServer:
             output.seek(0)
             assert result.returncode == 0, f"{program}: {output.read().decode(errors='replace')}\n{self._log()}"
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Creates the data folder."""
         if self._user is not None:
             shutil.chown(self.folder, self._user)
@@ -82,21 +82,21 @@ class PostgresServer:
         self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
 
     def kill(self) -> None:
-        """Kills the server, as a loss of power would; its other processes notice that and exit."""
+        """Kills the server, like a power failure. Its child processes detect that and exit."""
         running = self.data / "postmaster.pid"
         os.kill(int(running.read_text().split()[0]), signal.SIGKILL)
         running.unlink()
 
     def standby(self, folder: Path, name: str) -> "PostgresServer":
         """Creates a standby of this server and returns it without starting it."""
-        other = PostgresServer(folder)
+        standby = PostgresServer(folder)
         if self._user is not None:
             shutil.chown(folder, self._user)
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
-        other.run(
+        standby.run(
             "pg_basebackup",
             "-D",
-            str(other.data),
+            str(standby.data),
             "-R",
             "-X",
             "stream",
@@ -106,7 +106,7 @@ class PostgresServer:
             source,
             "--no-sync",
         )
-        return other
+        return standby
 
     def promote(self) -> None:
         """Promotes a standby to primary."""
@@ -133,7 +133,7 @@ def running(folder: Path, *settings: str) -> Iterator[PostgresServer]:
     """Runs a server in this new folder, and stops it at the end if it is still running."""
     folder.mkdir()
     server = PostgresServer(folder)
-    server.make()
+    server.create()
     server.start(*settings)
     try:
         yield server

@@ -204,31 +204,31 @@ def test_the_digest_of_a_revision_is_recognised_however_it_was_taken() -> None:
 # what is wrong with one budget, its line (of 5), key path, and what is said
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
-    ({"limits": "x"}, 5, "limits", "unknown key; known here: name, match, cap,"),
-    ({"name": "Trailer"}, 2, "name", "must be lower-case letters, digits, points, underscores and hyphens"),
+    ({"limits": "x"}, 5, "limits", "unknown key; use one of: name, match, cap,"),
+    ({"name": "Trailer"}, 2, "name", "must be lower-case letters, digits, dots, underscores and hyphens"),
     ({"name": None}, 2, "name", "this key is required; add it"),
     ({"cap": None}, 2, "cap", "this key is required; add it"),
     ({"cap": "1e3"}, 3, "cap", "'1e3' is not a plain decimal number"),
     ({"cap": "-1"}, 3, "cap", "'-1' is negative"),
     ({"cap": ".inf"}, 3, "cap", "'.inf' is not a finite number"),
     ({"cap": "1_000"}, 3, "cap", "is not a plain decimal number"),
-    ({"cap": "0.0000000001"}, 3, "cap", "at most 9 are allowed"),
+    ({"cap": "0.0000000001"}, 3, "cap", "but the maximum is 9"),
     ({"cap": "4000000001"}, 3, "cap", "is too large; the maximum is 4000000000"),
     ({"cap": "true"}, 3, "cap", "must be an amount such as 0.0714"),
     ({"currency": "usd"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
     ({"currency": "EURO"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
-    ({"match": "{project: []}"}, 5, "match.project", "must be text, a list of texts, any or *"),
-    ({"match": "{project: ''}"}, 5, "match.project", "must be text, a list of texts, any or *"),
-    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be text, a list of texts, any or *"),
-    ({"match": "{project: 5}"}, 5, "match.project", "must be text, a list of texts, any or *, got 5"),
+    ({"match": "{project: []}"}, 5, "match.project", "must be text, a list of text values, any or *"),
+    ({"match": "{project: ''}"}, 5, "match.project", "must be text, a list of text values, any or *"),
+    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be text, a list of text values, any or *"),
+    ({"match": "{project: 5}"}, 5, "match.project", "must be text, a list of text values, any or *, got 5"),
     (
         {"match": "{project: {a: b}}"},
         5,
         "match.project",
-        "must be text, a list of texts, any or *, got an object",
+        "must be text, a list of text values, any or *, got an object",
     ),
     ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is listed twice; keep one of them"),
-    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, first on line 5; keep one of them"),
+    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, which first appears on line 5; keep one of them"),
     ({"match": "[a]"}, 5, "match", "must be a map, got a list"),
     (
         {"window": "fortnight"},
@@ -265,12 +265,17 @@ BAD_BUDGETS = [
     ),
     ({"timezone": "Asia"}, 5, "timezone", "unknown time zone Asia; did you mean Asia/"),
     ({"timezone": "+8"}, 5, "timezone", "unknown time zone +8; write an IANA name such as Asia/Shanghai"),
-    ({"week_starts": "sunday"}, 5, "week_starts", "applies only to a window of a week; remove it"),
+    ({"week_starts": "sunday"}, 5, "week_starts", "applies only to a weekly window; remove it"),
     ({"week_starts": "Sunday"}, 5, "week_starts", "must be 'monday',"),
     ({"on_exceed": "warn"}, 5, "on_exceed", "must be 'reject' or 'cap'"),
     ({"max_request": "-2"}, 5, "max_request", "'-2' is negative"),
-    ({"alerts": "[0.8, 1.1]"}, 5, "alerts", "must be fractions of the cap, above 0 and up to 1, such as 0.8"),
-    ({"alerts": "[0]"}, 5, "alerts", "must be fractions of the cap, above 0 and up to 1, such as 0.8"),
+    (
+        {"alerts": "[0.8, 1.1]"},
+        5,
+        "alerts",
+        "must be fractions of the cap, greater than 0 and at most 1, such as 0.8",
+    ),
+    ({"alerts": "[0]"}, 5, "alerts", "must be fractions of the cap, greater than 0 and at most 1, such as 0.8"),
     ({"alerts": "[80%]"}, 5, "alerts[0]", "'80%' is not a plain decimal number"),
     ({"alerts": "[8e-1]"}, 5, "alerts[0]", "'8e-1' is not a plain decimal number"),
     ({"alerts": "[0.8, 0.80]"}, 5, "alerts", "0.8 is listed twice; keep one of them"),
@@ -311,7 +316,7 @@ BAD_FILES = [
     ("budgets: 5\n", 1, "budgets", "must be a list, got 5"),
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
     ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not supported"),
-    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, first on line 1"),
+    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, which first appears on line 1"),
     (
         f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n",
         1,
@@ -325,18 +330,18 @@ BAD_FILES = [
         f"{ONE}{RATES.replace('0.14', '0')}",
         4,
         "accounting_rates[0].rate",
-        "must be more than 0; otherwise spending would not count",
+        "must be greater than 0; otherwise, spending would not count",
     ),
     (
         f"{ONE}{RATES.replace('CNY', 'USD')}",
         4,
         "accounting_rates[0].budget",
-        "equals the currency of the quotes, which needs no rate; remove this entry",
+        "is the same as the currency of the quotes, so no rate is needed; remove this entry",
     ),
     (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
-    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the models to use instead"),
-    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "put model into sacrifice"),
+    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the replacement models"),
+    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add model to sacrifice"),
     (
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
         3,
@@ -380,8 +385,8 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ({"cap": Decimal(-1)}, "cap", "is negative"),
         ({"cap": 4_000_000_001}, "cap", "is too large"),
         ({"alerts": (0.8,)}, "alerts[0]", "must be exact, but 0.8 is a float"),
-        ({"match": {"project": ()}}, "match.project", "must be text, a list of texts, any or *"),
-        ({"match": {"project": 5}}, "match.project", "must be text, a list of texts, any or *, got 5"),
+        ({"match": {"project": ()}}, "match.project", "must be text, a list of text values, any or *"),
+        ({"match": {"project": 5}}, "match.project", "must be text, a list of text values, any or *, got 5"),
         ({"window": "fortnight"}, "window", "must be lifetime, day,"),
         (
             {"window": {"start": "2026-01-02", "end": "2026-01-01"}},
@@ -408,12 +413,12 @@ ALL = [Budget(**BUDGET)]
 BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, "must not be empty"),
     ([*ALL, *ALL], {}, "two budgets have the name all; rename one of them"),
-    (ALL[0], {}, "budgets must be a list of Budget, got Budget"),
-    ({"all": 1}, {}, "budgets must be a list of Budget, got dict"),
-    (None, {}, "budgets must be a list of Budget, got NoneType"),
+    (ALL[0], {}, "budgets must be a list of Budget objects, got Budget"),
+    ({"all": 1}, {}, "budgets must be a list of Budget objects, got dict"),
+    (None, {}, "budgets must be a list of Budget objects, got NoneType"),
     ([1], {}, "must be a map of keys and values"),
     (ALL, {"unmatched": "permit"}, "must be 'refuse' or 'allow'"),
-    (ALL, {"capping": {"sacrifice": ("model",)}}, "list the models"),
+    (ALL, {"capping": {"sacrifice": ("model",)}}, "list the replacement models"),
     (ALL, {"limits": 1}, "unknown key"),
     (
         ALL,
@@ -500,7 +505,7 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
         if held is None:
             with pytest.raises(BudgetExceededError, match="no budget is in force"):
                 guard.admit(video(), project="a")
-            with pytest.raises(BudgetError, match="no window that is open now"):
+            with pytest.raises(BudgetError, match="budget all has no current window"):
                 guard.open_budget("all", 1)
             assert guard.status() == []
         else:
@@ -563,7 +568,7 @@ def test_a_quote_counts_at_the_accounting_rate_rounded_up(
 def test_a_quote_in_another_currency_is_refused_without_a_rate(ledger: str, clock: Clock) -> None:
     """The message contains the line to add."""
     guard = BudgetGuard(ledger, yuan(None), clock=clock)
-    line = r"add to accounting_rates: \{quote: USD, budget: CNY, rate: \.\.\.\}"
+    line = r"add \{quote: USD, budget: CNY, rate: \.\.\.\} to accounting_rates"
     with pytest.raises(BudgetError, match=line):
         guard.admit(video(), project="a")
     with pytest.raises(BudgetError, match=line):
@@ -600,7 +605,7 @@ def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock)
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
-    with pytest.raises(BudgetError, match="the ledger has other budgets than those given"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
         BudgetGuard(ledger, [Budget(**{**BUDGET, "cap": 11})], clock=clock)
     assert [row.cap for row in BudgetGuard(ledger, clock=clock).status()] == [10]
 
@@ -658,7 +663,7 @@ def test_a_budget_with_another_definition_carries_over_or_is_renamed(
     guard.admit(video(), project="b")
     before = guard.status(), guard.journal()
     rates = [{"quote": "USD", "budget": "CNY", "rate": "7"}]
-    with pytest.raises(BudgetError, match="give it another name, or say carry_over: true"):
+    with pytest.raises(BudgetError, match="give it another name, or set carry_over: true"):
         guard.apply(Budgets([Budget(**{**DAILY, **change})], accounting_rates=rates))
     assert (guard.status(), guard.journal()) == before
     guard.apply(Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates))
@@ -737,9 +742,9 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
 @pytest.mark.parametrize(
     ("budget", "labels", "problem"),
     [
-        ("none", {}, "there is no budget none; the budgets are all, users"),
-        ("all", {"user": "li"}, "budget all has a single bucket; give no labels"),
-        ("users", {}, "budget users has a bucket for each value of user; give exactly those labels"),
+        ("none", {}, "unknown budget none; the ledger's budgets are all, users"),
+        ("all", {"user": "li"}, "budget all has a single bucket; omit the labels"),
+        ("users", {}, "budget users has a bucket for each value of user; give exactly these labels"),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
     ],
 )
@@ -759,7 +764,7 @@ def test_an_opening_balance_is_given_once_per_window(ledger: str, clock: Clock) 
     """A second one is refused until the next window."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.open_budget("all", "3.5")
-    with pytest.raises(LedgerError, match="has its opening balance already"):
+    with pytest.raises(LedgerError, match="already has an opening balance"):
         guard.open_budget("all", 1)
     assert [row.available for row in guard.status()] == [Decimal("6.5")]
     clock.pass_by(days=1)

@@ -287,7 +287,7 @@ def test_a_rule_that_needs_an_unknown_fact_becomes_a_note() -> None:
         ({"size_bytes": "5"}, "whole number of bytes"),
         ({"size_bytes": -5}, "whole number of bytes"),
         ({"type": 5}, "must be a file type"),
-        ({"seconds": 5}, "known here: size_bytes, type, length_s"),
+        ({"seconds": 5}, "use one of: size_bytes, type, length_s"),
         (5, "must be a mapping"),
     ],
 )

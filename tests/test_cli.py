@@ -90,8 +90,8 @@ def test_a_refused_request_is_explained_to_a_person() -> None:
         "[field_not_taken, Kling series page, Available Models and Common Parameters]\n"
         "  duration must be 5 or 10 seconds for kling-video-o1, not 4 "
         "[duration_s_limit, Kling series page, Available Models and Common Parameters]\n"
-        "  valid instead: leave out audio, duration = 5\n"
-        "  valid instead: leave out audio, duration = 10\n"
+        "  valid alternative: leave out audio, duration = 5\n"
+        "  valid alternative: leave out audio, duration = 10\n"
     )
     assert result.returncode == 1
 
@@ -154,7 +154,7 @@ def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "remedy"),
     [
-        (None, "cannot be read: No such file or directory; name a file, or - for standard input"),
+        (None, "cannot be read: No such file or directory; give a file, or - for standard input"),
         ("", "is empty"),
         ("\n\n", "is empty"),
         ("model: kling-v3\n", "not JSON"),
@@ -267,7 +267,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Valid tables exit 0 with their counts; an invalid table exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "OK: 8 price tables, 219 rates, 6 capability matrices\n"
+    assert good.stdout == "OK: 8 price tables, 234 rates, 8 capability matrices\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))
@@ -365,7 +365,7 @@ def test_ctrl_c_keeps_the_answers_so_far() -> None:
         assert process.wait() == 130
     assert [json.loads(line)["total"] for line in answers] == ["0.357"] * len(answers)
     total = format_decimal(len(answers) * Decimal("0.357"))
-    assert errors == f"interrupted; every answer above is complete\n{len(answers)} done\ntotal {total} USD\n"
+    assert errors == f"interrupted; all results above are complete\n{len(answers)} done\ntotal {total} USD\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
@@ -387,10 +387,9 @@ def test_help_teaches() -> None:
     shown = {path: run(*path, "--help") for path in [(), ("tables",), ("budget",), *COMMANDS]}
     assert {result.returncode for result in shown.values()} == {0}
     assert [path for path in COMMANDS if "Exit codes:" not in shown[path].stdout] == []
-    plain = [path for path in shown if path[:1] not in {("reconcile",), ("report",), ("ledger",)}]
-    assert [path for path in plain if f"  {' '.join(('kling-pricing', *path))}" not in shown[path].stdout] == []
-    assert [line for path in plain for line in shown[path].stdout.splitlines() if len(line) > 80] == []
-    summaries = {path: COMMANDS[path].get_short_help_str(62) for path in plain if path in COMMANDS}
+    assert [path for path in shown if f"  {' '.join(('kling-pricing', *path))}" not in shown[path].stdout] == []
+    assert [line for path in shown for line in shown[path].stdout.splitlines() if len(line) > 80] == []
+    summaries = {path: COMMANDS[path].get_short_help_str(62) for path in shown if path in COMMANDS}
     assert [path for path, summary in summaries.items() if summary.endswith("...")] == []
     options = [
         (path, option.name)
@@ -486,8 +485,8 @@ def test_compare_shows_a_table_for_each_currency() -> None:
     places = [
         result.stdout.index(title)
         for title in (
-            "In USD, compared with the original request at qingbo",
-            "In CNY, compared with the original request at tencent-vod",
+            "Prices in USD, compared with the original request at qingbo",
+            "Prices in CNY, compared with the original request at tencent-vod",
             "Not available",
             "kling-video-o1 does not take audio; leave it out",
         )
@@ -501,7 +500,7 @@ def test_compare_exits_1_when_the_request_itself_is_not_available() -> None:
     refused = run("compare", "--json", "-", *AT, stdin=json.dumps(video("kling-v2.6", audio=True)))
     assert json.loads(refused.stdout.splitlines()[0])["changes"] == {"audio": False}
     unpriced = run("compare", EXAMPLES / "tasks_extra" / "text_to_video.json", *AT)
-    assert "publishes no price for this request" in unpriced.stdout
+    assert "has no price for this request" in unpriced.stdout
     unknown = run("compare", "-", *AT, stdin=json.dumps(video("kling-v9")))
     assert "unknown model kling-v9" in unknown.stdout
     assert [result.returncode for result in (refused, unpriced, unknown)] == [1, 1, 1]
@@ -549,7 +548,7 @@ def test_tables_diff_shows_changed_rates_in_percent() -> None:
     periods = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-04", "--json")
     assert json.loads(periods.stdout)["other"] == ["the periods of single models differ; compare the files"]
     shown = run("tables", "diff", "qingbo-ai/2026-09-24", "qingbo-ai/2026-09-07")
-    assert ("+9.52 %" in shown.stdout, "removed" in shown.stdout, shown.returncode) == (True, True, 1)
+    assert ("+9.52%" in shown.stdout, "removed" in shown.stdout, shown.returncode) == (True, True, 1)
     assert "added" in run("tables", "diff", "qingbo-ai/2026-09-07", "qingbo-ai/2026-09-24").stdout
 
 
@@ -558,9 +557,7 @@ def test_tables_diff_never_compares_two_currencies() -> None:
     result = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026", "--json")
     answer = json.loads(result.stdout)
     assert {rate["change_percent"] for rate in answer["rates"]} == {None}
-    assert answer["other"][0] == (
-        "the currencies differ: USD and CNY; their amounts are not compared in percent"
-    )
+    assert answer["other"][0] == ("the currencies differ (USD and CNY), so the changes have no percentages")
     shown = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026")
     assert "not compared" in shown.stdout
     assert result.returncode == shown.returncode == 1
@@ -585,7 +582,7 @@ def test_tables_diff_sees_a_contracts_discount(tmp_path: Path) -> None:
         "extends: acme/a\nsources: [{ref: ours, checked: 2026-11-01, authority: official}]\ndiscount: 0.125\n"
     )
     result = run("tables", "diff", "acme/a", "acme/ours", "--tables", tmp_path)
-    assert result.stdout == "the contract's discount differs: none and 12.5 %\n"
+    assert result.stdout == "the contract discount changes from none to 12.5%\n"
     assert result.returncode == 1
 
 
@@ -618,7 +615,7 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
         "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}
     }
     differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
-    assert "the periods of single models differ" in differs.stdout
+    assert "the periods of individual models differ" in differs.stdout
     assert differs.returncode == 1
 
 

@@ -55,7 +55,7 @@ REQUIRED: dict[str, list[str]] = {
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
-    "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; known here: "),
+    "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "base_url": ("gw", "write an http or https URL"),
@@ -78,32 +78,32 @@ BAD: dict[str, tuple[str, str]] = {
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
-    "labels": ("user", "'user' is not LABEL=VALUE"),
-    "ledger": ("sqlite:///", "'sqlite:///' names no ledger"),
+    "labels": ("user", "'user' is not a label with a value; write LABEL=VALUE, such as user=li"),
+    "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),
     "mapping": ("nowhere", "nowhere"),
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
     "memory_limit": ("lots", "500MB"),
     "month": ("2026-13", "2026-13"),
-    "name": ("nobody", "there is no budget nobody"),
+    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
     "out": ("request.json/below", "request.json/below"),
-    "pairs": ("x", "'x' is not RESERVATION=TASK_ID"),
+    "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
     "provider": (
         "nobody",
-        "unknown provider 'nobody'; known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
+        "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
     ),
     "ref": ("", "must be text of 1 to 200 printable characters"),
     "reservation": ("", "must be text of 1 to 200 printable characters"),
     "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "spent": ("1e3", "'1e3' is not a plain decimal number"),
     "statements": ("nowhere.csv", "nowhere.csv: cannot be read"),
-    "table_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; known here: "),
+    "table_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "task_id": ("", "the task id must be text of 1 to 200 printable characters"),
     "timezone": ("Mars/Base", "Mars/Base"),
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
     "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
-    "url": ("nowhere", "http or https URL|names no ledger"),
+    "url": ("nowhere", "http or https URL|is not the URL of a ledger"),
     "window": ("soon", "'soon'"),
     "wire_format": ("morse", "'morse' is not one of"),
 }
@@ -307,7 +307,7 @@ def test_a_renamed_command_is_named() -> None:
         (["admit"], "No such command 'admit'; it is now 'pre-submit'"),
         (["quot"], "No such command 'quot'; did you mean 'quote'?"),
         (["budget", "staus"], "No such command 'staus'; did you mean 'status'?"),
-        (["ledger", "delete"], "No such command 'delete'; known here: info, init, migrate"),
+        (["ledger", "delete"], "No such command 'delete'; use one of: info, init, migrate"),
     ):
         done = run(*words)
         assert (done.returncode, done.stdout) == (UNREADABLE, "")

@@ -117,7 +117,7 @@ def test_a_refused_request_exits_1_and_prints_nothing_to_send(run: Run) -> None:
     )
     plain = run("pre-submit", "-", "--project", "trailer", stdin=CLIP)
     assert (plain.stdout, plain.returncode) == ("", 1)
-    assert "has 0.0004 USD left; the cheapest valid variant takes 0.2142 USD" in plain.stderr
+    assert "has 0.0004 USD left; the cheapest valid variant costs 0.2142 USD" in plain.stderr
     error = json.loads(run("pre-submit", "-", "--project", "trailer", "--json", stdin=CLIP).stdout)["error"]
     assert {name: error[name] for name in ("type", "budget", "requested", "available", "cheapest")} == {
         "type": "BudgetExceededError",
@@ -146,7 +146,10 @@ def test_references_are_ids_or_tasks(run: Run) -> None:
     assert corrected.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
     weaker = run("settle", "qingbo:t-1", "--amount", "0.9")
     assert weaker.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
-    assert weaker.stderr == "not changed: the amount on record has a stronger basis (operator) than 0.9\n"
+    assert (
+        weaker.stderr
+        == "not changed; the recorded amount has a stronger basis (operator) than the amount 0.9\n"
+    )
     for arguments in (("settle", "nothing"), ("release", reservation), ("bind", reservation, "t-2")):
         result = run(*arguments)
         assert (result.returncode, result.stdout) == (1, "")
@@ -182,8 +185,8 @@ def test_a_narrow_terminal_cuts_nothing_off(run: Run, ledger: str) -> None:
     """A table that does not fit is printed with one cell per line, so that ids can be copied."""
     reservation = admitted(run, "a-job-with-quite-a-long-name")["reservation_id"]
     shown = on_a_terminal(["history"], columns=60, ledger=ledger)
-    assert f"Reservation  {reservation}\n" in shown
-    assert "Project      trailer\n" in shown
+    assert f"Reservation    {reservation}\n" in shown
+    assert "Project        trailer\n" in shown
     assert "Left            0.286\n" in on_a_terminal(["budget", "status"], columns=40, ledger=ledger)
     assert "│ trailer │" in on_a_terminal(["budget", "status"], columns=120, ledger=ledger)
 
@@ -233,15 +236,19 @@ def test_the_status_draws_what_is_spent_held_and_left(run: Run) -> None:
         (("budget", "check", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?", 1),
         (("budget", "apply", "BAD"), "BAD:1: budgets[0].cop: unknown key; did you mean 'cap'?", 2),
         (("budget", "check", "NONE"), "File 'NONE' does not exist.", 2),
-        (("budget", "status", "--ledger", "sqlite:///"), "names no ledger", 2),
+        (("budget", "status", "--ledger", "sqlite:///"), "is not the URL of a ledger", 2),
         (
             ("budget", "status", "--ledger", "sqlite:////no/such/folder/spend.db"),
-            "the folder must exist",
+            "create its folder, and let this user write to the folder",
             2,
         ),
         (("pre-submit", "-", "--project", "trailer"), "standard input: not JSON", 2),
         (("observe", "-", "--provider", "qingbo"), "standard input: not JSON", 2),
-        (("pre-submit", "-", "--project", "trailer", "--label", "user"), "'user' is not LABEL=VALUE", 2),
+        (
+            ("pre-submit", "-", "--project", "trailer", "--label", "user"),
+            "'user' is not a label with a value; write LABEL=VALUE, such as user=li",
+            2,
+        ),
     ],
 )
 def test_input_that_cannot_be_used_is_refused_in_its_place(

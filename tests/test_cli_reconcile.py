@@ -61,7 +61,7 @@ EXCEPTIONS = """\
 │ matched            │     1 │    0.714 │        0 │  0.714 │ USD      │
 │ all                │     4 │    2.142 │   +0.714 │  2.856 │ USD      │
 └────────────────────┴───────┴──────────┴──────────┴────────┴──────────┘
-rows of the statement: 3, 3 charges of the period
+statement rows: 3 read, 3 charges in the period
 exceptions:
   stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; requests without a known task that \
 fit it: 1. Find out at the provider whether the task belongs to reservation ID; if so, pair them with \
@@ -71,7 +71,7 @@ fit it: 1. Find out at the provider whether the request became task stranger; if
 `--pair ID=TASK`.
   t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip; \
 if it is as requested, dispute the extra 0.714 USD.
-ties out; 3 exceptions, 2 of them still open
+the totals tie out; 3 exceptions, 2 of them still open
 """
 
 
@@ -91,7 +91,7 @@ def test_one_exception_is_in_the_singular(run: Run, tmp_path: Path, book: PriceB
         (request,) = guard.history(key="unanswered")
     result = run("--statement", path, "--pair", f"{request.id}=stranger")
     assert result.returncode == 1
-    assert result.stdout.splitlines()[-1] == "ties out; 1 exception, explained"
+    assert result.stdout.splitlines()[-1] == "the totals tie out; 1 exception, explained"
 
 
 def test_an_empty_period_is_reported(tmp_path: Path, ledger: str) -> None:
@@ -101,7 +101,7 @@ def test_an_empty_period_is_reported(tmp_path: Path, ledger: str) -> None:
     result = commands.run("reconcile", *period, *paths, ledger=ledger)
     assert result.returncode == 0
     assert result.stdout == (
-        "rows of the statement: 1, 0 charges of the period, 1 outside\n"
+        "statement rows: 1 read, 0 charges in the period, 1 outside the period\n"
         "no qingbo task was sent or charged from 2026-08-01T00:00:00+00:00 to 2026-09-01T00:00:00+00:00; "
         "check the provider and the period\n"
     )
@@ -122,9 +122,9 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
     ]
     settled = run("--statement", path, *pair, "--settle")
     assert settled.stdout.splitlines()[-3:] == [
-        "rows of the statement: 3, 3 charges of the period",
+        "statement rows: 3 read, 3 charges in the period",
         "settled: 3, bound: 1, refused: 0",
-        "ties out; no action needed",
+        "the totals tie out; no action needed",
     ]
     second = json.loads(run("--statement", path, *pair, "--settle", "--json").stdout)
     assert second["settled"] == {"settled": 0, "bound": 0, "refused": {}}
@@ -140,14 +140,20 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         (("--statement", "HERE", "--provider", "none"), "unknown provider 'none'"),
         (("--statement", "HERE", "--mapping", "none"), "unknown mapping 'none'"),
         (("--statement", "HERE", "--ledger", "sqlite:///none.db"), "there is no such file"),
-        (("--statement", "HERE", "--grace", "soon"), "'soon' is not a duration such as 90m, 24h or 3d"),
+        (
+            ("--statement", "HERE", "--grace", "soon"),
+            "'soon' is not a duration; write 90m, 24h or 3d, for example",
+        ),
         (
             ("--statement", "HERE", "--tolerance", "0.1"),
-            "--tolerance limits each line, --batch-tolerance limits all lines together; give both",
+            "--tolerance limits each line and --batch-tolerance limits all lines together; give both options",
         ),
-        (("--statement", "HERE", "--format", "html"), "--format is about files; name the folder"),
+        (
+            ("--statement", "HERE", "--format", "html"),
+            "--format applies only to report files; choose their folder with --out",
+        ),
         (("--statement", "HERE", "--tolerance", "1e-3"), "is not a plain decimal number"),
-        (("--statement", "HERE", "--pair", "x"), "'x' is not RESERVATION=TASK_ID"),
+        (("--statement", "HERE", "--pair", "x"), "'x' is not a pair; write RESERVATION=TASK_ID"),
         (("--statement", "HERE", "--memory-limit", "lots"), "a memory limit must be a size such as 500MB"),
         ((), "Missing option '--statement'"),
     ],
@@ -160,11 +166,39 @@ def test_bad_input_exits_2(run: Run, tmp_path: Path, arguments: tuple[str, ...],
     assert problem in " ".join(result.stderr.split())
 
 
+def test_rows_that_are_no_charges_are_counted(run: Run, tmp_path: Path) -> None:
+    """The line below the table counts rows of other periods, invalid ones, and those that are no charges."""
+    path = statement(tmp_path, t_1=357000, t_2=357000)
+    october = int(datetime(2026, 10, 5, tzinfo=UTC).timestamp())
+    rows = f",,,,\nt-0,kling-v3,completed,{october},5\nTotal,,,{october},714000\n"
+    path.write_text(path.read_text() + rows, encoding="utf-16")
+    result = run("--statement", path)
+    assert (
+        "rows of the statement: 5, 2 charges of the period, 1 invalid, 1 outside, 1 ignored\n" in result.stdout
+    )
+    counts = json.loads(run("--statement", path, "--json").stdout)["rows"]
+    assert counts == {"read": 5, "charges": 2, "uncharged": 0, "invalid": 1, "outside": 1, "ignored": 1}
+
+
+def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> None:
+    """A file in another encoding is read with `--encoding`; without it, the error names the option."""
+    path = tmp_path / "a.csv"
+    at = int(NOON.timestamp())
+    path.write_text(f"task_id,model,status,created_at,cost,备注\nx,kling-v3,completed,{at},1,中\n", "gb18030")
+    refused = run("--statement", path)
+    assert refused.returncode == 2
+    assert "a.csv:1: is not UTF-8; save it as UTF-8, or name its encoding with --encoding" in " ".join(
+        refused.stderr.split()
+    )
+    read = run("--statement", path, "--encoding", "gb18030", "--account-currency", "USD")
+    assert "rows of the statement: 1, 1 charges of the period" in read.stdout
+
+
 def test_the_help_teaches() -> None:
     """The help has an example and the exit codes."""
     shown = commands.run("reconcile", "--help").stdout
-    assert "--provider qingbo --from 2026-11-01 --until 2026-12-01 --out reports/2026-11" in shown
-    assert "Exit codes: 0 ties out" in shown
+    assert "--from 2026-11-01 --until 2026-12-01 --out reports/2026-11\n" in shown
+    assert "Exit codes:\n    0  the totals tie out, and no action is needed\n" in shown
     assert "  reconcile " in commands.run("--help").stdout
 
 
@@ -191,7 +225,7 @@ def test_only_ten_exceptions_are_listed(run: Run, tmp_path: Path) -> None:
     lines = run("--statement", path).stdout.splitlines()
     listed = lines[lines.index("exceptions:") + 1 : -2]
     assert len(listed) == 10
-    assert lines[-2] == "  and 12 more; write all of them with --out FOLDER"
+    assert lines[-2] == "  and 12 more; write all exceptions to reports with --out FOLDER"
     answer = json.loads(run("--statement", path, "--json").stdout)
     assert len(answer["first_exceptions"]) == 10
     assert answer["exceptions"] == 22

@@ -126,7 +126,7 @@ def test_a_variant_without_a_published_price_says_so() -> None:
         if option.provider == "qingbo" and option.quote is None and option.resolution == "4k"
     ]
     assert unpriced.why_not == (
-        "qingbo/2026-04-29 publishes no price for this request: "
+        "qingbo/2026-04-29 has no price for this request: "
         "the page prices this model's audio at 720p and 1080p only"
     )
 
@@ -146,7 +146,7 @@ def test_an_unpriced_model_has_a_row_at_its_own_provider() -> None:
     options = compare(example("tasks_extra", "text_to_video"), at=AT)
     (itself,) = [option for option in options if not option.changes]
     assert (itself.provider, itself.quote) == ("qingbo", None)
-    assert itself.why_not.startswith("qingbo/2026-04-29 publishes no price for this request")
+    assert itself.why_not.startswith("qingbo/2026-04-29 has no price for this request")
 
 
 def test_a_table_that_is_not_in_force_is_a_reason() -> None:
@@ -216,7 +216,7 @@ def test_invalid_arguments_are_refused_as_by_quote() -> None:
     with pytest.raises(CapabilityError):
         compare(video("nobody"), at=AT)
     with pytest.raises(
-        PriceNotFoundError, match="unknown provider 'nobody'; known here: kling, octopusx, qingbo"
+        PriceNotFoundError, match="unknown provider 'nobody'; use one of: kling, octopusx, qingbo"
     ):
         compare(CLIP, provider="nobody", at=AT)
     with pytest.raises(KlingPricingError, match="no time zone"):

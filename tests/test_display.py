@@ -25,7 +25,7 @@ def test_the_nearest_known_word_is_found_whatever_its_case(word: str, meant: str
 def test_did_you_mean_names_the_nearest_word_or_all_of_them() -> None:
     """If no word is close, all known words are listed in their order."""
     assert did_you_mean("Modle", ["seed", "model"]) == "did you mean 'model'?"
-    assert did_you_mean("zzz", iter(["seed", "model"])) == "known here: seed, model"
+    assert did_you_mean("zzz", iter(["seed", "model"])) == "use one of: seed, model"
 
 
 @pytest.mark.parametrize(

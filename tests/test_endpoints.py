@@ -88,6 +88,11 @@ def test_a_path_can_limit_the_actions(book: PriceBook) -> None:
             "reference_video",
         ),
         "/v1/videos/motion-control": ("motion_control",),
+        "/v1/images/generations": ("generate", "image2image"),
+        "/v1/images/omni-image": ("generate", "image2image"),
+        "/v1/images/multi-image2image": ("multi_image",),
+        "/v1/images/editing/expand": ("expand",),
+        "/v1/general/ai-multi-shot": ("ai_multi_shot",),
     }
 
 
@@ -158,7 +163,7 @@ def test_explicit_arguments_take_precedence_over_the_endpoint(book: PriceBook) -
 def test_a_provider_without_prices_for_the_format_is_an_error(book: PriceBook) -> None:
     """The path gives the format and the host the provider, whose list does not cover the format."""
     payload = {"model_name": "kling-v3", "prompt": "a boat"}
-    with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
+    with pytest.raises(PriceNotFoundError, match="does not price requests in wire format kling"):
         quote(payload, url="https://qingbo.dev/v1/videos/text2video", at=AT, book=book)
 
 

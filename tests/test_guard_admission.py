@@ -54,7 +54,7 @@ def test_the_last_nano_is_available_and_no_more(open_guard: OpenGuard) -> None:
 def test_a_cap_that_lacks_one_nano_refuses(open_guard: OpenGuard) -> None:
     """A cap that is one nano short refuses the request."""
     guard = open_guard(cap=COST - Decimal("0.000000001"))
-    with pytest.raises(BudgetExceededError, match=r"takes 0\.714 USD, and budget trailer has 0\.713999999 USD"):
+    with pytest.raises(BudgetExceededError, match=r"costs 0\.714 USD, but budget trailer has 0\.713999999 USD"):
         guard.admit(CLIP, project="trailer")
     assert guard.history() == []
 
@@ -83,7 +83,7 @@ def test_each_value_of_a_starred_label_has_a_bucket_of_its_own(open_guard: OpenG
     guard = open_guard(name="each", match={"user": "*"}, cap=Decimal(1))
     for user in ("li", "wu"):
         guard.admit(CLIP, project="trailer", labels={"user": user})
-    with pytest.raises(BudgetExceededError, match="budget each of user li"):
+    with pytest.raises(BudgetExceededError, match="budget each for user li"):
         guard.admit(CLIP, project="trailer", labels={"user": "li"})
     assert [(bucket.labels, bucket.held) for bucket in guard.status()] == [
         ({"user": "li"}, COST),
@@ -192,8 +192,14 @@ def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
         ({"project": 5}, "project must be text"),
         ({"project": "a", "key": ""}, "key must be text"),
         ({"project": "a", "labels": {"user": "x" * 201}}, "label user must be text"),
-        ({"project": "a", "labels": {"project": "b"}}, "say it once"),
-        ({"project": "a", "labels": {f"l{n}": "x" for n in range(16)}}, "the most is 16"),
+        (
+            {"project": "a", "labels": {"project": "b"}},
+            "labels give the project b; give it only once",
+        ),
+        (
+            {"project": "a", "labels": {f"l{n}": "x" for n in range(16)}},
+            "the maximum is 16; remove some",
+        ),
     ],
 )
 def test_names_that_cannot_be_kept_are_refused(
@@ -258,7 +264,7 @@ def test_a_request_is_not_dispatched_at_an_old_price(
         first = guard.admit(request, project="trailer", key="k", provider="acme")
         assert first.reservation.reserved == Decimal("0.5")
         clock.pass_by(minutes=10)
-        with pytest.raises(ReservationStateError, match="before another price came into force"):
+        with pytest.raises(ReservationStateError, match="a new price came into force after reservation"):
             guard.dispatch(first)
         second = guard.admit(request, project="trailer", key="k", provider="acme")
         assert (second.reservation.reserved, guard.dispatch(second)) == (Decimal("4.5"), request)
@@ -346,7 +352,7 @@ def test_a_capped_request_is_the_best_that_fits(open_guard: OpenGuard) -> None:
 def test_an_error_of_a_capping_budget_names_the_cheapest_variant(open_guard: OpenGuard) -> None:
     """The error names the price of the cheapest valid variant."""
     guard = open_guard(cap=Decimal("0.1"), on_exceed="cap")
-    with pytest.raises(BudgetExceededError, match=r"the cheapest valid variant takes 0\.2142 USD") as caught:
+    with pytest.raises(BudgetExceededError, match=r"the cheapest valid variant costs 0\.2142 USD") as caught:
         guard.admit(CLIP, project="trailer")
     assert caught.value.cheapest == Decimal("0.2142")
 

@@ -26,7 +26,7 @@ def test_recorded_spend_counts_even_above_the_cap(open_guard: OpenGuard) -> None
     booked = guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"})
     assert (booked.state, booked.billed, booked.task_id) == ("settled", Decimal("1.25"), "t-9")
     assert guard.record("qingbo", "t-9", "1.25", labels={"project": "trailer"}) == booked
-    with pytest.raises(IdempotencyError, match="task t-9 of qingbo is in the ledger already"):
+    with pytest.raises(IdempotencyError, match="task t-9 of qingbo is already in the ledger"):
         guard.record("qingbo", "t-9", "1.3", labels={"project": "trailer"})
     assert left(guard) == (0, Decimal("1.25"), Decimal("-0.25"))
     guard.verify()
@@ -56,11 +56,11 @@ def test_a_window_can_have_an_opening_balance(open_guard: OpenGuard) -> None:
     guard = open_guard(window="month")
     guard.open_budget("trailer", "7.5")
     assert left(guard) == (0, Decimal("7.5"), Decimal("2.5"))
-    with pytest.raises(IdempotencyError, match="opening balance already"):
+    with pytest.raises(IdempotencyError, match="already has an opening balance"):
         guard.open_budget("trailer", "1")
-    with pytest.raises(BudgetError, match="there is no budget nothing; the budgets are trailer"):
+    with pytest.raises(BudgetError, match="unknown budget nothing; the ledger's budgets are trailer"):
         guard.open_budget("nothing", "1")
-    with pytest.raises(BudgetError, match="budget trailer has a single bucket; give no labels"):
+    with pytest.raises(BudgetError, match="budget trailer has a single bucket; omit the labels"):
         guard.open_budget("trailer", "1", labels={"user": "li"})
     guard.verify()
 
@@ -162,7 +162,7 @@ def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: 
         guard.admit(CLIP, project="trailer")
     admin.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
     assert guard.admit(CLIP, project="trailer").quote.total == COST
-    with pytest.raises(BudgetError, match="the ledger has other budgets"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
         open_guard(cap=Decimal("0.1"))
 
 

@@ -405,11 +405,11 @@ def test_what_was_made_raises_what_is_spent(
 def test_what_was_made_decides_within_a_range(open_guard: OpenGuard) -> None:
     """The quote is a range because an image may be a reference; the response says whether it was one."""
     guard = open_guard(currency="CNY")
-    request = {**OMNI, "seconds": "5", "image": "https://example.com/a.png"}
+    request: dict[str, Any] = {**OMNI, "seconds": "5", "image": "https://example.com/a.png"}
     request["metadata"] = {"output_config": {"resolution": "720P", "audio_generation": "Enabled"}}
     for number, (spec, billed) in enumerate([("noref-audio", "4"), ("ref-audio", "5.5"), ("noref-mute", "4")]):
         reservation = quoted(guard, request, f"v-{number}")
-        assert (reservation.terms.minimum, reservation.expected) == (4, Decimal("5.5"))
+        assert (reservation.terms.minimum, reservation.expected) == (Decimal(4), Decimal("5.5"))
         body = {"id": f"v-{number}", "status": "completed", "model": f"kling-3.0-omni-720p-{spec}"}
         settled = guard.observe(body, provider="tencent-vod")
         assert settled is not None
@@ -426,7 +426,7 @@ def test_what_was_made_counts_after_an_earlier_settlement(open_guard: OpenGuard)
     for _ in range(2):
         settled = guard.observe(body, provider="tencent-vod")
         assert settled is not None
-        assert (settled.billed, settled.basis) == (7, "response")
+        assert (settled.billed, settled.basis) == (Decimal(7), "response")
 
 
 def test_the_length_of_a_file_never_counts(open_guard: OpenGuard) -> None:

@@ -43,7 +43,7 @@ class Wreck:
     def job(self) -> Reservation | None:
         """Returns the newest attempt at the job, if there is one."""
         jobs = self.guard.history(key="shot")
-        return max(jobs, key=lambda each: each.attempt, default=None)
+        return max(jobs, key=lambda job: job.attempt, default=None)
 
     @property
     def state(self) -> str:
@@ -60,9 +60,8 @@ class Wreck:
     def money(self) -> tuple[Decimal, Decimal]:
         """Returns the amounts held and spent, which are the same in both budgets."""
         rows = self.guard.status()
-        both = {(row.held, row.spent) for row in rows}
-        (found,) = both
-        return found
+        (amounts,) = {(row.held, row.spent) for row in rows}
+        return amounts
 
     def next_run(self) -> int:
         """Continues like a worker that knows only the key; returns how often it sent the job."""
@@ -82,7 +81,7 @@ class Wreck:
             guard.admit(OTHER, project="trailer", key="shot")
         self.clock.pass_by(minutes=6)
         if job.state == "dispatching":
-            assert [each.id for each in guard.in_doubt()] == [job.id]
+            assert [doubtful.id for doubtful in guard.in_doubt()] == [job.id]
         guard.observe(DONE, provider=PROVIDER)
         guard.bind(job.id, "task-1")
         guard.bind(job.id, "task-1")
@@ -133,7 +132,7 @@ OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
 
 @needs_fork
 @pytest.mark.parametrize("verb", OUTCOMES)
-def test_a_verb_killed_after_any_step_is_done_or_not_begun_and_the_next_run_carries_on(
+def test_a_verb_killed_after_any_step_is_done_or_not_begun_and_the_next_run_continues(
     crashed: Crashed, book: PriceBook, verb: str
 ) -> None:
     """A killed verb has happened or not, and a retry with the same key reserves and sends the job once."""
@@ -216,7 +215,7 @@ def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Cr
         assert wreck.next_run() == 0
     assert caps[0] == {"everyone": 10, "each": 5}
     assert caps[-1] == {"everyone": 20, "each": 5}
-    assert caps == sorted(caps, key=lambda each: each["everyone"])
+    assert caps == sorted(caps, key=lambda by_budget: by_budget["everyone"])
 
 
 def test_every_verb_that_writes_has_crash_points() -> None:
@@ -225,11 +224,11 @@ def test_every_verb_that_writes_has_crash_points() -> None:
     methods = {name for name, _ in inspect.getmembers(BudgetGuard, inspect.isfunction)}
     verbs = {name for name in methods if not name.startswith("_")} - reading
     composed = {"pre_submit", "admission", "close_admission", "resolve", "open_budget"}
-    parts = {"observe_task"}  # `observe` reads an answer and calls it
+    parts = {"observe_task"}  # `observe` reads a response and calls it
     assert verbs - composed - parts == {scene.split(",")[0].split(" ")[0] for scene in SCENES}
 
 
-def test_an_expired_reservation_gives_its_money_back(ledger: str, book: PriceBook, clock: Clock) -> None:
+def test_an_expired_reservation_releases_its_money(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A reservation of a dead process expires after 15 minutes: its money is free, and it cannot be sent."""
     guard = VerifiedGuard(ledger, BUDGETS, book=book, clock=clock)
     admissions = [guard.admit(VIDEO, project=f"p{place}", key="shot") for place in range(10 * 1000 // 357)]
@@ -249,9 +248,7 @@ def test_an_expired_reservation_gives_its_money_back(ledger: str, book: PriceBoo
     guard.verify()
 
 
-def test_a_dispatch_that_comes_too_late_gives_the_money_back(
-    ledger: str, book: PriceBook, clock: Clock
-) -> None:
+def test_a_dispatch_that_comes_too_late_releases_the_money(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A dispatch after the deadline releases the reservation itself."""
     guard = VerifiedGuard(ledger, BUDGETS, book=book, clock=clock)
     admission = guard.admit(VIDEO, project="trailer")
@@ -262,8 +259,10 @@ def test_a_dispatch_that_comes_too_late_gives_the_money_back(
     guard.verify()
 
 
-def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: str, book: PriceBook) -> None:
-    """An answer for a second task of a job raises an error and is kept, because the task may be billed."""
+def test_a_response_for_another_task_is_stored_although_it_cannot_be_bound(
+    ledger: str, book: PriceBook
+) -> None:
+    """A response for a second task of a job raises an error and is stored, because the task may be billed."""
     guard = VerifiedGuard(ledger, BUDGETS, book=book)
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
@@ -283,10 +282,10 @@ def test_an_answer_for_another_task_is_kept_though_it_cannot_be_joined(ledger: s
     ],
     ids=["failed", "completed", "bind"],
 )
-def test_repeating_contradictory_answers_changes_nothing(
+def test_repeating_contradictory_responses_changes_nothing(
     ledger: str, book: PriceBook, repeat: Callable[[BudgetGuard], Reservation | None]
 ) -> None:
-    """Repeating either of two contradicting answers leaves the money unchanged."""
+    """Repeating either of two contradictory responses leaves the money unchanged."""
     guard = VerifiedGuard(ledger, BUDGETS, book=book)
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
@@ -306,7 +305,7 @@ def test_a_guard_used_before_a_fork_works_in_parent_and_child(ledger: str, book:
     guard = VerifiedGuard(ledger, BUDGETS, book=book)
     keys = finished("fork_and_close", ledger=ledger)
     assert keys == ["child 1", "child 2", "other", "parent 1", "parent 2"]
-    assert sorted(each.key for each in guard.history()) == keys
+    assert sorted(job.key for job in guard.history()) == keys
     guard.verify()
 
 
@@ -323,8 +322,8 @@ def test_a_fork_inside_a_transaction_leaves_a_child_that_refuses(tmp_path: Path,
     """A child forked inside a transaction refuses the ledger, and the parent's transaction is unharmed."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
     guard = VerifiedGuard(ledger, BUDGETS, book=book)
-    found = finished("fork_inside", ledger=ledger)
-    assert [line.split(":")[0] for line in found["child"]] == ["LedgerUnavailableError"] * 2
-    assert "forked" in found["child"][0]
-    assert found["ledger"] == ["parent"]
+    result = finished("fork_inside", ledger=ledger)
+    assert [line.split(":")[0] for line in result["child"]] == ["LedgerUnavailableError"] * 2
+    assert "forked" in result["child"][0]
+    assert result["ledger"] == ["parent"]
     guard.verify()

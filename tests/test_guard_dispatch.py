@@ -72,7 +72,7 @@ def test_a_key_stands_for_one_request(open_guard: OpenGuard, released: bool) -> 
     first = guard.admit(CLIP, project="trailer", key="k")
     if released:
         guard.release(first)
-    with pytest.raises(IdempotencyError, match="stands for another request"):
+    with pytest.raises(IdempotencyError, match="belongs to a different request"):
         guard.admit(CLIP | {"duration": 6}, project="trailer", key="k")
 
 
@@ -207,7 +207,7 @@ def test_a_person_can_correct_a_settled_amount(open_guard: OpenGuard) -> None:
     found = guard.settle(bound(guard))
     with pytest.raises(ReservationStateError, match="settle it at 0 on the basis operator"):
         guard.resolve(found, "not_charged")
-    with pytest.raises(ReservationStateError, match="to correct that, settle it on the basis operator"):
+    with pytest.raises(ReservationStateError, match="to correct that amount, settle it on the basis operator"):
         guard.resolve(found, "charged", amount="0.1")
     found = guard.settle(found, 0, basis="operator")
     assert (found.state, found.billed, found.basis) == ("settled", ZERO, "operator")

@@ -142,20 +142,20 @@ class Revision:
     unmatched: str
 
     def budgets(self) -> Budgets:
-        """Returns the budgets as the guard takes them."""
+        """Returns the budgets in the guard's form."""
         return Budgets(
             [
                 Budget(
-                    name=each.name,
-                    match=dict(each.match),
-                    cap=money(each.cap),
-                    currency=each.currency,
-                    window=each.window,
-                    max_request=None if each.max_request is None else money(each.max_request),
-                    carry_over=each.carry_over,
-                    alerts=[Decimal(part) for part in each.alerts],
+                    name=rule.name,
+                    match=dict(rule.match),
+                    cap=money(rule.cap),
+                    currency=rule.currency,
+                    window=rule.window,
+                    max_request=None if rule.max_request is None else money(rule.max_request),
+                    carry_over=rule.carry_over,
+                    alerts=[Decimal(part) for part in rule.alerts],
                 )
-                for each in self.rules
+                for rule in self.rules
             ],
             unmatched=self.unmatched,
             accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": self.rate}] if self.rate else [],
@@ -168,7 +168,7 @@ class Revision:
 
 @st.composite
 def revisions(draw: st.DrawFn) -> Revision:
-    """Draws revisions: caps rise and fall, a budget comes and goes, a window, a match or the rate changes."""
+    """Draws revisions in which caps, budgets, a window, a match and the accounting rate vary."""
     tight = ("0.391", "0.390999999", "0.796875999", "1.216876")  # sums of prices, some a nano short
     caps = st.sampled_from([nanos(cap) for cap in (*tight, *["9"] * 8)])
     rules = [
@@ -194,15 +194,15 @@ def revisions(draw: st.DrawFn) -> Revision:
         ),
         Rule("all", (), "USD", "lifetime", draw(caps), alerts=("0.5", "1")),
     ]
-    kept = [each for each in rules if each.name in {"teams", "yuan"} or draw(st.integers(0, 3))]
+    chosen = [rule for rule in rules if rule.name in {"teams", "yuan"} or draw(st.integers(0, 3))]
     rate = draw(st.sampled_from(["7.1234567", "6.9", "7.1234567", None]))
-    return Revision(tuple(kept), rate, draw(st.sampled_from(["refuse", "allow"])))
+    return Revision(tuple(chosen), rate, draw(st.sampled_from(["refuse", "allow"])))
 
 
 # the model
 
 
-class Refusal(Exception):  # noqa: N818 (it is an answer, not an error)
+class Refusal(Exception):  # noqa: N818 (an expected result, not an error)
     """The error that the guard must raise."""
 
     def __init__(self, error: type[Exception]) -> None:
@@ -272,7 +272,7 @@ class Model:
 
     def __init__(self, revision: Revision, clock: Clock) -> None:
         self.revision = revision
-        self.definitions = {each.name: each.definition for each in revision.rules}
+        self.definitions = {budget.name: budget.definition for budget in revision.rules}
         self.clock = clock
         self.accounts: dict[Place, Account] = {}
         self.jobs: list[Job] = []
@@ -281,19 +281,19 @@ class Model:
 
     # money
 
-    def place(self, each: Rule, labels: tuple[tuple[str, str], ...], at: datetime) -> Place:
-        start, end = each.period(at)
-        place = each.name, each.definition, labels, start
-        self.accounts.setdefault(place, Account(each, end, each.cap))
+    def place(self, budget: Rule, labels: tuple[tuple[str, str], ...], at: datetime) -> Place:
+        start, end = budget.period(at)
+        place = budget.name, budget.definition, labels, start
+        self.accounts.setdefault(place, Account(budget, end, budget.cap))
         return place
 
     def claims(self, labels: dict[str, str]) -> list[tuple[Rule, tuple[tuple[str, str], ...]]]:
-        matching = [(each, each.bucket(labels)) for each in self.revision.rules]
+        matching = [(budget, budget.bucket(labels)) for budget in self.revision.rules]
         if self.revision.rate is None and any(
-            own is not None and each.currency != "USD" for each, own in matching
+            bucket is not None and budget.currency != "USD" for budget, bucket in matching
         ):
             raise Refusal(BudgetError)
-        return [(each, own) for each, own in matching if own is not None]
+        return [(budget, bucket) for budget, bucket in matching if bucket is not None]
 
     def move(self, job: Job, place: Place, held: int, spent: int) -> None:
         account = self.accounts[place]
@@ -355,12 +355,12 @@ class Model:
             {},
         )
         before = dict(self.accounts)
-        for each, own in claimed:
-            place, convert = self.place(each, own, now), self.converter(each)
+        for budget, bucket in claimed:
+            place, convert = self.place(budget, bucket, now), self.converter(budget)
             job.lines[place] = Line(convert(request.reserved), 0, convert)
             account = self.accounts[place]
             fits = account.held + account.spent + job.lines[place].held <= account.cap
-            if not fits or job.lines[place].held > (each.max_request or 10**18):
+            if not fits or job.lines[place].held > (budget.max_request or 10**18):
                 job.state = "refused"
         if job.state == "refused" or not (claimed or self.revision.unmatched == "allow"):
             self.accounts = before  # a refusal leaves nothing behind
@@ -368,9 +368,9 @@ class Model:
         self.jobs.append(job)
         return job
 
-    def converter(self, each: Rule) -> Callable[[int], int]:
+    def converter(self, budget: Rule) -> Callable[[int], int]:
         revision = self.revision
-        return lambda amount: revision.convert(each, amount)
+        return lambda amount: revision.convert(budget, amount)
 
     def reserve(self, job: Job) -> None:
         for place, line in job.lines.items():
@@ -454,14 +454,14 @@ class Model:
     def observe(self, seen: Seen, job: Job | None) -> Job | None:
         """Applies an observation; returns the job of its task."""
         provider, task, state, charge = seen
-        owner = next((each for each in self.jobs if (each.provider, each.task) == (provider, task)), None)
-        new = seen not in self.seen
+        owner = next((known for known in self.jobs if (known.provider, known.task) == (provider, task)), None)
+        is_new = seen not in self.seen
         if job is not None and job is not owner:
-            self.seen += [seen] * new
+            self.seen += [seen] * is_new
             self.bind(job, task)
             return job
-        self.seen += [seen] * new
-        if owner is not None and new:
+        self.seen += [seen] * is_new
+        if owner is not None and is_new:
             self.take_up(owner, state, charge)
         return owner
 
@@ -497,17 +497,17 @@ class Model:
             raise Refusal(IdempotencyError)
         job = Job(None, provider, labels["project"], None, 1, labels, amount, amount, at, at, {})
         job.state, job.sent, job.task, job.billed, job.basis = "settled", True, task, amount, "operator"
-        for each, own in claimed:
-            convert = self.converter(each)
-            job.lines[self.place(each, own, at)] = Line(0, convert(amount), convert)
+        for budget, bucket in claimed:
+            convert = self.converter(budget)
+            job.lines[self.place(budget, bucket, at)] = Line(0, convert(amount), convert)
         self.jobs.append(job)
         return job
 
     def open_budget(self, name: str, labels: tuple[tuple[str, str], ...], spent: int) -> None:
-        each = next((each for each in self.revision.rules if each.name == name), None)
-        if each is None:
+        budget = next((budget for budget in self.revision.rules if budget.name == name), None)
+        if budget is None:
             raise Refusal(BudgetError)
-        place = self.place(each, labels, self.clock.now)
+        place = self.place(budget, labels, self.clock.now)
         account = self.accounts[place]
         if account.opened:
             raise Refusal(IdempotencyError)
@@ -519,31 +519,31 @@ class Model:
         now = self.clock.now
         if revision == self.revision:
             return
-        new = [
-            each
-            for each in revision.rules
-            if each.name not in {other.name for other in self.revision.rules}
-            or self.definitions[each.name] != each.definition
+        added = [
+            budget
+            for budget in revision.rules
+            if budget.name not in {old.name for old in self.revision.rules}
+            or self.definitions[budget.name] != budget.definition
         ]
-        for each in new:
-            before = self.definitions.get(each.name, each.definition)
+        for budget in added:
+            before = self.definitions.get(budget.name, budget.definition)
             opened = any(
-                name == each.name and definition != each.definition and account.end > now and account.opened
+                name == budget.name and definition != budget.definition and account.end > now and account.opened
                 for (name, definition, _, _), account in self.accounts.items()
             )
-            if (each.carry_over and opened) or (not each.carry_over and before != each.definition):
+            if (budget.carry_over and opened) or (not budget.carry_over and before != budget.definition):
                 raise Refusal(BudgetError)
         self.revision = revision
-        self.definitions |= {each.name: each.definition for each in revision.rules}
-        for each in new:
-            for job in self.jobs if each.carry_over else ():
-                own = each.bucket(job.labels)
-                if own is not None and each.period(job.created)[1] > now:
-                    self.carry(job, self.place(each, own, job.created), self.converter(each))
-        for each in revision.rules:
+        self.definitions |= {budget.name: budget.definition for budget in revision.rules}
+        for budget in added:
+            for job in self.jobs if budget.carry_over else ():
+                bucket = budget.bucket(job.labels)
+                if bucket is not None and budget.period(job.created)[1] > now:
+                    self.carry(job, self.place(budget, bucket, job.created), self.converter(budget))
+        for budget in revision.rules:
             for (name, definition, labels, since), account in self.accounts.items():
-                if (name, definition) == (each.name, each.definition) and account.end > now:
-                    account.cap, account.rule = each.cap, each
+                if (name, definition) == (budget.name, budget.definition) and account.end > now:
+                    account.cap, account.rule = budget.cap, budget
                     self.alert((name, definition, labels, since), None)
 
     def carry(self, job: Job, place: Place, convert: Callable[[int], int]) -> None:
@@ -562,15 +562,23 @@ class Model:
         for job in self.jobs:
             if job.state == "reserved" and job.deadline <= self.clock.now:
                 late.update({place: line.held for place, line in job.lines.items()})
-        for each in self.revision.rules:
-            start, end = each.period(self.clock.now)
-            found = [
-                (each.name, dict(place[2]), account.cap, account.held - late[place], account.spent, start, end)
+        for budget in self.revision.rules:
+            start, end = budget.period(self.clock.now)
+            counted = [
+                (
+                    budget.name,
+                    dict(place[2]),
+                    account.cap,
+                    account.held - late[place],
+                    account.spent,
+                    start,
+                    end,
+                )
                 for place, account in sorted(self.accounts.items(), key=lambda item: item[0][2])
-                if (place[0], place[1], place[3]) == (each.name, each.definition, start)
+                if (place[0], place[1], place[3]) == (budget.name, budget.definition, start)
             ]
-            shared = "*" not in dict(each.match).values()
-            rows += found or ([(each.name, {}, each.cap, 0, 0, start, end)] if shared else [])
+            shared = "*" not in dict(budget.match).values()
+            rows += counted or ([(budget.name, {}, budget.cap, 0, 0, start, end)] if shared else [])
         return rows
 
 
@@ -590,7 +598,7 @@ rarely = precondition(lambda self: self.turn % 3 == 0)
 
 
 class GuardMachine(RuleBasedStateMachine):
-    """Sends every event to the model and, in turn, to one of two guards of the same ledger."""
+    """Sends every event to the model and, alternately, to one of two guards on the same ledger."""
 
     jobs = Bundle("jobs")
     turn = 0
@@ -645,11 +653,11 @@ class GuardMachine(RuleBasedStateMachine):
         """Admits a request and takes it as far as its dispatch or its task."""
         before = {row[:2]: row for row in self.rows()}
         admitted: list[Admission] = []
-        own = {name: value for name, value in labels.items() if name != "project"}
+        other_labels = {name: value for name, value in labels.items() if name != "project"}
         job = self.both(
             lambda: self.model.admit(request, labels["project"], key, labels),
             lambda: admitted.append(
-                self.guard.admit(request.payload, project=labels["project"], key=key, labels=own)
+                self.guard.admit(request.payload, project=labels["project"], key=key, labels=other_labels)
             ),
         )
         if job is None:
@@ -752,14 +760,17 @@ class GuardMachine(RuleBasedStateMachine):
             paid = {"final_unit_deduction": charge, "final_balance_deduction": {"quota": "0"}}
             body = {"data": {"task_id": task, "task_status": word, **({} if charge is None else paid)}}
         seen = provider, task, state, charge
-        answers: list[Any] = []
+        observed: list[Any] = []
         ref = None if job is None else job.id
         for _ in range(1 + repeated):
-            found = self.both(
+            owner = self.both(
                 lambda: self.model.observe(seen, job),
-                lambda: answers.append(self.guard.observe(body, provider=provider, reservation=ref)),
+                lambda: observed.append(self.guard.observe(body, provider=provider, reservation=ref)),
             )
-            assert [answer and answer.id for answer in answers[-1:]] in ([], [found and found.id])
+            assert [reservation and reservation.id for reservation in observed[-1:]] in (
+                [],
+                [owner and owner.id],
+            )
 
     @rarely
     @rule(
@@ -792,10 +803,10 @@ class GuardMachine(RuleBasedStateMachine):
     @rarely
     @rule(budget=st.sampled_from(["teams", "users", "all", "late"]), spent=amounts)
     def open_budget(self, budget: str, spent: int) -> None:
-        own = {"team": "x"} if budget == "teams" else {}
+        bucket_labels = {"team": "x"} if budget == "teams" else {}
         self.both(
-            lambda: self.model.open_budget(budget, tuple(own.items()), spent),
-            lambda: self.guard.open_budget(budget, money(spent), labels=own),
+            lambda: self.model.open_budget(budget, tuple(bucket_labels.items()), spent),
+            lambda: self.guard.open_budget(budget, money(spent), labels=bucket_labels),
         )
 
     @rarely
@@ -804,13 +815,13 @@ class GuardMachine(RuleBasedStateMachine):
         self.both(lambda: self.model.apply(revision), lambda: self.guard.apply(revision.budgets()))
 
     @rule(minutes=st.sampled_from([1, 5, 5, 10, 15, 15, 90, 12 * 60, 24 * 60, -1, -16, -120, -24 * 60]))
-    def the_clock_goes_on_or_steps_back(self, minutes: int) -> None:
+    def the_clock_advances_or_steps_back(self, minutes: int) -> None:
         self.clock.pass_by(minutes=minutes)
 
     # invariants
 
     @invariant()
-    def everything_that_can_be_seen_is_the_same(self) -> None:
+    def everything_observable_is_equal(self) -> None:
         if not hasattr(self, "model"):
             return
         guard, model, now = self.guard, self.model, self.clock.now
@@ -818,10 +829,11 @@ class GuardMachine(RuleBasedStateMachine):
         expected = sorted(model.jobs, key=lambda job: job.created)
         assert [
             (
-                *(found.id, found.state, found.billed, found.basis, found.task_id, found.in_doubt),
-                *(found.expected, found.reserved, found.attempt, found.labels, found.created_at),
+                *(reservation.id, reservation.state, reservation.billed, reservation.basis),
+                *(reservation.task_id, reservation.in_doubt, reservation.expected, reservation.reserved),
+                *(reservation.attempt, reservation.labels, reservation.created_at),
             )
-            for found in guard.history()
+            for reservation in guard.history()
         ] == [
             (
                 *(job.id, job.state, None if job.billed is None else money(job.billed), job.basis, job.task),
@@ -830,16 +842,18 @@ class GuardMachine(RuleBasedStateMachine):
             )
             for job in expected
         ]
-        assert [found.id for found in guard.in_doubt()] == [job.id for job in expected if job.in_doubt(now)]
+        assert [reservation.id for reservation in guard.in_doubt()] == [
+            job.id for job in expected if job.in_doubt(now)
+        ]
         owned = {(job.provider, job.task) for job in model.jobs}
         assert [
             (
-                found.provider,
-                found.task_id,
-                found.state,
-                None if found.charge is None else int(found.charge.parts[0].amount),
+                seen.provider,
+                seen.task_id,
+                seen.state,
+                None if seen.charge is None else int(seen.charge.parts[0].amount),
             )
-            for found in guard.unclaimed()
+            for seen in guard.unclaimed()
         ] == [seen for seen in model.seen if seen[:2] not in owned]
         assert Counter(map(of_alert, self.alerts)) == model.alerts
 
@@ -856,21 +870,21 @@ class GuardMachine(RuleBasedStateMachine):
                 if entry.budget is not None:
                     sums[entry.budget, str(entry.labels), what] += nanos(amount)
         balances: Counter[tuple[str, str, str]] = Counter()
-        for (budget, _, own, _), account in self.model.accounts.items():
-            balances[budget, str(dict(own)), "held"] += account.held
-            balances[budget, str(dict(own)), "spent"] += account.spent
+        for (budget, _, bucket_labels, _), account in self.model.accounts.items():
+            balances[budget, str(dict(bucket_labels)), "held"] += account.held
+            balances[budget, str(dict(bucket_labels)), "spent"] += account.spent
         assert sums == balances
         self.guard.verify()
 
 
 def of_bucket(row: Bucket) -> tuple[Any, ...]:
-    """As the model tells it."""
+    """Returns a bucket in the model's form."""
     assert row.available == row.cap - row.held - row.spent
     return row.budget, row.labels, *map(nanos, row[2:5]), row.window_start, row.window_end
 
 
 def of_alert(alert: Alert) -> tuple[Any, ...]:
-    """As the model tells it."""
+    """Returns an alert in the model's form."""
     part = None if alert.threshold is None else str(alert.threshold)
     return alert.kind, alert.budget, tuple(alert.labels.items()), part, alert.reservation_id
 
@@ -902,7 +916,7 @@ def sent(guard: BudgetGuard, task: str) -> Admission:
     return admission
 
 
-def test_repeating_an_answer_changes_nothing_even_after_answers_that_contradict_each_other(
+def test_repeating_a_response_changes_nothing_even_after_contradictory_responses(
     guard: BudgetGuard,
 ) -> None:
     """Repeating the success that followed a failure leaves the reservation unchanged."""
@@ -938,7 +952,7 @@ def test_an_amount_that_cannot_be_counted_is_refused(
     """An amount that is too large, too fine, negative or inexact is refused, and nothing changes."""
     sent(guard, "t")
     before = guard.journal()
-    with pytest.raises(KlingPricingError, match="amount of money"):
+    with pytest.raises(KlingPricingError, match="invalid amount"):
         book(guard, amount)
     assert guard.journal() == before
 
@@ -968,12 +982,12 @@ def test_spend_booked_again_must_be_the_same(guard: BudgetGuard) -> None:
     """Spend that is recorded again must have the same amount, currency and labels; its instant may differ."""
     first = guard.record("qingbo", "t", 1, labels={"project": "trailer"})
     assert guard.record("qingbo", "t", 1, labels={"project": "trailer"}, at=AT - DAY) == first
-    other: list[dict[str, Any]] = [
+    differing: list[dict[str, Any]] = [
         {"amount": 2, "labels": {"project": "trailer"}},
         {"amount": 1, "labels": {"project": "teaser"}},
         {"amount": 1, "labels": {"project": "trailer"}, "currency": "EUR"},
     ]
-    for each in other:
+    for arguments in differing:
         with pytest.raises((IdempotencyError, BudgetError)):
-            guard.record("qingbo", "t", **each)
+            guard.record("qingbo", "t", **arguments)
     assert guard.history() == [first]

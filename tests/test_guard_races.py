@@ -36,7 +36,7 @@ class Crew:
             assert json.loads(piped(process.stdout).readline()) == "ready"
 
     def all_do(self, **command: Any) -> list[dict[str, Any]]:
-        """Sends the same command to all processes at once; returns their answers."""
+        """Sends the same command to all processes simultaneously; returns their results."""
         line = json.dumps(command) + "\n"
         for process in self._processes:
             piped(process.stdin).write(line)
@@ -72,11 +72,11 @@ def test_exactly_as_many_are_admitted_as_fit_one_cap(
 ) -> None:
     """Of the requests of 32 threads in 8 processes, as many are admitted as fit the cap, to the nano."""
     guard = BudgetGuard(ledger, [budget("tight", cap)], book=book)
-    answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=[USERS["li"]])
-    admitted = [name for each in answers for name in each["done"]]
+    results = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=[USERS["li"]])
+    admitted = [name for result in results for name in result["done"]]
     assert len(admitted) == fit
-    assert sorted(admitted) == sorted(each.id for each in guard.history())
-    assert {each.state for each in guard.history()} <= {"reserved"}
+    assert sorted(admitted) == sorted(job.id for job in guard.history())
+    assert {job.state for job in guard.history()} <= {"reserved"}
     (row,) = guard.status()
     assert (row.held, row.spent, row.available) == (fit * COST, Decimal(0), cap - fit * COST)
     guard.verify()
@@ -86,7 +86,7 @@ def test_exactly_as_many_are_admitted_as_fit_one_cap(
 def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
     crew: Crew, ledger: str, book: PriceBook, run: int
 ) -> None:
-    """Caps of a project, a team, each user and everyone fill together, and none is exceeded by a nano."""
+    """Overlapping caps of a project, a team, a user and everyone fill up, and none is exceeded by a nano."""
     guard = BudgetGuard(
         ledger,
         [
@@ -97,12 +97,12 @@ def test_exactly_as_many_are_admitted_as_fit_several_overlapping_caps(
         ],
         book=book,
     )
-    answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=list(USERS.values()))
-    admitted = [name for each in answers for name in each["done"]]
+    results = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=list(USERS.values()))
+    admitted = [name for result in results for name in result["done"]]
     assert len(admitted) == min(45 * COST - NANO, (20 + 3 * 9) * COST) // COST == 44, run
-    assert sorted(admitted) == sorted(each.id for each in guard.history())
+    assert sorted(admitted) == sorted(job.id for job in guard.history())
     rows = {(row.budget, row.labels.get("user")): row for row in guard.status()}
-    reservations = Counter(each.labels["user"] for each in guard.history())
+    reservations = Counter(job.labels["user"] for job in guard.history())
     held = {who: reservations[who] * COST for who in USERS}
     assert rows["everyone", None].held == 44 * COST
     assert rows["film", None].held == held["li"] + held["wu"] + held["ho"] <= 20 * COST
@@ -117,8 +117,8 @@ def test_processes_that_make_the_ledger_together_share_it(
     crew: Crew, ledger: str, book: PriceBook, run: int
 ) -> None:
     """Of eight processes that open a new ledger, one installs the budgets and all share them."""
-    answers = crew.all_do(do="fill", ledger=ledger, threads=1, orders=[USERS["li"]], install=True)
-    assert sum(len(each["done"]) for each in answers) == Decimal(5) // COST, run
+    results = crew.all_do(do="fill", ledger=ledger, threads=1, orders=[USERS["li"]], install=True)
+    assert sum(len(result["done"]) for result in results) == Decimal(5) // COST, run
     guard = BudgetGuard(ledger, BUDGETS, book=book)
     assert [entry.kind for entry in guard.journal()].count("revision") == 1
     guard.verify()
@@ -134,8 +134,8 @@ def test_alerts_fire_once_for_each_bucket_and_threshold(crew: Crew, ledger: str,
         ],
         book=book,
     )
-    answers = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=list(USERS.values()))
-    fired = sorted(tuple(alert) for each in answers for alert in each["alerts"])
+    results = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=list(USERS.values()))
+    fired = sorted(tuple(alert) for result in results for alert in result["alerts"])
     assert fired == sorted(
         [("everyone", "{}", part) for part in ("0.5", "0.8", "1")]
         + [("each", json.dumps({"user": who}), part) for who in USERS for part in ("0.25", "1")]
@@ -152,8 +152,8 @@ def test_many_workers_with_one_key_make_one_job(crew: Crew, ledger: str, book: P
     guard = BudgetGuard(ledger, [budget("everyone", 100 * COST)], book=book)
     for threads in (1, 2, 4):
         key = f"shot by {threads}"
-        answers = crew.all_do(do="one_job", ledger=ledger, threads=threads, key=key)
-        outcomes = [line.split() for each in answers for line in each["done"]]
+        results = crew.all_do(do="one_job", ledger=ledger, threads=threads, key=key)
+        outcomes = [line.split() for result in results for line in result["done"]]
         (job,) = guard.history(key=key)
         assert Counter(verdict for verdict, _ in outcomes) == {"won": 1, "lost": PROCESSES * threads - 1}
         assert {name for _, name in outcomes} == {job.id}
@@ -187,7 +187,7 @@ def test_nothing_is_lost_when_processes_are_killed(
         threads=THREADS,
     )
     guard.verify()
-    jobs = {each.id: each for each in guard.history()}
+    jobs = {job.id: job for job in guard.history()}
     lines = [line.split() for line in acknowledged.read_text().splitlines()]
     for word, name, *task in lines:
         assert word != "error", (name, *task)
@@ -208,13 +208,13 @@ def test_nothing_is_lost_when_processes_are_killed(
     assert alerted["everyone", "0.5"] == 1
     assert set(alerted.values()) == {1}
 
-    left_open = [job for job in jobs.values() if job.state not in {"released", "settled"}]
-    for job in left_open:
+    unfinished = [job for job in jobs.values() if job.state not in {"released", "settled"}]
+    for job in unfinished:
         if job.state == "reserved":
             assert guard.release(job.id).state == "released"
         elif job.state == "dispatching":
             assert guard.bind(job.id, f"task-{job.id}").state in {"bound", "settled"}
-    for job in left_open:
+    for job in unfinished:
         if guard.reservation(job.id).state == "bound":
             assert guard.resolve((PROVIDER, f"task-{job.id}"), "not_charged").state == "released"
     assert {row.held for row in guard.status()} == {0}
@@ -235,7 +235,7 @@ def test_nothing_is_lost_when_processes_are_killed(
     figures |= {
         "acknowledged": len(lines),
         "reservations": len(jobs),
-        "open": len(left_open),
+        "open": len(unfinished),
         "refilled": refilled,
     }
     sys.stdout.write(f"{figures}\n")  # for -s, or -rP

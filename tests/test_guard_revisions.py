@@ -1,4 +1,4 @@
-"""Budgets that change under a ledger in use, the same on every kind of store."""
+"""Changes of the budgets of a ledger in use, on both kinds of store."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,7 +17,7 @@ OpenGuard = Callable[[], BudgetGuard]
 
 
 def trailer(**changed: Any) -> Budget:
-    """The budget that the ledger begins with, or a change of it."""
+    """Returns the ledger's first budget, with changes."""
     return Budget(
         **{"name": "trailer", "match": {"project": "trailer"}, "cap": Decimal(10), "currency": "USD"} | changed
     )
@@ -25,7 +25,7 @@ def trailer(**changed: Any) -> Budget:
 
 @pytest.fixture
 def guard(ledger: str, book: PriceBook, clock: Clock) -> BudgetGuard:
-    """A guard with one budget, one job under way and one that is paid."""
+    """Returns a guard with one budget, one unfinished job and one paid job."""
     guard = BudgetGuard(ledger, [trailer()], book=book, clock=clock)
     for key in ("paid", "running"):
         admission = guard.admit(CLIP, project="trailer", key=key, labels={"user": "li"})
@@ -37,12 +37,12 @@ def guard(ledger: str, book: PriceBook, clock: Clock) -> BudgetGuard:
 
 
 def balances(guard: BudgetGuard) -> dict[str, tuple[Decimal, Decimal]]:
-    """Held and spent of each budget."""
+    """Returns the held and spent amounts of each budget."""
     return {bucket.budget: (bucket.held, bucket.spent) for bucket in guard.status()}
 
 
 def test_a_new_budget_can_count_what_was_spent_before(guard: BudgetGuard) -> None:
-    """With carry_over it holds and has spent what its requests do; without, it begins at nothing."""
+    """A new budget with carry_over counts existing reservations; one without starts at zero."""
     guard.apply(
         [
             trailer(),
@@ -66,10 +66,10 @@ def test_a_new_budget_can_count_what_was_spent_before(guard: BudgetGuard) -> Non
     guard.verify()
 
 
-def test_a_budget_that_counts_otherwise_carries_over_or_has_another_name(guard: BudgetGuard) -> None:
-    """Another window under the same name would lose what was spent; carry_over takes it along."""
+def test_a_budget_with_another_definition_carries_over_or_has_another_name(guard: BudgetGuard) -> None:
+    """A new window under the same name needs carry_over, because it would otherwise forget earlier spend."""
     daily = {"window": "day", "timezone": "Asia/Shanghai"}
-    with pytest.raises(BudgetError, match="give it another name, or say carry_over: true"):
+    with pytest.raises(BudgetError, match="give it another name, or set carry_over: true"):
         guard.apply([trailer(**daily)])
     assert balances(guard) == {"trailer": (COST, Decimal("0.7"))}
     guard.apply([trailer(**daily, carry_over=True)])
@@ -77,8 +77,8 @@ def test_a_budget_that_counts_otherwise_carries_over_or_has_another_name(guard: 
     guard.verify()
 
 
-def test_a_name_means_the_same_also_after_it_was_taken_away(guard: BudgetGuard) -> None:
-    """What it counted is still in the ledger."""
+def test_a_removed_budget_keeps_its_definition(guard: BudgetGuard) -> None:
+    """A budget that is removed and added again must keep its definition, and still counts its earlier spend."""
     other = Budget(name="other", cap=Decimal(5), currency="USD")
     guard.apply([other])
     with pytest.raises(BudgetError, match="give it another name"):
@@ -88,7 +88,7 @@ def test_a_name_means_the_same_also_after_it_was_taken_away(guard: BudgetGuard) 
 
 
 def test_an_opening_balance_cannot_be_carried_over(guard: BudgetGuard) -> None:
-    """Nobody knows of which requests it was; nothing is changed."""
+    """A carry-over of an opening balance is refused and changes nothing, because its requests are unknown."""
     guard.open_budget("trailer", "3")
     entries = len(guard.journal())
     with pytest.raises(BudgetError, match="began its window with an opening balance"):
@@ -97,8 +97,8 @@ def test_an_opening_balance_cannot_be_carried_over(guard: BudgetGuard) -> None:
     guard.verify()
 
 
-def test_what_is_carried_over_counts_at_the_accounting_rate(guard: BudgetGuard) -> None:
-    """Rounded up, as when it is reserved."""
+def test_carried_over_amounts_count_at_the_accounting_rate(guard: BudgetGuard) -> None:
+    """Carried-over amounts are converted at the accounting rate and rounded up, like reserved amounts."""
     yuan = Budget(name="yuan", cap=Decimal(100), currency="CNY", carry_over=True)
     rates = [{"quote": "USD", "budget": "CNY", "rate": Decimal("7.123456789")}]
     guard.apply(Budgets([trailer(), yuan], accounting_rates=rates))
@@ -107,7 +107,7 @@ def test_what_is_carried_over_counts_at_the_accounting_rate(guard: BudgetGuard) 
 
 
 def test_applying_the_same_budgets_changes_nothing(guard: BudgetGuard) -> None:
-    """However often, and in whatever order they are written."""
+    """Applying the same budgets in another order writes no journal entry."""
     other = Budget(name="other", cap=Decimal(5), currency="USD")
     guard.apply([trailer(), other])
     entries = len(guard.journal())

@@ -31,7 +31,7 @@ def test_binding_again_changes_nothing_and_another_task_is_an_error(open_guard: 
     guard = open_guard()
     found = bound(guard)
     assert guard.bind(found.id, "task-1") == found
-    with pytest.raises(ReservationStateError, match="it is bound to task task-1") as caught:
+    with pytest.raises(ReservationStateError, match="it is already bound to task task-1") as caught:
         guard.bind(found.id, "task-2")
     assert caught.value.task_id == "task-1"
 
@@ -57,7 +57,7 @@ def test_a_reservation_is_found_by_its_task(open_guard: OpenGuard) -> None:
     found = bound(guard)
     assert guard.reservation(("qingbo", "task-1")) == found
     for unknown in ("nothing", ("qingbo", "task-2"), ("kling", "task-1")):
-        with pytest.raises(ReservationNotFoundError, match="the ledger knows no"):
+        with pytest.raises(ReservationNotFoundError, match="is not in this ledger"):
             guard.reservation(unknown)
 
 
@@ -120,7 +120,7 @@ def test_an_amount_is_exact_or_refused(open_guard: OpenGuard, amount: Any) -> No
     """Floats, negative amounts and text that is not a plain decimal are refused."""
     guard = open_guard()
     found = bound(guard)
-    with pytest.raises(KlingPricingError, match="amount of money"):
+    with pytest.raises(KlingPricingError, match="invalid amount"):
         guard.settle(found.id, amount)
     assert guard.reservation(found.id).state == "bound"
 
@@ -159,7 +159,7 @@ def test_a_refusal_does_not_release_a_doubtful_reservation(open_guard: OpenGuard
     guard = open_guard()
     found = guard.mark_in_doubt(sent(guard).id, "sent again")
     with pytest.raises(
-        ReservationStateError, match=r"in doubt and cannot be released: .* bind it or resolve it"
+        ReservationStateError, match=r"in doubt and cannot be released: .* bind or resolve the reservation"
     ):
         guard.release_refused(found.id, "429")
     assert guard.reservation(found.id) == found
@@ -269,7 +269,7 @@ def test_an_answer_can_bind_the_reservation_it_belongs_to(open_guard: OpenGuard)
         ("qingbo", "task-1")
     )
     assert guard.reservation(found.id).state == "bound"
-    with pytest.raises(LedgerError, match="is of provider qingbo"):
+    with pytest.raises(LedgerError, match="belongs to provider qingbo"):
         guard.observe(answer("queued"), provider="qingbo-ai", reservation=found.id)
 
 

@@ -37,10 +37,10 @@ from kling_pricing import (
     spending,
 )
 from kling_pricing.hooks.aiohttp import GuardMiddleware
-from kling_pricing.hooks.http_messages import OutgoingRequest
+from kling_pricing.hooks.http_messages import OutgoingRequest, TaskEndpoint
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
-from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
+from kling_pricing.hooks.routes import Routes, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint
 from tests.commands import HEEDS_SIGINT
 from tests.conftest import AT, PRICES, Clock, video
@@ -90,8 +90,22 @@ def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client
         ("POST", "http://localhost:8080/v1/videos", ("openai_videos",)),
         ("POST", "http://localhost:8081/v1/videos", None),
         ("POST", "https://api.openai.com/v1/videos", None),
-        ("POST", "https://www.qingbo.dev/v1/files", None),
-        ("PUT", "https://www.qingbo.dev/v1/tasks", UnlistedPath("/v1/tasks", "tasks")),
+        ("POST", "https://www.qingbo.dev/v1/files", UnlistedPath("/v1/files", "tasks")),
+        ("POST", "https://www.qingbo.dev/v1/assets", None),
+        ("POST", "https://www.qingbo.dev/v1/assets/x", UnlistedPath("/v1/assets/x", "tasks")),
+        ("POST", "https://gw.example.com/proxy/v1/assets", None),
+        ("POST", "https://www.qingbo.dev/proxy/v1/assets", UnlistedPath("/proxy/v1/assets", "tasks")),
+        ("POST", "https://gw.example.net/x/tasks", None),
+        ("POST", "https://gw.example.net/v1/tasks/tasks", UnlistedPath("/v1/tasks/tasks", "kling")),
+        ("POST", "https://api.klingai.com/tasks", None),
+        ("POST", "https://api.klingai.com/x/tasks", UnlistedPath("/x/tasks", "kling")),
+        ("POST", "https://api.klingai.com/account/billing/balance", None),
+        ("POST", "https://api.klingai.com/v1/general/delete-voices", None),
+        ("DELETE", "https://api.klingai.com/v1/x", None),
+        ("COPY", "https://api.klingai.com/v1/x", UnlistedPath("/v1/x", "kling")),
+        ("POST", "https://api.qingbo.ai/v1/chat/completions", UnpricedPath("qingbo-ai", "/v1/chat/*")),
+        ("POST", "http://localhost:8080/x/api/user/login", UnpricedPath("tencent-vod", "/api/user/*")),
+        ("PUT", "https://www.qingbo.dev/v1/tasks", UnlistedPath("/v1/tasks", "tasks", meant="/v1/tasks")),
         ("GET", "https://www.qingbo.dev/v1/tasks", None),
         ("GET", "https://www.qingbo.dev/v1/tasks/t-1", ("qingbo", "t-1")),
         ("GET", "https://gw.example.com/kling/v1/tasks/a%2Fb?wait=1", ("qingbo", "a/b")),
@@ -106,7 +120,7 @@ def client(guard: BudgetGuard, gateway: Gateway, **options: Any) -> httpx.Client
     ],
 )
 def test_method_host_and_path_classify_a_request(
-    book: PriceBook, method: str, url: str, expected: tuple[str, ...] | UnlistedPath | None
+    book: PriceBook, method: str, url: str, expected: tuple[str, ...] | UnlistedPath | UnpricedPath | None
 ) -> None:
     """Hosts of the price tables and of the option are guarded, with any path prefix; others are not."""
     hosts = {"GW.example.com": "qingbo", "localhost:8080": "tencent-vod", "gw.example.net:443": "kling"}
@@ -114,13 +128,14 @@ def test_method_host_and_path_classify_a_request(
     route = routes.find(method, url)
     if isinstance(route, Endpoint):
         assert route.wire_formats == expected
-    elif isinstance(expected, UnlistedPath) or expected is None:
+    elif isinstance(expected, UnlistedPath | UnpricedPath) or expected is None:
         assert route == expected
     else:
-        assert route == TaskEndpoint(*expected)
+        provider, task_id = expected
+        assert route == TaskEndpoint(provider, task_id)
 
 
-KNOWN = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
+KNOWN = "use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
 NOT_A_HOST = (
     "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
     "write an international name as xn--..., and list each host separately"
@@ -131,6 +146,7 @@ OPTIONS = (
     "hosts",
     "keeps_keys",
     "allow_paths",
+    "media",
     "sends_once",
     "refusals",
     "key_header",
@@ -155,6 +171,10 @@ OPTIONS = (
         ({"projekt": "trailer"}, f"unknown option 'projekt'; the options are {', '.join(OPTIONS)}"),
         ({"labels": 5}, "labels must be a mapping, or a function that returns one, got 5"),
         ({"project": 5}, "project must be text, got 5"),
+        (
+            {"media": 5},
+            "media must be a mapping of URL to facts, or a function that returns them, got 5",
+        ),
         ({"key_header": ""}, "key_header must be the name of a header, got ''"),
         ({"key_header": None}, "key_header must be the name of a header, got null"),
         ({"sends_once": 1}, "sends_once must be True or False, got 1"),
@@ -550,8 +570,8 @@ async def achunks(gateway: Gateway) -> Any:
 def test_other_paths_are_not_buffered_by_httpx(guard: BudgetGuard, gateway: Gateway) -> None:
     """An upload reaches the server, and a download its reader, before the whole body is available."""
     with client(guard, gateway) as guarded:
-        assert guarded.post("/v1/files", content=chunks(gateway)).json() == {"bytes": 140_000}
-        with guarded.stream("GET", "/v1/files/7") as response:
+        assert guarded.post("/v1/audio", content=chunks(gateway)).json() == {"bytes": 140_000}
+        with guarded.stream("GET", "/v1/audio/7") as response:
             parts = response.iter_bytes()
             assert next(parts) == b"first"
             gateway.resume()
@@ -564,9 +584,9 @@ def test_other_paths_are_not_buffered_by_requests(guard: BudgetGuard, gateway: G
     with requests.Session() as session:
         hosts = {gateway.host: PROVIDER}
         session.mount("http://", GuardedAdapter(HTTPAdapter(), guard, project="trailer", hosts=hosts))
-        reply = session.post(f"{gateway.url}/v1/files", data=chunks(gateway), timeout=20)
+        reply = session.post(f"{gateway.url}/v1/audio", data=chunks(gateway), timeout=20)
         assert reply.json() == {"bytes": 140_000}
-        with session.get(f"{gateway.url}/v1/files/7", stream=True, timeout=20) as response:
+        with session.get(f"{gateway.url}/v1/audio/7", stream=True, timeout=20) as response:
             parts = response.iter_content(None)
             assert next(parts) == b"first"
             gateway.resume()
@@ -584,9 +604,9 @@ def test_other_paths_are_not_buffered_by_async_clients(
             library.AsyncHTTPTransport(), guard, project="trailer", hosts={gateway.host: PROVIDER}
         )
         async with library.AsyncClient(transport=transport, base_url=gateway.url) as guarded:
-            reply = await guarded.post("/v1/files", content=achunks(gateway))
+            reply = await guarded.post("/v1/audio", content=achunks(gateway))
             assert reply.json() == {"bytes": 140_000}
-            async with guarded.stream("GET", "/v1/files/7") as response:
+            async with guarded.stream("GET", "/v1/audio/7") as response:
                 parts = response.aiter_bytes()
                 assert await anext(parts) == b"first"
                 gateway.resume()
@@ -601,9 +621,9 @@ def test_other_paths_are_not_buffered_by_aiohttp(guard: BudgetGuard, gateway: Ga
     async def work() -> None:
         middleware = GuardMiddleware(guard, project="trailer", hosts={gateway.host: PROVIDER})
         async with aiohttp.ClientSession(gateway.url, middlewares=[middleware]) as session:
-            async with session.post("/v1/files", data=achunks(gateway)) as reply:
+            async with session.post("/v1/audio", data=achunks(gateway)) as reply:
                 assert await reply.json() == {"bytes": 140_000}
-            async with session.get("/v1/files/7") as response:
+            async with session.get("/v1/audio/7") as response:
                 assert await response.content.readany() == b"first"
                 gateway.resume()
                 assert await response.content.read() == b"last"

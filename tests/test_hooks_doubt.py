@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -207,43 +208,109 @@ def test_a_job_in_doubt_is_resent_only_if_all_hosts_honour_keys(
 
 UNLISTED = [
     "/v1/videos/lip-sync",
-    "/v1/videos/avatar/image2video",
-    "/v1/videos/text2video;x=1",
-    "/v1/videos/Text2Video",
     "/v1/videos/text2video/x",
-    "/v1/videos/text2video%2F",
-    "/v1/videos/text2video%20",
-    "/v1//Videos/effects",
-    "/v1\\videos\\effects",
     "/v1%2Fvideos%2Ftext2video/x",
-    "/v1/x/%2E%2E/videos/effects",
-    "/v1/images/generations",
-    "/v1/audio/tts",
     "/v2/videos/text2video",
     "/proxy/v1/video/generations/x",
+    "/v3/anything",
+    "/",
+]
+
+SPELLED = [
+    "/v1/videos/text2video;x=1",
+    "/v1/videos/Text2Video",
+    "/v1/videos/text2video%2F",
+    "/v1/videos/text2video%20",
+    "/v1/videos/text2video.",
+    "/v1/videos%5Ctext2video",
+    "/v1/videos/%252E/text2video",
+    "/v1/x/%2E%2E/videos/text2video",
+    "/tasks%2F..%2Fv1/videos/text2video/.",
+    "/v1/videos/%EF%BD%94ext2video",
 ]
 
 
 @pytest.mark.parametrize("path", UNLISTED)
-def test_an_unlisted_path_in_a_billed_part_of_the_api_is_refused(
-    guard: BudgetGuard, official: Gateway, path: str
-) -> None:
-    """Every spelling of the path is refused; the error names the path and the option that lets it pass."""
+def test_an_unlisted_path_is_refused(guard: BudgetGuard, official: Gateway, path: str) -> None:
+    """The error names the path and the two lines that let it pass, in the hook and in a table."""
     with client(guard, official) as guarded:
         for method in ("POST", "put", "PATCH"):
-            with pytest.raises(KlingPricingError, match=r"no capability file lists .* allow_paths=\['/"):
+            with pytest.raises(KlingPricingError) as caught:
                 guarded.request(method, f"{official.url}{path}", json=JOB)
+            assert str(caught.value) == (
+                f"{method.upper()} {path}: this API may bill for the request, but no capability file lists the "
+                "path, so it has no price and was not sent; correct the path, or let it pass without a price "
+                f"with allow_paths=['{path}'] in the hook, or with allow_paths: [{path}] in a price table of "
+                "your own"
+            )
         assert guarded.get(path).status_code == 404
     assert [request.method for request in official.received] == ["GET"]
     assert guard.history() == []
 
 
+@pytest.mark.parametrize("path", SPELLED)
+def test_another_spelling_of_a_submission_is_refused(guard: BudgetGuard, official: Gateway, path: str) -> None:
+    """Servers differ in how they read it, so the error names the plain path; no option lets it pass."""
+    with client(guard, official, allow_paths=["/v1", "/tasks"]) as guarded:
+        with pytest.raises(KlingPricingError) as caught:
+            guarded.post(f"{official.url}{path}", json=JOB)
+        assert str(caught.value).endswith(
+            ": some servers read this path as /v1/videos/text2video, where jobs are submitted, so it was not "
+            "sent; write /v1/videos/text2video"
+        )
+        with pytest.raises(KlingPricingError, match=r"POST only, so the request was not sent; use POST$"):
+            guarded.put("/v1/videos/text2video", json=JOB)
+    assert official.received == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1%2Fvideos/text2video", "/tasks/..;/v1/videos/text2video", "//v1//videos/t%65xt2video/"]
+)
+def test_a_spelling_that_every_server_reads_the_same_way_is_priced(
+    guard: BudgetGuard, official: Gateway, path: str
+) -> None:
+    """The submission is reserved as if its path were spelled plainly."""
+    with client(guard, official) as guarded:
+        guarded.post(f"{official.url}{path}", json=JOB)
+    assert [reservation.reserved for reservation in guard.history()] == [Decimal("0.42")]
+
+
+@pytest.mark.parametrize("path", ["/v1/%00", "/v1/%2525252525", "/v1/%FF"])
+def test_a_path_without_one_reading_is_refused(guard: BudgetGuard, official: Gateway, path: str) -> None:
+    """Control characters, broken UTF-8 and repeated encoding are refused even below an allowed path."""
+    with (
+        client(guard, official, allow_paths=["/v1"]) as guarded,
+        pytest.raises(KlingPricingError) as caught,
+    ):
+        guarded.post(f"{official.url}{path}", json=JOB)
+    assert str(caught.value) == (
+        f"POST {path}: the URL has a spelling that servers read in different ways, so it was not sent; write "
+        "the host and the path plainly"
+    )
+
+
+def test_a_billed_path_without_a_price_is_refused_with_the_reason(
+    guard: BudgetGuard, official: Gateway
+) -> None:
+    """A capability file can say why a path has no price; the option still lets it pass."""
+    with client(guard, official) as guarded, pytest.raises(KlingPricingError) as caught:
+        guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"})
+    assert str(caught.value) == (
+        "POST /v1/videos/effects: this API bills for the request, but its price is not known (each effect has "
+        "its own price, and the list is not in the copies that we have), so it was not sent; let it pass "
+        "without a price with allow_paths=['/v1/videos/effects'] in the hook, or with allow_paths: "
+        "[/v1/videos/effects] in a price table of your own"
+    )
+    with client(guard, official, allow_paths=["/v1/videos/effects"]) as guarded:
+        assert guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"}).status_code == 200
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_every_client_refuses_an_unlisted_path(name: str, guard: BudgetGuard, official: Gateway) -> None:
     """The refusal is an error or a response; a path below an allowed path passes."""
-    url = f"{official.url}/v1/images/generations"
+    url = f"{official.url}/v2/images/generations"
     defaults: dict[str, Any] = {"project": "trailer", "hosts": {official.host: "kling"}}
-    for options in ({}, {"refusals": "respond"}, {"allow_paths": ["/v1/images"]}):
+    for options in ({}, {"refusals": "respond"}, {"allow_paths": ["/v2/images"]}):
         guarded = CLIENTS[name](guard, **defaults, **options)
         try:
             if not options:

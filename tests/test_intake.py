@@ -38,7 +38,7 @@ def test_a_request_may_be_a_mapping_or_json(form: Callable[[dict[str, Any]], Any
         ("null", "a request must be a JSON object, got null"),
         ("[{}]", "a request must be a JSON object, got a list"),
         ('{"model": "kling-v3", "duration": NaN}', "NaN is not JSON"),
-        ('{"model": "kling-v3", "duration": 5, "duration": 10}', "'duration' is given twice"),
+        ('{"model": "kling-v3", "duration": 5, "duration": 10}', "key 'duration' appears twice"),
         (b'{"model": "\xff"}', "not JSON"),
         ("[" * 100_000, "nested too deeply"),
         ('{"duration": ' + "9" * 5000 + "}", "not JSON"),

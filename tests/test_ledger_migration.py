@@ -1,4 +1,4 @@
-"""Ledgers of earlier schema versions: refused, migrated, and the same afterwards."""
+"""Ledgers of earlier schema versions are refused until they are migrated, and keep their content."""
 
 import json
 import os
@@ -35,7 +35,10 @@ unix = pytest.mark.skipif(os.name == "nt", reason="this system has no signals an
 
 
 def golden(store: str, version: int) -> Any:
-    """What the code of a version reported of its ledger; version 1 kept one amount of a charge."""
+    """Returns the report about the golden ledger that the code of its version wrote.
+
+    Version 1 stored one amount of a charge, and its unit.
+    """
     report = json.loads((HERE / f"{store}-{version}.json").read_text(encoding="utf-8"))
     if version == 1:
         report["unclaimed"] = [_with_charge(**observation) for observation in report["unclaimed"]]
@@ -49,7 +52,7 @@ def _with_charge(*, amount: str | None, amount_unit: str | None, **observation: 
 
 
 def golden_file(path: Path, version: int) -> str:
-    """Makes the ledger of a version in a file; its URL."""
+    """Creates the golden ledger of a version in a file; returns its URL."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((HERE / f"sqlite-{version}.sql").read_text(encoding="utf-8"))
         connection.execute("PRAGMA journal_mode = WAL")
@@ -57,7 +60,7 @@ def golden_file(path: Path, version: int) -> str:
 
 
 def golden_database(url: str, version: int) -> str:
-    """Makes the ledger of a version in a database; its URL."""
+    """Creates the golden ledger of a version in a database; returns its URL."""
     execute(url, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute((HERE / f"postgres-{version}.sql").read_bytes())
@@ -66,20 +69,20 @@ def golden_database(url: str, version: int) -> str:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands where the golden ledgers end."""
+    """Returns a clock that shows the end of the golden ledgers' story."""
     return Clock(END)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest) -> str:
-    """Each kind of store."""
+    """Returns the name of each kind of store."""
     name: str = request.param
     return name
 
 
 @pytest.fixture
 def old(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[int], str]:
-    """Makes the golden ledger of a version in a store; its URL."""
+    """Returns a function that creates the golden ledger of a version and returns its URL."""
     if store == "sqlite":
         return lambda version: golden_file(tmp_path / "spend.db", version)
     url: str = request.getfixturevalue("postgres_database")
@@ -88,7 +91,7 @@ def old(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[
 
 @pytest.fixture
 def by_clock(store: str, clock: Clock) -> Callable[[str], Any]:
-    """Makes a migrated ledger go by the test's clock."""
+    """Returns a function that makes a migrated ledger use the test's clock."""
     return lambda url: driven_by(clock, url) if store == "postgres" else closing(_Nothing())
 
 
@@ -101,7 +104,7 @@ class _Nothing:
 def test_a_ledger_of_any_version_is_the_same_after_it_was_migrated(
     old: Callable[[int], str], by_clock: Callable[[str], Any], clock: Clock, store: str, version: int
 ) -> None:
-    """Balances, journal and reservations are those that its own code reported; then it admits and settles."""
+    """A migrated ledger reports the same content as before, and can admit and settle."""
     url = old(version)
     prepare(url, create=False)
     with by_clock(url):
@@ -121,7 +124,7 @@ def test_a_ledger_of_any_version_is_the_same_after_it_was_migrated(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
-    """Every column, check, index and trigger."""
+    """A migrated file has the same tables, checks, indexes and triggers as a new one."""
 
     def described(path: Path) -> list[Any]:
         with closing(sqlite3.connect(path)) as connection:
@@ -137,8 +140,8 @@ def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path, version: 
     assert spaceless[0] == spaceless[1]
 
 
-def test_a_migrated_schema_is_that_of_a_new_one(postgres_database: str) -> None:
-    """Every column, constraint and index, and every function with its text and rights."""
+def test_a_migrated_schema_equals_a_new_one(postgres_database: str) -> None:
+    """A migrated server has the same columns, constraints, indexes, functions and rights as a new one."""
 
     def described() -> list[Any]:
         with psycopg.connect(postgres_database) as connection:
@@ -169,7 +172,7 @@ def test_a_migrated_schema_is_that_of_a_new_one(postgres_database: str) -> None:
 def test_an_older_ledger_is_refused_with_the_command_to_run(
     old: Callable[[int], str], store: str, book: PriceBook
 ) -> None:
-    """Guards and commands that only read refuse it alike, and leave it as it is."""
+    """Guards and read-only commands refuse an older ledger, name the command to run, and change nothing."""
     url = old(1)
     place = url if store == "sqlite" else "URL"
     problem = (
@@ -191,7 +194,7 @@ def test_an_older_ledger_is_refused_with_the_command_to_run(
 
 
 def newer(url: str, store: str) -> None:
-    """Makes a ledger one of the next version, as its migration would."""
+    """Changes a ledger's schema version to the next one, as a migration would."""
     if store == "sqlite":
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
@@ -209,7 +212,7 @@ def newer(url: str, store: str) -> None:
 def test_a_newer_ledger_is_refused_and_says_to_upgrade(
     old: Callable[[int], str], store: str, book: PriceBook
 ) -> None:
-    """Neither a guard nor a migration touches it."""
+    """Guards and migrations refuse a newer ledger and say to upgrade the library."""
     url = old(schema.VERSION)
     newer(url, store)
     problem = (
@@ -230,7 +233,7 @@ def test_a_newer_ledger_is_refused_and_says_to_upgrade(
 def test_a_guard_that_is_open_notices_a_migration(
     old: Callable[[int], str], store: str, clock: Clock, by_clock: Callable[[str], Any]
 ) -> None:
-    """Whatever it does next is refused, and nothing has changed."""
+    """A guard that is open during a migration refuses every further use."""
     url = old(schema.VERSION)
     with by_clock(url), BudgetGuard(url, clock=clock) as guard:
         admission = guard.admit(CLIP, project="trailer", labels={"user": "new"})
@@ -257,23 +260,23 @@ def test_a_guard_that_is_open_notices_a_migration(
 # migrating
 
 
-def test_migrating_again_changes_nothing(old: Callable[[int], str], store: str, tmp_path: Path) -> None:
-    """The second time, and on a ledger that has the present version, there is nothing to do and no copy."""
+def test_a_repeated_migration_changes_nothing(old: Callable[[int], str], store: str, tmp_path: Path) -> None:
+    """Migrating a ledger of the current version changes nothing and makes no copy."""
     url = old(1)
     first = run("ledger", "migrate", url)
     assert (first.returncode, first.stderr) == (0, "")
-    assert f"upgraded from 1, schema {schema.VERSION}" in " ".join(first.stdout.split())
+    assert f"upgraded from schema 1 to schema {schema.VERSION}" in " ".join(first.stdout.split())
     files = sorted(tmp_path.iterdir())
     for command in ("migrate", "init"):
-        again = run("ledger", command, url)
-        assert (again.returncode, again.stderr) == (0, "")
-        assert f": up to date, schema {schema.VERSION}" in " ".join(again.stdout.split())
+        repeated = run("ledger", command, url)
+        assert (repeated.returncode, repeated.stderr) == (0, "")
+        assert f": up to date, schema {schema.VERSION}" in " ".join(repeated.stdout.split())
     assert sorted(tmp_path.iterdir()) == files
     assert len([file for file in files if ".version-1." in file.name]) == (1 if store == "sqlite" else 0)
 
 
-def test_the_copy_is_the_ledger_as_it_was(tmp_path: Path) -> None:
-    """It has what was still in the WAL, the rights of the file, and a name that says when it was made."""
+def test_the_copy_equals_the_old_ledger(tmp_path: Path) -> None:
+    """The copy includes the WAL, keeps the file's permissions, and has the instant in its name."""
     path = tmp_path / "spend.db"
     golden_file(path, 1)
     path.chmod(0o600)
@@ -299,13 +302,13 @@ def test_the_copy_is_the_ledger_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_copy_never_replaces_another_file(tmp_path: Path) -> None:
-    """A file of that name stays, and the ledger keeps its version."""
+    """A migration whose copy would replace a file is refused, and changes neither the file nor the ledger."""
     path = tmp_path / "spend.db"
     golden_file(path, 1)
     other = tmp_path / "spend.db.version-1.20261121T093000.000000Z"
     other.write_text("mine")
     with pytest.raises(
-        LedgerUnavailableError, match=r"its copy would replace spend\.db\.version-1\S+Z; move that file away"
+        LedgerUnavailableError, match=r"the copy would replace spend\.db\.version-1\S+Z; move that file away"
     ):
         migration.migrate(path, END)
     assert (other.read_text(), migration.describe(path).version) == ("mine", 1)
@@ -315,7 +318,7 @@ def test_a_copy_never_replaces_another_file(tmp_path: Path) -> None:
 
 @unix
 def test_without_room_for_the_copy_nothing_is_migrated(tmp_path: Path) -> None:
-    """The error says so, no part of a copy is left, and with room it is migrated."""
+    """A migration without space for the copy leaves no partial copy, and succeeds once there is space."""
     path = tmp_path / "spend.db"
     url = golden_file(path, 1)
     code = (
@@ -325,7 +328,7 @@ def test_without_room_for_the_copy_nothing_is_migrated(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "make room" in " ".join(done.stderr.split())
+    assert "free some space" in " ".join(done.stderr.split())
     assert "nothing was changed" in " ".join(done.stderr.split())
     assert migration.describe(path).version == 1
     assert [file.name for file in tmp_path.iterdir() if "version-" in file.name or "copying" in file.name] == []
@@ -333,23 +336,23 @@ def test_without_room_for_the_copy_nothing_is_migrated(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 40_000
 
 
-def test_what_is_not_a_ledger_is_not_migrated(tmp_path: Path) -> None:
-    """No file, an empty file, and a database of something else; none is changed."""
+def test_a_file_that_is_not_a_ledger_is_not_migrated(tmp_path: Path) -> None:
+    """A missing file, an empty file and a foreign database are refused and not changed."""
     path = tmp_path / "spend.db"
     url = f"sqlite:///{path}"
     assert "there is no such file" in run("ledger", "migrate", url).stderr
     assert list(tmp_path.iterdir()) == []
     path.touch()
-    assert "it is empty" in run("ledger", "migrate", url).stderr
+    assert "the file is empty" in run("ledger", "migrate", url).stderr
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE films (name TEXT)")
-    assert "a database of something else" in " ".join(run("ledger", "migrate", url).stderr.split())
+    assert "it is not a ledger but another database" in " ".join(run("ledger", "migrate", url).stderr.split())
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture
 def _third_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the library one of the next schema version, whose step does more than one thing."""
+    """Adds a schema version whose migration has two statements."""
     third = ("CREATE TABLE third (a INTEGER) STRICT", "INSERT INTO third VALUES (3)")
     monkeypatch.setitem(schema.STEPS, schema.VERSION + 1, third)
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
@@ -357,7 +360,7 @@ def _third_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_third_step")
 def test_the_next_version_is_added_by_one_entry(tmp_path: Path) -> None:
-    """A ledger of the first version goes through every step."""
+    """The migration of a version-1 ledger applies the steps of every later version."""
     path = tmp_path / "spend.db"
     golden_file(path, 1)
     assert migration.migrate(path, END).version == 1
@@ -369,7 +372,7 @@ def test_the_next_version_is_added_by_one_entry(tmp_path: Path) -> None:
 
 @unix
 def test_ctrl_c_while_migrating_leaves_the_old_ledger_or_the_new_one(tmp_path: Path, clock: Clock) -> None:
-    """Wherever it strikes, nobody is kept waiting, and migrating again completes it."""
+    """After Ctrl-C at any point the ledger is valid, no lock is held, and a retry completes the migration."""
     import fcntl  # noqa: PLC0415 (not on Windows)
 
     struck = True
@@ -392,14 +395,14 @@ def test_ctrl_c_while_migrating_leaves_the_old_ledger_or_the_new_one(tmp_path: P
 
 
 def interrupted(verb: Callable[[], object], place: int) -> bool:
-    """Whether a migration was ended by Ctrl-C as it enters its n-th function."""
-    ahead = place
+    """Runs a migration with Ctrl-C at its n-th function call; returns whether that interrupted it."""
+    remaining = place
 
     def trace(frame: FrameType, event: str, _: object) -> None:
-        nonlocal ahead
+        nonlocal remaining
         if event == "call" and "/ledger/sqlite/" in frame.f_code.co_filename:
-            ahead -= 1
-            if ahead == 0:
+            remaining -= 1
+            if remaining == 0:
                 sys.settrace(None)
                 raise KeyboardInterrupt
 
@@ -416,7 +419,7 @@ def interrupted(verb: Callable[[], object], place: int) -> bool:
 @unix
 @pytest.mark.parametrize("statement", ["1", "2"])
 def test_a_migration_that_is_killed_leaves_the_old_ledger(tmp_path: Path, clock: Clock, statement: str) -> None:
-    """Amid its steps, before the commit: the next one begins from the start."""
+    """A migration that is killed before its commit leaves the old ledger, and the next one succeeds."""
     path = tmp_path / "spend.db"
     url = golden_file(path, 1)
     code = (
@@ -442,10 +445,10 @@ def test_a_migration_that_is_killed_leaves_the_old_ledger(tmp_path: Path, clock:
     assert len([*tmp_path.glob("spend.db.version-1.*")]) == 2
 
 
-def test_two_migrate_at_once(
+def test_two_simultaneous_migrations_both_succeed(
     old: Callable[[int], str], store: str, clock: Clock, by_clock: Callable[[str], Any]
 ) -> None:
-    """One does it, and the other finds it done."""
+    """One of two simultaneous migrations upgrades the ledger, and the other reports that it is up to date."""
     url = old(1)
     command = [sys.executable, "-m", "kling_pricing", "ledger", "migrate", url]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -456,11 +459,11 @@ def test_two_migrate_at_once(
 
 
 def test_a_migration_that_fails_leaves_a_server_as_it_was(postgres_database: str) -> None:
-    """It is one transaction."""
+    """A failed migration of a server is rolled back completely."""
     golden_database(postgres_database, 1)
     execute(
         postgres_database,
-        "ALTER TABLE kling_pricing.reservation ADD COLUMN list_total text",  # in the way of the migration
+        "ALTER TABLE kling_pricing.reservation ADD COLUMN list_total text",  # conflicts with the migration
     )
     with pytest.raises(LedgerError, match="list_total"):
         prepare(postgres_database, create=False)
@@ -471,7 +474,7 @@ def test_a_migration_that_fails_leaves_a_server_as_it_was(postgres_database: str
 
 
 def test_roles_that_could_use_guards_still_can(postgres_database: str, book: PriceBook) -> None:
-    """They are granted the new functions; the one that was renamed is gone."""
+    """A migration grants the new functions to roles that could use guards, and drops the renamed function."""
     golden_database(postgres_database, 1)
     name = f"guard_{os.getpid()}"
     execute(
@@ -492,8 +495,8 @@ def test_roles_that_could_use_guards_still_can(postgres_database: str, book: Pri
         execute(postgres_database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def test_a_guard_of_the_first_version_is_told_to_upgrade(postgres_database: str) -> None:
-    """One that stayed open while its ledger was migrated reserves nothing."""
+def test_a_guard_of_the_first_version_is_asked_to_upgrade(postgres_database: str) -> None:
+    """A version-1 guard that was open during the migration cannot reserve, and the error says to upgrade it."""
     golden_database(postgres_database, 1)
     prepare(postgres_database, create=False)
     order = {"project": "p", "key": "k", "fingerprint": "f", "claims": [], "may_be_unmatched": True}

@@ -1,4 +1,4 @@
-"""What only the ledger in PostgreSQL has: roles, a server that may fail or be gone, and its own clock."""
+"""Ledgers in PostgreSQL: roles, servers that cannot be used, and the server's clock."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ TRAILER = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(10), 
 
 @pytest.fixture
 def role(postgres_ledger: str) -> Iterator[str]:
-    """The URL of a ledger with budgets, as a role that may use guards."""
+    """Returns the URL of a ledger with budgets, for a role that may use guards."""
     name = f"guard_{os.getpid()}"
     execute(postgres_ledger, f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
     prepare(postgres_ledger, create=True, grant=name)
@@ -45,8 +45,8 @@ def role(postgres_ledger: str) -> Iterator[str]:
 # roles
 
 
-def test_a_granted_role_can_do_all_that_a_guard_does(role: str, book: PriceBook) -> None:
-    """From admission to settlement, and looking; it brings the installed budgets, or none."""
+def test_a_granted_role_can_do_everything_that_a_guard_does(role: str, book: PriceBook) -> None:
+    """A granted role can open a guard and use every verb of it."""
     guard = BudgetGuard(role, [TRAILER], book=book)
     admission = guard.admit(CLIP, project="trailer", key="k")
     guard.dispatch(admission)
@@ -78,35 +78,36 @@ def test_a_granted_role_can_do_all_that_a_guard_does(role: str, book: PriceBook)
         "SELECT kling_pricing.put_in_force('[]', now())",
         "SELECT kling_pricing.open_bucket('t', '{}', 0)",
         "SELECT kling_pricing.grant_guard('public')",
-        "CREATE TABLE kling_pricing.own (a int)",
+        "CREATE TABLE kling_pricing.extra (a int)",
         "CREATE OR REPLACE FUNCTION kling_pricing.current_instant() RETURNS timestamptz AS 'now' LANGUAGE sql",
         "DROP SCHEMA kling_pricing CASCADE",
     ],
 )
 def test_a_granted_role_can_do_nothing_else(role: str, statement: str) -> None:
-    """A leaked credential can neither edit the journal nor raise a cap."""
+    """A granted role can neither edit the journal nor raise a cap."""
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         execute(role, statement)
 
 
 def test_a_cap_is_what_was_installed_whatever_a_client_claims(role: str, book: PriceBook) -> None:
-    """A client that names a budget that is not in force gets no bucket; what it says of a cap is not heard."""
+    """A client's claim on a budget that is not in force is refused, and its cap is ignored."""
     guard = BudgetGuard(role, book=book)
     guard.admit(CLIP, project="trailer")
     claim = (
-        '{"budget":"own","definition":"own","labels":"{}","cap":4000000000000000000,"periods":%s,"rate":null}'
+        '{"budget":"forged","definition":"forged","labels":"{}","cap":4000000000000000000,'
+        '"periods":%s,"rate":null}'
     )
     always = '[["0001-01-01T00:00:00Z","9999-12-31T00:00:00Z"]]'
     order = '{"project":"p","key":"k","fingerprint":"f","budgets":"%s","claims":[%s],"holds":%s}'
     digest = info(role).facts["budgets"]
     with psycopg.connect(role) as connection:
-        found = connection.execute("SELECT kling_pricing.facts()").fetchone()
-        assert found is not None
-        assert found[0]["digest"][:16] in digest
+        row = connection.execute("SELECT kling_pricing.facts()").fetchone()
+        assert row is not None
+        assert row[0]["digest"][:16] in digest
         with pytest.raises(psycopg.DatabaseError, match="not_in_force"):
             connection.execute(
                 "SELECT kling_pricing.reserve('id', %s, '[]', '1 min')",
-                [order % (found[0]["digest"], claim % always, always[1:-1])],
+                [order % (row[0]["digest"], claim % always, always[1:-1])],
             )
     assert [bucket.cap for bucket in guard.status()] == [10]
     guard.close()
@@ -114,20 +115,22 @@ def test_a_cap_is_what_was_installed_whatever_a_client_claims(role: str, book: P
 
 @pytest.mark.parametrize("change", ["UPDATE {} SET held_delta = 0", "DELETE FROM {}", "TRUNCATE {}"])
 def test_not_even_the_owner_changes_the_journal(postgres_ledger: str, change: str) -> None:
-    """It is append-only by trigger."""
+    """Triggers stop even the owner from changing the journal."""
     apply_budgets(postgres_ledger, [TRAILER])
     with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
         execute(postgres_ledger, change.format("kling_pricing.journal"))
 
 
-def test_budgets_are_the_administrators(role: str, postgres_ledger: str, book: PriceBook) -> None:
-    """A guard that brings others is refused, and may install none; the messages say who does."""
-    with pytest.raises(BudgetError, match="have an administrator install yours"):
+def test_only_the_administrator_installs_budgets(role: str, postgres_ledger: str, book: PriceBook) -> None:
+    """A guard's role cannot install budgets or opening balances, and the errors refer to the administrator."""
+    with pytest.raises(BudgetError, match="ask an administrator to install yours"):
         BudgetGuard(role, [Budget(name="mine", cap=Decimal(99), currency="USD")], book=book)
     guard = BudgetGuard(role, book=book)
-    with pytest.raises(LedgerError, match="budgets and opening balances is the administrator's own"):
+    with pytest.raises(
+        LedgerError, match="only an administrator may create ledgers, change budgets and set opening balances"
+    ):
         guard.apply([Budget(name="mine", cap=Decimal(99), currency="USD")])
-    with pytest.raises(LedgerError, match="administrator's own"):
+    with pytest.raises(LedgerError, match="only an administrator may create ledgers"):
         guard.open_budget("trailer", "1")
     guard.close()
     execute(postgres_ledger, "DROP SCHEMA kling_pricing CASCADE")
@@ -137,58 +140,60 @@ def test_budgets_are_the_administrators(role: str, postgres_ledger: str, book: P
 
 
 def test_verify_names_what_differs(postgres_ledger: str, book: PriceBook) -> None:
-    """A balance that an owner edits by hand is found, and so is a line."""
+    """`verify` reports a balance and a line that the owner edited by hand."""
     guard = BudgetGuard(postgres_ledger, [TRAILER], book=book)
     guard.admit(CLIP, project="trailer")
     execute(postgres_ledger, "UPDATE kling_pricing.bucket SET spent = 1")
-    with pytest.raises(LedgerError, match=r"spent is 0\.000000001, the journal says 0; stop spending"):
+    with pytest.raises(LedgerError, match=r"spent is 0\.000000001, but the journal gives 0; stop spending"):
         guard.verify()
     execute(postgres_ledger, "UPDATE kling_pricing.reservation_line SET held = held + 1")
-    with pytest.raises(LedgerError, match=r"2 differences .* held is 0\.714000001, the journal says 0\.714"):
+    with pytest.raises(
+        LedgerError, match=r"2 differences .* held is 0\.714000001, but the journal gives 0\.714"
+    ):
         guard.verify()
     guard.close()
 
 
-# making and upgrading
+# creating and upgrading
 
 
 def test_init_is_safe_when_run_twice_or_by_two_at_once(postgres_database: str) -> None:
-    """Two make one ledger; what is there stays."""
+    """Simultaneous calls of init create one ledger, and later calls leave it unchanged."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     with ThreadPoolExecutor(4) as pool:
-        done = [*pool.map(lambda _: prepare(postgres_database, create=True), range(4))]
-    assert sorted(": made" in each for each in done) == [False, False, False, True]
+        sentences = [*pool.map(lambda _: prepare(postgres_database, create=True), range(4))]
+    assert sorted(": created, schema" in sentence for sentence in sentences) == [False, False, False, True]
     apply_budgets(postgres_database, [TRAILER])
-    again = run("ledger", "init", postgres_database)
-    assert (again.returncode, again.stdout.partition(": ")[2]) == (0, f"up to date, schema {VERSION}\n")
+    repeated = run("ledger", "init", postgres_database)
+    assert (repeated.returncode, repeated.stdout.partition(": ")[2]) == (0, f"up to date, schema {VERSION}\n")
     assert "revision 1" in info(postgres_database).facts["budgets"]
 
 
 def test_migrate_needs_a_ledger(postgres_database: str) -> None:
-    """It makes none; it says what does."""
+    """`ledger migrate` creates no ledger, and names the command that does."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     result = run("ledger", "migrate", postgres_database)
     assert (result.returncode, result.stdout) == (1, "")
-    assert "make it with `kling-pricing ledger init URL`" in " ".join(result.stderr.split())
+    assert "create it with `kling-pricing ledger init URL`" in " ".join(result.stderr.split())
     prepare(postgres_database, create=True)
     assert run("ledger", "migrate", postgres_database).stdout.endswith(f"up to date, schema {VERSION}\n")
 
 
-def test_a_schema_of_something_else_is_left_alone(postgres_database: str) -> None:
-    """The error says what to do."""
+def test_a_schema_that_is_not_a_ledger_is_left_alone(postgres_database: str) -> None:
+    """A foreign schema with the ledger's name is refused, and the error says what to do."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE", "CREATE SCHEMA kling_pricing")
-    with pytest.raises(LedgerError, match="no ledger; drop or rename that"):
+    with pytest.raises(LedgerError, match="is not a ledger; drop or rename the schema"):
         prepare(postgres_database, create=True)
 
 
 def test_a_role_must_exist_to_be_granted(postgres_ledger: str) -> None:
-    """The error shows how to make it, with its name quoted."""
+    """A grant to a role that does not exist shows the statement that creates the role."""
     with pytest.raises(LedgerError, match='CREATE ROLE "no one" LOGIN'):
         prepare(postgres_ledger, create=True, grant="no one")
 
 
-def test_info_shows_what_the_ledger_runs_on(postgres_ledger: str) -> None:
-    """A server without standbys has nothing to warn of; the same as JSON."""
+def test_info_describes_the_server(postgres_ledger: str) -> None:
+    """`ledger info` describes a server without standbys without warnings, as text and as JSON."""
     shown = run("ledger", "info", postgres_ledger)
     assert "server: PostgreSQL 1" in shown.stdout
     assert f"schema: {VERSION}\nbudgets: none yet\nsynchronous_commit: on\n" in shown.stdout
@@ -196,27 +201,27 @@ def test_info_shows_what_the_ledger_runs_on(postgres_ledger: str) -> None:
     assert '"standbys":"0","warnings":[]' in run("ledger", "info", postgres_ledger, "--json").stdout
 
 
-def test_info_of_a_file_says_that_it_is_one(tmp_path: Path) -> None:
-    """A ledger in SQLite needs no init, and has no roles."""
+def test_administration_of_a_ledger_in_a_file(tmp_path: Path) -> None:
+    """A ledger in a file needs no init and has no roles."""
     url = f"sqlite:///{tmp_path}/spend.db"
-    assert "ready; the file is made when it is first used" in " ".join(
-        run("ledger", "init", url).stdout.split()
-    )
+    assert "ready; the first use creates the file" in " ".join(run("ledger", "init", url).stdout.split())
     assert "there is no such file; check its name" in " ".join(run("ledger", "info", url).stderr.split())
     assert list(tmp_path.iterdir()) == []
     BudgetGuard(url, [Budget(name="all", cap=Decimal(1), currency="USD")]).close()
     assert run("ledger", "init", url).stdout.endswith(f": up to date, schema {VERSION}\n")
     assert "SQLite" in run("ledger", "info", url).stdout
-    assert "a file has no roles" in run("ledger", "init", url, "--grant", "guard").stderr
+    assert "a ledger in a file has no roles" in run("ledger", "init", url, "--grant", "guard").stderr
 
 
 # a server that cannot be used
 
 
-def test_a_ledger_that_was_not_made_says_how_to_make_it(postgres_database: str) -> None:
-    """A guard makes no schema by itself."""
+def test_a_missing_ledger_says_how_to_create_it(postgres_database: str) -> None:
+    """A guard creates no schema, and its error names the command that does."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
-    with pytest.raises(LedgerUnavailableError, match="`kling-pricing ledger init URL`; nothing may be spent"):
+    with pytest.raises(
+        LedgerUnavailableError, match="`kling-pricing ledger init URL`; until then, nothing can be spent"
+    ):
         BudgetGuard(postgres_database, [TRAILER])
 
 
@@ -228,7 +233,7 @@ def test_a_ledger_that_was_not_made_says_how_to_make_it(postgres_database: str) 
     ],
 )
 def test_a_schema_of_another_version_is_not_used(postgres_ledger: str, version: int, problem: str) -> None:
-    """The error says which side to upgrade."""
+    """A guard refuses another schema version and says whether to upgrade the ledger or the library."""
     execute(postgres_ledger, f"UPDATE kling_pricing.schema_version SET version = {version}")
     with pytest.raises(LedgerUnavailableError, match=problem):
         BudgetGuard(postgres_ledger, [TRAILER])
@@ -238,19 +243,19 @@ def test_a_schema_of_another_version_is_not_used(postgres_ledger: str, version: 
 
 
 def test_a_read_only_server_is_refused(postgres_ledger: str, book: PriceBook) -> None:
-    """Such as a standby; the error says to name the primary."""
+    """A guard refuses to spend on a read-only server, and the error asks for the URL of the primary."""
     guard = BudgetGuard(postgres_ledger, [TRAILER], book=book)
     guard.close()
     options = {"options": "-c default_transaction_read_only=on"}
     database = urlsplit(postgres_ledger).path[1:]
     standby = BudgetGuard(with_database(postgres_ledger, database, **options), book=book)
-    with pytest.raises(LedgerUnavailableError, match=r"read-only.*name the primary"):
+    with pytest.raises(LedgerUnavailableError, match=r"read-only.*give the URL of the primary"):
         standby.admit(CLIP, project="trailer")
     standby.close()
 
 
 def test_a_busy_pool_says_how_to_have_more(postgres_ledger: str, book: PriceBook) -> None:
-    """All connections of the process are in use: the verb waits as long as the URL says, and then refuses."""
+    """A verb waits for a free connection as long as `wait_s` allows, and then refuses."""
     database = urlsplit(postgres_ledger).path[1:]
     url = with_database(postgres_ledger, database, pool_size="1", wait_s="1")
     guard = BudgetGuard(url, [TRAILER], book=book)
@@ -259,7 +264,7 @@ def test_a_busy_pool_says_how_to_have_more(postgres_ledger: str, book: PriceBook
         first = pool.submit(guard.admit, CLIP, project="trailer")
         while not waiting(postgres_ledger):
             assert not first.done()
-        with pytest.raises(LedgerUnavailableError, match=r"all 1 connections .* write \?pool_size=2"):
+        with pytest.raises(LedgerUnavailableError, match=r"all 1 connections .* add \?pool_size=2 to the URL"):
             guard.admit(CLIP, project="trailer")
         other.rollback()
         assert first.result().quote.total == COST
@@ -267,32 +272,35 @@ def test_a_busy_pool_says_how_to_have_more(postgres_ledger: str, book: PriceBook
 
 
 def waiting(url: str) -> bool:
-    """Whether a session waits for a lock."""
+    """Returns whether a session waits for a lock."""
     with psycopg.connect(url) as connection:
-        found = connection.execute(
+        row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         ).fetchone()
-        return bool(found and found[0])
+        return bool(row and row[0])
 
 
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("postgresql://user@127.0.0.1:1/none?wait_s=1", "cannot be reached.*check that it runs"),
-        ("postgresql://user@127.0.0.1:1/none?wait_s=0", "wait_s of a ledger's URL must be a whole number"),
+        ("postgresql://user@127.0.0.1:1/none?wait_s=1", "cannot be reached.*check that it is running"),
+        (
+            "postgresql://user@127.0.0.1:1/none?wait_s=0",
+            "wait_s in the ledger's URL must be a whole number of at least 1, got '0'",
+        ),
         ("postgresql://user@127.0.0.1:1/none?nonsense=1", "write postgresql://user@host/database"),
         ("postgresql://user@no.such.host.invalid/none?wait_s=1", "host"),
         ("mysql://user@host/none", "or postgresql://user@host/database"),
     ],
 )
-def test_a_url_that_leads_nowhere_says_what_to_check(url: str, problem: str) -> None:
-    """Nothing is guessed, and nothing may be spent."""
+def test_a_url_that_cannot_be_used_says_what_to_check(url: str, problem: str) -> None:
+    """The error for a URL that cannot be used says what to check."""
     with pytest.raises(LedgerUnavailableError, match=problem):
         BudgetGuard(url, [TRAILER])
 
 
 def test_a_missing_library_is_named() -> None:
-    """A ledger on a server needs an extra; the error says which."""
+    """A ledger on a server without its library names the extra to install."""
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
         "from kling_pricing import BudgetGuard, LedgerUnavailableError\n"
@@ -303,54 +311,56 @@ def test_a_missing_library_is_named() -> None:
     assert "pip install 'kling-pricing[postgres]'" in done.stdout
 
 
-def test_a_wrong_password_or_database_is_not_tried_again_and_again(folder_of_servers: Path) -> None:
-    """The server's own words, and what to check; at once, although other failures are waited out."""
+def test_a_wrong_password_or_database_is_not_retried(folder_of_servers: Path) -> None:
+    """A wrong password or database raises an error at once, although `wait_s` allows a long wait."""
     with running(folder_of_servers / "passwords", "fsync=off") as server:
         execute(server.url, "CREATE ROLE guard LOGIN PASSWORD 'right'")
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
         server.run("pg_ctl", "-D", str(server.data), "reload")
         for url in (server.url_of("postgres", "guard:wrong"), server.url_of("none", "guard:right")):
-            with pytest.raises(LedgerUnavailableError, match="check user, password, host and database"):
+            with pytest.raises(
+                LedgerUnavailableError, match="check the user, password, host and database in the URL"
+            ):
                 BudgetGuard(f"{url}&wait_s=600", [TRAILER])
 
 
-# its clock
+# the server's clock
 
 
 def test_a_clock_that_is_off_is_refused(postgres_ledger: str, book: PriceBook, clock: Clock) -> None:
-    """One window off, the ledger's clock decides; further off, no window of the client's is the current one."""
-    own = Clock(clock.now - timedelta(days=1))
+    """The ledger's clock decides if the client's is one window off; a larger difference is refused."""
+    client_clock = Clock(clock.now - timedelta(days=1))
     with driven_by(clock, postgres_ledger):
         daily = Budget(name="daily", cap=Decimal(10), currency="USD", window="day")
-        guard = BudgetGuard(postgres_ledger, [daily], book=book, clock=own)
+        guard = BudgetGuard(postgres_ledger, [daily], book=book, clock=client_clock)
         guard.admit(CLIP, project="a")
         assert [bucket.held for bucket in guard.status(clock.now)] == [COST]
-        assert [bucket.held for bucket in guard.status(own.now)] == [0]
-        own.pass_by(days=-1)
+        assert [bucket.held for bucket in guard.status(client_clock.now)] == [0]
+        client_clock.pass_by(days=-1)
         with pytest.raises(LedgerError, match="fall in different windows or price periods; set this clock"):
             guard.admit(CLIP, project="a")
         assert len(guard.history()) == 1
         guard.close()
 
 
-# a fork
+# forks
 
 
-def _admitted_in_a_child(guard: BudgetGuard, answer: Any) -> None:
-    answer.send(guard.admit(CLIP, project="trailer").quote.total)
+def _admit_in_child(guard: BudgetGuard, pipe: Any) -> None:
+    pipe.send(guard.admit(CLIP, project="trailer").quote.total)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_process_opens_its_own_connections(postgres_ledger: str, book: PriceBook) -> None:
-    """Parent and child go on spending from the same budget."""
+    """After a fork, parent and child spend from the same budget."""
     guard = BudgetGuard(postgres_ledger, [TRAILER], book=book)
     guard.admit(CLIP, project="trailer")
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe()
-    child = context.Process(target=_admitted_in_a_child, args=(guard, there))
+    parent_end, child_end = context.Pipe()
+    child = context.Process(target=_admit_in_child, args=(guard, child_end))
     child.start()
-    assert here.recv() == COST
+    assert parent_end.recv() == COST
     child.join()
     guard.admit(CLIP, project="trailer")
     assert [bucket.held for bucket in guard.status()] == [3 * COST]

@@ -1,4 +1,4 @@
-"""The reservations that were sent, read as lines of text: the same on every kind of store."""
+"""The export of sent reservations as lines of text, on both kinds of store."""
 
 import json
 from collections.abc import Callable
@@ -21,29 +21,29 @@ Read = Callable[..., dict[str, dict[str, str]]]
 
 @pytest.fixture
 def guard(ledger: str, book: PriceBook, clock: Clock) -> BudgetGuard:
-    """A guard with one budget."""
+    """Returns a guard with one budget."""
     return BudgetGuard(ledger, BUDGETS, book=book, clock=clock)
 
 
 @pytest.fixture
 def read(ledger: str, clock: Clock) -> Read:
-    """Reads the lines, by key."""
+    """Returns a function that reads the exported lines, by key."""
 
     def lines(provider: str = "qingbo", **later: float) -> dict[str, dict[str, str]]:
         store = connect(ledger, clock=clock)
         blocks = store.sent(provider, clock.now + timedelta(**later or {"seconds": 1}))
         texts = b"".join(blocks).decode().splitlines()
         store.close()
-        found = [dict(zip(SENT, text.split(SENT_SEPARATOR), strict=True)) for text in texts]
-        for each in found:
-            each.update(zip(TERMS, each.pop("terms").split(TERMS_SEPARATOR), strict=True))
-        return {each["key"]: each for each in found}
+        records = [dict(zip(SENT, text.split(SENT_SEPARATOR), strict=True)) for text in texts]
+        for record in records:
+            record.update(zip(TERMS, record.pop("terms").split(TERMS_SEPARATOR), strict=True))
+        return {record["key"]: record for record in records}
 
     return lines
 
 
 def send(guard: BudgetGuard, key: str, task_id: str | None = None) -> str:
-    """Admits and dispatches a clip, and binds it to a task."""
+    """Admits and dispatches a clip, binds it to a task if one is given, and returns the reservation's id."""
     admission = guard.admit(CLIP, project="trailer", key=key, labels={"user": 'li "the \\ one" 李'})
     guard.dispatch(admission)
     if task_id is not None:
@@ -52,7 +52,7 @@ def send(guard: BudgetGuard, key: str, task_id: str | None = None) -> str:
 
 
 def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
-    """Amounts in nanos, labels as JSON whatever is in them, instants without their zone."""
+    """A line has amounts in nanos, labels as JSON for any characters, and instants without a zone."""
     sent = send(guard, "shot-1", "t-1")
     (line,) = read().values()
     assert json.loads(line.pop("labels")) == {"project": "trailer", "user": 'li "the \\ one" 李'}
@@ -81,8 +81,8 @@ def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
     }
 
 
-def test_only_what_may_be_billed_is_among_them(guard: BudgetGuard, read: Read) -> None:
-    """Not what waits to be sent or was refused, but what failed, and what was recorded."""
+def test_only_jobs_that_may_be_billed_are_exported(guard: BudgetGuard, read: Read) -> None:
+    """The export has failed jobs and recorded spend, but no unsent or refused jobs."""
     guard.admit(CLIP, project="trailer", key="waiting")
     guard.release_refused(send(guard, "refused"))
     send(guard, "in doubt")
@@ -94,8 +94,8 @@ def test_only_what_may_be_billed_is_among_them(guard: BudgetGuard, read: Read) -
     guard.observe({"task_id": "t-3", "status": "failed", "cost": 357000}, provider="qingbo")
     guard.observe({"task_id": "t-3", "status": "completed", "cost": 357000}, provider="qingbo")
     recorded = guard.record("qingbo", "t-4", Decimal("0.5"), labels={"project": "trailer"})
-    found = read()
-    assert {key: (line["state"], line["ended"], line["billed"]) for key, line in found.items()} == {
+    lines = read()
+    assert {key: (line["state"], line["ended"], line["billed"]) for key, line in lines.items()} == {
         "in doubt": ("dispatching", "", ""),
         "failed": ("released", "failed", ""),
         "charged": ("settled", "failed", "714000000"),
@@ -106,8 +106,8 @@ def test_only_what_may_be_billed_is_among_them(guard: BudgetGuard, read: Read) -
     assert read(seconds=0) == {}
 
 
-def test_it_is_of_one_moment_while_others_go_on(guard: BudgetGuard, ledger: str, clock: Clock) -> None:
-    """What is sent after the reading began is not in it, and nobody waits for the reading."""
+def test_the_export_is_one_snapshot_and_blocks_nobody(guard: BudgetGuard, ledger: str, clock: Clock) -> None:
+    """Jobs sent after the export began are not in it, and other writers do not wait for it."""
     for number in range(300):
         guard.record("qingbo", f"t-{number}", 1 if number else 2, labels={"project": "trailer"}, at=clock.now)
     store = connect(ledger, clock=clock)
@@ -120,14 +120,14 @@ def test_it_is_of_one_moment_while_others_go_on(guard: BudgetGuard, ledger: str,
     assert f"{SENT_SEPARATOR}7000000000{SENT_SEPARATOR}" not in text
 
 
-def test_reading_makes_no_file(tmp_path: Path, clock: Clock) -> None:
-    """A name that is misspelt is an error, and stays one."""
+def test_the_export_creates_no_file(tmp_path: Path, clock: Clock) -> None:
+    """A misspelt file name raises an error, every time."""
     path = tmp_path / "spent.db"
     for _ in range(2):
         with pytest.raises(LedgerUnavailableError, match="no such file"):
             list(connect(f"sqlite:///{path}", clock=clock).sent("qingbo", clock.now))
     assert list(tmp_path.iterdir()) == []
     path.touch()
-    with pytest.raises(LedgerUnavailableError, match="it is empty"):
+    with pytest.raises(LedgerUnavailableError, match="the file is empty"):
         list(connect(f"sqlite:///{path}", clock=clock).sent("qingbo", clock.now))
     assert path.read_bytes() == b""

@@ -1,4 +1,4 @@
-"""What only a ledger in SQLite has: a file, which can be missing, damaged, full, or somebody else's."""
+"""Ledgers in SQLite files: files that are missing, damaged, read-only, too large, or not ledgers."""
 
 import json
 import os
@@ -40,19 +40,19 @@ unix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The file of a ledger that is not there yet, in a folder of its own."""
+    """Returns the path of a ledger that does not exist yet, in a separate folder."""
     (tmp_path / "store").mkdir()
     return tmp_path / "store" / "spend.db"
 
 
 @pytest.fixture
 def opened(path: Path, book: PriceBook) -> Callable[[], BudgetGuard]:
-    """Opens a guard on that file."""
+    """Returns a function that opens a guard on that file."""
     return lambda: BudgetGuard(f"sqlite:///{path}", BUDGETS, book=book)
 
 
 def edited(path: Path, *statements: str) -> None:
-    """Does to a file what somebody with the `sqlite3` program might."""
+    """Runs statements on a file, like a person with the `sqlite3` program."""
     connection = sqlite3.connect(path)
     for statement in statements:
         connection.execute(statement)
@@ -61,10 +61,13 @@ def edited(path: Path, *statements: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Name -> bytes of every file; read elsewhere, since to read them here would drop this process's locks."""
+    """Returns the bytes of every file in a folder, by name.
+
+    Another process reads the files, because closing them here would drop this process's locks.
+    """
     code = (
-        "import json, pathlib, sys; print(json.dumps({each.name: each.read_bytes().hex()"
-        " for each in sorted(pathlib.Path(sys.argv[1]).iterdir())}))"
+        "import json, pathlib, sys; print(json.dumps({file.name: file.read_bytes().hex()"
+        " for file in sorted(pathlib.Path(sys.argv[1]).iterdir())}))"
     )
     out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, check=True).stdout
     return {name: bytes.fromhex(data) for name, data in json.loads(out).items()}
@@ -75,14 +78,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     [
         (VERSION + 1, rf"newer kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$"),
         (VERSION - 1, r"migrate sqlite:////.*/spend\.db`$"),
-        (0, "its schema version is 0, which no release has written; restore a backup$"),
-        (-1, "its schema version is -1, which no release has written; restore a backup$"),
+        (0, "its schema version is 0, which no release writes; restore a backup$"),
+        (-1, "its schema version is -1, which no release writes; restore a backup$"),
     ],
 )
 def test_a_schema_that_is_not_known_is_refused_and_left_alone(
     path: Path, opened: Callable[[], BudgetGuard], version: int, problem: str
 ) -> None:
-    """A ledger of another version is not touched, and the error says what to do."""
+    """A ledger of another version stays unchanged, and the error says what to do."""
     guard = opened()
     guard.admit(VIDEO, project="trailer")
     guard.close()
@@ -101,19 +104,21 @@ def test_a_schema_that_is_not_known_is_refused_and_left_alone(
     [["CREATE TABLE films (name TEXT)"], ["PRAGMA user_version = 7"], ["PRAGMA application_id = 252006673"]],
     ids=["tables", "version", "application"],
 )
-def test_a_database_of_something_else_is_refused_and_left_alone(
+def test_a_database_that_is_not_a_ledger_is_refused_and_left_alone(
     path: Path, opened: Callable[[], BudgetGuard], statements: list[str]
 ) -> None:
-    """Not a byte of it changes, and no file appears beside it."""
+    """Not a byte of a foreign database changes, and no file appears in its folder."""
     edited(path, *statements)
     before = contents(path.parent)
-    with pytest.raises(LedgerError, match="something else; name a file that does not exist yet"):
+    with pytest.raises(
+        LedgerError, match="it is not a ledger but another database; give a file that does not exist yet"
+    ):
         opened()
     assert contents(path.parent) == before
 
 
 def test_garbage_is_refused_and_left_alone(path: Path, opened: Callable[[], BudgetGuard]) -> None:
-    """A file that is no database at all is named as such, and kept."""
+    """A file that is not a database is reported as such and stays unchanged."""
     path.write_bytes(b"no database, just some text. " * 1000)
     before = contents(path.parent)
     with pytest.raises(LedgerUnavailableError, match=r"not an SQLite database.* restore a backup"):
@@ -125,7 +130,7 @@ def test_garbage_is_refused_and_left_alone(path: Path, opened: Callable[[], Budg
 def test_a_truncated_file_is_refused_until_it_is_restored(
     path: Path, opened: Callable[[], BudgetGuard], part: str
 ) -> None:
-    """A file that lost its end takes no more reservations; with the backup in place it goes on."""
+    """A truncated file accepts no reservations until its backup is restored."""
     guard = opened()
     for place in range(20):
         guard.admit(VIDEO, project=f"p{place}")
@@ -136,8 +141,8 @@ def test_a_truncated_file_is_refused_until_it_is_restored(
     os.truncate(path, {"half": size // 2, "a page": 4096}[part])
     with pytest.raises(LedgerError, match=r"damaged; restore"):
         opened().admit(VIDEO, project="trailer")
-    for each in path.parent.glob("spend.db*"):
-        each.unlink()
+    for file in path.parent.glob("spend.db*"):
+        file.unlink()
     shutil.copy(backup, path)
     guard = opened()
     guard.verify()
@@ -146,7 +151,7 @@ def test_a_truncated_file_is_refused_until_it_is_restored(
 
 
 def test_damage_inside_is_found_by_verify(path: Path, opened: Callable[[], BudgetGuard]) -> None:
-    """Overwritten pages are an error that says what to do, not a wrong answer."""
+    """Overwritten pages raise an error that says what to do."""
     guard = opened()
     for place in range(20):
         guard.admit(VIDEO, project=f"p{place}")
@@ -160,7 +165,7 @@ def test_damage_inside_is_found_by_verify(path: Path, opened: Callable[[], Budge
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that every user can reach."""
+    """Returns a folder that every user can reach."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -173,23 +178,23 @@ def shared_folder() -> Iterator[Path]:
 def test_a_user_who_may_not_write_spends_nothing(
     shared_folder: Path, book: PriceBook, *, existing: bool
 ) -> None:
-    """In a folder or on a file that is read-only nothing is admitted, and the message says what to allow."""
+    """A read-only file or folder admits nothing, and the message says which permission is missing."""
     path = shared_folder / "spend.db"
     if existing:
         guard = BudgetGuard(f"sqlite:///{path}", BUDGETS, book=book)
         guard.admit(VIDEO, project="trailer")
         guard.close()
-        for each in shared_folder.iterdir():
-            each.chmod(0o444)
+        for file in shared_folder.iterdir():
+            file.chmod(0o444)
     shared_folder.chmod(0o555)
     before = contents(shared_folder)
-    found = finished("as_nobody", ledger=f"sqlite:///{path}")
-    assert (found["admitted"], found["error"]) == ([], "LedgerUnavailableError")
-    assert "this user" in found["message"]
+    result = finished("as_nobody", ledger=f"sqlite:///{path}")
+    assert (result["admitted"], result["error"]) == ([], "LedgerUnavailableError")
+    assert "this user" in result["message"]
     assert contents(shared_folder) == before
     shared_folder.chmod(0o755)
-    for each in shared_folder.iterdir():
-        each.chmod(0o644)
+    for file in shared_folder.iterdir():
+        file.chmod(0o644)
     guard = BudgetGuard(f"sqlite:///{path}", BUDGETS, book=book)
     guard.admit(VIDEO, project="trailer")
     guard.verify()
@@ -201,39 +206,41 @@ def test_a_user_who_may_not_write_spends_nothing(
 def test_when_files_cannot_grow_nothing_is_half_written(
     path: Path, opened: Callable[[], BudgetGuard], size_bytes: int
 ) -> None:
-    """Wherever the room ends, what was admitted stays, what was not is not there, and with room it goes on."""
-    found = finished("with_small_files", ledger=f"sqlite:///{path}", size_bytes=size_bytes)
-    assert found["error"] == "LedgerUnavailableError"
-    assert "make room" in found["message"]
+    """At any limit on file sizes the ledger has exactly the admitted jobs, and recovers without the limit."""
+    result = finished("with_small_files", ledger=f"sqlite:///{path}", size_bytes=size_bytes)
+    assert result["error"] == "LedgerUnavailableError"
+    assert "free some space" in result["message"]
     guard = opened()
     guard.verify()
     jobs = guard.history()
-    assert sorted(each.id for each in jobs if each.state == "released") == sorted(
-        name for name in found["admitted"] if guard.reservation(name).state == "released"
+    assert sorted(job.id for job in jobs if job.state == "released") == sorted(
+        name for name in result["admitted"] if guard.reservation(name).state == "released"
     )
-    assert {each.id for each in jobs} == set(found["admitted"])
-    assert len(found["admitted"]) >= (3 if size_bytes >= 400_000 else 0)
+    assert {job.id for job in jobs} == set(result["admitted"])
+    assert len(result["admitted"]) >= (3 if size_bytes >= 400_000 else 0)
     guard.admit(VIDEO, project="trailer")
     guard.verify()
 
 
 @unix
 @pytest.mark.parametrize("how", ["truncated", "removed"])
-def test_a_ledger_that_was_emptied_is_not_begun_anew(
+def test_an_emptied_or_removed_ledger_is_not_replaced_by_a_new_one(
     path: Path, opened: Callable[[], BudgetGuard], how: str
 ) -> None:
-    """It would count from zero; the message says how to go on, either way."""
+    """A guard refuses an emptied or removed ledger, and the message says how to restore or replace it."""
     with opened() as guard:
         guard.admit(VIDEO, project="trailer")
-    kept = path.read_bytes()
+    backup = path.read_bytes()
     if how == "truncated":
         path.write_bytes(b"")
     else:
         path.unlink()
-    with pytest.raises(LedgerUnavailableError, match=r"put it back, or remove .*\.lock beside it"):
+    with pytest.raises(
+        LedgerUnavailableError, match=r"put the file back, or remove .*\.lock in the same folder"
+    ):
         opened()
     assert not path.exists() or path.read_bytes() == b""
-    path.write_bytes(kept)
+    path.write_bytes(backup)
     with opened() as guard:
         assert guard.status()[0].held == COST
     path.unlink()
@@ -243,7 +250,7 @@ def test_a_ledger_that_was_emptied_is_not_begun_anew(
 
 
 def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
-    """A guard that brings no budgets does not begin a ledger, and asks whether it is the right one."""
+    """A guard without budgets creates no ledger, and asks to check the name."""
     for _ in range(2):
         with pytest.raises(BudgetError, match=r"/spent\.db has no budgets yet; check that it is the right"):
             BudgetGuard(f"sqlite:///{tmp_path}/spent.db")
@@ -255,22 +262,22 @@ def test_a_mistyped_name_makes_no_file(tmp_path: Path) -> None:
     assert (list(tmp_path.iterdir()), empty.read_bytes()) == ([empty], b"")
 
 
-def test_a_name_that_the_disk_refuses_is_an_error_of_ours(tmp_path: Path) -> None:
-    """Also where nothing but the name is looked at."""
+def test_a_name_that_the_disk_refuses_raises_the_ledgers_error(tmp_path: Path) -> None:
+    """A file name that is too long raises an error of the library, with and without budgets."""
     for budgets in (None, BUDGETS):
         with pytest.raises(LedgerUnavailableError, match=r"x\.db"):
             BudgetGuard(f"sqlite:///{tmp_path}/{300 * 'x'}.db", budgets)
 
 
 def test_a_missing_folder_is_not_made(tmp_path: Path, book: PriceBook) -> None:
-    """A mistyped path makes no folders; the message says that the folder must exist."""
-    with pytest.raises(LedgerUnavailableError, match="the folder must exist"):
+    """A mistyped path creates no folders; the message says to create the folder."""
+    with pytest.raises(LedgerUnavailableError, match="create its folder"):
         BudgetGuard(f"sqlite:///{tmp_path}/no/such/spend.db", BUDGETS, book=book)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_no_ledger(path: Path, book: PriceBook) -> None:
-    """A folder instead of a file is refused, and nothing appears in it or beside it."""
+def test_a_folder_is_not_a_ledger(path: Path, book: PriceBook) -> None:
+    """A folder instead of a file is refused, and no file appears in it or next to it."""
     with pytest.raises(LedgerUnavailableError, match="cannot be opened"):
         BudgetGuard(f"sqlite:///{path.parent}", BUDGETS, book=book)
     assert list(path.parent.parent.iterdir()) == [path.parent]
@@ -292,10 +299,10 @@ def test_a_folder_is_no_ledger(path: Path, book: PriceBook) -> None:
         "",
     ],
 )
-def test_a_url_that_names_no_ledger_says_how_to_write_one(
+def test_a_url_that_is_not_a_ledgers_says_how_to_write_one(
     tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """The message shows a URL that works, and no file is made."""
+    """The message for an invalid URL shows valid ones, and no file is created."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LedgerError, match=r"write sqlite:///spend\.db"):
         BudgetGuard(url, BUDGETS, book=book)
@@ -305,7 +312,7 @@ def test_a_url_that_names_no_ledger_says_how_to_write_one(
 def test_a_relative_path_stays_the_same_file(
     tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that changes its folder, as a daemon does, goes on counting in the same ledger."""
+    """A process that changes its folder, as a daemon does, keeps counting in the same ledger."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     guard = BudgetGuard("sqlite:///spend.db", BUDGETS, book=book)
@@ -321,7 +328,7 @@ def test_a_relative_path_stays_the_same_file(
 def test_guards_that_are_dropped_or_cannot_open_leave_no_file_open(
     opened: Callable[[], BudgetGuard], tmp_path: Path, book: PriceBook
 ) -> None:
-    """However many guards a program makes, it does not run out of descriptors."""
+    """Guards that are dropped or fail to open leave no file descriptor open."""
     other = tmp_path / "other.db"
     edited(other, "CREATE TABLE films (name TEXT)")
     opened().status()
@@ -334,7 +341,7 @@ def test_guards_that_are_dropped_or_cannot_open_leave_no_file_open(
 
 
 MARK = "zq7"
-"""Part of everything that must not be stored."""
+"""A marker in every text that must not be stored."""
 
 SECRETS: list[tuple[dict[str, Any], str | None]] = [
     (
@@ -387,12 +394,12 @@ SECRETS: list[tuple[dict[str, Any], str | None]] = [
         "tencent-vod",
     ),
 ]
-"""Requests of several wire formats, all of whose texts and addresses carry the mark."""
+"""Requests in several wire formats. All of their texts and URLs contain the marker."""
 
 
 @pytest.mark.parametrize("after", ["while it is open", "when it is closed"])
 def test_the_files_hold_no_prompt_no_url_and_no_api_key(path: Path, book: PriceBook, after: str) -> None:
-    """Neither the database nor its WAL, index or lock has a byte of what was asked for, or of the video."""
+    """The database, its WAL and the files next to it contain no text of a request or of a response."""
     elsewhere = Budget(name="elsewhere", match={"project": "none"}, cap=Decimal(1), currency="USD")
     guard = BudgetGuard(f"sqlite:///{path}", Budgets([elsewhere], unmatched="allow"), book=book)
     for place, (payload, provider) in enumerate(SECRETS):
@@ -437,7 +444,7 @@ def test_the_files_hold_no_prompt_no_url_and_no_api_key(path: Path, book: PriceB
 def test_the_journal_refuses_to_be_changed(
     path: Path, opened: Callable[[], BudgetGuard], statement: str
 ) -> None:
-    """Even the `sqlite3` program cannot alter or remove an entry; only new ones are added."""
+    """Statements on the file cannot change or delete a journal entry."""
     guard = opened()
     guard.admit(VIDEO, project="trailer")
     entries = guard.journal()
@@ -464,7 +471,7 @@ def test_the_journal_refuses_to_be_changed(
 def test_verify_finds_a_balance_that_was_edited(
     path: Path, opened: Callable[[], BudgetGuard], statement: str
 ) -> None:
-    """Whatever was changed behind the ledger's back differs from the journal, and verify says so."""
+    """`verify` reports every edit that makes a table differ from the journal."""
     guard = opened()
     guard.admit(VIDEO, project="trailer")
     admission = guard.admit(VIDEO, project="trailer")
@@ -473,31 +480,33 @@ def test_verify_finds_a_balance_that_was_edited(
     guard.verify()
     guard.close()
     edited(path, statement)
-    with pytest.raises(LedgerError, match=r"differences between journal and balances.* restore a backup"):
+    with pytest.raises(
+        LedgerError, match=r"differences between the journal and the other tables.* restore a backup"
+    ):
         guard.verify()
 
 
 def test_amounts_that_cannot_be_counted_are_refused_and_nothing_moves(
     opened: Callable[[], BudgetGuard],
 ) -> None:
-    """Bills beyond what fits the file are errors of the ledger, not of SQLite or of Python."""
+    """Amounts that are too large for the file raise an error of the library and change nothing."""
     guard = opened()
     admission = guard.admit(VIDEO, project="trailer")
     guard.dispatch(admission)
-    most = Decimal(4 * 10**9)
+    maximum = Decimal(4 * 10**9)
     for place in range(2):
-        guard.record(PROVIDER, f"big-{place}", most, labels={"project": "trailer"})
+        guard.record(PROVIDER, f"big-{place}", maximum, labels={"project": "trailer"})
     before = guard.journal()
     with pytest.raises(LedgerError, match="nothing was changed"):
-        guard.settle(admission, most)
+        guard.settle(admission, maximum)
     with pytest.raises(LedgerError, match="nothing was changed"):
-        guard.record(PROVIDER, "big-2", most, labels={"project": "trailer"})
+        guard.record(PROVIDER, "big-2", maximum, labels={"project": "trailer"})
     assert guard.journal() == before
     guard.verify()
 
 
-def test_spend_made_elsewhere_is_booked_though_a_job_has_its_key(opened: Callable[[], BudgetGuard]) -> None:
-    """A job may have been named as the ledger names such spend; both are counted, each once."""
+def test_spend_from_elsewhere_is_recorded_even_if_a_job_has_its_key(opened: Callable[[], BudgetGuard]) -> None:
+    """A job whose key equals that of recorded spend is counted separately, and both are counted once."""
     guard = opened()
     admission = guard.admit(VIDEO, project="trailer", key=f"{PROVIDER}:task-1")
     for _ in range(2):
@@ -510,14 +519,14 @@ def test_spend_made_elsewhere_is_booked_though_a_job_has_its_key(opened: Callabl
 
 
 def interrupted(verb: Callable[[], object], place: int) -> bool:
-    """Whether a verb was ended by Ctrl-C as the ledger enters its n-th function."""
-    ahead = place
+    """Runs a verb with Ctrl-C at the ledger's n-th function call; returns whether that interrupted the verb."""
+    remaining = place
 
     def trace(frame: FrameType, event: str, _: object) -> None:
-        nonlocal ahead
+        nonlocal remaining
         if event == "call" and "/ledger/sqlite/" in frame.f_code.co_filename:
-            ahead -= 1
-            if ahead == 0:
+            remaining -= 1
+            if remaining == 0:
                 sys.settrace(None)
                 raise KeyboardInterrupt
 
@@ -533,7 +542,7 @@ def interrupted(verb: Callable[[], object], place: int) -> bool:
 
 @unix
 def test_ctrl_c_within_a_verb_leaves_nothing_open(path: Path, opened: Callable[[], BudgetGuard]) -> None:
-    """Wherever it strikes, the next verb goes on, and other processes are not kept waiting."""
+    """After Ctrl-C at any point of a verb, the next verb works and no lock is held."""
     import fcntl  # noqa: PLC0415 (not on Windows)
 
     guard = opened()
@@ -561,14 +570,14 @@ def test_ctrl_c_within_a_verb_leaves_nothing_open(path: Path, opened: Callable[[
 
 
 @unix
-def test_a_signal_amid_a_transaction_cannot_use_the_ledger(path: Path, book: PriceBook) -> None:
-    """What would break the transaction in two is refused, and the transaction is whole."""
+def test_a_signal_handler_cannot_use_the_ledger_during_a_transaction(path: Path, book: PriceBook) -> None:
+    """A reentrant call from a signal handler is refused, and the transaction completes."""
     reentered: list[BaseException] = []
     ledger = f"sqlite:///{path}"
     armed = [False]
 
     def clock() -> datetime:
-        if armed[0]:  # the clock is read amid each transaction
+        if armed[0]:  # each transaction reads the clock
             armed[0] = False
             signal.raise_signal(signal.SIGUSR1)
         return datetime.now(UTC)
@@ -589,21 +598,19 @@ def test_a_signal_amid_a_transaction_cannot_use_the_ledger(path: Path, book: Pri
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert [str(error).partition("; ")[0].rpartition(": ")[2] for error in reentered] == [
-        "it was used from within its own use"
+        "reentrant call during a transaction"
     ]
     assert guard.reservation(admission).state == "released"
     guard.verify()
 
 
 @unix
-def test_a_file_that_is_replaced_under_a_guard_is_not_written_to(
-    path: Path, opened: Callable[[], BudgetGuard]
-) -> None:
-    """Two files would be two caps; the guard that has the old one refuses."""
+def test_a_guard_refuses_a_file_that_was_replaced(path: Path, opened: Callable[[], BudgetGuard]) -> None:
+    """A guard whose file was replaced refuses every use, because two files would count separately."""
     guard = opened()
     guard.admit(VIDEO, project="trailer")
-    for each in [*path.parent.iterdir()]:
-        each.rename(each.with_name(f"{each.name}.old"))
+    for file in [*path.parent.iterdir()]:
+        file.rename(file.with_name(f"{file.name}.old"))
     opened().admit(VIDEO, project="trailer")
     for use in (lambda: guard.admit(VIDEO, project="trailer"), guard.status, guard.verify):
         with pytest.raises(LedgerUnavailableError, match="was moved, removed or replaced while in use"):
@@ -613,7 +620,7 @@ def test_a_file_that_is_replaced_under_a_guard_is_not_written_to(
 def test_budgets_that_another_version_installed_are_used_or_refused(
     path: Path, opened: Callable[[], BudgetGuard]
 ) -> None:
-    """Whatever digest it computed, the document counts; one that cannot be read says so."""
+    """Installed budgets with another digest are used, and budgets that cannot be read raise an error."""
     opened().close()
     edited(
         path,
@@ -626,14 +633,14 @@ def test_budgets_that_another_version_installed_are_used_or_refused(
         "INSERT INTO budget_revision (digest, document, installed_at) SELECT 'newer',"
         " replace(document, '\"timezone\"', '\"zone\"'), installed_at FROM budget_revision LIMIT 1",
     )
-    with pytest.raises(BudgetError, match=r"this version cannot use the ledger's budgets on this machine"):
+    with pytest.raises(BudgetError, match="this version or machine cannot use the ledger's budgets: "):
         opened()
 
 
 def test_a_refusal_leaves_nothing_behind(path: Path, book: PriceBook) -> None:
-    """However many users are refused, the file does not grow by them."""
-    each = Budget(name="each", match={"user": "*"}, cap=Decimal("0.01"), currency="USD")
-    guard = BudgetGuard(f"sqlite:///{path}", [each], book=book)
+    """Refused requests of many users leave no buckets in the ledger."""
+    per_user = Budget(name="each", match={"user": "*"}, cap=Decimal("0.01"), currency="USD")
+    guard = BudgetGuard(f"sqlite:///{path}", [per_user], book=book)
     for number in range(50):
         with pytest.raises(BudgetExceededError):
             guard.admit(VIDEO, project="trailer", labels={"user": f"user-{number}"})

@@ -1,4 +1,4 @@
-"""What `verify` finds: every column that holds money or state, edited in a ledger of either kind."""
+"""`verify` finds an edit of any column that holds money or state, on both kinds of store."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,158 +15,170 @@ from tests.golden.make import BEGIN, TABLES, fill
 
 
 class Edit(NamedTuple):
-    """One edit, and a pattern of the words by which `verify` names it.
+    """One edit, and the message of `verify` about it.
 
     Attributes:
-        value: the new value, as SQL that both stores understand.
-        named: the pattern.
-        where: the rows that are edited.
-        postgres: the new value in PostgreSQL, where that differs.
+        value: the new value, as SQL.
+        message: a pattern for the message.
+        where: the rows to edit, as SQL.
+        postgres: the new value in PostgreSQL, if it differs.
     """
 
     value: str
-    named: str
+    message: str
     where: str = "TRUE"
     postgres: str | None = None
 
 
 EARLIER = "'2020-02-29T12:00:00.000000+00:00'"
-"""An instant at which nothing happened."""
+"""An instant without any event."""
 
 EDITS = {
-    "budget_revision.revision": Edit("revision + 10", "cap is 50, its budget says 40", "revision = 1"),
+    "budget_revision.revision": Edit("revision + 10", "cap is 50, but its budget has 40", "revision = 1"),
     "budget_revision.digest": Edit("'x'", "budget revision 1: its journal entry is missing", "revision = 1"),
     "budget_revision.document": Edit(
-        """replace(document, '"400"', '"401"')""", "revision 2: its document is not the one of its digest"
+        """replace(document, '"400"', '"401"')""", "revision 2: its document does not match its digest"
     ),
     "budget_revision.installed_at": Edit(EARLIER, "budget revision 2: its journal entry is missing"),
-    "budget.name": Edit("'other'", "budget other: it is in force, the newest", "name = 'all'"),
+    "budget.name": Edit("'other'", "budget other: it is in force, but the newest", "name = 'all'"),
     "budget.definition": Edit("'other'", "budget all: definition is other", "name = 'all'"),
     "budget.currency": Edit("'EUR'", "budget all: currency is EUR", "name = 'all'"),
     "budget.cap": Edit("cap + 1", "budget all: cap is 400000000001", "name = 'all'"),
     "budget.max_request": Edit("5", "budget each-user: max_request is 5", "name = 'each-user'"),
     "budget.may_cap": Edit("NOT may_cap", "budget all: may_cap is True", "name = 'all'"),
     "budget.alerts": Edit("'{0.9}'", "budget all: alerts is", "name = 'all'"),
-    "bucket.id": Edit("id + 1000", "bucket 1: the bucket of a line is missing", "id = 1"),
-    "bucket.budget": Edit("'other'", "bucket other: definition is .*, no budget revision has it", "id = 1"),
+    "bucket.id": Edit("id + 1000", "bucket 1: the bucket that a line refers to is missing", "id = 1"),
+    "bucket.budget": Edit(
+        "'other'", "bucket other: definition is .*, but no budget revision has that definition", "id = 1"
+    ),
     "bucket.definition": Edit(
-        "'other'", "bucket all: definition is other, no budget revision has it", "id = 1"
+        "'other'", "bucket all: definition is other, but no budget revision has that definition", "id = 1"
     ),
     "bucket.labels": Edit(
         """'{"user":"nobody"}'""",
-        'labels is .*, its bucket counts {"user":"nobody"}',
+        'labels is .*, but its bucket requires {"user":"nobody"}',
         "id = (SELECT min(id) FROM bucket WHERE labels <> '{}')",
     ),
     "bucket.window_start": Edit(
-        "'2026-11-20T00:00:00.000000+00:00'", "created_at is 2026-11-10.*, the window of its bucket", "id = 1"
+        "'2026-11-20T00:00:00.000000+00:00'",
+        "created_at is 2026-11-10.*, but the window of its bucket",
+        "id = 1",
     ),
-    "bucket.window_end": Edit(EARLIER, "the window of its bucket is from", "budget = 'trailer'"),
-    "bucket.currency": Edit("'EUR'", "rate is missing, the currencies say given", "id = 1"),
-    "bucket.cap": Edit("cap + 1", r"bucket all: cap is 400\.000000001, its budget says 400", "id = 1"),
-    "bucket.held": Edit("held + 1", r"bucket all .*: held is .*1, the journal says", "id = 1"),
-    "bucket.spent": Edit("spent + 1", r"bucket all .*: spent is .*3, the journal says", "id = 1"),
+    "bucket.window_end": Edit(EARLIER, "but the window of its bucket starts at", "budget = 'trailer'"),
+    "bucket.currency": Edit("'EUR'", "rate is missing, but the currencies give given", "id = 1"),
+    "bucket.cap": Edit("cap + 1", r"bucket all: cap is 400\.000000001, but its budget has 400", "id = 1"),
+    "bucket.held": Edit("held + 1", r"bucket all .*: held is .*1, but the journal gives", "id = 1"),
+    "bucket.spent": Edit("spent + 1", r"bucket all .*: spent is .*3, but the journal gives", "id = 1"),
     "bucket.alerts": Edit("""'["0.9"]'""", "bucket all: alerts is 0.9", "id = 1", postgres="'{0.9}'"),
-    "bucket.opening_token": Edit("NULL", "opening_token is missing, the journal says known", "id = 1"),
-    "reservation.id": Edit("'other'", "the reservation of a journal entry is missing", "key = 'quoted'"),
-    "reservation.project": Edit("'other'", "project is other, the labels say trailer", "key = 'quoted'"),
+    "bucket.opening_token": Edit("NULL", "opening_token is missing, but the journal gives known", "id = 1"),
+    "reservation.id": Edit(
+        "'other'", "the reservation that a journal entry refers to is missing", "key = 'quoted'"
+    ),
+    "reservation.project": Edit("'other'", "project is other, but the labels give trailer", "key = 'quoted'"),
     "reservation.attempt": Edit("attempt + 1", "key quoted of project trailer: attempt is 2", "key = 'quoted'"),
     "reservation.state": Edit(
-        "'released'", "state is released, the journal says reserved", "state = 'reserved'"
+        "'released'", "state is released, but the journal gives reserved", "state = 'reserved'"
     ),
     "reservation.doubted": Edit(
-        "1 - doubted", "doubted is yes, the journal says no", "state = 'bound'", postgres="NOT doubted"
+        "1 - doubted", "doubted is yes, but the journal gives no", "state = 'bound'", postgres="NOT doubted"
     ),
     "reservation.dispatch_token": Edit("NULL", "dispatch_token is missing", "key = 'quoted'"),
-    "reservation.task_id": Edit("NULL", "task_id is missing, the journal says known", "key = 'quoted'"),
-    "reservation.currency": Edit("'CNY'", "rate is missing, the currencies say given", "key = 'quoted'"),
-    "reservation.expected": Edit("2000000000", r"reserved is 0\.714, the quote is 2", "key = 'quoted'"),
-    "reservation.reserved": Edit("715000000", r"reserved is 0\.715, its line says 0\.714", "key = 'quoted'"),
-    "reservation.billed": Edit("1", r"billed is 0\.000000001, the journal says 0\.714", "key = 'quoted'"),
-    "reservation.basis": Edit("'operator'", "basis is operator, the journal says quote", "key = 'quoted'"),
-    "reservation.labels": Edit("'{}'", "project is trailer, the labels say empty", "key = 'quoted'"),
-    "reservation.reason": Edit("'other'", "reason is other, the journal says failed", "key = 'refunded'"),
+    "reservation.task_id": Edit("NULL", "task_id is missing, but the journal gives known", "key = 'quoted'"),
+    "reservation.currency": Edit("'CNY'", "rate is missing, but the currencies give given", "key = 'quoted'"),
+    "reservation.expected": Edit("2000000000", r"reserved is 0\.714, but the quote is 2", "key = 'quoted'"),
+    "reservation.reserved": Edit(
+        "715000000", r"reserved is 0\.715, but its line gives 0\.714", "key = 'quoted'"
+    ),
+    "reservation.billed": Edit("1", r"billed is 0\.000000001, but the journal gives 0\.714", "key = 'quoted'"),
+    "reservation.basis": Edit("'operator'", "basis is operator, but the journal gives quote", "key = 'quoted'"),
+    "reservation.labels": Edit("'{}'", "project is trailer, but the labels give empty", "key = 'quoted'"),
+    "reservation.reason": Edit("'other'", "reason is other, but the journal gives failed", "key = 'refunded'"),
     "reservation.created_at": Edit(EARLIER, "created_at is 2020-02-29", "key = 'quoted'"),
     "reservation.dispatched_at": Edit(EARLIER, "dispatched_at is 2020-02-29", "key = 'quoted'"),
     "reservation.closed_at": Edit(EARLIER, "closed_at is 2020-02-29", "key = 'quoted'"),
     "reservation_line.reservation": Edit(
         "'other'",
-        "reservation other: the reservation of a line is missing",
+        "reservation other: the reservation that a line refers to is missing",
         "bucket = 1 AND reservation IN (SELECT id FROM reservation WHERE key = 'quoted')",
     ),
-    "reservation_line.bucket": Edit("999", "its line of bucket 1 is missing", "bucket = 1"),
-    "reservation_line.held": Edit("held + 1", "held is .*1, the journal says", "bucket = 1"),
-    "reservation_line.spent": Edit("spent + 1", "spent is .*1, the journal says", "bucket = 1"),
+    "reservation_line.bucket": Edit("999", "its line in bucket 1 is missing", "bucket = 1"),
+    "reservation_line.held": Edit("held + 1", "held is .*1, but the journal gives", "bucket = 1"),
+    "reservation_line.spent": Edit("spent + 1", "spent is .*1, but the journal gives", "bucket = 1"),
     "reservation_line.rate": Edit(
-        "'7.5'", "rate is 7.5, the budget revisions say 7.123456789", "rate > '0'", "7.5"
+        "'7.5'", "rate is 7.5, but the budget revisions have 7.123456789", "rate > '0'", "7.5"
     ),
-    "journal.at": Edit(EARLIER, "created_at is .*, the journal says 2020-02-29", "kind = 'reserve'"),
-    "journal.kind": Edit("'other'", "kind is other, it must be one of the kinds there are", "kind = 'opening'"),
+    "journal.at": Edit(EARLIER, "created_at is .*, but the journal gives 2020-02-29", "kind = 'reserve'"),
+    "journal.kind": Edit("'other'", "kind is other, but it must be one of the known kinds", "kind = 'opening'"),
     "journal.reservation": Edit(
-        "'other'", "reservation other: the reservation of a journal entry is missing", "kind = 'doubt'"
+        "'other'",
+        "reservation other: the reservation that a journal entry refers to is missing",
+        "kind = 'doubt'",
     ),
-    "journal.bucket": Edit("999", "bucket 999: the bucket of a journal entry is missing", "kind = 'opening'"),
+    "journal.bucket": Edit(
+        "999", "bucket 999: the bucket that a journal entry refers to is missing", "kind = 'opening'"
+    ),
     "journal.held_delta": Edit("held_delta + 1", "held is", "kind = 'alert'"),
     "journal.spent_delta": Edit("spent_delta + 1", "spent is", "kind = 'opening'"),
-    "journal.detail": Edit("'operator'", "basis is quote, the journal says operator", "detail = 'quote'"),
+    "journal.detail": Edit("'operator'", "basis is quote, but the journal gives operator", "detail = 'quote'"),
 }
-"""Table and column -> an edit that `verify` finds."""
+"""An edit that `verify` finds, by table and column."""
 
-_QUOTE = "the journal does not keep the terms of a quote"
-_ANSWER = "nothing else in the ledger records what a provider answered"
-_CALL = "it only tells whether a call was repeated"
+_QUOTE = "the journal does not store the terms of a quote"
+_RESPONSE = "nothing else in the ledger records the provider's response"
+_CALL = "it only identifies a repeated call"
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
-    "reservation.key": "nothing else names the caller's job",
-    "reservation.provider": "nothing else names the provider",
-    "reservation.wire_format": "nothing else names the wire format",
+    "reservation.key": "nothing else records the caller's key",
+    "reservation.provider": "nothing else records the provider",
+    "reservation.wire_format": "nothing else records the wire format",
     **{f"reservation.{name}": _QUOTE for name in ("model", "resolution", "tier", "quantity", "unit")},
     **{f"reservation.{name}": _QUOTE for name in ("minimum", "list_total", "price_table", "table_digest")},
     **{f"reservation.{name}": _QUOTE for name in ("pack_units", "account_currency")},
     **{f"reservation.{name}": _QUOTE for name in ("statement_unit", "unit_value", "failed_tasks")},
     "reservation.changes": _QUOTE,
-    "reservation.fingerprint": "it is a digest of a request that the ledger does not keep",
-    "reservation.deadline": "how long a guard waits is its own setting, which the ledger does not keep",
-    "reservation.seq": "it only orders reservations of the same instant",
+    "reservation.fingerprint": "it is the digest of a request that the ledger does not store",
+    "reservation.deadline": "it depends on a setting of the guard, which the ledger does not store",
+    "reservation.seq": "it only orders reservations from the same instant",
     "journal.seq": "it only orders the entries",
     "journal.told": _CALL,
-    **{f"observation.{name}": _ANSWER for name in ("id", "provider", "task_id", "state", "charge")},
-    **{f"observation.{name}": _ANSWER for name in ("duration_s", "model", "seen_at")},
+    **{f"observation.{name}": _RESPONSE for name in ("id", "provider", "task_id", "state", "charge")},
+    **{f"observation.{name}": _RESPONSE for name in ("duration_s", "model", "seen_at")},
 }
-"""Table and column -> why no edit of it can be found."""
+"""The reason why `verify` cannot find an edit, by table and column."""
 
 IDENTITIES = {"budget_revision.revision", "bucket.id"}
-"""Columns that PostgreSQL does not let anyone edit."""
+"""Columns that nobody can edit in PostgreSQL."""
 
 DELETIONS = {
     "budget_revision": ("revision = 1", "its budget revision is missing"),
-    "budget": ("name = 'all'", "budget all: its row of the budgets in force is missing"),
-    "bucket": ("budget = 'trailer'", "the bucket of a line is missing"),
-    "reservation": ("key = 'quoted'", "the reservation of a line is missing"),
-    "reservation_line": ("bucket = 1", "its line of bucket 1 is missing"),
+    "budget": ("name = 'all'", "budget all: its row in the table of budgets in force is missing"),
+    "bucket": ("budget = 'trailer'", "the bucket that a line refers to is missing"),
+    "reservation": ("key = 'quoted'", "the reservation that a line refers to is missing"),
+    "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
-    "journal, opening": ("kind = 'opening'", "bucket all .* spent is .*, the journal says"),
-    "journal, reserve": ("kind = 'reserve' AND seq < 9", "the journal entry of its beginning is missing"),
-    "journal, dispatch": ("kind = 'dispatch'", "dispatched_at is .*, the journal says empty"),
-    "journal, bind": ("kind = 'bind'", "task_id is known, the journal says missing"),
-    "journal, doubt": ("kind = 'doubt'", "doubted is yes, the journal says no"),
-    "journal, settle": ("kind = 'settle'", "state is settled, the journal says"),
-    "journal, release": ("kind = 'release'", "state is released, the journal says"),
-    "journal, expire": ("kind = 'expire'", "state is released, the journal says reserved"),
-    "journal, record": ("kind = 'record'", "the journal entry of its beginning is missing"),
-    "journal, carry_over": ("kind = 'carry_over'", "the journal entry of its line of bucket .* is missing"),
+    "journal, opening": ("kind = 'opening'", "bucket all .* spent is .*, but the journal gives"),
+    "journal, reserve": ("kind = 'reserve' AND seq < 9", "the journal entry that created it is missing"),
+    "journal, dispatch": ("kind = 'dispatch'", "dispatched_at is .*, but the journal gives empty"),
+    "journal, bind": ("kind = 'bind'", "task_id is known, but the journal gives missing"),
+    "journal, doubt": ("kind = 'doubt'", "doubted is yes, but the journal gives no"),
+    "journal, settle": ("kind = 'settle'", "state is settled, but the journal gives"),
+    "journal, release": ("kind = 'release'", "state is released, but the journal gives"),
+    "journal, expire": ("kind = 'expire'", "state is released, but the journal gives reserved"),
+    "journal, record": ("kind = 'record'", "the journal entry that created it is missing"),
+    "journal, carry_over": ("kind = 'carry_over'", "the journal entry for its line in bucket .* is missing"),
 }
-"""Table, and perhaps the kind of an entry -> the rows that are deleted, and how `verify` names them."""
+"""The rows to delete and the message of `verify`, by table, and for the journal by kind of entry."""
 
 UNDELETED = {
     "schema_version": "a guard refuses a ledger without a version",
-    "observation": _ANSWER,
-    "journal, alert": "it moves no money; the alert fires once more",
+    "observation": _RESPONSE,
+    "journal, alert": "it moves no money; the alert fires again",
 }
-"""Table, and perhaps the kind of an entry -> why no deletion of its rows can be found."""
+"""The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
 
 
 class Filled:
-    """A ledger in which everything has happened, and what a person could do to it with its owner's rights."""
+    """A ledger with every kind of event, and the owner's access to its tables."""
 
     def __init__(self, url: str, guard: BudgetGuard) -> None:
         self.guard = guard
@@ -174,7 +186,7 @@ class Filled:
         self._url = url
 
     def execute(self, *statements: str) -> list[tuple[str, ...]]:
-        """Runs statements without triggers and foreign keys; the rows of the last one."""
+        """Runs statements without triggers and foreign keys, and returns the rows of the last one."""
         rows: list[tuple[str, ...]] = []
         if self.is_file:
             with closing(sqlite3.connect(Path(self._url.removeprefix("sqlite:///")))) as connection:
@@ -192,7 +204,7 @@ class Filled:
         return rows
 
     def columns(self) -> set[str]:
-        """Every column of every table, as `table.column`."""
+        """Returns every column of every table, as `table.column`."""
         if self.is_file:
             query = (
                 "SELECT sqlite_master.name, pragma.name FROM sqlite_master"
@@ -207,7 +219,7 @@ class Filled:
 
     @contextmanager
     def restored(self, table: str) -> Iterator[None]:
-        """Puts the rows of a table back at the end."""
+        """Restores the rows of a table at the end."""
         self.execute(f"CREATE TABLE saved AS SELECT * FROM {table}")
         yield
         overriding = "" if self.is_file else "OVERRIDING SYSTEM VALUE"
@@ -218,20 +230,20 @@ class Filled:
 
 @pytest.fixture
 def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
-    """A filled ledger of each kind, without the triggers that protect its journal."""
+    """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
     with BudgetGuard(ledger, clock=clock) as guard:
-        found = Filled(ledger, guard)
-        if found.is_file:
-            names = [name for (name,) in found.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
-            found.execute(*(f"DROP TRIGGER {name}" for name in names))
+        filled_ledger = Filled(ledger, guard)
+        if filled_ledger.is_file:
+            triggers = filled_ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+            filled_ledger.execute(*(f"DROP TRIGGER {name}" for (name,) in triggers))
         guard.verify()
-        yield found
+        yield filled_ledger
 
 
 def test_every_column_is_edited_or_has_a_reason(filled: Filled) -> None:
-    """A new column gets a check, or a reason why there is none."""
+    """Every column has an edit that `verify` finds, or a reason why there is none."""
     columns = filled.columns()
     known = EDITS.keys() | UNCHECKED.keys()
     assert columns <= known
@@ -244,7 +256,7 @@ def test_every_column_is_edited_or_has_a_reason(filled: Filled) -> None:
 
 
 def test_verify_names_every_edit(filled: Filled) -> None:
-    """Whatever is edited behind the ledger's back, in either store; what is put back is sound again."""
+    """`verify` reports every edit of a ledger's tables, and passes once the edit is undone."""
     columns = filled.columns() - (set() if filled.is_file else IDENTITIES)
     for name in sorted(EDITS.keys() & columns):
         table, column = name.split(".")
@@ -253,28 +265,28 @@ def test_verify_names_every_edit(filled: Filled) -> None:
         where = edit.where if filled.is_file else edit.where.replace("rate > '0'", "rate > 0")
         with filled.restored(table):
             filled.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
-            with pytest.raises(LedgerError, match=edit.named):
+            with pytest.raises(LedgerError, match=edit.message):
                 filled.guard.verify()
         filled.guard.verify()
 
 
 def test_verify_names_every_deleted_row(filled: Filled) -> None:
-    """Of every table, and of every kind of journal entry."""
+    """`verify` reports deleted rows of every table and of every kind of journal entry."""
     tables = {column.partition(".")[0] for column in filled.columns()}
     kinds = {f"journal, {kind}" for (kind,) in filled.execute("SELECT DISTINCT kind FROM journal")}
     assert (tables - {"journal"}) | kinds <= DELETIONS.keys() | UNDELETED.keys()
     for name in sorted(DELETIONS.keys() & (tables | kinds)):
         table = name.partition(",")[0]
-        where, named = DELETIONS[name]
+        where, message = DELETIONS[name]
         with filled.restored(table):
             filled.execute(f"DELETE FROM {table} WHERE {where}")
-            with pytest.raises(LedgerError, match=named):
+            with pytest.raises(LedgerError, match=message):
                 filled.guard.verify()
         filled.guard.verify()
 
 
-def test_verify_says_how_many_rows_differ(filled: Filled) -> None:
-    """The first ten are named."""
+def test_verify_counts_the_differences(filled: Filled) -> None:
+    """The error counts all differences and shows the first ten."""
     filled.execute("UPDATE reservation_line SET spent = spent + 1")
     (count,) = filled.execute("SELECT count(*) FROM reservation_line")
     with pytest.raises(LedgerError) as refusal:

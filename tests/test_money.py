@@ -27,7 +27,7 @@ def test_a_plain_decimal_keeps_its_digits(text: str) -> None:
         (".inf", "not a finite number"),
         ("Infinity", "not a finite number"),
         ("-0.1", "negative"),
-        ("0.0000000001", "at most 9"),
+        ("0.0000000001", "the maximum is 9"),
         ("1e-3", "plain decimal"),
         ("010", "plain decimal"),
         ("1_000", "plain decimal"),
@@ -37,7 +37,7 @@ def test_a_plain_decimal_keeps_its_digits(text: str) -> None:
         ("", "plain decimal"),
         ("0,5", "plain decimal"),
         ("٣", "plain decimal"),
-        ("1000000000000", "13 digits before the decimal point, at most 12 are allowed"),
+        ("1000000000000", "13 digits before the decimal point, but the maximum is 12"),
     ],
 )
 def test_any_other_text_is_not_a_price(text: str, remedy: str) -> None:

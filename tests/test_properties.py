@@ -162,7 +162,9 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
         max_leaves=10,
     )
     fields = dict.fromkeys(wire_format(name).FIELDS, nested)
-    model = next(field for field in ("model_name", "model") if field in fields)
+    model = next((field for field in ("model_name", "model") if field in fields), None)
+    if model is None:  # the path of the URL names it
+        return st.fixed_dictionaries({}, optional=fields)
     del fields[model]
     return st.fixed_dictionaries({model: st.sampled_from(names)}, optional=fields)
 

@@ -414,7 +414,7 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
         ),
         (_written("a.csv", b"task_id,task_id,model,created_at,cost\n"), "column task_id: appears twice"),
         (_written("a.pdf", b"x"), r"a\.pdf: cannot be read as a statement; convert it to a file that ends in"),
-        (_written("a.jsonl", b"\n"), "has no JSON object"),
+        (_written("a.jsonl", b"\n"), "has no row; leave it out"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
         (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),
         (_written("a.parquet", b"x"), r"a\.parquet: is not a Parquet file"),

@@ -125,7 +125,7 @@ def test_page_json_terminal_and_attributes_have_the_same_numbers(world: World, t
     assert report["verdict"]["headline"] == document.verdict.headline
     paths = ("--ledger", world.ledger, "--statement", str(statement))
     shown = run("reconcile", *NOVEMBER, *paths)
-    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (1, f"ties out; {words}")
+    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (1, f"the totals tie out; {words}")
     answer = json.loads(run("reconcile", *NOVEMBER, *paths, "--json").stdout)
     assert (answer["exceptions"], answer["open"]) == (exceptions, still_open)
 

@@ -1,5 +1,7 @@
 """Statement files: only the named file is read, and no digit of it is lost without an error."""
 
+import csv
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -9,8 +11,9 @@ import duckdb
 import pytest
 import xlsxwriter
 
-from kling_pricing import KlingPricingError, PriceBook
-from tests.conftest import Clock
+from kling_pricing import KlingPricingError, PriceBook, StatementError
+from kling_pricing.reconcile.staging import literal
+from tests.conftest import Clock, bundled
 from tests.test_reconcile import HEADER, MONEY, NOON, World
 
 D = Decimal
@@ -188,3 +191,257 @@ def test_three_letters_are_a_currency_or_a_known_unit(world: World) -> None:
     mapping.write_text(MONEY.replace("unit_column: currency", "unit: pts"))
     path = world.statement("task,amount,day\na,1,2026-11-05\n")
     assert world.line(path, mapping=mapping).category == "invalid_row"
+
+
+OFFICIAL = "task_id,model_name,deduction_time,deduction_amount,duration"
+IDS = ("867283741759111202", "867283741759111203", "867283741759111204")
+
+
+def official(*amounts: str, ids: tuple[str, ...] = IDS, delimiter: str = ",", header: str = OFFICIAL) -> str:
+    """The export of packs as text; amounts with a comma must not be delimited by one."""
+    moment = int(NOON.timestamp() * 1000)
+    length = "5,04" if any("," in amount for amount in amounts) else "5.04"
+    rows = [
+        delimiter.join((task_id, "kling-v3", str(moment), amount, length))
+        for task_id, amount in zip(ids, amounts, strict=False)
+    ]
+    return "".join(f"{row}\n" for row in [header.replace(",", delimiter), *rows])
+
+
+def billed(world: World, text: str | bytes, name: str = "november.csv", **more: Any) -> dict[str, Any]:
+    """Reads a file of the official export; returns task -> amount in units, or row -> cause."""
+    path = world.folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with world.reconcile(path, provider="kling", **more) as result:
+        return {
+            line.task_id or line.rows[0]: line.cause if line.billed is None else line.billed / D("0.14")
+            for line in result.lines()
+        }
+
+
+NUMBER = "column deduction_amount is not an amount in plain digits, such as 0.714: "
+EITHER = "column deduction_amount has a separator that may stand for decimals or for thousands: "
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "amounts", "expected"),
+    [
+        (";", ("6", "3", "1251"), (D(6), D(3), D(1251))),
+        (";", ("2,4", "3", "1,251"), (D("2.4"), D(3), D("1.251"))),
+        (";", ("2.4", "3", "1.25"), (D("2.4"), D(3), D("1.25"))),
+        (";", ("1,251", "3"), (D("1.251"), D(3))),
+        (";", ("2,4", "1.251"), (D("2.4"), f"{NUMBER}'1.251'")),
+        (";", ("2,4", "1.251,5"), (D("2.4"), f"{NUMBER}'1.251,5'")),
+        ("\t", ("2,4", "0,6"), (D("2.4"), D("0.6"))),
+        ("|", ("2.4", "0.6"), (D("2.4"), D("0.6"))),
+    ],
+)
+def test_delimiters_and_decimal_separators_are_seen(
+    world: World, delimiter: str, amounts: tuple[str, ...], expected: tuple[Any, ...]
+) -> None:
+    """A file shows its delimiter by its header, and its decimal separator by its numbers."""
+    found = billed(world, official(*amounts, delimiter=delimiter))
+    assert (
+        tuple(found.get(task_id, found.get(f"november.csv:{row}")) for row, task_id in enumerate(IDS, 2))[
+            : len(amounts)
+        ]
+        == expected
+    )
+
+
+@pytest.mark.parametrize(("delimiter", "amount"), [(";", "1.251"), ("\t", "1,251"), ("\t", "1.251")])
+def test_a_separator_that_may_be_one_of_thousands_is_refused(world: World, delimiter: str, amount: str) -> None:
+    """If no number of the file shows what a separator means, its amounts are not guessed; a mapping says it."""
+    header = OFFICIAL.replace(",duration", "")
+    text = official(amount, delimiter=delimiter, header=header).replace(f"{delimiter}5.04", "")
+    text = text.replace(f"{delimiter}5,04", "")
+    assert billed(world, text) == {"november.csv:2": f"{EITHER}'{amount}'"}
+    mapping = world.folder / "ours.yaml"
+    bundled_text = bundled("statements", "kling-deductions-units.yaml").read_text()
+    for decimal, units in ((".", "1.251"), (",", "1.251")):
+        mapping.write_text(bundled_text.replace("providers:", f'decimal: "{decimal}"\nproviders:'))
+        expected = {IDS[0]: D(units)} if decimal in amount else {"november.csv:2": f"{NUMBER}'{amount}'"}
+        assert billed(world, text, mapping=mapping) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "option"),
+    [
+        ("a.csv", "utf-8-sig", None),
+        ("a.csv", "utf-16", None),
+        ("a.csv", "utf-16", "gb18030"),
+        ("a.txt", "utf-16", None),
+        ("a.json", "utf-16", None),
+        ("a.jsonl", "utf-16", None),
+        ("a.csv", "gb18030", "gb18030"),
+        ("a.csv", "utf-16-le", "utf-16-le"),
+        ("a.jsonl", "gb18030", "gb18030"),
+    ],
+)
+def test_encodings(world: World, name: str, encoding: str, option: str | None) -> None:
+    """UTF-8 and UTF-16 with a byte order mark are read as they are, any other encoding by its name."""
+    moment = int(NOON.timestamp() * 1000)
+    row = {"task_id": IDS[0], "model_name": "kling-v3", "deduction_time": str(moment), "deduction_amount": 6}
+    texts = {
+        "csv": "task_id,model_name,deduction_time,deduction_amount,函数\n"
+        f"{IDS[0]},kling-v3,{moment},6,文生视频\n",
+        "json": json.dumps([row | {"函数": "文生视频"}], ensure_ascii=False),
+        "jsonl": json.dumps(row | {"函数": "文生视频"}, ensure_ascii=False) + "\n",
+    }
+    texts["txt"] = texts["csv"].replace(",", "\t")
+    text = texts[name.partition(".")[2]].encode(encoding)
+    assert billed(world, text, name, encoding=option) == {IDS[0]: D(6)}
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "problem"),
+    [
+        (
+            "函数\n".encode("gb18030"),
+            None,
+            r"a\.csv:1: is not UTF-8; save it as UTF-8, or name its encoding with",
+        ),
+        ("a,b\n".encode("utf-16-le"), None, "may be UTF-16 without a byte order mark: name it with --encoding"),
+        (b"a\n\xff\xff\n", "gb18030", r"a\.csv:2: is not gb18030; name its encoding with --encoding"),
+        (b"a\n", "klingon", "unknown encoding 'klingon'; give a name such as gb18030"),
+        (b"a\n", "base64", "unknown encoding 'base64'"),
+    ],
+)
+def test_text_in_another_encoding_is_refused(
+    world: World, text: bytes, option: str | None, problem: str
+) -> None:
+    """The error names the file, the line, and the option."""
+    with pytest.raises(StatementError, match=problem):
+        billed(world, text, "a.csv", encoding=option)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("8.67284E+17",),
+        ("8.67E+17", "8,67E+17", "8.67284e17"),
+        ("8.672837417591112e+17",),
+        ("867284000000000000",),
+        ("867283741759111000", "867283741759112000", "867283741759113000"),
+        ("867283741759111168", "867283741759111296", "867283741759111424"),
+        ("867283741759111200", "867283741759111300", "867283741759115500"),
+        ("867283741759111168.0", "867283741759111296.0"),
+    ],
+)
+def test_ids_that_a_spreadsheet_rounded_are_refused(world: World, ids: tuple[str, ...]) -> None:
+    """A file whose long ids are all rounded is refused, and nobody is told to book them."""
+    quoted = tuple(f'"{task_id}"' for task_id in ids)
+    with pytest.raises(StatementError) as caught:
+        billed(world, official("6", "3", "1", ids=quoted))
+    rows = f"{len(ids)} row{'s' * (len(ids) > 1)}"
+    assert str(caught.value) == (
+        f"november.csv:2: column task_id: '{ids[0]}': ids were rounded by a spreadsheet ({rows}); "
+        "export again with text ids"
+    )
+
+
+def test_a_rounded_id_among_intact_ones_is_an_invalid_row(world: World) -> None:
+    """The row says why, and its remedy does not book the id."""
+    path = world.statement(official("6", "3", "1", ids=(IDS[0], "867284000000000000", "8.67E+17")))
+    with world.reconcile(path, provider="kling") as result:
+        assert [line.task_id for line in result.lines("not_in_ledger")] == [IDS[0]]
+        shown = {line.cause: line.remedy for line in result.lines("invalid_row")}
+    why = "ids were rounded by a spreadsheet; export again with text ids"
+    remedy = "Export the statement again with text ids; the row's charge is not counted anywhere."
+    assert shown == {
+        f"column task_id is '867284000000000000': {why}": remedy,
+        f"column task_id is '8.67E+17': {why}": remedy,
+    }
+
+
+def test_an_id_that_the_ledger_has_was_not_rounded(world: World) -> None:
+    """A real id may end in zeros; the ledger proves it."""
+    task_id = "867284000000000000"
+    world.guard.record("kling", task_id, D("0.84"), labels={"project": "trailer"}, at=NOON)
+    path = world.statement(official("6", ids=(task_id,)))
+    assert world.line(path, provider="kling").category == "matched"
+
+
+@pytest.mark.parametrize("word", ["Total", "TOTAL:", "Grand total", "Summe", "合计"])
+def test_a_total_is_not_a_task(world: World, word: str) -> None:
+    """The row of a total is reported and not added."""
+    text = official("6", "3") + f"{word},,,9,\n,,,,\n"
+    cause = f"column task_id is {word}, so the row is a total and not a task; it is not added"
+    assert billed(world, text) == {"november.csv:4": cause, IDS[0]: D(6), IDS[1]: D(3)}
+
+
+def test_a_task_may_be_called_like_a_total(world: World) -> None:
+    """Only the whole word is a total."""
+    assert billed(world, official("6", ids=("total-1",))) == {"total-1": D(6)}
+
+
+@pytest.mark.parametrize("above", ["Deductions\n", "Deductions,2026-11\n\n", ",,\n\n\n", '"a\nb",c\n'])
+def test_a_title_may_stand_above_the_header(world: World, above: str) -> None:
+    """The header is the first row with the columns of the mapping; rows keep their numbers."""
+    path = world.statement(above + official("6"))
+    line = world.line(path, provider="kling")
+    first = above.count("\n") + 2
+    assert (line.billed, line.rows) == (D("0.84"), (f"november.csv:{first}",))
+
+
+def test_a_title_may_stand_above_the_header_of_a_workbook(world: World) -> None:
+    """The header of a sheet is found as well, and a mapping that is named looks for it too."""
+    moment = int(NOON.timestamp() * 1000)
+    path = workbook(
+        world.folder / "november.xlsx",
+        ("Deductions", "2026-11"),
+        (),
+        tuple(OFFICIAL.split(",")),
+        (IDS[0], "kling-v3", moment, 6, "5.04"),
+    )
+    for mapping in (None, "kling-deductions-units"):
+        line = world.line(path, provider="kling", mapping=mapping)
+        assert (line.billed, line.rows) == (D("0.84"), ("november.xlsx:4",))
+
+
+def test_a_time_that_a_spreadsheet_rounded_is_named(world: World) -> None:
+    """The row says that its time was rounded, and the remedy is to keep the column as text."""
+    text = f"task_id,model_name,deduction_time,deduction_amount\n{IDS[0]},kling-v3,1.79386E+12,6\n"
+    assert billed(world, text) == {
+        "november.csv:2": "column deduction_time is '1.79386E+12', a time that was rounded by a spreadsheet"
+    }
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet", "json"])
+def test_json_text_in_a_column_is_read(world: World, kind: str) -> None:
+    """A path reaches into JSON that a column has as text, in every format."""
+    moment = int(NOON.timestamp())
+    other = json.dumps({"task_id": IDS[0], "note": 'a "b", c'})
+    path = world.folder / f"log.{kind}"
+    header, row = ("type", "model_name", "quota", "created_at", "other"), ("2", "kling-v3", 1000, moment, other)
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([header, row])
+    elif kind == "xlsx":
+        workbook(path, header, row)
+    elif kind == "parquet":
+        values = [value if isinstance(value, int) else literal(value) for value in row]
+        parquet(path, ", ".join(f"{value} AS {name}" for name, value in zip(header, values, strict=True)))
+    else:
+        path.write_text(json.dumps([dict(zip(header, row, strict=True))]))
+    line = world.line(path, mapping="new-api-log")
+    assert (line.task_id, line.billed) == (IDS[0], D("0.002"))
+
+
+def test_broken_json_text_is_an_invalid_row(world: World) -> None:
+    """A path into text that is not JSON reads nothing, and the row says so."""
+    moment = int(NOON.timestamp())
+    path = world.statement(f"type,model_name,quota,created_at,other\n2,kling-v3,1000,{moment},{{no\n")
+    line = world.line(path, mapping="new-api-log")
+    assert (line.category, line.cause) == (
+        "invalid_row",
+        "the row cannot be read: other.task_id is not in JSON text",
+    )
+
+
+def test_an_id_that_is_a_number_with_an_exponent_was_rounded(world: World) -> None:
+    """JSON may have an id as a floating-point number; its digits are not made up."""
+    row = f'{{"task_id": 8.672837417591112e+17, "model_name": "kling-v3", "deduction_time": "{1793880000000}", '
+    path = world.statement(f'{row}"deduction_amount": 6}}\n', "a.jsonl")
+    with pytest.raises(StatementError, match=r"'8\.672837417591112E\+17': ids were rounded by a spreadsheet"):
+        world.reconcile(path, provider="kling")

@@ -123,7 +123,7 @@ def test_a_refusal_of_the_ledger_is_reported(world: World) -> None:
     period = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01", "--settle")
     ran = run("reconcile", "--ledger", world.ledger, "--statement", str(world.statement()), *period)
     assert ran.returncode == 1
-    assert ran.stdout.splitlines()[-1] == "ties out; 1 reservation could not be settled"
+    assert ran.stdout.splitlines()[-1] == "the totals tie out; 1 reservation could not be settled"
     assert f"`kling-pricing settle {reservation} --amount 0.714 --basis operator`" in ran.stdout
     assert booked(world, reservation) == ("settled", D("1.428"), "statement")
 
@@ -276,7 +276,7 @@ def test_files_that_overlap_charge_once(world: World) -> None:
         (line,) = result.lines("matched")
         assert result.rows == (3, 2, 1, 0, 0, 0)
     assert (line.billed, line.rows) == (D("0.714"), ("week1.csv:2", "week2.csv:2"))
-    assert line.cause == "several files have the same row; it counts once"
+    assert line.cause == "the same row appears more than once; it counts once"
     world.bill("t", 357000)
     third = world.statement(name="week3.csv")
     with world.reconcile(first, third) as result:
@@ -303,3 +303,19 @@ def test_alternative_explanations_do_not_go_to_the_provider(world: World) -> Non
         "billed 8 s for a 6 s request.",
         "billed 9 s for a 6 s request.",
     }
+
+
+def test_a_task_paid_from_the_balance_settles_at_the_quota(
+    tmp_path: Path, book: PriceBook, clock: Clock
+) -> None:
+    """Answers with 0 units and a quota book the quota, and give no money back for it."""
+    world = World(f"sqlite:///{tmp_path}/spend.db", book, clock, tmp_path, provider="kling")
+    reservation = world.send("t")
+    for units in ({"final_unit_deduction": "0"}, {}):
+        deducted = {"final_balance_deduction": {"quota": "0.588", "list_price": "0.84"}}
+        path = world.statement(
+            json.dumps({"data": {"task_id": "t", "task_status": "succeed", **units, **deducted}})
+        )
+        path = path.rename(path.with_suffix(".json"))
+        settle(world, path)
+        assert booked(world, reservation) == ("settled", D("0.588"), "statement")

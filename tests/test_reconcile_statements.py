@@ -464,3 +464,42 @@ def test_a_correction_in_a_later_month_is_settled_whole(world: World) -> None:
         assert (line.category, line.billed, line.remedy) == ("timing", D("-0.16"), "")
         result.settle()
     assert world.guard.reservation(reservation).billed == D("0.84")
+
+
+@pytest.mark.parametrize("name", ["created_at", "create_time"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_answers_of_another_month_are_left_out(world: World, name: str, nested: bool) -> None:  # noqa: FBT001
+    """A dump of a quarter's answers gives each month the tasks that were submitted in it."""
+    tasks = [
+        {
+            "task_id": f"{number}",
+            "task_status": "succeed",
+            "final_unit_deduction": "6",
+            name: MS - days * 86_400_000,
+        }
+        for number, days in enumerate((0, 2, 10))
+    ]
+    path = write(world, "a.jsonl", *({"code": 0, "data": task} if nested else task for task in tasks))
+    with world.reconcile(path) as result:
+        assert sorted(str(line.task_id) for line in result.lines()) == ["0", "1"]
+        assert (result.rows.charges, result.rows.outside) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "cause"),
+    [
+        (
+            log(6, 5, task_id=TASK, actual_quota="much", pre_consumed_quota=5),
+            "column other.actual_quota is not an amount in plain digits, such as 0.714: 'much'",
+        ),
+        (
+            log(6, 5, task_id=TASK, actual_quota=5, pre_consumed=5.5),
+            "column other.pre_consumed_quota is not an amount in plain digits, such as 0.714: '5.5'",
+        ),
+        (log(2, 5, task_id=TASK) | {"created_at": ""}, "column created_at is empty"),
+    ],
+)
+def test_a_row_of_a_log_that_cannot_be_read_is_reported(world: World, row: Any, cause: str) -> None:
+    """A final amount that is not a whole number of quota is not read as nothing."""
+    line = world.line(write(world, "log.json", row))
+    assert (line.category, line.cause) == ("invalid_row", cause)

@@ -170,10 +170,10 @@ def test_in_doubt_polls_with_the_callers_headers(
         arguments = ["--poll", "--base-url", gateway.url]
         arguments += ["--header", f"@{header_file}", "--header", "X-Team: video"]
         result = run(*arguments)
-        assert (result.returncode, result.stderr.count("unaskable")) == (0, 1)
+        assert (result.returncode, result.stderr.count("impossible to look up")) == (0, 1)
         lines = result.stdout.splitlines()
         assert lines[0] == f"{settled.id}: settled, 0.357 USD, task {settled.task_id}"
-        assert lines[1] == "asked about 3 of 3: 1 settled, 1 running, 1 unaskable"
+        assert lines[1] == "asked about 3 of 3 jobs: 1 settled, 1 still running, 1 impossible to look up"
         assert f"│ {doubtful.id} │" in result.stdout
         requests = [request for request in gateway.received if request.method == "GET"]
         headers = [(request.headers["Authorization"], request.headers["X-Team"]) for request in requests]
@@ -194,14 +194,14 @@ def test_one_provider_is_polled_at_a_time(guard: BudgetGuard, book: PriceBook, r
             submit(guard, gateway, path, payload)
     result = run("--poll", "--header", "Authorization: Bearer k")
     assert result.returncode == 2
-    assert "name one: --provider kling|qingbo" in result.stderr
+    assert "several providers have unsettled jobs; choose one with --provider kling|qingbo" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["--header", f"@{sys.executable}"], "not UTF-8 text"),
-        (["--header", "Bearer k"], "write 'Name: value', or @FILE with such lines"),
+        (["--header", "Bearer k"], "write 'Name: value', or @FILE to read such lines from a file"),
         (["--header", "@nowhere.txt"], "nowhere.txt: cannot be read: No such file"),
         (
             ["--base-url", "gw.example.com"],
@@ -265,8 +265,8 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
         reader.join()
         os.close(terminal)
         assert process.returncode == 130
-        assert "asked about 2 of 3: 2 settled" in output
-        assert b"asking" in b"".join(screen)
+        assert "asked about 2 of 3 jobs: 2 settled" in output
+        assert b"Asking" in b"".join(screen)
         gateway.resume()
         assert [reservation.state for reservation in guard.history()] == ["settled", "settled", "bound"]
         assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [("settled", "settled")]

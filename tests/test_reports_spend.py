@@ -259,13 +259,19 @@ def test_the_command_prints_json(run: Run) -> None:
         (("--month", "9999-12"), "9999-12 is not a month; write it as YYYY-MM, such as 2026-11"),
         (
             ("--from", "2026-11-01"),
-            "give either --month, or both --from and --until; give none of them for the current month",
+            "give either --month or both --from and --until; omit all three for the current month",
         ),
-        (("--month", "2026-11", "--format", "csv"), "--format is about files; name the folder"),
-        (("--month", "2026-11", "--billing-account", "team"), "--billing-account is about files; name"),
+        (
+            ("--month", "2026-11", "--format", "csv"),
+            "--format applies only to report files; choose their folder with --out",
+        ),
+        (
+            ("--month", "2026-11", "--billing-account", "team"),
+            "--billing-account applies only to report files; choose",
+        ),
         (
             ("--month", "2026-11", "--from", "2026-11-01", "--until", "2026-11-02"),
-            "give either --month, or both --from and --until",
+            "give either --month or both --from and --until",
         ),
         (("--month", "2026-11", "--timezone", "Moon/Sea"), "unknown time zone Moon/Sea; write an IANA name"),
         (("--month", "2026-11", "--out", "/dev/null/out"), "/dev/null/out: cannot write the report: "),
@@ -290,12 +296,12 @@ def test_days_start_in_the_time_zone(run: Run) -> None:
 def test_expired_jobs_are_not_held(book: PriceBook, tmp_path: Path) -> None:
     """A job that expired before it was sent is released, even if the ledger has not recorded that yet."""
     ledger = f"sqlite:///{tmp_path}/spend.db"  # a server has its own clock
-    clock = Clock(datetime(2025, 11, 5, tzinfo=UTC))
+    clock = Clock(datetime(2026, 10, 5, tzinfo=UTC))
     with BudgetGuard(ledger, BUDGETS, book=book, clock=clock) as guard:
         guard.admit(CLIP, project="trailer", key="expired")
         guard.admit(CLIP, project="teaser", key="of another project")
-    november_2025 = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
-    write_spend(read_spend(ledger, *november_2025, project="trailer"), tmp_path, formats=["json"])
+    october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    write_spend(read_spend(ledger, *october, project="trailer"), tmp_path, formats=["json"])
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert [(row["standing"], row["held"]) for row in report["tables"]["summary"]["rows"]] == [
         ("released", "0")
@@ -306,4 +312,4 @@ def test_expired_jobs_are_not_held(book: PriceBook, tmp_path: Path) -> None:
         "trailer": ("0", "5"),
     }
     (day,) = [row for row in lines(tmp_path / "burn_down.jsonl") if row["budget"] == "trailer"]
-    assert (day["window"], day["left"]) == ("2025-11-01 00:00 to 2025-11-30 23:59", "5")
+    assert (day["window"], day["left"]) == ("2026-10-01 00:00 to 2026-10-31 23:59", "5")

@@ -70,7 +70,7 @@ def test_a_value_in_quotes_is_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "key_path", "remedy"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key, first on line 1"),
+        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key, which first appears on line 1"),
         ("top:\n  x: {k: 1, k: 2}", 2, "top.x.k", "duplicate key"),
         ("a: &one 1", 1, "a", "anchors (&name) are not supported; repeat the value where it is used"),
         ("a: 1\nb: *one", 2, "b", "aliases (*name) are not supported; write the value itself"),
@@ -136,7 +136,7 @@ def test_a_file_larger_than_its_limit_is_refused_unread() -> None:
     [
         ("", None, "", "the file is empty"),
         ("name: a\nwidht: 2", 2, "widht", "did you mean 'width'?"),
-        ("name: a\nzzz: 2", 2, "zzz", "known here: name, width, sound"),
+        ("name: a\nzzz: 2", 2, "zzz", "use one of: name, width, sound"),
         ("width: 2", 1, "name", "required"),
         ("name: a\nwidth: 010", 2, "width", "must be a whole number, got '010'"),
         ("name: a\nwidth: true", 2, "width", "must be a whole number, got true"),

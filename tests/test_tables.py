@@ -64,7 +64,7 @@ RATE = "rates.kling-v2-6.720p.silent"
         ("silent: 0.05", "silent: .inf", 14, RATE, "not a finite number"),
         ("silent: 0.05", "silent: inf", 14, RATE, "not a finite number"),
         ("silent: 0.05", "silent: -0.05", 14, RATE, "negative"),
-        ("silent: 0.05", "silent: 0.0000000001", 14, RATE, "at most 9"),
+        ("silent: 0.05", "silent: 0.0000000001", 14, RATE, "the maximum is 9"),
         ("silent: 0.05", "silent: 010", 14, RATE, "plain decimal"),
         ("silent: 0.05", "silent: 1:30", 14, RATE, "plain decimal"),
         ("silent: 0.05", "silent: no", 14, RATE, "plain decimal"),
@@ -96,21 +96,21 @@ RATE = "rates.kling-v2-6.720p.silent"
             "valid_from: soon",
             4,
             "valid_from",
-            "must be a day such as 2026-04-29 or an instant",
+            "must be a day such as 2026-04-29, or a time with a time zone",
         ),
         (
             "valid_from: null",
             "valid_from: 2026-11-01T08:00:00",
             4,
             "valid_from",
-            "must be a day such as 2026-04-29 or an instant",
+            "must be a day such as 2026-04-29, or a time with a time zone",
         ),
         (
             "valid_from: null",
             "valid_from: 2026-13-01",
             4,
             "valid_from",
-            "must be a day such as 2026-04-29 or an instant",
+            "must be a day such as 2026-04-29, or a time with a time zone",
         ),
         (
             "valid_from: null",
@@ -382,7 +382,7 @@ def test_a_date_out_of_range_is_refused(folder: Folder, value: str) -> None:
     """A date outside the years 2000 to 2200 is an error."""
     text = PRICES.replace("checked: 2026-11-01", f"checked: {value}")
     assert (
-        "must be a day such as 2026-04-29 or an instant"
+        "must be a day such as 2026-04-29, or a time with a time zone"
         in refusal(folder({"prices/acme/a.yaml": text})).problem
     )
 
@@ -461,7 +461,7 @@ def test_a_contract_shows_list_and_contract_totals(folder: Folder) -> None:
     assert (quoted.total, quoted.list_total, quoted.table.id) == (Decimal("0.63"), Decimal("0.7"), "acme/ours")
     assert [(line.description, line.amount) for line in quoted.lines] == [
         ("kling-v3 720p silent", Decimal("0.7")),
-        ("contract discount of 10 %", Decimal("-0.07")),
+        ("contract discount of 10%", Decimal("-0.07")),
     ]
     assert "at list prices: 0.7 EUR" in quoted.explain()
     assert quoted.as_dict()["list_total"] == "0.7"
@@ -499,7 +499,7 @@ def test_an_uneven_discount_keeps_the_exact_list_total(
 
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(book: PriceBook) -> None:
     """The price book has the only text for this error."""
-    known = "known here: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
+    known = "use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
     for look_up in (lambda: book.table("acme", AT), lambda: book.tables_of("acme")):
         with pytest.raises(PriceNotFoundError) as caught:
             look_up()
@@ -745,15 +745,15 @@ def test_a_model_may_narrow_its_tables_period(folder: Folder) -> None:
         with pytest.raises(PriceNotFoundError) as caught:
             total(at)
         assert str(caught.value) == (
-            f"no price of kling-v3 is in force at {at.isoformat()}: acme/2026 prices it "
-            "from 2026-03-01 until 2026-06-01T06:00:00+00:00 only; "
-            "price at an instant in that period, or add a table of your own"
+            f"no price for kling-v3 is in force at {at.isoformat()}: acme/2026 prices it only "
+            "from 2026-03-01 until 2026-06-01T06:00:00+00:00; "
+            "choose a time in that period, or add your own price table"
         )
         assert (caught.value.provider, caught.value.model) == ("acme", "kling-v3")
     (own,) = [
         each for each in compare(video(), at=AT, book=book) if each.provider == "acme" and not each.changes
     ]
-    assert own.why_not.startswith("no price of kling-v3 is in force")
+    assert own.why_not.startswith("no price for kling-v3 is in force")
 
 
 def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder) -> None:
@@ -763,7 +763,7 @@ def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder)
         "extends: acme/2026\ndiscount: 0.5\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
     )
     book = load_price_book(folder({"prices/acme/2026.yaml": later, "prices/acme/ours.yaml": contract}))
-    with pytest.raises(PriceNotFoundError, match="acme/ours prices it from 2026-12-01 until 2027-01-01 only"):
+    with pytest.raises(PriceNotFoundError, match="acme/ours prices it only from 2026-12-01 until 2027-01-01"):
         quote(video(), provider="acme", at=AT, book=book)
     at = datetime(2026, 12, 1, tzinfo=UTC)
     assert quote(video(), provider="acme", at=at, book=book).total == Decimal("0.25")
@@ -850,3 +850,32 @@ def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:
     error = refusal(folder({"prices/acme/a.yaml": prices}))
     assert error.key_path == "unit.value"
     assert "kling-v2-6 720p silent is 0.05 credits at 0.00000001, which is 0.0000000005 EUR" in error.problem
+
+
+PACKS = PRICES.replace("rates:", "unit: {name: unit, value: 0.5}\nunits: {video: 0.5, image: 0.0125}\nrates:")
+
+
+def test_a_table_gives_the_value_of_a_unit_by_the_kind_of_pack(folder: Folder) -> None:
+    """A contract's `unit_value` replaces the value of packs that count the units of the rates, and no other."""
+    contract = (
+        "extends: acme/a\nunit_value: 0.4\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    book = load_price_book(folder({"prices/acme/a.yaml": PACKS, "prices/acme/ours.yaml": contract}))
+    (table,), (ours,) = book.tables["acme"], book.contracts["acme"]
+    assert table.units == {"video": Decimal("0.5"), "image": Decimal("0.0125")}
+    assert ours.units == {"video": Decimal("0.4"), "image": Decimal("0.0125")}
+    assert book.tables["qingbo"][0].units == {}
+    assert book.tables["kling"][-1].units == {"video": Decimal("0.14"), "image": Decimal("0.0035")}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key_path", "remedy"),
+    [
+        ("video: 0.5", "video: 0", "units.video", "must be greater than 0"),
+        ("video: 0.5", "unit: 0.4", "units.unit", "differs from the value of `unit`; make them the same"),
+    ],
+)
+def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_path: str, remedy: str) -> None:
+    """A unit that is worth nothing, or contradicts the unit of the rates, is refused."""
+    error = refusal(folder({"prices/acme/a.yaml": PACKS.replace(old, new)}))
+    assert (error.key_path, remedy in str(error)) == (key_path, True)

@@ -232,7 +232,7 @@ def test_another_zone_without_a_time_zone_database_is_an_error(
     """The error says that the machine has no database, and how to install one."""
     problem = (
         "cannot look up the time zone Asia/Shanghai: this machine has no time zone database; "
-        "install the tzdata package: pip install tzdata"
+        "run `pip install tzdata`"
     )
     result = without_zones("report", "--month", "2026-11", "--timezone", "Asia/Shanghai")
     assert (result.returncode, result.stdout) == (2, "")

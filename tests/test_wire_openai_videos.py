@@ -641,9 +641,9 @@ def range_of(payload: dict[str, Any]) -> tuple[str, str, str]:
     (note,) = [note.message for note in quoted.notes if note.code == "range"]
     with pytest.raises(PriceNotFoundError, match="the quote is a range") as caught:
         _ = quoted.total
-    unknown, _, rest = note.partition(" decide")
-    singular, plural = "s the price and is not known", " the price and are not known"
-    assert rest == f"{plural if ', ' in unknown else singular}; the lines show the maximum"
+    unknown, _, rest = note.removeprefix("the price depends on ").partition(", which ")
+    assert rest == f"{'are' if ', ' in unknown else 'is'} unknown; the lines show the maximum"
+    assert note == f"the price depends on {unknown}, which {rest}"
     assert unknown in str(caught.value)
     assert not [note for note in quoted.notes if note.code == "not_checked"]
     return str(quoted.minimum), str(quoted.maximum), unknown
@@ -761,12 +761,12 @@ def test_this_table_can_price_requests_of_another_api() -> None:
     assert priced({"model": "kling-v3", "prompt": "x", "audio": True}).total == Decimal("4.5")
     pictures = priced({**omni, "image_urls": ["a"]})
     assert (pictures.minimum, pictures.maximum) == (Decimal("3.0"), Decimal("4.5"))
-    assert "the tier (reference or silent) decides the price" in pictures.explain()
+    assert "the price depends on the tier (reference or silent), which is unknown" in pictures.explain()
 
 
 def test_requests_whose_tiers_the_table_does_not_define_are_refused() -> None:
     """The tiers of the table do not cover the requests of every API."""
-    with pytest.raises(PriceNotFoundError, match="does not price requests of kling"):
+    with pytest.raises(PriceNotFoundError, match="does not price requests in wire format kling"):
         priced({"model_name": "kling-v2-6", "prompt": "x"})
 
 

@@ -84,7 +84,7 @@ def test_the_case_of_a_resolution_does_not_matter(resolution: str) -> None:
     [
         ({"resoluton": "4k"}, "unknown_field", "resoluton", "did you mean 'resolution'?"),
         ({"Duration": 5}, "unknown_field", "Duration", "did you mean 'duration'?"),
-        ({"zzzzzz": 5}, "unknown_field", "zzzzzz", "known here: model, action"),
+        ({"zzzzzz": 5}, "unknown_field", "zzzzzz", "use one of: model, action"),
         ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
         ({"duration": 5.0}, "wrong_type", "duration", "must be a whole number, got 5.0"),
         ({"duration": 5.5}, "wrong_type", "duration", "must be a whole number, got 5.5"),

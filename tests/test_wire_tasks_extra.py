@@ -116,7 +116,7 @@ def test_unknown_camera_settings_do_not_count() -> None:
     payload = {"model": "kling-v1-6", "extra": {"camera_control": {"type": "simple", "config": config}}}
     parsed = parse(payload, allow_unknown=True)
     assert (parsed.facts["camera_config_size"], parsed.facts["camera_extreme"]) == (1, Decimal(3))
-    with pytest.raises(WireFormatError, match=r"config\.speed'; known here: horizontal"):
+    with pytest.raises(WireFormatError, match=r"config\.speed'; use one of: horizontal"):
         parse(payload)
 
 
@@ -131,7 +131,7 @@ def test_a_multi_shot_video_is_as_long_as_its_shots() -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "field", "remedy"),
     [
-        ({"resolution": "720p"}, "unknown_field", "resolution", "known here: model, action"),
+        ({"resolution": "720p"}, "unknown_field", "resolution", "use one of: model, action"),
         ({"last_frame_image": "b"}, "unknown_field", "last_frame_image", "did you mean 'last_frame'?"),
         ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
@@ -466,8 +466,10 @@ def test_audio_is_on_by_default() -> None:
     quoted = quote(bare, wire_format="tasks_extra", at=AT)
     assert quoted.total == Decimal("0.5355")
     messages = {note.code: note.message for note in quoted.notes}
-    assert messages["assumed_audio"] == "extra.enable_audio is not given; assumed the API's default: true"
-    assert messages["assumed_resolution"] == "extra.mode is not given; assumed the API's default: 720p"
+    assert (
+        messages["assumed_audio"] == "extra.enable_audio is not specified; the API's default is assumed: true"
+    )
+    assert messages["assumed_resolution"] == "extra.mode is not specified; the API's default is assumed: 720p"
     assert "other_reading" not in messages
 
 
@@ -495,8 +497,8 @@ def test_a_bare_payload_notes_another_possible_wire_format(
     """The note names the other price if nothing decides the format and another format has another default."""
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
-        "read as wire format tasks; as tasks_extra, extra.enable_audio would be true by default, "
-        f"and the price would be {amount} USD; name the wire format, or set audio"
+        "the request was read as wire format tasks, but in tasks_extra the default of extra.enable_audio is "
+        f"true, and the price would be {amount} USD; specify the wire format, or set audio"
     )
     assert notes == ([] if amount is None else [message])
 

@@ -846,8 +846,8 @@ def test_without_the_length_of_the_video_the_quote_is_a_range(
     quoted = quote(payload, wire_format="tasks_v2", at=AT)
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     (note,) = [note for note in quoted.notes if note.code == "range"]
-    assert note.message.startswith("video_urls[0] decides the price")
-    with pytest.raises(PriceNotFoundError, match=r"video_urls\[0\] decides the price and is not known"):
+    assert note.message.startswith("the price depends on video_urls[0], which is unknown")
+    with pytest.raises(PriceNotFoundError, match=r"the price depends on video_urls\[0\], which is unknown"):
         _ = quoted.total
 
 

@@ -95,7 +95,7 @@ def test_null_counts_as_left_out() -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "field", "remedy"),
     [
-        ({"resolution": "720p"}, "unknown_field", "resolution", "known here: model, prompt"),
+        ({"resolution": "720p"}, "unknown_field", "resolution", "use one of: model, prompt"),
         ({"last_imag": "u"}, "unknown_field", "last_imag", "did you mean 'last_image'?"),
         ({"duration": "5.0"}, "wrong_type", "duration", "must be a whole number, got '5.0'"),
         ({"duration": "05"}, "wrong_type", "duration", "must be a whole number, got '05'"),
@@ -120,7 +120,7 @@ def test_null_counts_as_left_out() -> None:
             {"extra_body": {"multi_prompt": [{"prompt": "x", "duration": 5}]}},
             "unknown_field",
             "extra_body.multi_prompt[0].duration",
-            "known here: prompt",
+            "use one of: prompt",
         ),
     ],
 )
@@ -385,7 +385,9 @@ def test_one_of_several_providers_must_be_chosen(folder: Callable[..., Path]) ->
     book = load_price_book(
         folder({"prices/gate/2026-11-01.yaml": PRICES, "prices/port/2026-11-01.yaml": other})
     )
-    with pytest.raises(PriceNotFoundError, match=r"several providers speak video_generations \(gate, port\)"):
+    with pytest.raises(
+        PriceNotFoundError, match=r"several providers use wire format video_generations \(gate, port\)"
+    ):
         quote(video(), book=book, at=AT)
     assert quote(video(), provider="port", book=book, at=AT).total == Decimal("0.05")
 

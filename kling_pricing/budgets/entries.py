@@ -1,6 +1,6 @@
 """The content of a budgets file: which requests a budget matches, how much it allows, and in which window.
 
-The ledger keeps the document of the budgets as a revision, so that all guards of a ledger use the same ones.
+The ledger stores the budgets as a revision, so that all guards on a ledger use the same budgets.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from kling_pricing.quoting.settings import SACRIFICE, Setting
 from kling_pricing.strict_yaml import Currency, Day, FileModel, Name, Price, Text, explained, key_path
 from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of, zone
 
-ANY, EACH = "any", "*"
-"""In a `match`: any value of the label, all in one bucket; and one bucket per value."""
+ANY = "any"
+"""In a `match`, matches any value of the label. All values share one bucket."""
+
+EACH = "*"
+"""In a `match`, matches any value of the label. Each value has its own bucket."""
 
 MAX_LABELS, MAX_LABEL_CHARS = 16, 200
 
@@ -67,7 +70,7 @@ class FixedWindow(FileModel):
     @model_validator(mode="after")
     def _ordered(self) -> FixedWindow:
         if self.start >= self.end:
-            raise ValueError("ends before it starts; set end to the day after the last day")
+            raise ValueError("end must be later than start; set end to the day after the last day")
         return self
 
 
@@ -75,7 +78,7 @@ WINDOWS = ("lifetime", *get_args(Calendar))
 
 
 def _window(value: Any) -> Any:
-    """Checks a window; an error in a fixed window names the key in it."""
+    """Checks a window. An error in a fixed window names the invalid key."""
     if isinstance(value, dict):
         try:
             return FixedWindow.model_validate(value)
@@ -88,10 +91,10 @@ def _window(value: Any) -> Any:
 
 
 def _pattern(value: Any) -> Any:
-    """Checks what a label must equal; sorts a list, because its order has no meaning."""
+    """Checks the pattern for a label; sorts a list, because its order has no meaning."""
     texts = [*value] if isinstance(value, list | tuple) else [value]
     if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ValueError(f"must be text, a list of texts, any or *, got {shown(value)}")
+        raise ValueError(f"must be text, a list of text values, any or *, got {shown(value)}")
     if isinstance(value, list | tuple) and {ANY, EACH} & {*texts}:
         raise ValueError(f"{ANY} and {EACH} cannot be in a list; write one of them alone, or list the values")
     return sorted(_distinct(texts)) if isinstance(value, list | tuple) else value
@@ -109,21 +112,24 @@ class BudgetEntry(FileModel):
     name: Name
     match: dict[Text, Annotated[str | list[str], BeforeValidator(_pattern)]] = Field(
         {},
-        description="Label -> the value it must have, a list of values, any (all values share a bucket), or * "
-        "(one bucket per value). An empty map matches every request.",
+        description="Maps each label to a value, a list of values, any (all values share one bucket) or * (one "
+        "bucket per value). An empty map matches every request.",
     )
-    cap: _Amount = Field(description="The most that may be held and spent in one window.")
+    cap: _Amount = Field(description="Maximum amount that may be held and spent in one window.")
     currency: Currency
     window: Annotated[Literal["lifetime"] | Calendar | FixedWindow, BeforeValidator(_window)] = "lifetime"
-    timezone: str = Field("UTC", description="IANA name, such as Asia/Shanghai.")
+    timezone: str = Field("UTC", description="IANA name of the time zone, such as Asia/Shanghai.")
     week_starts: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = (
         "monday"
     )
     on_exceed: Literal["reject", "cap"] = Field(
-        "reject", description="reject the request, or cap: change it to a cheaper valid one."
+        "reject",
+        description="What happens to a request that does not fit: reject refuses it, and cap makes it cheaper.",
     )
-    max_request: _Amount | None = Field(None, description="The most that a single request may cost.")
-    alerts: _Alerts = Field((), description="Fractions of the cap, such as 0.8; each alerts once per window.")
+    max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
+    alerts: _Alerts = Field(
+        (), description="Fractions of the cap, such as 0.8. Each fraction triggers one alert per window."
+    )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Capping never makes the video shorter than this."
     )
@@ -133,7 +139,8 @@ class BudgetEntry(FileModel):
     keep: _Settings = Field((), description="Settings that capping must not change.")
     carry_over: bool = Field(
         default=False,
-        description="If match, window, time zone or currency change: count what the ledger already holds.",
+        description="Whether new buckets count the amounts already in the ledger when the match, window, time "
+        "zone or currency changes.",
     )
 
     @field_validator("cap", "max_request")
@@ -156,7 +163,7 @@ class BudgetEntry(FileModel):
     @classmethod
     def _reachable(cls, alerts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
         if any(part <= 0 or part > 1 for part in alerts):
-            raise ValueError("must be fractions of the cap, above 0 and up to 1, such as 0.8")
+            raise ValueError("must be fractions of the cap, greater than 0 and at most 1, such as 0.8")
         return tuple(sorted(_distinct(alerts)))
 
     @field_validator("keep")
@@ -168,7 +175,7 @@ class BudgetEntry(FileModel):
     @classmethod
     def _meaningful(cls, day: str, info: ValidationInfo) -> str:
         if day != WEEKDAYS[0] and info.data.get("window") != "week":
-            raise ValueError("applies only to a window of a week; remove it")
+            raise ValueError("applies only to a weekly window; remove it")
         return day
 
     @property
@@ -178,7 +185,7 @@ class BudgetEntry(FileModel):
 
     @cached_property
     def definition(self) -> str:
-        """The hash of match, window, zone and currency: budgets that share it and the name share buckets."""
+        """The hash of match, window, zone and currency. Budgets with the same hash and name share buckets."""
         parts = self.model_dump(mode="json", include={"match", "window", "timezone", "week_starts", "currency"})
         return _digest(parts)[:16]
 
@@ -213,7 +220,7 @@ class BudgetEntry(FileModel):
 
 
 class AccountingRate(FileModel):
-    """The fixed rate at which quotes in one currency count in budgets of another."""
+    """The fixed rate that converts quotes in one currency for budgets in another."""
 
     quote: Currency = Field(description="The currency of the quotes.")
     budget: Currency = Field(description="The currency of the budgets.")
@@ -225,25 +232,27 @@ class AccountingRate(FileModel):
     @classmethod
     def _another(cls, budget: str, info: ValidationInfo) -> str:
         if budget == info.data.get("quote"):
-            raise ValueError("equals the currency of the quotes, which needs no rate; remove this entry")
+            raise ValueError(
+                "is the same as the currency of the quotes, so no rate is needed; remove this entry"
+            )
         return budget
 
     @field_validator("rate")
     @classmethod
     def _positive(cls, rate: Decimal) -> Decimal:
         if not rate:
-            raise ValueError("must be more than 0; otherwise spending would not count")
+            raise ValueError("must be greater than 0; otherwise, spending would not count")
         return rate
 
 
 class Capping(FileModel):
-    """How capping makes a request cheaper."""
+    """The settings of capping, which makes a request cheaper."""
 
     sacrifice: _Settings = Field(
-        SACRIFICE, description="Settings that may be changed, the first to give up first."
+        SACRIFICE, description="Settings that capping may change. Capping changes the first setting first."
     )
     models: _Names = Field(
-        (), description="If model may be changed: the models to use instead, the best first."
+        (), description="Replacement models, best first; required if sacrifice contains model."
     )
 
     @field_validator("sacrifice", "models")
@@ -254,7 +263,7 @@ class Capping(FileModel):
     @model_validator(mode="after")
     def _consistent(self) -> Capping:
         if ("model" in self.sacrifice) != bool(self.models):
-            raise ValueError("to change the model, put model into sacrifice and list the models to use instead")
+            raise ValueError("to change the model, add model to sacrifice and list the replacement models")
         return self
 
 
@@ -263,7 +272,7 @@ class BudgetsFile(FileModel):
 
     budgets: Annotated[list[BudgetEntry], Field(min_length=1)]
     unmatched: Literal["refuse", "allow"] = Field(
-        "refuse", description="What to do with requests that no budget matches."
+        "refuse", description="Whether to refuse or allow requests that no budget matches."
     )
     accounting_rates: list[AccountingRate] = []
     capping: Capping = Capping()
@@ -286,14 +295,14 @@ class BudgetsFile(FileModel):
 
     @cached_property
     def document(self) -> str:
-        """The content as JSON with its defaults: the document that a revision in the ledger keeps."""
+        """The content as JSON with its defaults, as a revision in the ledger stores it."""
         return _json(self.model_dump(mode="json"))
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 in hexadecimal; equal budgets have equal digests, however written and ordered.
+        """The SHA-256 digest in hexadecimal. It does not depend on the notation or the order of the budgets.
 
-        Defaults are left out, so that a key added to the format later changes no digest.
+        It leaves defaults out, so that a key added to the format later changes no digest.
         """
         return unordered_digest(self.model_dump(mode="json", exclude_defaults=True))
 
@@ -309,8 +318,8 @@ class BudgetsFile(FileModel):
             if (entry.quote, entry.budget) == (quote, budget.currency):
                 return entry.rate
         raise BudgetError(
-            f"budget {budget.name} counts {budget.currency} but the quote is in {quote}; "
-            f"add to accounting_rates: {{quote: {quote}, budget: {budget.currency}, rate: ...}}"
+            f"budget {budget.name} is in {budget.currency}, but the quote is in {quote}; "
+            f"add {{quote: {quote}, budget: {budget.currency}, rate: ...}} to accounting_rates"
         )
 
 

@@ -22,7 +22,7 @@ def load_budgets(path: str | Path) -> BudgetsFile:
     """Reads a budgets file, as strictly as a price table.
 
     Raises:
-        BudgetError: the file cannot be read or has invalid content; with file, line and key path.
+        BudgetError: the file cannot be read or is invalid; the error carries the file, line and key path.
     """
     try:
         data = Path(path).read_bytes()
@@ -36,10 +36,10 @@ def load_budgets(path: str | Path) -> BudgetsFile:
 
 
 def read_budgets(budgets: BudgetsLike) -> BudgetsFile:
-    """Returns budgets that are given as a file or as objects.
+    """Returns budgets from a file or from objects.
 
     Raises:
-        BudgetError: they are invalid.
+        BudgetError: the budgets are invalid.
     """
     if isinstance(budgets, BudgetsFile):
         return budgets
@@ -49,17 +49,17 @@ def read_budgets(budgets: BudgetsLike) -> BudgetsFile:
 
 
 def budgets_from_document(document: str) -> BudgetsFile:
-    """Returns the budgets of a revision, from the document in the ledger.
+    """Returns the budgets in the document of a ledger's revision.
 
     Raises:
-        BudgetError: this version, or this machine, cannot use them.
+        BudgetError: this version or this machine cannot use the budgets.
     """
     try:
         return BudgetsFile.model_validate(json.loads(document))
     except ValidationError as error:
         path, problem = explained(error.errors(include_url=False)[0])
         raise BudgetError(
-            f"this version cannot use the ledger's budgets on this machine: {key_path(path)}: {problem}"
+            f"this version or machine cannot use the ledger's budgets: {key_path(path)}: {problem}"
         ) from None
 
 

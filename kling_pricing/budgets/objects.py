@@ -18,22 +18,22 @@ class Budget(BudgetEntry):
 
     Attributes:
         name: the budget's name in messages and reports.
-        match: label -> the value it must have, a list of values, `any` (all values share a bucket), or `"*"`
+        match: label -> a value, a list of values, `any` (all values share one bucket), or `"*"`
             (one bucket per value); empty: every request. `project` is a label like any other.
-        cap: the most that may be held and spent in one window, in `currency`.
+        cap: the maximum amount that may be held and spent in one window, in `currency`.
         currency: the ISO 4217 code; quotes in another currency need an accounting rate.
         window: `lifetime`, `day`, `week`, `month`, `quarter`, `year`, or `{"start": ..., "end": ...}` with
             the first day and the day after the last.
         timezone: the IANA name of the zone in which days begin.
         week_starts: the first day of a week.
-        on_exceed: `reject` a request that does not fit, or `cap` it: change it to a cheaper valid one.
-        max_request: the most that a single request may cost; None: only the cap limits it.
+        on_exceed: `reject` refuses a request that does not fit; `cap` changes it to a cheaper valid one.
+        max_request: the maximum cost of a single request; None if only the cap limits it.
         alerts: the fractions of the cap at which an alert fires, once per window.
         min_duration_s: capping never makes the video shorter than this.
         min_resolution: capping never lowers the resolution below this.
         keep: the settings that capping must not change: `duration_s`, `resolution`, `audio`, `model`.
-        carry_over: whether new buckets count what the ledger already holds, if a revision adds the budget or
-            changes its match, window, zone or currency.
+        carry_over: whether new buckets count the amounts already in the ledger, if a revision adds the budget
+            or changes its match, window, time zone or currency.
 
     Raises:
         BudgetError: a value is invalid; the message names it.
@@ -52,8 +52,8 @@ class Budgets(BudgetsFile):
     Attributes:
         budgets: the budgets, with different names.
         unmatched: `refuse` requests that no budget matches (the default), or `allow` them without a limit.
-        accounting_rates: how quotes in other currencies count.
-        capping: what may be changed to make a request fit, and in which order.
+        accounting_rates: the rates for quotes in other currencies.
+        capping: the settings that may be changed to make a request fit, and their order.
 
     Raises:
         BudgetError: a value is invalid; the message names it.
@@ -61,7 +61,7 @@ class Budgets(BudgetsFile):
 
     def __init__(self, budgets: Iterable[BudgetEntry], **fields: Any) -> None:
         if isinstance(budgets, BudgetEntry | Mapping) or not isinstance(budgets, Iterable):
-            raise BudgetError(f"budgets must be a list of Budget, got {type(budgets).__name__}")
+            raise BudgetError(f"budgets must be a list of Budget objects, got {type(budgets).__name__}")
         try:
             super().__init__(budgets=list(budgets), **fields)
         except ValidationError as error:

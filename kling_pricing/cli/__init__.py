@@ -1,4 +1,4 @@
-"""The command line: it parses, calls the library, prints and exits. It has no rules of its own."""
+"""The command line: parses arguments, calls the library, prints the result and sets the exit code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from kling_pricing.cli.exit_codes import INTERRUPTED, UNREADABLE
 
 
 def main() -> None:
-    """Runs `kling-pricing`, or says which extra to install if it is missing.
+    """Runs `kling-pricing`; if its extra is not installed, prints how to install it.
 
-    Ctrl-C ends every command with 130, as a shell expects.
+    Ctrl-C ends every command with exit code 130, as shells expect.
     """
     try:
         import click  # noqa: PLC0415 (the extra may be missing)
@@ -26,17 +26,17 @@ def main() -> None:
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
-        except click.Abort:  # click's name for Ctrl-C
+        except click.Abort:  # click raises this on Ctrl-C
             click.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
-        sys.stderr.write("The command line needs an extra; run: pip install 'kling-pricing[cli]'\n")
+        sys.stderr.write("The command line is not installed; run: pip install 'kling-pricing[cli]'\n")
         sys.exit(UNREADABLE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except OSError as error:
-        sys.stderr.write(f"The answer could not be written: {error.strerror}\n")
+        sys.stderr.write(f"The output could not be written: {error.strerror}\n")
         sys.stderr.flush()
-        os._exit(UNREADABLE)  # an ordinary exit would try to flush the output, and fail again
+        os._exit(UNREADABLE)  # a normal exit would flush the output again and fail

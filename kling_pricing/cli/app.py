@@ -1,4 +1,4 @@
-"""The `kling-pricing` command; each of its commands is imported when it is called."""
+"""The `kling-pricing` command. It imports each subcommand only when that subcommand is called."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _PLACES = {
     "reconcile": "reconcile:reconcile_command",
     "report": "report:report_command",
 }
-"""Command -> the module in this folder and the name in that module, in the order of a job's life."""
+"""Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
 
 
 class _LazyGroup(Group):
     """Imports only the module of the command that is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)
         return [*_PLACES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -50,21 +50,21 @@ class _LazyGroup(Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_codes_help(refused="refused or invalid, or a difference is found"),
+    epilog=exit_codes_help(refused="something was refused or is invalid, or a difference was found"),
 )
 @click.version_option(__version__, prog_name="kling-pricing")
 def app() -> None:
-    """Know what a Kling video job costs before you submit it, and keep it within budget.
+    """Quote Kling video jobs before you submit them, enforce budgets, and check bills.
 
     \b
-    Prices, which need no setup:
+    Prices (no setup needed):
       kling-pricing quote request.json
       kling-pricing check request.json
       kling-pricing compare request.json
       kling-pricing tables list
 
     \b
-    Budgets, which need a ledger (--ledger, or the variable KLING_PRICING_LEDGER):
+    Budgets (need a ledger; set --ledger or KLING_PRICING_LEDGER):
       export KLING_PRICING_LEDGER=sqlite:///spend.db
       kling-pricing budget apply budgets.yaml
       kling-pricing pre-submit request.json --project trailer
@@ -77,5 +77,5 @@ def app() -> None:
           --from 2026-11-01 --until 2026-12-01
       kling-pricing report --month 2026-11
 
-    Run `kling-pricing COMMAND --help` for the options of a command, with an example.
+    Run `kling-pricing COMMAND --help` for a command's options and an example.
     """

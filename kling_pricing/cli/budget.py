@@ -1,4 +1,4 @@
-"""`kling-pricing budget`: check and install budgets, and show what each has left."""
+"""`kling-pricing budget`: checks and installs budgets, and shows the amount left in each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def budget() -> None:
     """Check, install and show budgets.
 
     \b
-    Example:
+    Examples:
       kling-pricing budget check budgets.yaml
       kling-pricing budget apply budgets.yaml
       kling-pricing budget status
@@ -50,9 +50,9 @@ def budget() -> None:
 @budget.command("check", epilog=exit_codes_help("the file is valid", "the file is invalid"))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 def check_command(file: str) -> None:
-    """Check a FILE of budgets.
+    """Check the budgets in FILE.
 
-    The first mistake is reported with its line.
+    The command reports the first mistake with its line number.
 
     \b
     Example:
@@ -63,24 +63,24 @@ def check_command(file: str) -> None:
     except BudgetError as error:
         click.echo(str(error), err=True)
         sys.exit(REFUSED)
-    click.echo(f"OK: {counted(len(checked.budgets), 'budget')}: {_names(checked)}")
+    click.echo(f"OK: {counted(len(checked.budgets), 'budget')} ({_names(checked)})")
 
 
 @budget.command(
     "apply",
     epilog=exit_codes_help(
         refused="refused by the ledger; nothing changed",
-        unreadable="bad usage, budgets that cannot be used, or a ledger that cannot be used",
+        unreadable="bad usage, or the budgets or the ledger cannot be used",
     ),
 )
 @click.argument("file")
 @ledger_option
 def apply_command(file: str, ledger: str) -> None:
-    """Install the budgets of FILE in a ledger.
+    """Install the budgets from FILE in a ledger.
 
-    They replace the ledger's present budgets; balances stay. You may change caps, limits, alerts and floors
-    freely. To change the match, the window, the time zone or the currency of a budget, give the budget another
-    name or set carry_over: true.
+    They replace the ledger's current budgets; balances stay. You may freely change caps, request limits, alerts
+    and the minimum duration and resolution for capping. To change a budget's match, window, time zone or
+    currency, rename the budget or set carry_over: true.
 
     \b
     Example:
@@ -96,10 +96,10 @@ def apply_command(file: str, ledger: str) -> None:
 @at_option
 @json_option
 def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
-    """Show what each budget has left.
+    """Show the amount left in each budget.
 
-    The table shows the current window of each budget: the money spent, the money held for jobs that are not
-    settled yet, and the rest.
+    For each budget's current window, the table shows the money spent, the money held for jobs that are not
+    settled yet, and the money left.
 
     \b
     Example:
@@ -138,9 +138,9 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
 @labels_option
 @ledger_option
 def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str) -> None:
-    """Count what a BUDGET spent before the ledger was in use.
+    """Record spend from before the ledger was in use.
 
-    The amount counts in the budget's current window. Each window can be opened once.
+    The amount counts towards the current window of BUDGET. Each window accepts only one such amount.
 
     \b
     Example:
@@ -155,7 +155,7 @@ def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str)
 def schema_command() -> None:
     """Print the JSON Schema of a budgets file.
 
-    An editor can use it for completion.
+    Editors can use the schema for completion.
 
     \b
     Example:
@@ -181,7 +181,7 @@ def _bucket_dict(row: Bucket) -> dict[str, Any]:
 
 
 def _bar(row: Bucket) -> Text:
-    """Draws spent, held and left in proportion; any amount above zero has at least one mark."""
+    """Draws spent, held and remaining amounts in proportion. Any amount above zero has at least one mark."""
     whole = max(row.cap, row.spent + row.held)
     spent, held = (_marks(amount, whole) for amount in (row.spent, row.held))
     spent = min(spent, _BAR_CHARS - (1 if held else 0))

@@ -1,4 +1,4 @@
-"""`kling-pricing compare`: the price of a job in other settings and at other providers."""
+"""`kling-pricing compare`: prices a job with other settings and at other providers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from kling_pricing.tables.price_table import PriceBook
 
 @click.command(
     "compare",
-    epilog=exit_codes_help("the request itself is available", "the request itself is not available"),
+    epilog=exit_codes_help("the request as written has a price", "the request as written has no price"),
 )
 @click.argument("file", metavar="FILE|-")
 @request_options
 def compare_command(file: str, as_json: bool, **settings: Any) -> None:
     """Compare the price of a job across settings and providers.
 
-    The variants differ in resolution, audio, model or provider. Each currency has a table, with the cheapest
-    variant first. Variants that are not available follow, with the reason. FILE holds one JSON request; - is
-    standard input.
+    The variants differ in resolution, audio, model or provider. The command prints one table per currency, with
+    the cheapest variant first. The last table lists the unavailable variants and the reasons. FILE contains one
+    JSON request; - means standard input.
 
     \b
     Example:
@@ -58,14 +58,14 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
 
 
 def _at_its_provider(unchanged: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
-    """Returns the original request at its own provider, or at every provider if it has none of its own."""
+    """Returns the original request at its own provider, or at every provider if no provider is its own."""
     request = next((option.quote.request for option in unchanged if option.quote is not None), None)
     name = provider if request is None else provider_of(request, book, provider)
     return unchanged if name is None else [option for option in unchanged if option.provider == name]
 
 
 def _original_per_currency(options: list[Option], book: PriceBook, provider: str | None) -> dict[str, Option]:
-    """Returns currency -> the original request: at its own provider, or where it is cheapest."""
+    """Returns currency -> the original request at its own provider, or else at the cheapest provider."""
     unchanged = [option for option in options if not option.changes]
     original: dict[str, Option] = {}
     for option in (*_at_its_provider(unchanged, book, provider), *unchanged):
@@ -75,7 +75,7 @@ def _original_per_currency(options: list[Option], book: PriceBook, provider: str
 
 
 def _difference(quoted: Quote, original: Mapping[str, Option]) -> Decimal | None:
-    """Returns how much more a quote costs than the original request in the same currency."""
+    """Returns the price difference between a quote and the original request in the same currency."""
     base = original[quoted.currency].quote if quoted.currency in original else None
     return None if base is None else subtract(quoted.maximum, base.maximum)
 
@@ -114,7 +114,7 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
             Column("Difference", justify="right", no_wrap=True),
             *_columns(),
             Column("Changes", min_width=_READABLE_CHARS),
-            title=f"In {currency}"
+            title=f"Prices in {currency}"
             + ("" if base is None else f", compared with the original request at {base.provider}"),
         )
         for option, quoted in rows:

@@ -1,4 +1,4 @@
-"""How an error is shown, as text for people or as JSON for programs, and how it ends the command."""
+"""Prints errors as text for people or as JSON for programs, and ends the command with an exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def violation_dict(violation: Violation) -> dict[str, Any]:
 
 
 def error_dict(error: KlingPricingError) -> dict[str, Any]:
-    """Returns an error as JSON-ready data: type, message, violations, suggestions and the guard's facts."""
+    """Returns an error as JSON-ready data: type, message, violations, suggestions and guard context."""
     fields: dict[str, Any] = {"type": type(error).__name__, "message": with_options(str(error))}
     fields["violations"] = [violation_dict(violation) for violation in getattr(error, "violations", ())]
     fields["suggestions"] = list(getattr(error, "suggestions", ()))
@@ -40,7 +40,7 @@ _MONEY_ATTRIBUTES = (
     *("budget", "requested", "available", "currency", "window_end", "cheapest"),
     *("reservation_id", "state", "task_id"),
 )
-"""The attributes of the guard's errors, for programs."""
+"""The attributes of guard errors that the JSON output includes."""
 
 
 def _json_ready(value: Any) -> Any:
@@ -50,9 +50,9 @@ def _json_ready(value: Any) -> Any:
 
 
 def error_text(error: KlingPricingError, place: str, code: int) -> str:
-    """Returns an error for a person: a heading, every violation on its own line, then the valid alternatives.
+    """Formats an error as text: a heading, every violation on its own line, then the valid alternatives.
 
-    An error without a place and with a single line of text stands on the line of its heading.
+    If the error has no place and only one line of text, that line follows the heading directly.
     """
     violations: Sequence[Violation] = getattr(error, "violations", ())
     lines = [f"{violation.message} [{violation.code}, {violation.source}]" for violation in violations]
@@ -62,7 +62,7 @@ def error_text(error: KlingPricingError, place: str, code: int) -> str:
             f"leave out {field}" if value is None else f"{field} = {json.dumps(value)}"
             for field, value in suggestion.items()
         )
-        lines.append(f"valid instead: {changes}")
+        lines.append(f"valid alternative: {changes}")
     if place:
         heading = f"{place}: {_OUTCOMES[code]}"
     else:
@@ -77,13 +77,13 @@ _HEADINGS = {REFUSED: "Refused", UNREADABLE: "Error"}
 
 
 def fail(error: KlingPricingError, *, as_json: bool, place: str = "", is_answer: bool = False) -> NoReturn:
-    """Shows an error and ends the command with the error's exit code.
+    """Prints an error and ends the command with the error's exit code.
 
     Args:
         error: the error.
-        as_json: whether it is printed as JSON, which goes to standard output.
-        place: the input that caused it, if the error does not name it.
-        is_answer: whether its text is the answer to a request, which goes to standard output too.
+        as_json: whether to print the error as JSON, which goes to standard output.
+        place: the input that caused the error, if the message does not name the input.
+        is_answer: whether a refusal is the result of the command, so that its text goes to standard output.
     """
     code = exit_code(error)
     if as_json:

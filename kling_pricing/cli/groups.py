@@ -5,16 +5,16 @@ from __future__ import annotations
 import click
 
 _RENAMED = {"admit": "pre-submit"}
-"""Former name of a command -> its present name."""
+"""Former name of a command -> its current name."""
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one."""
+    """A group that suggests the nearest known command if a command is unknown."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from kling_pricing.display import did_you_mean  # noqa: PLC0415 (only a mistake needs it)
+        from kling_pricing.display import did_you_mean  # noqa: PLC0415 (needed only for unknown commands)
 
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-"):

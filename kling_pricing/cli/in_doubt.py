@@ -1,4 +1,4 @@
-"""`kling-pricing in-doubt`: list the jobs whose outcome is unknown, and ask the provider about them."""
+"""`kling-pricing in-doubt`: lists jobs whose outcome is unknown, and asks the provider about them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kling_pricing.cli.ledger_options import (
     show_reservations,
 )
 from kling_pricing.cli.options import instant_option, known_provider, tables_option
-from kling_pricing.cli.output import to_json
+from kling_pricing.cli.output import counted, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
@@ -34,6 +34,13 @@ from kling_pricing.tables.price_table import PriceBook
 
 _TIMEOUT_S = 30
 _CHANGED = {"settled", "released"}
+_WORDS = {
+    "running": "still running",
+    "unknown": "unknown to the provider",
+    "unanswered": "without a usable response",
+    "unaskable": "impossible to look up",
+}
+"""Outcome of polling -> its description in text output."""
 
 
 def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -46,13 +53,13 @@ def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, .
             except OSError as error:
                 raise click.BadParameter(f"{value[1:]}: cannot be read: {error.strerror}") from None
             except UnicodeDecodeError:
-                raise click.BadParameter(f"{value[1:]}: not UTF-8 text") from None
+                raise click.BadParameter(f"{value[1:]}: not UTF-8 text; save the file as UTF-8") from None
         else:
             lines.append(value)
     pairs = [line.partition(":") for line in lines if line.strip()]
     if any(not name.strip() or not colon for name, colon, _ in pairs):
         # the message does not repeat the value, which may be a key
-        raise click.BadParameter("write 'Name: value', or @FILE with such lines")
+        raise click.BadParameter("write 'Name: value', or @FILE to read such lines from a file")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
@@ -66,14 +73,14 @@ def _base_url(_ctx: click.Context, _option: click.Parameter, value: str | None) 
     "in-doubt",
     epilog=exit_codes_help(
         refused="refused by the ledger",
-        unreadable="bad usage, refused credentials, or a ledger that cannot be used",
+        unreadable="bad usage, rejected credentials, or a ledger that cannot be used",
     ),
 )
 @click.option("--poll", "asks", is_flag=True, help="Ask the provider about every unsettled job first.")
 @click.option(
     "--provider",
     callback=known_provider,
-    help="Provider to ask. Required if jobs of several providers are unsettled.",
+    help="Provider to ask. Required if several providers have unsettled jobs.",
 )
 @click.option(
     "--header",
@@ -82,14 +89,17 @@ def _base_url(_ctx: click.Context, _option: click.Parameter, value: str | None) 
     callback=_headers,
     metavar="'NAME: VALUE'|@FILE",
     help=(
-        "HTTP header to send, such as your credentials. @FILE reads headers from a file, which keeps them out "
-        "of the list of processes."
+        "HTTP header to send, such as your credentials. @FILE reads headers from a file, which keeps "
+        "credentials out of the process list."
     ),
 )
 @click.option(
-    "--base-url", metavar="URL", callback=_base_url, help="Root of the API. Default: the provider's first host."
+    "--base-url",
+    metavar="URL",
+    callback=_base_url,
+    help="Base URL of the API. Default: the first host in the provider's price table.",
 )
-@instant_option("--since", "Earliest reservation to ask about")
+@instant_option("--since", "Ask only about reservations made at or after this time (ISO 8601).")
 @tables_option
 @ledger_option
 @json_option
@@ -105,9 +115,9 @@ def in_doubt_command(
 ) -> None:
     """List the jobs whose outcome is unknown.
 
-    These jobs were sent, and no answer named their task; their money stays set aside. With --poll, the command
-    first asks the provider about every unsettled job, and settles or releases the jobs that have ended. You may
-    stop it with Ctrl-C and poll again: no answer is lost and nothing is billed twice.
+    These jobs were sent, but no response has identified their tasks. Their money stays reserved. With --poll,
+    the command first asks the provider about every unsettled job and settles or releases the finished jobs. You
+    can stop the command with Ctrl-C and run it again. No response is lost, and no charge is counted twice.
 
     \b
     Examples:
@@ -115,9 +125,9 @@ def in_doubt_command(
       kling-pricing in-doubt --poll --header @credentials.txt
       kling-pricing in-doubt --poll --base-url https://gw.example.com
 
-    Look up the remaining jobs at the provider, then run `bind` or `resolve` for each. Answers about tasks that
-    belong to no reservation follow the list. With --json, each line is one object: an object with an "outcome"
-    reports the polling of a job, and any other object with an "id" is a job in doubt.
+    Look up each remaining job at the provider, then run `bind` or `resolve` for that job. Below the list, the
+    command prints any reported tasks that belong to no reservation. With --json, each line is one object. An
+    object with an "outcome" is the polling result for a job. Any other object with an "id" is a job in doubt.
     """
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
         if asks:
@@ -126,7 +136,7 @@ def in_doubt_command(
     show_reservations(doubtful, as_json=as_json)
     for seen in unclaimed:
         fields = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
-        task = f"task {seen.task_id} of {seen.provider} ({seen.state or 'state unknown'})"
+        task = f"task {seen.task_id} at {seen.provider} ({seen.state or 'state unknown'})"
         click.echo(to_json(fields) if as_json else f"{task} belongs to no reservation")
 
 
@@ -141,32 +151,33 @@ def _ask(
 ) -> None:
     reservations = unsettled(guard, provider=provider, since=since)
     providers = sorted({reservation.provider for reservation in reservations})
-    if len(providers) > 1:  # a provider must not see the credentials of another
+    if len(providers) > 1:  # a provider must not receive the credentials for another provider
         raise click.UsageError(
-            f"jobs of several providers are unsettled; name one: --provider {'|'.join(providers)}"
+            f"several providers have unsettled jobs; choose one with --provider {'|'.join(providers)}"
         )
     outcomes: Counter[str] = Counter()
     try:
         with _bar(len(reservations)) as advance:
-            for looked in poll(guard, fetch, base_url=base_url, reservations=reservations):
-                outcomes[looked.outcome] += 1
-                _show(looked, as_json=as_json)
+            for result in poll(guard, fetch, base_url=base_url, reservations=reservations):
+                outcomes[result.outcome] += 1
+                _show(result, as_json=as_json)
                 advance()
     finally:
         if not as_json:
-            counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-            total = f"asked about {outcomes.total()} of {len(reservations)}"
+            counts = ", ".join(f"{count} {_WORDS.get(outcome, outcome)}" for outcome, count in outcomes.items())
+            total = f"asked about {outcomes.total()} of {counted(len(reservations), 'job')}"
             click.echo(f"{total}: {counts}" if counts else total)
 
 
-def _show(looked: PollResult, *, as_json: bool) -> None:
+def _show(result: PollResult, *, as_json: bool) -> None:
     if as_json:
-        fields = {"outcome": looked.outcome, "detail": looked.detail}
-        click.echo(to_json(fields | reservation_dict(looked.reservation)))
-    elif looked.outcome in _CHANGED:
-        show_reservation(looked.reservation, as_json=False)
-    elif looked.detail:
-        click.echo(f"{looked.reservation.id}: {looked.outcome}, {with_options(looked.detail)}", err=True)
+        fields = {"outcome": result.outcome, "detail": result.detail}
+        click.echo(to_json(fields | reservation_dict(result.reservation)))
+    elif result.outcome in _CHANGED:
+        show_reservation(result.reservation, as_json=False)
+    elif result.detail:
+        words = _WORDS.get(result.outcome, result.outcome)
+        click.echo(f"{result.reservation.id}: {words} ({with_options(result.detail)})", err=True)
 
 
 @contextmanager
@@ -178,12 +189,12 @@ def _bar(total: int) -> Iterator[Any]:
         return
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("asking", total=total)
+        task = bar.add_task("Asking the provider", total=total)
         yield lambda: bar.advance(task)
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Follows no redirect, so that the credentials reach only the API they belong to."""
+    """Does not follow redirects, so that credentials reach only the API to which they belong."""
 
     def redirect_request(self, *_args: Any) -> None:
         return None
@@ -193,7 +204,7 @@ def _fetch_with(headers: dict[str, str]) -> Fetch:
     opener = build_opener(_NoRedirects)
 
     def fetch(url: str) -> tuple[int, bytes]:
-        request = Request(url, headers={"Accept": "application/json", **headers})  # noqa: S310 (`poll` makes http URLs only)
+        request = Request(url, headers={"Accept": "application/json", **headers})  # noqa: S310 (`poll` builds only http URLs)
         try:
             with opener.open(request, timeout=_TIMEOUT_S) as answer:
                 return answer.status, answer.read()
@@ -204,6 +215,6 @@ def _fetch_with(headers: dict[str, str]) -> Fetch:
             reason = getattr(error.reason, "strerror", None) or error.reason
             raise OSError(f"the host cannot be reached: {reason}") from error
         except HTTPException as error:
-            raise OSError("the host does not answer in HTTP") from error
+            raise OSError("the host did not send a valid HTTP response") from error
 
     return fetch

@@ -1,4 +1,7 @@
-"""Requests from files: one JSON object, a JSON array, or JSON Lines, which are read line by line."""
+"""Reads requests from files that contain a JSON object, a JSON array or JSON Lines.
+
+JSON Lines are read line by line.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ from kling_pricing.strict_json import as_object, json_value
 _LINES = (".jsonl", ".ndjson")
 _BLOCK_BYTES = 1 << 16
 _PATIENCE_S = 1
-"""How long a stream may pause after its first line before that line is answered as the first of several."""
+"""Seconds that a stream may pause after its first line before that line counts as the first of several."""
 
 
 class UnreadableInputError(KlingPricingError):
-    """A file that cannot be opened or is not JSON at all."""
+    """An input cannot be opened, or is not JSON."""
 
 
 class Item(NamedTuple):
-    """One request of an input.
+    """One request from an input.
 
     Attributes:
         source: the input's name.
-        number: the request's line, or its place in an array, from 1; None if the input is one request.
+        number: the request's line, or its position in an array, from 1; None if the input is one JSON object.
         request: the payload, a line of JSON that is not parsed yet, or the error of an unreadable input.
         alone: whether it is the input's only request.
     """
@@ -44,7 +47,7 @@ class Item(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The request's place for messages, such as `requests.jsonl:3`."""
+        """The request's place in messages, such as `requests.jsonl:3`."""
         return self.source if self.number is None else f"{self.source}:{self.number}"
 
 
@@ -62,29 +65,29 @@ class RequestFile(NamedTuple):
     advance: Callable[[int], None]
 
     def read(self) -> bytes:
-        """Reads the bytes that are available, at most a block; returns no bytes at the end."""
+        """Returns the bytes that are available, at most one block; empty at the end of the input."""
         block = self.stream.read1(_BLOCK_BYTES)
         self.advance(len(block))
         return block
 
     def pauses(self) -> bool:
-        """Returns whether no more bytes arrive within `_PATIENCE_S` and the input has not ended."""
+        """Returns whether the input is still open but no bytes arrive within `_PATIENCE_S`."""
         try:
             return not select([self.stream], [], [], _PATIENCE_S)[0]
-        except (OSError, ValueError):  # neither a file nor a pipe, or not supported by the system
+        except (OSError, ValueError):  # not a file or pipe, or not supported by the system
             return False
 
 
 @contextmanager
 def opened(path: str) -> Iterator[RequestFile]:
-    """Opens a file, or standard input for `-`, and shows a progress bar if it does not disturb other output.
+    """Opens a file, or standard input for `-`, and shows a progress bar if it cannot disturb other output.
 
     Raises:
         UnreadableInputError: the file cannot be opened, or standard input is closed.
     """
     with ExitStack() as closing:
         if path == "-" and sys.stdin is None:
-            raise UnreadableInputError("standard input: it is closed; name a file")
+            raise UnreadableInputError("standard input is closed; give a file")
         stream: Any
         if path == "-":
             name, stream, size_bytes = input_name(path), sys.stdin.buffer, None
@@ -104,7 +107,7 @@ def opened(path: str) -> Iterator[RequestFile]:
 
 
 def items(source: RequestFile) -> Iterator[Item | None]:
-    """Yields the requests of one input in order, and None wherever the next request may take long to arrive.
+    """Yields the requests from one input in order, and None whenever the next request may be slow to arrive.
 
     Raises:
         UnreadableInputError: the input is neither JSON nor JSON Lines.
@@ -135,16 +138,18 @@ def whole(path: str) -> bytes:
 
 
 def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
-    """Returns the name of an input, and the only request in it.
+    """Returns the name of an input and its only request.
 
     Raises:
-        UnreadableInputError: the input cannot be read, or does not hold exactly one request.
+        UnreadableInputError: the input cannot be read, or does not contain exactly one request.
     """
     with opened(path) as source:
         requests = filter(None, items(source))
         item = next(requests, None)
         if item is None or next(requests, None) is not None:
-            raise UnreadableInputError(f"{source.name}: does not hold exactly one request; give one per call")
+            raise UnreadableInputError(
+                f"{source.name}: must contain exactly one request; run the command once per request"
+            )
         try:
             return source.name, as_object(
                 json_value(item.request) if isinstance(item.request, bytes) else item.request
@@ -155,7 +160,7 @@ def only_request(path: str) -> tuple[str, Mapping[str, Any]]:
 
 def _unreadable(name: str, error: OSError) -> UnreadableInputError:
     return UnreadableInputError(
-        f"{name}: cannot be read: {error.strerror}; name a file, or - for standard input"
+        f"{name}: cannot be read: {error.strerror}; give a file, or - for standard input"
     )
 
 
@@ -167,7 +172,7 @@ def _items(source: RequestFile) -> Iterator[Item | None]:
         if lines:
             break
     else:
-        raise UnreadableInputError(f"{name}: is empty; give a JSON object, an array or JSON Lines")
+        raise UnreadableInputError(f"{name}: the input is empty; give a JSON object, an array or JSON Lines")
     first = lines[0]
     if name.endswith(_LINES) or _is_whole_object(first):
         yield from _json_lines(source, number, lines, blocks)
@@ -191,7 +196,7 @@ def _items(source: RequestFile) -> Iterator[Item | None]:
 
 
 def _blocks(source: RequestFile) -> Iterator[list[bytes]]:
-    """Yields the lines of an input without their line ends, grouped by the blocks that arrive."""
+    """Yields the lines of an input without line endings, one group per block that arrives."""
     unfinished: list[bytes] = []
     beginning = source.read().removeprefix(b"\xef\xbb\xbf")
     for block in chain([beginning], iter(source.read, b"")):
@@ -219,8 +224,8 @@ def _json_lines(
 ) -> Iterator[Item | None]:
     """Yields one request per line.
 
-    An input with a single line counts as one request, so the first line waits for a second one. It does not
-    wait long, because a program may want the answer to one line before it writes the next.
+    An input with a single line counts as one request, so the first line is held back until a second line
+    arrives. The wait is short, because a program may need the result for one line before it writes the next.
     """
     name, here, first = source.name, number, lines.pop(0)
     number += 1

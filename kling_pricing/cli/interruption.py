@@ -1,4 +1,4 @@
-"""Ctrl-C, handled where it loses nothing."""
+"""Handles Ctrl-C at points where no result is lost."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Self
 
 
 class Interruption:
-    """Delays Ctrl-C until the answer in progress is printed and counted.
+    """Delays Ctrl-C until the current result is printed and counted.
 
-    The run ends between two answers, or at once while it waits for input. A second Ctrl-C ends it at once.
+    The run then ends between two results. Ctrl-C ends the run at once if the run is waiting for input, or if
+    Ctrl-C is pressed a second time.
     """
 
     def __init__(self) -> None:
@@ -19,7 +20,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         self._before = signal.getsignal(signal.SIGINT)
-        if self._before is signal.default_int_handler:  # else Ctrl-C is ignored, or another handler is in place
+        if self._before is signal.default_int_handler:  # otherwise Ctrl-C is ignored, or has another handler
             signal.signal(signal.SIGINT, self._handle)
         return self
 
@@ -30,10 +31,10 @@ class Interruption:
             signal.signal(signal.SIGINT, self._before)
 
     def allowed(self, *, waiting: bool) -> None:
-        """Ends the run here if Ctrl-C was pressed.
+        """Ends the run at this point if Ctrl-C was pressed.
 
         Args:
-            waiting: whether the run waits for input from here on, so that Ctrl-C may end it at any moment.
+            waiting: whether the run now waits for input, so that Ctrl-C may end the run at any moment.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.

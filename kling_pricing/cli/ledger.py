@@ -1,4 +1,4 @@
-"""`kling-pricing ledger`: the commands for the administrator of a ledger."""
+"""`kling-pricing ledger`: creates, upgrades and inspects a ledger; for administrators."""
 
 from __future__ import annotations
 
@@ -19,19 +19,32 @@ _url_argument = click.argument("url", envvar=LEDGER_VARIABLE)
 
 @click.group("ledger", cls=Group)
 def ledger() -> None:
-    """Make, migrate and inspect a ledger.
+    """Create, upgrade and inspect a ledger.
 
-    URL is sqlite:///spend.db, postgresql://user@host/database, or the variable KLING_PRICING_LEDGER.
+    URL has the form sqlite:///spend.db or postgresql://user@host/database. Default: the environment variable
+    KLING_PRICING_LEDGER.
+
+    \b
+    Examples:
+      kling-pricing ledger init postgresql://admin@db/spend --grant guards
+      kling-pricing ledger info postgresql://admin@db/spend
     """
 
 
 @ledger.command("init", epilog=_EXIT_CODES)
 @_url_argument
 @click.option(
-    "--grant", metavar="ROLE", help="Let ROLE use guards. It can edit neither the journal nor the budgets."
+    "--grant", metavar="ROLE", help="Let ROLE use guards. ROLE can edit neither the journal nor the budgets."
 )
 def init_command(url: str, grant: str | None) -> None:
-    """Make a ledger at URL, or migrate the one that is there. You can repeat this safely."""
+    """Create a ledger at URL, or upgrade it.
+
+    You can safely repeat the command.
+
+    \b
+    Example:
+      kling-pricing ledger init postgresql://admin@db/spend --grant guards
+    """
     with errors_shown(as_json=False):
         click.echo(prepare(url, create=True, grant=grant))
 
@@ -39,10 +52,14 @@ def init_command(url: str, grant: str | None) -> None:
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 def migrate_command(url: str) -> None:
-    """Bring the ledger at URL to the schema version of this kling-pricing.
+    """Upgrade the ledger at URL to this version of kling-pricing.
 
-    Stop the guards first. A ledger in a file is copied beside it before anything is changed. You can repeat
-    this safely.
+    Stop the guards first. The command copies a ledger in a file before it changes the file. You can safely
+    repeat the command.
+
+    \b
+    Example:
+      kling-pricing ledger migrate postgresql://admin@db/spend
     """
     with errors_shown(as_json=False):
         click.echo(prepare(url, create=False))
@@ -52,7 +69,14 @@ def migrate_command(url: str) -> None:
 @_url_argument
 @json_option
 def info_command(url: str, as_json: bool) -> None:
-    """Show the server, the schema version and the budgets of the ledger at URL, and any risk of losing data."""
+    """Show the setup of the ledger at URL.
+
+    The command also warns about settings that can lose data.
+
+    \b
+    Example:
+      kling-pricing ledger info postgresql://admin@db/spend
+    """
     with errors_shown(as_json=as_json):
         described = info(url)
     if as_json:

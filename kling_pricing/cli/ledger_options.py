@@ -1,4 +1,4 @@
-"""What the commands that use a ledger share: options, the guard, and how reservations are shown."""
+"""Shared by the commands that use a ledger: options, the opened guard, and the display of reservations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ledger_option = click.option(
     envvar=LEDGER_VARIABLE,
     show_envvar=True,
     required=True,
-    help="Ledger URL: sqlite:///spend.db for a file in this folder, or postgresql://user@host/database.",
+    help="Ledger URL, such as sqlite:///spend.db (a local file) or postgresql://user@host/database.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -42,9 +42,9 @@ def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
     pairs = [value.partition("=") for value in values]
     names = [label for label, _, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise click.BadParameter(f"{twice} is given twice; keep one of them")
+        raise click.BadParameter(f"label {twice} appears twice; keep one of them")
     if wrong := next((label for label, equals, value in pairs if not (label and equals and value)), None):
-        raise click.BadParameter(f"{wrong!r} is not LABEL=VALUE, such as user=li")
+        raise click.BadParameter(f"{wrong!r} is not a label with a value; write LABEL=VALUE, such as user=li")
     return {label: value for label, _, value in pairs}
 
 
@@ -54,7 +54,7 @@ labels_option = click.option(
     multiple=True,
     callback=_labels,
     metavar="LABEL=VALUE",
-    help="Label that budgets may match, such as user=li. Repeat it for more labels.",
+    help="Label that budgets may match, such as user=li. Repeat the option for several labels.",
 )
 
 
@@ -67,7 +67,7 @@ def read_amount(_ctx: click.Context, _option: click.Parameter, value: str | None
 
 
 def read_ref(_ctx: click.Context, _argument: click.Parameter, value: str | None) -> Ref | None:
-    """Reads a reservation's id, or the provider and task of `PROVIDER:TASK_ID`."""
+    """Reads a reservation's id, or the provider and the task id from `PROVIDER:TASK_ID`."""
     if value is None or ":" not in value:
         return value
     provider, _, task_id = value.partition(":")
@@ -81,7 +81,7 @@ ref_argument = click.argument("ref", metavar="REF", callback=read_ref)
 def opened_guard(
     ledger: str, *, budgets: str | None = None, book: PriceBook | None = None, as_json: bool = False
 ) -> Iterator[BudgetGuard]:
-    """Opens a guard on the ledger; an error in the block ends the command with a message and an exit code."""
+    """Opens a guard on the ledger. An error in the block ends the command with a message and an exit code."""
     with errors_shown(as_json=as_json):
         guard = BudgetGuard(ledger, budgets, book=book, on_alert=show_alert)
         try:
@@ -136,7 +136,7 @@ def show_reservations(reservations: list[Reservation], *, as_json: bool) -> None
     grid = Table(
         *(
             Column(name, no_wrap=True, overflow="fold")
-            for name in ("Reservation", "Project", "Key", "State", "Amount", "Model", "Task", "Since (UTC)")
+            for name in ("Reservation", "Project", "Key", "State", "Amount", "Model", "Task", "Created (UTC)")
         )
     )
     for reservation in reservations:

@@ -1,4 +1,4 @@
-"""The options that several commands share, and how their values are read."""
+"""The options that several commands share, and the functions that read their values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
-    """Reads an ISO 8601 instant with a time zone, or a day, which means its midnight in UTC."""
+    """Reads an ISO 8601 instant with a time zone, or a day, which means midnight UTC."""
     if value is None:
         return None
     try:
@@ -34,13 +34,13 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str | None) -
         ) from None
     if at.tzinfo is None:
         raise click.BadParameter(
-            f"{value!r} has no time zone; write 2026-11-21, or 2026-11-21T08:00:00Z for UTC"
+            f"{value!r} has no time zone; write 2026-11-21T08:00:00Z for UTC, or only the date"
         )
     return at
 
 
 def _day_or_instant(ctx: click.Context, option: click.Parameter, value: str | None) -> date | datetime | None:
-    """Reads an instant, or a day, which stays a date because its beginning depends on the time zone."""
+    """Reads an instant or a day. A day stays a date, because its start depends on the time zone."""
     at = _instant(ctx, option, value)
     return at.date() if at is not None and _DAY.fullmatch(value or "") else at
 
@@ -56,14 +56,14 @@ def require_provider(book: PriceBook, provider: str) -> None:
     """Refuses an unknown provider.
 
     Raises:
-        click.BadParameter: the provider is unknown; the message names the nearest or all known providers.
+        click.BadParameter: the provider is unknown; the message suggests known providers.
     """
     if not book.knows(provider):
         raise click.BadParameter(str(book.unknown_provider(provider)))
 
 
 def known_provider(ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Reads a known provider; needs `tables_option` on the same command."""
+    """Reads a provider that a price table covers. The command must also have `tables_option`."""
     if value is not None:
         require_provider(ctx.params["book"], value)
     return value
@@ -89,7 +89,7 @@ def _media(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"{value}: {error}") from None
     if not isinstance(media, dict):
         raise click.BadParameter(
-            f'{value}: must be an object such as {{"https://...": {{"length_s": "5.04"}}}}'
+            f'{value}: must be a JSON object such as {{"https://...": {{"length_s": "5.04"}}}}'
         )
     try:
         return {url: facts_of(url, media) for url in media}
@@ -101,25 +101,25 @@ tables_option = click.option(
     "--tables",
     "book",
     callback=_price_book,
-    is_eager=True,  # other options are checked with the tables
+    is_eager=True,  # the callbacks of other options use the tables
     metavar="FOLDER",
     envvar=TABLES_VARIABLE,
     show_envvar=True,
-    help="Folder of your own price tables, added to the bundled tables.",
+    help="Folder with your own price tables, which are added to the bundled ones.",
 )
 
 
 def instant_option(
     flag: str, help_text: str, *, name: str | None = None, required: bool = False, days: bool = False
 ) -> Callable[[F], F]:
-    """Returns an option that takes an instant.
+    """Returns an option whose value is an instant.
 
     Args:
         flag: the option's flag, such as `--since`.
         help_text: the option's help.
         name: the parameter's name, if it differs from the flag.
         required: whether the option is required.
-        days: whether a day stays a `date`, which begins in another option's time zone; else it begins in UTC.
+        days: whether a day stays a `date`, whose time zone another option sets; otherwise it starts in UTC.
     """
     names = [flag] if name is None else [flag, name]
     return click.option(
@@ -127,36 +127,36 @@ def instant_option(
         callback=_day_or_instant if days else _instant,
         metavar="TIME",
         required=required,
-        help=f"{help_text} (ISO 8601)",
+        help=help_text,
     )
 
 
-at_option = instant_option("--at", "Time to ask about, instead of now")
+at_option = instant_option("--at", "Time for which to show the budgets (ISO 8601). Default: now.")
 
 
-def refuse_without_folder(out: str | None, **given: object) -> None:
-    """Refuses options about files if no folder for these files is named.
+def refuse_without_folder(out: str | None, **options: object) -> None:
+    """Refuses options that apply only to report files if no folder for these files is given.
 
     Args:
-        out: the folder; None: not given.
-        given: the options by the names of their parameters, with their values; empty or None: not given.
+        out: the folder; None if it is not given.
+        options: parameter name -> value; empty or None if the option is not given.
 
     Raises:
-        click.UsageError: such an option is given; it would have no effect.
+        click.UsageError: such an option is given, but would have no effect.
     """
-    for name, value in given.items():
+    for name, value in options.items():
         if out is None and value not in (None, ()):
             flag = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{flag} is about files; name the folder to write them into with --out")
+            raise click.UsageError(f"{flag} applies only to report files; choose their folder with --out")
 
 
 def wire_format_option(help_text: str) -> Callable[[F], F]:
-    """Returns an option that names a wire format."""
+    """Returns an option for choosing a wire format."""
     return click.option(
         "--wire-format",
         type=click.Choice(WIRE_FORMATS),
         metavar="NAME",
-        help=f"{help_text} Known: {', '.join(WIRE_FORMATS)}.",
+        help=f"{help_text} One of: {', '.join(WIRE_FORMATS)}.",
     )
 
 
@@ -166,12 +166,12 @@ _PROVIDER_OPTIONS = [
         callback=known_provider,
         help="Provider that bills you. Default: the provider whose API the request is written for.",
     ),
-    wire_format_option("API that the request is written for. Default: recognised from the request."),
+    wire_format_option("API that the request is written for. Default: detected from the request."),
     click.option(
         "--url",
         callback=_url,
         metavar="URL",
-        help="Endpoint that the request is posted to. It identifies the API and, by its host, the provider.",
+        help="Endpoint URL. Its path determines the API, and its host determines the provider.",
     ),
     tables_option,
     click.option(
@@ -192,20 +192,20 @@ _PROVIDER_OPTIONS = [
 
 _REQUEST_OPTIONS = [
     *_PROVIDER_OPTIONS,
-    instant_option("--at", "Time whose prices apply, instead of now"),
+    instant_option("--at", "Use the prices in force at this time (ISO 8601). Default: now."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line."),
 ]
 
 
 def provider_options(command: F) -> F:
-    """Adds the options that complete a request: its provider, its API and facts about its files."""
+    """Adds the options that describe a request: its provider, its API and facts about its files."""
     for option in reversed(_PROVIDER_OPTIONS):
         command = option(command)
     return command
 
 
 def request_options(command: F) -> F:
-    """Adds the options of every command that reads requests."""
+    """Adds the options that all commands that read requests share."""
     for option in reversed(_REQUEST_OPTIONS):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""How answers are printed: JSON for programs, text and tables for people."""
+"""Prints results: JSON for programs, text and tables for people."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ HEADINGS = (
 
 
 MAX_TEXTS = 4096
-"""The number of printed quotes that are cached."""
+"""Maximum number of cached texts."""
 
 
 class Texts:
     """Caches the printed form of quotes.
 
-    Requests that differ only in their prompts and files cost the same for the same reasons. A long file has few
-    requests that differ in more, so each text is made once.
+    Requests that differ only in their prompts and files have the same price for the same reasons. In a long
+    file, few requests differ in other ways, so most texts can be reused.
     """
 
     def __init__(self, make: Callable[[Quote], str]) -> None:
@@ -43,7 +43,7 @@ class Texts:
         self._texts: dict[tuple[Any, ...], str] = {}
 
     def __call__(self, quote: Quote) -> str:
-        """Returns the text of a quote, which must depend only on the key that is built here."""
+        """Returns the text of a quote. The text may depend only on the parts of the cache key."""
         request, table, *answer = quote
         key = table.id, table.digest, request.model, request.wire_format, request.facts["action"], *answer
         text = self._texts.get(key)
@@ -77,14 +77,14 @@ json_text = Texts(_json)
 
 
 def placed_json(text: str, place: str) -> str:
-    """Returns the text of a JSON object with the request's place in the input as its first key."""
+    """Adds the request's place in the input as the first key to the text of a JSON object."""
     return f'{{"place":{encode_basestring(place)},{text[1:]}'
 
 
 def print_whole(text: str) -> None:
-    """Prints a text of any length in full.
+    """Prints text of any length in full.
 
-    If standard output is unbuffered (`PYTHONUNBUFFERED`), its `write` loses the bytes that a pipe does not
+    If standard output is unbuffered (`PYTHONUNBUFFERED`), a single `write` drops the bytes that a pipe does not
     accept at once.
     """
     out = sys.stdout
@@ -96,9 +96,9 @@ def print_whole(text: str) -> None:
 
 
 def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: dict[str, int]) -> str:
-    """Returns the closing lines of many requests: how many there were, and their total per currency.
+    """Returns the closing lines for several requests: the number per outcome and the total per currency.
 
-    A total that includes a range is the most that the requests can cost.
+    A total that includes a range is the maximum that the requests can cost.
     """
     lines = [
         ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "nothing read",
@@ -116,7 +116,7 @@ def signed(number: Decimal) -> str:
 
 
 def print_table(grid: Table) -> None:
-    """Prints a table; on a narrow terminal, prints each cell on its own line, so that nothing is cut off."""
+    """Prints a table. On a narrow terminal, prints each cell on its own line, so that nothing is cut off."""
     console = wide_console()
     unlimited = console.options.update(width=_UNLIMITED)
     if console.measure(grid, options=unlimited).minimum <= console.width:
@@ -137,7 +137,7 @@ _UNLIMITED = 10_000
 
 
 def wide_console() -> Console:
-    """Returns a console as wide as the terminal, or wide enough for every table in a file or pipe."""
+    """Returns a console as wide as the terminal. In a file or pipe, it is wide enough for every table."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
 

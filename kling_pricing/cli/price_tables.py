@@ -1,4 +1,4 @@
-"""`kling-pricing tables`: show the price tables, compare them, and check your own."""
+"""`kling-pricing tables`: shows the price tables, compares them, and checks your own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tables() -> None:
     """Show price tables, compare them, and check your own.
 
     \b
-    Example:
+    Examples:
       kling-pricing tables list
       kling-pricing tables show qingbo/2026-04-29
     """
@@ -78,7 +78,7 @@ def list_command(book: PriceBook, as_json: bool) -> None:
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
-    """Show the rates and the sources of one price TABLE.
+    """Show the rates and sources of a price TABLE.
 
     \b
     Example:
@@ -125,7 +125,7 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def diff_command(before_id: str, after_id: str, book: PriceBook, as_json: bool) -> None:
-    """Show what changed from price table A to price table B.
+    """Show the differences between price tables A and B.
 
     \b
     Example:
@@ -174,7 +174,7 @@ def _change_in_words(rate: dict[str, str | None]) -> str:
     if rate["before"] is None or rate["after"] is None:
         return "removed" if rate["after"] is None else "added"
     percent = rate["change_percent"]
-    return "not compared" if percent is None else f"{'' if percent.startswith('-') else '+'}{percent} %"
+    return "not compared" if percent is None else f"{'' if percent.startswith('-') else '+'}{percent}%"
 
 
 def _changed_rates(before: PriceTable, after: PriceTable) -> list[dict[str, str | None]]:
@@ -203,26 +203,26 @@ def _unit_price(table: PriceTable, cell: Cell) -> Decimal | None:
 
 
 def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
-    """Returns sentences about every other difference that changes the cost of a request."""
+    """Describes every other difference that affects the cost of a request."""
     changes = []
     if before.currency != after.currency:
         changes.append(
-            f"the currencies differ: {before.currency} and {after.currency}; "
-            "their amounts are not compared in percent"
+            f"the currencies differ ({before.currency} and {after.currency}), "
+            "so the changes have no percentages"
         )
     if before.tiers != after.tiers:
         changes.append("the rules that choose the tier differ; compare the files")
     if before.quantity != after.quantity:
         changes.append("the rules that count the units differ; compare the files")
     if before.model_periods != after.model_periods:
-        changes.append("the periods of single models differ; compare the files")
+        changes.append("the periods of individual models differ; compare the files")
     if _discount(before) != _discount(after):
-        changes.append(f"the contract's discount differs: {_discount(before)} and {_discount(after)}")
+        changes.append(f"the contract discount changes from {_discount(before)} to {_discount(after)}")
     return changes
 
 
 def _discount(table: PriceTable) -> str:
-    return "none" if table.contract is None else f"{format_decimal(table.contract.percent)} %"
+    return "none" if table.contract is None else f"{format_decimal(table.contract.percent)}%"
 
 
 def _table(book: PriceBook, table_id: str) -> PriceTable:
@@ -256,14 +256,16 @@ def _all_tables(book: PriceBook) -> list[PriceTable]:
 
 @tables.command(
     "check",
-    epilog=exit_codes_help("the tables are valid", "a table is invalid", "bad usage, or an unreadable folder"),
+    epilog=exit_codes_help(
+        "the tables are valid", "a table is invalid", "bad usage, or the folder cannot be read"
+    ),
 )
 @click.argument("folder", required=False, envvar=TABLES_VARIABLE, type=click.Path(exists=True, file_okay=False))
 def check_command(folder: str | None) -> None:
     """Check the price tables and capability files in FOLDER.
 
-    They are checked together with the bundled tables, which they extend. Without FOLDER, only the bundled
-    tables are checked. The first mistake is reported with its file and line.
+    The command checks these files together with the bundled tables, which they extend. Without FOLDER, it
+    checks only the bundled tables. It reports the first mistake with its file and line.
 
     \b
     Example:
@@ -286,15 +288,15 @@ def check_command(folder: str | None) -> None:
 @tables.command("schema", epilog=exit_codes_help())
 @click.argument("kind", type=click.Choice(["prices", "capabilities", "providers", "statements"]))
 def schema_command(kind: str) -> None:
-    """Print the JSON Schema of a kind of file.
+    """Print the JSON Schema for one kind of file.
 
-    An editor can use it for completion.
+    Editors can use the schema for completion.
 
     \b
     Example:
       kling-pricing tables schema prices
     """
-    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (its models load slowly)
+    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (slow to import)
 
     schemas = {
         "prices": price_file_schema,

@@ -1,4 +1,4 @@
-"""`kling-pricing quote` and `kling-pricing check`: the commands that answer many requests."""
+"""`kling-pricing quote` and `kling-pricing check`: the commands that process many requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from kling_pricing.strict_json import as_object, json_value
 _NOTHING = Decimal(0)
 
 MAX_TOGETHER = 500
-"""The number of answers that are printed at a time."""
+"""Maximum number of results in one batch of output."""
 
 
 @dataclass
@@ -51,10 +51,10 @@ class Tally:
     """The outcomes of the requests so far.
 
     Attributes:
-        totals: currency -> the sum of the quotes; a range counts with its maximum.
+        totals: currency -> the sum of the quotes; a range counts as its maximum.
         ranges: the currencies whose sum includes a range.
-        counts: how many requests were done, refused and unreadable.
-        exit_code: the highest exit code of any request.
+        counts: outcome -> the number of requests.
+        exit_code: the highest exit code so far.
     """
 
     totals: dict[str, Decimal] = field(default_factory=dict)
@@ -78,15 +78,15 @@ class Tally:
 
 
 Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
-"""Answers one request, given its payload and whether it is the only one; may raise `KlingPricingError`."""
+"""Returns the result for one request. The last argument says whether it is the only request."""
 
 
 @click.command("quote", epilog=exit_codes_help("every request is quoted", "at least one request is refused"))
 @click.argument("files", nargs=-1, metavar="FILE...|-")
-@click.option("--model", help="Model as the API names it, for a quote without a FILE.")
-@click.option("--duration", type=int, help="Length in seconds, with --model.")
-@click.option("--resolution", help="Resolution, with --model: 720p, 1080p or 4k.")
-@click.option("--audio/--no-audio", default=None, help="Whether audio is generated, with --model.")
+@click.option("--model", help="Model name in the API, for a quote without a FILE.")
+@click.option("--duration", type=int, help="Video length in seconds; requires --model.")
+@click.option("--resolution", help="Resolution (720p, 1080p or 4k); requires --model.")
+@click.option("--audio/--no-audio", default=None, help="Whether to generate audio; requires --model.")
 @request_options
 def quote_command(
     files: tuple[str, ...],
@@ -99,9 +99,9 @@ def quote_command(
 ) -> None:
     """Quote a request, with the reason for every number.
 
-    A FILE holds one JSON request, a JSON array of requests, or JSON Lines; - is standard input. One request
-    is explained; several are printed as a table with totals. Instead of a FILE, you can describe a request with
-    --model, --duration, --resolution and --audio.
+    A FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. The
+    command explains the price of a single request. For several requests, it prints a table with totals.
+    Instead of giving a FILE, you can describe a request with --model, --duration, --resolution and --audio.
 
     \b
     Examples:
@@ -111,9 +111,11 @@ def quote_command(
     """
     described = {"model": model, "duration": duration, "resolution": resolution, "audio": audio}
     if files and any(value is not None for value in described.values()):
-        raise click.UsageError("give a FILE, or --model with --duration, --resolution and --audio, not both")
+        raise click.UsageError(
+            "give either a FILE or --model with --duration, --resolution and --audio, but not both"
+        )
     if not files and model is None:
-        raise click.UsageError("give a FILE (- for standard input), or --model for a quick answer")
+        raise click.UsageError("give a FILE (- for standard input), or --model for a quick quote")
     quick = None if files else Item("request", None, {**described, "prompt": "a prompt"}, alone=True)
     quoted: Callable[..., Quote] = partial(quote, **settings)
 
@@ -133,8 +135,9 @@ def quote_command(
 def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> None:
     """Check whether the API would accept a request.
 
-    If not, every reason is listed. Prices are not checked: a valid request may have no published price. A FILE
-    holds one JSON request, a JSON array of requests, or JSON Lines; - is standard input.
+    If the API would refuse the request, the command lists every reason. It does not check prices, so a valid
+    request may have no published price. A FILE contains one JSON request, a JSON array of requests, or JSON
+    Lines; - means standard input.
 
     \b
     Examples:
@@ -166,9 +169,9 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
 def _answer_all(
     files: tuple[str, ...], quick: Item | None, answer: Answer, *, as_json: bool, headings: str
 ) -> None:
-    """Answers every request in order; a bad request is reported, and the next one is read.
+    """Processes every request in order; reports a bad request and continues with the next one.
 
-    Answers are printed in batches, and always before the command waits for more input.
+    Prints results in batches, and always before the command waits for more input.
     """
     tally = Tally()
     many = True
@@ -193,34 +196,34 @@ def _answer_all(
     except KeyboardInterrupt:
         tally.exit_code, many = INTERRUPTED, True
         _print(answers)
-        click.echo("interrupted; every answer above is complete", err=True)
+        click.echo("interrupted; all results above are complete", err=True)
     if many:
         click.echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
     sys.exit(tally.exit_code)
 
 
 def _print(answers: list[str]) -> None:
-    """Prints the answers of a batch, and empties it."""
+    """Prints a batch of results, and empties the batch."""
     print_whole("".join(f"{answer}\n" for answer in answers))
     answers.clear()
 
 
 def _items(files: tuple[str, ...]) -> Iterator[Item | None]:
-    """Yields the requests of all files, and None wherever the next request may take long to arrive.
+    """Yields the requests from all files, and None whenever the next request may be slow to arrive.
 
-    A file that cannot be read is an item too; the files after it are still read.
+    A file that cannot be read becomes an item that carries the error. The remaining files are still read.
     """
     for path in files:
         try:
             with opened(path) as source:
                 yield from items(source)
         except UnreadableInputError as error:
-            yield None  # so that the answers before it are printed first
+            yield None  # so that earlier results are printed first
             yield Item(path, None, error, alone=True)
 
 
 def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: bool) -> str | None:
-    """Returns the answer to a request; None if it is an error that goes to standard error only."""
+    """Returns the result for a request; None if the result is an error that was printed to standard error."""
     is_read = False
     try:
         request = item.request
@@ -241,5 +244,5 @@ def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: boo
 
 
 def _placed(outcome: dict[str, Any], item: Item, *, alone: bool) -> dict[str, Any]:
-    """Returns an answer with its place in the input as the first key, unless it is the only one."""
+    """Adds the request's place in the input as the first key of a result, unless it is the only request."""
     return outcome if alone else {"place": item.place, **outcome}

@@ -1,4 +1,4 @@
-"""`kling-pricing reconcile`: was every clip billed correctly, and if not, why not."""
+"""`kling-pricing reconcile`: compares a provider's statement with the ledger, and explains differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
-from kling_pricing.cli.exit_codes import DONE, REFUSED
+from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
 from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
@@ -32,9 +32,15 @@ from kling_pricing.tables.price_table import PriceBook
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Settled
 
-_MAX_NAMED = 10
-"""The number of exceptions that are listed; the reports have all."""
-_OTHER_ROWS = ("uncharged", "invalid", "outside", "ignored")
+_MAX_LISTED = 10
+"""Maximum number of exceptions to list; the reports contain all of them."""
+_ROW_KINDS = {
+    "charges": "charges in the period",
+    "uncharged": "uncharged",
+    "invalid": "invalid",
+    "outside": "outside the period",
+    "ignored": "ignored",
+}
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
 _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -42,7 +48,7 @@ _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 def _time(_ctx: click.Context, _option: click.Parameter, value: str) -> timedelta:
     parts = _TIME.fullmatch(value)
     if parts is None and value != "0":
-        raise click.BadParameter(f"{value!r} is not a duration such as 90m, 24h or 3d")
+        raise click.BadParameter(f"{value!r} is not a duration; write 90m, 24h or 3d, for example")
     return timedelta(0) if parts is None else int(parts[1]) * _TIMES[parts[2]]
 
 
@@ -56,11 +62,17 @@ def _amount(_ctx: click.Context, _option: click.Parameter, value: str) -> Decima
 def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     if wrong := next((value for value, pair in zip(values, pairs, strict=True) if not all(pair)), None):
-        raise click.BadParameter(f"{wrong!r} is not RESERVATION=TASK_ID")
+        raise click.BadParameter(f"{wrong!r} is not a pair; write RESERVATION=TASK_ID")
     return {reservation: task_id for reservation, _, task_id in pairs}
 
 
-@click.command("reconcile")
+@click.command(
+    "reconcile",
+    epilog=exit_codes_help(
+        "the totals tie out, and no action is needed",
+        "there are exceptions, or the ledger refused to settle a task",
+    ),
+)
 @click.option(
     "--ledger",
     "ledgers",
@@ -69,7 +81,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     show_envvar=True,
     multiple=True,
     required=True,
-    help="The ledger; may be repeated.",
+    help="Ledger URL. Repeat the option for several ledgers.",
 )
 @click.option(
     "--statement",
@@ -77,23 +89,23 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     metavar="FILE",
     multiple=True,
     required=True,
-    help="A file of the provider's statement: CSV, JSON, Parquet or XLSX; may be repeated.",
+    help="Statement file from the provider: CSV, JSON, Parquet or XLSX. Repeat the option for several files.",
 )
-@click.option("--provider", required=True, callback=known_provider, help="The provider that bills.")
-@instant_option("--from", "Start of the period, a day or an instant", name="since", required=True)
-@instant_option("--until", "End of the period (exclusive)", required=True)
+@click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
+@instant_option("--from", "Start of the period, inclusive (ISO 8601).", name="since", required=True)
+@instant_option("--until", "End of the period, exclusive (ISO 8601).", required=True)
 @click.option("--out", metavar="FOLDER", help="Write the reports to this folder.")
 @click.option(
     "--format",
     "formats",
     multiple=True,
     type=click.Choice(FORMATS),
-    help="A format of the reports; may be repeated; by default all.",
+    help="Report format. Repeat the option for several formats. Default: all formats.",
 )
 @click.option(
     "--mapping",
     metavar="NAME|FILE",
-    help="The meaning of the statement's columns; by default the mapping that fits.",
+    help="Mapping for the statement's columns. Default: the mapping that matches the columns.",
 )
 @click.option(
     "--encoding",
@@ -110,28 +122,28 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     callback=_time,
     default="24h",
     show_default=True,
-    help="How long after its submission a task may still be charged.",
+    help="How long after submission a task may still be charged.",
 )
 @click.option(
     "--window",
     callback=_time,
     default="24h",
     show_default=True,
-    help="How long after a request without a known task an unknown task may belong to it.",
+    help="Maximum time from a request without a task to an unknown task that could belong to the request.",
 )
 @click.option(
     "--tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="The most that may stay unexplained, per line.",
+    help="Maximum amount that may stay unexplained in a line.",
 )
 @click.option(
     "--batch-tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="The same for all such lines together; if they exceed it, none is tolerated.",
+    help="Maximum unexplained amount for all such lines together. If the total is larger, none is tolerated.",
 )
 @click.option(
     "--pair",
@@ -139,13 +151,17 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     metavar="RESERVATION=TASK_ID",
     multiple=True,
     callback=_pairs,
-    help="Decide that an unknown task belongs to a reservation without a task.",
+    help="Assign an unknown task to a reservation without a task. Repeat the option for several pairs.",
 )
 @click.option(
-    "--settle", is_flag=True, help="Write the statement's charges into the ledger; without it, nothing changes."
+    "--settle",
+    is_flag=True,
+    help="Settle the reservations at the statement's charges. Without this option, the ledger stays unchanged.",
 )
 @click.option(
-    "--memory-limit", metavar="SIZE", help="The most memory to use, such as 500MB; the rest goes to disk."
+    "--memory-limit",
+    metavar="SIZE",
+    help="Maximum memory to use, such as 500MB. Data that does not fit is kept on disk.",
 )
 @tables_option
 @json_option
@@ -170,23 +186,24 @@ def reconcile_command(
     book: PriceBook,
     as_json: bool,
 ) -> None:
-    """Compare the provider's statement with the expected costs, task by task.
+    """Compare a provider's statement with the expected costs.
 
-    Every line is in one category. Every difference is explained to the last digit or marked as unexplained, and
-    expected + variances = billed, exactly. Without --settle, the ledger is not changed.
+    The command compares them task by task and puts every line of the comparison into one category. It explains
+    every difference to the last digit or marks the difference as unexplained. The totals tie out, which means
+    that the expected amounts plus the variances equal the billed amounts exactly. The ledger changes only with
+    --settle.
 
     \b
-    kling-pricing reconcile --ledger sqlite:///spend.db --statement november.csv \\
-        --provider qingbo --from 2026-11-01 --until 2026-12-01 --out reports/2026-11
-
-    Exit codes: 0 ties out, and no action is needed; 1 there are exceptions, or the ledger refused to settle a
-    task; 2 bad input.
+    Example:
+      kling-pricing reconcile --ledger sqlite:///spend.db \\
+          --statement november.csv --provider qingbo \\
+          --from 2026-11-01 --until 2026-12-01 --out reports/2026-11
     """
     from kling_pricing.reconcile import reconcile  # noqa: PLC0415 (an extra, and slow to import)
 
     if (tolerance == 0) != (batch_tolerance == 0):
         raise click.UsageError(
-            "--tolerance limits each line, --batch-tolerance limits all lines together; give both"
+            "--tolerance limits each line and --batch-tolerance limits all lines together; give both options"
         )
     refuse_without_folder(out, format=formats)
     try:
@@ -237,7 +254,7 @@ def reconcile_command(
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """Shows the progress on a terminal, with a bar for each stage."""
+    """Shows the progress on a terminal, with one bar per stage."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _stage, _done, _total: None
@@ -254,7 +271,7 @@ def _progress() -> Iterator[Any]:
 
 
 def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled | None) -> dict[str, Any]:
-    """Returns the answer as JSON-ready data; amounts are text."""
+    """Returns the result as JSON-ready data; amounts are text."""
     answer: dict[str, Any] = {
         "provider": reconciled.provider,
         "since": reconciled.since.isoformat(),
@@ -285,7 +302,7 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
             "cause": line.cause,
             "remedy": line.remedy,
         }
-        for line in islice(exceptions_of(reconciled), min(_MAX_NAMED, reconciled.exceptions))
+        for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
     ]
     answer["reports"] = files
     if settled is not None:
@@ -320,10 +337,8 @@ def _grid(reconciled: Reconciliation) -> Table:
 def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     """Yields the lines below the table."""
     rows = answer["rows"]
-    other_rows = ", ".join(f"{rows[name]} {name}" for name in _OTHER_ROWS if rows[name])
-    yield f"rows of the statement: {rows['read']}, {rows['charges']} charges of the period" + (
-        f", {other_rows}" if other_rows else ""
-    )
+    counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
+    yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
     if "settled" in answer:
         settled = answer["settled"]
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
@@ -337,9 +352,9 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         category = exception["category"].replace("_", " ")
         message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))
         yield f"  {place}: {category}, {variance}: {message}"
-    if answer["exceptions"] > _MAX_NAMED:
-        yield f"  and {answer['exceptions'] - _MAX_NAMED} more" + (
-            "" if out else "; write all of them with --out FOLDER"
+    if answer["exceptions"] > _MAX_LISTED:
+        yield f"  and {answer['exceptions'] - _MAX_LISTED} more" + (
+            "" if out else "; write all exceptions to reports with --out FOLDER"
         )
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"
@@ -349,7 +364,7 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     if refused := _refused(answer):
         actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
     if answer["totals"] or actions:
-        yield f"ties out; {'; '.join(actions) or 'no action needed'}"
+        yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
     else:
         yield (
             f"no {answer['provider']} task was sent or charged from {answer['since']} to {answer['until']}; "
@@ -358,5 +373,5 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
 
 
 def _refused(answer: dict[str, Any]) -> int:
-    """Returns the number of reservations that a ledger refused to settle or to bind."""
+    """Returns the number of reservations that a ledger refused to settle or bind."""
     return len(answer["settled"]["refused"]) if "settled" in answer else 0

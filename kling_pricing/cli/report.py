@@ -1,4 +1,4 @@
-"""`kling-pricing report`: a spend statement from the ledger alone."""
+"""`kling-pricing report`: reports the spend from the ledger, without a provider's statement."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from rich.table import Column as Heading
 from rich.table import Table
 
+from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option
 from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
@@ -25,29 +26,31 @@ from kling_pricing.tables.price_table import PriceBook
 _PRINTED_TABLE = "by_project_and_model"
 
 
-@click.command("report")
+@click.command(
+    "report", epilog=exit_codes_help(unreadable="bad usage, or the ledger or the folder cannot be used")
+)
 @ledger_option
-@click.option("--project", help="The only project to report; by default all projects.")
-@click.option("--month", metavar="YYYY-MM", help="The month to report; by default the current one.")
-@instant_option("--from", "Start of the period, instead of --month", days=True)
-@instant_option("--until", "End of the period, exclusive", days=True)
+@click.option("--project", help="Report only this project. Default: all projects.")
+@click.option("--month", metavar="YYYY-MM", help="Month to report. Default: the current month.")
+@instant_option("--from", "Start of the period, inclusive (ISO 8601); replaces --month.", days=True)
+@instant_option("--until", "End of the period, exclusive (ISO 8601); replaces --month.", days=True)
 @click.option(
     "--timezone",
     default="UTC",
     show_default=True,
     metavar="ZONE",
-    help="Time zone in which days and months start, as an IANA name.",
+    help="IANA name of the time zone in which days and months start.",
 )
-@click.option("--out", metavar="FOLDER", help="Write report files into this folder.")
+@click.option("--out", metavar="FOLDER", help="Write the report files to this folder.")
 @click.option(
     "--format",
     "formats",
     multiple=True,
     type=click.Choice(SPEND_FORMATS),
-    help="Format of the files, by default all; repeat the option for several.",
+    help="Report format. Repeat the option for several formats. Default: all formats.",
 )
 @click.option(
-    "--billing-account", help="Your account at the provider, for FOCUS; by default the name of the provider."
+    "--billing-account", help="Your account at the provider, for the FOCUS file. Default: the provider's name."
 )
 @tables_option
 @json_option
@@ -64,20 +67,25 @@ def report_command(
     as_json: bool,
     **period: date | datetime | None,
 ) -> None:
-    """Report the spend of a month, from the ledger alone, without a provider's statement.
+    """Report a month's spend from the ledger.
 
-    A job counts in the month in which its money was reserved, as it does for budgets. An amount is provisional
-    if it is settled at the quote only, and held if it is not settled yet.
+    The report does not need a provider's statement. As in budgets, a job counts towards the month in which its
+    money was reserved. An amount is provisional if its job is settled only at the quote, and held if its job is
+    not settled yet.
 
-    --out writes an HTML page with charts, including the burn-down of each budget, and an XLSX workbook, CSV,
-    Parquet, JSON and FOCUS 1.2. manifest.json lists their SHA-256.
+    With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. It
+    also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the SHA-256
+    digests of all files.
 
-    Exit codes: 0 done; 2 bad usage, or the ledger or folder cannot be used.
+    \b
+    Examples:
+      kling-pricing report --month 2026-11
+      kling-pricing report --project trailer --out reports/2026-11
     """
     since = period["from"]
     if (since is None) != (until is None) or (since is not None and month is not None):
         raise click.UsageError(
-            "give either --month, or both --from and --until; give none of them for the current month"
+            "give either --month or both --from and --until; omit all three for the current month"
         )
     refuse_without_folder(out, format=formats, billing_account=billing_account)
     try:

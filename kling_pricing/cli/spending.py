@@ -1,4 +1,4 @@
-"""The commands that move money; with them, a shell script can use the whole guard."""
+"""The commands that change balances. With them, a shell script can use all functions of the guard."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from kling_pricing.ledger.redaction import short_text
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_table import PriceBook
 
-_CHARGED = "Amount that was charged, in the reservation's currency. Default: the quoted amount."
+_CHARGED = "Amount charged, in the reservation's currency. Default: the quoted amount."
 
 
 def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str:
@@ -53,15 +53,15 @@ task_id_argument = click.argument("task_id", callback=_task_id)
     epilog=exit_codes_help(
         "submit the printed payload",
         "refused; submit nothing",
-        "bad usage, unreadable input or ledger; submit nothing",
+        "bad usage, or the input or the ledger cannot be read; submit nothing",
     ),
 )
 @click.argument("file", metavar="FILE|-")
 @click.option("--project", required=True, help="Project that the request belongs to.")
-@click.option("--key", help="Your name for the job. Repeating a key never makes a second job.")
+@click.option("--key", help="Idempotency key for the job. Repeating a key never creates a second job.")
 @labels_option
 @ledger_option
-@click.option("--budgets", metavar="FILE", help="Budgets to install if the ledger has none yet.")
+@click.option("--budgets", metavar="FILE", help="Budgets file to install if the ledger has no budgets yet.")
 @provider_options
 @json_option
 def pre_submit_command(
@@ -75,10 +75,11 @@ def pre_submit_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Reserve the cost of a request and print what to submit.
+    """Reserve the cost of a request and print the payload to submit.
 
-    FILE holds one JSON request; - is standard input. The payload is printed once: submit it, then pass the
-    provider's response to `observe`. If a budget caps the request, the payload is a cheaper variant of FILE.
+    FILE contains one JSON request; - means standard input. The command prints each payload only once. Submit
+    the payload, then pass the provider's response to `observe`. If a budget caps the request, the payload is a
+    cheaper variant of the request in FILE.
 
     \b
     Example:
@@ -117,8 +118,8 @@ def pre_submit_command(
 def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
     """Bind a reservation to the provider's task.
 
-    REF is the id that `pre-submit` printed; TASK_ID is the provider's name for the task. `observe` does the
-    same with a whole response.
+    REF is the reservation's id, which `pre-submit` printed. TASK_ID is the provider's id for the task. You can
+    pass the whole response to `observe` instead.
 
     \b
     Example:
@@ -131,29 +132,31 @@ def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
 @click.command(
     "observe",
     epilog=exit_codes_help(
-        refused="the answer names no task, or the ledger refuses it",
+        refused="the response names no task, or the ledger refuses the update",
         unreadable="bad usage, unreadable input, or a ledger that cannot be used",
     ),
 )
 @click.argument("file", metavar="FILE|-")
-@click.option("--provider", required=True, help="Provider that answered.")
+@click.option("--provider", required=True, help="Provider that sent the response.")
 @click.option(
     "--reservation",
     metavar="REF",
     callback=read_ref,
-    help="Reservation that the answer belongs to. Required until its task is bound.",
+    help="Reservation that the response belongs to. Required until the task is bound.",
 )
-@wire_format_option("API that answered. Default: the reservation's, or recognised from the answer.")
+@wire_format_option(
+    "API that sent the response. Default: the reservation's API, or else detected from the response."
+)
 @ledger_option
 @json_option
 def observe_command(
     file: str, provider: str, reservation: Ref | None, wire_format: str | None, ledger: str, as_json: bool
 ) -> None:
-    """Update a reservation from an answer of the provider.
+    """Update a reservation from a provider's response.
 
-    FILE holds a submit response, a status response or the body of a callback; - is standard input. A submit
-    response binds the reservation to its task, and an answer about a finished task settles it. Repeating an
-    answer changes nothing.
+    FILE contains a submit response, a status response or the body of a callback; - means standard input. A
+    submit response binds the reservation to its task. A response about a finished task settles the reservation.
+    Passing the same response again changes nothing.
 
     \b
     Examples:
@@ -169,7 +172,7 @@ def observe_command(
         if observed is not None:
             show_reservation(observed, as_json=as_json)
         else:
-            click.echo("null" if as_json else "kept for later: the task is not bound to a reservation yet")
+            click.echo("null" if as_json else "stored for later; the task is not bound to a reservation yet")
 
 
 def _read_answer(file: str) -> Mapping[str, Any]:
@@ -186,15 +189,15 @@ def _read_answer(file: str) -> Mapping[str, Any]:
 @click.option(
     "--basis",
     type=click.Choice(BASES),
-    help="Evidence for the amount, from weakest to strongest. Stronger evidence replaces weaker.",
+    help="Source of the amount. The list is in order of strength, and a stronger source replaces a weaker one.",
 )
 @ledger_option
 @json_option
 def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger: str, as_json: bool) -> None:
-    """Settle a reservation at what its job cost.
+    """Settle a reservation at the actual cost of its job.
 
-    The cost is spent, and the rest of the reserved money is free again. REF is the reservation's id, or
-    PROVIDER:TASK_ID. To correct an amount, settle again with a stronger --basis.
+    The cost counts as spent, and the rest of the reserved money becomes available again. REF is the
+    reservation's id or PROVIDER:TASK_ID. To correct an amount, settle again with a stronger --basis.
 
     \b
     Examples:
@@ -206,7 +209,7 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
         show_reservation(settled, as_json=as_json)
     if amount is not None and amount != settled.billed:
         click.echo(
-            f"not changed: the amount on record has a stronger basis ({settled.basis}) than "
+            f"not changed; the recorded amount has a stronger basis ({settled.basis}) than the amount "
             f"{format_decimal(amount)}",
             err=True,
         )
@@ -215,15 +218,15 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
 @click.command("release", epilog=LEDGER_EXIT_CODES)
 @ref_argument
 @click.option("--refused", is_flag=True, help="The job was sent, and the provider definitely refused it.")
-@click.option("--reason", default="released", show_default=True, help="Reason to keep with the reservation.")
+@click.option("--reason", default="released", show_default=True, help="Reason to store with the reservation.")
 @ledger_option
 @json_option
 def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: bool) -> None:
-    """Release the money of a job that was never sent.
+    """Release the money reserved for a job that was never sent.
 
-    With --refused, release a job that was sent and that the provider definitely refused. After a timeout or a
-    5xx answer, release nothing: leave the reservation in doubt, and `resolve` it later. REF is the
-    reservation's id, or PROVIDER:TASK_ID.
+    Use --refused for a job that was sent and that the provider definitely refused. After a timeout or a 5xx
+    response, do not release the money. Leave the reservation in doubt, and run `resolve` later. REF is the
+    reservation's id or PROVIDER:TASK_ID.
 
     \b
     Examples:
@@ -242,10 +245,10 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
 @ledger_option
 @json_option
 def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledger: str, as_json: bool) -> None:
-    """Resolve a reservation by what the provider's pages show.
+    """Record whether the provider charged a job.
 
-    Look up the job at the provider first. --charged settles the reservation, --not-charged gives its money
-    back. REF is the reservation's id, or PROVIDER:TASK_ID. To correct a settled reservation, run
+    Look up the job at the provider first. --charged settles the reservation, and --not-charged releases its
+    money. REF is the reservation's id or PROVIDER:TASK_ID. To correct a settled reservation, run
     `settle --basis operator`.
 
     \b
@@ -256,7 +259,7 @@ def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledg
     if charged is None:
         raise click.UsageError("give --charged or --not-charged")
     if amount is not None and not charged:
-        raise click.UsageError("--amount needs --charged; leave out one of --amount and --not-charged")
+        raise click.UsageError("--amount cannot be combined with --not-charged; omit one of them")
     with opened_guard(ledger, as_json=as_json) as guard:
         resolved = guard.resolve(ref, "charged" if charged else "not_charged", amount=amount)
         show_reservation(resolved, as_json=as_json)
@@ -268,8 +271,8 @@ def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledg
 @click.argument("amount", callback=read_amount)
 @click.option("--project", required=True, help="Project that the spend belongs to.")
 @labels_option
-@instant_option("--at", "Time of the spend, if it is not now")
-@click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's.")
+@instant_option("--at", "Time of the spend (ISO 8601). Default: now.")
+@click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
 @ledger_option
 @json_option
 def record_command(
@@ -285,8 +288,8 @@ def record_command(
 ) -> None:
     """Record spend that did not go through this ledger.
 
-    AMOUNT was spent on TASK_ID of PROVIDER. It counts in every matching budget at once, even past its cap.
-    Repeating the command changes nothing.
+    AMOUNT is the amount that PROVIDER charged for TASK_ID. It counts immediately towards every matching budget,
+    even above the cap. Repeating the command changes nothing.
 
     \b
     Example:
@@ -302,10 +305,10 @@ def record_command(
 
 
 @click.command("history", epilog=READING_EXIT_CODES)
-@click.option("--project", help="Project whose reservations to list. Default: all projects.")
-@click.option("--key", help="Key whose attempts to list. Default: all keys.")
-@instant_option("--since", "Start of the period, included")
-@instant_option("--until", "End of the period, excluded")
+@click.option("--project", help="List only this project. Default: all projects.")
+@click.option("--key", help="List only the attempts with this key. Default: all keys.")
+@instant_option("--since", "Start of the period, inclusive (ISO 8601).")
+@instant_option("--until", "End of the period, exclusive (ISO 8601).")
 @ledger_option
 @json_option
 def history_command(
@@ -316,7 +319,7 @@ def history_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """List reservations, the oldest first.
+    """List reservations, oldest first.
 
     \b
     Example:
@@ -331,7 +334,7 @@ def history_command(
     "verify",
     epilog=exit_codes_help(
         "the balances match the journal",
-        "something differs; stop spending",
+        "a balance or an entry differs; stop spending",
         "bad usage, or a ledger that cannot be used",
     ),
 )
@@ -339,7 +342,7 @@ def history_command(
 def verify_command(ledger: str) -> None:
     """Verify that the balances match the journal.
 
-    Every balance is computed again from the journal, which keeps each change of money.
+    The command recomputes every balance from the journal, which records every change of an amount.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The library's sentences in the words of the command line: options in place of Python arguments."""
+"""Replaces Python arguments in the library's messages with command-line options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = {
     "url": "--url",
     "wire_format": "--wire-format",
 }
-"""Argument of the library -> how the command line spells it."""
+"""Argument of the library -> the corresponding command-line option."""
 
 _NAMES = "|".join(_OPTIONS)
 _ARGUMENT = re.compile(
@@ -29,5 +29,5 @@ _ARGUMENT = re.compile(
 
 
 def with_options(text: str) -> str:
-    """Returns a sentence of the library with the options of the command line in place of Python arguments."""
+    """Returns a message from the library with command-line options in place of Python arguments."""
     return _ARGUMENT.sub(lambda match: _OPTIONS[match[match.lastindex or 0]], text)

@@ -1,8 +1,8 @@
 """The guard: no project spends past its cap.
 
-The guard reserves the money of a job before the job is submitted, in the same transaction that checks the caps.
-So a burst of requests cannot all read the same balance below the cap and all pass.
-It gives out each payload once, to one caller, and settles the job by the provider's answers.
+The guard reserves the money for a job before its submission, in the same transaction that checks the caps.
+Concurrent requests therefore cannot all see the same free balance and all pass.
+The guard hands out each payload once, to one caller, and settles each job from the provider's responses.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Admission: reserves the money of a request in every budget that matches, caps the request, or refuses it."""
+"""Admission: reserves the money for a request in every matching budget, caps the request, or refuses it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from kling_pricing.wire.media import MediaLike
 
 
 class QuoteOptions(TypedDict, total=False):
-    """The options beside a payload, as for `quote`."""
+    """The options that accompany a payload, as for `quote`."""
 
     provider: str | None
     wire_format: str | None
@@ -48,14 +48,14 @@ class QuoteOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Permission to submit one request, whose money is reserved.
+    """Permission to submit one request for which money is reserved.
 
-    Only `BudgetGuard.dispatch` gives out the payload to send, and only once.
+    Only `BudgetGuard.dispatch` hands out the payload to send, and only once.
 
     Attributes:
         reservation: the reservation as it was when the request was admitted.
         quote: the expected price of the request as it will be sent.
-        replayed: whether the key had this reservation before.
+        replayed: whether the reservation already existed for this key.
     """
 
     reservation: Reservation
@@ -77,21 +77,21 @@ class Admission:
 
     @property
     def changes(self) -> Mapping[str, Any]:
-        """The changes that made the request fit, setting -> new value; empty if there are none."""
+        """Setting -> new value for each change that made the request fit; empty if nothing changed."""
         return self.reservation.changes
 
     @property
     def capped(self) -> bool:
-        """Whether anything was changed."""
+        """Whether the request was changed to fit."""
         return bool(self.changes)
 
     @property
     def dispatched(self) -> bool:
-        """Whether the payload of this very admission was given out."""
+        """Whether the payload of this `Admission` object was handed out."""
         return bool(self._dispatches)
 
     def _give_out(self) -> dict[str, Any]:
-        """Returns the payload to send and remembers that it did; only `dispatch` calls this."""
+        """Returns the payload to send, and records that it was handed out; only `dispatch` calls this."""
         self._dispatches.append(True)
         return dict(self._payload)
 
@@ -115,7 +115,7 @@ def admit(
     labels: Mapping[str, str] | None,
     options: QuoteOptions,
 ) -> Admission:
-    """Reserves the money of a request; see `BudgetGuard.admit`."""
+    """Reserves the money for a request; see `BudgetGuard.admit`."""
     body = snapshot(payload)
     all_labels = checked_labels(project, labels)
     job_key = uuid4().hex if key is None else short_text("key", key)
@@ -134,7 +134,7 @@ def admit(
             return _admission(answer, body, variants, intake)
         if isinstance(answer, Outdated):
             state.take_over(answer.revision)
-            reason = "the ledger's budgets change faster than a request can be reserved; try again"
+            reason = "the ledger's budgets kept changing while the request was being reserved; try again"
         else:
             reason = (
                 f"this machine's clock ({now.isoformat()}) and the ledger's clock ({answer.now.isoformat()}) "
@@ -144,13 +144,15 @@ def admit(
 
 
 def _reserve(state: GuardState, job: _Job) -> tuple[Reserved | Outdated | Mistimed, list[CheaperVariant]]:
-    """Reserves a request as it is or, if every budget without room allows capping, its best variant that fits.
+    """Reserves a request unchanged, or its best variant that fits.
+
+    Variants are tried only if every budget that refuses the request allows capping.
 
     Returns:
-        The ledger's answer, and the variants that it chose from.
+        The ledger's result, and the variants from which it chose.
 
     Raises:
-        BudgetExceededError: nothing fits.
+        BudgetExceededError: neither the request nor a variant fits.
     """
     in_force, wanted = state.with_budgets(lambda budgets: _request(state, job, budgets))
     variants = [CheaperVariant({}, job.payload, job.original)]
@@ -192,10 +194,10 @@ def _ask(
 def _admission(
     answer: Reserved, body: Mapping[str, Any], variants: list[CheaperVariant], intake: Intake
 ) -> Admission:
-    """Returns the admission of a reservation; its payload is the caller's with the reservation's changes.
+    """Returns the admission for a reservation. Its payload is the caller's, with the reservation's changes.
 
     Raises:
-        LedgerError: the request now costs more than was reserved for it.
+        LedgerError: the request now costs more than the reserved amount.
     """
     reservation = answer.reservation
     chosen = next((variant for variant in variants if variant.changes == reservation.changes), None)
@@ -207,16 +209,17 @@ def _admission(
         chosen = CheaperVariant(reservation.changes, payload, quote_payload(payload, as_reserved))
     if chosen.quote.maximum > reservation.reserved:
         raise LedgerError(
-            f"reservation {reservation.id} was made when the request cost less; release it and admit it again"
+            f"the request now costs more than reservation {reservation.id} holds; "
+            "release the reservation and admit the request again"
         )
     return Admission(reservation, chosen.quote, answer.replayed, chosen.payload)
 
 
 def _raise_if_sent(state: GuardState, project: str, key: str) -> None:
-    """Raises the state of a key's job if it was sent: that matters more than a quote that fails now.
+    """Raises an error if the key's job was already sent, which matters more than a quote that fails now.
 
     Raises:
-        ReservationStateError: the key's job was sent; carries the task.
+        ReservationStateError: the key's job was already sent; the error carries the task id.
     """
     for reservation in state.ledger.reservations(project=project, key=key)[-1:]:
         if reservation.state not in {"reserved", "released"}:

@@ -1,7 +1,7 @@
-"""The guard for asynchronous code: the same verbs, each in a thread, so that no verb blocks the event loop.
+"""The guard for asynchronous code: runs each verb in a thread, so that no verb blocks the event loop.
 
-A verb waits for its ledger. A ledger in a file carries out one verb at a time, a server one per connection.
-There are as many threads as that; more threads would only wait for the ledger.
+Every verb waits for the ledger. A ledger in a file executes one verb at a time, and a ledger on a server
+executes one verb per connection. The pool has the same number of threads, because more threads would only wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _awaited(
     Args:
         verb: a method of the guard.
         undo: called with the guard, the result and the verb's arguments if the `await` was cancelled before it
-            could take the result.
+            received the result.
     """
 
     @wraps(verb)
@@ -42,23 +42,23 @@ def _awaited(
 
 
 def _release_admission(guard: BudgetGuard, admitted: Admission, *_args: Any, **_kwargs: Any) -> None:
-    """Releases an admission that no caller received, unless the key had the reservation before."""
+    """Releases an admission that no caller received, unless the reservation already existed for its key."""
     guard.close_admission(admitted, asyncio.CancelledError())
 
 
 def _release_unsent(guard: BudgetGuard, _payload: Any, admission: Admission) -> None:
-    """Releases a request whose payload no caller received, so that it is certainly unsent."""
+    """Releases a request that is certainly unsent, because no caller received its payload."""
     guard.release_refused(admission, "CancelledError")
 
 
 class AsyncBudgetGuard:
-    """A `BudgetGuard` whose verbs are awaited; it takes the same arguments and gives the same guarantees.
+    """A `BudgetGuard` with awaitable verbs, the same arguments and the same guarantees.
 
-    Make one with `await AsyncBudgetGuard.open(...)`, or `async with await AsyncBudgetGuard.open(...) as guard`.
+    Create one with `await AsyncBudgetGuard.open(...)`, which also works in an `async with` statement.
 
-    If an `await` is cancelled before its verb begins, the verb never begins; a verb that has begun runs to its
-    end. The reservation of a cancelled `admit` is given back at once, and so is that of a cancelled `dispatch`,
-    because the request is certainly unsent. Any other verb has taken effect and can be repeated.
+    If an `await` is cancelled before its verb starts, the verb never starts. A verb that has started runs to
+    completion. If `admit` or `dispatch` is cancelled, the reservation is released at once, because the request
+    is certainly unsent. Any other verb takes effect and can be repeated.
     """
 
     def __init__(self, guard: BudgetGuard) -> None:
@@ -67,17 +67,17 @@ class AsyncBudgetGuard:
 
     @classmethod
     async def open(cls, *args: Any, **kwargs: Any) -> Self:
-        """Opens a guard on a ledger; takes the arguments of `BudgetGuard`.
+        """Opens a guard on a ledger, with the arguments of `BudgetGuard`.
 
         Raises:
-            BudgetError: the budgets cannot be used, or differ from those installed.
+            BudgetError: the budgets cannot be used, or differ from the installed ones.
             LedgerError: the ledger cannot be used.
         """
         return cls(await asyncio.to_thread(partial(BudgetGuard, *args, **kwargs)))
 
     @property
     def guard(self) -> BudgetGuard:
-        """The synchronous guard whose verbs it runs."""
+        """The underlying synchronous guard."""
         return self._guard
 
     async def __aenter__(self) -> Self:
@@ -88,11 +88,11 @@ class AsyncBudgetGuard:
 
     @property
     def max_concurrency(self) -> int:
-        """The number of verbs that run at the same time; more wait for a thread."""
+        """The maximum number of verbs that run simultaneously; further verbs wait for a thread."""
         return self._guard.max_concurrency
 
     async def close(self) -> None:
-        """Waits for all verbs under way, cancelled ones included, and closes the ledger."""
+        """Waits for all running verbs, including cancelled ones, and closes the ledger."""
         await self._workers.close()
         await asyncio.to_thread(self._guard.close)
 
@@ -118,7 +118,7 @@ class AsyncBudgetGuard:
     status = _awaited(BudgetGuard.status)
     verify = _awaited(BudgetGuard.verify)
 
-    async def pre_submit(  # noqa: D102 (its docstring is the guard's, below)
+    async def pre_submit(  # noqa: D102 (its docstring is assigned below)
         self,
         payload: RequestLike,
         *,
@@ -130,7 +130,7 @@ class AsyncBudgetGuard:
         admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
         try:
             return await self.dispatch(admitted)
-        except asyncio.CancelledError as error:  # between the two
+        except asyncio.CancelledError as error:  # cancelled between `admit` and `dispatch`
             await asyncio.shield(self.close_admission(admitted, error))
             raise
 
@@ -146,7 +146,7 @@ class AsyncBudgetGuard:
         labels: Mapping[str, str] | None = None,
         **options: Unpack[QuoteOptions],
     ) -> AsyncIterator[Admission]:
-        """See `BudgetGuard.admission`. A cancelled block ends like a block that an exception leaves."""
+        """See `BudgetGuard.admission`. A cancelled block ends like a block that raises an exception."""
         admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
         try:
             yield admitted

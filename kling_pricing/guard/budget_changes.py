@@ -1,4 +1,4 @@
-"""Changes of budgets and balances: new budgets, opening balances, and spend that went around the guard."""
+"""Changes to budgets and balances: new budgets, opening balances, and spend outside the guard."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def record(
     at: datetime | None,
     currency: str | None,
 ) -> Reservation:
-    """Books spend that was made elsewhere; see `BudgetGuard.record`."""
+    """Records spend that did not go through the guard; see `BudgetGuard.record`."""
     when = state.clock() if at is None else in_utc(at)
     if not isinstance(labels, Mapping):
-        raise KlingPricingError(f"labels must be a mapping with the project, got {shown(labels)}")
+        raise KlingPricingError(f"labels must be a mapping that contains the project, got {shown(labels)}")
     all_labels = checked_labels(labels.get("project", ""), labels)
     charged = ledger_amount(amount)
     provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
@@ -53,44 +53,44 @@ def record(
         if not isinstance(answer, Outdated):
             return state.reservation_after(answer)
         state.take_over(answer.revision)
-    raise LedgerUnavailableError("the ledger's budgets change faster than spend can be booked; try again")
+    raise LedgerUnavailableError("the ledger's budgets kept changing while spend was being recorded; try again")
 
 
 def open_budget(
     state: GuardState, name: str, spent: Decimal | int | str, labels: Mapping[str, str] | None
 ) -> None:
-    """Books the opening balance of a budget's window; see `BudgetGuard.open_budget`."""
+    """Records the opening balance of a budget's window; see `BudgetGuard.open_budget`."""
     budgets = state.newest_budgets().budgets.budgets
     budget = next((budget for budget in budgets if budget.name == name), None)
     if budget is None:
         known = ", ".join(budget.name for budget in budgets)
-        raise BudgetError(f"there is no budget {name}; the budgets are {known}")
+        raise BudgetError(f"unknown budget {name}; the ledger's budgets are {known}")
     bucket_labels = [label for label, value in budget.match.items() if value == EACH]
     if sorted(bucket_labels) != sorted(labels or {}):
         if not bucket_labels:
-            raise BudgetError(f"budget {name} has a single bucket; give no labels")
+            raise BudgetError(f"budget {name} has a single bucket; omit the labels")
         raise BudgetError(
             f"budget {name} has a bucket for each value of {', '.join(bucket_labels)}; "
-            "give exactly those labels"
+            "give exactly these labels"
         )
     now = state.clock()
     if budget.period(now) is None:
-        raise BudgetError(f"budget {name} has no window that is open now")
+        raise BudgetError(f"budget {name} has no current window")
     bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
     state.deliver(state.ledger.open_bucket(claim(budget, bucket, None, now), nanos_up(ledger_amount(spent))))
 
 
 def apply(state: GuardState, budgets: BudgetsLike) -> BudgetsFile:
-    """Replaces the budgets of the ledger; see `BudgetGuard.apply`."""
+    """Replaces the ledger's budgets; see `BudgetGuard.apply`."""
     state.deliver(state.ledger.apply(read_budgets(budgets)))
     return state.newest_budgets().budgets
 
 
 def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:
-    """Installs budgets in a ledger, empty or not, as `BudgetGuard.apply` does; returns them.
+    """Installs budgets in a new or existing ledger, as `BudgetGuard.apply` does, and returns them.
 
     Raises:
-        BudgetError: the budgets cannot be used, or cannot replace those installed; nothing has changed.
+        BudgetError: the budgets cannot be used, or cannot replace the installed ones; nothing has changed.
         LedgerError: the ledger cannot be used.
     """
     parsed = read_budgets(budgets)

@@ -1,4 +1,4 @@
-"""Queries: the balances of the budgets, derived from the ledger without changing it."""
+"""Queries: reads the balances of the budgets from the ledger, without changing the ledger."""
 
 from __future__ import annotations
 

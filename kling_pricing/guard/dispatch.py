@@ -1,4 +1,4 @@
-"""Dispatch: gives out a payload once, and ends an admission that was or was not sent."""
+"""Dispatch: hands out a payload once, and closes an admission."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kling_pricing.guard.state import GuardState
 
 
 def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
-    """Gives out the payload of an admission; see `BudgetGuard.dispatch`."""
+    """Hands out the payload of an admission; see `BudgetGuard.dispatch`."""
     changes_at = state.book.next_change(admission.quote.provider, admission.reservation.created_at)
     if changes_at is not None and changes_at <= state.clock():
         released = release(state, admission, "another price came into force")
         raise ReservationStateError(
-            f"reservation {released.id} was quoted before another price came into force; admit it again",
+            f"a new price came into force after reservation {released.id} was quoted; admit the request again",
             reservation_id=released.id,
             state=released.state,
         )
@@ -31,7 +31,7 @@ def close_admission(state: GuardState, admission: Admission, error: BaseExceptio
         if admission.dispatched and error is not None:
             mark_in_doubt(state, admission, type(error).__name__)
         elif not admission.dispatched and not admission.replayed:
-            with suppress(ReservationStateError):  # another caller dispatched it meanwhile
+            with suppress(ReservationStateError):  # another caller has dispatched it in the meantime
                 release(state, admission, "not dispatched" if error is None else type(error).__name__)
     except KlingPricingError as failure:
         if error is None:

@@ -1,4 +1,4 @@
-"""The fingerprint of a request: a digest that identifies it and reveals nothing of it."""
+"""The fingerprint of a request: a digest that identifies the request without revealing its content."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 from kling_pricing.errors import WireFormatError
 
 _ADDRESSED = ("callback", "webhook")
-"""Prefixes of the fields that say where to report to, not what to make."""
+"""Prefixes of fields that contain callback addresses and do not affect the video."""
 
 
 def fingerprint(payload: Mapping[str, Any], provider: str, wire_format: str, urls: Iterable[str] = ()) -> str:
-    """Returns the SHA-256, in hexadecimal, of a payload for a provider.
+    """Returns the SHA-256 digest, in hexadecimal, of a payload for a provider.
 
-    Callbacks are left out, and so are the query strings of the files' URLs, which sign and expire. So a job
-    that is submitted again with a fresh signature is the same job. The order of fields does not matter.
+    The digest ignores callbacks, and the query strings of file URLs, which contain signatures that expire. A
+    job that is submitted again with a new signature therefore has the same digest. The order of fields does not
+    matter.
 
     Raises:
-        WireFormatError: the payload holds a value that JSON does not have.
+        WireFormatError: the payload contains a value that JSON cannot represent.
     """
     parts = [provider, wire_format, _without_addresses(payload, frozenset(urls))]
     try:
         text = json.dumps(parts, sort_keys=True, allow_nan=False, default=_plain)
     except (TypeError, ValueError):
-        raise WireFormatError("the payload holds a value that is not JSON; use plain JSON data") from None
+        raise WireFormatError("the payload contains a value that is not JSON; use plain JSON data") from None
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""`BudgetGuard`: one class with every verb of the guard; the other modules of this stage do the work."""
+"""`BudgetGuard`: one class with all verbs of the guard, which the other modules in this folder implement."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from kling_pricing.wire.task import Task
 
 
 class BudgetGuard:
-    """Holds requests against budgets, and keeps count of what they cost.
+    """Checks requests against budgets, and tracks their cost.
 
-    Threads may share a guard; processes that name the same ledger share its caps.
+    Threads may share a guard. Processes that use the same ledger share its caps.
 
     Args:
-        ledger: the URL of the ledger: `sqlite:///spend.db` is a file in the working folder.
-        budgets: a file of budgets, or `Budget`s; by default the budgets of the ledger. The first guard of a
-            ledger installs them; later guards must bring the same budgets, or none. Running guards adopt a
-            later revision, which `apply` installs, with their next admission.
-        book: the price tables to use; by default the bundled ones and those of `KLING_PRICING_TABLES`.
-        on_alert: called once for each threshold of each bucket that is reached, whichever process reaches it,
-            and for each bill above the amount reserved. It is called after the money has moved, in the process
-            that moved it; if that process dies in between, the journal still has the alert. An exception that
-            it raises is logged and changes nothing.
-        expires_after: how long a reservation waits for its dispatch before its money is given back.
-        doubtful_after: how long after its dispatch a reservation without a task is in doubt.
-        clock: returns the current instant, with a time zone; by default the system's clock.
+        ledger: the URL of the ledger, such as `sqlite:///spend.db` for a file in the working directory.
+        budgets: the path of a budgets file, or `Budget` objects; by default, the ledger's budgets. The first
+            guard on a ledger installs its budgets. Later guards must pass the same budgets or none. When
+            `apply` installs a new revision, running guards adopt the revision at their next admission.
+        book: the price tables to use; by default, the bundled ones and those in `KLING_PRICING_TABLES`.
+        on_alert: called once for each alert threshold that a bucket reaches, and for each bill above the
+            reserved amount. Only the process that commits the change calls it, after the commit. If that
+            process stops before the call, the journal still contains the alert. Exceptions that `on_alert`
+            raises are logged and have no other effect.
+        expires_after: how long a reservation waits for dispatch before its money is released.
+        doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
+        clock: returns the current instant with a time zone; by default, the system clock.
 
     Raises:
-        BudgetError: the budgets cannot be used, or differ from those installed.
+        BudgetError: the budgets cannot be used, or differ from the installed ones.
         LedgerError: the ledger cannot be used.
     """
 
@@ -67,7 +67,7 @@ class BudgetGuard:
 
     @property
     def max_concurrency(self) -> int:
-        """The number of verbs that its ledger carries out at the same time; more wait for their turn."""
+        """The maximum number of verbs that the ledger executes simultaneously; further verbs wait."""
         return self._state.ledger.max_concurrency
 
     @property
@@ -95,36 +95,37 @@ class BudgetGuard:
         labels: Mapping[str, str] | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Admission:
-        """Reserves the cost of a request in every budget that matches it, or refuses the request.
+        """Reserves the cost of a request in every matching budget, or refuses the request.
 
-        If a budget caps, a request that does not fit may be changed: see `Admission.changes`.
-        A range is reserved at its maximum; amounts are rounded up to the unit of the provider's statement.
+        If the budgets allow capping, a request that does not fit may be changed; see `Admission.changes`.
+        A range is reserved at its maximum. Amounts are rounded up to the unit of the provider's statement.
 
         Args:
             payload: the request, as a mapping or as JSON text or bytes; it is not changed.
             project: the project that the request belongs to.
-            key: the caller's name for the job, unique in its project. Admitting it again returns the same
-                reservation while it is unsent, makes a new attempt after a release, and never makes a second
-                job. By default each call is a separate job.
+            key: the caller's name for the job, unique within the project. Admitting the same key again returns
+                the same reservation while the job is unsent, starts a new attempt after a release, and never
+                creates a second job. Without a key, each call is a separate job.
             labels: further labels that budgets may match.
             options: as for `quote`: provider, wire_format, media, allow_unknown, url.
 
         Raises:
-            BudgetExceededError: the request does not fit; nothing was reserved, and a later try may succeed.
-            BudgetError: a budget counts in another currency than the quote.
-            IdempotencyError: the key stands for another request.
-            ReservationStateError: the key's job was sent already; carries the task.
+            BudgetExceededError: the request does not fit; nothing was reserved. A later attempt may succeed.
+            BudgetError: the quote's currency differs from a budget's, and there is no accounting rate.
+            IdempotencyError: the key belongs to a different request.
+            ReservationStateError: the key's job was already sent; the error carries the task id.
             LedgerUnavailableError: the ledger cannot be used, so nothing may be spent.
-            KlingPricingError: as for `quote`: the request is not valid, or its price is not known.
+            KlingPricingError: the request is invalid or has no known price, as for `quote`.
         """
         return admissions.admit(self._state, payload, project, key, labels, options)
 
     def dispatch(self, admission: Admission) -> dict[str, Any]:
-        """Gives out the payload to send, once; only the caller that receives it may submit it.
+        """Hands out the payload to send, once. Only the caller that receives the payload may submit it.
 
         Raises:
-            ReservationStateError: the payload was given out before, the reservation is released or has expired,
-                or another price came into force; in the last case it is released now and can be admitted again.
+            ReservationStateError: the payload was already handed out, the reservation was released or has
+                expired, or a new price came into force. In the last case, the reservation is released, and the
+                request can be admitted again.
             LedgerUnavailableError: the ledger cannot be used, so nothing may be sent.
         """
         return dispatch.dispatch(self._state, admission)
@@ -138,9 +139,9 @@ class BudgetGuard:
         labels: Mapping[str, str] | None = None,
         **options: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
-        """Admits a request and gives out the payload to send, or raises as `admit` does: the smallest hook.
+        """Admits a request and returns the payload to send; raises the errors of `admit`.
 
-        Pass a `key`: with it `history` finds the reservation, which you bind to the task of the answer.
+        Pass a `key`, so that `history` can find the reservation that you bind to the task in the response.
         """
         return self.dispatch(self.admit(payload, project=project, key=key, labels=labels, **options))
 
@@ -154,11 +155,11 @@ class BudgetGuard:
         labels: Mapping[str, str] | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Iterator[Admission]:
-        """Admits a request for the length of a `with` block, and closes the admission when the block ends.
+        """Admits a request for the duration of a `with` block, and closes the admission when the block ends.
 
-        If the request was not dispatched by then, it is released. If it was dispatched in the block, is not
-        bound to a task, and an exception leaves the block, it is in doubt: it may be running. A reservation
-        that the key had before the block is left alone.
+        If the request was not dispatched in the block, its reservation is released, unless the reservation
+        already existed for the key. If the request was dispatched but is not bound to a task, and the block
+        raises an exception, the reservation is marked in doubt, because the job may be running.
         """
         admitted = self.admit(payload, project=project, key=key, labels=labels, **options)
         try:
@@ -169,66 +170,65 @@ class BudgetGuard:
         self.close_admission(admitted)
 
     def close_admission(self, admitted: Admission, error: BaseException | None = None) -> None:
-        """Ends an admission as `admission` does at the end of its block.
+        """Closes an admission, as `admission` does at the end of its block.
 
         Args:
             admitted: the admission that `admit` returned.
-            error: the exception that ended the work, if one did; if the ledger fails now, the exception gets a
-                note.
+            error: the exception that ended the block, if any; if the ledger fails now, it receives a note.
         """
         dispatch.close_admission(self._state, admitted, error)
 
     # after a request was sent
 
     def bind(self, ref: Reference, task_id: str) -> Reservation:
-        """Records the task that the provider made of a request, and applies earlier observations of that task.
+        """Binds a reservation to the provider's task, and applies earlier observations of that task.
 
-        Repeating it changes nothing.
+        Repeating the call changes nothing.
 
         Raises:
-            ReservationStateError: it was never dispatched, has another task, or the task has another
-                reservation.
+            ReservationStateError: the reservation was never dispatched or has another task, or the task has
+                another reservation.
         """
         return settlement.bind(self._state, ref, task_id)
 
     def settle(
         self, ref: Reference, amount: Decimal | int | str | None = None, *, basis: Basis | None = None
     ) -> Reservation:
-        """Spends the cost of a job in place of the amount reserved.
+        """Records the cost of a job as spent, in place of the reserved amount.
 
         Args:
             ref: the reservation.
-            amount: the amount charged, in the reservation's currency; None: the quote.
-            basis: the source of the amount, from the weakest to the strongest: `quote`, `response`, `statement`
-                or `operator`; by default `response` with an amount and `quote` without. A stronger basis
-                replaces the amount of a weaker one; a weaker basis changes nothing.
+            amount: the amount charged, in the reservation's currency; None means the quoted amount.
+            basis: the source of the amount: `quote`, `response`, `statement` or `operator`, from weakest to
+                strongest. By default, `response` with an amount and `quote` without. A stronger basis replaces
+                the amount of a weaker one; a weaker basis changes nothing.
 
         Raises:
-            ReservationStateError: it was never dispatched, or is settled at another amount on the same basis.
+            ReservationStateError: the reservation was never dispatched, or its amount on this basis differs.
         """
         return settlement.settle(self._state, ref, amount, basis)
 
     def release(self, ref: Reference, reason: str = "released") -> Reservation:
-        """Gives back the money of a request that was not sent. Repeating it changes nothing.
+        """Releases the money of a request that was not sent. Repeating the call changes nothing.
 
         Raises:
-            ReservationStateError: it was dispatched, so it may be running.
+            ReservationStateError: the request was dispatched, so the job may be running.
         """
         return settlement.release(self._state, ref, reason)
 
     def release_refused(self, ref: Reference, reason: str = "refused by the provider") -> Reservation:
-        """Gives back the money of a request that the provider definitely did not accept.
+        """Releases the money of a request that the provider definitely refused.
 
-        Do not use it after a timeout or a 5xx answer, because the job may be running: see `mark_in_doubt`.
+        Do not call it after a timeout or a 5xx response, because the job may be running; call `mark_in_doubt`.
 
         Raises:
-            ReservationStateError: it has a task, so it was accepted; or it was marked in doubt, so an answer
-                other than the present one may have accepted it.
+            ReservationStateError: the reservation has a task, so the provider accepted the request; or it was
+                marked in doubt, so the provider may have accepted the request in another response.
         """
         return settlement.release_refused(self._state, ref, reason)
 
     def mark_in_doubt(self, ref: Reference, reason: str) -> Reservation:
-        """Records that the provider may or may not have a request that was sent; its money stays reserved."""
+        """Records that it is unknown whether the provider accepted a request. The money stays reserved."""
         return settlement.mark_in_doubt(self._state, ref, reason)
 
     def observe(
@@ -241,22 +241,22 @@ class BudgetGuard:
     ) -> Reservation | None:
         """Records a submit or status response, or the body of a callback.
 
-        It is remembered and applied to its reservation: at once, or as soon as the task is bound. A finished
-        task settles the reservation at the exact sum of the charge that the answer names; if that has no value
-        in the reservation's currency, the money stays reserved and the reservation is in doubt. If no charge is
-        named, the quote counts, or the price of what was made; a failed or cancelled task is treated as the
-        price table says. Repeating it changes nothing. A list is applied to its tasks in the ledger.
+        The ledger stores the response and applies it to the reservation, at once or as soon as the task is
+        bound. A finished task settles the reservation at the exact sum of the charge that the response names.
+        If that charge has no value in the reservation's currency, the money stays held and the reservation is
+        in doubt. Without a charge, the price of what was made counts, or else the quote. The provider's price
+        table determines how a failed or cancelled task is treated. Repeating the call changes nothing.
 
         Args:
-            body: the answer, as a mapping or as JSON text or bytes.
-            provider: the provider that answered.
-            reservation: the reservation of the task, if the task is not bound yet; it is bound then.
-            wire_format: the wire format of the answer; by default the reservation's, or the provider's first in
-                which the body names a task.
+            body: the response, as a mapping or as JSON text or bytes.
+            provider: the provider that sent the response.
+            reservation: the reservation to bind to the task, if the task is not bound yet.
+            wire_format: the wire format of the response; by default, the reservation's format, or else the
+                provider's first format in which the body names a task.
 
         Returns:
-            The reservation as it now stands; None if the task belongs to no known reservation yet, or the
-            answer does not list exactly one task.
+            The updated reservation; None if the task does not belong to a known reservation yet, or if the
+            response does not list exactly one task.
 
         Raises:
             WireFormatError: the body cannot be read or names no task.
@@ -267,10 +267,10 @@ class BudgetGuard:
     def observe_task(
         self, task: Task, *, provider: str, reservation: Reference | None = None
     ) -> Reservation | None:
-        """Records an answer that its wire format has read already, as `observe` does; for hooks.
+        """Records a response that was already parsed, as `observe` does; for hooks.
 
         Raises:
-            WireFormatError: neither the answer nor the reservation names a task.
+            WireFormatError: neither the response nor the reservation names a task.
         """
         return settlement.observe_task(self._state, task, provider, reservation)
 
@@ -281,21 +281,21 @@ class BudgetGuard:
         *,
         amount: Decimal | int | str | None = None,
     ) -> Reservation:
-        """Decides the outcome of a job that was sent, on the word of a person who looked it up.
+        """Records the outcome of a job that was sent, after a person looked up the job at the provider.
 
-        A settled reservation stays as it is, because the word might be meant for its state before that.
+        A settled reservation does not change, because the person may have seen an earlier state.
 
         Args:
             ref: the reservation.
-            outcome: `charged` settles it, `not_charged` gives the money back.
-            amount: the amount charged; None: the quote.
+            outcome: `charged` settles the reservation, and `not_charged` releases its money.
+            amount: the amount charged; None means the quoted amount.
 
         Raises:
-            ReservationStateError: it was never dispatched, or it is settled and the outcome or amount differs.
+            ReservationStateError: the reservation was never dispatched, or was settled differently.
         """
         return settlement.resolve(self._state, ref, outcome, amount)
 
-    # budgets, and spend that went around the guard
+    # budgets, and spend outside the guard
 
     def record(
         self,
@@ -307,25 +307,29 @@ class BudgetGuard:
         at: datetime | None = None,
         currency: str | None = None,
     ) -> Reservation:
-        """Books spend that was made elsewhere, even above the caps. Repeating it changes nothing.
+        """Records spend that did not go through the guard, even above the caps.
+
+        Repeating the call changes nothing.
 
         Args:
             provider: the provider that billed.
-            task_id: the provider's name for the task.
+            task_id: the provider's id for the task.
             amount: the amount charged.
-            labels: the labels that budgets may match, the project among them.
-            at: the instant of the spend, with a time zone; by default now.
-            currency: the currency of the amount; by default the provider's.
+            labels: the labels that budgets may match, including the project.
+            at: the instant of the spend, with a time zone; by default, now.
+            currency: the currency of the amount; by default, the provider's currency.
 
         Raises:
-            IdempotencyError: the task is in the ledger with another amount, currency or other labels.
+            IdempotencyError: the task is already in the ledger with a different amount, currency or labels.
         """
         return budget_changes.record(self._state, provider, task_id, amount, labels, at, currency)
 
     def open_budget(
         self, budget: str, spent: Decimal | int | str, *, labels: Mapping[str, str] | None = None
     ) -> None:
-        """Books the amount that a budget's current window had spent before it was guarded, once per window.
+        """Records the amount that was spent in a budget's current window before the guard was in use.
+
+        Each window accepts only one such amount.
 
         Args:
             budget: the budget's name.
@@ -333,31 +337,31 @@ class BudgetGuard:
             labels: the labels of the bucket, if the budget has a bucket for each value of a label.
 
         Raises:
-            BudgetError: there is no such budget, or it does not match the labels.
-            IdempotencyError: this window has its opening balance already.
+            BudgetError: the budget does not exist, or has no bucket with these labels.
+            IdempotencyError: this window already has an opening balance.
         """
         budget_changes.open_budget(self._state, budget, spent, labels)
 
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:
-        """Installs budgets in place of the ledger's; a task for an administrator.
+        """Replaces the ledger's budgets; intended for administrators.
 
-        Balances stay. Caps, limits, alerts and floors may change freely. A budget whose match, window, zone or
-        currency changes needs another name, or `carry_over: true`: then its buckets count the amounts that the
-        ledger holds already.
+        Balances stay. Caps, request limits, alerts and capping minimums may change freely. To change a budget's
+        match, window, time zone or currency, give the budget another name or set `carry_over: true`. With
+        `carry_over`, the new buckets count the amounts that are already in the ledger.
 
         Raises:
-            BudgetError: the budgets cannot replace those installed; nothing has changed.
+            BudgetError: the budgets cannot replace the installed ones; nothing has changed.
         """
         return budget_changes.apply(self._state, budgets)
 
     # queries
 
     def reservation(self, ref: Reference) -> Reservation:
-        """Returns one reservation as it stands now."""
+        """Returns a reservation in its current state."""
         return self._state.ledger.reservation(ref_of(ref))
 
     def in_doubt(self) -> list[Reservation]:
-        """Returns the reservations in doubt, the oldest first; see `Reservation.reason`."""
+        """Returns the reservations in doubt, oldest first; `Reservation.reason` says why."""
         return self._state.ledger.reservations(in_doubt=True)
 
     def unclaimed(self) -> list[Observation]:
@@ -372,26 +376,26 @@ class BudgetGuard:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Reservation]:
-        """Returns the reservations made from `since` on and before `until`, the oldest first."""
+        """Returns the reservations created at or after `since` and before `until`, oldest first."""
         start, end = (None if at is None else in_utc(at) for at in (since, until))
         return self._state.ledger.reservations(project=project, key=key, since=start, until=end)
 
     def journal(self) -> list[Entry]:
-        """Returns every entry of the journal, the oldest first."""
+        """Returns every journal entry, oldest first."""
         return self._state.ledger.journal()
 
     def status(self, at: datetime | None = None) -> list[Bucket]:
-        """Returns the balance of each budget in its window; for a budget with `*`, of each bucket in use.
+        """Returns the balance of each budget in its window. Expired reservations do not count as held.
 
-        A reservation that has expired no longer counts as held.
+        A budget with `*` has one balance for each bucket in use.
 
         Args:
-            at: an instant in the window, with a time zone; by default now.
+            at: an instant in the window, with a time zone; by default, now.
         """
         return budget_status.status(self._state, at)
 
     def verify(self) -> None:
-        """Derives every balance from the journal again.
+        """Recomputes every balance from the journal, and compares it with the stored balance.
 
         Raises:
             LedgerError: a balance differs; the message names it.

@@ -46,7 +46,7 @@ def compare(reservation: Reservation, task: Task, book: PriceBook) -> Comparison
     if task.charge is not None:
         return Comparison(remark=_list_price_remark(reservation, task.charge, table))
     matrix = book.matrices.get(reservation.wire_format)
-    capabilities = matrix and matrix.models.get(reservation.model)
+    capabilities = None if matrix is None else matrix.models.get(reservation.model)
     if matrix is None or capabilities is None:
         return NOTHING
     facts = _stated(task, matrix.http.billed_facts)

@@ -17,7 +17,7 @@ def ref_of(reference: Reference) -> Ref:
     """Returns the ledger's reference to a reservation.
 
     Raises:
-        KlingPricingError: the reference is of another type, or a name in it cannot be one.
+        KlingPricingError: the reference has another type, or contains an invalid name.
     """
     if isinstance(reference, Admission):
         return reference.reservation_id

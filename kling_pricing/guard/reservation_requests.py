@@ -1,4 +1,4 @@
-"""From a quote to a reservation request, and from a ledger's refusal to an error. Pure."""
+"""Converts quotes to reservation requests, and a ledger's refusals to errors. Pure."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def reservation_request(
     at: datetime,
     priced_until: datetime | None,
 ) -> ReservationRequest:
-    """Returns the request that a ledger keeps, with its claim on every budget that matches it.
+    """Returns the reservation request for a ledger, with a claim on every matching budget.
 
     Args:
         quote: the price of the request.
         project: the project that the request belongs to.
         key: the caller's name for the job.
         mark: the fingerprint of the request.
-        labels: the labels of the request, its project among them.
+        labels: the labels of the request, including its project.
         budgets: the budgets in force.
-        revision: their digest in the ledger.
+        revision: the digest of these budgets in the ledger.
         at: the instant of the quote.
-        priced_until: the instant at which another price may come into force; None: none is known.
+        priced_until: the instant at which a new price may come into force; None if no such instant is known.
 
     Raises:
-        BudgetError: a budget counts in another currency than the quote, and no accounting rate is given.
+        BudgetError: the quote's currency differs from a budget's, and there is no accounting rate.
     """
     claimed = claims(budgets, labels, quote.currency, at)
     return ReservationRequest(
@@ -66,7 +66,7 @@ def reservation_request(
 
 
 def _holding(claimed: Sequence[BucketClaim], priced_until: datetime | None) -> Period:
-    """Returns the period in which the price stands and each claim with recurring windows has its window."""
+    """Returns the period in which the price is valid and every claim with recurring windows has a window."""
     recurring = [claim.periods for claim in claimed if len(claim.periods) > 1]
     return Period(
         max((periods[0].start for periods in recurring), default=FOREVER.start),
@@ -75,10 +75,10 @@ def _holding(claimed: Sequence[BucketClaim], priced_until: datetime | None) -> P
 
 
 def priced_variant(quote: Quote, changes: Mapping[str, Any], order: ReservationRequest) -> PricedVariant:
-    """Returns a variant with the amount that it takes from each budget.
+    """Returns a variant with the amount to reserve in each budget.
 
-    The reserved amount is rounded up to the provider's statement unit, because it is not known how the provider
-    rounds; so rounding never causes an overrun.
+    The reserved amount is rounded up to the provider's statement unit, because the provider's rounding is
+    unknown. Rounding therefore never causes an overrun.
     """
     published = quote.table.billing.statement_unit
     reserved = nanos_up(quote.maximum, NANOS // published.per_currency_unit if published else 1)
@@ -110,10 +110,10 @@ def quoted_terms(quote: Quote) -> Terms:
 
 
 def amounts(nanos: int, claimed: Sequence[BucketClaim]) -> tuple[int, ...]:
-    """Converts an amount to each claim's budget currency, rounded up.
+    """Converts an amount to the budget currency of each claim, rounding up.
 
     Raises:
-        BudgetError: at the accounting rate the amount is more than a ledger can hold.
+        BudgetError: at the accounting rate, the amount is more than a ledger can hold.
     """
     try:
         return tuple(
@@ -134,12 +134,12 @@ def booking(
     claimed: tuple[BucketClaim, ...],
     revision: str,
 ) -> tuple[ReservationRequest, PricedVariant]:
-    """Returns spend that was made elsewhere as the ledger keeps it."""
+    """Returns spend that did not go through the guard, in the form that the ledger stores."""
     identity = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
     nanos = nanos_up(amount)
     booked = ReservationRequest(
         project=labels["project"],
-        key=uuid4().hex,  # not one that a caller could have given a job
+        key=uuid4().hex,  # cannot equal a key that a caller chose
         fingerprint=fingerprint(identity, provider, ""),
         provider=provider,
         wire_format="",
@@ -171,7 +171,7 @@ def booking(
 
 
 def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
-    """Returns how far a request may be changed: the strictest floors of the budgets that match it."""
+    """Returns the limits of capping for a request: the strictest minimums of all matching budgets."""
     matching = [budget for budget in budgets.budgets if budget.bucket_labels(labels) is not None]
     kept = {setting for budget in matching for setting in budget.keep}
     lowest = [RESOLUTIONS.index(budget.min_resolution) for budget in matching if budget.min_resolution]
@@ -186,10 +186,10 @@ def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
 def exceeded(
     refused: Refused, quote: Quote, order: ReservationRequest, cheapest: PricedVariant | None
 ) -> BudgetExceededError:
-    """Returns the error for a refusal; it names the binding budget.
+    """Returns the error for a refusal; the error names the budget that restricts the request most.
 
-    A budget that does not cap binds before budgets that do. Among equals the budget binds that can give the
-    smallest part of the amount it is asked for.
+    A budget that does not allow capping takes precedence over budgets that do. Among equals, the budget that
+    can cover the smallest share of its requested amount takes precedence.
     """
     if not refused.shortfalls:
         labels = ", ".join(f"{name}={value}" for name, value in order.labels.items())
@@ -223,7 +223,7 @@ def exceeded(
 
 
 def _left(shortfall: Shortfall) -> int:
-    """Returns the amount that the bucket can give: the rest of the cap, or the limit of a single request."""
+    """Returns the amount that the bucket allows: the rest of the cap, or the limit per request."""
     return (shortfall.max_request or 0) if _is_limit_of_a_request(shortfall) else shortfall.available
 
 
@@ -242,27 +242,27 @@ def _why(
     ends: datetime | None,
     cheapest: Decimal | None,
 ) -> str:
-    bucket = binding.budget + "".join(f" of {name} {value}" for name, value in binding.labels.items())
-    asked = f"the request takes {format_decimal(requested)} {binding.currency}"
+    bucket = binding.budget + "".join(f" for {name} {value}" for name, value in binding.labels.items())
+    asked = f"the request costs {format_decimal(requested)} {binding.currency}"
     amount = f"{format_decimal(left)} {binding.currency}"
     if single:
-        problem = f"{asked}, and budget {bucket} allows {amount} per request"
+        problem = f"{asked}, but budget {bucket} allows {amount} per request"
     else:
         until = "" if ends is None else f" until {ends.isoformat()}"
-        problem = f"{asked}, and budget {bucket} has {amount} left{until}"
+        problem = f"{asked}, but budget {bucket} has {amount} left{until}"
     if not binding.may_cap:
         return problem
     if cheapest is None:
         return f"{problem}; no cheaper valid variant is allowed"
-    return f"{problem}; the cheapest valid variant takes {format_decimal(cheapest)} {binding.currency}"
+    return f"{problem}; the cheapest valid variant costs {format_decimal(cheapest)} {binding.currency}"
 
 
 def snapshot(payload: RequestLike) -> dict[str, Any]:
-    """Returns a copy of a payload that the caller cannot change, so that the request priced is the one sent."""
+    """Returns a copy of a payload, so that the caller cannot change the request after it is priced."""
     try:
         copied: dict[str, Any] = _copied(read_payload(payload))
     except RecursionError:
-        raise WireFormatError("the payload is nested too deeply to be a request") from None
+        raise WireFormatError("the payload is nested too deeply; flatten it") from None
     return copied
 
 

@@ -1,4 +1,4 @@
-"""Answers of a provider: submit and status responses, and the bodies of callbacks."""
+"""Reads a provider's responses: submit and status responses, and the bodies of callbacks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kling_pricing.wire.task import Task
 
 
 def read_answer(body: Any) -> Mapping[str, Any]:
-    """Returns an answer as a mapping with exact numbers.
+    """Returns a response as a mapping with exact numbers.
 
     Raises:
-        WireFormatError: the answer is not a JSON object.
+        WireFormatError: the response is not a JSON object.
     """
     parsed = json_value(body, decoder=EXACT_JSON) if isinstance(body, str | bytes | bytearray) else body
     if not isinstance(parsed, Mapping):
-        raise WireFormatError(f"an answer is a JSON object, got {json_kind(parsed)}")
+        raise WireFormatError(f"a response must be a JSON object, got {json_kind(parsed)}")
     return parsed
 
 
@@ -33,18 +33,19 @@ def read_task(
     *,
     format_of_task: Callable[[str, str], str | None],
 ) -> Task:
-    """Reads what an answer says about a task.
+    """Reads the task in a response.
 
     Args:
-        answer: the answer, as `read_answer` returns it.
-        provider: the provider that answered.
-        book: the price tables, which list the formats that a provider answers in.
-        wire_format: the format of the answer; None or empty: the format of the task's reservation, else the
-            first of the provider's formats in which the answer names a task.
-        format_of_task: provider and task id -> the wire format of the task's reservation; None: it has none.
+        answer: the response, as `read_answer` returns it.
+        provider: the provider that sent the response.
+        book: the price tables, which list the formats in which each provider responds.
+        wire_format: the format of the response. If it is None or empty, the format of the task's reservation
+            applies, or else the first of the provider's formats in which the response names a task.
+        format_of_task: returns the wire format of a task's reservation, given the provider and the task id;
+            None if the task has no reservation.
 
     Raises:
-        WireFormatError: the answer's statements about the task cannot be read.
+        WireFormatError: the response's data about the task cannot be read.
         PriceNotFoundError: the provider is unknown.
     """
     if wire_format:
@@ -61,6 +62,6 @@ def read_task(
 
 
 def _formats(provider: str, book: PriceBook) -> list[str]:
-    """Returns the formats that a provider may answer in, its own first."""
+    """Returns the formats in which a provider may respond, starting with its own."""
     also_priced = (name for table in book.tables_of(provider) for name in table.also_prices)
     return [*dict.fromkeys((*book.formats.get(provider, ()), *also_priced))]

@@ -33,7 +33,7 @@ def bind(state: GuardState, reference: Reference, task_id: str) -> Reservation:
 def settle(
     state: GuardState, reference: Reference, amount: Decimal | int | str | None, basis: Basis | None
 ) -> Reservation:
-    """Spends the cost of a job; see `BudgetGuard.settle`."""
+    """Records the cost of a job as spent; see `BudgetGuard.settle`."""
     if basis is not None and basis not in BASES:
         raise KlingPricingError(f"basis must be one of {', '.join(BASES)}, got {shown(basis)}")
     charged = None if amount is None else ledger_amount(amount)
@@ -42,12 +42,12 @@ def settle(
 
 
 def release(state: GuardState, reference: Reference, reason: str) -> Reservation:
-    """Gives back the money of an unsent request; see `BudgetGuard.release`."""
+    """Releases the money of an unsent request; see `BudgetGuard.release`."""
     return state.ledger.release(ref_of(reference), kept_reason(reason), states=("reserved",))
 
 
 def release_refused(state: GuardState, reference: Reference, reason: str) -> Reservation:
-    """Gives back the money of a refused request; see `BudgetGuard.release_refused`."""
+    """Releases the money of a refused request; see `BudgetGuard.release_refused`."""
     return state.ledger.release(ref_of(reference), kept_reason(reason), states=("reserved", "dispatching"))
 
 
@@ -63,7 +63,7 @@ def observe(
     reference: Reference | None,
     wire_format: str | None,
 ) -> Reservation | None:
-    """Records a provider's answer; see `BudgetGuard.observe`."""
+    """Records a provider's response; see `BudgetGuard.observe`."""
     answer = read_answer(body)
     provider = short_text("provider", provider)
     if wire_format is None and reference is not None:
@@ -71,7 +71,8 @@ def observe(
         wire_format = reference.wire_format
     listed = listed_tasks(answer)
     if listed is not None and len(listed) != 1:
-        return _observe_list(state, listed, provider, reference, wire_format)
+        _observe_list(state, listed, provider, reference, wire_format)
+        return None
     task = task_in(state, answer if listed is None else listed[0], provider, wire_format)
     return observe_task(state, task, provider, reference)
 
@@ -119,7 +120,7 @@ def _observe_list(
 def observe_task(
     state: GuardState, task: Task, provider: str, reference: Reference | None
 ) -> Reservation | None:
-    """Records what an answer says about a task; see `BudgetGuard.observe_task`."""
+    """Records the state of a task from a response; see `BudgetGuard.observe_task`."""
     provider = short_text("provider", provider)
     task_id = task.task_id
     ref = None if reference is None else ref_of(reference)
@@ -127,8 +128,8 @@ def observe_task(
         task_id = state.ledger.reservation(ref).task_id
     if task_id is None:
         raise WireFormatError(
-            "the answer names no task; if it is a definite refusal, release the reservation as refused, "
-            "otherwise leave it in doubt"
+            "the response names no task; release the reservation as refused if the provider definitely refused "
+            "the request, otherwise leave the reservation in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())
     known = reference if isinstance(reference, Reservation | Admission) else None
@@ -174,7 +175,7 @@ def _log_doubts(change: Change, seen: Observation) -> None:
 def resolve(
     state: GuardState, reference: Reference, outcome: str, amount: Decimal | int | str | None
 ) -> Reservation:
-    """Decides the outcome of a job on a person's word; see `BudgetGuard.resolve`."""
+    """Records the outcome that a person looked up; see `BudgetGuard.resolve`."""
     if outcome == "charged":
         reservation = state.ledger.reservation(ref_of(reference))
         if reservation.state != "settled" or reservation.in_doubt:
@@ -193,7 +194,7 @@ def resolve(
 
 
 def _reservation_of(state: GuardState, reference: Reference) -> Reservation:
-    """Returns the reservation that is or carries the reference; looks up only an id or a task."""
+    """Returns the reservation of a reference; reads the ledger only for an id or a task."""
     if isinstance(reference, Reservation):
         return reference
     if isinstance(reference, Admission):

@@ -19,14 +19,14 @@ from kling_pricing.windows import utc_clock
 _log = logging.getLogger(__name__)
 
 EXPIRES_AFTER = timedelta(minutes=15)
-"""The time a reservation waits for its dispatch. An undispatched request is certainly unsent, so its money is
-given back after that."""
+"""How long a reservation waits for dispatch. After that, its money is released, because an undispatched request
+is certainly unsent."""
 
 DOUBTFUL_AFTER = timedelta(minutes=5)
-"""The time after which a dispatched reservation without a task is in doubt. Doubt alone frees no money."""
+"""How long a dispatched reservation waits for a task before it is in doubt. Doubt alone releases no money."""
 
 MAX_ROUNDS = 5
-"""The number of attempts at a request whose budgets or windows change while it is made."""
+"""Maximum number of attempts if the budgets or windows change while a request is being admitted."""
 
 _Result = TypeVar("_Result")
 
@@ -36,7 +36,7 @@ class InForce(NamedTuple):
 
     Attributes:
         budgets: the budgets.
-        digest: their digest in the ledger.
+        digest: the digest of these budgets in the ledger.
     """
 
     budgets: BudgetsFile
@@ -44,7 +44,7 @@ class InForce(NamedTuple):
 
     @classmethod
     def of(cls, revision: Revision) -> InForce:
-        """Reads the budgets of a revision."""
+        """Reads the budgets from a revision."""
         return cls(budgets_from_document(revision.document), revision.digest)
 
 
@@ -55,9 +55,9 @@ class GuardState:
         ledger: the ledger.
         book: the price tables.
         clock: the guard's clock, in UTC.
-        expires_after: the time a reservation waits for its dispatch.
-        doubtful_after: the time after which a dispatched reservation without a task is in doubt.
-        in_force: the budgets in force, as far as this guard knows.
+        expires_after: how long a reservation waits for dispatch.
+        doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
+        in_force: the budgets in force when this guard last read the ledger.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class GuardState:
         times: dict[str, Any] = {"expires_after": expires_after, "doubtful_after": doubtful_after}
         for name, time in times.items():
             if not isinstance(time, timedelta) or time <= timedelta(0):
-                raise KlingPricingError(f"{name} must be a timedelta above zero, got {shown(time)}")
+                raise KlingPricingError(f"{name} must be a timedelta greater than zero, got {shown(time)}")
         self.book = default_book() if book is None else book
         self.clock = utc_clock(clock)
         self.expires_after = expires_after
@@ -83,13 +83,15 @@ class GuardState:
         self.in_force = _install(self.ledger, budgets)
 
     def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
-        """Calls a function with the budgets known here; if they do not suit, with the ledger's own.
+        """Calls a function with the budgets that this guard knows.
+
+        If the function raises a `BudgetError` and the ledger has newer budgets, calls it again with those.
 
         Returns:
             The budgets used, and the function's result.
 
         Raises:
-            BudgetError: the function raises it for the ledger's budgets too.
+            BudgetError: the function also raises it for the ledger's budgets.
         """
         known = self.in_force
         try:
@@ -101,14 +103,14 @@ class GuardState:
             return newest, make(newest)
 
     def newest_budgets(self) -> InForce:
-        """Returns the budgets that the ledger has now."""
+        """Returns the ledger's current budgets."""
         revision = self.ledger.installed()
         if revision is not None and revision.digest != self.in_force.digest:
             self.in_force = InForce.of(revision)
         return self.in_force
 
     def take_over(self, revision: Revision) -> None:
-        """Replaces the budgets known here with a revision."""
+        """Adopts the budgets of a revision."""
         self.in_force = InForce.of(revision)
 
     def reservation_after(self, change: Change) -> Reservation:
@@ -123,29 +125,29 @@ class GuardState:
         for alert in alerts:
             try:
                 self._on_alert(alert)
-            except Exception:  # noqa: BLE001 (the money has moved; the caller must hear about that, not this)
+            except Exception:  # noqa: BLE001 (the change is committed, and the caller needs its result)
                 _log.exception("on_alert failed for budget %s", alert.budget)
 
 
 def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
-    """Returns the budgets of a ledger, after installing them if it has none.
+    """Returns a ledger's budgets; if it has none, installs the given ones first.
 
     Raises:
-        BudgetError: the ledger has no budgets and none are given, or it has other budgets.
+        BudgetError: the ledger has no budgets and none are given, or its budgets differ from the given ones.
     """
     if budgets is None:
         revision = ledger.installed()
         if revision is None:
             raise BudgetError(
                 f"ledger {ledger.name} has no budgets yet; check that it is the right ledger, then open it "
-                "with budgets or run `kling-pricing budget apply FILE`"
+                "with budgets, or run `kling-pricing budget apply FILE`"
             )
         return InForce.of(revision)
     given = read_budgets(budgets)
     installed = InForce.of(ledger.install(given))
     if installed.budgets.digest != given.digest:
         raise BudgetError(
-            "the ledger has other budgets than those given; open it without budgets, "
-            "or have an administrator install yours with `kling-pricing budget apply`"
+            "the ledger's budgets differ from the given ones; open the ledger without budgets, "
+            "or ask an administrator to install yours with `kling-pricing budget apply`"
         )
     return installed

@@ -1,4 +1,4 @@
-"""A pool of threads for blocking work, so that it does not hold up an event loop."""
+"""A pool of threads for blocking functions, so that they do not block an event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 class WorkerPool:
-    """Runs up to `max_concurrency` pieces of work at the same time; more wait for their turn.
+    """Runs up to `max_concurrency` functions simultaneously; further functions wait for a thread.
 
     The threads end when the pool is closed or no longer referenced.
     """
@@ -23,10 +23,10 @@ class WorkerPool:
     async def run(
         self, work: Callable[[], _Result], undo: Callable[[_Result], object] | None = None
     ) -> _Result:
-        """Runs work whose result is not needed once its `await` is cancelled.
+        """Runs a function whose result is not needed after its `await` is cancelled.
 
-        Work that has not begun by then never begins. Work that has begun runs to its end, and `undo` is called
-        with its result.
+        On cancellation, a function that has not started never starts. A function that has started runs to
+        completion, and `undo` is then called with its result.
         """
         loop = asyncio.get_running_loop()
         future = self._executor.submit(work)
@@ -34,22 +34,20 @@ class WorkerPool:
             return await asyncio.shield(asyncio.wrap_future(future, loop=loop))
         except asyncio.CancelledError:
             if not future.cancel() and undo is not None:
-                with suppress(
-                    RuntimeError
-                ):  # the pool was closed meanwhile: the reservation expires or is in doubt
+                with suppress(RuntimeError):  # the pool is closed, so the reservation expires or is in doubt
                     self._executor.submit(_undo, future, undo)
             raise
 
     async def finish(self, work: Callable[[], _Result]) -> _Result:
-        """Runs work to its end even if its `await` is cancelled."""
+        """Runs a function to completion even if its `await` is cancelled."""
         return await asyncio.shield(asyncio.wrap_future(self._executor.submit(work)))
 
     async def close(self) -> None:
-        """Waits for all work under way, cancelled work included."""
+        """Waits for all running functions, including cancelled ones."""
         await asyncio.to_thread(self._executor.shutdown)
 
 
 def _undo(future: Future[_Result], undo: Callable[[_Result], object]) -> None:
-    """Undoes work whose result no caller took."""
+    """Undoes the effect of a function whose result no caller received."""
     if future.exception() is None:
         undo(future.result())

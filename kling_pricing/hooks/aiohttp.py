@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -22,16 +23,19 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS, Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     ProviderResponse,
+    TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.routes import UnpricedPath
 
 _LARGE_BYTES = 1 << 20
 """aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
@@ -59,6 +63,11 @@ class GuardMiddleware:
         self._hook = Hook(guard, **options)
         self._threads = WorkerPool(self._hook.max_concurrency)
 
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
+
     def _sends_once(self, handler: aiohttp.ClientHandlerType) -> bool:
         """Returns whether the handler is aiohttp's own; another middleware might resend the request."""
         return self._hook.sends_once(default=handler.__module__ == aiohttp.client.__name__)
@@ -71,16 +80,15 @@ class GuardMiddleware:
         if route is None:
             return await handler(request)
         if isinstance(route, TaskEndpoint):
-            response = await handler(request)
-            if may_describe_task(response.headers.get("content-type", "")):
-                answer = await _provider_response(response)
-                await self._threads.finish(partial(self._hook.on_task_answer, route, answer))
-                _restore_stream(request, response, answer.body)
-            return response
+            return await self._observed(request, handler, route)
         outgoing = await _outgoing(request)
         decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
         if isinstance(decision, ErrorResponse):
             return await _client_response(request, decision)
+        if isinstance(decision, PassedMessage):
+            if decision.task is None:
+                return await handler(request)
+            return await self._observed(request, handler, decision.task)
         sent_once = self._sends_once(handler)
         try:
             await _apply(request, decision)
@@ -100,6 +108,18 @@ class GuardMiddleware:
         _restore_stream(request, response, answer.body)
         return response
 
+    async def _observed(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, task: TaskEndpoint
+    ) -> aiohttp.ClientResponse:
+        """Sends a request whose answer describes a task, and records the answer."""
+        response = await handler(request)
+        content_type = response.headers.get("content-type", "")
+        if may_describe_task(content_type, streams=task.reply is not None):
+            answer = await _provider_response(response)
+            await self._threads.finish(partial(self._hook.on_task_answer, task, answer))
+            _restore_stream(request, response, answer.body)
+        return response
+
 
 async def _outgoing(request: aiohttp.ClientRequest) -> OutgoingRequest:
     body = request.body
@@ -110,6 +130,7 @@ async def _outgoing(request: aiohttp.ClientRequest) -> OutgoingRequest:
 
 async def _apply(request: aiohttp.ClientRequest, decision: ApprovedSubmission) -> None:
     """Changes a request into the approved one; aiohttp can send a payload that was read before."""
+    request.headers.pop(MEDIA_HEADER, None)
     request.headers.update(decision.headers)
     if decision.body is not None:
         request.chunked = request.compress = None  # the body is sent whole and uncompressed

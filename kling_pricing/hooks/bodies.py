@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
-from kling_pricing.strict_json import read_payload
+from kling_pricing.strict_json import json_value, read_payload
+from kling_pricing.tables.http_rules import Idempotency
 from kling_pricing.wire.forms import amended_form, form_fields, form_files
 
 
@@ -26,6 +28,15 @@ class Body(NamedTuple):
     raw: bytes
     form_type: str | None
     files: frozenset[str] = frozenset()
+
+    def sent(
+        self, payload: Mapping[str, Any], idempotency: Idempotency | None, key: str
+    ) -> tuple[bytes | None, Mapping[str, str]]:
+        """Returns the body and the further headers with which a payload is sent under a key.
+
+        The key replaces the caller's, so that one reservation is one task.
+        """
+        return self.written(payload), {} if idempotency is None else {idempotency.header: key}
 
     def written(self, payload: Mapping[str, Any]) -> bytes | None:
         """Returns the same body with another payload; None: the payload is unchanged.
@@ -51,8 +62,25 @@ def read_body(raw: bytes, headers: Mapping[str, str]) -> Body:
     Raises:
         WireFormatError: the body is compressed, or is neither JSON nor the form that its Content-Type states.
     """
-    try:
+    with _named_encoding(headers):
         return _read(raw, headers.get("content-type", ""))
+
+
+def read_json(raw: bytes, headers: Mapping[str, str]) -> Any:
+    """Reads a body that is any JSON value.
+
+    Raises:
+        WireFormatError: the body is compressed or is not JSON.
+    """
+    with _named_encoding(headers):
+        return json_value(raw)
+
+
+@contextmanager
+def _named_encoding(headers: Mapping[str, str]) -> Iterator[None]:
+    """Replaces the error about a compressed body by one that names its encoding."""
+    try:
+        yield
     except WireFormatError:
         if encoding := headers.get("content-encoding"):
             raise WireFormatError(

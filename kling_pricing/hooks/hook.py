@@ -6,8 +6,11 @@ them. A submission takes two steps, one before it is sent and one after; either 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Lock
 from typing import Unpack
 from urllib.parse import urljoin
 
@@ -21,15 +24,20 @@ from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     PendingSubmission,
     ProviderResponse,
+    TaskEndpoint,
 )
 from kling_pricing.hooks.identity import KEY_HEADER, identity
+from kling_pricing.hooks.mcp import FreeMessage, SubmittingCall, plain_response, read_message
 from kling_pricing.hooks.preparation import Preparation
 from kling_pricing.hooks.recording import Recorder
-from kling_pricing.hooks.routes import Routes, TaskEndpoint, UnlistedPath
+from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.endpoints import Endpoint
+
+_log = logging.getLogger("kling_pricing.hooks")
 
 METHOD_PRESERVING_REDIRECTS = {307, 308}
 """Redirects after which a client sends the same request to another URL."""
@@ -51,24 +59,39 @@ class Hook:
         self._key_header = options.get("key_header", KEY_HEADER)
         self._routes = Routes(self._guard.book, options.get("hosts", {}), options.get("allow_paths", ()))
         self._recorder = Recorder(self._guard)
-        self._preparation = Preparation(self._guard, self._recorder, options, self._routes.extra_providers)
+        self._preparation = Preparation(self._guard, self._recorder, options, self._routes)
+        self._unpriced: Counter[UnpricedPath] = Counter()
+        self._counting = Lock()
 
     @property
     def max_concurrency(self) -> int:
         """The number of steps that the ledger carries out at the same time; further steps wait."""
         return self._guard.max_concurrency
 
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        with self._counting:
+            return dict(self._unpriced)
+
     def sends_once(self, *, default: bool) -> bool:
         """Returns whether the inner sender never resends a request: the option `sends_once`, or the default."""
         return self._options.get("sends_once", default)
 
-    def route(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
-        """Classifies a request; None: it passes untouched and unread."""
-        return self._routes.find(method.upper(), url)
+    def route(self, method: str, url: str) -> Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | None:
+        """Classifies a request; None: it passes untouched and unread.
+
+        A request that passes without a price is counted.
+        """
+        route = self._routes.find(method.upper(), url)
+        if isinstance(route, UnpricedPath):
+            self._count_unpriced(route)
+            return None
+        return route
 
     def submission(
-        self, endpoint: Endpoint | UnlistedPath, request: OutgoingRequest
-    ) -> Callable[[], ApprovedSubmission | ErrorResponse]:
+        self, endpoint: Endpoint | McpEndpoint | UnlistedPath, request: OutgoingRequest
+    ) -> Callable[[], ApprovedSubmission | PassedMessage | ErrorResponse]:
         """Returns the step before a submission is sent, which may run in any thread.
 
         The project, key and labels are determined immediately, in the caller's own task or thread.
@@ -76,13 +99,26 @@ class Hook:
         if isinstance(endpoint, UnlistedPath):
             rules = self._rules(endpoint.wire_format)
             return partial(refuse, endpoint.error(request.method), rules, self._options)
+        call: SubmittingCall | None = None
+        wire_format = endpoint.wire_format if isinstance(endpoint, McpEndpoint) else endpoint.wire_formats[0]
+        rules = self._rules(wire_format)
         try:
+            if isinstance(endpoint, McpEndpoint):
+                message = read_message(request, endpoint.rules)
+                endpoint = endpoint.endpoint
+                if isinstance(message, FreeMessage):
+                    return partial(PassedMessage, _task(endpoint, message))
+                call = message
             submitter = identity(
-                request, self._options.get("project"), self._options.get("labels"), self._key_header
+                request,
+                self._options.get("project"),
+                self._options.get("labels"),
+                self._key_header,
+                call and call.key,
             )
         except KlingPricingError as error:
-            return partial(refuse, error, self._rules(endpoint.wire_formats[0]), self._options)
-        return partial(self._preparation.prepare, endpoint, request, submitter)
+            return partial(refuse, error, rules, self._options)
+        return partial(self._preparation.prepare, endpoint, request, submitter, call)
 
     def answered(
         self, pending: PendingSubmission, response: ProviderResponse, *, sent_once: bool = True
@@ -104,10 +140,11 @@ class Hook:
                 is `raise`.
         """
         rules = self._rules(pending.wire_format)
-        self._recorder.record_response(pending, response, rules, sent_once=sent_once)
+        plain = response if pending.reply is None else plain_response(response, pending.reply, rules)
+        self._recorder.record_response(pending, plain, rules, sent_once=sent_once)
         if response.status in METHOD_PRESERVING_REDIRECTS:
             target = urljoin(pending.url, response.headers.get("location", ""))
-            if not isinstance(self._routes.find("POST", target), Endpoint):
+            if not isinstance(self._routes.find("POST", target), Endpoint | McpEndpoint):
                 error = KlingPricingError(
                     "the provider redirected the submission to a host or path that is not guarded, so the "
                     "redirect was not followed; list the host in `hosts`, or submit to the target URL yourself"
@@ -133,14 +170,33 @@ class Hook:
         """
         self._recorder.record_failure(pending, error, connected=connected, sent_once=sent_once)
 
-    def withdraw(self, decision: ApprovedSubmission | ErrorResponse) -> None:
+    def withdraw(self, decision: ApprovedSubmission | PassedMessage | ErrorResponse) -> None:
         """Releases an approved submission that was certainly not sent."""
         if isinstance(decision, ApprovedSubmission):
             self._recorder.record_unsent(decision.pending)
 
     def on_task_answer(self, endpoint: TaskEndpoint, response: ProviderResponse) -> None:
         """Records the provider's answer about a task, if the task is in the ledger; never raises."""
+        if endpoint.reply is not None:
+            response = plain_response(response, endpoint.reply, HttpRules())
         self._recorder.record_task_answer(endpoint, response)
 
+    def _count_unpriced(self, path: UnpricedPath) -> None:
+        with self._counting:
+            self._unpriced[path] += 1
+            is_first = self._unpriced[path] == 1
+        if is_first:
+            _log.warning(
+                "requests to %s of %s pass without a price; no budget counts them", path.path, path.provider
+            )
+
     def _rules(self, wire_format: str) -> HttpRules:
-        return self._guard.book.matrices[wire_format].http
+        matrix = self._guard.book.matrices.get(wire_format)
+        return HttpRules() if matrix is None else matrix.http
+
+
+def _task(endpoint: Endpoint, message: FreeMessage) -> TaskEndpoint | None:
+    """Returns the task that the answer to a free message describes; None: it describes none."""
+    if message.task_id is None:
+        return None
+    return TaskEndpoint(endpoint.provider or "", message.task_id, message.reply)

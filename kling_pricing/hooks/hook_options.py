@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.hooks.file_facts import MediaOption, check_media_option
 from kling_pricing.hooks.identity import KEY_HEADER, Labels
 
 
@@ -24,6 +25,9 @@ class Options(TypedDict, total=False):
             provider that may have been accepted.
         allow_paths: paths at and below which requests pass without a price although the API bills for jobs
             there: `["/v1/images"]`.
+        media: known facts about the files that requests refer to: a mapping of URL to facts, such as
+            `{url: {"length_s": 5}}`, or a function that takes a URL and returns its facts, or None. The header
+            `x-kling-pricing-media` of a request overrides it.
         sends_once: whether the inner transport, adapter or middleware never resends a request by itself. Only
             then do refusals and failed connections release money. The default is True for the client
             library's own transports and adapters, and False for all others.
@@ -40,6 +44,7 @@ class Options(TypedDict, total=False):
     hosts: Mapping[str, str]
     keeps_keys: bool
     allow_paths: Sequence[str]
+    media: MediaOption | None
     sends_once: bool
     refusals: Literal["raise", "respond"]
     key_header: str
@@ -65,6 +70,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise KlingPricingError(
             f"labels must be a mapping, or a function that returns one, got {shown(labels)}"
         )
+    check_media_option(options.get("media"))
     header = options.get("key_header", KEY_HEADER)
     if not isinstance(header, str) or not header.strip():
         raise KlingPricingError(f"key_header must be the name of a header, got {shown(header)}")

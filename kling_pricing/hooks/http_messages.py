@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from kling_pricing.tables.http_rules import McpRules
 
 
 class OutgoingRequest(NamedTuple):
@@ -22,6 +24,32 @@ class OutgoingRequest(NamedTuple):
     body: bytes
 
 
+class McpReply(NamedTuple):
+    """How the answer to an MCP tool call is read.
+
+    Attributes:
+        message_id: the id of the JSON-RPC message that the answer repeats.
+        rules: the API's rules for MCP.
+    """
+
+    message_id: Any
+    rules: McpRules
+
+
+class TaskEndpoint(NamedTuple):
+    """The URL at which a task's status is requested or a task is cancelled.
+
+    Attributes:
+        provider: the provider of the task.
+        task_id: the task's id, or the caller's own id where the API accepts that; empty: the URL lists tasks.
+        reply: how the answer is read; None: as the API's own answer.
+    """
+
+    provider: str
+    task_id: str
+    reply: McpReply | None = None
+
+
 class PendingSubmission(NamedTuple):
     """A submission that waits for the provider's response.
 
@@ -30,12 +58,14 @@ class PendingSubmission(NamedTuple):
         provider: the provider that bills it.
         wire_format: the format of the request and of its response.
         url: the URL of the request.
+        reply: how the answer is read; None: as the API's own answer.
     """
 
     reservation_id: str
     provider: str
     wire_format: str
     url: str
+    reply: McpReply | None = None
 
 
 class ApprovedSubmission(NamedTuple):
@@ -50,6 +80,16 @@ class ApprovedSubmission(NamedTuple):
     body: bytes | None
     headers: Mapping[str, str]
     pending: PendingSubmission
+
+
+class PassedMessage(NamedTuple):
+    """Permission to send a message that costs nothing, as it is.
+
+    Attributes:
+        task: the task that the answer describes; None: it describes none.
+    """
+
+    task: TaskEndpoint | None = None
 
 
 class ErrorResponse(NamedTuple):
@@ -80,7 +120,14 @@ class ProviderResponse(NamedTuple):
     body: bytes
 
 
-def may_describe_task(content_type: str) -> bool:
-    """Returns whether a response of this Content-Type can describe a task; a video, for example, cannot."""
+def may_describe_task(content_type: str, *, streams: bool = False) -> bool:
+    """Returns whether a response of this Content-Type can describe a task; a video, for example, cannot.
+
+    Args:
+        content_type: the response's Content-Type.
+        streams: whether an event stream can.
+    """
     media_type = content_type.lower()
+    if streams and media_type.lstrip().startswith("text/event-stream"):
+        return True
     return not media_type or "json" in media_type or media_type.startswith("text/plain")

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -15,16 +16,19 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     ProviderResponse,
+    TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.routes import UnpricedPath
 
 if TYPE_CHECKING:
     import httpx
@@ -65,6 +69,11 @@ class GuardedTransport(_Transport):
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(default=_is_library_transport(inner))
 
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
+
     def __enter__(self) -> Self:
         self._inner.__enter__()
         return self
@@ -88,15 +97,14 @@ class GuardedTransport(_Transport):
             return self._inner.handle_request(request)
         library = _library(request)
         if isinstance(route, TaskEndpoint):
-            response = self._inner.handle_request(request)
-            if may_describe_task(response.headers.get("content-type", "")):
-                raw = _read(response)
-                self._hook.on_task_answer(route, _provider_response(library, response, raw))
-                response = _with_body(library, response, raw)
-            return response
+            return self._observed(request, route)
         decision = self._hook.submission(route, _outgoing(request, request.read()))()
         if isinstance(decision, ErrorResponse):
             return _client_response(library, decision)
+        if isinstance(decision, PassedMessage):
+            if decision.task is None:
+                return self._inner.handle_request(request)
+            return self._observed(request, decision.task)
         try:
             response = self._inner.handle_request(_approved_request(library, request, decision))
             raw = _read(response)
@@ -107,6 +115,16 @@ class GuardedTransport(_Transport):
         answer = _provider_response(library, response, raw)
         refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
+
+    def _observed(self, request: Any, task: TaskEndpoint) -> Any:
+        """Sends a request whose answer describes a task, and records the answer."""
+        library = _library(request)
+        response = self._inner.handle_request(request)
+        if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
+            return response
+        raw = _read(response)
+        self._hook.on_task_answer(task, _provider_response(library, response, raw))
+        return _with_body(library, response, raw)
 
 
 class AsyncGuardedTransport(_AsyncTransport):
@@ -121,6 +139,11 @@ class AsyncGuardedTransport(_AsyncTransport):
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(default=_is_library_transport(inner))
         self._threads = WorkerPool(self._hook.max_concurrency)
+
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -145,17 +168,15 @@ class AsyncGuardedTransport(_AsyncTransport):
             return await self._inner.handle_async_request(request)
         library = _library(request)
         if isinstance(route, TaskEndpoint):
-            response = await self._inner.handle_async_request(request)
-            if may_describe_task(response.headers.get("content-type", "")):
-                raw = await _aread(response)
-                answer = _provider_response(library, response, raw)
-                await self._threads.finish(partial(self._hook.on_task_answer, route, answer))
-                response = _with_body(library, response, raw)
-            return response
+            return await self._observed(request, route)
         outgoing = _outgoing(request, await request.aread())
         decision = await self._threads.run(self._hook.submission(route, outgoing), self._hook.withdraw)
         if isinstance(decision, ErrorResponse):
             return _client_response(library, decision)
+        if isinstance(decision, PassedMessage):
+            if decision.task is None:
+                return await self._inner.handle_async_request(request)
+            return await self._observed(request, decision.task)
         try:
             response = await self._inner.handle_async_request(_approved_request(library, request, decision))
             raw = await _aread(response)
@@ -168,6 +189,17 @@ class AsyncGuardedTransport(_AsyncTransport):
         answered = partial(self._hook.answered, decision.pending, answer, sent_once=self._sends_once)
         refusal = await self._threads.finish(answered)
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
+
+    async def _observed(self, request: Any, task: TaskEndpoint) -> Any:
+        """Sends a request whose answer describes a task, and records the answer."""
+        library = _library(request)
+        response = await self._inner.handle_async_request(request)
+        if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
+            return response
+        raw = await _aread(response)
+        answer = _provider_response(library, response, raw)
+        await self._threads.finish(partial(self._hook.on_task_answer, task, answer))
+        return _with_body(library, response, raw)
 
 
 def _library(request: Any) -> Any:
@@ -188,7 +220,7 @@ def _outgoing(request: Any, body: bytes) -> OutgoingRequest:
 def _approved_request(library: Any, request: Any, decision: ApprovedSubmission) -> Any:
     """Returns the request to send, with the approved body and its length, and the approved headers."""
     headers = library.Headers(request.headers)
-    for name in ("content-length", "transfer-encoding"):
+    for name in ("content-length", "transfer-encoding", MEDIA_HEADER):
         headers.pop(name, None)
     headers.update(decision.headers)
     body = request.content if decision.body is None else decision.body

@@ -43,10 +43,23 @@ class Identity(NamedTuple):
     labels: Mapping[str, str]
 
 
-def identity(request: OutgoingRequest, project: str | None, labels: Labels | None, key_header: str) -> Identity:
+def identity(
+    request: OutgoingRequest,
+    project: str | None,
+    labels: Labels | None,
+    key_header: str,
+    key_in_body: str | None = None,
+) -> Identity:
     """Returns the identity of a request; call it in the caller's own task or thread.
 
     The scope overrides the hook's options, and a `labels` function overrides both.
+
+    Args:
+        request: the request.
+        project: the hook's project.
+        labels: the hook's labels.
+        key_header: the header in which a request may name its job.
+        key_in_body: the job key in the request's body, if the API takes it there.
 
     Raises:
         KlingPricingError: the project is missing, two keys are given, or a retry has no known first attempt.
@@ -67,10 +80,16 @@ def identity(request: OutgoingRequest, project: str | None, labels: Labels | Non
         )
     scope_key = values.pop(KEY, None)
     header_key = request.headers.get(key_header.lower())
-    if scope_key and header_key and scope_key != header_key:
+    if header_key and key_in_body and header_key != key_in_body:
         raise KlingPricingError(
-            f"the scope gives the job key {scope_key!r}, and the header {key_header} gives another; "
+            f"the body gives the job key {key_in_body!r}, and the header {key_header} gives another; "
             "give one key"
+        )
+    header_key = header_key or key_in_body
+    if scope_key and header_key and scope_key != header_key:
+        place = "the body" if key_in_body else f"the header {key_header}"
+        raise KlingPricingError(
+            f"the scope gives the job key {scope_key!r}, and {place} gives another; give one key"
         )
     return Identity(values.pop(PROJECT), scope_key or header_key or _default_key(request), values)
 

@@ -9,6 +9,7 @@ from kling_pricing.errors import KlingPricingError, ReservationStateError, WireF
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.bodies import Body, read_body
 from kling_pricing.hooks.error_responses import refuse
+from kling_pricing.hooks.file_facts import MEDIA_HEADER, media_facts
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
@@ -17,13 +18,16 @@ from kling_pricing.hooks.http_messages import (
     PendingSubmission,
 )
 from kling_pricing.hooks.identity import Identity
+from kling_pricing.hooks.mcp import SubmittingCall
 from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.resend import resend
+from kling_pricing.hooks.routes import Routes
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.quoting.intake import format_at
 from kling_pricing.tables.http_rules import HttpRules, Idempotency
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.media import MediaLike
 
 _MAX_ROUNDS = 3
 """How often a job is admitted again because a new price came into force before its dispatch."""
@@ -36,21 +40,29 @@ class Preparation:
         guard: admits and dispatches.
         recorder: releases a reservation whose submission fails before it is sent.
         options: the hook's options.
-        extra_providers: the providers of the hosts in the option `hosts`.
+        routes: the hook's hosts and paths.
     """
 
-    def __init__(
-        self, guard: BudgetGuard, recorder: Recorder, options: Options, extra_providers: frozenset[str]
-    ) -> None:
+    def __init__(self, guard: BudgetGuard, recorder: Recorder, options: Options, routes: Routes) -> None:
         self._guard = guard
         self._recorder = recorder
         self._options = options
-        self._extra_providers = extra_providers
+        self._routes = routes
 
     def prepare(
-        self, endpoint: Endpoint, request: OutgoingRequest, identity: Identity
+        self,
+        endpoint: Endpoint,
+        request: OutgoingRequest,
+        identity: Identity,
+        call: SubmittingCall | None = None,
     ) -> ApprovedSubmission | ErrorResponse:
         """Reserves the money of a submission and dispatches it.
+
+        Args:
+            endpoint: the endpoint that takes the payload.
+            request: the request.
+            identity: its project, key and labels.
+            call: the MCP tool call in the request; None: the request's body is the payload.
 
         Returns:
             The request to send, or a refusal if the option `refusals` is `respond`.
@@ -61,7 +73,7 @@ class Preparation:
         rules = self._rules(endpoint.wire_formats[0])
         try:
             self._recorder.catch_up()
-            body = read_body(request.body, request.headers)
+            body = read_body(request.body, request.headers) if call is None else call
             wire_format, _ = format_at(endpoint, body.payload, self._guard.book, endpoint.provider)
             rules = self._rules(wire_format)
             if body.form_type is not None and not rules.forms:
@@ -69,11 +81,12 @@ class Preparation:
                     f"{wire_format} is not known to accept forms; send JSON", wire_format=wire_format
                 )
             _check_files(body, wire_format)
-            pending, payload = self._dispatch(endpoint, request, identity, body.payload, wire_format)
+            media = self._media(request, body.payload, wire_format)
+            pending, payload = self._dispatch(endpoint, request, identity, body.payload, wire_format, media)
         except KlingPricingError as error:
             return refuse(error, rules, self._options)
         try:
-            return self._approve(pending, body, payload, rules)
+            return self._approve(pending._replace(reply=call and call.reply), body, payload, rules)
         except BaseException:
             self._recorder.record_unsent(pending)
             raise
@@ -85,6 +98,7 @@ class Preparation:
         identity: Identity,
         payload: Mapping[str, Any],
         wire_format: str,
+        media: MediaLike | None,
     ) -> tuple[PendingSubmission, Mapping[str, Any]]:
         """Admits and dispatches a job, or resends it under its key, and returns the payload to send."""
         for _ in range(_MAX_ROUNDS):
@@ -96,7 +110,8 @@ class Preparation:
                     labels=identity.labels,
                     provider=endpoint.provider,
                     wire_format=wire_format,
-                    url=request.url,
+                    media=media,
+                    url=self._routes.admission_url(endpoint, request.url),
                 )
                 dispatched = self._guard.dispatch(admission)
             except ReservationStateError as error:
@@ -120,7 +135,7 @@ class Preparation:
         to prevent resending, even to the provider's own hosts.
         """
         idempotency: Idempotency | None = self._rules(wire_format).idempotency
-        if provider in self._extra_providers and not self._options.get("keeps_keys", False):
+        if provider in self._routes.extra_providers and not self._options.get("keeps_keys", False):
             if idempotency is not None:
                 error.add_note(
                     "Hosts listed in `hosts` are not assumed to honour idempotency keys; "
@@ -129,22 +144,34 @@ class Preparation:
             idempotency = None
         return resend(self._guard, error, payload, idempotency)
 
+    def _media(
+        self, request: OutgoingRequest, payload: Mapping[str, Any], wire_format: str
+    ) -> MediaLike | None:
+        """Returns the known facts about the files of a payload; None: the caller gives none."""
+        option = self._options.get("media")
+        if option is None and MEDIA_HEADER not in request.headers:
+            return None
+        files = wire_format_named(wire_format).parse(payload).media
+        return media_facts(option, request.headers, [file.url for file in files])
+
     def _approve(
-        self, pending: PendingSubmission, body: Body, payload: Mapping[str, Any], rules: HttpRules
+        self,
+        pending: PendingSubmission,
+        body: Body | SubmittingCall,
+        payload: Mapping[str, Any],
+        rules: HttpRules,
     ) -> ApprovedSubmission:
         own_id = rules.own_id_field if self._options.get("send_reservation_id") else None
         if own_id is not None and payload.get(own_id) is None:
             payload = {**payload, own_id: pending.reservation_id}
-        headers = {}
-        if rules.idempotency is not None:  # replaces the caller's key, so that one reservation is one task
-            headers[rules.idempotency.header] = pending.reservation_id
-        return ApprovedSubmission(body.written(payload), headers, pending)
+        content, headers = body.sent(payload, rules.idempotency, pending.reservation_id)
+        return ApprovedSubmission(content, headers, pending)
 
     def _rules(self, wire_format: str) -> HttpRules:
         return self._guard.book.matrices[wire_format].http
 
 
-def _check_files(body: Body, wire_format: str) -> None:
+def _check_files(body: Body | SubmittingCall, wire_format: str) -> None:
     """Refuses a file in a text field: its name was priced, but the API may read its content.
 
     Raises:

@@ -16,8 +16,7 @@ from typing import Any
 from kling_pricing.errors import KlingPricingError, LedgerUnavailableError, ReservationStateError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.responses import read_answer
-from kling_pricing.hooks.http_messages import PendingSubmission, ProviderResponse
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.http_messages import PendingSubmission, ProviderResponse, TaskEndpoint
 from kling_pricing.hooks.task_updates import observe_task_answer
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.formats import wire_format as wire_format_named

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Unpack
@@ -19,16 +20,18 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
-    ApprovedSubmission,
     ErrorResponse,
     OutgoingRequest,
+    PassedMessage,
     ProviderResponse,
+    TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.routes import UnpricedPath
 
 
 class GuardedAdapter(BaseAdapter):
@@ -50,6 +53,11 @@ class GuardedAdapter(BaseAdapter):
         self._hook = Hook(guard, **options)
         self._sends_once = self._hook.sends_once(default=type(inner) is HTTPAdapter)
 
+    @property
+    def unpriced(self) -> Mapping[UnpricedPath, int]:
+        """The number of requests that passed without a price, by provider and listed path."""
+        return self._hook.unpriced
+
     def close(self) -> None:
         """Closes the inner adapter."""
         self._inner.close()
@@ -60,16 +68,19 @@ class GuardedAdapter(BaseAdapter):
         if route is None:
             return self._inner.send(request, *args, **kwargs)
         if isinstance(route, TaskEndpoint):
-            response = self._inner.send(request, *args, **kwargs)
-            if may_describe_task(response.headers.get("content-type", "")):
-                self._hook.on_task_answer(route, _provider_response(response))
-            return response
+            return self._observed(request, route, *args, **kwargs)
         outgoing = _outgoing(request)
         decision = self._hook.submission(route, outgoing)()
         if isinstance(decision, ErrorResponse):
             return _client_response(request, decision)
+        if isinstance(decision, PassedMessage):
+            message = _request_to_send(request, outgoing.body, {})
+            if decision.task is None:
+                return self._inner.send(message, *args, **kwargs)
+            return self._observed(message, decision.task, *args, **kwargs)
         try:
-            approved = _approved_request(request, outgoing, decision)
+            body = outgoing.body if decision.body is None else decision.body
+            approved = _request_to_send(request, body, decision.headers)
             response = _without_retries(self._inner).send(approved, *args, **kwargs)
             answer = _provider_response(response)
         except BaseException as error:
@@ -78,6 +89,16 @@ class GuardedAdapter(BaseAdapter):
             raise
         refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
         return response if refusal is None else _client_response(request, refusal)
+
+    def _observed(
+        self, request: requests.PreparedRequest, task: TaskEndpoint, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        """Sends a request whose answer describes a task, and records the answer."""
+        response = self._inner.send(request, *args, **kwargs)
+        content_type = response.headers.get("content-type", "")
+        if may_describe_task(content_type, streams=task.reply is not None):
+            self._hook.on_task_answer(task, _provider_response(response))
+        return response
 
 
 def _without_retries(adapter: BaseAdapter) -> BaseAdapter:
@@ -109,16 +130,16 @@ def _body(body: Any) -> bytes:
     return content.encode() if isinstance(content, str) else bytes(content)
 
 
-def _approved_request(
-    request: requests.PreparedRequest, outgoing: OutgoingRequest, decision: ApprovedSubmission
+def _request_to_send(
+    request: requests.PreparedRequest, body: bytes, headers: Mapping[str, str]
 ) -> requests.PreparedRequest:
-    """Returns the request to send, with the approved body and its length, and the approved headers."""
-    approved = request.copy()
-    for name in ("Content-Length", "Transfer-Encoding"):
-        approved.headers.pop(name, None)
-    approved.prepare_body(outgoing.body if decision.body is None else decision.body, None)
-    approved.headers.update(decision.headers)
-    return approved
+    """Returns a request with a body that was read, its length, and further headers."""
+    copy = request.copy()
+    for name in ("Content-Length", "Transfer-Encoding", MEDIA_HEADER):
+        copy.headers.pop(name, None)
+    copy.prepare_body(body, None)
+    copy.headers.update(headers)
+    return copy
 
 
 def _provider_response(response: requests.Response) -> ProviderResponse:

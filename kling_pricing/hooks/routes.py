@@ -1,67 +1,161 @@
-"""Classification of requests by method and URL: submissions, task requests, unlisted paths and all others."""
+"""Classification of requests by method and URL: submissions, task requests, unlisted paths and all others.
+
+A host bills for jobs if a price table or the option `hosts` lists it. A request to such a host that may create
+something passes only if a capability file lists its path: as a submission, which is priced; as free; or as
+another service, which is counted. Every other path is refused.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import parse_qs, unquote, urljoin
 
 from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.hooks.http_messages import TaskEndpoint
+from kling_pricing.tables.http_rules import McpRules
 from kling_pricing.tables.price_table import PriceBook
-from kling_pricing.wire.endpoints import Endpoint, endpoint_at, provider_and_path
+from kling_pricing.wire.endpoints import Endpoint, Location, Submission, endpoint_at, locations
+from kling_pricing.wire.paths import (
+    PathPattern,
+    Segments,
+    is_below,
+    lenient_segments,
+    literal_segments,
+    readings,
+)
 
 _TASK_ID = "{task_id}"
 
-_CREATING_METHODS = {"POST", "PUT", "PATCH"}
-"""Methods that may create a job."""
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"}
+"""Methods that create nothing."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::([0-9]{1,5}))?")
 
 
-class TaskEndpoint(NamedTuple):
-    """The URL at which a task's status is requested or a task is cancelled.
+class McpEndpoint(NamedTuple):
+    """An MCP endpoint, one of whose tools submits jobs.
 
     Attributes:
-        provider: the provider of the task.
-        task_id: the task's id, or the caller's own id where the API accepts that; empty: the URL lists tasks.
+        endpoint: the endpoint whose payloads that tool takes.
+        wire_format: the wire format whose capability file lists the MCP endpoint.
+        rules: what that file says about it.
     """
 
-    provider: str
-    task_id: str
+    endpoint: Endpoint
+    wire_format: str
+    rules: McpRules
 
 
 class UnlistedPath(NamedTuple):
-    """A path at which the API may bill for jobs, but which no capability file lists, so its price is unknown.
+    """A path at which the API may bill for jobs, but which has no price.
 
     Attributes:
         path: the path of the URL.
         wire_format: the wire format of the API.
+        why: the reason why a listed path has no price; empty: no capability file lists the path.
+        meant: the submission path that some servers read in this spelling; empty: there is none.
+        is_clear: whether the URL names one host and one path, however it is read.
     """
 
     path: str
     wire_format: str
+    why: str = ""
+    meant: str = ""
+    is_clear: bool = True
 
     def error(self, method: str) -> KlingPricingError:
         """Returns the error with which a request to the path is refused."""
+        path = shown(self.path)
+        request = f"{method} {path}"
+        if not self.is_clear:
+            return KlingPricingError(
+                f"{request}: the URL has a spelling that servers read in different ways, so it was not sent; "
+                "write the host and the path plainly"
+            )
+        if self.meant:
+            cause = f"some servers read this path as {self.meant}, where jobs are submitted, so it was not sent"
+            remedy = f"write {self.meant}"
+            if method != "POST":
+                cause = f"jobs are submitted to {self.meant} with POST only, so the request was not sent"
+                remedy = "use POST"
+            return KlingPricingError(f"{request}: {cause}; {remedy}")
+        if self.why:
+            cause = (
+                f"this API bills for the request, but its price is not known ({self.why}), so it was not sent"
+            )
+            remedy = "let it pass"
+        else:
+            cause = (
+                "this API may bill for the request, but no capability file lists the path, so it has no price "
+                "and was not sent"
+            )
+            remedy = "correct the path, or let it pass"
         return KlingPricingError(
-            f"{method} {shown(self.path)}: this API may bill for the request, but no capability file lists the "
-            "path, so it has no price and was not sent; correct the path, or let it pass without a price with "
-            f"allow_paths=[{shown(self.path)!r}]"
+            f"{request}: {cause}; {remedy} without a price with allow_paths=[{path!r}] in the hook, or with "
+            f"allow_paths: [{path}] in a price table of your own"
         )
 
 
+class UnpricedPath(NamedTuple):
+    """A path at which requests pass without a price.
+
+    Attributes:
+        provider: the provider at the URL's host.
+        path: the listed or allowed path that matches.
+    """
+
+    provider: str
+    path: str
+
+
+Route: TypeAlias = Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | UnpricedPath | None
+
+
 class _TaskPath(NamedTuple):
+    """A path of a task.
+
+    Attributes:
+        method: `GET` for the status, `POST` for a cancellation.
+        parts: the segments of the path.
+        query: the parameter of the query that has the task's id; empty: a segment has it.
+        wire_format: the wire format of the API.
+    """
+
     method: str
-    parts: tuple[str, ...]
-
-
-class _BilledPath(NamedTuple):
-    """A path at and below which the API may bill for jobs."""
-
-    parts: tuple[str, ...]
+    parts: Segments
+    query: str
     wire_format: str
+
+    @classmethod
+    def of(cls, method: str, path: str, wire_format: str) -> _TaskPath:
+        """Returns the task path of a text such as `/v1/tasks/{task_id}` or `/tasks?task_ids={task_id}`."""
+        location, _, query = path.partition("?")
+        return cls(method, tuple(location.strip("/").split("/")), query.partition("=")[0], wire_format)
+
+
+class _Listed(NamedTuple):
+    """The paths of one provider's API, besides its submissions.
+
+    Attributes:
+        wire_formats: the wire formats of the API, the main one first.
+        free: the paths that cost nothing.
+        other_services: the paths of other services.
+        unpriced: pattern -> the reason why requests to these paths have no price.
+        allowed: path as written -> its segments; requests at and below it pass without a price.
+        mcp: wire format -> the rules of its MCP endpoint.
+        roots: the first segments of all listed paths.
+    """
+
+    wire_formats: tuple[str, ...]
+    free: tuple[PathPattern, ...]
+    other_services: tuple[PathPattern, ...]
+    unpriced: Mapping[PathPattern, str]
+    allowed: Mapping[str, Segments]
+    mcp: Mapping[str, McpRules]
+    roots: frozenset[str]
 
 
 class Routes:
@@ -69,8 +163,9 @@ class Routes:
 
     Args:
         book: the price book with the hosts and paths.
-        hosts: further hosts, with or without a port -> the provider that bills there.
-        allow_paths: paths at and below which everything except listed submissions passes.
+        hosts: further hosts, with or without a port -> the provider that bills there. A host of a price table
+            may be given to another provider.
+        allow_paths: paths at and below which everything except submissions passes.
 
     Attributes:
         extra_providers: the providers of `hosts`.
@@ -80,13 +175,14 @@ class Routes:
     """
 
     def __init__(self, book: PriceBook, hosts: Mapping[str, str], allow_paths: Sequence[str] = ()) -> None:
-        extra_hosts = dict(_normalized_hosts(hosts, book))
-        self.extra_providers = frozenset(extra_hosts.values())
+        self._extra_hosts = dict(_normalized_hosts(hosts, book))
+        self.extra_providers = frozenset(self._extra_hosts.values())
         self._book = book
-        self._hosts = {**book.hosts, **extra_hosts}
-        self._allowed = [_normalized_parts(path) for path in _checked_paths(allow_paths)]
+        self._hosts = {**book.hosts, **self._extra_hosts}
+        allowed = _checked_paths(allow_paths)
+        self._listed = {name: _listed(book, name, allowed) for name in {*self._hosts.values()}}
         self._task_paths = [
-            _TaskPath(method, tuple(path.strip("/").split("/")))
+            _TaskPath.of(method, path, matrix.wire_format)
             for matrix in book.matrices.values()
             for submission in matrix.submissions
             for method, path in (
@@ -96,87 +192,168 @@ class Routes:
             )
             if path is not None
         ]
-        self._submitted = [
-            _BilledPath(_normalized_parts(path), submissions[0].wire_format)
-            for path, submissions in book.paths.items()
-        ]
-        self._billed = {
-            name: [_BilledPath(_normalized_parts(path), name) for path in matrix.http.billed_below]
-            for name, matrix in book.matrices.items()
-        }
 
-    def find(self, method: str, url: str) -> Endpoint | UnlistedPath | TaskEndpoint | None:
+    def find(self, method: str, url: str) -> Route:
         """Classifies a request; None: it passes untouched."""
-        try:
-            provider, parts = provider_and_path(url.replace("\\", "%5C"), self._hosts)
-        except KlingPricingError:
+        places = locations(url)
+        billing = [place for place in places if place.provider(self._hosts) is not None]
+        if not billing:
             return None
-        if provider is None:
-            return None
-        path = "/" + "/".join(parts)
-        parts = [unquote(part) for part in parts]  # as servers read them
-        endpoint = endpoint_at(provider, parts, self._book.paths, self._book.formats)
-        if endpoint.is_submission and method == "POST":
-            return endpoint
-        task_id = None if endpoint.is_submission else self._task(method, parts)
-        if task_id is None and self._lists_tasks(method, parts, endpoint):
-            task_id = ""
-        if task_id is not None:
+        place = billing[0]
+        provider = place.provider(self._hosts) or ""
+        creates = method not in _SAFE_METHODS
+        spellings = readings(place.path)
+        if len(places) > 1 or not spellings:
+            unclear = self._unlisted(provider, place.path)._replace(is_clear=False)
+            return unclear if creates else None
+        segments = literal_segments(place.path)
+        endpoint = self._endpoint(provider, segments)
+        task_id = None if endpoint.is_submission else self._task(method, segments, provider)
+        if not creates:
+            task_id = task_id or self._task_in_query(segments, url)
+            if task_id is None and method == "GET" and self._lists_tasks(segments, provider, endpoint):
+                task_id = ""
+            return None if task_id is None else TaskEndpoint(provider, task_id)
+        if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
             return TaskEndpoint(provider, task_id)
-        return self._unlisted(provider, path) if method in _CREATING_METHODS else None
+        passed = self._passed(method, place, provider, spellings)
+        if passed is None and not endpoint.is_submission and self._lists_tasks(segments, provider, endpoint):
+            return TaskEndpoint(provider, "")
+        submitted = {self._endpoint(provider, reading).submissions for reading in spellings}
+        if not isinstance(passed, UnlistedPath) and not self._are_own(provider, submitted):
+            return passed  # another provider's API has a submission there, if any
+        if method == "POST" and endpoint.is_submission and len(submitted) == 1:
+            return endpoint
+        if meant := next(filter(None, submitted), ()):
+            return self._unlisted(provider, place.path)._replace(meant=meant[0].path)
+        return passed
 
-    def _unlisted(self, provider: str, path: str) -> UnlistedPath | None:
-        """Returns a path at which the API may bill, however it is spelled; None: it is free or allowed."""
-        parts = _normalized_parts(path)
-        if any(_is_below(parts, allowed) for allowed in self._allowed):
+    def admission_url(self, endpoint: Endpoint, url: str) -> str:
+        """Returns the URL by which a submission is quoted, in the spelling of the tables.
+
+        It is on a host of the provider that bills, although the price tables may list another provider for the
+        request's own host.
+        """
+        places = locations(url)
+        hosts = (place.host for place in places if place.provider(self._book.hosts) == endpoint.provider)
+        others = (host for host, provider in self._book.hosts.items() if provider == endpoint.provider)
+        own = next(hosts, None) or next(others, None)  # an account may be in another currency at another host
+        is_bundled = any(place.provider(self._book.hosts) for place in places)
+        path = endpoint.submissions[0].path
+        return f"https://{own}{path}" if own and is_bundled else urljoin(url, path)
+
+    def _endpoint(self, provider: str, segments: Segments) -> Endpoint:
+        return endpoint_at(provider, segments, self._book.paths, self._book.formats)
+
+    def _are_own(self, provider: str, submitted: Iterable[tuple[Submission, ...]]) -> bool:
+        """Returns whether any of these submissions is in a wire format of the provider's API."""
+        wire_formats = self._listed[provider].wire_formats
+        return any(entry.wire_format in wire_formats for entries in submitted for entry in entries)
+
+    def _unlisted(self, provider: str, path: str) -> UnlistedPath:
+        wire_format = next(iter(self._listed[provider].wire_formats), "")
+        return UnlistedPath("/" + "/".join(part for part in path.split("/") if part), wire_format)
+
+    def _passed(self, method: str, place: Location, provider: str, spellings: Iterable[Segments]) -> Route:
+        """Returns how a request that is no submission passes; None: it is free."""
+        listed = self._listed[provider]
+        folded = {tuple([segment.casefold() for segment in segments]) for segments in spellings}
+        is_extra = place.provider(self._extra_hosts) is not None
+        below_root = {_below_root(segments, listed.roots) for segments in folded} if is_extra else folded
+        unlisted = self._unlisted(provider, place.path)
+        for wire_format, rules in listed.mcp.items():
+            if any(map(rules.pattern.matches, below_root)):
+                if method == "POST" and _all_match([rules.pattern], below_root):
+                    endpoint = self._endpoint(provider, literal_segments(rules.submits_to))
+                    return McpEndpoint(endpoint, wire_format, rules)
+                return unlisted._replace(meant=rules.pattern.text)
+        for path, above in listed.allowed.items():
+            if all(is_below(reading, above) for reading in folded):
+                return UnpricedPath(provider, path)
+        for pattern, why in listed.unpriced.items():
+            if any(map(pattern.matches, below_root)):
+                return unlisted._replace(why=why)
+        if _all_match(listed.free, below_root):
             return None
-        billed = [path for name in self._book.formats.get(provider, ()) for path in self._billed[name]]
-        above = next((path for path in (*billed, *self._submitted) if _is_below(parts, path.parts)), None)
-        return None if above is None else UnlistedPath(path, above.wire_format)
+        if _all_match(listed.other_services, below_root):
+            matching = (pattern for pattern in listed.other_services if any(map(pattern.matches, below_root)))
+            return UnpricedPath(provider, next(matching).text)
+        return unlisted
 
-    def _lists_tasks(self, method: str, parts: Sequence[str], endpoint: Endpoint) -> bool:
-        """Returns whether the answer lists tasks: a GET of a submission path, or a path that is for that."""
+    def _lists_tasks(self, segments: Segments, provider: str, endpoint: Endpoint) -> bool:
+        """Returns whether a response lists tasks: to a GET of a submission path, or at a path for that."""
         if endpoint.is_submission:
-            return method == "GET"
-        formats = self._book.formats.get(endpoint.provider or "", ())
-        lists = [path for name in formats for path in self._book.matrices[name].http.task_lists]
-        return method in {"GET", "POST"} and any(_ends_with(parts, path) for path in lists)
+            return True
+        matrices = (self._book.matrices.get(name) for name in self._listed[provider].wire_formats)
+        lists = (literal_segments(path) for matrix in matrices if matrix for path in matrix.http.task_lists)
+        return any(segments[-len(path) :] == path for path in lists)
 
-    def _task(self, method: str, parts: Sequence[str]) -> str | None:
+    def _task(self, method: str, parts: Segments, provider: str) -> str | None:
         """Returns the task id in a task's path, with any prefix before it; None: it is not a task's path."""
+        own_formats = self._listed[provider].wire_formats
         for path in self._task_paths:
             end = parts[-len(path.parts) :]
             if (
                 path.method == method
+                and not path.query
+                and (method == "GET" or path.wire_format in own_formats)
                 and len(end) == len(path.parts)
                 and all(pattern in {_TASK_ID, part} for pattern, part in zip(path.parts, end, strict=True))
             ):
                 return end[path.parts.index(_TASK_ID)]
         return None
 
-
-def _normalized_parts(path: str) -> tuple[str, ...]:
-    """Splits a path as the most lenient server reads it: decoded, lower-case, without parameters and dots."""
-    parts: list[str] = []
-    for part in unquote(path).replace("\\", "/").split("/"):
-        name = part.partition(";")[0].strip().casefold()
-        if name == "..":
-            parts[-1:] = []
-        elif name not in {"", "."}:
-            parts.append(name)
-    return tuple(parts)
+    def _task_in_query(self, parts: Segments, url: str) -> str | None:
+        """Returns the only task id in a URL's query; None: it asks for no task, or for several."""
+        parameters = parse_qs(url.partition("#")[0].partition("?")[2])
+        for path in self._task_paths:
+            ids = parameters.get(path.query, []) if parts[-len(path.parts) :] == path.parts else []
+            if len(ids) == 1 and "," not in ids[0]:
+                return ids[0]
+        return None
 
 
-def _is_below(parts: Sequence[str], above: Sequence[str]) -> bool:
-    """Returns whether a path is at or below another one, with any prefix before both."""
-    return any(
-        tuple(parts[start : start + len(above)]) == above for start in range(len(parts) - len(above) + 1)
+def _listed(book: PriceBook, provider: str, allow_paths: Sequence[str]) -> _Listed:
+    """Returns the paths that the capability files and tables of a provider list."""
+    tables = (*book.tables.get(provider, ()), *book.contracts.get(provider, ()))
+    # A provider without an API of its own is billed through gateways that speak the formats that it prices.
+    wire_formats = book.formats.get(provider) or tuple(
+        dict.fromkeys(name for table in tables for name in table.also_prices)
+    )
+    matrices = [book.matrices[name] for name in wire_formats]
+    rules = [matrix.http for matrix in matrices]
+    free = tuple(pattern for http in rules for pattern in http.free)
+    other_services = tuple(pattern for http in rules for pattern in http.other_services)
+    unpriced = {paths.pattern: paths.why for http in rules for paths in http.unpriced}
+    mcp = {matrix.wire_format: matrix.http.mcp for matrix in matrices if matrix.http.mcp is not None}
+    submitted = [PathPattern.of(submission.path) for matrix in matrices for submission in matrix.submissions]
+    tool_paths = [rules.pattern for rules in mcp.values()]
+    allowed = (
+        *allow_paths,
+        *(path for http in rules for path in http.allow_paths),
+        *(path for table in tables for path in table.allow_paths),
+    )
+    return _Listed(
+        wire_formats,
+        free,
+        other_services,
+        unpriced,
+        {path: lenient_segments(unquote(path)) for path in allowed},
+        mcp,
+        frozenset(
+            pattern.segments[0] for pattern in (*free, *other_services, *unpriced, *submitted, *tool_paths)
+        ),
     )
 
 
-def _ends_with(parts: Sequence[str], path: str) -> bool:
-    end = path.strip("/").split("/")
-    return [*parts[-len(end) :]] == end
+def _all_match(patterns: Sequence[PathPattern], spellings: Iterable[Segments]) -> bool:
+    return all(any(pattern.matches(segments) for pattern in patterns) for segments in spellings)
+
+
+def _below_root(segments: Segments, roots: frozenset[str]) -> Segments:
+    """Returns a path without a gateway's own prefix: the API starts at the first segment that it lists."""
+    start = next((index for index, segment in enumerate(segments) if segment in roots), 0)
+    return segments[start:]
 
 
 def _checked_paths(paths: Any) -> Sequence[str]:
@@ -187,7 +364,7 @@ def _checked_paths(paths: Any) -> Sequence[str]:
     for path in paths:
         if not isinstance(path, str) or not path.startswith("/"):
             raise KlingPricingError(f"allow_paths: {shown(path)} is not a path; write it as /v1/images")
-        if not _normalized_parts(path):
+        if not lenient_segments(path):
             raise KlingPricingError(
                 f"allow_paths: {shown(path)} covers every path; list longer paths, such as /v1/images"
             )

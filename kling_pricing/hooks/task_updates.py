@@ -9,7 +9,7 @@ from typing import Any
 from kling_pricing.errors import ReservationNotFoundError, WireFormatError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.responses import read_answer
-from kling_pricing.hooks.routes import TaskEndpoint
+from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.task import Task, listed_tasks

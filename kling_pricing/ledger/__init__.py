@@ -1,8 +1,8 @@
-"""Ledgers: where reservations, balances and the journal are kept, one kind of store in each file.
+"""Ledgers store reservations, balances and the journal. Each kind of store has its own package.
 
-A ledger knows nothing of prices or payloads: it counts.
-Every verb is one transaction: what it returns is kept durably, and when it raises nothing has changed, but that
-what has expired is released, and what was observed is remembered.
+A ledger knows nothing about prices or payloads. It only counts.
+Every verb is one transaction. When a verb returns, its changes are durable. When a verb raises an error, it
+changes nothing, with two exceptions: expired reservations stay released, and observations stay stored.
 """
 
 from __future__ import annotations
@@ -36,132 +36,150 @@ from kling_pricing.ledger.model import (
 
 
 class Ledger(Protocol):
-    """What every store offers.
+    """The interface of every store.
 
-    Raises, from every verb:
+    Every verb raises:
         LedgerUnavailableError: the store cannot be read or written.
-        ReservationNotFoundError: a reference leads to no reservation.
+        ReservationNotFoundError: a reference matches no reservation.
     """
 
     @property
     def name(self) -> str:
-        """What errors call it: its place, without any password."""
+        """The name of the ledger in errors: its location, without any password."""
 
     @property
     def max_concurrency(self) -> int:
-        """How many verbs are carried out at the same time; more wait for their turn."""
+        """The maximum number of verbs that run simultaneously. Further verbs wait for their turn."""
 
     def install(self, budgets: BudgetsFile) -> Revision:
-        """Installs budgets if there are none yet; returns those installed."""
+        """Installs budgets if the ledger has none yet, and returns the budgets in force."""
 
     def installed(self) -> Revision | None:
-        """The budgets in force; None: there are none yet."""
+        """Returns the budgets in force, or None if the ledger has none yet."""
 
     def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
-        """Installs budgets in place of those in force; balances stay.
+        """Replaces the budgets in force. Balances stay.
 
         Returns:
-            The alerts of thresholds that are reached by what was counted before.
+            Alerts for the new thresholds that existing balances already reach.
 
         Raises:
-            BudgetError: a budget of the same name counts otherwise and does not carry over what was counted.
+            BudgetError: a budget has the name of an earlier one but a different match, window, zone or
+                currency, and does not carry over the earlier spend.
         """
 
     def reserve(
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
-        """Sets money aside in every bucket that an order claims, or in none.
+        """Sets money aside in every bucket that a request claims, or in none.
 
-        The candidates are tried in turn; the first is the request as the caller made it. Where a budget that
-        does not cap has no room for that one, the others are not tried.
-        A key used before with the same request gives the reservation that is still to be sent, or a new
-        attempt after one that was released.
+        Tries the candidates in order. The first one is the request as the caller wrote it. If it does not fit a
+        budget that does not cap, the other candidates are not tried.
+        If the key was used before with the same request, returns the reservation that is still unsent, or
+        creates a new attempt if the previous one was released.
+
+        Args:
+            order: the request.
+            candidates: the variants of the request, in order of preference.
+            expires_after: how long the reservation waits for its dispatch before it expires.
 
         Raises:
-            IdempotencyError: the key was used with another request.
-            ReservationStateError: the key's job was sent already.
+            IdempotencyError: the key belongs to a different request.
+            ReservationStateError: the key's job was already sent.
         """
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
-        """From reserved to dispatching, for exactly one caller.
+        """Moves a reservation from reserved to dispatching, for exactly one caller.
+
+        Args:
+            reservation_id: the id of the reservation.
+            doubtful_after: the time after which the reservation is in doubt.
 
         Raises:
-            ReservationStateError: it was dispatched already, is released, or has expired.
+            ReservationStateError: the reservation was already dispatched or released, or has expired.
         """
 
     def bind(self, ref: Ref, task_id: str) -> Change:
-        """Notes the provider's task, and applies what was observed of that task before.
+        """Binds a reservation to the provider's task, and applies earlier observations of that task.
 
         Raises:
-            ReservationStateError: it was never sent, has another task, or the task has another reservation.
+            ReservationStateError: the reservation was never sent or has another task, or the task belongs to
+                another reservation.
         """
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
-        """Notes that nobody knows whether the provider has what was sent; of no effect once that is known.
+        """Marks a reservation in doubt: the provider may or may not have accepted the request.
+
+        Has no effect if the outcome is already known.
 
         Raises:
-            ReservationStateError: it was never sent.
+            ReservationStateError: the reservation was never sent.
         """
 
     def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
-        """Gives back what is held, from one of these states; of no effect if that was done before.
+        """Releases the reserved money if the reservation is in one of these states.
 
-        What was marked in doubt (see `doubt`) is given back only if `DOUBTED` is among the states too; that its
-        deadline has passed does not count as a mark.
+        Has no effect if the reservation is already released. A reservation that `doubt` marked is released only
+        if the states include `DOUBTED`. A deadline that has passed does not count as a mark.
 
         Raises:
-            ReservationStateError: it is in another state, or in doubt.
+            ReservationStateError: the reservation is in another state, or is marked in doubt.
         """
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
-        """Spends an amount (None: the quote) in place of what is held, or of an amount on a weaker basis.
+        """Settles a reservation at an amount, or at the quote if the amount is None.
 
-        An amount on a weaker basis has no effect.
+        The amount replaces the held money, or an earlier amount on a weaker basis. If the earlier amount has a
+        stronger basis, the new amount has no effect.
 
         Raises:
-            ReservationStateError: it was never sent, or another amount stands on the same basis.
+            ReservationStateError: the reservation was never sent, or is settled at another amount on the same
+                basis.
         """
 
     def observe(
         self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
     ) -> Change | None:
-        """Remembers an observation of a task, and applies it to its reservation: now, or when that is bound.
+        """Stores an observation of a task, and applies it to the task's reservation.
 
-        Repeating it has no effect.
+        If the task has no reservation yet, `bind` applies the observation later. An observation that is already
+        stored has no effect.
 
         Args:
             seen: the observation.
-            ref: the reservation of the task; None: the reservation that is bound to it.
-            made: the price of what was made, which counts if the task succeeded and no charge is named; it is
-                used only if the reservation is bound already. None: the quote counts.
-            remark: a contradiction in the response, which becomes an alert if the observation is new and its
+            ref: the reservation to bind to the task; None: the reservation that has the task.
+            made: the price of what was made, if the response states it; it counts if the task succeeded and the
+                response names no charge. Used only if the reservation is bound already.
+            remark: a contradiction in the response. It becomes an alert if the observation is new and the
                 reservation is bound already.
 
         Returns:
-            What that changed; None: nobody knows yet whose task it is.
+            The change to the reservation, or None if no reservation has the task yet.
 
         Raises:
-            ReservationStateError: the reservation cannot be bound to the task; what was seen is remembered.
+            LedgerError: the reservation belongs to another provider. The observation stays stored.
+            ReservationStateError: the reservation cannot be bound to the task. The observation stays stored.
         """
 
     def record(
         self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
     ) -> Change | Outdated:
-        """Books spend that was made elsewhere, whatever the caps say; of no effect if repeated.
+        """Records spend that happened outside the guard, even beyond a cap. A repeated call has no effect.
 
         Raises:
-            IdempotencyError: the task is in the ledger with something else.
+            IdempotencyError: the task is already in the ledger with other details.
         """
 
     def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
-        """Counts nanos that were spent in a bucket's current window before the ledger knew of it.
+        """Sets the opening balance of a bucket's current window: nanos spent before the ledger began to count.
 
         Raises:
-            IdempotencyError: the window has its opening balance already.
+            IdempotencyError: the window already has an opening balance.
+            LedgerError: the budget has no open window.
         """
 
     def reservation(self, ref: Ref) -> Reservation:
-        """One reservation."""
+        """Returns one reservation."""
 
     def reservations(
         self,
@@ -172,57 +190,67 @@ class Ledger(Protocol):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Reservation]:
-        """Those that were made from `since` on and before `until`, the oldest first."""
+        """Returns the reservations that match every filter, the oldest first.
+
+        Args:
+            project: only reservations of this project.
+            key: only reservations with this key.
+            in_doubt: only reservations in doubt.
+            since: only reservations created at or after this instant.
+            until: only reservations created before this instant.
+        """
 
     def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
-        """The reservations of a provider that were sent before an instant, in no order: for reading very many.
+        """Yields the reservations of a provider that were sent before an instant, in no particular order.
 
-        Recorded spend is among them, what was refused without a task is not. They are of one moment, nothing is
-        changed, not even what has expired, and others may go on meanwhile.
+        Meant for very large numbers of reservations. Includes recorded spend, but not requests that the
+        provider refused without a task. All lines come from one snapshot. Changes nothing, not even expired
+        reservations, and does not block other users of the ledger.
 
         Yields:
-            Some lines of UTF-8 text at a time, each with the fields of `model.SENT`.
+            Blocks of UTF-8 lines. Each line has the fields of `model.SENT`.
         """
 
     def unclaimed(self) -> list[Observation]:
-        """What was observed of tasks that belong to no reservation."""
+        """Returns the observations of tasks that belong to no reservation."""
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
-        """Every bucket whose window an instant lies in, with its budget's definition.
+        """Returns every bucket whose window contains an instant, each with its budget's definition.
 
-        What has expired is no longer held, whether or not it is released already.
+        Expired reservations do not count as held, even if they have not been released yet.
         """
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
-        """Every bucket whose window lies at least partly in a period, with what moved it; all of one moment."""
+        """Returns every bucket whose window overlaps a period, with its journal entries, from one snapshot."""
 
     def journal(self) -> list[Entry]:
-        """Every entry, the oldest first."""
+        """Returns every entry of the journal, the oldest first."""
 
     def verify(self) -> None:
-        """Derives every balance from the journal once more.
+        """Derives every balance from the journal again, and compares it with the stored balance.
 
         Raises:
-            LedgerError: something differs; it says what.
+            LedgerError: the ledger is inconsistent. The message lists the first differences.
         """
 
     def close(self) -> None:
-        """Gives up connections; the next verb makes new ones."""
+        """Closes the connections. The next verb opens new ones."""
 
 
 def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     """Opens a ledger.
 
     Args:
-        url: `sqlite:///spend.db` (a file of the working folder), `sqlite:////srv/spend.db`, or
-            `postgresql://user@host/database` with whatever libpq understands, and `pool_size` and `wait_s`.
-        clock: tells the instant, with a time zone.
+        url: `sqlite:///spend.db` for a file in the working folder, `sqlite:////srv/spend.db` for an absolute
+            path, or `postgresql://user@host/database`. A PostgreSQL URL may have the options of libpq, and
+            `pool_size`, `wait_s` and `answer_s`.
+        clock: returns the current instant, with a time zone.
 
     Raises:
-        LedgerUnavailableError: the URL names no ledger that is known here.
+        LedgerUnavailableError: the URL is not the URL of a ledger.
     """
     if not isinstance(url, str):
-        raise LedgerUnavailableError(f"a ledger is named by a URL such as sqlite:///spend.db, got {url!r}")
+        raise LedgerUnavailableError(f"the ledger must be a URL such as sqlite:///spend.db, got {url!r}")
     if is_on_a_server(url):
         server: Ledger = store("postgres").PostgresLedger(url, clock)
         return server
@@ -231,31 +259,31 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
 
 
 def file_of(url: str) -> Path:
-    """Returns the absolute path of the file that a URL names, so that the process may change its folder.
+    """Returns the absolute path in a ledger's URL. The process may then change its working folder.
 
     Raises:
-        LedgerUnavailableError: the URL does not name a file.
+        LedgerUnavailableError: the URL is not the URL of a ledger in a file.
     """
     scheme, separator, rest = url.partition("://")
-    names_a_file = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
-    if scheme == "sqlite" and separator and names_a_file:
+    is_path = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
+    if scheme == "sqlite" and separator and is_path:
         return Path(rest[1:]).absolute()
     raise LedgerUnavailableError(
-        f"{url!r} names no ledger; write sqlite:///spend.db for a file of this folder, "
-        "sqlite:////srv/spend.db for one elsewhere, or postgresql://user@host/database"
+        f"{url!r} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
+        "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
     )
 
 
 def is_on_a_server(url: str) -> bool:
-    """Whether a URL names a ledger in PostgreSQL."""
+    """Returns whether a URL is the URL of a ledger in PostgreSQL."""
     return url.startswith(("postgresql://", "postgres://"))
 
 
 def store(name: str, part: str | None = None) -> Any:
-    """The module of a kind of store, or a part of it: loaded only where it is used.
+    """Loads the package of a kind of store, or one of its modules, and returns it.
 
     Raises:
-        LedgerUnavailableError: what it needs is not installed.
+        LedgerUnavailableError: a library that the store requires is not installed.
     """
     module = f"kling_pricing.ledger.{name}"
     try:

@@ -1,4 +1,4 @@
-"""The tasks of a ledger's administrator: making, migrating, granting and inspecting a ledger."""
+"""Administrative tasks: creates, migrates and inspects ledgers, and grants access to them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kling_pricing.ledger.errors import other_version
 
 
 class Info(NamedTuple):
-    """The facts of a ledger.
+    """Facts about a ledger.
 
     Attributes:
-        facts: name -> value.
-        warnings: each risk of losing acknowledged data, or of not being able to use the ledger, and its remedy.
+        facts: facts by name.
+        warnings: risks of losing acknowledged data or of being unable to use the ledger, each with its remedy.
     """
 
     facts: Mapping[str, str]
@@ -24,42 +24,45 @@ class Info(NamedTuple):
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
-    """Makes or migrates a ledger. Repeating it changes nothing, even if two processes do it at once.
+    """Creates or migrates a ledger. A repeated or simultaneous call changes nothing more.
 
     Args:
-        url: the ledger's URL; on a server, its role owns the schema, or will own it.
-        create: whether to make the ledger if there is none.
+        url: the ledger's URL. On a server, the role in the URL owns the schema or will own it.
+        create: whether to create the ledger if it does not exist.
         grant: a role that may use guards from then on, and do nothing else.
 
     Returns:
-        A sentence that says what was done.
+        A sentence that describes the result.
 
     Raises:
-        LedgerError: something else is in its place, there is no ledger to migrate, or the role does not exist.
+        LedgerError: another database or schema is in the ledger's place, there is no ledger to migrate, or the
+            role does not exist.
         LedgerUnavailableError: the ledger cannot be used.
     """
     if is_on_a_server(url):
-        done: str = store("postgres", "schema").prepare(url, create=create, grant=grant)
-        return done
+        result: str = store("postgres", "schema").prepare(url, create=create, grant=grant)
+        return result
     if grant is not None:
-        raise LedgerError("a file has no roles; whoever may write it and its folder may use it")
+        raise LedgerError(
+            "a ledger in a file has no roles; to grant access, let the user write to the file and its folder"
+        )
     path = file_of(url)
     file = store("sqlite", "file").SQLiteFile(path, lambda: datetime.now(UTC))
     if create and not file.is_begun():
-        return f"ledger {path}: ready; the file is made when it is first used"
+        return f"ledger {path}: ready; the first use creates the file"
     migration = store("sqlite", "migration")
     version, copy = migration.migrate(path, datetime.now(UTC))
     present = migration.schema.VERSION
     if copy is None:
         return f"ledger {path}: up to date, schema {present}"
     return (
-        f"ledger {path}: upgraded from {version}, schema {present}; {copy.name} beside it is a copy of the "
-        "ledger as it was"
+        f"ledger {path}: upgraded from schema {version} to schema {present}; {copy.name} in the same folder "
+        "is a copy of the old ledger"
     )
 
 
 def info(url: str) -> Info:
-    """Describes a ledger, whichever schema version it has.
+    """Describes a ledger of any schema version.
 
     Raises:
         LedgerUnavailableError: the ledger cannot be used.
@@ -74,7 +77,7 @@ def info(url: str) -> Info:
     return Info(
         {
             "ledger": url,
-            "server": "none: SQLite, a file for the processes of one machine",
+            "server": "none (an SQLite file, for the processes of one machine)",
             "schema": str(version),
             "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },

@@ -1,8 +1,8 @@
-"""The checks of `verify`: one list for both stores, in SQL that both understand. Pure.
+"""The consistency checks behind `verify`: one list for both stores, in SQL that both understand. Pure.
 
-Each check derives a column from other rows, mostly from the journal, and finds the rows with another value.
-Each table is read once, however many of its columns are checked. `verification` judges what SQL cannot:
-documents, and amounts at an accounting rate.
+Each check derives the value of a column from other rows, mostly from the journal, and finds the rows whose
+stored value differs. The queries read each table once, no matter how many of its columns they check.
+`verification` handles the checks that SQL cannot express: documents, and amounts at an accounting rate.
 """
 
 from __future__ import annotations
@@ -11,61 +11,62 @@ from typing import NamedTuple
 
 
 class Check(NamedTuple):
-    """One column, and its value by other records.
+    """One column, and the value that other records require it to have.
 
     Attributes:
-        column: what messages call it.
-        kept: the value that is kept, as SQL.
-        derived: the value that it must have, as SQL.
-        source: who says so, as the message puts it.
-        when: the rows to which it applies.
-        is_amount: whether it is an amount in nanos.
+        column: the name of the column in messages.
+        kept: the stored value, as SQL.
+        derived: the required value, as SQL.
+        source: the source of the required value, as the subject and verb of a sentence.
+        when: the rows to which the check applies, as SQL.
+        is_amount: whether the value is an amount in nanos.
     """
 
     column: str
     kept: str
     derived: str
-    source: str = "the journal says"
+    source: str = "the journal gives"
     when: str = "TRUE"
     is_amount: bool = False
 
 
 class Dialect(NamedTuple):
-    """The words for which the stores differ, and the columns that only one of them has.
+    """SQL expressions that differ between the stores, and checks for columns that only one store has.
 
     Attributes:
-        is_not: compares two values, of which both may be null.
+        is_not: the operator that compares two values, either of which may be null.
         project_label: the label `project` of a reservation.
-        labels_differ: whether the labels of a bucket are not among those of a reservation.
-        own_reservation_checks: for columns of its reservations.
-        own_bucket_checks: for columns of its buckets.
+        labels_differ: whether a reservation lacks any of a bucket's labels.
+        extra_reservation_checks: checks for the store's additional reservation columns.
+        extra_bucket_checks: checks for the store's additional bucket columns.
     """
 
     is_not: str
     project_label: str
     labels_differ: str
-    own_reservation_checks: tuple[Check, ...] = ()
-    own_bucket_checks: tuple[Check, ...] = ()
+    extra_reservation_checks: tuple[Check, ...] = ()
+    extra_bucket_checks: tuple[Check, ...] = ()
 
 
 SQLITE = Dialect(
     is_not="IS NOT",
     project_label="json_extract(reservation.labels, '$.project')",
-    labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS own WHERE NOT EXISTS (SELECT 1"
-    " FROM json_each(reservation.labels) AS other WHERE other.key = own.key AND other.value = own.value))",
+    labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS required WHERE NOT EXISTS (SELECT 1"
+    " FROM json_each(reservation.labels) AS label"
+    " WHERE label.key = required.key AND label.value = required.value))",
 )
 POSTGRES = Dialect(
     is_not="IS DISTINCT FROM",
     project_label="reservation.labels->>'project'",
     labels_differ="NOT reservation.labels @> CAST(bucket.labels AS jsonb)",
-    own_reservation_checks=(
+    extra_reservation_checks=(
         Check(
             "dispatch_token",
             "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
             "CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END",
         ),
     ),
-    own_bucket_checks=(
+    extra_bucket_checks=(
         Check(
             "opening_token",
             "CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END",
@@ -119,7 +120,7 @@ RESERVATION_CHECKS = (
         "CASE WHEN state = 'released' THEN closed.detail END",
         when="state IN ('released', 'reserved') OR state = 'settled' AND NOT reservation.doubted",
     ),
-    Check("project", "project", "{project_label}", source="the labels say"),
+    Check("project", "project", "{project_label}", source="the labels give"),
     Check(
         "reserved", "reserved", "expected", source="the quote is", when="reserved < expected", is_amount=True
     ),
@@ -137,7 +138,7 @@ LINE_CHECKS = (
         "held",
         "line.held",
         "reserved",
-        source="its reservation says",
+        source="its reservation gives",
         when="events.set_aside IS NULL AND events.recorded IS NULL AND rate IS NULL",
         is_amount=True,
     ),
@@ -145,7 +146,7 @@ LINE_CHECKS = (
         "reserved",
         "reserved",
         "line.held",
-        source="its line says",
+        source="its line gives",
         when="events.set_aside IS NOT NULL AND rate IS NULL AND line.held = events.set_aside",
         is_amount=True,
     ),
@@ -155,13 +156,13 @@ LINE_CHECKS = (
         "rate",
         "CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END",
         "CASE WHEN reservation.currency = bucket.currency THEN 'missing' ELSE 'given' END",
-        source="the currencies say",
+        source="the currencies give",
     ),
     Check(
         "created_at",
         "created_at",
         "window_start",
-        source="the window of its bucket is from",
+        source="the window of its bucket starts at",
         when="created_at < window_start OR created_at >= window_end",
     ),
 )
@@ -227,42 +228,42 @@ _SCOPES = (
         BUCKET_CHECKS,
     ),
 )
-"""Names of the rows that differ, their subject, the tables, and the checks."""
+"""The scopes of the checks: name, SQL for the subject of a message, tables, and checks."""
 
 _MISSING = (
     """
-    SELECT 'reservation ' || events.reservation, 'its line of bucket ' || events.bucket
+    SELECT 'reservation ' || events.reservation, 'its line in bucket ' || events.bucket
     FROM by_line AS events LEFT JOIN reservation_line AS line
       ON line.reservation = events.reservation AND line.bucket = events.bucket
     WHERE events.reservation IS NOT NULL AND events.bucket IS NOT NULL AND line.bucket IS NULL
     """,
     """
-    SELECT 'reservation ' || line.reservation, 'the journal entry of its line of bucket ' || line.bucket
+    SELECT 'reservation ' || line.reservation, 'the journal entry for its line in bucket ' || line.bucket
     FROM reservation_line AS line LEFT JOIN by_line AS events
       ON events.reservation = line.reservation AND events.bucket = line.bucket
     WHERE events.newest IS NULL
     """,
     """
-    SELECT 'reservation ' || reservation.id, 'the journal entry of its beginning'
+    SELECT 'reservation ' || reservation.id, 'the journal entry that created it'
     FROM reservation LEFT JOIN by_reservation AS events ON events.reservation = reservation.id
     WHERE events.begun IS NULL
     """,
     """
-    SELECT 'reservation ' || events.reservation, 'the reservation of a journal entry'
+    SELECT 'reservation ' || events.reservation, 'the reservation that a journal entry refers to'
     FROM by_reservation AS events LEFT JOIN reservation ON reservation.id = events.reservation
     WHERE reservation.id IS NULL
     """,
     """
-    SELECT 'reservation ' || line.reservation, 'the reservation of a line'
+    SELECT 'reservation ' || line.reservation, 'the reservation that a line refers to'
     FROM reservation_line AS line LEFT JOIN reservation ON reservation.id = line.reservation
     WHERE reservation.id IS NULL
     """,
     """
-    SELECT 'bucket ' || events.bucket, 'the bucket of a journal entry'
+    SELECT 'bucket ' || events.bucket, 'the bucket that a journal entry refers to'
     FROM by_bucket AS events LEFT JOIN bucket ON bucket.id = events.bucket WHERE bucket.id IS NULL
     """,
     """
-    SELECT DISTINCT 'bucket ' || line.bucket, 'the bucket of a line'
+    SELECT DISTINCT 'bucket ' || line.bucket, 'the bucket that a line refers to'
     FROM reservation_line AS line LEFT JOIN bucket ON bucket.id = line.bucket WHERE bucket.id IS NULL
     """,
     """
@@ -274,44 +275,44 @@ _MISSING = (
     WHERE NOT EXISTS (SELECT 1 FROM budget_revision WHERE digest = detail AND installed_at = at)
     """,
 )
-"""Each finds the rows that should be there: their subject, and the name of the row."""
+"""Each query finds missing rows and selects two columns: the subject, and the name of the missing row."""
 
-_OTHERS = (
+_FURTHER_CHECKS = (
     f"""
-    SELECT 'journal entry ' || seq, 'kind', kind, 'one of the kinds there are', 'it must be', 0
+    SELECT 'journal entry ' || seq, 'kind', kind, 'one of the known kinds', 'it must be', 0
     FROM journal WHERE kind NOT IN ({", ".join(f"'{kind}'" for kind in _KINDS)})
-    """,  # noqa: S608 (our own words)
+    """,  # noqa: S608 (constants only)
     """
     SELECT 'key ' || key || ' of project ' || project, 'attempt', CAST(max(attempt) AS TEXT),
-      CAST(count(*) AS TEXT), 'its reservations are', 0
+      CAST(count(*) AS TEXT), 'the number of its reservations is', 0
     FROM reservation GROUP BY project, key HAVING max(attempt) <> count(*)
     """,
     """
     SELECT 'reservation ' || min(line.reservation), 'labels', CAST(reservation.labels AS TEXT), bucket.labels,
-      'its bucket counts', 0
+      'its bucket requires', 0
     FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
     JOIN bucket ON bucket.id = line.bucket
     WHERE bucket.labels <> '{{}}' GROUP BY bucket.labels, reservation.labels
     HAVING {labels_differ}
     """,
 )
-"""Each finds rows of its own, with the columns of `differences`."""
+"""Queries for problems that no `Check` can express; each selects the columns of `differences`."""
 
 
 def differences(dialect: Dialect) -> str:
-    """Returns the query for everything that differs.
+    """Returns the query that finds every inconsistency.
 
-    Its columns: subject, what, kept, derived, source, is_amount. `kept` and `derived` are text; where a row is
-    missing, both are null.
+    Its columns are subject, what, kept, derived, source and is_amount. `kept` and `derived` are text. For a
+    missing row both are null.
     """
     nothing = "CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0"
     branches = [_select(f"missing.*, {nothing}", f"({query}) AS missing") for query in _MISSING]
-    branches += _OTHERS
+    branches += _FURTHER_CHECKS
     parts = [_JOURNAL]
-    own = {"reservations": dialect.own_reservation_checks, "buckets": dialect.own_bucket_checks}
+    extra = {"reservations": dialect.extra_reservation_checks, "buckets": dialect.extra_bucket_checks}
     for name, subject, tables, common in _SCOPES:
         columns, conditions = [f"{subject} AS subject"], []
-        for place, check in enumerate(common + own.get(name, ())):
+        for place, check in enumerate(common + extra.get(name, ())):
             kept, must_be = f"kept_{place}", f"derived_{place}"
             derived = f"CASE WHEN {check.when} THEN {check.derived} ELSE {check.kept} END"
             columns += [f"CAST({check.kept} AS TEXT) AS {kept}", f"CAST({derived} AS TEXT) AS {must_be}"]
@@ -326,7 +327,7 @@ def differences(dialect: Dialect) -> str:
 
 
 def _select(columns: str, tables: str) -> str:
-    return f"SELECT {columns} FROM {tables}"  # noqa: S608 (our own words)
+    return f"SELECT {columns} FROM {tables}"  # noqa: S608 (constants only)
 
 
 FACTS = {
@@ -348,4 +349,4 @@ FACTS = {
         GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
     """,
 }
-"""The facts that `verification` judges; alike rows are taken together, so there are few of them."""
+"""Queries for the facts that `verification` checks. They group equal rows, so they return few."""

@@ -1,4 +1,4 @@
-"""From budgets to claims: which buckets a request needs room in. Pure."""
+"""Finds the buckets that a request must fit into: its claims on the matching budgets. Pure."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _INSTANT = timedelta(microseconds=1)
 def claims(
     budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: datetime
 ) -> tuple[BucketClaim, ...]:
-    """The claims of a request on every budget that matches it.
+    """Returns the claims of a request on every budget that matches it.
 
     Args:
-        budgets: those in force.
-        labels: of the request, its project among them.
-        currency: of its quote.
-        at: now, by the caller's clock; the ledger's own may be in the window before or after.
+        budgets: the budgets in force.
+        labels: the labels of the request, including its project.
+        currency: the currency of its quote.
+        at: the current instant on the caller's clock. The ledger's clock may be in the previous or next window.
 
     Raises:
-        BudgetError: a budget counts in another currency, and no accounting rate is given.
+        BudgetError: a budget counts in another currency, and the budgets give no accounting rate for it.
     """
     matching = []
     for budget in budgets.budgets:
-        own = budget.bucket_labels(labels)
-        if own is not None:
-            matching.append(claim(budget, own, budgets.rate(currency, budget), at))
+        bucket_labels = budget.bucket_labels(labels)
+        if bucket_labels is not None:
+            matching.append(claim(budget, bucket_labels, budgets.rate(currency, budget), at))
     return tuple(matching)
 
 
 def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> BucketClaim:
-    """The claim on the bucket of a budget with these labels."""
+    """Returns the claim on the bucket of a budget that has these labels."""
     return BucketClaim(
         budget.name,
         budget.definition,
@@ -53,9 +53,10 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, 
 
 
 def _periods(budget: BudgetEntry, at: datetime) -> tuple[Period, ...]:
-    """The window around an instant and its neighbours; a window that comes once, whether it is open or not.
+    """Returns the window that contains an instant, and the windows before and after it.
 
-    The ledger's clock decides, and it may be further than the caller's was.
+    The ledger picks one of them by its own clock, which may differ from the caller's. For a budget with only
+    one window, returns that window, whether it is open or not.
     """
     current = budget.only_period or budget.period(at)
     if current is None or current in {FOREVER, budget.only_period}:

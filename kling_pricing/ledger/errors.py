@@ -1,4 +1,4 @@
-"""What a ledger says when it refuses a verb: the same words whichever store it is. Pure."""
+"""The errors that a ledger raises when it refuses a verb. Both stores use the same messages. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from kling_pricing.money import format_decimal
 
 
 def other_version(ledger: str, version: int, needed: int, *, migrate: str = "URL") -> LedgerUnavailableError:
-    """Returns the error for a ledger of another schema version.
+    """Returns the error for a ledger whose schema version differs from the one that this release requires.
 
     Args:
         ledger: the name of the ledger.
-        version: the version it has.
-        needed: the version that this release works with.
-        migrate: the URL to migrate, as far as it may be shown.
+        version: the schema version of the ledger.
+        needed: the schema version that this release requires.
+        migrate: the URL that the command to run shows; `URL` where the real one may hold a password.
     """
     if version > needed:
         return LedgerUnavailableError(
@@ -36,7 +36,13 @@ def other_version(ledger: str, version: int, needed: int, *, migrate: str = "URL
 
 
 def wrong_state(reservation: Reservation, verb: str, why: str) -> ReservationStateError:
-    """The error for a verb that comes at the wrong time."""
+    """Returns the error for a verb that the reservation's state does not allow.
+
+    Args:
+        reservation: the reservation.
+        verb: the verb as a past participle, such as `released`.
+        why: the cause, and then the remedy.
+    """
     state = f"{reservation.state}, in doubt" if reservation.in_doubt else reservation.state
     return ReservationStateError(
         f"reservation {reservation.id} is {state} and cannot be {verb}: {why}",
@@ -47,120 +53,135 @@ def wrong_state(reservation: Reservation, verb: str, why: str) -> ReservationSta
 
 
 def unknown(ref: Ref) -> ReservationNotFoundError:
-    """There is no such reservation."""
-    what = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of {ref[0]}"
-    return ReservationNotFoundError(f"the ledger knows no {what}; history lists what it knows")
+    """Returns the error for a reference that matches no reservation."""
+    subject = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of provider {ref[0]}"
+    return ReservationNotFoundError(f"{subject} is not in this ledger; list its reservations with history")
 
 
 def key_taken(reservation: Reservation) -> IdempotencyError:
-    """The key stands for another request."""
+    """Returns the error for a key that already belongs to a different request."""
     return IdempotencyError(
-        f"key {reservation.key!r} of project {reservation.project} stands for another request, reservation "
-        f"{reservation.id}; "
-        "use another key for another job"
+        f"key {reservation.key!r} of project {reservation.project} belongs to a different request, reservation "
+        f"{reservation.id}; use another key for another job"
     )
 
 
 def key_sent(reservation: Reservation) -> ReservationStateError:
-    """The key's job was sent already."""
-    known = f"its task is {reservation.task_id}" if reservation.task_id else "its task is not known yet"
-    return wrong_state(reservation, "reserved again", f"key {reservation.key!r} was used for it; {known}")
+    """Returns the error for a key whose job was already sent."""
+    task = f"its task is {reservation.task_id}" if reservation.task_id else "its task is not known yet"
+    return wrong_state(
+        reservation,
+        "reserved again",
+        f"the job with key {reservation.key!r} was already sent, and {task}; use another key for another job",
+    )
 
 
 def not_dispatched(reservation: Reservation) -> ReservationStateError:
-    """It was dispatched already, is released, or has expired."""
-    why = "its payload is given out once, and only while it is reserved"
-    late = "it was not dispatched in time; admit it again"
-    return wrong_state(reservation, "dispatched", late if reservation.reason == "expired" else why)
+    """Returns the error for a dispatch of a reservation that was dispatched or released, or has expired."""
+    why = "its payload is handed out only once, and only while it is reserved"
+    expired = "it was not dispatched in time; admit the request again"
+    return wrong_state(reservation, "dispatched", expired if reservation.reason == "expired" else why)
 
 
 def bound_to_another(reservation: Reservation, task_id: str) -> ReservationStateError:
-    """It has another task."""
-    return wrong_state(reservation, f"bound to task {task_id}", f"it is bound to task {reservation.task_id}")
+    """Returns the error for a reservation that is already bound to another task."""
+    return wrong_state(
+        reservation, f"bound to task {task_id}", f"it is already bound to task {reservation.task_id}"
+    )
 
 
 def bound_unsent(reservation: Reservation, task_id: str) -> ReservationStateError:
-    """It cannot have become a task."""
+    """Returns the error for binding a reservation that was never dispatched, so it cannot have a task."""
     return wrong_state(reservation, f"bound to task {task_id}", "it was never dispatched")
 
 
 def task_of_another(reservation: Reservation, task_id: str, other: str) -> ReservationStateError:
-    """The task has another reservation."""
+    """Returns the error for a task that already belongs to another reservation."""
     return wrong_state(reservation, f"bound to task {task_id}", f"that task belongs to reservation {other}")
 
 
 def not_doubtful(reservation: Reservation) -> ReservationStateError:
-    """It was never sent, so there is nothing to doubt."""
-    return wrong_state(reservation, "put in doubt", "it was never sent; release it")
+    """Returns the error for marking a reservation in doubt that was never sent."""
+    return wrong_state(reservation, "marked in doubt", "it was never sent; release it")
 
 
 def not_released(reservation: Reservation) -> ReservationStateError:
-    """It is paid, or may be running."""
-    remedies = {
-        "reserved": "it was never sent; release it",
-        "dispatching": "it was sent and may be running; say that the provider refused it, or resolve it",
-        "bound": "the provider accepted it and may charge it; observe its answers, or resolve it",
-        "settled": "it is paid; if it was not charged after all, settle it at 0 on the basis operator",
+    """Returns the error for releasing a reservation that is settled or whose job may be running."""
+    causes = {
+        "reserved": "it was never sent; use release instead",
+        "dispatching": "it was sent and the job may be running; report that the provider refused it, or "
+        "resolve it",
+        "bound": "the provider accepted it and may charge for it; observe the provider's responses, or resolve "
+        "it",
+        "settled": "the job is paid; if the provider did not charge for it after all, settle it at 0 on the "
+        "basis operator",
     }
-    return wrong_state(reservation, "released", remedies[reservation.state])
+    return wrong_state(reservation, "released", causes[reservation.state])
 
 
 def doubted(reservation: Reservation) -> ReservationStateError:
-    """It was marked in doubt: it may have been accepted, whatever one answer says."""
+    """Returns the error for releasing a reservation that was marked in doubt.
+
+    One refusal does not prove that the provider has not accepted an earlier attempt.
+    """
     return wrong_state(
-        reservation, "released", "nobody knows whether it was accepted; look it up, then bind it or resolve it"
+        reservation,
+        "released",
+        "the provider may have accepted it; look up the task at the provider, then bind or resolve the "
+        "reservation",
     )
 
 
 def settled_otherwise(reservation: Reservation, amount: Decimal) -> ReservationStateError:
-    """Another amount stands on the same basis."""
-    standing = amount if reservation.billed is None else reservation.billed
+    """Returns the error for a reservation that is settled at another amount on the same basis."""
+    billed = amount if reservation.billed is None else reservation.billed
     return wrong_state(
         reservation,
         f"settled at {format_decimal(amount)} {reservation.currency}",
-        f"it is settled at {format_decimal(standing)} on the basis {reservation.basis}; give a stronger basis",
+        f"it is already settled at {format_decimal(billed)} on the basis {reservation.basis}; use a stronger "
+        "basis",
     )
 
 
 def settled_already(reservation: Reservation, amount: Decimal) -> ReservationStateError:
-    """A person says what it was charged, and it is settled at something else."""
-    standing = amount if reservation.billed is None else reservation.billed
+    """Returns the error for resolving as charged a reservation that is settled at another amount."""
+    billed = amount if reservation.billed is None else reservation.billed
     return wrong_state(
         reservation,
         f"resolved as charged {format_decimal(amount)} {reservation.currency}",
-        f"it is settled at {format_decimal(standing)} on the basis {reservation.basis}; to correct that, "
-        "settle it on the basis operator",
+        f"it is already settled at {format_decimal(billed)} on the basis {reservation.basis}; to correct that "
+        "amount, settle it on the basis operator",
     )
 
 
 def settled_unsent(reservation: Reservation) -> ReservationStateError:
-    """It was never sent, so nobody can bill it."""
-    return wrong_state(reservation, "settled", "it was never dispatched, so nothing can be billed for it")
+    """Returns the error for settling a reservation that was never sent, so the provider cannot bill it."""
+    return wrong_state(reservation, "settled", "it was never dispatched, so the provider cannot bill it")
 
 
 def other_provider(reservation: Reservation, provider: str) -> LedgerError:
-    """The answer comes from another provider than the reservation's."""
+    """Returns the error for a response from a provider other than the reservation's."""
     return LedgerError(
-        f"reservation {reservation.id} is of provider {reservation.provider}, the answer of {provider}; "
-        "name the one that answered"
+        f"reservation {reservation.id} belongs to provider {reservation.provider}, but the response came from "
+        f"{provider}; give the provider that responded"
     )
 
 
 def task_known(reservation: Reservation) -> IdempotencyError:
-    """The task that is to be recorded is in the ledger with something else."""
+    """Returns the error for recording a task that is already in the ledger with other details."""
     return IdempotencyError(
-        f"task {reservation.task_id} of {reservation.provider} is in the ledger already, as reservation "
-        f"{reservation.id} ({reservation.state}); correct that one with settle"
+        f"task {reservation.task_id} of {reservation.provider} is already in the ledger as reservation "
+        f"{reservation.id} ({reservation.state}); correct that reservation with settle"
     )
 
 
 def no_window(budget: str) -> LedgerError:
-    """A window that comes once is not open."""
-    return LedgerError(f"budget {budget} has no window that is open now")
+    """Returns the error for a budget whose only window has not begun or is over."""
+    return LedgerError(f"budget {budget} has no open window: its period has not begun or is over")
 
 
 def opened(budget: str) -> IdempotencyError:
-    """A window has its opening balance."""
+    """Returns the error for a window that already has an opening balance."""
     return IdempotencyError(
-        f"this window of budget {budget} has its opening balance already; book what else was spent with record"
+        f"this window of budget {budget} already has an opening balance; book other spend with record"
     )

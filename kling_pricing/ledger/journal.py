@@ -1,4 +1,4 @@
-"""Buckets, entries of the journal and observations, as a ledger shows them."""
+"""Buckets, journal entries and observations, as a ledger returns them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from kling_pricing.wire.charges import Charge
 
 
 class Bucket(NamedTuple):
-    """What one budget has left in one window, for one set of labels.
+    """The balance of one budget in one window, for one set of labels.
 
     Attributes:
         budget: the budget's name.
-        labels: of the bucket.
-        cap: what may be held and spent.
-        held: set aside for jobs under way.
-        spent: settled.
-        available: what is left; below zero after an overrun or a lowered cap.
-        currency: of these amounts.
-        window_start: UTC.
-        window_end: UTC, exclusive.
+        labels: the labels of the bucket.
+        cap: the maximum for held and spent money together.
+        held: the money set aside for unfinished jobs.
+        spent: the money spent on settled jobs.
+        available: the money that is left; negative after an overrun or a lowered cap.
+        currency: the currency of these amounts.
+        window_start: the start of the window, UTC.
+        window_end: the end of the window, UTC, exclusive.
     """
 
     budget: str
@@ -37,20 +37,20 @@ class Bucket(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of the journal, which is never changed.
+    """One entry of the journal. Entries never change.
 
     Attributes:
-        seq: its place, rising.
-        at: when, UTC.
-        kind: what happened: `reserve`, `dispatch`, `bind`, `doubt`, `settle`, `release`, `expire`, `record`,
-            `opening`, `carry_over`, `alert`.
-        reservation_id: to which reservation; None: to a bucket alone.
-        budget: of the bucket it touched; None: none.
-        labels: of that bucket.
-        held: by how much the held amount changed, in the budget's currency.
-        spent: by how much the spent amount changed.
-        currency: the budget's; None: no bucket was touched.
-        detail: the reason or the basis.
+        seq: the number of the entry; later entries have higher numbers.
+        at: the instant of the event, UTC.
+        kind: the event: `reserve`, `dispatch`, `bind`, `doubt`, `settle`, `release`, `expire`, `record`,
+            `opening`, `carry_over`, `alert` or `revision`.
+        reservation_id: the reservation that the event concerns; None: it concerns no reservation.
+        budget: the budget of the bucket that the event changed; None: it changed no bucket.
+        labels: the labels of that bucket.
+        held: the change of the held amount, in the budget's currency.
+        spent: the change of the spent amount, in the budget's currency.
+        currency: the budget's currency; None: the event changed no bucket.
+        detail: the reason, the basis, the alert or the digest of the budgets, depending on the kind.
     """
 
     seq: int
@@ -66,12 +66,12 @@ class Entry(NamedTuple):
 
 
 class BucketHistory(NamedTuple):
-    """A bucket, and what made its balance what it is.
+    """A bucket, and the journal entries that changed its balance.
 
     Attributes:
-        bucket: as it now stands.
-        definition: of its budget: what makes two budgets of one name count the same.
-        entries: every entry of the journal that moved its balance, the oldest first.
+        bucket: the bucket as it is now.
+        definition: the definition of its budget, see `BucketClaim`.
+        entries: every journal entry that changed the balance, the oldest first.
     """
 
     bucket: Bucket
@@ -83,13 +83,13 @@ class Observation(NamedTuple):
     """The facts about a task in one response or callback.
 
     Attributes:
-        provider: who answered.
-        task_id: the provider's name for the task.
-        state: `queued`, `processing`, `succeeded`, `failed`, `cancelled`; None: not stated.
+        provider: the provider that sent the response or callback.
+        task_id: the provider's id for the task.
+        state: `queued`, `processing`, `succeeded`, `failed` or `cancelled`; None: not stated.
         charge: the charge that the response names; None: it names none.
-        duration_s: the length that was made or billed; None: not stated.
-        model: as the provider named it.
-        seen_at: when it was first seen, UTC.
+        duration_s: the length that was generated or billed, in seconds; None: not stated.
+        model: the provider's name for the model.
+        seen_at: the instant at which the observation was first stored, UTC.
     """
 
     provider: str

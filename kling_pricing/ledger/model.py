@@ -1,4 +1,4 @@
-"""The nouns of a ledger: what goes into its verbs and what comes out. No I/O."""
+"""The arguments and results of a ledger's verbs. No I/O."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from kling_pricing.money import from_nanos
 from kling_pricing.windows import Period
 
 State: TypeAlias = Literal["reserved", "dispatching", "bound", "settled", "released"]
-"""Where a reservation stands; *in doubt* is derived, see `Reservation.in_doubt`."""
+"""The state of a reservation. *In doubt* is derived from it, see `Reservation.in_doubt`."""
 
 DOUBTED = "in doubt"
-"""Beside `dispatching`, where states are listed: also if it was marked as in doubt."""
-
-DOUBTABLE = ("dispatching", "bound", "settled")
-"""The states in which a mark of doubt counts."""
+"""In a list of states, next to `dispatching`: includes reservations that were marked in doubt."""
 
 Basis: TypeAlias = Literal["quote", "response", "statement", "operator"]
-"""What the amount of a settled reservation rests on."""
+"""The source of the amount of a settled reservation."""
 
 BASES: tuple[Basis, ...] = ("quote", "response", "statement", "operator")
-"""From the weakest to the strongest: a stronger one replaces the amount of a weaker."""
+"""The bases from the weakest to the strongest. An amount on a stronger basis replaces one on a weaker basis."""
 
 
 class BucketClaim(NamedTuple):
-    """What a budget has to say about a request: the bucket that must have room for it.
+    """The claim of a request on one bucket of a budget that matches it.
 
     Attributes:
         budget: the budget's name.
-        definition: digest of what makes two budgets of that name count the same.
-        labels: the bucket's own labels.
-        periods: the windows that may be the current one, in order; the ledger takes the one its clock is in,
-            and the claim falls away when it is in none.
-        cap: of the bucket, in nanos of `currency`, when this claim is the first to need it.
-        currency: the budget's.
-        rate: what one unit of the quote's currency counts as; None: they are the same.
-        may_cap: whether a cheaper variant may be taken when there is no room.
-        max_request: the most that a single request may take, in nanos; None: the cap alone limits it.
-        alerts: parts of the cap at which an alert fires.
+        definition: digest of the budget's match, window, zone and currency. Two budgets with the same name and
+            definition share their buckets.
+        labels: the labels of the bucket.
+        periods: the windows that may be current, in order. The ledger uses the window that contains its own
+            instant. If no window contains that instant, the claim does not apply.
+        cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
+        currency: the budget's currency.
+        rate: the value of one unit of the quote's currency in the budget's currency; None: the currencies are
+            the same.
+        may_cap: whether a cheaper variant may be reserved if the request does not fit.
+        max_request: the maximum for a single request, in nanos; None: only the cap limits it.
+        alerts: the thresholds at which an alert fires, as fractions of the cap.
     """
 
     budget: str
@@ -57,13 +56,13 @@ class BucketClaim(NamedTuple):
 
 
 class PricedVariant(NamedTuple):
-    """One way to make a request, and what it takes.
+    """A variant of a request, and the amounts to reserve for it.
 
     Attributes:
-        changes: setting -> its new value; empty for the request as the caller made it.
-        terms: what its quote fixes.
+        changes: the new value of each changed setting; empty for the request as the caller wrote it.
+        terms: the terms of its quote.
         reserved: the quote in nanos, rounded up to an amount that the provider's statement can show.
-        amounts: the amount of each claim, in nanos of its budget's currency.
+        amounts: the amount for each claim, in nanos of its budget's currency.
     """
 
     changes: Mapping[str, Any]
@@ -73,18 +72,18 @@ class PricedVariant(NamedTuple):
 
 
 class ReservationRequest(NamedTuple):
-    """A request to reserve: everything the ledger keeps of it, and nothing of what it shows.
+    """A request to reserve money for a job. It holds only data that a ledger may store, and no payload.
 
     Attributes:
-        project: whose request it is.
-        key: the caller's name for the job; unique in its project, one attempt after another.
+        project: the project that the job belongs to.
+        key: the caller's name for the job, unique in its project. Attempts at the same job share the key.
         fingerprint: digest of the caller's original request.
-        provider: who bills.
-        wire_format: the API it is written for.
-        labels: everything budgets may match, the project among them.
-        claims: one for each budget that matches.
-        may_be_unmatched: whether it may pass when no budget is in force for it.
-        holds: when it may be reserved; before and after, its windows or its price may be others.
+        provider: the provider that bills the job.
+        wire_format: the wire format of the request.
+        labels: the labels that budgets may match, including the project.
+        claims: one claim for each budget that matches.
+        may_be_unmatched: whether the request is allowed if no budget is in force for it.
+        holds: the period in which the request may be reserved. Outside it, the windows or the price may differ.
         budgets: digest of the budgets that the claims come from.
     """
 
@@ -101,31 +100,33 @@ class ReservationRequest(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """Money set aside for one job, and what became of it; every amount in `currency`.
+    """Money set aside for one job, and the outcome of the job.
+
+    Every amount is in `currency`, and every instant is in UTC.
 
     Attributes:
-        id: the ledger's name for it.
-        project: whose job it is.
+        id: the ledger's id for the reservation.
+        project: the project that the job belongs to.
         key: the caller's name for the job.
-        attempt: 1, and one more each time a released key is used again.
+        attempt: 1 for the first attempt; each reuse of a released key adds 1.
         state: `reserved`, `dispatching`, `bound`, `settled` or `released`.
-        in_doubt: the provider may or may not have it, or it named a charge that has no value here; `reason`
-            says which.
-        provider: who bills.
-        task_id: the provider's name for it, once it is known.
-        wire_format: the API it was written for.
-        terms: what its quote fixed; each of the terms is an attribute of the reservation too.
-        reserved: what was set aside.
-        billed: what it was settled at; None until then.
-        basis: what `billed` rests on.
-        labels: everything budgets may match.
-        changes: what capping changed; empty: nothing.
-        reason: why it was released or is in doubt.
+        in_doubt: whether the job was dispatched and it is unknown whether the provider accepted it, or the
+            provider named a charge that has no value in `currency`; see `reason`.
+        provider: the provider that bills the job.
+        task_id: the provider's id for the task; None until it is known.
+        wire_format: the wire format of the request.
+        terms: the terms of the quote. The reservation also has each term as an attribute.
+        reserved: the amount that was set aside.
+        billed: the amount that the job was settled at; None until then.
+        basis: the source of `billed`.
+        labels: the labels that budgets may match.
+        changes: the settings that capping changed; empty if the request is unchanged.
+        reason: the reason why the reservation was released or is in doubt.
         fingerprint: digest of the caller's original request.
-        created_at: when it was reserved, UTC.
-        dispatched_at: when its payload was given out to be sent.
-        closed_at: when it was settled or released.
-        deadline: until when it may stay as it is: a reserved one expires then, a dispatched one is in doubt.
+        created_at: the instant of the reservation.
+        dispatched_at: the instant at which the payload was handed out to be sent.
+        closed_at: the instant at which the job was settled or the reservation released.
+        deadline: the instant at which a reserved reservation expires, or a dispatched one comes to be in doubt.
     """
 
     id: str
@@ -201,22 +202,17 @@ class Reservation(NamedTuple):
         return self.terms.unit_value
 
     @property
-    def account_currency(self) -> str | None:
-        """See `Terms`."""
-        return self.terms.account_currency
-
-    @property
     def failed_tasks(self) -> str:
         """See `Terms`."""
         return self.terms.failed_tasks
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the attributes by name, with each of the terms in the place of `terms`."""
+        """Returns the attributes by name. Each of the terms appears in the place of `terms`."""
         terms = {name: getattr(self, name) for name in _TERMS_ATTRIBUTES}
         return {
             name: value
-            for field, kept in self._asdict().items()
-            for name, value in (terms if field == "terms" else {field: kept}).items()
+            for field, content in self._asdict().items()
+            for name, value in (terms if field == "terms" else {field: content}).items()
         }
 
 
@@ -229,15 +225,18 @@ _TERMS_ATTRIBUTES = (
 SENT = (
     "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
 )  # fmt: skip
-"""The fields of a line of `Ledger.sent`, as text: most as in `Reservation`, empty where that has None.
+"""The fields of a line from `Ledger.sent`, as text.
 
-Amounts are in nanos, labels a JSON object, `dispatched_at` in UTC without its zone; `ended` is `failed` or
-`cancelled` if that is how the task was last seen to end; `terms` are the fields of
-`terms.TERMS`.
+Most are attributes of `Reservation`, and empty where the attribute is None. Amounts are in nanos, `labels` is a
+JSON object, and `dispatched_at` is in UTC without a zone. `ended` is `failed` or `cancelled` if that is the
+last known end of the task. `terms` has the fields of `terms.TERMS`.
 """
 
 SENT_SEPARATOR = "\x1f"
-"""Between the fields of such a line. What a ledger keeps is printable, so no field has it, nor a line feed."""
+"""Separates the fields of such a line.
+
+A ledger stores only printable text, so no field contains this character or a line feed.
+"""
 
 
 class Alert(NamedTuple):
@@ -246,14 +245,14 @@ class Alert(NamedTuple):
     Attributes:
         kind: `threshold`, `overrun`, or `charge`.
         budget: the budget's name.
-        labels: of its bucket.
-        threshold: the part of the cap that was reached; None for the other kinds.
-        cap: of the bucket.
-        used: what is held and spent of it now.
-        currency: of both.
-        window_end: when its window ends, UTC.
-        reservation_id: what brought it about; None: a change of the budgets or an opening balance.
-        detail: of a doubtful charge: why it has no value here, or what it contradicts; else None.
+        labels: the labels of the bucket.
+        threshold: the fraction of the cap that was reached; None for the other kinds.
+        cap: the bucket's cap.
+        used: the amount that the bucket now holds and has spent.
+        currency: the currency of both amounts.
+        window_end: the end of the window, UTC.
+        reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.
+        detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
 
     kind: str
@@ -269,12 +268,12 @@ class Alert(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """The answer to an order that fits.
+    """The result for a request that fits every budget.
 
     Attributes:
-        reservation: as it now stands.
-        replayed: whether it was there before: the same key with the same request.
-        alerts: what it set off.
+        reservation: the reservation as it is now.
+        replayed: whether the reservation existed before, for the same key and the same request.
+        alerts: the alerts that the reservation caused.
     """
 
     reservation: Reservation
@@ -283,17 +282,17 @@ class Reserved(NamedTuple):
 
 
 class Shortfall(NamedTuple):
-    """One bucket that has no room for a request; amounts in nanos of `currency`.
+    """A bucket that a request does not fit into. Amounts are in nanos of `currency`.
 
     Attributes:
         budget: the budget's name.
-        labels: of its bucket.
-        requested: what the request would take.
-        available: what is left.
-        max_request: the limit of a single request; None: there is none.
-        currency: of these amounts.
-        window_end: when its window ends, UTC.
-        may_cap: whether the budget would take a cheaper variant.
+        labels: the labels of the bucket.
+        requested: the amount that the request needs.
+        available: the amount that is left in the bucket.
+        max_request: the limit for a single request; None: no limit.
+        currency: the currency of these amounts.
+        window_end: the end of the window, UTC.
+        may_cap: whether the budget accepts a cheaper variant instead.
     """
 
     budget: str
@@ -307,25 +306,26 @@ class Shortfall(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The answer to an order that does not fit; nothing of it is kept.
+    """The result for a request that does not fit. The ledger stores nothing about it.
 
     Attributes:
-        shortfalls: every bucket without room for the request as it is; empty: no budget is in force for it.
+        shortfalls: every bucket that the request as written does not fit into; empty: no budget is in force for
+            the request.
     """
 
     shortfalls: tuple[Shortfall, ...]
 
     @property
     def may_be_capped(self) -> bool:
-        """Whether every bucket without room would take a cheaper variant."""
+        """Whether every bucket in `shortfalls` accepts a cheaper variant."""
         return bool(self.shortfalls) and all(shortfall.may_cap for shortfall in self.shortfalls)
 
 
 class Revision(NamedTuple):
-    """Budgets as a ledger keeps them.
+    """Budgets as a ledger stores them.
 
     Attributes:
-        digest: of the document, as whoever installed it computed it.
+        digest: the digest of the document, as computed by the release that installed it.
         document: the budgets as JSON.
     """
 
@@ -334,31 +334,31 @@ class Revision(NamedTuple):
 
 
 class Outdated(NamedTuple):
-    """The answer to an order whose budgets are no longer those of the ledger; nothing of it is kept.
+    """The result for a request whose budgets are no longer in force. The ledger stores nothing about it.
 
     Attributes:
-        revision: the budgets that are installed now.
+        revision: the budgets that are in force now.
     """
 
     revision: Revision
 
 
 class Mistimed(NamedTuple):
-    """The answer to an order that does not hold at the ledger's instant; nothing of it is kept.
+    """The result for a request that is not valid at the ledger's instant. The ledger stores nothing about it.
 
     Attributes:
-        now: that instant, UTC.
+        now: the ledger's instant, UTC.
     """
 
     now: datetime
 
 
 class Change(NamedTuple):
-    """What a verb did to a reservation.
+    """The effect of a verb on a reservation.
 
     Attributes:
-        reservation: as it now stands.
-        alerts: what it set off.
+        reservation: the reservation as it is now.
+        alerts: the alerts that the verb caused.
     """
 
     reservation: Reservation
@@ -366,11 +366,10 @@ class Change(NamedTuple):
 
 
 Ref: TypeAlias = str | tuple[str, str]
-"""Which reservation: its id, or the provider and its task id."""
-
+"""A reference to a reservation: its id, or the provider and the task id."""
 
 UNSENT: State = "reserved"
-"""The state that a reservation begins in."""
+"""The initial state of a reservation."""
 
 
 def unsent(
@@ -382,16 +381,16 @@ def unsent(
     created_at: datetime,
     deadline: datetime,
 ) -> Reservation:
-    """The reservation of an order that is still to be sent.
+    """Returns a new reservation for a request that has not been sent.
 
     Args:
-        order: what was asked for.
-        candidate: what was chosen.
-        reservation: its id.
-        key: of the job; the order's, unless that stands for another.
-        attempt: which one of that key.
-        created_at: when it was made.
-        deadline: when it is released if it is not sent.
+        order: the request.
+        candidate: the variant that was chosen.
+        reservation: the id of the reservation.
+        key: the key of the job. It differs from the request's key if another job has that key.
+        attempt: the number of the attempt with that key.
+        created_at: the instant of the reservation.
+        deadline: the instant at which the reservation expires if it is not sent.
     """
     in_doubt = False
     return Reservation(

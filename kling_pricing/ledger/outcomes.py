@@ -1,4 +1,4 @@
-"""The effect of a provider's response on the reserved money. Pure; `observe.sql` has the same rules."""
+"""Decides how an observation affects the money of a reservation. Pure; `observe.sql` has the same rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Charged(NamedTuple):
     """The task was charged: settle the reservation.
 
     Attributes:
-        amount: the amount, in the reservation's currency.
+        amount: the charge, in the reservation's currency.
         basis: the source of the amount.
     """
 
@@ -24,13 +24,17 @@ class Charged(NamedTuple):
 
 
 class NotCharged(NamedTuple):
-    """The task ended and was not charged: release the reservation."""
+    """The task finished and was not charged: release the reservation.
+
+    Attributes:
+        reason: the final state of the task.
+    """
 
     reason: str
 
 
 class Unclear(NamedTuple):
-    """The response names a charge that has no value here: keep the money, and mark the reservation in doubt."""
+    """The response names a charge that has no value here: hold the money, and mark the reservation in doubt."""
 
     reason: str
 
@@ -38,16 +42,17 @@ class Unclear(NamedTuple):
 def outcome(
     reservation: Reservation, seen: Observation, made: Decimal | None = None
 ) -> Charged | NotCharged | Unclear | None:
-    """Returns the effect of an observation on a reservation; None while the task is not finished.
+    """Returns the effect of an observation on a reservation, or None while the task is unfinished.
 
-    A charge that the provider names counts, or is unclear. If the provider names none, success costs the price
-    of what was made if that is known, else the quote; a failed or cancelled task costs what the price table
-    says: nothing (`refunded`), or the quote (`charged`, and `unconfirmed` until a stronger basis corrects it).
+    A charge that the response names counts or is unclear. Without a charge, a successful task costs the price
+    of what was made, or else the quote. The price table decides about a failed or cancelled task: if its
+    `failed_tasks` is `refunded`, the task costs nothing; if it is `charged` or `unconfirmed`, the task costs
+    the quote until an amount on a stronger basis corrects it.
 
     Args:
         reservation: the reservation of the task.
         seen: the observation.
-        made: the price of what was made, according to the response; None: the response does not say.
+        made: the price of what was made, if the response states it.
     """
     if seen.state not in {"succeeded", "failed", "cancelled"}:
         return None

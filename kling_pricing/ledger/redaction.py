@@ -1,7 +1,7 @@
-"""What a ledger may keep of what it is told: names, reasons, labels, answers; nothing that shows a request.
+"""Checks and redacts text before a ledger stores it: names, reasons, labels and provider responses.
 
-A ledger lives long and is read by many, so no prompt, URL or API key may get into it by way of an error's text
-or a provider's answer.
+A ledger lives long and has many readers. No prompt, URL or API key may reach it, not even through the text of
+an error or a provider's response.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def short_text(what: str, value: Any) -> str:
-    """A name that a ledger can keep.
+    """Returns a name that a ledger can store, unchanged.
+
+    Args:
+        what: the place of the name, for the error.
+        value: the name.
 
     Raises:
-        KlingPricingError: it is none.
+        KlingPricingError: the value is not text, or is empty, too long or not printable.
     """
     if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARS and value.isprintable():
         return value
@@ -37,30 +41,34 @@ def short_text(what: str, value: Any) -> str:
 
 
 def checked_labels(project: str, labels: Mapping[str, str] | None) -> dict[str, str]:
-    """The labels of a request, its project among them.
+    """Returns the labels of a request, including its project.
 
     Raises:
-        KlingPricingError: there are too many, or one is not a short text.
+        KlingPricingError: there are too many labels, a label is not short text, or the labels contain another
+            project.
     """
     if labels is not None and not isinstance(labels, Mapping):
         raise KlingPricingError(f"labels must be a mapping such as {{'user': 'li'}}, got {shown(labels)}")
-    given = {**(labels or {}), "project": project}
+    checked = {**(labels or {}), "project": project}
     if labels and labels.get("project", project) != project:
         raise KlingPricingError(
-            f"project is {shown(project)}, and labels say {shown(labels['project'])}; say it once"
+            f"project is {shown(project)}, but labels give the project {shown(labels['project'])}; give it "
+            "only once"
         )
-    if len(given) > MAX_LABELS:
-        raise KlingPricingError(f"{len(given)} labels are given; the most is {MAX_LABELS}")
-    for name, value in given.items():
+    if len(checked) > MAX_LABELS:
+        raise KlingPricingError(
+            f"labels: got {len(checked)}, including the project; the maximum is {MAX_LABELS}; remove some"
+        )
+    for name, value in checked.items():
         short_text("labels", name)
         short_text("project" if name == "project" else f"label {name}", value)
-    return given
+    return checked
 
 
 def kept_reason(reason: Any) -> str:
-    """A reason in a few words: cut short, and without URLs and what looks like a key.
+    """Returns a reason that a ledger can store: shortened, without URLs and without text that looks like a key.
 
-    It never raises: the text of an error is what callers have at hand, at a moment when nothing may go wrong.
+    Never raises. Callers often pass the text of an error, at a moment when nothing else may fail.
     """
     text = without_secrets(" ".join(str(reason)[: 10 * MAX_LABEL_CHARS].split()), "foreign")
     printable = "".join(char if char.isprintable() else " " for char in text)
@@ -68,10 +76,10 @@ def kept_reason(reason: Any) -> str:
 
 
 def currency_code(value: Any) -> str:
-    """A currency's ISO 4217 code.
+    """Returns an ISO 4217 currency code, unchanged.
 
     Raises:
-        KlingPricingError: it is none.
+        KlingPricingError: the value is not three capital letters.
     """
     if isinstance(value, str) and _CURRENCY.fullmatch(value):
         return value
@@ -79,7 +87,10 @@ def currency_code(value: Any) -> str:
 
 
 def observation(task: Task, provider: str, task_id: str, seen_at: datetime) -> Observation:
-    """Returns the facts that are kept of a response; a model that does not look like one is left out."""
+    """Returns the facts of a response that a ledger stores.
+
+    Leaves out a model that does not look like a name, because it might hold other text.
+    """
     return Observation(
         provider,
         task_id,

@@ -1,4 +1,4 @@
-"""The terms that a quote fixes for a reservation, and how both stores write and read them. Pure."""
+"""The terms of a quote that a reservation stores, and their form in the rows of both stores. Pure."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from kling_pricing.money import format_decimal, from_nanos, nanos_up
 
 
 class Terms(NamedTuple):
-    """What a quote fixes. The fields are named as the columns of both stores are.
+    """The terms of a quote. The fields have the names of the columns in both stores.
 
     Attributes:
-        model: canonical name.
-        resolution: as billed.
-        tier: the billing lane.
-        quantity: billed units.
-        unit: of the quantity.
-        currency: ISO 4217 code of the amounts.
-        expected: the quote, rounded up to nanos; for a range, its maximum.
-        minimum: the minimum of a range, rounded up to nanos; None: the quote is exact, or schema version 1
-            wrote the reservation.
+        model: the canonical name of the model.
+        resolution: the billed resolution.
+        tier: the price tier.
+        quantity: the billed quantity.
+        unit: the unit of the quantity.
+        currency: the ISO 4217 code of the amounts' currency.
+        expected: the quote, rounded up to a whole nano; for a range, its maximum.
+        minimum: the minimum of a range, rounded up to a whole nano; None: the quote is exact, or schema version
+            1 wrote the reservation.
         list_total: under a contract, the quote at the published prices; None: there is no contract, or schema
             version 1 wrote the reservation.
-        price_table: id of the price table.
-        table_digest: digest of that table's file.
-        statement_unit: the unit the provider counts in; None: the currency.
-        unit_value: the worth of one statement unit, in the currency.
-        pack_units: kind of a pack or name of another unit -> the value of one unit, in the currency; empty:
-            the price table lists none, or schema version 1 wrote the reservation.
-        account_currency: the currency of the account, for money without one; None: not known.
-        failed_tasks: what the provider does about a failed task: `refunded`, `charged`, `unconfirmed`.
+        price_table: the id of the price table.
+        table_digest: the digest of the price table's file.
+        statement_unit: the unit in which the provider's statement counts; None: the currency.
+        unit_value: the value of one statement unit, in the currency.
+        pack_units: the value of one unit by kind of pack, in the currency; empty: the price table lists none,
+            or schema version 1 wrote the reservation.
+        account_currency: the currency of the account, for money without a currency; None: unknown.
+        failed_tasks: how the provider bills a failed task: `refunded`, `charged` or `unconfirmed`.
     """
 
     model: str
@@ -60,7 +60,7 @@ _QUANTITY, _EXPECTED, _MINIMUM, _LIST_TOTAL, _UNIT_VALUE, _PACK_UNITS = (
 
 
 def written_terms(terms: Terms) -> list[str | int | None]:
-    """Returns the values of the columns, in the order of `Terms`: amounts in nanos, other numbers as text."""
+    """Returns the column values in the order of `Terms`: amounts in nanos, other numbers as text."""
     values: list[Any] = [*terms]
     values[_QUANTITY] = str(terms.quantity)
     values[_EXPECTED] = nanos_up(terms.expected)
@@ -85,13 +85,13 @@ def read_terms(row: Mapping[str, Any]) -> Terms:
 
 
 def _written_units(units: Mapping[str, Decimal]) -> str:
-    """Returns the values of units as a JSON object, the same text for the same values."""
+    """Returns the values of units as a JSON object; equal values give equal text."""
     texts = {name: format_decimal(value) for name, value in units.items()}
     return json.dumps(texts, sort_keys=True, separators=(",", ":"))
 
 
 def _read_units(written: str | Mapping[str, str] | None) -> dict[str, Decimal]:
-    """Returns the values of units from a JSON object, as text or as the server's driver reads it."""
+    """Returns the values of units from a JSON object, which the server's driver has parsed already."""
     texts = json.loads(written) if isinstance(written, str) else written or {}
     return {name: Decimal(value) for name, value in texts.items()}
 
@@ -99,7 +99,7 @@ def _read_units(written: str | Mapping[str, str] | None) -> dict[str, Decimal]:
 _NOT_SENT = {"table_digest", "minimum", "pack_units", "account_currency"}
 
 TERMS = tuple(name for name in Terms._fields if name not in _NOT_SENT)
-"""The terms in a line of `Ledger.sent`. Very many reservations share them, so a line has them as one text."""
+"""The terms in a line from `Ledger.sent`, where they form one field because many reservations share them."""
 
 TERMS_SEPARATOR = "\x17"
-"""Stands between the fields of the terms in such a line."""
+"""Separates the terms in such a line."""

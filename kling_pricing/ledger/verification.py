@@ -1,4 +1,4 @@
-"""Judges a ledger by the rows that the queries in `checks` find. Pure."""
+"""Decides from the results of the queries in `checks` whether a ledger is consistent. Pure."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
 Row = Mapping[str, Any]
 MAX_SHOWN = 10
-"""How many problems the error shows."""
+"""The maximum number of problems that the error shows."""
 
 
-def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, others: Iterable[str] = ()) -> None:
-    """Raises an error for a ledger that is not sound.
+def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: Iterable[str] = ()) -> None:
+    """Raises an error if a ledger is inconsistent.
 
     Args:
-        ledger: its name.
-        facts: the rows of `checks.differences` as `difference`, and those of each query of `checks.FACTS`.
-        backup: what to keep a copy of: `file` or `database`.
-        others: problems that only one store can have.
+        ledger: the name of the ledger.
+        facts: the rows of `checks.differences` under `difference`, and the rows of each query in
+            `checks.FACTS` under its name. A server's ledger also has `in_force`, the rows of `budget`.
+        backup: the thing to keep a copy of, `file` or `database`.
+        damage: problems that the store itself reports.
 
     Raises:
-        LedgerError: it names the first problems.
+        LedgerError: the ledger is inconsistent. The message shows the first problems.
     """
-    problems = [*map(_difference, facts["difference"]), *_by_budgets(facts), *others]
+    problems = [*map(_difference, facts["difference"]), *_by_budgets(facts), *damage]
     if problems:
         raise LedgerError(
-            f"ledger {ledger}: {len(problems)} differences between journal and balances: "
+            f"ledger {ledger}: {len(problems)} differences between the journal and the other tables: "
             f"{'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the {backup}, and restore a "
             "backup"
         )
@@ -44,11 +45,11 @@ def _difference(row: Row) -> str:
         return f"{row['subject']}: {row['what']} is missing"
     if row["is_amount"]:
         kept, derived = (amount and _amount(int(Decimal(amount))) for amount in (kept, derived))
-    return f"{row['subject']}: {row['what']} is {kept or 'empty'}, {row['source']} {derived or 'empty'}"
+    return f"{row['subject']}: {row['what']} is {kept or 'empty'}, but {row['source']} {derived or 'empty'}"
 
 
 class _Revision(NamedTuple):
-    """Budgets that were in force once, and from when on."""
+    """A revision of the budgets, and the instant at which it was installed."""
 
     budgets: BudgetsFile
     installed_at: datetime
@@ -58,22 +59,22 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
     revisions = []
     for row in facts["revision"]:
         try:
-            is_own = is_digest_of(row["digest"], row["document"])
+            matches_digest = is_digest_of(row["digest"], row["document"])
             revisions.append(
                 _Revision(budgets_from_document(row["document"]), datetime.fromisoformat(row["installed_at"]))
             )
         except (BudgetError, ValueError) as error:
             yield f"budget revision {row['revision']}: its document cannot be read ({error})"
             return
-        if not is_own:
-            yield f"budget revision {row['revision']}: its document is not the one of its digest"
+        if not matches_digest:
+            yield f"budget revision {row['revision']}: its document does not match its digest"
     for row in facts["bucket"]:
         yield from _bucket(row, revisions)
     for row in facts["rounding"]:
         step = 0 if row["unit_value"] is None else nanos_up(Decimal(row["unit_value"]))
         if row["reserved"] - row["expected"] >= max(step, 1):
             yield (
-                f"reservation {row['reservation']}: reserved is {_amount(row['reserved'])}, the quote is "
+                f"reservation {row['reservation']}: reserved is {_amount(row['reserved'])}, but the quote is "
                 f"{_amount(row['expected'])}"
             )
     for row in facts["converted"]:
@@ -84,11 +85,14 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
         names = {row["name"] for row in facts["in_force"]}
         for budget in revisions[-1].budgets.budgets:
             if budget.name not in names:
-                yield f"budget {budget.name}: its row of the budgets in force is missing"
+                yield f"budget {budget.name}: its row in the table of budgets in force is missing"
 
 
 def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
-    """Compares buckets with the revisions of their budget; with the newest if their windows were open then."""
+    """Compares alike buckets with the revisions of their budget.
+
+    A bucket whose window was open when the newest revision was installed must match that revision.
+    """
     subject = f"bucket {row['budget']}"
     entries = [
         entry
@@ -97,7 +101,7 @@ def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
         if (entry.name, entry.definition) == (row["budget"], row["definition"])
     ]
     if not entries:
-        yield f"{subject}: definition is {row['definition']}, no budget revision has it"
+        yield f"{subject}: definition is {row['definition']}, but no budget revision has that definition"
         return
     newest = revisions[-1]
     if (
@@ -113,59 +117,57 @@ def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
     )
     for what, kept, allowed in comparisons:
         if kept not in allowed:
-            yield f"{subject}: {what} is {kept}, its budget says {allowed[-1]}"
+            yield f"{subject}: {what} is {kept}, but its budget has {allowed[-1]}"
 
 
 def _in_force(row: Row, newest: Sequence[_Revision]) -> Iterator[str]:
-    """Compares a budget in force, as a server keeps it, with the newest revision."""
+    """Compares a server's row for a budget in force with the newest revision."""
     entries = [entry for revision in newest for entry in revision.budgets.budgets if entry.name == row["name"]]
     if not entries:
-        yield f"budget {row['name']}: it is in force, the newest revision does not have it"
+        yield f"budget {row['name']}: it is in force, but the newest revision does not contain it"
     for entry in entries:
-        most = None if entry.max_request is None else nanos_up(entry.max_request)
+        max_request = None if entry.max_request is None else nanos_up(entry.max_request)
         values = {
             "definition": entry.definition,
             "currency": entry.currency,
             "cap": nanos_up(entry.cap),
-            "max_request": most,
+            "max_request": max_request,
             "may_cap": entry.on_exceed == "cap",
             "alerts": _alerts(entry),
         }
         for what, value in values.items():
             if row[what] != value:
-                yield f"budget {entry.name}: {what} is {row[what]}, the newest revision says {value}"
+                yield f"budget {entry.name}: {what} is {row[what]}, but the newest revision has {value}"
 
 
 def _converted(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
     """Compares the amounts of a line with those of its reservation, at the line's accounting rate."""
     subject, rate = f"reservation {row['reservation']}", Decimal(row["rate"])
     rates = [
-        known.rate
+        accounting_rate.rate
         for revision in revisions
-        for known in revision.budgets.accounting_rates
-        if (known.quote, known.budget) == (row["quote"], row["budget"])
+        for accounting_rate in revision.budgets.accounting_rates
+        if (accounting_rate.quote, accounting_rate.budget) == (row["quote"], row["budget"])
     ]
     if rate not in rates:
-        known = _listed([format_decimal(known) for known in rates])
-        yield f"{subject}: rate is {format_decimal(rate)}, the budget revisions say {known}"
+        known_rates = _listed([format_decimal(known_rate) for known_rate in rates])
+        yield f"{subject}: rate is {format_decimal(rate)}, but the budget revisions have {known_rates}"
         return
     held = _at_rate(row["reserved"], rate)
-    if row["held"] not in {0, held}:  # nothing was held for spend that was recorded
-        yield f"{subject}: held is {_amount(row['held'])}, its reservation says {_amount(held)} at the rate"
+    if row["held"] not in {0, held}:  # recorded spend holds nothing
+        yield f"{subject}: held is {_amount(row['held'])}, but at that rate it must be {_amount(held)}"
     billed = row["billed"] or 0
-    least, most = (
-        _at_rate(max(billed - 1, 0), rate),
-        _at_rate(billed, rate),
-    )  # it was billed to less than a nano
-    if not least <= row["spent"] <= most:
-        yield f"{subject}: spent is {_amount(row['spent'])}, its reservation says {_amount(most)} at the rate"
+    # `billed` was rounded up to a whole nano before it was stored, so the exact bill may be lower
+    lowest, highest = _at_rate(max(billed - 1, 0), rate), _at_rate(billed, rate)
+    if not lowest <= row["spent"] <= highest:
+        yield f"{subject}: spent is {_amount(row['spent'])}, but at that rate it must be {_amount(highest)}"
 
 
 def _at_rate(nanos: int, rate: Decimal) -> int:
     try:
         return nanos_up(multiply(from_nanos(nanos), rate))
     except KlingPricingError:
-        return -1  # more than a ledger can hold, so it is not the amount that is kept
+        return -1  # no ledger can store so much, so the stored amount differs
 
 
 def _alerts(entry: BudgetEntry) -> list[str]:

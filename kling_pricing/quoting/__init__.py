@@ -1,1 +1,1 @@
-"""Quoting: from a payload to its exact price, or to every reason why it has none. Pure."""
+"""Quoting: computes the exact price of a payload, or every reason why it has no price. Pure."""

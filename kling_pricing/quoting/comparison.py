@@ -1,7 +1,7 @@
-"""The prices of the same job in other resolutions, with and without audio, with other models and providers.
+"""Compares the prices of a job across resolutions, audio settings, models and providers.
 
-Pure, like quoting: each variant is a payload in the caller's wire format, and is read, checked and priced like
-any other payload.
+Pure, like all of quoting. Each variant is a payload in the caller's wire format, and is read, checked and
+priced like any other payload.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from kling_pricing.wire.request import VideoRequest
 
 _VARIED = ("resolution", "audio")
 _KEPT = ("duration_s",)
-"""The facts that stay as they are even if another model has another default."""
+"""The facts that keep their values even if another model has a different default."""
 _REPORTED = (*_VARIED, *_KEPT, "action")
-"""The facts whose difference is reported, whether it was asked for or comes with another model."""
+"""The facts whose changes are reported, whether requested or implied by another model."""
 
 
 class Option(NamedTuple):
-    """One way to have the job done.
+    """One way to run the job.
 
     Attributes:
-        changes: fact -> its new value, the model as the wire names it; empty for the request itself. Changes
-            that another model implies (another action, a soundtrack) are included.
+        changes: fact -> new value, with the model's name on the wire; empty for the original request. Includes
+            changes that another model implies, such as another action or a soundtrack.
         provider: the provider that would bill.
-        model: the model as the wire names it.
+        model: the model's name on the wire.
         resolution: the resolution; None if it is not specified.
         audio: whether audio is generated; None if it is not specified.
         quote: the price; None if the option is not available.
-        why_not: why the option is not available; empty if it is.
+        why_not: the reason why the option is not available; empty if it is available.
     """
 
     changes: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Option(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A variant, its differences, and its examination's result; `refusal` is empty if the API accepts it."""
+    """A variant, its changes and the result of its examination; `refusal` is empty if the API accepts it."""
 
     payload: Mapping[str, Any]
     request: VideoRequest
@@ -77,23 +77,21 @@ def compare(
     allow_unknown: bool = False,
     url: str | None = None,
 ) -> list[Option]:
-    """Prices the same job across resolutions, audio on and off, models and providers.
+    """Prices the same job across resolutions, audio settings, models and providers.
 
-    Takes the same arguments as `quote`; `provider` is the request's own provider, and all others are compared
-    with it.
-    Variants that the wire format cannot express are left out, and so are models that make something other than
-    a video.
+    Takes the same arguments as `quote`; `provider` is the request's own provider.
+    Omits variants that the wire format cannot express, and models with a different kind of output.
 
     Returns:
-        The request itself and each variant, at the request's own provider and at each provider that knows the
-        model. Available options come first, grouped by currency (the own provider's currency first; amounts in
-        two currencies are never compared), and within a currency the lowest maximum first. Unavailable options
-        follow, each with the reason.
+        The original request and each variant, at the request's own provider and at each provider that offers
+        the model. Available options come first, grouped by currency and starting with the own provider's
+        currency. Within a currency, they are sorted by maximum, lowest first. Amounts in different currencies
+        are never compared. Unavailable options follow, each with the reason.
 
     Raises:
         WireFormatError: the payload cannot be read.
         CapabilityError: the model is missing or unknown.
-        PriceNotFoundError: the provider given is unknown.
+        PriceNotFoundError: `provider` is unknown.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used.
     """
@@ -113,7 +111,7 @@ def compare(
             if name == own_provider:
                 options.append(_option(candidate, name, intake))
             elif _knows(book, name, model):
-                # only at the own provider does the choice of the wire format deserve a note
+                # the note about an assumed wire format matters only at the own provider
                 stated = replace(candidate.request, format_assumed=False)
                 options.append(_option(candidate._replace(request=stated), name, intake))
     return sorted(options, key=_order(intake, own_provider))
@@ -130,8 +128,8 @@ def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
         try:
             quote = quote_valid(payload, request, notes, intake.with_options(provider=provider))
         except PriceNotFoundError as error:
-            instead = f"; priced instead: {'; '.join(error.priced_instead)}"
-            why_not = str(error).removesuffix(instead)  # the other rows show what is priced
+            alternatives = f"; available prices: {', '.join(error.priced_instead)}"
+            why_not = str(error).removesuffix(alternatives)  # the other rows show the available prices
     facts = request.facts
     return Option(changes, provider, request.model, facts["resolution"], facts["audio"], quote, why_not)
 
@@ -145,14 +143,14 @@ def _candidate(
 
 
 def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix) -> Iterator[_Candidate]:
-    """Yields every variant that is another request than the original, not only another wording of it."""
+    """Yields every variant whose content differs from the original request, not only its spelling."""
     request = variations.original.request
     facts: Mapping[str, Any] = request.facts
     general_action = matrix.models[request.facts["model"]].general_action
     seen = {_key(request)}
     for name in dict.fromkeys((request.model, *matrix.names)):
         capabilities = matrix.models[matrix.names[name][0]]
-        if capabilities.general_action != general_action:  # the model makes something else
+        if capabilities.general_action != general_action:  # the model has a different kind of output
             continue
         base = variations.with_model(name)
         if base is None:
@@ -169,7 +167,7 @@ def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix
 
 
 def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[list[Any], list[Any]]:
-    """Returns the resolutions and audio settings that a model offers; the present value if it offers none."""
+    """Returns the resolutions and audio settings that a model offers; the current value if it offers none."""
     facts: Mapping[str, Any] = request.facts
     limit = capabilities.limit("resolution", facts)
     resolutions = [value for value in limit.edges() if limit.holds(value)] if limit is not None else []
@@ -178,7 +176,7 @@ def _values(capabilities: ModelCapabilities, request: VideoRequest) -> tuple[lis
 
 
 def _key(request: VideoRequest) -> frozenset[tuple[str, Any]]:
-    """Identifies a request, however its payload is written."""
+    """Returns a key that identifies a request regardless of how its payload is written."""
     return frozenset(request.facts.items())
 
 

@@ -1,6 +1,6 @@
-"""The engine: the exact price of a request with the reason, and whether the API would accept the request.
+"""The engine: prices requests exactly, with reasons, and checks whether the API would accept them.
 
-Pure: with `at` given it reads no clock. It opens no connection and changes none of its arguments.
+Pure: it opens no connections and does not modify its arguments. If `at` is given, it does not read the clock.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ def quote(
 
     Args:
         request: the payload, as a mapping or as JSON text or bytes; it is not changed.
-        provider: the provider that bills; by default the provider at whose host `url` is, else the provider
-            whose API speaks the wire format.
-        wire_format: the API that the payload is written for; by default derived from `url`, else from the
+        provider: the provider that bills; by default, the provider at the host of `url`, or else the provider
+            whose API uses the wire format.
+        wire_format: the API that the payload is written for; by default, derived from `url`, or else from the
             payload.
-        at: the instant to price at, with a time zone; by default now.
-        book: the tables to use; by default the bundled ones and those of `KLING_PRICING_TABLES`.
-        media: URL -> facts about the file there (`size_bytes`, `type`, `length_s`), checked against the API's
-            limits. Nothing is downloaded; a fact that is missing becomes a note.
+        at: the instant whose prices apply, with a time zone; by default, now.
+        book: the tables to use; by default, the bundled ones and those in `KLING_PRICING_TABLES`.
+        media: URL -> facts about the file at that URL (`size_bytes`, `type`, `length_s`), which are checked
+            against the API's limits. Nothing is downloaded; a missing fact becomes a note.
         allow_unknown: ignore fields that the API does not document instead of refusing them.
-        url: the endpoint that the payload is posted to. If they are not given, its path decides the wire format
-            and its host the provider. Nothing is sent there, and the host may be unknown.
+        url: the endpoint that receives the payload. Its path determines the wire format and its host the
+            provider, unless those are given. Nothing is sent to the endpoint, and its host may be unknown.
 
     Raises:
         WireFormatError: the payload cannot be read.
-        CapabilityError: the API would refuse the request; carries every violation, and suggestions.
+        CapabilityError: the API would refuse the request; the error carries every violation, and suggestions.
         PriceNotFoundError: the request is valid, but no price is published for it.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used.
@@ -85,13 +85,13 @@ def quote_payload(payload: Mapping[str, Any], intake: Intake) -> Quote:
 def quote_valid(
     payload: Mapping[str, Any], request: VideoRequest, notes: Iterable[Note], intake: Intake
 ) -> Quote:
-    """Prices a request that has been read and found valid.
+    """Prices a valid request.
 
     Args:
         payload: the payload.
         request: the request that the payload was read as.
-        notes: the notes of its examination.
-        intake: how it was read.
+        notes: the notes from its examination.
+        intake: the intake that read the request.
 
     Raises:
         PriceNotFoundError: no price is published for it.
@@ -107,7 +107,7 @@ def quote_valid(
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:
-    """Returns a function that tells whether a similar request has a price; None if the model has no prices."""
+    """Returns a function that checks whether a similar request has a price; None if its model has none."""
     try:
         table = intake.table(request)
     except PriceNotFoundError:
@@ -136,13 +136,13 @@ def check(
     allow_unknown: bool = False,
     url: str | None = None,
 ) -> list[Violation]:
-    """Returns every reason why the API would refuse a request; the list is empty if it would accept it.
+    """Returns every reason why the API would refuse a request; the list is empty if the API would accept it.
 
     Takes the same arguments as `quote`.
     A valid request may still have no published price; `quote` reports that.
 
     Raises:
-        PriceNotFoundError: the provider given is unknown or has no table in force.
+        PriceNotFoundError: `provider` is unknown, or has no table in force.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used, or the payload is not a JSON object.
     """
@@ -159,11 +159,11 @@ def check(
 
 
 def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
-    """Prices a valid request by one table: unit price x quantity, exactly.
+    """Prices a valid request with one table; the price is exactly unit price x quantity.
 
     Raises:
-        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the
-            rate of another cell is never used.
+        PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the rate for
+            another combination is never used.
     """
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _bill(table, request, request.facts, tiers[0])
@@ -177,16 +177,16 @@ def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) ->
     if not bills:
         verb = "is" if len(request.open_facts) == 1 else "are"
         raise _not_priced(
-            table, request, f"{', '.join(request.open_facts)} {verb} not known{_remedy(request.open_facts)}"
+            table, request, f"{', '.join(request.open_facts)} {verb} unknown{_remedy(request.open_facts)}"
         )
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
     if lowest != highest:
         unknown = _deciding_fields(table, request)
-        verbs = ("decides", "is") if len(unknown) == 1 else ("decide", "are")
+        verb = "is" if len(unknown) == 1 else "are"
         note = Note(
             "range",
-            f"{', '.join(unknown)} {verbs[0]} the price and {verbs[1]} not known; the lines show the maximum",
+            f"the price depends on {', '.join(unknown)}, which {verb} unknown; the lines show the maximum",
         )
         notes = (*notes, note)
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
@@ -206,7 +206,7 @@ def _bills(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any]) -
 
 
 def _deciding_fields(table: PriceTable, request: VideoRequest) -> list[str]:
-    """Returns the fields that make a quote a range: those whose values, all else equal, change the price."""
+    """Returns the fields that make a quote a range: their values, all else being equal, change the price."""
     amounts = [
         (facts, {bill.total for bill in _bills(table, request, facts)}) for facts in _completions(request)
     ]
@@ -231,13 +231,13 @@ def _open_field(request: VideoRequest, fact: str) -> str:
 
 
 def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> Bill:
-    """Returns the bill for facts that determine it, from the table's cache where it can.
+    """Returns the bill for one tier, from the table's cache if possible.
 
-    A table has few cells and a request few seconds, so the same bills recur.
+    Tables have few rates and requests have few seconds, so the same bills recur.
     """
     (quantity,) = table.choose_quantity(facts)
     counted = facts[quantity.fact]
-    if type(counted) is not int:  # unknown, or the length of a video to the millisecond
+    if type(counted) is not int:  # unknown, or a video length to the millisecond
         return _new_bill(table, request, facts, tier, quantity)
     place = facts["model"], facts["resolution"], tier, quantity, counted
     bill = table.bills.get(place)
@@ -257,7 +257,7 @@ def _new_bill(
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
     if facts[quantity.fact] is None:
         raise _not_priced(
-            table, request, f"{request.field(quantity.fact)} is not known{_remedy([quantity.fact])}"
+            table, request, f"{request.field(quantity.fact)} is unknown{_remedy([quantity.fact])}"
         )
     units = quantity.of(facts)
     if not _NO_UNITS < units <= MAX_UNITS:
@@ -276,7 +276,7 @@ def _contract_bill(contract: Contract, rate: Rate, line: LineItem) -> Bill:
         return Bill(rate, (line,), line.amount, list_total)
     off = contract.taken_off(rate.cell, line.amount).copy_negate()
     percent = format_decimal(contract.percent)
-    discount = LineItem(f"contract discount of {percent} %", Decimal(1), "discount", off, off)
+    discount = LineItem(f"contract discount of {percent}%", Decimal(1), "discount", off, off)
     return Bill(rate, (line, discount), add(line.amount, off), list_total)
 
 
@@ -293,9 +293,9 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
         for cell in same_model
     ]
     models = ", ".join(sorted(table.models))
-    instead = f"priced instead: {'; '.join(priced)}" if priced else f"it prices: {models}"
+    alternatives = f"available prices: {', '.join(priced)}" if priced else f"priced models: {models}"
     return PriceNotFoundError(
-        f"{table.id} publishes no price for this request: {why}; {instead}",
+        f"{table.id} has no price for this request: {why}; {alternatives}",
         provider=table.provider,
         model=facts["model"],
         priced_instead=priced,
@@ -305,7 +305,7 @@ def _not_priced(table: PriceTable, request: VideoRequest, why: str) -> PriceNotF
 def _notes(
     request: VideoRequest, table: PriceTable, examination: Iterable[Note], at: datetime
 ) -> tuple[Note, ...]:
-    """Returns the notes of a quote: assumed defaults, then the examination's notes, then the table's."""
+    """Returns the notes on a quote: assumed defaults, then the examination's notes, then the table's notes."""
     stated, defaults, counting = request.stated_fields, request.defaults, table.counting_facts
     notes = []
     for fact in table.priced_facts:
@@ -315,7 +315,9 @@ def _notes(
             and fact != "action"  # the quote itself states the action
             and (fact not in counting or _counts(fact, request, table))
         ):
-            message = f"{request.field(fact)} is not given; assumed the API's default: {shown(defaults[fact])}"
+            message = (
+                f"{request.field(fact)} is not specified; the API's default is assumed: {shown(defaults[fact])}"
+            )
             notes.append(Note(f"assumed_{fact}", message))
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
@@ -335,7 +337,7 @@ def _notes(
 
 
 def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
-    """Returns whether a fact counts the units of this request."""
+    """Returns whether a fact determines the number of units in this request."""
     return any(quantity.fact == fact for quantity in table.choose_quantity(request.facts))
 
 
@@ -346,7 +348,7 @@ def _other_readings(
     other_defaults: Iterable[OtherDefault],
     intake: Intake,
 ) -> list[Note]:
-    """Returns a note for each setting that has another default in another wire format of the provider."""
+    """Returns a note for each setting whose default differs in another wire format of the provider."""
     notes = []
     for other, fact, default in other_defaults:
         if fact in request.stated_fields or fact not in table.priced_facts:
@@ -358,12 +360,12 @@ def _other_readings(
             with suppress(WireFormatError, CapabilityError):
                 reading, _ = intake.with_options(wire_format=other).read(payload)
                 amount = _amount(table, reading)
-            price_of_it = f"and the price would be {amount}" if amount else "which may cost more or less"
+            price_of_it = f"and the price would be {amount}" if amount else "which may change the price"
             notes.append(
                 Note(
                     "other_reading",
-                    f"read as wire format {request.wire_format}; as {other}, {theirs} would be "
-                    f"{shown(default)} by default, {price_of_it}; name the wire format, or set {ours}",
+                    f"the request was read as wire format {request.wire_format}, but in {other} the default of "
+                    f"{theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
                 )
             )
     return notes
@@ -391,8 +393,8 @@ def _newer_list_note(provider: str, table: str, amount: str) -> Note:
 def _stale_note(table: str, checked: date, days: int) -> Note:
     return Note(
         "stale_table",
-        f"{table} was last compared with its source on {checked:%Y-%m-%d}, {days} days earlier; "
-        "check that its prices still hold",
+        f"{table} was last compared with its source on {checked:%Y-%m-%d}, {days} days "
+        "before the quoted time; check that its prices are still valid",
     )
 
 

@@ -1,7 +1,7 @@
-"""The one door from a payload to a request, its capability matrix and the price table that applies.
+"""Turns a payload into a request, and finds its capability matrix and its price table.
 
 `quote`, `check`, `compare`, the variants and the guard all read payloads through an `Intake`, so they all read
-a payload the same way.
+a payload in the same way.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _NO_VALUES: Mapping[str, tuple[Any, ...]] = {}
 
 
 class Intake:
-    """How payloads are read and priced: the price book, the instant, and the options beside the payload.
+    """The settings for reading and pricing payloads: the price book, the instant and the options.
 
     Args:
-        provider: the provider whose prices apply; None: the host or the wire format decides.
-        wire_format: the wire format of the payloads; None: the URL or the payload decides.
-        at: the instant to price at, with a time zone; None: now.
-        book: the price tables and capability matrices; None: the default book.
-        media: URL -> facts about the file there.
-        allow_unknown: whether fields that the API does not document are ignored.
-        url: the endpoint that the payload is posted to.
+        provider: the provider whose prices apply; if None, the host or the wire format determines it.
+        wire_format: the wire format of the payloads; if None, the URL or the payload determines it.
+        at: the instant whose prices apply, with a time zone; if None, now.
+        book: the price tables and capability matrices; if None, the default book.
+        media: URL -> facts about the file at that URL.
+        allow_unknown: whether to ignore fields that the API does not document.
+        url: the endpoint that receives the payload.
 
     Raises:
         PriceNotFoundError: `provider` is not text.
@@ -59,7 +59,7 @@ class Intake:
         at: datetime | None = None,
         book: PriceBook | None = None,
         media: MediaLike | None = None,
-        allow_unknown: bool = False,  # noqa: FBT001, FBT002 (a keyword would double the cost of making one)
+        allow_unknown: bool = False,  # noqa: FBT001, FBT002 (a keyword-only argument would double the cost of a call)
         url: str | None = None,
     ) -> None:
         if book is None:
@@ -113,6 +113,8 @@ class Intake:
         parsed = wire.parse(payload, allow_unknown=self.allow_unknown)
         fields = parsed.fields
         written: Any = parsed.facts.get("model")
+        if written is None:
+            written = _model_of_path(endpoint, name)
         named = matrix.names.get(written)
         if named is None:
             raise _unknown_model(written, fields.get("model", "model"), matrix)
@@ -162,11 +164,11 @@ class Intake:
         return request, matrix
 
     def table(self, request: VideoRequest) -> PriceTable:
-        """Returns the price table in force of the provider that bills a request.
+        """Returns the billing provider's price table that is in force.
 
         Raises:
-            PriceNotFoundError: no provider can be chosen, none of its tables is in force, or the table in force
-                does not price the request's wire format or, at this instant, its model.
+            PriceNotFoundError: the provider cannot be determined or has no table in force, or the table does
+                not price the request's wire format or, at this instant, its model.
         """
         provider = provider_of(request, self.book, self.provider)
         if provider is None:
@@ -181,8 +183,8 @@ class Intake:
         if request.wire_format not in table.priced_formats:
             known = ", ".join((*table.wire_formats, *table.also_prices))
             raise PriceNotFoundError(
-                f"{table.id} does not price requests of {request.wire_format}, because it does not say how "
-                f"they are billed; it prices requests of {known}",
+                f"{table.id} does not price requests in wire format {request.wire_format}, because the "
+                f"table does not say how they are billed; it prices requests in {known}",
                 provider=provider,
                 model=request.facts["model"],
             )
@@ -193,7 +195,7 @@ class Intake:
 
 @cache
 def default_book() -> PriceBook:
-    """Returns the price book that applies when none is given: see `default_price_book`.
+    """Returns the price book that applies if none is given; see `default_price_book`.
 
     The loader is imported only here, because reading YAML costs more than the rest of the library.
     """
@@ -203,10 +205,10 @@ def default_book() -> PriceBook:
 
 
 def provider_of(request: VideoRequest, book: PriceBook, provider: str | None) -> str | None:
-    """Returns the provider that bills a request; None: it cannot be determined.
+    """Returns the provider that bills a request; None if it cannot be determined.
 
-    It is the provider given, else the provider at whose host the request is posted, else the only provider
-    whose API speaks the request's wire format.
+    The result is the given provider, or else the provider at the endpoint's host, or else the only provider
+    whose API uses the request's wire format.
     """
     if provider is not None:
         return provider
@@ -214,6 +216,12 @@ def provider_of(request: VideoRequest, book: PriceBook, provider: str | None) ->
         return request.endpoint.provider
     speaking = book.providers.get(request.wire_format, ())
     return speaking[0] if len(speaking) == 1 else None
+
+
+def _model_of_path(endpoint: Endpoint | None, wire_format: str) -> str | None:
+    """Returns the model of a payload that names none; None: the path gives no model, or is not known."""
+    submission = None if endpoint is None else endpoint.submission(wire_format)
+    return None if submission is None else submission.model
 
 
 def _possible(
@@ -240,16 +248,16 @@ def _add_media(
 def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
     """Chooses the wire format of a payload.
 
-    Fields and model names that only one format knows decide. Otherwise it is the provider's own format, and
-    otherwise the default format, unless the default lacks some of the fields and exactly one other format has
-    all of them.
+    Fields and model names that only one format has determine the format. Otherwise, the provider's first format
+    is used, or else the default format. If the default format lacks some of the fields and exactly one other
+    format has all of them, that other format is used.
 
     Returns:
-        The format, and whether it is an assumption: neither the payload nor a provider with a single format
-        decided it.
+        The format, and whether the format is assumed. It is not assumed if the payload or a provider with a
+        single format determines it.
 
     Raises:
-        WireFormatError: the payload has marks of two formats; the message names both.
+        WireFormatError: parts of the payload belong to different formats; the message names two of them.
     """
     marks = marked_formats(payload)
     model = payload.get("model")
@@ -260,7 +268,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
             (one, field), (other, other_field), *_ = marks.items()
             raise WireFormatError(
                 f"{_mark(field, payload)} belongs to wire format {one}, but {_mark(other_field, payload)} "
-                f"belongs to {other}; write the request for one of them, or name the wire format"
+                f"belongs to {other}; write the request for one of them, or specify the wire format"
             )
         (name,) = marks
         return name, False
@@ -276,10 +284,10 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
 def format_at(
     endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
 ) -> tuple[str, bool]:
-    """Chooses the wire format of a payload that is posted to an endpoint; returns it as `choose_format` does.
+    """Chooses the wire format of a payload for an endpoint; returns the same values as `choose_format`.
 
-    If the endpoint takes several formats, the payload chooses among them. A payload that looks like none of
-    them is read as the first, so that the error lists the fields that do not belong.
+    If the endpoint accepts several formats, the payload determines which one is used. A payload that matches
+    none of them is read as the first, so that the error lists the unexpected fields.
     """
     taken = endpoint.wire_formats
     if len(taken) == 1:
@@ -289,7 +297,7 @@ def format_at(
 
 
 def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:
-    """Returns the wire formats that know every field of a payload and its model."""
+    """Returns the wire formats that have every field of a payload and its model."""
     return [
         name
         for name in WIRE_FORMATS
@@ -308,7 +316,7 @@ def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) ->
         message = f"{field} is required; known models: {', '.join(known)}"
         code = "model_required"
     else:
-        message = f"unknown model {shown(written)}; known: {', '.join(known)}"
+        message = f"unknown model {shown(written)}; known models: {', '.join(known)}"
         code = "unknown_model"
     suggested = nearest(str(written), known)
     source = "; ".join(matrix.sources)
@@ -324,9 +332,9 @@ def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
     if validity is not None and not validity.holds(at):
         why = table.period_reasons.get(model)
         raise PriceNotFoundError(
-            f"no price of {model} is in force at {at.isoformat()}: {table.id} prices it {period(validity)} only"
-            f"{f', because {why}' if why else ''}; "
-            "price at an instant in that period, or add a table of your own",
+            f"no price for {model} is in force at {at.isoformat()}: {table.id} prices it only "
+            f"{period(validity)}{f', because {why}' if why else ''}; "
+            "choose a time in that period, or add your own price table",
             provider=table.provider,
             model=model,
         )
@@ -344,11 +352,11 @@ def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
     if not speaking and len(unpriced) == 1:
         return book.without_prices(unpriced[0], model)
     if speaking:
-        problem = f"several providers speak {wire_format} ({', '.join(speaking)})"
+        problem = f"several providers use wire format {wire_format} ({', '.join(speaking)})"
     else:
-        problem = f"no provider with known prices speaks {wire_format}"
+        problem = f"no provider with known prices uses wire format {wire_format}"
     if pricing:
-        remedy = f"name the provider whose prices apply ({model} is priced by {', '.join(pricing)})"
+        remedy = f"specify the provider whose prices apply ({model} is priced by {', '.join(pricing)})"
     else:
-        remedy = f"no price table covers {model}; add a table of your own"
+        remedy = f"no price table covers {model}; add your own table"
     return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)

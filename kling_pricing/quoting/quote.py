@@ -1,4 +1,4 @@
-"""A quote: the total, its lines and the reasons. `engine` makes quotes."""
+"""A quote: the total, its lines and the reasons. `engine` creates quotes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Quote(NamedTuple):
         request: the request as it was read.
         table: the price table that applies.
         rate: the rate that applies.
-        lines: the parts of the total; of a range, the parts of its maximum.
+        lines: the parts of the total; for a range, the parts of the maximum.
         minimum: the lowest possible price of the request, in `currency`.
         maximum: the highest possible price; equal to `minimum` unless a deciding fact is unknown.
         list_total: under a contract, the maximum at the published prices; else None.
@@ -50,9 +50,7 @@ class Quote(NamedTuple):
             PriceNotFoundError: the quote is a range, because a fact that decides the price is unknown.
         """
         if self.minimum != self.maximum:
-            why = next(
-                (note.message for note in self.notes if note.code == "range"), "the price is not settled"
-            )
+            why = next((note.message for note in self.notes if note.code == "range"), "the price is uncertain")
             raise PriceNotFoundError(
                 f"the quote is a range, {self.shown_total()} {self.currency}: {why}; use `minimum` and "
                 "`maximum`, or supply the missing fact",
@@ -78,12 +76,12 @@ class Quote(NamedTuple):
 
     @property
     def wire_format(self) -> str:
-        """The wire format that the request was read as."""
+        """The wire format in which the request was read."""
         return self.request.wire_format
 
     @property
     def action(self) -> str | None:
-        """The action of the API; derived from the inputs when the payload does not state it."""
+        """The API's action; derived from the inputs if the payload does not state it."""
         return self.request.facts["action"]
 
     @property
@@ -93,7 +91,7 @@ class Quote(NamedTuple):
 
     @property
     def tier(self) -> str:
-        """The billing lane: `silent`, `audio`, `video_reference`."""
+        """The billing tier, such as `silent`, `audio` or `video_reference`."""
         return self.rate.cell.tier
 
     @property
@@ -113,7 +111,7 @@ class Quote(NamedTuple):
 
     @property
     def currency(self) -> str:
-        """The ISO 4217 code of every amount of the quote."""
+        """The ISO 4217 currency code of every amount in the quote."""
         return self.table.currency
 
     def as_dict(self) -> dict[str, Any]:
@@ -162,7 +160,7 @@ class Quote(NamedTuple):
         return highest if self.minimum == self.maximum else f"{format_decimal(self.minimum)} to {highest}"
 
     def explain(self) -> str:
-        """Returns the whole reasoning as text for a person, several lines long."""
+        """Returns the complete explanation as several lines of text for a person."""
         facts = self.request.facts
         lines = [
             f"{self.shown_total()} {self.currency} for {self.model} ({facts['action']}) at {self.provider}",

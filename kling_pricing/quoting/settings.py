@@ -9,18 +9,18 @@ Setting: TypeAlias = Literal["duration_s", "resolution", "audio", "model"]
 """A setting that may be changed to make a request cheaper."""
 
 RESOLUTIONS = ("720p", "1080p", "4k")
-"""All resolutions, the lowest first."""
+"""All resolutions, lowest first."""
 
 SACRIFICE: tuple[Setting, ...] = ("duration_s", "resolution", "audio")
 """The default order of changes: shorten the video, then lower the resolution, then drop the soundtrack."""
 
 
 class Limits(NamedTuple):
-    """How far a request may be changed to make it cheaper.
+    """The limits on changing a request to make it cheaper.
 
     Attributes:
         sacrifice: the settings that may be changed, in the order in which they are given up.
-        models: canonical names of replacement models, the best first; used if `model` may be changed.
+        models: canonical names of replacement models, best first; used if `model` may be changed.
         min_duration_s: the shortest length allowed.
         min_resolution: the lowest resolution allowed.
     """

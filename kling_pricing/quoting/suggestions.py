@@ -1,4 +1,4 @@
-"""The nearest valid requests to a request that the API would refuse."""
+"""Suggests the nearest valid requests for a request that the API would refuse."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kling_pricing.wire.request import VideoRequest
 MAX_SUGGESTIONS = 3
 
 _FREE_TO_CHANGE = ("duration_s", "resolution", "audio", "aspect_ratio", "action")
-"""The facts that a caller can change without another picture, video or idea."""
+"""The facts that a caller can change without changing the idea or the input files."""
 
 _AMENDED = frozenset({"duration_s", "resolution", "audio"})
-"""Of these, the facts that a wire format can amend."""
+"""The facts of `_FREE_TO_CHANGE` that a wire format can amend."""
 
 
 def nearest_valid(
@@ -33,14 +33,14 @@ def nearest_valid(
 ) -> list[dict[str, Any]]:
     """Returns the smallest changes that make a refused request valid.
 
-    It leaves out fields that the model does not take, then changes one of duration, resolution, audio, aspect
-    ratio and action, then two of them, the nearest values first.
+    The function omits fields that the model does not accept. It then tries to change one of duration,
+    resolution, audio, aspect ratio and action, and after that two of them, nearest values first.
     Each suggestion has been read and checked like any other payload.
-    Among equally small changes it prefers requests that `is_priced` accepts.
+    Among equally small changes, the function prefers requests that `is_priced` accepts.
 
     Returns:
-        At most `MAX_SUGGESTIONS`, each as wire field -> new value (None: leave the field out), and only those
-        with the fewest changes.
+        At most `MAX_SUGGESTIONS` suggestions with the fewest changes, each as wire field -> new value. The
+        value None means that the field must be omitted.
     """
     capabilities = intake.book.matrices[request.wire_format].models[request.facts["model"]]
     intake = intake.with_options(wire_format=request.wire_format)
@@ -67,12 +67,12 @@ def nearest_valid(
 
 
 def _amended(payload: Mapping[str, Any], request: VideoRequest, change: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the payload with the change, each setting in the form of its wire format."""
+    """Returns the payload with the change; empty if the wire format cannot express the change."""
     settings = {fact: value for fact, value in change.items() if fact in _AMENDED}
     others = {request.field(fact): value for fact, value in change.items() if fact not in _AMENDED}
     try:
         return wire_format(request.wire_format).amend({**payload, **others}, settings)
-    except WireFormatError:  # the wire format cannot express the change
+    except WireFormatError:
         return {}
 
 
@@ -85,7 +85,7 @@ def _at(payload: Mapping[str, Any], field: str, value: Any) -> Any:
 
 
 def _valid(payload: Mapping[str, Any], intake: Intake) -> VideoRequest | None:
-    """Reads a payload; returns None if the API would not accept it."""
+    """Returns the request in a payload; None if the API would not accept it."""
     try:
         request, matrix = intake.read(payload)
     except (CapabilityError, WireFormatError):
@@ -94,7 +94,7 @@ def _valid(payload: Mapping[str, Any], intake: Intake) -> VideoRequest | None:
 
 
 def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[dict[str, Any]]:
-    """Yields no change, then every change of one fact, then of two; the nearest values first."""
+    """Yields an empty change, then all changes of one fact, then of two facts, nearest values first."""
     values_of = {
         fact: values
         for fact in _FREE_TO_CHANGE
@@ -107,7 +107,7 @@ def _changes(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator
 
 
 def _neighbours(fact: str, capabilities: ModelCapabilities, request: VideoRequest) -> list[Any]:
-    """Returns the other values that the model allows for a fact, the nearest first."""
+    """Returns the other values that the model allows for a fact, nearest first."""
     facts: Mapping[str, Any] = request.facts
     current = facts[fact]
     if FACT_TYPES[fact] is bool:

@@ -1,4 +1,4 @@
-"""The same payload with other settings: how a request is varied, and the variants that make it cheaper.
+"""Varies the settings of a payload, and finds the variants that are cheaper.
 
 A variant stays in the caller's wire format and differs from the payload only in the fields of its settings.
 """
@@ -21,12 +21,12 @@ from kling_pricing.wire.request import VideoRequest
 
 
 class Variant(NamedTuple):
-    """A payload with changes, and how it reads.
+    """A changed payload and its request.
 
     Attributes:
         payload: the payload with the changes.
-        request: the request that it reads as.
-        changes: setting -> its new value, as `WireFormat.amend` took them.
+        request: the request in the changed payload.
+        changes: setting -> new value, as passed to `WireFormat.amend`.
     """
 
     payload: Mapping[str, Any]
@@ -38,7 +38,7 @@ class CheaperVariant(NamedTuple):
     """A valid variant that costs less than the original.
 
     Attributes:
-        changes: setting -> its new value, the model as the wire names it; input for `WireFormat.amend`.
+        changes: setting -> new value, with the model's name on the wire; input for `WireFormat.amend`.
         payload: the payload with the changes.
         quote: its price.
     """
@@ -52,9 +52,9 @@ class Variations:
     """The payloads that differ from one payload only in their settings.
 
     Args:
-        payload: the payload as the caller made it.
-        request: the request that it reads as.
-        intake: how it was read.
+        payload: the caller's payload.
+        request: the request in that payload.
+        intake: the intake that read the payload.
     """
 
     def __init__(self, payload: Mapping[str, Any], request: VideoRequest, intake: Intake) -> None:
@@ -66,7 +66,7 @@ class Variations:
         """Amends the payload and reads the result.
 
         Args:
-            changes: setting -> its new value.
+            changes: setting -> new value.
 
         Returns:
             The variant; None if the wire format cannot express the changes or the result cannot be read.
@@ -79,26 +79,26 @@ class Variations:
         return Variant(amended, request, changes)
 
     def with_model(self, name: str) -> Variant | None:
-        """Returns the variant for a model, as the wire names it; None if it cannot be read."""
+        """Returns the variant for a model, given its name on the wire; None if the variant cannot be read."""
         if name == self.original.request.model:
             return self.original
         return self.vary({"model": name})
 
     def with_settings(self, base: Variant, wanted: Mapping[str, Any]) -> Variant | None:
-        """Returns the variant with the facts wanted, changing no more than they need.
+        """Returns the variant that has the wanted facts, with only the necessary changes.
 
         Args:
-            base: the variant with the changes that are made in any case (another model).
-            wanted: fact -> the value that it must have.
+            base: the variant to start from, which may already have another model.
+            wanted: fact -> required value.
 
         Returns:
-            The variant; `base` itself if it has those facts; None if the wire format cannot express them.
+            The variant; `base` itself if it has these facts; None if the wire format cannot express them.
         """
         facts: Mapping[str, Any] = base.request.facts
         needed = {fact: value for fact, value in wanted.items() if facts[fact] != value}
         if not needed:
             return base
-        if None in needed.values():  # no wire format can take back a setting that the model's name implies
+        if None in needed.values():  # no wire format can remove a setting that the model's name implies
             return None
         variant = self.vary({**base.changes, **needed})
         if variant is None:
@@ -110,19 +110,19 @@ class Variations:
 def cheaper_variants(
     payload: Mapping[str, Any], original: Quote, limits: Limits, intake: Intake
 ) -> list[CheaperVariant]:
-    """Returns every valid request that costs less than the original and differs within limits, the best first.
+    """Returns every valid variant within the limits that costs less than the original, best first.
 
-    The best variant loses least of the setting that is given up last; among equals, least of the setting before
-    it, and so on.
-    A multi-shot request keeps its length, because only its author can say which shot to cut.
-    A variant without a known price is left out.
+    The best variant changes the last setting in `limits.sacrifice` least. The setting before it decides ties,
+    and so on.
+    A multi-shot request keeps its length, because only its author can decide which shot to cut.
+    Variants without a known price are omitted.
     Each variant is read once; the original is not read again.
 
     Args:
-        payload: the request as the caller made it.
-        original: its quote.
-        limits: the settings that may be changed, and how far.
-        intake: how the original was read.
+        payload: the caller's payload.
+        original: the quote for the payload.
+        limits: the limits on changing the settings.
+        intake: the intake that read the payload.
     """
     intake = intake.with_options(provider=original.provider)
     matrix = intake.book.matrices[original.wire_format]
@@ -141,9 +141,9 @@ def cheaper_variants(
 def _candidates(
     variations: Variations, limits: Limits, matrix: CapabilityMatrix
 ) -> Iterator[tuple[tuple[int, ...], Variant, Mapping[str, Any]]]:
-    """Yields each combination of settings: its loss, the variant that names the model, and the facts wanted.
+    """Yields the loss of each combination of settings, the variant with its model, and the wanted facts.
 
-    The loss counts the steps down in each setting, the setting that is given up last in front.
+    The loss counts the steps down in each setting, starting with the setting that is given up last.
     """
     request = variations.original.request
     for model_loss, name in _model_names(request, limits, matrix):
@@ -164,7 +164,7 @@ def _candidates(
 
 
 def _allowed(setting: str, values: list[Any], capabilities: ModelCapabilities) -> list[tuple[int, Any]]:
-    """Pairs each value with its loss, without the values that the model never accepts."""
+    """Pairs each value with its loss; omits values that the model never accepts."""
     limit = capabilities.limit(setting)
     return [
         (loss, value) for loss, value in enumerate(values) if limit is None or limit.holds(value) is not False
@@ -174,7 +174,7 @@ def _allowed(setting: str, values: list[Any], capabilities: ModelCapabilities) -
 def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix) -> Iterator[tuple[int, str]]:
     """Yields the loss and the wire name of each model: the request's model, then its replacements.
 
-    A name may imply the resolution or the soundtrack; then each such name of a model is tried.
+    If a name implies the resolution or the soundtrack, each such name of the model is tried.
     """
     model_now = request.facts["model"]
     yield 0, request.model
@@ -188,7 +188,7 @@ def _model_names(request: VideoRequest, limits: Limits, matrix: CapabilityMatrix
 
 
 def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:
-    """Returns the length and every shorter length that the limits allow."""
+    """Returns the current length and every shorter length that the limits allow."""
     facts = request.facts
     length = facts["duration_s"]
     if not length or "duration_s" not in limits.sacrifice or facts["shots"] or facts["multi_shot"]:
@@ -197,7 +197,7 @@ def _shorter(request: VideoRequest, limits: Limits) -> list[int | None]:
 
 
 def _lower(request: VideoRequest, limits: Limits) -> list[str | None]:
-    """Returns the resolution and every lower resolution that the limits allow."""
+    """Returns the current resolution and every lower resolution that the limits allow."""
     resolution = request.facts["resolution"]
     if "resolution" not in limits.sacrifice or resolution not in RESOLUTIONS:
         return [resolution]
@@ -206,13 +206,13 @@ def _lower(request: VideoRequest, limits: Limits) -> list[str | None]:
 
 
 def _quieter(request: VideoRequest, limits: Limits) -> list[bool | None]:
-    """Returns the audio setting and, if the soundtrack may be dropped, silence."""
+    """Returns the current audio setting and, if the soundtrack may be dropped, False."""
     audio = request.facts["audio"]
     return [True, False] if audio is True and "audio" in limits.sacrifice else [audio]
 
 
 def _quote(variant: Variant, matrix: CapabilityMatrix, intake: Intake) -> Quote | None:
-    """Prices a variant; returns None if it is not valid or has no known price."""
+    """Returns the quote for a variant; None if the variant is invalid or has no known price."""
     broken, notes = examine(matrix, variant.request, intake.at)
     if broken:
         return None

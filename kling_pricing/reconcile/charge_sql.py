@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 from kling_pricing.money import MAX_DECIMALS
 from kling_pricing.reconcile.files.file_reader import RowSource
 from kling_pricing.reconcile.problems import first_problem
-from kling_pricing.reconcile.staging import literal, matches
+from kling_pricing.reconcile.staging import literal, matches, plain_number
 from kling_pricing.reconcile.statement_file import (
     AmountEntry,
     ColumnsEntry,
@@ -174,11 +174,15 @@ def _answer_texts(source: RowSource) -> dict[str, str]:
 
 
 def _kept(source: RowSource, mapping: StatementFile) -> str:
-    """Returns the SQL of a text that is empty if a row is not a charge by the mapping."""
-    conditions = [
-        f"lower({_column(source, (column,))}) IN ({_any_of(map(folded, texts))})"
-        for column, texts in mapping.where.items()
-    ]
+    """Returns the SQL of a text that is empty if a row is not a charge by the mapping.
+
+    A row that cannot be read at all may be a charge.
+    """
+    conditions = []
+    for column, texts in mapping.where.items():
+        text = f"ifnull({_column(source, (column,))}, '')"
+        unread = f"({text} = '' AND ifnull({source.fault}, '') <> '')"
+        conditions.append(f"(lower({text}) IN ({_any_of(map(folded, texts))}) OR {unread})")
     return f"CASE WHEN {' AND '.join(conditions)} THEN 'x' ELSE '' END" if conditions else "'x'"
 
 
@@ -205,7 +209,7 @@ def _unit(amount: AmountEntry, text: str | None, units: Iterable[str]) -> str:
 
 def _native(amount: AmountEntry, source: RowSource) -> str:
     """Returns the SQL of billionths of the unit; NULL if the text is not an amount of that unit."""
-    text = _plain("amount", source.decimal)
+    text = plain_number("amount", source.decimal)
     named = {entry.unit or written for written, entry in amount.units.items()}
     others = {name: amount.decimals_of(name) for name in named if amount.decimals_of(name) != amount.decimals}
     valid = matches(text, _amount(amount.decimals))
@@ -213,7 +217,10 @@ def _native(amount: AmountEntry, source: RowSource) -> str:
         whens = (f"WHEN {literal(name)} THEN {matches(text, _amount(most))}" for name, most in others.items())
         valid = f"CASE unit {' '.join(whens)} ELSE {valid} END"
     fraction = f"rpad(split_part({text}, '.', 2), {MAX_DECIMALS}, '0')"
-    digits = f"CAST(split_part({text}, '.', 1) || {fraction} AS BIGINT)"
+    written = f"split_part({text}, '.', 1) || {fraction}"
+    if not any(map(amount.decimals_of, named or {""})):
+        written = f"{text} || '{'0' * MAX_DECIMALS}'"
+    digits = f"CAST({written} AS BIGINT)"
     return f"CASE WHEN {valid} THEN {_signed(amount, digits, source)} END"
 
 
@@ -235,15 +242,8 @@ def _amount(decimals: int) -> str:
     return _NUMBER + (rf"([.][0-9]{{1,{decimals}}})?" if decimals else "")
 
 
-def _plain(text: str, separator: str | None) -> str:
-    """Returns the SQL of a number with a decimal point; a number with another separator stays unreadable."""
-    if separator == ".":
-        return text
-    return f"translate({text}, ',.', '.,')" if separator else f"translate({text}, ',.', '??')"
-
-
 def _duration(separator: str | None) -> str:
-    text = _plain("duration", separator)
+    text = plain_number("duration", separator)
     return f"CASE WHEN {matches(text, _DURATION)} THEN CAST({text} AS DECIMAL(12, 6)) END"
 
 

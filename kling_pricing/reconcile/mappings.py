@@ -161,7 +161,9 @@ def _fitting_layout(file: FileReader, mapping: StatementFile) -> Layout | None:
     return next(
         (
             layout
-            for layout, header in file.layouts(base_layout(mapping))
+            for layout, header in file.layouts(
+                base_layout(mapping), None if mapping.without else mapping.needed
+            )
             if _lacking(header, mapping) is None and not set(mapping.without).intersection(header)
         ),
         None,

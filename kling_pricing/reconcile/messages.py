@@ -40,7 +40,7 @@ class LineDetails(NamedTuple):
         kind: the kind of the explanation.
         alternatives: other explanations that fit as well.
         whole: the whole charge of the task, in whichever period; None: no charge is stated.
-        overlaps: whether several files have the same row of the task.
+        overlaps: whether several files, or rows with the same id, have the same charge of the task.
         unknown: columns of the statement with texts that its mapping does not know, and those texts.
         is_exception: whether the line needs somebody's action.
     """
@@ -70,7 +70,7 @@ _CauseAndRemedy = tuple[str, str]
 def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
     """Returns the cause and the remedy of a line; a line that is not an exception has no remedy."""
     cause, remedy = _MESSAGES[line.category](line, details)
-    notes = ["several files have the same row; it counts once"] if details.overlaps else []
+    notes = ["the same row appears more than once; it counts once"] if details.overlaps else []
     notes += [
         f"column {column}: the mapping does not know {shown_text(text)}"
         for column, text in details.unknown or ()

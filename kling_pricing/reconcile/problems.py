@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.reconcile.files.file_reader import RowSource
-from kling_pricing.reconcile.staging import literal, matches
+from kling_pricing.reconcile.staging import literal, matches, plain_number
 from kling_pricing.reconcile.statement_file import ColumnsEntry
 from kling_pricing.reconcile.time_sql import is_instant
 from kling_pricing.wire.fields import folded
@@ -95,7 +95,7 @@ _TOTALS = (
     *("summe", "gesamt", "gesamtsumme", "zwischensumme", "合计", "总计", "小计", "總計", "合計", "小計"),
 )
 _TOTAL_STARTS = ("tot", "gra", "sub", "sum", "ges", "zwi")
-_ROUNDED = r"[1-9]([.,][0-9]+)?[eE][+]?[0-9]{1,3}"
+_ROUNDED = r"[1-9]([.,][0-9]+)?[eE][+]?[0-9]{1,3}|[0-9]{15,}[.]0"
 _UNSEEN = (
     r"[\p{C}\p{Zl}\p{Zp}\x{00A0}\x{00AD}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{115F}\x{1160}\x{3164}"
     r"\x{FFA0}\x{FFFD}]"
@@ -134,6 +134,11 @@ def first_problem(
         for name, entry in (("billed", columns.billed_at), ("submitted", columns.submitted_at))
         if entry is not None
     ]
+    steps = (
+        [(columns.precharge.final, "final_text"), (columns.precharge.taken, "taken_text")]
+        if columns.precharge
+        else []
+    )
     valid = [
         "ifnull(fault, '') = ''",
         "kept <> ''",
@@ -141,10 +146,12 @@ def first_problem(
         matches("task_id", "[ -~]+"),
         f"lower(left(task_id, 3)) NOT IN ({_any_of(_TOTAL_STARTS)})",
         "substr(task_id, 2, 1) NOT IN ('.', ',', 'e', 'E')",  # so every rounded id is looked at again
+        "NOT ends_with(task_id, '.0')",
         "number IS NOT NULL",
         known_unit,
         *(is_valid for _, _, is_valid in times),
         "(duration = '' OR duration_s IS NOT NULL)",
+        *(_is_whole(text) for _, text in steps),
     ]
     task = columns.task_id.column
     invisible = f"regexp_matches(task_id, '{_UNSEEN}')"
@@ -176,7 +183,12 @@ def first_problem(
     unit_column = amount.unit_column or amount.column
     worthless = f"amount <> '' AND NOT {known_unit}"
     checks += [
-        (f"{unread} AND {matches('amount', _MORE_DIGITS)}", amount.column, "digits", "amount"),
+        (
+            f"{unread} AND {matches(plain_number('amount', source.decimal), _MORE_DIGITS)}",
+            amount.column,
+            "digits",
+            "amount",
+        ),
         (unread, amount.column, "number", "amount"),
         (f"{worthless} AND unit = ''", unit_column, "empty", "''"),
         *(
@@ -186,9 +198,12 @@ def first_problem(
         (worthless, unit_column, "unit", "unit"),
     ]
     for entry, text, is_valid in times:
+        checks.append((f"NOT {is_valid} AND {text} = ''", entry.column, "empty", "''"))
         rounded = f"NOT {is_valid} AND {matches(text, _ROUNDED)}"
         checks.append((rounded, entry.column, "rounded_time", text))
         checks.append((f"NOT {is_valid}", entry.column, "time", text))
+    for step_entry, text in steps:
+        checks.append((f"NOT {_is_whole(text)}", step_entry.column, "number", text))
     if columns.duration_s is not None:
         checks.append(
             ("duration <> '' AND duration_s IS NULL", columns.duration_s.column, "duration", "duration")
@@ -198,6 +213,11 @@ def first_problem(
         for condition, column, kind, text in checks
     )
     return f"CASE WHEN {' AND '.join(valid)} THEN NULL {whens} END"
+
+
+def _is_whole(text: str) -> str:
+    """Returns the condition that a text is empty or a whole number, as amounts in a gateway's units are."""
+    return f"({text} = '' OR {matches(text, '0|[1-9][0-9]{0,8}')})"
 
 
 def _any_of(texts: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """Refuses task ids that a spreadsheet has rounded: several tasks would become one that does not exist.
 
 A spreadsheet keeps 15 digits of a number, and a program that reads a column of ids as floating-point numbers
-keeps 53 bits, so that an id of 18 digits ends in zeros, or is a multiple of a power of two. One such id may be
-right; if every long id of a file is like that, they were rounded. An id that a ledger has is right in any case.
+keeps 53 bits, so that an id of 18 digits ends in zeros, is a multiple of a power of two, or has no more digits
+than it takes to tell such numbers apart (as JavaScript writes them). One such id may be right; if every long id
+of a file is like that, they were rounded. An id that a ledger has is right in any case.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) ->
     Raises:
         StatementError: no long id of a file is intact.
     """
+    digits = "replace(split_part(CAST(CAST(number AS DOUBLE) AS VARCHAR), 'e', 1), '.', '')"
+    all_fit = "bool_and(is_decimal) OR bool_and(is_binary) OR bool_and(is_shortest)"
     workspace.run(
         f"""
         CREATE TABLE long_id AS
@@ -36,18 +39,20 @@ def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) ->
         )
         SELECT *, number % CAST(10 ** {_SURE_ZEROS} AS UBIGINT) = 0 AS is_sure,
           number % CAST(10 ** (length(task_id) - {_KEPT_DIGITS}) AS UBIGINT) = 0 AS is_decimal,
-          number % CAST(2 ** greatest(length(bin(number)) - {_KEPT_BITS}, 0) AS UBIGINT) = 0
-            AND length(bin(number)) > {_KEPT_BITS} AS is_binary
+          length(bin(number)) > {_KEPT_BITS} AS is_large,
+          is_large AND number % CAST(2 ** greatest(length(bin(number)) - {_KEPT_BITS}, 0) AS UBIGINT) = 0
+            AS is_binary,
+          is_large AND task_id = rpad({digits}, CAST(length(task_id) AS INTEGER), '0') AS is_shortest
         FROM digits
         """
     )
     suspected = workspace.all(
         f"""
-        SELECT file, count(DISTINCT task_id) >= {_ENOUGH_IDS} AND (bool_and(is_decimal) OR bool_and(is_binary))
-        FROM long_id GROUP BY file HAVING bool_or(is_sure) OR bool_and(is_decimal) OR bool_and(is_binary)
+        SELECT file, count(DISTINCT task_id) >= {_ENOUGH_IDS} AND ({all_fit})
+        FROM long_id GROUP BY file HAVING bool_or(is_sure) OR {all_fit}
         """
     )
-    for file, all_fit in suspected:
+    for file, is_whole in suspected:
         known = "SELECT task_id FROM reserved WHERE task_id IS NOT NULL"
         some_known = workspace.one(
             f"SELECT bool_or(task_id IN ({known})) FROM long_id WHERE long_id.file = ?", [file]
@@ -56,7 +61,7 @@ def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) ->
             f"""
             UPDATE charge SET problem = {{'column': ?, 'kind': 'rounded', 'text': charge.task_id}}
             FROM long_id WHERE charge.rowid = long_id.place AND long_id.file = ?
-              AND long_id.task_id NOT IN ({known}) {"" if all_fit and not some_known else "AND is_sure"}
+              AND long_id.task_id NOT IN ({known}) {"" if is_whole and not some_known else "AND is_sure"}
             """,
             [statements[file].task_column, file],
         )

@@ -26,6 +26,13 @@ def matches(text: str, pattern: str) -> str:
     return f"regexp_full_match({text}, {literal(pattern)})"
 
 
+def plain_number(text: str, separator: str | None) -> str:
+    """Returns the SQL of a number with a decimal point; a number with another separator stays unreadable."""
+    if separator == ".":
+        return text
+    return f"translate({text}, ',.', '.,')" if separator else f"translate({text}, ',.', '??')"
+
+
 def separated(path: Path, types: Mapping[str, str]) -> str:
     """Returns the SQL that reads a staging file as a table of these columns; an empty field is NULL."""
     columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())

@@ -105,7 +105,7 @@ class TaskEntry(RequiredColumnEntry):
     )
 
 
-class UnitEntry(FileModel):
+class RowUnitEntry(FileModel):
     """A unit in which a statement charges."""
 
     unit: Unit | None = Field(None, description="Its name in price tables; null: as on the statement.")
@@ -116,7 +116,7 @@ class UnitEntry(FileModel):
     currency: Currency | None = Field(None, description="The currency of the value.")
 
     @model_validator(mode="after")
-    def _whole_value(self) -> UnitEntry:
+    def _whole_value(self) -> RowUnitEntry:
         if (self.value is None) != (self.currency is None):
             raise ValueError("give value and currency together")
         return self
@@ -149,7 +149,7 @@ class AmountEntry(RequiredColumnEntry):
         "unit if the statement lacks that column.",
     )
     unit_column: Text | None = Field(None, description="The column with the unit of each row.")
-    units: Annotated[dict[Text, UnitEntry], AfterValidator(_distinct)] = Field(
+    units: Annotated[dict[Text, RowUnitEntry], AfterValidator(_distinct)] = Field(
         {}, description="Text in unit_column (or unit) -> the unit; a text that is not listed is refused."
     )
     decimals: Decimals = Field(description="The most digits after the point; an amount with more is refused.")
@@ -168,7 +168,7 @@ class AmountEntry(RequiredColumnEntry):
             raise ValueError("give either charges or sign")
         return self
 
-    def unit_entry(self, unit: str) -> UnitEntry | None:
+    def unit_entry(self, unit: str) -> RowUnitEntry | None:
         """Returns the entry of a unit by its name in price tables."""
         named = ((entry.unit or text, entry) for text, entry in self.units.items())
         return next((entry for name, entry in named if name == unit), None)

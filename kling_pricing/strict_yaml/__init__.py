@@ -1,12 +1,13 @@
-"""YAML that means what it looks like: strict parsing, and errors with file, line and key path.
+"""Strict YAML: reads only unambiguous YAML, and reports errors with file, line and key path.
 
-People review a file of prices and a machine reads it; both must see the same.
-So only the plain part of YAML is accepted: maps, lists, text, whole numbers, decimals, true, false and null.
-Duplicate keys, anchors, aliases, tags, directives, multiple documents, and keys that are not text are refused.
-So are bytes that are not UTF-8, invisible characters, nesting beyond `MAX_DEPTH`, and files beyond `MAX_BYTES`.
+People review price files, and machines read them; both must see the same content.
+The parser therefore accepts only maps, lists, text, whole numbers, decimal numbers, true, false and null.
+It refuses duplicate keys, anchors, aliases, tags, directives, multiple documents, and keys that are not text.
+It also refuses bytes that are not UTF-8, invisible characters, nesting deeper than `MAX_DEPTH`, and files
+larger than `MAX_BYTES`.
 Numbers are exact: `0.0714` becomes a `Decimal`, never a float.
-Values that YAML 1.1 would reinterpret stay text (`010`, `1:30`, `no`, `1e3`, `2026-04-29`).
-A model that expects a number or a boolean there refuses them.
+Values that YAML 1.1 would reinterpret (`010`, `1:30`, `no`, `1e3`, `2026-04-29`) stay text.
+A model that expects a number or a boolean refuses such text.
 """
 
 from kling_pricing.strict_yaml.parsing import MAX_BYTES, MAX_DEPTH, Path, YamlDocument, key_path, load

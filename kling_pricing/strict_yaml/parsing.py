@@ -1,6 +1,6 @@
 """Parses YAML text into a checked tree in which every part has a line number.
 
-Only the plain part of YAML is accepted: maps, lists, text, whole numbers, decimals, true, false and null.
+It accepts only maps, lists, text, whole numbers, decimal numbers, true, false and null.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def load(data: bytes, *, name: str) -> YamlDocument:
         name: the file's name, for messages.
 
     Raises:
-        TableError: the text is not YAML, or uses something that the package's docstring lists as refused.
+        TableError: the text is not YAML, or uses a feature that the package's docstring lists as refused.
     """
     if len(data) > MAX_BYTES:
         raise TableError(f"the file is larger than {MAX_BYTES >> 20} MB; split it", file=name)
@@ -94,7 +94,7 @@ def load(data: bytes, *, name: str) -> YamlDocument:
 
 
 def _hint(text: str, mark: Any) -> str:
-    """Returns a remedy for frequent mistakes on the line of an error."""
+    """Returns a remedy for common mistakes on the line of an error."""
     lines = text.splitlines()
     if mark is None or mark.line >= len(lines):  # an error at the end of the file
         return ""
@@ -128,7 +128,7 @@ class _Builder:
         next(self._events)
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
-            raise self._error(event, (), "a second document begins here; put it into a file of its own")
+            raise self._error(event, (), "a second document starts here; move it to a separate file")
         return tree
 
     def _node(self, event: Any, path: Path) -> Any:
@@ -162,7 +162,9 @@ class _Builder:
             here = (*path, key)
             if key in entries:
                 first = self._lines[here]
-                raise self._error(event, here, f"duplicate key, first on line {first}; keep one of them")
+                raise self._error(
+                    event, here, f"duplicate key, which first appears on line {first}; keep one of them"
+                )
             self._lines[here] = event.start_mark.line + 1
             entries[key] = self._node(next(self._events), here)
         return entries

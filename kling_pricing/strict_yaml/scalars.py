@@ -1,4 +1,4 @@
-"""The types of single values in the project's YAML files, for the pydantic models of those files."""
+"""The types of single values in the project's YAML files, for the files' pydantic models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
 
 def written(value: Any) -> str:
-    """Formats a value for a message as a file would write it, with text in quotes."""
+    """Formats a value for a message as in a file, with text in quotes."""
     if isinstance(value, str):
         return repr(value if len(value) <= MAX_SHOWN_CHARS else f"{value[:MAX_SHOWN_CHARS]}...")
     return "nothing" if value is None else shown(value)
@@ -36,7 +36,7 @@ def _price(value: Any) -> Decimal:
 
 def _instant(value: Any) -> datetime:
     problem = (
-        "must be a day such as 2026-04-29 or an instant with its zone such as 2026-04-29T08:00:00Z, "
+        "must be a day such as 2026-04-29, or a time with a time zone such as 2026-04-29T08:00:00Z, "
         f"in the years {_FIRST_YEAR} to {_LAST_YEAR}, got {written(value)}"
     )
     try:
@@ -78,7 +78,7 @@ Name: TypeAlias = Annotated[
     str,
     BeforeValidator(
         matching_text(
-            r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, points, underscores and hyphens, such as 720p"
+            r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, dots, underscores and hyphens, such as 720p"
         )
     ),
     WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]*$"}),
@@ -111,7 +111,7 @@ Price: TypeAlias = Annotated[
         {
             "type": ["number", "string"],
             "minimum": 0,
-            "description": "Exact amount with at most 9 decimals, with or without quotes.",
+            "description": "Exact amount with at most 9 decimal places, with or without quotes.",
         }
     ),
 ]
@@ -122,7 +122,7 @@ Instant: TypeAlias = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": "A day (it stands for its midnight in UTC) or an instant with its zone.",
+            "description": "A day (which means midnight UTC), or a time with a time zone.",
         }
     ),
 ]

@@ -22,11 +22,11 @@ _REQUIRED_TYPES = {
     "list": "a list",
     "string": "text",
 }
-"""Pydantic's name of a type -> its name in a YAML file."""
+"""Pydantic's name for a type -> its name in YAML files."""
 
 
 class FileModel(BaseModel):
-    """The base of models of a file's content: frozen, strictly typed, and without unknown keys."""
+    """The base class for models of file content: frozen, strictly typed, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -49,7 +49,7 @@ def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, YamlDo
     """Parses one document and checks it against its model.
 
     Raises:
-        TableError: `load` or the model refuses it; the error points at the first problem in the file.
+        TableError: `load` or the model refuses the document; the error points to the first problem in the file.
     """
     document = load(data, name=name)
     return checked(document, model), document
@@ -59,7 +59,7 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """Checks a document against its model.
 
     Raises:
-        TableError: the model refuses it; the error points at the first problem in the file.
+        TableError: the model refuses the document; the error points to the first problem in the file.
     """
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
@@ -69,11 +69,11 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     except ValidationError as error:
         problems = [explained(details) for details in error.errors(include_url=False)]
         errors = [document.error(path, problem) for path, problem in problems]
-        raise min(errors, key=lambda each: each.line or 0) from None
+        raise min(errors, key=lambda problem: problem.line or 0) from None
 
 
 def explained(details: ErrorDetails) -> tuple[Path, str]:
-    """Turns an error of pydantic's into a path and a sentence with a remedy."""
+    """Converts a pydantic error to a path and a message with a remedy."""
     path: Path = details["loc"]
     kind, value = details["type"], details["input"]
     if kind == "unknown_key":
@@ -82,7 +82,7 @@ def explained(details: ErrorDetails) -> tuple[Path, str]:
         return path, "this key is required; add it"
     path = path[:-1] if path and path[-1] == "[key]" else path
     if kind == "too_short":
-        return path, "must not be empty; add at least one"
+        return path, "must not be empty; add at least one entry"
     if kind == "model_type":
         return path, "must be a map of keys and values"
     required = _REQUIRED_TYPES.get(kind.removesuffix("_type"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kling_pricing.tables.rules import Condition
+from kling_pricing.wire.paths import PathPattern
 
 MESSAGE, CODE, STATUS = "{message}", "{code}", "{status}"
 """Placeholders in the shape of an error for its message, its code and its HTTP status."""
@@ -59,6 +60,46 @@ class AnswerError(NamedTuple):
     message: str = ""
 
 
+class UnpricedPaths(NamedTuple):
+    """Paths at which the API bills for requests whose price is not published.
+
+    Attributes:
+        pattern: the paths.
+        why: the reason why there is no price.
+    """
+
+    pattern: PathPattern
+    why: str
+
+
+class McpRules(NamedTuple):
+    """The API's MCP endpoint.
+
+    Attributes:
+        pattern: the path of the endpoint.
+        submits_to: the submission path whose payloads the submitting tool takes.
+        create: the tool that submits jobs.
+        nested: the argument that may hold the payload without its model.
+        beside: the arguments that are not part of the payload.
+        key: the argument with the idempotency key, one of `beside`.
+        task_tools: free tools whose answer describes the task in their argument `task_id`.
+        free: the other free tools.
+        methods: the JSON-RPC methods that cost nothing, besides notifications.
+        refused_errors: the JSON-RPC error codes that prove that nothing was accepted.
+    """
+
+    pattern: PathPattern
+    submits_to: str
+    create: str
+    nested: str
+    beside: tuple[str, ...]
+    key: str
+    task_tools: tuple[str, ...]
+    free: tuple[str, ...]
+    methods: tuple[str, ...]
+    refused_errors: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class HttpRules:
     """One API's behaviour over HTTP.
@@ -70,7 +111,11 @@ class HttpRules:
             task up; None: the API has no such field.
         refused: the definite refusals; after any other answer except a success, the outcome is unknown.
         forms: whether the API accepts multipart/form-data as well as JSON.
-        billed_below: paths at and below which jobs are created and billed, in addition to the listed endpoints.
+        free: the paths at which a POST, PUT or PATCH costs nothing.
+        other_services: the paths at which the API sells other things than video jobs, such as chat.
+        unpriced: the paths at which the API bills for requests that have no published price.
+        allow_paths: paths at and below which requests pass without a price.
+        mcp: the API's MCP endpoint; None: it has none.
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
         code_at: the paths at which an answer may have an error's code, beside its message; empty: the path of
             the code in `error`.
@@ -82,7 +127,11 @@ class HttpRules:
     own_id_field: str | None = None
     refused: tuple[RefusedAnswers, ...] = ()
     forms: bool = False
-    billed_below: tuple[str, ...] = ()
+    free: tuple[PathPattern, ...] = ()
+    other_services: tuple[PathPattern, ...] = ()
+    unpriced: tuple[UnpricedPaths, ...] = ()
+    allow_paths: tuple[str, ...] = ()
+    mcp: McpRules | None = None
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     code_at: tuple[tuple[str, ...], ...] = ()

@@ -69,6 +69,7 @@ class PriceTable:
         known_from: the instant from which the prices are known, if `valid_from` is None; None: not stated.
         newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
+        allow_paths: paths at and below which hooks let requests to the provider pass without a price.
         choose_tier: returns the tiers that some facts may have.
         choose_quantity: returns the ways in which the units may be counted.
         rate_at: `rates` in a form for the engine's look-ups.
@@ -109,6 +110,7 @@ class PriceTable:
     known_from: datetime | None = None
     newer_list: str | None = None
     contract: Contract | None = None
+    allow_paths: tuple[str, ...] = ()
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False

@@ -16,15 +16,14 @@ CASH = "cash"
 UNIT = "unit"
 """The unit of Kling's older responses, which do not name the kind of pack: units of a video pack."""
 
-VIDEO = "video"
-"""The unit of a video pack where the response names the kind of pack."""
+VIDEO, IMAGE = "video", "image"
+"""The units of packs where the response names the kind of pack."""
 
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 _MAX_NUMBER = 10**15
 _MAX_DECIMALS = 12
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _KIND = re.compile(r"[A-Za-z][A-Za-z_-]{0,19}")
-_IMAGE = "image"
 _FREE = "test_balance"
 """The `cash_type` of free test money, which is not owed."""
 
@@ -180,7 +179,7 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
 def _unit_of(result: Any) -> str:
     """Returns the unit of a task that does not name it: images take units of an image pack."""
     made_images = isinstance(result, Mapping) and "images" in result and "videos" not in result
-    return _IMAGE if made_images else UNIT
+    return IMAGE if made_images else UNIT
 
 
 def _amount(value: Any, field: str) -> Decimal | None:

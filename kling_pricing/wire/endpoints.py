@@ -6,14 +6,49 @@ Hosts and paths are data in `pricing_tables/`; `PriceBook.endpoint` looks a URL 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.wire.paths import unquoted
 
 _URL = re.compile(
     r"(?i:https?)://(?:[^/?#@\\\s]*@)?(\[[^\]/?#@\\\s]*\]|[^/?#@:\\\s]+)(?::([0-9]*))?(|/[^?#\\\s]*)(?:[?#].*)?"
 )
+
+_LENIENT_URL = re.compile(r"(?i:(https?)):[/\\]*([^/\\?#]*)([^?#]*)", re.DOTALL)
+_BACKSLASH_USERINFO = re.compile(r"(?i:https?):/*[^/?#]*\\[^/?#]*@")
+_PORT = re.compile(r":([0-9]*)$")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_LINE_BREAKS = dict.fromkeys(map(ord, "\t\r\n"))
+"""Characters that some clients drop from a URL."""
+_INVISIBLE = dict.fromkeys([*range(0x20), 0x7F, 0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF])
+"""Characters that clients drop from a host."""
+
+
+class Location(NamedTuple):
+    """The host and path that a client may read in a URL.
+
+    Attributes:
+        host: in lower case, as ASCII, without a final dot.
+        port: the port, also if it is the default of the scheme.
+        path: the path as it is spelled, without query and fragment.
+    """
+
+    host: str
+    port: str
+    path: str
+
+    @property
+    def parts(self) -> list[str]:
+        """The path, split at its slashes."""
+        return [part for part in self.path.split("/") if part]
+
+    def provider(self, hosts: Mapping[str, str]) -> str | None:
+        """Returns the provider that bills at the host; None if the host is unknown."""
+        return hosts.get(f"{self.host}:{self.port}") or hosts.get(self.host)
 
 
 class Submission(NamedTuple):
@@ -27,6 +62,8 @@ class Submission(NamedTuple):
         status: the path that returns a task, with `{task_id}` in it; None if unknown.
         cancel: the path that cancels a task; None if unknown.
         other_status: further paths that return a task.
+        model: the model of payloads that name none, as this wire format writes it; None: there is no such
+            model.
     """
 
     path: str
@@ -36,6 +73,7 @@ class Submission(NamedTuple):
     status: str | None = None
     cancel: str | None = None
     other_status: tuple[str, ...] = ()
+    model: str | None = None
 
 
 class Endpoint(NamedTuple):
@@ -84,8 +122,8 @@ def endpoint(
     Raises:
         KlingPricingError: the URL is not an http or https URL.
     """
-    provider, parts = provider_and_path(url, hosts)
-    return endpoint_at(provider, parts, paths, formats)._replace(host=_host(_match(url)))
+    location = _location(url)
+    return endpoint_at(location.provider(hosts), location.parts, paths, formats)._replace(host=location.host)
 
 
 def endpoint_at(
@@ -111,21 +149,58 @@ def provider_and_path(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, l
     Raises:
         KlingPricingError: the URL is not an http or https URL.
     """
-    match = _match(url)
-    host, port = _host(match), match[2] or ("443" if url[:5].lower() == "https" else "80")
-    return hosts.get(f"{host}:{port}") or hosts.get(host), [part for part in match[3].split("/") if part]
+    location = _location(url)
+    return location.provider(hosts), location.parts
 
 
-def _match(url: Any) -> re.Match[str]:
-    """Returns the parts of a URL; raises as `provider_and_path` does."""
+def _location(url: Any) -> Location:
+    """Returns the host and the path of a URL; raises as `provider_and_path` does."""
     match = _URL.fullmatch(url) if isinstance(url, str) else None
     if match is None:  # the message does not repeat the URL, which may contain a key
         raise KlingPricingError(
             "url must be the http or https URL that the request is posted to, "
             "such as https://api.example.com/v1/videos"
         )
-    return match
+    port = _normalized_port(match[2], url.partition(":")[0].lower())
+    return Location(normalized_host(match[1]), port, match[3])
 
 
-def _host(match: re.Match[str]) -> str:
-    return match[1].lower().rstrip(".")
+def locations(url: str) -> tuple[Location, ...]:
+    """Returns every host and path that a client may read in a URL, however the URL is spelled.
+
+    Usually there is one. There are two if a backslash may end the host. There is none if the text is not an
+    http or https URL.
+    """
+    text = url.strip().translate(_LINE_BREAKS)
+    texts = [text]
+    if _BACKSLASH_USERINFO.match(
+        text
+    ):  # some clients end the host at the backslash, others take it for userinfo
+        texts.append(text.replace("\\", "%5C"))
+    found: list[Location] = []
+    for spelling in texts:
+        if match := _LENIENT_URL.match(spelling):
+            authority = match[2].rpartition("@")[2]
+            port = _PORT.search(authority)
+            host = authority[: port.start()] if port else authority
+            found.append(
+                Location(
+                    normalized_host(host),
+                    _normalized_port(port and port[1], match[1].lower()),
+                    match[3],
+                )
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def normalized_host(host: str) -> str:
+    """Returns a host in the spelling in which hosts are looked up: ASCII, lower case, without a final dot."""
+    if not host.isascii() or "%" in host:
+        host = unicodedata.normalize("NFKC", unquoted(host)).translate(_INVISIBLE)
+        with suppress(UnicodeError):  # not an international name, so no table lists it
+            host = host.encode("idna").decode()
+    return host.strip().lower().rstrip(".")
+
+
+def _normalized_port(port: str | None, scheme: str) -> str:
+    return (port.lstrip("0") or "0") if port else _DEFAULT_PORTS[scheme]

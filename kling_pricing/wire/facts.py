@@ -87,7 +87,7 @@ class Facts(TypedDict):
     most_element_images: int | None
     """Number of images of the element that has the most."""
     calls: int
-    """Number of billed calls, which is always 1."""
+    """Number of billed calls, which is 1 for a video; for images, the number of images."""
     shots: int
     """Number of shots that the payload lists."""
     shots_length_s: int

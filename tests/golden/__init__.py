@@ -1,1 +1,1 @@
-"""Ledgers of every schema version."""
+"""Golden ledgers of every schema version."""

@@ -1,11 +1,11 @@
-"""Makes the golden ledgers of the present schema version. Run it once, when the version is finished.
+"""Creates the golden ledgers of the current schema version. Run it once, when the version is finished.
 
-Run it with a server's URL of an empty database::
+Give it the URL of an empty PostgreSQL database::
 
     python tests/golden/make.py postgresql://postgres@127.0.0.1:5432/empty
 
-It fills a ledger in each store with the same story and writes, into this folder, the ledger as SQL text
-(`sqlite-VERSION.sql`, `postgres-VERSION.sql`), and what the code of that version reported of it (`*.json`).
+It fills a ledger in each store with the same events. It writes each ledger as SQL (`sqlite-VERSION.sql`,
+`postgres-VERSION.sql`), and a report about it by the current code (`*.json`), to this folder.
 """
 
 import json
@@ -83,7 +83,7 @@ def first_budgets() -> Budgets:
 
 
 def second_budgets() -> Budgets:
-    """Returns the budgets with a higher cap, and another that counts what was spent before."""
+    """Returns the budgets with a raised cap, and an additional budget that counts earlier spend."""
     first = first_budgets()
     raised = [
         Budget(**{**budget.model_dump(), "cap": Decimal(50)}) if budget.name == "trailer" else budget
@@ -101,7 +101,7 @@ def second_budgets() -> Budgets:
 
 
 def fill(url: str, clock: Clock) -> None:
-    """Tells the story: every state, basis and kind of journal entry."""
+    """Fills a ledger with every state, basis and kind of journal entry."""
     guard = BudgetGuard(url, first_budgets(), clock=clock)
 
     def send(key: str, task_id: str | None = None, project: str = "trailer", user: str = "li") -> str:
@@ -166,20 +166,20 @@ def fill(url: str, clock: Clock) -> None:
 def plain(value: Any) -> Any:
     """Returns JSON data: named tuples as objects, amounts and instants as text."""
     if hasattr(value, "terms"):
-        return {name: plain(each) for name, each in value.as_dict().items()}
+        return {name: plain(content) for name, content in value.as_dict().items()}
     if hasattr(value, "_asdict"):
-        return {name: plain(each) for name, each in value._asdict().items()}
+        return {name: plain(content) for name, content in value._asdict().items()}
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: plain(content) for name, content in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(element) for element in value]
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")
     return value.isoformat() if isinstance(value, datetime) else value
 
 
 def reported(url: str, clock: Callable[[], datetime]) -> Any:
-    """Returns what a guard without budgets of its own reports of a ledger."""
+    """Returns a guard's report about a ledger. The guard uses the installed budgets."""
     guard = BudgetGuard(url, clock=clock)
     guard.verify()
     try:
@@ -195,10 +195,10 @@ def reported(url: str, clock: Callable[[], datetime]) -> Any:
 
 
 def as_text(report: dict[str, list[Any]]) -> str:
-    """Returns a report as JSON, one record a line."""
+    """Returns a report as JSON, with one record per line."""
     parts = []
     for name, records in report.items():
-        lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in records]
+        lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in records]
         parts.append(json.dumps(name) + ": [\n" + ",\n".join(lines) + "\n]")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
@@ -214,7 +214,7 @@ def sqlite_text(path: Path) -> str:
 
 
 def postgres_text(url: str) -> str:
-    """Returns a ledger on a server as SQL: the scripts that made its schema, and its rows."""
+    """Returns a ledger on a server as SQL: the scripts that create its schema, and its rows."""
     lines = [
         "CREATE SCHEMA kling_pricing;",
         "SET search_path = kling_pricing, pg_temp;",
@@ -252,7 +252,7 @@ def postgres_text(url: str) -> str:
 
 
 def main(url: str) -> None:
-    """Makes both ledgers."""
+    """Creates both ledgers."""
     prepare(url, create=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder) / "spend.db"

@@ -1,6 +1,6 @@
-"""The ledger in a PostgreSQL database: every verb is one call of one server-side function.
+"""The ledger in a PostgreSQL database. Every verb is one call of one server-side function.
 
-The functions are in `sql/`, one file for each verb; the database's clock decides on windows and deadlines.
+The functions are in `sql/`, one file per verb. The database's clock decides about windows and deadlines.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from kling_pricing.money import format_decimal
 
 
 class PostgresLedger:
-    """A `Ledger` in one database, for every machine that reaches it."""
+    """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
         self._server = Server(url)
@@ -68,8 +68,8 @@ class PostgresLedger:
 
     def installed(self) -> Revision | None:
         """See `Ledger.installed`."""
-        answer = self._server.call("installed")
-        return None if answer is None else Revision(**answer)
+        revision = self._server.call("installed")
+        return None if revision is None else Revision(**revision)
 
     def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
@@ -81,55 +81,55 @@ class PostgresLedger:
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
-        own_id = _new_call()
-        answer = self._answer(
-            "reserve", own_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
+        new_id = _new_call()
+        response = self._call(
+            "reserve", new_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
         )
-        if "outdated" in answer:
-            return Outdated(Revision(**answer["outdated"]))
-        if "mistimed" in answer:
-            return Mistimed(datetime.fromisoformat(answer["mistimed"]))
-        if "refused" in answer:
-            return Refused(codec.shortfalls(answer["refused"]))
-        if "reserved" in answer:
-            reservation = codec.reservation(answer["reserved"])
-            return Reserved(reservation, answer["replayed"], codec.alerts(answer["alerts"]))
+        if "outdated" in response:
+            return Outdated(Revision(**response["outdated"]))
+        if "mistimed" in response:
+            return Mistimed(datetime.fromisoformat(response["mistimed"]))
+        if "refused" in response:
+            return Refused(codec.shortfalls(response["refused"]))
+        if "reserved" in response:
+            reservation = codec.reservation(response["reserved"])
+            return Reserved(reservation, response["replayed"], codec.alerts(response["alerts"]))
         reserved = unsent(
             order,
-            candidates[answer["candidate"]],
-            own_id,
+            candidates[response["candidate"]],
+            new_id,
             order.key,
-            answer["attempt"],
-            datetime.fromisoformat(answer["created_at"]),
-            datetime.fromisoformat(answer["deadline"]),
+            response["attempt"],
+            datetime.fromisoformat(response["created_at"]),
+            datetime.fromisoformat(response["deadline"]),
         )
-        return Reserved(reserved, replayed=False, alerts=codec.alerts(answer["alerts"]))
+        return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
-        self._answer("dispatch", reservation_id, _new_call(), doubtful_after)
+        self._call("dispatch", reservation_id, _new_call(), doubtful_after)
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
-        return codec.change(self._answer("bind", _new_call(), _array(ref), task_id))
+        return codec.change(self._call("bind", _new_call(), _array(ref), task_id))
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
-        return codec.reservation(self._answer("doubt", _array(ref), reason))
+        return codec.reservation(self._call("doubt", _array(ref), reason))
 
     def release(self, ref: Ref, reason: str, *, states: Iterable[str]) -> Reservation:
         """See `Ledger.release`."""
-        return codec.reservation(self._answer("release", _array(ref), reason, list(states)))
+        return codec.reservation(self._call("release", _array(ref), reason, list(states)))
 
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
         """See `Ledger.settle`."""
-        return codec.change(self._answer("settle", _new_call(), _array(ref), amount, basis))
+        return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
 
     def observe(
         self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
     ) -> Change | None:
         """See `Ledger.observe`."""
-        answer = self._answer(
+        response = self._call(
             "observe",
             _new_call(),
             None if ref is None else _array(ref),
@@ -142,13 +142,13 @@ class PostgresLedger:
             made,
             remark,
         )
-        return None if answer is None else codec.change(answer)
+        return None if response is None else codec.change(response)
 
     def record(
         self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
     ) -> Change | Outdated:
         """See `Ledger.record`."""
-        answer = self._answer(
+        response = self._call(
             "record_spend",
             _new_call(),
             codec.order_text(order),
@@ -156,17 +156,17 @@ class PostgresLedger:
             task_id,
             at,
         )
-        return Outdated(Revision(**answer["outdated"])) if "outdated" in answer else codec.change(answer)
+        return Outdated(Revision(**response["outdated"])) if "outdated" in response else codec.change(response)
 
     def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return codec.alerts(self._answer("open_bucket", _new_call(), codec.claim_text(claim), spent))
+        return codec.alerts(self._call("open_bucket", _new_call(), codec.claim_text(claim), spent))
 
     # reading
 
     def reservation(self, ref: Ref) -> Reservation:
         """See `Ledger.reservation`."""
-        return codec.reservation(self._answer("one_reservation", _array(ref)))
+        return codec.reservation(self._call("one_reservation", _array(ref)))
 
     def reservations(
         self,
@@ -208,34 +208,34 @@ class PostgresLedger:
             facts[row["query"]].append(row)
         judge(self._server.name, facts, "database")
 
-    # inside
+    # calls
 
-    def _answer(self, function: str, *arguments: Any) -> Any:
-        """What a function answers; what it refuses is raised in words."""
+    def _call(self, function: str, *arguments: Any) -> Any:
+        """Calls a function of the schema and returns its result. Raises the ledger's error for a refusal."""
         try:
-            answer = self._server.call(function, *arguments)
+            result = self._server.call(function, *arguments)
         except Refusal as refusal:
-            raise self._in_words(refusal.about) from None
-        if isinstance(answer, dict) and "refusal" in answer:  # one that left something changed
-            raise self._in_words(answer["refusal"])
-        return answer
+            raise self._error_for(refusal.about) from None
+        if isinstance(result, dict) and "refusal" in result:  # a refusal whose changes are committed
+            raise self._error_for(result["refusal"])
+        return result
 
-    def _in_words(self, about: Mapping[str, Any]) -> KlingPricingError:
-        """The error for what a function refuses."""
+    def _error_for(self, about: Mapping[str, Any]) -> KlingPricingError:
+        """Returns the error for a refusal."""
         kind: str = about["kind"]
-        if kind in _OF_A_RESERVATION:
-            return _OF_A_RESERVATION[kind](codec.reservation(about["reservation"]), about)
-        return _OF_OTHER_THINGS[kind](about, self._clock())
+        if kind in _RESERVATION_ERRORS:
+            return _RESERVATION_ERRORS[kind](codec.reservation(about["reservation"]), about)
+        return _OTHER_ERRORS[kind](about, self._clock())
 
 
 def _clock_is_off(about: Mapping[str, Any], clock: datetime) -> LedgerError:
     return LedgerError(
-        f"the clock here says {clock.isoformat()}, the ledger's {about['now']}: windows of budget "
-        f"{about['budget']} lie between; set this machine's clock"
+        f"this machine's clock ({clock.isoformat()}) and the ledger's clock ({about['now']}) are more than one "
+        f"window of budget {about['budget']} apart; set this machine's clock"
     )
 
 
-_OF_A_RESERVATION: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
+_RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
     "key_taken": lambda reservation, _: ledger_errors.key_taken(reservation),
     "key_sent": lambda reservation, _: ledger_errors.key_sent(reservation),
     "dispatch": lambda reservation, _: ledger_errors.not_dispatched(reservation),
@@ -256,25 +256,25 @@ _OF_A_RESERVATION: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPri
     "other_provider": lambda reservation, about: ledger_errors.other_provider(reservation, about["provider"]),
     "task_known": lambda reservation, _: ledger_errors.task_known(reservation),
 }
-_OF_OTHER_THINGS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingError]] = {
+_OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingError]] = {
     "unknown": lambda about, _: ledger_errors.unknown(_ref(about["ref"])),
     "no_window": lambda about, _: ledger_errors.no_window(about["budget"]),
     "opened": lambda about, _: ledger_errors.opened(about["budget"]),
     "clock": _clock_is_off,
     "too_large": lambda about, _: KlingPricingError(
-        f"{format_decimal(Decimal(about['amount']))} is more than a ledger can hold"
+        f"{format_decimal(Decimal(about['amount']))} is more than a ledger can store"
     ),
     "no_budgets": lambda _, __: LedgerError(
         "the ledger has lost its budgets: its database was replaced; start the guard again"
     ),
     "not_in_force": lambda about, _: BudgetError(
-        f"budget {about['budget']} is not in force as the caller knows it; start the guard again"
+        f"this guard's definition of budget {about['budget']} is not in force; start the guard again"
     ),
 }
 
 
 def _new_call() -> str:
-    """Returns a name for one call. A repeated call has the same name, so it wins once and counts once."""
+    """Returns an id for one call. A call that is repeated has the same id, so it takes effect only once."""
     return uuid4().hex
 
 

@@ -1,4 +1,4 @@
-"""How values go to the server and come back exactly: numbers as `Decimal` or int, never as float."""
+"""Encodes values for the server and decodes its results. Numbers become `Decimal` or int, never float."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _sorted_dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def loads(data: str | bytes) -> Any:
-    """JSON of the server; its numbers stay exact."""
+    """Decodes JSON from the server. Its numbers stay exact."""
     return _decode(data if isinstance(data, str) else data.decode())
 
 
 def order_text(order: ReservationRequest) -> str:
-    """An order as JSON; what budgets say is not sent, the ledger has it."""
+    """Returns a request to reserve as JSON. Caps and limits are left out, because the ledger has them."""
     return _dumps(
         {
             "project": order.project,
@@ -51,22 +51,22 @@ def order_text(order: ReservationRequest) -> str:
 
 
 def claim_text(claim: BucketClaim) -> str:
-    """A claim as JSON."""
+    """Returns a claim as JSON."""
     return _dumps(_claim(claim))
 
 
 def candidates_text(candidates: Sequence[PricedVariant]) -> str:
-    """Candidates as JSON."""
+    """Returns candidates as JSON."""
     return _dumps([_candidate(candidate) for candidate in candidates])
 
 
 def candidate_text(candidate: PricedVariant) -> str:
-    """A candidate as JSON."""
+    """Returns a candidate as JSON."""
     return _dumps(_candidate(candidate))
 
 
 def text(number: Decimal | None) -> str | None:
-    """A number that is not money of the ledger's own counting, exactly."""
+    """Returns a number as text, exactly. For numbers that are not whole nanos."""
     return None if number is None else format_decimal(number)
 
 
@@ -91,7 +91,7 @@ def _candidate(candidate: PricedVariant) -> dict[str, Any]:
 
 
 def reservation(row: Mapping[str, Any]) -> Reservation:
-    """Returns the reservation in a row that the server shows."""
+    """Returns the reservation in a row from the server."""
     dispatched_at, closed_at, billed = row["dispatched_at"], row["closed_at"], row["billed"]
     return Reservation(
         id=row["id"],
@@ -119,7 +119,7 @@ def reservation(row: Mapping[str, Any]) -> Reservation:
 
 
 def alerts(rows: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
-    """Alerts that the server tells of."""
+    """Returns the alerts in rows from the server."""
     return tuple(
         Alert(
             row["kind"],
@@ -138,12 +138,12 @@ def alerts(rows: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
 
 
 def change(row: Mapping[str, Any]) -> Change:
-    """What a verb did."""
+    """Returns the effect of a verb in a row from the server."""
     return Change(reservation(row["reservation"]), alerts(row["alerts"]))
 
 
 def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
-    """The buckets without room."""
+    """Returns the shortfalls in rows from the server."""
     return tuple(
         Shortfall(
             row["budget"],
@@ -160,7 +160,7 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
 
 
 def observation(row: Mapping[str, Any]) -> Observation:
-    """What was observed."""
+    """Returns the observation in a row from the server."""
     return Observation(
         row["provider"],
         row["task_id"],
@@ -173,7 +173,7 @@ def observation(row: Mapping[str, Any]) -> Observation:
 
 
 def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
-    """A bucket, with its budget's definition."""
+    """Returns the bucket in a row from the server, with its budget's definition."""
     cap, held, spent = row["cap"], row["held"], row["spent"]
     return (
         row["definition"],
@@ -192,14 +192,16 @@ def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
 
 
 def history(row: Mapping[str, Any]) -> BucketHistory:
-    """A bucket, with the entries that moved it."""
+    """Returns the bucket in a row from the server, with the journal entries that changed its balance."""
     definition, shown = bucket(row)
-    of_bucket = {name: row[name] for name in ("budget", "labels", "currency")}
-    return BucketHistory(shown, definition, tuple(entry(entry_row | of_bucket) for entry_row in row["entries"]))
+    bucket_columns = {name: row[name] for name in ("budget", "labels", "currency")}
+    return BucketHistory(
+        shown, definition, tuple(entry(entry_row | bucket_columns) for entry_row in row["entries"])
+    )
 
 
 def entry(row: Mapping[str, Any]) -> Entry:
-    """An entry of the journal."""
+    """Returns the journal entry in a row from the server."""
     return Entry(
         row["seq"],
         _instant(row["at"]),

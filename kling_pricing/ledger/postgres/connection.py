@@ -1,4 +1,4 @@
-"""A connection that does not wait for ever: whoever is at the other end may be gone without a word."""
+"""A connection with a time limit for responses, because a server may vanish without closing the connection."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import psycopg
 from psycopg import capabilities
 
 ANSWER_S = 30
-"""How long an answer of the server may take, unless the ledger's URL says otherwise."""
+"""The default time limit for a response from the server. The ledger's URL can set another."""
 
 _CANCEL_S = 3
-"""How long to wait until a server that does not answer has been told that nobody waits any more."""
+"""How long to wait until a server that does not respond has accepted the cancellation of a request."""
 
 
 class NoAnswerError(psycopg.OperationalError):
-    """The server did not answer in time; what it was asked may have been done, or may still be."""
+    """The server did not respond in time. It may have carried out the request, or may still do so."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """One that is closed when an answer takes longer than `answer_s` seconds.
+    """A connection that closes itself if a response takes longer than `answer_s` seconds.
 
-    TCP notices a machine that is gone (`tcp_user_timeout`, keepalives); this notices a peer whose machine is
-    there and that does not answer: a server that hangs, or something in between that forgot the connection.
+    TCP detects a machine that is gone, by `tcp_user_timeout` and keepalives. This time limit detects a machine
+    that is there but does not respond: a server that hangs, or a proxy that has forgotten the connection.
 
     Attributes:
-        answer_s: how long an answer may take.
+        answer_s: the time limit for a response, in seconds.
     """
 
     answer_s: int = ANSWER_S
@@ -37,29 +37,30 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         """See `psycopg.Connection.wait`.
 
         Raises:
-            NoAnswerError: the connection is closed, since an answer may still come.
+            NoAnswerError: no response came in time. The connection is closed, because a late response may still
+                come.
         """
         try:
             return super().wait(_until(time.monotonic() + self.answer_s, gen), *args, **kwargs)
         except _TooLateError:
-            if capabilities.has_cancel_safe():  # older ways to cancel may wait for ever themselves
+            if capabilities.has_cancel_safe():  # the older way to cancel may itself wait forever
                 with suppress(psycopg.Error):
                     self.cancel_safe(timeout=_CANCEL_S)
             self.close()
-            raise NoAnswerError(f"no answer for {self.answer_s} s") from None
+            raise NoAnswerError(f"no response for {self.answer_s} s") from None
 
 
 class _TooLateError(Exception):
-    """The time is over."""
+    """The time limit has passed."""
 
 
 def _until(end: float, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """The same steps, until a time; whoever takes them does so several times a second, news or none."""
+    """Yields the same steps until a time. The caller resumes it several times per second, even without news."""
     try:
         step = next(steps)
         while True:
             ready = yield step
-            step = steps.send(ready)  # what has come is taken, however late
+            step = steps.send(ready)  # a response that has arrived is accepted, even if it is late
             if time.monotonic() > end:
                 raise _TooLateError
     except StopIteration as done:

@@ -1,4 +1,4 @@
-"""What the errors of a server mean, and what to do about them."""
+"""Translates PostgreSQL's errors into ledger errors that say what to do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PERMANENT = (
     "could not translate host name",
     "failed to resolve host",
 )
-"""Parts of the messages for a connection that is refused for good; libpq gives no code for it."""
+"""Parts of the messages for connections that no retry can open. libpq gives no error code for them."""
 
 
 def is_lost(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, or the server is going or coming: another try may find it back."""
+    """Returns whether the connection was lost or the server is stopping or starting, so a retry may succeed."""
     code = error.sqlstate or ""
     gone = errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow | errors.TooManyConnections
     if isinstance(error, gone) or code.startswith("08"):
@@ -30,58 +30,66 @@ def is_lost(error: psycopg.Error) -> bool:
 
 
 def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
-    """The error to raise for one of the server of ledger `name`, to which `user` signs in."""
+    """Returns the ledger error for an error from PostgreSQL.
+
+    Args:
+        error: the error from PostgreSQL.
+        name: the name of the ledger.
+        user: the role that signs in.
+    """
     message = first_line(error)
     if isinstance(error, errors.InvalidSchemaName | errors.UndefinedFunction | errors.UndefinedTable):
         return unavailable(
             name,
-            f"it has no ledger ({message}); an administrator makes one with `kling-pricing ledger init URL`",
+            f"the database has no ledger ({message}); an administrator can create one with `kling-pricing "
+            "ledger init URL`",
         )
     if isinstance(error, errors.InsufficientPrivilege):
         return unavailable(
             name,
-            f"{message}; an administrator lets {user} use guards with `kling-pricing ledger init URL --grant "
-            f"{user}`; making ledgers, budgets and opening balances is the administrator's own",
+            f"{message}; only an administrator may create ledgers, change budgets and set opening balances; "
+            f"to let {user} use guards, an administrator runs `kling-pricing ledger init URL --grant {user}`",
         )
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return unavailable(
             name,
-            "it is read-only: a standby, or default_transaction_read_only is on; name the primary, or every "
-            "host with target_session_attrs=read-write",
+            "it is read-only, because it is a standby or default_transaction_read_only is on; give the URL of "
+            "the primary, or list every host and add target_session_attrs=read-write",
         )
     if isinstance(error, errors.DataError | errors.IntegrityError):
         return LedgerError(
-            f"ledger {name}: an amount or a reference is not one that a ledger can keep ({message}); "
-            "nothing was changed"
+            f"ledger {name}: the ledger cannot store an amount or a reference ({message}); nothing was changed"
         )
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
-        return unavailable(name, f"{message}; raise statement_timeout or lock_timeout, or find what is slow")
+        return unavailable(
+            name, f"{message}; raise statement_timeout or lock_timeout, or find the cause of the delay"
+        )
     if isinstance(error, NoAnswerError):
         return unavailable(
             name,
-            f"{message}; look at what the server, or a proxy before it, is busy with, or let it take longer "
-            "with ?answer_s=SECONDS behind the URL",
+            f"{message}; check the load of the server and of any proxy in front of it, or allow more time by "
+            "adding ?answer_s=SECONDS to the URL",
         )
     if isinstance(error, errors.DiskFull):
-        return unavailable(name, f"{message}; make room on its disk")
+        return unavailable(name, f"{message}; free some space on the server's disk")
     if _is_permanent(error):
-        return unavailable(name, f"{message}; check user, password, host and database of the URL")
+        return unavailable(name, f"{message}; check the user, password, host and database in the URL")
     if is_lost(error):
         return unavailable(
             name,
-            f"it cannot be reached, or has gone away ({message}); check that it runs, and the URL's host and "
-            "port",
+            f"the server cannot be reached or the connection was lost ({message}); check that it is running, "
+            "and check the host and port in the URL",
         )
     return unavailable(name, message)
 
 
 def unavailable(name: str, problem: str) -> LedgerUnavailableError:
-    """The error for a ledger that cannot be used."""
-    return LedgerUnavailableError(f"ledger {name}: {problem}; nothing may be spent")
+    """Returns the error for a ledger that cannot be used."""
+    return LedgerUnavailableError(f"ledger {name}: {problem}; until then, nothing can be spent")
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what went wrong: the rest may show what was sent."""
+    """Returns the first line of an error's message. The other lines may show the values that were sent."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -1,4 +1,4 @@
-"""Revisions of the budgets, and what becomes of the balances when they change: for the ledger's owner."""
+"""Installs revisions of the budgets, and adjusts the balances to them. Only the ledger's owner may do this."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _Answer = TypeVar("_Answer")
 
 
 class _Revising(NamedTuple):
-    """A transaction in which no verb runs.
+    """A transaction during which no verb runs.
 
     Attributes:
-        ask: calls a function of the schema.
-        rows: the rows of one that returns many.
+        call: calls a function of the schema and returns its only row.
+        rows: calls a function of the schema and returns all its rows.
         revisions: every revision, the oldest first.
-        now: by the ledger's clock.
+        now: the instant on the ledger's clock.
     """
 
-    ask: Callable[..., Any]
+    call: Callable[..., Any]
     rows: Callable[..., Sequence[Any]]
     revisions: list[Revision]
     now: datetime
 
 
 def install(server: Server, budgets: BudgetsFile) -> Revision:
-    """Installs budgets if there are none; returns those in force.
+    """Installs budgets if the ledger has none yet, and returns the budgets in force.
 
     Raises:
-        BudgetError: the role may not.
+        BudgetError: the role may not install budgets.
     """
 
-    def work(at: _Revising) -> Revision:
-        if at.revisions:
-            return at.revisions[-1]
-        _put(at, uuid4().hex, budgets)
+    def work(revising: _Revising) -> Revision:
+        if revising.revisions:
+            return revising.revisions[-1]
+        _put(revising, uuid4().hex, budgets)
         return Revision(budgets.digest, budgets.document)
 
     try:
@@ -60,40 +60,44 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise
         raise BudgetError(
-            f"ledger {server.name} has no budgets yet, and this role may not install any; its administrator "
-            "does, with `kling-pricing ledger init URL` and `kling-pricing budget apply FILE --ledger URL`"
+            f"ledger {server.name} has no budgets yet, and this role may not install any; ask its "
+            "administrator to run `kling-pricing ledger init URL` and then "
+            "`kling-pricing budget apply FILE --ledger URL`"
         ) from error
 
 
 def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
-    """Installs budgets in place of those in force.
+    """Replaces the budgets in force.
 
     Returns:
-        The alerts of thresholds that are reached by what was counted before.
+        Alerts for the new thresholds that existing balances already reach.
 
     Raises:
-        BudgetError: a budget of the same name counts otherwise, and does not carry over what was counted.
+        BudgetError: a budget has the name of an earlier one but a different match, window, zone or currency,
+            and does not carry over the earlier spend.
     """
-    call = uuid4().hex
+    call_id = uuid4().hex
 
-    def work(at: _Revising) -> tuple[Alert, ...]:
-        revisions = [budgets_from_document(revision.document) for revision in at.revisions]
-        if revisions and revisions[-1].digest == budgets.digest:  # the ledger's own may be of an older kind
-            return codec.alerts(at.ask("revision_alerts", call))  # of this call, if its answer was lost
+    def work(revising: _Revising) -> tuple[Alert, ...]:
+        revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+        # computes the digest again, because the stored digest may come from an older release
+        if revisions and revisions[-1].digest == budgets.digest:
+            # the budgets may be in force because of this very call, if its response was lost
+            return codec.alerts(revising.call("revision_alerts", call_id))
         in_force = {budget.name for budget in revisions[-1].budgets} if revisions else set()
-        counted = {budget.name: budget.definition for revision in revisions for budget in revision.budgets}
-        carried = []
+        definitions = {budget.name: budget.definition for revision in revisions for budget in revision.budgets}
+        carrying_over = []
         for budget in budgets.budgets:
-            old = counted.get(budget.name, budget.definition)
+            old = definitions.get(budget.name, budget.definition)
             if revisions and (budget.name not in in_force or old != budget.definition):
                 if budget.carry_over:
-                    carried.append(budget)
+                    carrying_over.append(budget)
                 elif old != budget.definition:
                     raise BudgetError(
-                        f"budget {budget.name} has another match, window, zone or currency than before; give "
-                        "it another name, or say carry_over: true, so that it counts what was spent until now"
+                        f"budget {budget.name} now has a different match, window, zone or currency; give it "
+                        "another name, or set carry_over: true so that it counts earlier spend"
                     )
-        return _put(at, call, budgets, carried)
+        return _put(revising, call_id, budgets, carrying_over)
 
     return _revised(server, work)
 
@@ -104,21 +108,21 @@ def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
             query = rows_query(function, len(arguments)).encode()
             return [row for (row,) in connection.execute(query, arguments)]
 
-        def ask(function: str, *arguments: Any) -> Any:
+        def call(function: str, *arguments: Any) -> Any:
             return rows(function, *arguments)[0]
 
         with connection.transaction():
-            begun = ask("revision_begin")
-            known = [Revision(**each) for each in begun["revisions"]]
-            return work(_Revising(ask, rows, known, datetime.fromisoformat(begun["now"])))
+            ledger_state = call("revision_begin")
+            revisions = [Revision(**columns) for columns in ledger_state["revisions"]]
+            return work(_Revising(call, rows, revisions, datetime.fromisoformat(ledger_state["now"])))
 
     return server.transaction(transaction)
 
 
 def _put(
-    at: _Revising, call: str, budgets: BudgetsFile, carried: Sequence[BudgetEntry] = ()
+    revising: _Revising, call_id: str, budgets: BudgetsFile, carrying_over: Sequence[BudgetEntry] = ()
 ) -> tuple[Alert, ...]:
-    """Writes down a revision, and gives the budgets that carry over what they count from now on."""
+    """Writes a revision, and adds earlier reservations to the budgets that carry over."""
     in_force = [
         {
             "name": budget.name,
@@ -131,36 +135,40 @@ def _put(
         }
         for budget in budgets.budgets
     ]
-    at.ask("put_in_force", json.dumps(in_force), at.now)
-    for budget in carried:
-        _carry_over(at, budgets, budget)
-    return codec.alerts(at.ask("revision_end", call, budgets.digest, budgets.document, at.now))
+    revising.call("put_in_force", json.dumps(in_force), revising.now)
+    for budget in carrying_over:
+        _carry_over(revising, budgets, budget)
+    return codec.alerts(revising.call("revision_end", call_id, budgets.digest, budgets.document, revising.now))
 
 
-def _carry_over(at: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> None:
-    """Counts in a budget's buckets what the ledger holds of requests it matches, in windows not yet over."""
-    current = budget.period(at.now)
+def _carry_over(revising: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> None:
+    """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
+    current = budget.period(revising.now)
     since = None if current in {None, FOREVER} else current.start
-    for row in at.rows("reservations", None, None, "false", since, None):
+    for row in revising.rows("reservations", None, None, "false", since, None):
         reservation = codec.reservation(row)
-        own = budget.bucket_labels(reservation.labels)
+        bucket_labels = budget.bucket_labels(reservation.labels)
         period = budget.period(reservation.created_at)
-        if own is not None and period is not None and period.end > at.now:
-            _carry(at, budget, own, budgets.rate(reservation.currency, budget), reservation)
-    if at.ask("has_opening", budget.name, budget.definition, at.now):
+        if bucket_labels is not None and period is not None and period.end > revising.now:
+            _carry(revising, budget, bucket_labels, budgets.rate(reservation.currency, budget), reservation)
+    if revising.call("has_opening", budget.name, budget.definition, revising.now):
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
-            "give the new budget another name and open it with the whole balance"
+            "give the new budget another name, and open it with the whole balance"
         )
 
 
 def _carry(
-    at: _Revising, budget: BudgetEntry, own: dict[str, str], rate: Decimal | None, reservation: Reservation
+    revising: _Revising,
+    budget: BudgetEntry,
+    labels: dict[str, str],
+    rate: Decimal | None,
+    reservation: Reservation,
 ) -> None:
-    """Adds a line of one reservation to one bucket, unless it has it."""
+    """Adds a reservation to a bucket, unless the bucket already counts it."""
     held, spent = (
         nanos_up(amount if rate is None else multiply(amount, rate))
         for amount in (reservation.reserved, reservation.billed or Decimal(0))
     )
-    wanted = codec.claim_text(claim(budget, own, rate, reservation.created_at))
-    at.ask("carry_over", reservation.id, wanted, held, spent, at.now)
+    bucket_claim = codec.claim_text(claim(budget, labels, rate, reservation.created_at))
+    revising.call("carry_over", reservation.id, bucket_claim, held, spent, revising.now)

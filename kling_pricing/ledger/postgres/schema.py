@@ -1,4 +1,4 @@
-"""Making and upgrading a ledger's schema, and what there is to know of its server: for its administrator."""
+"""Creates and upgrades a ledger's schema, and describes its server, for the ledger's administrator."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import VERSION, Server
 
 _STEPS = {1: "tables.sql", 2: "version_2.sql"}
-"""The scripts that make each version from the one before; version 1 is made from nothing."""
+"""The scripts that create each version from the previous one. Version 1 starts from an empty schema."""
 
 _FUNCTIONS = (
     *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
     *("observe.sql", "record.sql", "open_bucket.sql", "reading.sql", "revisions.sql", "grants.sql"),
 )
-"""Run after every migration. Functions that others use in their declarations come first."""
+"""The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 
 _REQUIRE_VERSION = f"""
--- Every call of a guard begins with this, so that a guard that was open during a migration notices it.
+-- Every query of a guard calls this function, so that a guard that was open during a migration notices it.
 CREATE OR REPLACE FUNCTION require_version(p_version integer) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -39,11 +39,11 @@ END $$;
 """
 
 _TURN = 1263555145
-"""Of the lock that lets one administrator at a time change the schema."""
+"""The key of the lock that lets only one administrator at a time change the schema."""
 
 
 def scripts(before: int) -> Iterator[str]:
-    """Returns the scripts that bring a schema from a version to the present one."""
+    """Yields the scripts that bring a schema from a version to the current one."""
     folder = files(__package__).joinpath("sql")
     for step in range(before + 1, VERSION + 1):
         yield folder.joinpath(_STEPS[step]).read_text(encoding="utf-8")
@@ -54,20 +54,21 @@ def scripts(before: int) -> Iterator[str]:
 
 
 def _verification() -> str:
-    """Returns the script of the function that answers the queries of `verify`, all of them of one moment."""
+    """Returns the script of the function that runs all queries of `verify` on one snapshot."""
     queries = {
         "difference": checks.differences(checks.POSTGRES),
         **checks.FACTS,
         "in_force": "SELECT * FROM budget",
     }
     rows = " UNION ALL ".join(
-        f"SELECT to_jsonb(found) || jsonb_build_object('query', '{name}') FROM ({query}) AS found"  # noqa: S608
+        f"SELECT to_jsonb(result) || jsonb_build_object('query', '{name}') FROM ({query}) AS result"  # noqa: S608
         for name, query in queries.items()
     )
+    # enable_nestloop is off because the planner misjudges the sizes of the first subqueries
     return (
         "CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER"
         " SET search_path = kling_pricing, pg_temp SET timezone = 'UTC'"
-        " SET work_mem = '64MB' SET enable_nestloop = off"  # its estimates of the first parts are far off
+        " SET work_mem = '64MB' SET enable_nestloop = off"
         f" AS $${rows}$$;"
     )
 
@@ -84,19 +85,28 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
                 raise other_version(server.name, before, VERSION)
             if not before and not create:
                 raise LedgerError(
-                    f"ledger {server.name}: there is none yet; make it with `kling-pricing ledger init URL`"
+                    f"ledger {server.name}: it does not exist yet; create it with "
+                    "`kling-pricing ledger init URL`"
                 )
             _upgrade(connection, before)
             if grant is not None:
                 _grant(connection, grant)
-        done = "up to date" if before == VERSION else "made" if not before else f"upgraded from {before}"
-        granted = "" if grant is None else f"; role {grant} may use guards"
-        return f"ledger {server.name}: {done}, schema {VERSION}{granted}"
+        granted = "" if grant is None else f"; role {grant} may now use guards"
+        return f"ledger {server.name}: {_change(before)}{granted}"
 
     try:
         return server.transaction(work, checked=False)
     finally:
         server.close()
+
+
+def _change(before: int) -> str:
+    """Describes the change from a schema version, or from no schema (0), to the current version."""
+    if before == VERSION:
+        return f"up to date, schema {VERSION}"
+    if not before:
+        return f"created, schema {VERSION}"
+    return f"upgraded from schema {before} to schema {VERSION}"
 
 
 def info(url: str) -> Info:
@@ -132,19 +142,22 @@ def _warnings(ledger: str, version: int, commit: str, names: str, standbys: int)
     if version != VERSION:
         yield str(other_version(ledger, version, VERSION))
     if commit == "off":
-        yield "synchronous_commit is off; guards turn it on for themselves, others may lose commits in a crash"
+        yield (
+            "synchronous_commit is off: guards turn it on for their own sessions, but other programs may lose "
+            "commits in a crash; set synchronous_commit = on"
+        )
     if standbys and (not names or commit in {"off", "local"}):
         yield (
-            "replication is asynchronous: a failover may lose reservations that were acknowledged, and their "
-            "money can then be spent twice; set synchronous_standby_names, and synchronous_commit = on"
+            "replication is asynchronous: a failover may lose acknowledged reservations, and their money can "
+            "then be spent twice; set synchronous_standby_names, and set synchronous_commit = on"
         )
 
 
 def _version(connection: Connection, name: str) -> int:
-    """The version of the schema that is there; 0: none.
+    """Returns the version of the ledger's schema, or 0 if there is no schema.
 
     Raises:
-        LedgerError: there is a schema of that name, and it is no ledger.
+        LedgerError: a schema with the ledger's name exists, but it is not a ledger.
     """
     row = connection.execute(
         "SELECT to_regnamespace('kling_pricing') IS NOT NULL,"
@@ -153,13 +166,13 @@ def _version(connection: Connection, name: str) -> int:
     schema, versioned = row or (False, False)
     if not versioned and schema:
         raise LedgerError(
-            f"ledger {name}: it has a schema kling_pricing that is no ledger; drop or rename that, or use "
-            "another database"
+            f"ledger {name}: the database has a schema kling_pricing that is not a ledger; drop or rename the "
+            "schema, or use another database"
         )
-    found = (
+    version_row = (
         connection.execute("SELECT version FROM kling_pricing.schema_version").fetchone() if versioned else None
     )
-    return found[0] if found else 0
+    return version_row[0] if version_row else 0
 
 
 def _upgrade(connection: Connection, before: int) -> None:
@@ -176,7 +189,7 @@ def _upgrade(connection: Connection, before: int) -> None:
 
 
 def _guard_roles(connection: Connection) -> list[str]:
-    """Returns the roles that may use guards: new functions are granted to them too."""
+    """Returns the roles that may use guards. A migration grants them the new functions as well."""
     rows = connection.execute(
         "SELECT DISTINCT rolname FROM pg_proc CROSS JOIN LATERAL aclexplode(proacl) AS entry"
         " JOIN pg_roles ON pg_roles.oid = entry.grantee"
@@ -190,5 +203,5 @@ def _grant(connection: Connection, role: str) -> None:
     try:
         connection.execute("SELECT kling_pricing.grant_guard(%s)", [role])
     except psycopg.errors.UndefinedObject as error:
-        made = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)).as_string(None)
-        raise LedgerError(f"there is no role {role}; make it first: {made} PASSWORD '...'") from error
+        statement = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)).as_string(None)
+        raise LedgerError(f"role {role} does not exist; create it first: {statement} PASSWORD '...'") from error

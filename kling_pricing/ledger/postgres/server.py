@@ -1,10 +1,11 @@
-"""A ledger's PostgreSQL server: connections, calling a verb once and only once, and what its errors mean.
+"""Connects to a ledger's PostgreSQL server and calls its functions. Each verb takes effect exactly once.
 
-A verb is one call of one server-side function, in a transaction of its own: one round trip.
-Where a connection is lost nobody knows whether that was committed; so the call is repeated, and every verb
-takes being repeated with the same arguments. What the server undid itself (a deadlock) is repeated likewise.
-No wait is without an end: for a connection, for an answer, for a server that is coming back.
-Forks: a child process leaves its parent's connections alone, and opens its own.
+A verb is one call of one server-side function, in its own transaction and one round trip.
+If the connection is lost, it is unknown whether the transaction was committed. So the call is repeated, and
+every verb may safely be repeated with the same arguments. A transaction that the server rolled back, for
+example because of a deadlock, is repeated too.
+Every wait has a time limit: for a connection, for a response, and for a server to come back.
+After a fork, the child process leaves its parent's connections alone and opens its own.
 """
 
 from __future__ import annotations
@@ -35,21 +36,23 @@ from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost,
 VERSION = 2
 """The schema version that this release works with."""
 
-POOL_SIZE, WAIT_S = 10, 10
-"""Unless the URL says otherwise: connections of a process; how long a verb waits for one of them, and for a
-server that was lost to come back."""
+POOL_SIZE = 10
+"""The default number of connections per process."""
 
-_READING = 10
-"""How many times as long as a verb those may take that read the whole ledger, or go through it."""
+WAIT_S = 10
+"""The default time that a verb waits for a connection, or for a lost server to come back."""
+
+_LONG_CALL_FACTOR = 10
+"""The time limit of calls that read the whole ledger, as a multiple of the time limit of a verb."""
 
 _MAX_CONFLICTS = 50
-"""How often a verb that the server undid is repeated."""
+"""The maximum number of attempts at a transaction that the server keeps rolling back."""
 
-_AS_IT_IS = r"FORMAT csv, DELIMITER E'\x1d', QUOTE E'\x1e'"
-"""How text is copied so that not a character of it is changed: by marks that it does not have."""
+_UNCHANGED = r"FORMAT csv, DELIMITER E'\x1d', QUOTE E'\x1e'"
+"""The COPY options that leave every character of a text unchanged: no text in a ledger has these two."""
 
 _LINES = 250
-"""That are read at a time where there are very many."""
+"""The number of lines in a block."""
 
 _Answer = TypeVar("_Answer")
 
@@ -61,31 +64,31 @@ _SETTINGS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""So that a server that is gone without a word is noticed; what the URL says comes first."""
+"""Connection options that detect a server that vanished. Options in the URL override them."""
 
 _REFUSALS = {"KP001", "KP002"}
-"""Codes of what functions refuse."""
+"""The error codes of refusals by functions."""
 
 _OTHER_VERSION = "KP003"
-"""The code of a call to a ledger that was migrated since."""
+"""The error code of a call to a ledger that was migrated after it was opened."""
 
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 
 
-class Refusal(LedgerError):  # noqa: N818 (what a verb makes of it ends in Error)
-    """A function ended its transaction with a reason, which is put into words where the verb is known.
+class Refusal(LedgerError):  # noqa: N818 (verbs turn it into an error whose name ends in Error)
+    """A function refused and rolled back its transaction. The verb turns the refusal into the ledger's error.
 
     Attributes:
-        about: the reason, as data.
+        about: the reason for the refusal, as data.
     """
 
     def __init__(self, about: dict[str, Any]) -> None:
-        super().__init__(f"the ledger refuses: {about}")
+        super().__init__(f"the ledger refused: {about}")
         self.about = about
 
 
 class Server:
-    """One database, connected to when it is first needed."""
+    """One database. The first use connects to it."""
 
     def __init__(self, url: str) -> None:
         self._conninfo, self.pool_size, self.wait_s, self.answer_s = _read(url)
@@ -99,44 +102,44 @@ class Server:
         _servers.add(self)
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """The answer of a function of the ledger's schema; what it changed is committed.
+        """Calls a function of the ledger's schema, commits its changes and returns its result.
 
         Raises:
-            Refusal: it undid what it did, and says why.
+            Refusal: the function refused, and its changes were rolled back.
             LedgerUnavailableError: the server cannot be used.
         """
         query = _call(function, len(arguments))
 
-        def ask(connection: Connection) -> Any:
+        def execute(connection: Connection) -> Any:
             row = connection.execute(query, arguments).fetchone()
             return None if row is None else row[0]
 
-        return self._done(ask, checked=True, answer_s=self.answer_s)
+        return self._run(execute, checked=True, answer_s=self.answer_s)
 
     def rows(self, function: str, *arguments: Any) -> list[Any]:
-        """The rows of a function that returns many, each its only column, or a tuple of several.
+        """Returns the rows of a function that returns many. A row with one column becomes its value.
 
         Raises:
             LedgerUnavailableError: the server cannot be used.
         """
         query = rows_query(function, len(arguments)).encode()
 
-        def ask(connection: Connection) -> list[Any]:
-            found = connection.execute(query, arguments).fetchall()
-            return [row[0] if len(row) == 1 else row for row in found]
+        def execute(connection: Connection) -> list[Any]:
+            rows = connection.execute(query, arguments).fetchall()
+            return [row[0] if len(row) == 1 else row for row in rows]
 
-        return self.transaction(ask)
+        return self.transaction(execute)
 
     def copied(self, function: str, *arguments: Any) -> Iterator[bytes]:
-        """The lines of a function that returns many, some at a time: for more than the memory holds.
+        """Yields the lines of a function in blocks, for results that do not fit into memory.
 
         Raises:
-            LedgerUnavailableError: the server cannot be used; lines that were given out may then not be all.
+            LedgerUnavailableError: the server cannot be used. The lines yielded so far may be incomplete.
         """
-        query = f"COPY ({rows_query(function, len(arguments))}) TO STDOUT ({_AS_IT_IS})"
+        query = f"COPY ({rows_query(function, len(arguments))}) TO STDOUT ({_UNCHANGED})"
         try:
             with self._opened(checked=True).connection(timeout=self.wait_s) as connection:
-                connection.answer_s = _READING * self.answer_s
+                connection.answer_s = _LONG_CALL_FACTOR * self.answer_s
                 with connection.cursor().copy(query.encode(), arguments) as copy:
                     lines: list[bytes] = []
                     for line in copy:
@@ -151,21 +154,21 @@ class Server:
             raise self._explained(error) from error
 
     def transaction(self, work: Callable[[Connection], _Answer], *, checked: bool = True) -> _Answer:
-        """What some work on a connection returns; it is done again where the server or the network undid it.
+        """Runs a function on a connection, again after a lost connection or a conflict, and returns its result.
 
         Args:
-            work: several statements begin a transaction of their own.
-            checked: whether the ledger's schema must be the one that is known here.
+            work: the function. If it runs several statements, it must begin a transaction itself.
+            checked: whether the ledger must have the schema version of this release.
 
         Raises:
-            Refusal: a function says why not.
-            LedgerError: a value is none that the ledger can keep.
+            Refusal: a function of the schema refused.
+            LedgerError: the ledger cannot store a value.
             LedgerUnavailableError: the server cannot be used.
         """
-        return self._done(work, checked=checked, answer_s=_READING * self.answer_s)
+        return self._run(work, checked=checked, answer_s=_LONG_CALL_FACTOR * self.answer_s)
 
-    def _done(self, work: Callable[[Connection], _Answer], *, checked: bool, answer_s: int) -> _Answer:
-        """See `transaction`; `answer_s` is how long an answer may take."""
+    def _run(self, work: Callable[[Connection], _Answer], *, checked: bool, answer_s: int) -> _Answer:
+        """See `transaction`. `answer_s` is the time limit for a response."""
         lost_at: float | None = None
         tries = conflicts = 0
         while True:
@@ -173,7 +176,7 @@ class Server:
             try:
                 pool = self._opened(checked=checked)
                 connection = pool.getconn(self.wait_s)
-                try:  # as its connection() does, but for ending a transaction where there is none
+                try:  # like ConnectionPool.connection(), but without its needless COMMIT
                     connection.answer_s = answer_s
                     return work(connection)
                 finally:
@@ -181,23 +184,23 @@ class Server:
             except _CONFLICTS as error:
                 conflicts += 1
                 if conflicts == _MAX_CONFLICTS:
-                    problem = f"others are in the way all the time ({first_line(error)}); look at its load"
+                    problem = f"other transactions keep conflicting ({first_line(error)}); reduce the load"
                     raise unavailable(self.name, problem) from error
             except (PoolTimeout, TooManyRequests) as error:
                 raise self._exhausted() from error
             except PoolClosed:
-                continue  # another thread closed the ledger; the next use opens it again
+                continue  # another thread closed the ledger; the next attempt opens it again
             except psycopg.Error as error:
                 now = time.monotonic()
                 lost_at = lost_at or now
                 if not is_lost(error) or now - lost_at > self.wait_s:
                     raise self._explained(error) from error
                 self._drop_idle()
-            # a moment for others, or for a server that is coming back: longer each time, and never alike
-            time.sleep(random.randrange(1, 2 + min(20 * tries, 400)) / 1000)  # noqa: S311 (no secret)
+            # gives other transactions or a restarting server time: longer after each attempt, and random
+            time.sleep(random.randrange(1, 2 + min(20 * tries, 400)) / 1000)  # noqa: S311 (not a secret)
 
     def close(self) -> None:
-        """Closes the connections; they are opened again when they are needed again."""
+        """Closes the connections. The next use opens new ones."""
         with self._mutex:
             if self._finalizer is not None:
                 self._finalizer()
@@ -226,11 +229,11 @@ class Server:
                     reconnect_timeout=self.wait_s,
                     open=True,
                 )
-                try:  # else the first caller makes it grow, and all connections take turns from then on
+                try:  # otherwise the first caller makes the pool grow, and then all connections take turns
                     pool.wait(self.wait_s)
                 except PoolTimeout as error:
                     raise unavailable(
-                        self.name, f"connecting took more than {self.wait_s} s; look at its load"
+                        self.name, f"connecting took more than {self.wait_s} s; check the load of the server"
                     ) from error
                 except BaseException:
                     pool.close()
@@ -239,7 +242,7 @@ class Server:
             return self._pool
 
     def _try(self, *, checked: bool) -> None:
-        """Connects once by itself: a pool does not tell why it cannot."""
+        """Connects once without the pool, because a pool does not report why it cannot connect."""
         with Connection.connect(self._conninfo, autocommit=True) as connection:
             connection.answer_s = self.answer_s
             if not checked:
@@ -249,14 +252,17 @@ class Server:
             raise other_version(self.name, version, VERSION)
 
     def _drop_idle(self) -> None:
-        """After a lost connection: the others are probably lost as well, and to ask each takes time."""
+        """Drops the idle connections after a lost connection.
+
+        They are probably lost too, and checking each one would take time.
+        """
         with self._mutex:
             pool = self._pool
         if pool is not None:
             pool.drain()
 
     def _exhausted(self) -> LedgerError:
-        """Why the pool gave no connection: the server does not, or they are all in use."""
+        """Returns the error for a pool without a free connection: the server refuses, or all are in use."""
         try:
             with Connection.connect(self._conninfo):
                 pass
@@ -265,7 +271,7 @@ class Server:
         return unavailable(
             self.name,
             f"all {self.pool_size} connections of this process have been in use for {self.wait_s} s; use fewer "
-            f"threads, or write ?pool_size={2 * self.pool_size} behind the URL",
+            f"threads, or add ?pool_size={2 * self.pool_size} to the URL",
         )
 
     def _explained(self, error: psycopg.Error) -> LedgerError:
@@ -273,7 +279,7 @@ class Server:
             return Refusal(loads(error.diag.message_detail or "{}"))
         if error.sqlstate == _OTHER_VERSION:
             return other_version(self.name, int(error.diag.message_detail or 0), VERSION)
-        if isinstance(error, errors.UndefinedFunction):  # of another version, perhaps
+        if isinstance(error, errors.UndefinedFunction):  # the ledger may have another schema version
             with suppress(psycopg.Error), Connection.connect(self._conninfo, autocommit=True) as connection:
                 version = _version(connection)
                 if version != VERSION:
@@ -282,30 +288,31 @@ class Server:
 
 
 def _read(url: str) -> tuple[str, int, int, int]:
-    """Of a URL: what libpq understands, the size of the pool, how long to wait for the server and an answer."""
+    """Splits a URL into a conninfo string for libpq, the pool size, and the limits `wait_s` and `answer_s`."""
     parts = urlsplit(url)
-    said = dict(parse_qsl(parts.query, keep_blank_values=True))
-    own = {"pool_size": POOL_SIZE, "wait_s": WAIT_S, "answer_s": ANSWER_S}
-    for name, default in own.items():
-        value = said.pop(name, str(default))
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    limits = {"pool_size": POOL_SIZE, "wait_s": WAIT_S, "answer_s": ANSWER_S}
+    for name, default in limits.items():
+        value = options.pop(name, str(default))
         if not (value.isascii() and value.isdigit() and int(value)):
             raise LedgerUnavailableError(
-                f"{name} of a ledger's URL must be a whole number from 1 on, got {value!r}"
+                f"{name} in the ledger's URL must be a whole number of at least 1, got {value!r}"
             )
-        own[name] = int(value)
+        limits[name] = int(value)
     try:
-        given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(said, quote_via=quote))))
+        parameters = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(options, quote_via=quote))))
     except psycopg.Error as error:
         raise LedgerUnavailableError(
-            f"the URL of the ledger cannot be used ({first_line(error)}); write postgresql://user@host/database"
+            f"the ledger's URL is invalid ({first_line(error)}); write postgresql://user@host/database"
         ) from None
-    return make_conninfo(**(_SETTINGS | given)), own["pool_size"], own["wait_s"], own["answer_s"]
+    conninfo = make_conninfo(**(_SETTINGS | parameters))
+    return conninfo, limits["pool_size"], limits["wait_s"], limits["answer_s"]
 
 
 def _configured(answer_s: int, connection: Connection) -> None:
-    """A new connection: numbers stay exact, and a commit is on the disk when it is acknowledged.
+    """Configures a new connection: numbers stay exact, and an acknowledged commit is on the server's disk.
 
-    What the functions ask is found by a key, whatever the values are, so it is planned once.
+    The queries in the functions use an index for any values, so their plans are generic.
     """
     connection.answer_s = answer_s
     set_json_loads(loads, connection)
@@ -317,14 +324,14 @@ def _configured(answer_s: int, connection: Connection) -> None:
 
 
 def _version(connection: Connection) -> int:
-    """Returns the schema version of a ledger, whichever it is."""
+    """Returns the schema version of a ledger of any version."""
     ((facts,),) = connection.execute("SELECT kling_pricing.facts()").fetchall()
     return int(facts["schema_version"])
 
 
 def rows_query(function: str, arguments: int) -> str:
     """Returns the query for the rows of a function. It fails if the ledger was migrated since it was opened."""
-    return f"SELECT * FROM kling_pricing.{function}({_places(arguments)}) WHERE {_IS_CURRENT}"  # noqa: S608 (our own names)
+    return f"SELECT * FROM kling_pricing.{function}({_places(arguments)}) WHERE {_IS_CURRENT}"  # noqa: S608 (constants only)
 
 
 def _call(function: str, arguments: int) -> bytes:
@@ -339,7 +346,7 @@ _IS_CURRENT = f"kling_pricing.require_version({VERSION})"
 
 _servers: WeakSet[Server] = WeakSet()
 _inherited: list[ConnectionPool[Connection]] = []
-"""What a fork took along; nothing is done with them, not even closing."""
+"""The connection pools of parent processes. They are never used or closed."""
 
 
 def _after_fork_in_child() -> None:

@@ -1,4 +1,4 @@
-"""The ledger in a SQLite file: every verb is one transaction."""
+"""The ledger in an SQLite file. Every verb is one transaction."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _IN_DOUBT = """
 
 
 class SQLiteLedger:
-    """A `Ledger` in one file, for every thread and process of a machine."""
+    """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
         self._file = SQLiteFile(path, clock)
@@ -52,7 +52,7 @@ class SQLiteLedger:
 
     @property
     def max_concurrency(self) -> int:
-        """See `Ledger.max_concurrency`: one writes, while another makes its order ready."""
+        """See `Ledger.max_concurrency`: one verb writes while another prepares its request."""
         return 2
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class SQLiteLedger:
         return self._file.transaction(verbs.install, budgets)
 
     def installed(self) -> Revision | None:
-        """See `Ledger.installed`; it begins no ledger."""
+        """See `Ledger.installed`. Creates no file."""
         if not self._file.is_begun():
             return None
         with self._file.reading() as db:
@@ -86,9 +86,9 @@ class SQLiteLedger:
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
-        problem = self._file.transaction(verbs.dispatch, reservation_id, doubtful_after)
-        if problem is not None:
-            raise problem
+        refusal = self._file.transaction(verbs.dispatch, reservation_id, doubtful_after)
+        if refusal is not None:
+            raise refusal
 
     def bind(self, ref: Ref, task_id: str) -> Change:
         """See `Ledger.bind`."""
@@ -143,24 +143,24 @@ class SQLiteLedger:
     ) -> list[Reservation]:
         """See `Ledger.reservations`."""
         now = self._clock()
-        wanted = {
+        conditions = {
             "project = ?": project,
             "key = ?": key,
             "created_at >= ?": since and written(since),
             "created_at < ?": until and written(until),
             _IN_DOUBT: written(now) if in_doubt else None,
         }
-        asked = {condition: value for condition, value in wanted.items() if value is not None}
-        where = f" WHERE {' AND '.join(asked)}" if asked else ""
+        filters = {condition: value for condition, value in conditions.items() if value is not None}
+        where = f" WHERE {' AND '.join(filters)}" if filters else ""
         with self._file.reading() as db:
             rows = db.execute(
                 f"{reservations.SELECT}{where} ORDER BY created_at, rowid",
-                tuple(asked.values()),
+                tuple(filters.values()),
             ).fetchall()
         return [reservations.from_row(row, now) for row in rows]
 
     def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
-        """See `Ledger.export`."""
+        """See `Ledger.sent`."""
         with self._file.reading_alone() as db:
             yield from export.blocks(db, provider, before)
 
@@ -196,9 +196,9 @@ class SQLiteLedger:
             return queries.journal(db)
 
     def verify(self) -> None:
-        """See `Ledger.verify`: on a connection of its own, so that verbs can continue meanwhile."""
+        """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""
         with self._file.reading():
-            pass  # it is there, and where it was
+            pass  # raises if the file is missing or was replaced
         queries = {"difference": checks.differences(checks.SQLITE), **checks.FACTS}
         with self._file.reading_alone() as db:
             db.row_factory = sqlite3.Row

@@ -1,4 +1,4 @@
-"""Buckets and journal: a balance moves only together with the entry that says why."""
+"""Buckets and the journal. Every change of a balance writes a journal entry."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from kling_pricing.windows import Period
 
 
 class BucketBalance(NamedTuple):
-    """A bucket as a transaction finds it, and the place of the claim on it.
+    """The balance of a bucket inside a transaction, and the claim on the bucket.
 
-    `bucket` is its row; None: nothing was ever counted in it, and it has none yet.
-    `has_alerts`: whether it has thresholds.
+    Attributes:
+        place: the index of the claim in its request.
+        claim: the claim.
+        period: the window of the bucket.
+        bucket: the id of the bucket's row; None: the bucket has no row yet, because it has never counted
+            anything.
+        cap: the bucket's cap in nanos.
+        held: the held nanos.
+        spent: the spent nanos.
+        has_alerts: whether the bucket has thresholds.
     """
 
     place: int
@@ -32,17 +40,17 @@ class BucketBalance(NamedTuple):
 
     @property
     def available(self) -> int:
-        """What is left; below zero after an overrun or a lowered cap."""
+        """The nanos that are left; negative after an overrun or a lowered cap."""
         return self.cap - self.held - self.spent
 
     def takes(self, amount: int) -> bool:
-        """Whether a request of this amount fits."""
+        """Returns whether a request for this amount fits."""
         limit = self.claim.max_request
         return self.available >= amount and (limit is None or amount <= limit)
 
 
 class Move(NamedTuple):
-    """What one event does to one bucket."""
+    """The change of one bucket's balance by one event, in nanos."""
 
     bucket: int
     held: int
@@ -50,16 +58,16 @@ class Move(NamedTuple):
 
 
 Window: TypeAlias = tuple[int, BucketClaim, Period]
-"""The place of a claim among the claims of its order, the claim, and its window that lies around an instant."""
+"""The index of a claim in its request, the claim, and the claim's window that contains an instant."""
 
 ROOM = "wanted.column1, bucket.id, cap, held, spent, alerts <> '[]'"
-"""What `rooms_of` reads of each row of `buckets_wanted`: the last columns."""
+"""The columns that `rooms_of` reads. They are the last columns of each row."""
 
 
 def wanted(claims: Iterable[BucketClaim], at: datetime) -> tuple[list[Window], list[Any]]:
-    """The windows that claims speak of, and the values by which `buckets_wanted` finds their buckets.
+    """Returns the current windows of claims, and the parameters of the query from `buckets_wanted`.
 
-    A claim whose only window does not lie around the instant has none.
+    A claim without a window that contains the instant is left out.
     """
     windows: list[Window] = []
     values: list[Any] = []
@@ -73,7 +81,10 @@ def wanted(claims: Iterable[BucketClaim], at: datetime) -> tuple[list[Window], l
 
 
 def buckets_wanted(windows: int) -> str:
-    """What to select `ROOM` from: a row for each window, with its bucket if it has one; one row for none."""
+    """Returns the FROM clause for `ROOM`: one row per window, with its bucket if there is one.
+
+    Without windows the clause yields one row.
+    """
     if not windows:
         return "(VALUES (NULL)) AS wanted LEFT JOIN bucket ON bucket.id = wanted.column1"
     return (
@@ -83,7 +94,7 @@ def buckets_wanted(windows: int) -> str:
 
 
 def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[BucketBalance]:
-    """The buckets in rows of `ROOM`."""
+    """Returns the balances in rows of `ROOM`."""
     balances = []
     for row in rows if windows else ():
         number, bucket, cap, held, spent, has_alerts = row[-6:]
@@ -95,14 +106,14 @@ def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[B
 
 
 def rooms(db: sqlite3.Connection, claims: Iterable[BucketClaim], at: datetime) -> list[BucketBalance]:
-    """The buckets that claims speak of at an instant."""
+    """Returns the balances of the buckets that claims refer to at an instant."""
     windows, values = wanted(claims, at)
-    rows = db.execute(f"SELECT {ROOM} FROM {buckets_wanted(len(windows))}", values)  # noqa: S608 (our own words)
+    rows = db.execute(f"SELECT {ROOM} FROM {buckets_wanted(len(windows))}", values)  # noqa: S608 (constants only)
     return rooms_of(windows, rows)
 
 
 def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
-    """Returns the id of a bucket, which is made now if there is none."""
+    """Returns the id of a bucket, and creates the bucket if it has no row yet."""
     if room.bucket is not None:
         return room.bucket
     claim = room.claim
@@ -125,18 +136,21 @@ def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
 
 
 def choose(rooms: Sequence[BucketBalance], candidates: Sequence[PricedVariant]) -> PricedVariant | None:
-    """The first candidate that every bucket takes; only the first at all, if a budget does not cap."""
+    """Returns the first candidate that fits every bucket, or None.
+
+    If the first candidate does not fit a budget that does not cap, the others are not tried.
+    """
     for candidate in candidates:
-        refusing = [room for room in rooms if not room.takes(candidate.amounts[room.place])]
-        if not refusing:
+        too_small = [room for room in rooms if not room.takes(candidate.amounts[room.place])]
+        if not too_small:
             return candidate
-        if candidate is candidates[0] and not all(room.claim.may_cap for room in refusing):
+        if candidate is candidates[0] and not all(room.claim.may_cap for room in too_small):
             return None
     return None
 
 
 def shortfalls(rooms: Iterable[BucketBalance], candidate: PricedVariant) -> tuple[Shortfall, ...]:
-    """Every bucket that does not take a candidate."""
+    """Returns a shortfall for every bucket that a candidate does not fit into."""
     return tuple(
         Shortfall(
             room.claim.budget,
@@ -161,7 +175,7 @@ def enter(
     moves: Sequence[Move],
     detail: str | None,
 ) -> None:
-    """Moves the balances and writes down why, in one place, so that neither is done without the other."""
+    """Changes balances and writes the journal entry for each change."""
     at = written(now)
     if not moves:
         db.execute(
@@ -178,23 +192,24 @@ def enter(
 
 
 def grown(moves: Iterable[Move]) -> list[int]:
-    """The buckets of which more is used than before: only these can have reached a threshold."""
+    """Returns the buckets whose use has grown. Only these can have reached a threshold."""
     return [bucket for bucket, held, spent in moves if held + spent > 0]
 
 
 def threshold_alerts(
     db: sqlite3.Connection, buckets: Iterable[int], reservation: str | None, now: datetime
 ) -> tuple[Alert, ...]:
-    """The thresholds of buckets reached for the first time; each is written down, so that it alerts once.
+    """Returns alerts for the thresholds that buckets reach for the first time.
 
-    A threshold is a part of a cap, so another cap has other thresholds.
+    Writes each alert to the journal, so that it fires once. A threshold is a fraction of a cap, so a changed
+    cap has new thresholds.
     """
     alerts: list[Alert] = []
     for bucket in buckets:
         row = db.execute("SELECT alerts, cap, held + spent FROM bucket WHERE id = ?", (bucket,)).fetchone()
         parts, cap, used = row
         alerts += [
-            _made_alert(db, "threshold", bucket, part, reservation)
+            _new_alert(db, "threshold", bucket, part, reservation)
             for part in alert_parts(parts)
             if used > 0
             and used >= multiply(part, cap)
@@ -208,9 +223,9 @@ def threshold_alerts(
 def overrun_alerts(
     db: sqlite3.Connection, moves: Iterable[Move], billed: Decimal, reservation: str, now: datetime
 ) -> tuple[Alert, ...]:
-    """The alerts of a bill above what was reserved, once for each bucket and amount."""
+    """Returns alerts for a bill above the reserved amount, once for each bucket and amount."""
     return tuple(
-        _made_alert(db, "overrun", move.bucket, None, reservation)
+        _new_alert(db, "overrun", move.bucket, None, reservation)
         for move in moves
         if _alert(db, move.bucket, f"{format_decimal(billed)} billed for {reservation}", reservation, now)
     )
@@ -222,14 +237,14 @@ def charge_alerts(db: sqlite3.Connection, reservation: str, text: str, now: date
         "SELECT bucket FROM reservation_line WHERE reservation = ? ORDER BY bucket", (reservation,)
     ).fetchall()
     return tuple(
-        _made_alert(db, "charge", bucket, None, reservation)._replace(detail=text)
+        _new_alert(db, "charge", bucket, None, reservation)._replace(detail=text)
         for (bucket,) in rows
         if _alert(db, bucket, f"charge of {reservation}: {text}", reservation, now)
     )
 
 
 def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str | None, now: datetime) -> bool:
-    """Writes an alert down; False: it was there before."""
+    """Writes an alert to the journal. Returns False if the journal already has it."""
     return (
         db.execute(
             "INSERT OR IGNORE INTO journal (at, kind, reservation, bucket, detail)"
@@ -240,7 +255,7 @@ def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str | 
     )
 
 
-def _made_alert(
+def _new_alert(
     db: sqlite3.Connection, kind: str, bucket: int, threshold: Decimal | None, reservation: str | None
 ) -> Alert:
     budget, labels, cap, used, currency, window_end = db.execute(

@@ -1,4 +1,4 @@
-"""Reservations that were sent, read as text: many at a time, and without an object for each."""
+"""Exports the reservations that were sent, as blocks of text, without an object for each reservation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kling_pricing.ledger.sqlite.codec import written
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 
 _LINES = 250
-"""Read at a time."""
+"""The number of lines in a block."""
 
 _VALUES = {
     **{name: name for name in (*SENT[:-1], *TERMS)},
@@ -20,10 +20,10 @@ _VALUES = {
     "dispatched_at": "substr(dispatched_at, 1, 26)",
     "ended": "ended.state",
 }
-# printf writes nothing where there is nothing.
+# printf writes null as an empty text.
 _LINE = SENT_SEPARATOR.join([*("%s" for _ in SENT[:-1]), TERMS_SEPARATOR.join("%s" for _ in TERMS)]) + "\n"
 
-# The plus keeps SQLite from an index by which most of the table would be read out of its order on the disk.
+# The plus keeps SQLite from using an index: through it, most of the table would be read in random order.
 _SELECT = f"""
     WITH ended (task_id, state) AS MATERIALIZED (
       SELECT task_id, max(state) FROM observation AS seen
@@ -38,12 +38,12 @@ _SELECT = f"""
     FROM reservation LEFT JOIN ended ON ended.task_id = reservation.task_id
     WHERE +provider = ?1 AND dispatched_at < ?2
       AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
-"""  # noqa: S608 (only our own words)
+"""  # noqa: S608 (constants only)
 
 
 def blocks(db: sqlite3.Connection, provider: str, before: datetime) -> Iterator[bytes]:
     """See `Ledger.sent`."""
     db.text_factory = bytes
     rows = db.execute(_SELECT, (provider, written(before)))
-    while some := rows.fetchmany(_LINES):
-        yield b"".join([line for (line,) in some])
+    while block := rows.fetchmany(_LINES):
+        yield b"".join([line for (line,) in block])

@@ -1,7 +1,7 @@
-"""A ledger's SQLite file: opening it, and one transaction at a time.
+"""Opens a ledger's SQLite file and runs one transaction at a time.
 
-Durability: WAL with `synchronous=FULL`, so that a commit survives a crash of the machine.
-Fairness: see `writers_queue`. Forks: see `forks`.
+The file uses WAL with `synchronous=FULL`, so a commit survives a crash of the machine. `writers_queue` makes
+writers take turns, and `forks` makes forks safe.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from kling_pricing.ledger.sqlite.errors import (
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 
 OLDEST_SQLITE = (3, 37)
-"""The first with STRICT tables."""
+"""The first SQLite version with STRICT tables."""
 
 _Answer = TypeVar("_Answer")
 _Arguments = TypeVarTuple("_Arguments")
 
 
 class SQLiteFile:
-    """One file, opened when it is first needed."""
+    """One file, opened on first use."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
         self.path = path
@@ -50,50 +50,51 @@ class SQLiteFile:
         forks.register(self)
 
     def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the interpreter there may be nothing left to close with
+        with suppress(Exception):  # modules may already be gone when the interpreter exits
             self.close()
 
     def transaction(
         self, work: Callable[[sqlite3.Connection, datetime, *_Arguments], _Answer], *arguments: *_Arguments
     ) -> _Answer:
-        """Does some work in a transaction that writes, and returns its answer. All of it is kept, or nothing.
+        """Runs a function in a write transaction and returns its result. Commits all of its changes, or none.
 
-        It is one function, so that an exception that strikes anywhere in it, such as Ctrl-C, undoes the work.
-        It also runs for every verb, and each further call would take time.
+        This is a single function, so that an exception at any point in it, such as Ctrl-C, rolls back the
+        transaction. Every verb runs it, and each additional call would cost time.
 
         Args:
-            work: gets a connection, the instant at which the transaction began, and the arguments.
-            arguments: of the work.
+            work: the function. Its arguments are a connection, the instant at which the transaction began, and
+                `arguments`.
+            arguments: further arguments for the function.
 
         Raises:
-            LedgerUnavailableError: the file cannot be written, or has another schema version by now.
+            LedgerUnavailableError: the file cannot be written, or was migrated to another schema version.
         """
         with self._mutex:
             if self._in_use:
-                raise self._used_within()
+                raise self._reentered()
             try:
                 self._in_use = True
                 connection = self._connection or self._opened()
                 try:
                     self._queue.take_turn()
                     self._ensure_in_place()
-                    if connection.in_transaction:  # left by such an exception
+                    if connection.in_transaction:  # an exception struck during the last rollback
                         self._roll_back(connection)
                     connection.execute("BEGIN IMMEDIATE")
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
-                    if version != schema.VERSION:  # it was migrated while it was open
+                    if version != schema.VERSION:  # the file was migrated while it was open
                         schema.ensure_current(version, self.path)
                     answer = work(connection, self._clock(), *arguments)
                     self._ensure_not_forked(connection)
                     connection.execute("COMMIT")
                 except BaseException:
-                    if self._connection is connection:  # else it is the parent's, which goes on with it
+                    if self._connection is connection:  # otherwise the parent process still uses it
                         self._roll_back(connection)
                     raise
                 else:
                     return answer
                 finally:
-                    if self._connection is connection and connection.in_transaction:  # struck once more
+                    if self._connection is connection and connection.in_transaction:  # struck again
                         self._roll_back(connection)
                     if self._queue.lock is not None:
                         fcntl.flock(self._queue.lock, fcntl.LOCK_UN)
@@ -103,24 +104,24 @@ class SQLiteFile:
                 self._in_use = False
 
     def is_begun(self) -> bool:
-        """Whether there is a file, and something in it.
+        """Returns whether the file exists and is not empty.
 
         Raises:
-            LedgerUnavailableError: there was, or there is not even a folder.
+            LedgerUnavailableError: the folder does not exist, or a ledger in the file was emptied or removed.
         """
         if self._connection is not None:
             return True
-        self._refuse_an_emptied_one()
-        with self._errors():  # a folder may be closed to this user
+        self._refuse_emptied()
+        with self._errors():  # this user may lack access to the folder
             if not self.path.parent.is_dir():
                 raise self._unavailable(CANNOT_OPEN)
             return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that reads, of which all parts see the same state.
+        """Yields a connection in a read transaction, so that all queries see the same snapshot.
 
-        Makes no file.
+        Creates no file.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
@@ -140,9 +141,9 @@ class SQLiteFile:
 
     @contextmanager
     def reading_alone(self) -> Iterator[sqlite3.Connection]:
-        """As `reading`, by a connection of its own that cannot write: for long readings, while others go on.
+        """Yields a separate, read-only connection in a read transaction.
 
-        Makes no file.
+        Long queries on it do not block other users of the file. Creates no file.
 
         Raises:
             LedgerUnavailableError: the file cannot be read.
@@ -168,7 +169,7 @@ class SQLiteFile:
                 self._apart.discard(connection)
 
     def close(self) -> None:
-        """Closes the file; it is opened again when it is needed again."""
+        """Closes the file. The next use opens it again."""
         with self._alone():
             self._close()
 
@@ -189,7 +190,7 @@ class SQLiteFile:
             self._close()
 
     def after_fork_in_parent(self) -> None:
-        """Lets the threads go on."""
+        """Lets the threads continue."""
         self._mutex.release()
 
     def after_fork_in_child(self) -> None:
@@ -199,52 +200,52 @@ class SQLiteFile:
         for connection in (self._connection, *self._apart):
             if connection is not None:
                 forks.inherited.setdefault(os.path.realpath(self.path), []).append(connection)
-        self._forget()  # with the files, else this process would keep the parent's locks when the parent dies
+        self._forget()  # closes the lock files, so that this process does not hold the locks of a dead parent
         self._apart = set()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keeps out other threads, and what a signal, a finaliser or the clock would do amid a transaction.
+        """Keeps out other threads, and reentrant calls from a signal handler, a finaliser or the clock.
 
         Raises:
-            LedgerUnavailableError: this thread is using the file already.
+            LedgerUnavailableError: this thread is already using the file.
         """
         with self._mutex:
             if self._in_use:
-                raise self._used_within()
+                raise self._reentered()
             self._in_use = True
             try:
                 yield
             finally:
                 self._in_use = False
 
-    def _used_within(self) -> LedgerUnavailableError:
+    def _reentered(self) -> LedgerUnavailableError:
         return self._unavailable(
-            "it was used from within its own use; do not call the guard from a signal handler, a finaliser "
-            "or a clock"
+            "reentrant call during a transaction; do not call the guard from a signal handler, a finaliser or "
+            "a clock"
         )
 
     def _ensure_not_forked(self, connection: sqlite3.Connection) -> None:
-        """Refuses to end a transaction that the parent process began, and will end itself."""
+        """Refuses to commit a transaction that the parent process began and will end itself."""
         if self._connection is not connection:
             raise self._forked()
 
     def _forked(self) -> LedgerUnavailableError:
         return self._unavailable(
-            "this process was forked while its parent was using it; start processes without a fork, or "
-            "open the ledger after it"
+            "this process was forked while its parent was using the ledger; start processes without a fork, or "
+            "open the ledger after the fork"
         )
 
     def _ensure_in_place(self) -> None:
-        """Refuses a file that is no longer the one at its path: another would be counted from zero."""
+        """Refuses to use a file that is no longer at its path. A file in its place would count from zero."""
         try:
-            found: os.stat_result | None = os.stat(self._name)  # noqa: PTH116 (every verb asks)
+            status: os.stat_result | None = os.stat(self._name)  # noqa: PTH116 (faster; every verb calls this)
         except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._place:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self._place:
             raise self._unavailable(
-                "its file was moved, removed or replaced while in use; stop everything that uses it, put the "
-                "right file there, and start again"
+                "its file was moved, removed or replaced while in use; stop every program that uses the "
+                "ledger, put the right file back, and start the programs again"
             )
 
     def _opened(self) -> sqlite3.Connection:
@@ -257,17 +258,17 @@ class SQLiteFile:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             needed = ".".join(str(part) for part in OLDEST_SQLITE)
             raise self._unavailable(
-                f"Python here has SQLite {sqlite3.sqlite_version}, and {needed} or newer is needed; use a "
-                "newer Python or system"
+                f"this Python has SQLite {sqlite3.sqlite_version}, but {needed} or newer is required; use a "
+                "newer Python or operating system"
             )
         if os.path.realpath(self.path) in forks.inherited:
             raise self._forked()
-        self._refuse_an_emptied_one()
+        self._refuse_emptied()
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
-            self._is_current(connection)  # before anything else: another database is left as it is
+            self._is_current(connection)  # comes first, so that a foreign database stays unchanged
             self._queue.open()
             try:
                 self._queue.take_turn()
@@ -282,17 +283,17 @@ class SQLiteFile:
         self._place = opened.st_dev, opened.st_ino
         self._connection = connection
 
-    def _refuse_an_emptied_one(self) -> None:
-        """Refuses an empty file where there was a ledger: it would be counted from zero."""
-        with suppress(OSError):  # there is no lock file, so there never was a ledger here
+    def _refuse_emptied(self) -> None:
+        """Refuses an empty or missing file in the place of a ledger. A new ledger would count from zero."""
+        with suppress(OSError):  # without a lock file there never was a ledger here
             if self._queue.is_marked() and not (self.path.exists() and self.path.stat().st_size):
                 raise self._unavailable(
-                    f"there was a ledger here, and its file is empty or gone; put it back, or remove "
-                    f"{self._queue.lock_name} beside it to begin a new one"
+                    "there was a ledger here, but its file is empty or gone; put the file back, or remove "
+                    f"{self._queue.lock_name} in the same folder to begin a new ledger"
                 )
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Sets how the file is written, and creates the tables in an empty one."""
+        """Configures the connection, and creates the tables in an empty file."""
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -312,10 +313,10 @@ class SQLiteFile:
             raise
 
     def _is_current(self, connection: sqlite3.Connection) -> bool:
-        """Whether the file is a ledger of the present schema version; False: it is empty.
+        """Returns True for a ledger of the current schema version, and False for an empty file.
 
         Raises:
-            LedgerUnavailableError: it is a ledger of another version, or something else.
+            LedgerUnavailableError: the file is a ledger of another schema version, or not a ledger.
         """
         try:
             version = schema.version_of(connection, self.path)
@@ -327,10 +328,10 @@ class SQLiteFile:
         return version > 0
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
-        with suppress(sqlite3.Error):  # what went wrong first is the thing to report
+        with suppress(sqlite3.Error):  # the first error is the one to report
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        if connection.in_transaction:  # it would keep the lock, and mix up what comes next
+        if connection.in_transaction:  # an open transaction would hold the lock and swallow the next one
             connection.close()
             self._connection = None
 

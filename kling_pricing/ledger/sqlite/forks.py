@@ -1,8 +1,8 @@
-"""The files of a process when it forks.
+"""Closes the files of a process before it forks.
 
-SQLite keeps its knowledge of a file's locks in the memory of the process, and a child process inherits that
-memory without the locks. Another process then deletes the WAL beneath the child, and what the child commits is
-lost. So files are closed before a fork, and parent and child each open their own.
+SQLite records a file's locks in the memory of the process, and a child process inherits that memory without the
+locks. Another process may then delete the WAL while the child uses it, and the child's commits are lost. So
+files are closed before a fork, and parent and child each open them again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ _paused: list[Forkable] = []
 _forking = RLock()
 """Held while a thread forks."""
 inherited: dict[str, list[sqlite3.Connection]] = {}
-"""The connections that a fork took along nevertheless, by path: in a transaction, or not seen by Python.
-They are left alone and never closed. Their files are not opened again in this process."""
+"""The connections that were open during a fork nevertheless, by path.
+
+They were in a transaction, or the fork did not go through Python. They are never used or closed, and this
+process does not open their files again.
+"""
 
 
 def register(file: Forkable) -> None:
@@ -58,7 +61,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forking  # noqa: PLW0603 (the parent's may be held by a thread that is not here)
+    global _forking  # noqa: PLW0603 (a thread that the child lacks may hold the parent's lock)
     for file in list(_files):
         file.after_fork_in_child()
     _paused.clear()

@@ -1,4 +1,4 @@
-"""Brings a ledger's file to the present schema version, and describes the file for its administrator."""
+"""Migrates a ledger's file to the current schema version, and describes the file for its administrator."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class Migrated(NamedTuple):
     """The result of a migration.
 
     Attributes:
-        version: the schema version before.
-        copy: the file as it was before; None: it had the present version, and nothing was done.
+        version: the schema version before the migration.
+        copy: a copy of the file before the migration; None: the file had the current version and was not
+            changed.
     """
 
     version: int
@@ -29,17 +30,17 @@ class Migrated(NamedTuple):
 
 
 def migrate(path: Path, now: datetime) -> Migrated:
-    """Brings a ledger's file to the present schema version in one transaction, after it has copied the file.
+    """Copies a ledger's file, then migrates it to the current schema version in one transaction.
 
-    It can be repeated, and stopped at any point: the file then has either the old version or the new one.
+    The migration can be repeated. If it is interrupted, the file has either the old version or the new one.
 
     Args:
         path: the file.
-        now: the instant in the name of the copy.
+        now: the instant for the name of the copy.
 
     Raises:
-        LedgerUnavailableError: there is no ledger, it is newer than this release, or the disk has no room for
-            the copy; nothing was changed.
+        LedgerUnavailableError: there is no ledger, the ledger is newer than this release, or the disk has no
+            room for the copy. Nothing was changed.
     """
     with _opened(path) as connection:
         version = schema.version_of(connection, path)
@@ -63,7 +64,7 @@ def migrate(path: Path, now: datetime) -> Migrated:
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
         finally:
-            if queue.lock is not None:  # not in a function, at whose beginning Ctrl-C may strike
+            if queue.lock is not None:  # inline, because Ctrl-C may strike at the start of a call
                 fcntl.flock(queue.lock, fcntl.LOCK_UN)
             queue.close()
         return Migrated(version, copy)
@@ -73,8 +74,8 @@ class Description(NamedTuple):
     """The facts of a ledger's file.
 
     Attributes:
-        version: its schema version.
-        digest: digest of the budgets in force; None: there are none.
+        version: the schema version.
+        digest: the digest of the budgets in force; None: the ledger has no budgets yet.
     """
 
     version: int
@@ -82,7 +83,7 @@ class Description(NamedTuple):
 
 
 def describe(path: Path) -> Description:
-    """Describes the ledger in a file, whichever schema version it has.
+    """Describes the ledger in a file, for any schema version.
 
     Raises:
         LedgerUnavailableError: there is no ledger.
@@ -95,7 +96,7 @@ def describe(path: Path) -> Description:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Connects to a ledger's file. The connection ends with the block, which undoes uncommitted changes."""
+    """Connects to a ledger's file. Closes the connection at the end, which rolls back uncommitted changes."""
     try:
         if not (path.is_file() and path.stat().st_size):
             raise missing(path)
@@ -111,16 +112,16 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _copied(path: Path, version: int, now: datetime) -> Path:
-    """Copies a ledger, with what is still in its WAL, to a new file beside it.
+    """Copies a ledger, including its WAL, to a new file in the same folder.
 
-    The copy has its name only when all of it is on the disk. The caller keeps other writers out.
+    The copy gets its final name only once it is complete on the disk. The caller must keep other writers out.
     """
     target = path.with_name(f"{path.name}.version-{version}.{now:%Y%m%dT%H%M%S.%fZ}")
     partial = path.with_name(f"{path.name}.copying")
     if target.exists():
-        raise unavailable(path, f"its copy would replace {target.name}; move that file away")
+        raise unavailable(path, f"the copy would replace {target.name}; move that file away")
     try:
-        partial.unlink(missing_ok=True)  # of a migration that was killed
+        partial.unlink(missing_ok=True)  # left by a migration that was killed
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, path.stat().st_mode & 0o777))
         source = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         copy = sqlite3.connect(partial)
@@ -139,8 +140,8 @@ def _copied(path: Path, version: int, now: datetime) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Puts the name of a new file on the disk."""
-    if os.name != "nt":  # Windows has no descriptors of folders
+    """Flushes the name of a new file to the disk."""
+    if os.name != "nt":  # Windows has no file descriptors for folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Buckets and the journal as they are read: all of an answer is of one moment."""
+"""Reads buckets and the journal. Each result comes from one snapshot."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, c
 
 
 def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
-    """Every bucket whose window an instant lies in, with its budget's definition.
+    """Returns every bucket whose window contains an instant, each with its budget's definition.
 
-    What has expired by now is no longer held, whether or not it is released already.
+    Expired reservations do not count as held, even if they have not been released yet.
     """
     rows = db.execute(
         "SELECT definition, budget, labels, cap, held - ifnull(expired, 0), spent, currency, window_start,"
@@ -31,7 +31,7 @@ def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[s
 
 
 def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:
-    """Every bucket whose window lies at least partly in a period, with what moved it."""
+    """Returns every bucket whose window overlaps a period, with its journal entries."""
     period = (written(since), written(until))
     entries = db.execute(
         f"SELECT journal.bucket, {_ENTRY} FROM journal JOIN bucket ON bucket.id = journal.bucket"  # noqa: S608
@@ -54,7 +54,7 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
 
 
 def journal(db: sqlite3.Connection) -> list[Entry]:
-    """Every entry, the oldest first."""
+    """Returns every entry of the journal, the oldest first."""
     rows = db.execute(
         f"SELECT {_ENTRY} FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq"  # noqa: S608
     )

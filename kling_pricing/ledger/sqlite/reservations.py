@@ -1,4 +1,4 @@
-"""Reservations: their rows, and how they are read and made."""
+"""Reads and writes the rows of reservations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.model import (
-    DOUBTABLE,
     UNSENT,
     PricedVariant,
     Ref,
@@ -32,9 +31,12 @@ from kling_pricing.money import from_nanos
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
 
-SELECT = f"SELECT {COLUMNS} FROM reservation"  # noqa: S608 (only our own words)
+SELECT = f"SELECT {COLUMNS} FROM reservation"  # noqa: S608 (constants only)
 _SELECT_BY_ID = f"{SELECT} WHERE id = ?"
 _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
+_DOUBTABLE = ("dispatching", "bound", "settled")
+"""The states in which a mark of doubt counts."""
+
 _INSERTED = (
     *(
         "id",
@@ -56,17 +58,17 @@ _SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC 
 
 _FIRST = RESERVATION_COLUMNS.index(Terms._fields[0])
 _TERMS = slice(_FIRST, _FIRST + len(Terms._fields))
-"""The place of the terms among the columns."""
+"""The columns of a row that hold the terms."""
 
 
-@lru_cache(maxsize=1024)  # the same terms come again and again
+@lru_cache(maxsize=1024)  # many reservations have the same terms
 def _terms(values: tuple[Any, ...]) -> Terms:
     return read_terms(dict(zip(Terms._fields, values, strict=True)))
 
 
 def from_row(values: Sequence[Any], now: datetime) -> Reservation:
-    """Returns the reservation in a row of `SELECT`, as it stands at an instant."""
-    row = dict(zip(RESERVATION_COLUMNS, values, strict=False))  # another column may follow
+    """Returns the reservation in a row of `SELECT`. The instant decides whether it is in doubt."""
+    row = dict(zip(RESERVATION_COLUMNS, values, strict=False))  # the row may have additional columns
     state, deadline = row["state"], instant(row["deadline"])
     dispatched_at, closed_at, billed = row["dispatched_at"], row["closed_at"], row["billed"]
     return Reservation(
@@ -75,7 +77,7 @@ def from_row(values: Sequence[Any], now: datetime) -> Reservation:
         key=row["key"],
         attempt=row["attempt"],
         state=state,
-        in_doubt=(bool(row["doubted"]) and state in DOUBTABLE) or (state == "dispatching" and deadline <= now),
+        in_doubt=(bool(row["doubted"]) and state in _DOUBTABLE) or (state == "dispatching" and deadline <= now),
         provider=row["provider"],
         task_id=row["task_id"],
         wire_format=row["wire_format"],
@@ -95,7 +97,7 @@ def from_row(values: Sequence[Any], now: datetime) -> Reservation:
 
 
 def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
-    """A reservation, if there is one."""
+    """Returns a reservation, or None if it does not exist."""
     if isinstance(ref, str):
         row = db.execute(_SELECT_BY_ID, (ref,)).fetchone()
     else:
@@ -104,10 +106,10 @@ def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
 
 
 def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
-    """A reservation.
+    """Returns a reservation.
 
     Raises:
-        ReservationNotFoundError: there is none.
+        ReservationNotFoundError: the reservation does not exist.
     """
     reservation = find(db, ref, now)
     if reservation is None:
@@ -116,18 +118,18 @@ def get(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation:
 
 
 def doubted(db: sqlite3.Connection, reservation: str) -> bool:
-    """Whether it was marked as in doubt, which it is by its deadline too."""
+    """Returns whether a reservation was marked in doubt, regardless of its deadline."""
     return bool(db.execute("SELECT doubted FROM reservation WHERE id = ?", (reservation,)).fetchone()[0])
 
 
 class Look(NamedTuple):
-    """What an order asks before anything else.
+    """The state of the ledger that a request to reserve checks first.
 
     Attributes:
-        budgets: digest of those in force; None: there are none.
-        is_late: whether something is still reserved that has expired.
-        is_known: whether its key was used before.
-        rooms: the buckets its claims speak of.
+        budgets: digest of the budgets in force; None: the ledger has no budgets.
+        is_late: whether an expired reservation has not been released yet.
+        is_known: whether the request's key was used before.
+        rooms: the balances of the buckets that the request claims.
     """
 
     budgets: str | None
@@ -138,9 +140,9 @@ class Look(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _look(windows: int) -> str:
-    """What an order with so many windows asks."""
+    """Returns the query of `look` for a number of windows."""
     return (
-        "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"  # noqa: S608 (our words)
+        "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"  # noqa: S608 (constants only)
         " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
         " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?),"
         f" {ROOM} FROM {buckets_wanted(windows)}"
@@ -148,7 +150,7 @@ def _look(windows: int) -> str:
 
 
 def look(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Look:
-    """In one statement, for it is asked every time, and mostly there is nothing to do."""
+    """Reads the state that a request checks first, in one statement, because every reservation needs it."""
     windows, values = wanted(order.claims, now)
     rows = db.execute(_look(len(windows)), (written(now), order.project, order.key, *values)).fetchall()
     budgets, is_late, is_known = rows[0][:3]
@@ -156,17 +158,17 @@ def look(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Lo
 
 
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
-    """The row of the newest reservation of a key; None: there is none."""
+    """Returns the row of the newest reservation with a key, or None if the key is unused."""
     row: Sequence[Any] | None = db.execute(_SELECT_BY_KEY, (project, key)).fetchone()
     return row
 
 
 def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Reservation | None:
-    """The newest reservation of an order's key: one still to be sent, or one that was released; or none.
+    """Returns the unsent or released reservation with a request's key, or None if the key is unused.
 
     Raises:
-        IdempotencyError: the key stands for another request.
-        ReservationStateError: the key's job was sent already.
+        IdempotencyError: the key belongs to a different request.
+        ReservationStateError: the key's job was already sent.
     """
     row = newest(db, order.project, order.key)
     if row is None:
@@ -189,7 +191,7 @@ def insert(
     now: datetime,
     deadline: datetime,
 ) -> Reservation:
-    """Writes down a reservation that is still to be sent; lines and journal are the caller's to write."""
+    """Writes the row of a new, unsent reservation. The caller writes its lines and its journal entries."""
     db.execute(
         _INSERT,
         (

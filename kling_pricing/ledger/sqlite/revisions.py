@@ -1,4 +1,4 @@
-"""Revisions of the budgets, and what becomes of the balances when they change."""
+"""Installs revisions of the budgets, and adjusts the balances to them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from kling_pricing.windows import FOREVER
 
 
 def current(db: sqlite3.Connection) -> Revision | None:
-    """The newest revision; None: there is none yet."""
+    """Returns the newest revision, or None if there is none yet."""
     row = db.execute("SELECT digest, document FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
     return None if row is None else Revision(*row)
 
 
 def is_in_force(db: sqlite3.Connection, digest: str) -> bool:
-    """Whether the newest revision is this one."""
+    """Returns whether the newest revision has this digest."""
     row = db.execute("SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
     return row is not None and row[0] == digest
 
 
 def in_force(db: sqlite3.Connection) -> Revision:
-    """The newest revision of a ledger that is in use.
+    """Returns the newest revision of a ledger that is in use.
 
     Raises:
-        LedgerError: there is none, so it is not the ledger that the guard was opened on.
+        LedgerError: there is no revision, so the guard was opened on another ledger.
     """
     revision = current(db)
     if revision is None:
@@ -42,7 +42,7 @@ def in_force(db: sqlite3.Connection) -> Revision:
 
 
 def add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
-    """Installs budgets."""
+    """Writes a revision."""
     db.execute(
         "INSERT INTO budget_revision (digest, document, installed_at) VALUES (?, ?, ?)",
         (budgets.digest, budgets.document, written(now)),
@@ -52,33 +52,34 @@ def add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision
 
 
 def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tuple[Alert, ...]:
-    """Installs budgets in place of those in force.
+    """Replaces the budgets in force.
 
     Returns:
-        The alerts of thresholds that are reached by what was counted before.
+        Alerts for the new thresholds that existing balances already reach.
 
     Raises:
-        BudgetError: a budget of the same name counts otherwise, and does not carry over what was counted.
+        BudgetError: a budget has the name of an earlier one but a different match, window, zone or currency,
+            and does not carry over the earlier spend.
     """
     before = current(db)
     if before is None:
         add(db, budgets, now)
         return ()
     installed = budgets_from_document(before.document)
-    if installed.digest == budgets.digest:  # the ledger's own may be of an older kind
+    if installed.digest == budgets.digest:  # the stored digest may come from an older release
         return ()
     in_force = {budget.name for budget in installed.budgets}
-    counted = _definitions(db)
+    definitions = _definitions(db)
     alerts: list[Alert] = []
     for budget in budgets.budgets:
-        old = counted.get(budget.name, budget.definition)
+        old = definitions.get(budget.name, budget.definition)
         if budget.name not in in_force or old != budget.definition:
             if budget.carry_over:
                 _carry_over(db, budgets, budget, now)
             elif old != budget.definition:
                 raise BudgetError(
-                    f"budget {budget.name} has another match, window, zone or currency than before; give it "
-                    "another name, or say carry_over: true, so that it counts what was spent until now"
+                    f"budget {budget.name} now has a different match, window, zone or currency; give it "
+                    "another name, or set carry_over: true so that it counts earlier spend"
                 )
         changed = db.execute(
             "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?"
@@ -97,7 +98,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
 
 
 def _definitions(db: sqlite3.Connection) -> dict[str, str]:
-    """Budget -> how it counted when it was last in force, those that were taken away since among them."""
+    """Returns the last definition of every budget that was ever in force, by name."""
     documents = db.execute("SELECT document FROM budget_revision ORDER BY revision").fetchall()
     return {
         budget.name: budget.definition
@@ -107,7 +108,7 @@ def _definitions(db: sqlite3.Connection) -> dict[str, str]:
 
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
-    """Counts in a budget's buckets what the ledger holds of requests it matches, in windows not yet over."""
+    """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
     current = budget.period(now)
     rows = db.execute(
         f"{reservations.SELECT} WHERE created_at >= ? ORDER BY created_at, rowid",
@@ -115,11 +116,11 @@ def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntr
     ).fetchall()
     for row in rows:
         reservation = reservations.from_row(row, now)
-        own = budget.bucket_labels(reservation.labels)
+        bucket_labels = budget.bucket_labels(reservation.labels)
         period = budget.period(reservation.created_at)
-        if own is not None and period is not None and period.end > now:
+        if bucket_labels is not None and period is not None and period.end > now:
             rate = budgets.rate(reservation.currency, budget)
-            _carry(db, budget, own, rate, reservation, now)
+            _carry(db, budget, bucket_labels, rate, reservation, now)
     openings = db.execute(
         "SELECT bucket.labels, bucket.currency, journal.at, spent_delta FROM journal"
         " JOIN bucket ON bucket.id = journal.bucket WHERE kind = 'opening' AND budget = ? AND definition <> ?"
@@ -129,31 +130,31 @@ def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntr
     if openings:
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
-            "give the new budget another name and open it with the whole balance"
+            "give the new budget another name, and open it with the whole balance"
         )
 
 
 def _carry(
     db: sqlite3.Connection,
     budget: BudgetEntry,
-    own: dict[str, str],
+    labels: dict[str, str],
     rate: Decimal | None,
     reservation: Reservation,
     now: datetime,
 ) -> None:
-    """Adds a line of one reservation to one bucket, unless it has it."""
-    wanted = claim(budget, own, rate, reservation.created_at)
-    (room,) = balances.rooms(db, [wanted], reservation.created_at)
+    """Adds a reservation to a bucket, unless the bucket already counts it."""
+    bucket_claim = claim(budget, labels, rate, reservation.created_at)
+    (room,) = balances.rooms(db, [bucket_claim], reservation.created_at)
     bucket = balances.opened(db, room)
-    counted = [
+    amounts = [
         nanos_up(amount if rate is None else multiply(amount, rate))
         for amount in (reservation.reserved, reservation.billed or Decimal(0))
     ]
     added = db.execute(
         "INSERT OR IGNORE INTO reservation_line (reservation, bucket, held, spent, rate)"
         " VALUES (?, ?, ?, ?, ?)",
-        (reservation.id, bucket, *counted, text(rate)),
+        (reservation.id, bucket, *amounts, text(rate)),
     )
     if added.rowcount:
-        held = counted[0] if reservation.state in transitions.OPEN else 0
-        balances.enter(db, now, "carry_over", reservation.id, [Move(bucket, held, counted[1])], None)
+        held = amounts[0] if reservation.state in transitions.OPEN else 0
+        balances.enter(db, now, "carry_over", reservation.id, [Move(bucket, held, amounts[1])], None)

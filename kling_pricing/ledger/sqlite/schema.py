@@ -1,8 +1,8 @@
 """The tables of a ledger in SQLite.
 
-Amounts are whole nanos (billionths of a unit of their currency), instants ISO 8601 in UTC with six decimals, so
-that they sort as text; labels and changes are JSON objects with sorted keys.
-No payload is kept; `redaction` lists what else is left out.
+Amounts are whole nanos (billionths of a currency unit). Instants are ISO 8601 text in UTC with six decimal
+places, so that they sort as text. Labels and changes are JSON objects with sorted keys.
+No table stores a payload; `redaction` decides what else is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
-"""Marks the file as ours (`PRAGMA application_id`)."""
+"""Identifies a file as a ledger (`PRAGMA application_id`)."""
 
 RESERVATION_COLUMNS = (
     *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
@@ -24,7 +24,7 @@ RESERVATION_COLUMNS = (
     *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
     *("created_at", "dispatched_at", "closed_at", "deadline"),
 )
-"""Everything that is kept of a reservation."""
+"""The columns of a reservation, in the order in which they are selected."""
 
 _TABLES = (
     """
@@ -170,23 +170,23 @@ STEPS: dict[int, tuple[str, ...]] = {
         """,
     ),
 }
-"""The statements that make each version from the one before; version 1 is made from an empty file."""
+"""The statements that create each version from the previous one. Version 1 starts from an empty file."""
 
 VERSION = max(STEPS)
-"""The version that this release works with (`PRAGMA user_version`)."""
+"""The schema version that this release requires (`PRAGMA user_version`)."""
 
 DDL = tuple(statement for statements in STEPS.values() for statement in statements)
-"""The statements that make a new ledger: it has the same tables as one that was migrated."""
+"""The statements that create a new ledger, with the same tables as a migrated one."""
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """Returns the schema version of the ledger in a file; 0: the file is empty.
+    """Returns the schema version of the ledger in a file, or 0 for an empty file.
 
     Raises:
-        LedgerUnavailableError: the file holds something else.
+        LedgerUnavailableError: the file is not a ledger.
     """
     try:
-        connection.execute("BEGIN")  # so that all three are of one moment, while others create the tables
+        connection.execute("BEGIN")  # one snapshot, because another process may create the tables now
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -198,17 +198,17 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         return int(version)
     if application == APPLICATION_ID:
         raise LedgerUnavailableError(
-            f"ledger {path}: its schema version is {version}, which no release has written; restore a backup"
+            f"ledger {path}: its schema version is {version}, which no release writes; restore a backup"
         )
     if tables or version or application:
         raise LedgerUnavailableError(
-            f"ledger {path}: it is a database of something else; name a file that does not exist yet"
+            f"ledger {path}: it is not a ledger but another database; give a file that does not exist yet"
         )
     return 0
 
 
 def ensure_current(version: int, path: Path) -> None:
-    """Refuses a ledger of another schema version.
+    """Raises an error for a ledger of another schema version.
 
     Raises:
         LedgerUnavailableError: the ledger is older or newer than this release.

@@ -1,6 +1,7 @@
-"""What happens to a reservation inside a transaction: the transitions from one state to another.
+"""The transitions of a reservation from one state to another, inside a transaction.
 
-Each is one conditional statement where that can decide; only if it changes nothing is it asked why.
+Where possible, one conditional statement makes the transition. Only if it changes no row is the reservation
+read to find the reason.
 """
 
 from __future__ import annotations
@@ -50,19 +51,20 @@ _SPEND_LINE = "UPDATE reservation_line SET spent = ? WHERE reservation = ? AND b
 
 
 def dispatch(db: sqlite3.Connection, reservation: str, doubtful_after: timedelta, now: datetime) -> bool:
-    """From reserved to dispatching; False: it is not reserved, or no longer."""
-    done = db.execute(_DISPATCH, (written(now), written(now + doubtful_after), reservation))
-    if done.rowcount == 0:
+    """Moves a reservation from reserved to dispatching. Returns False if it is not reserved or has expired."""
+    updated = db.execute(_DISPATCH, (written(now), written(now + doubtful_after), reservation))
+    if updated.rowcount == 0:
         return False
     enter(db, now, "dispatch", reservation, (), None)
     return True
 
 
 def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Change:
-    """Notes a reservation's task, and applies what was observed of that before, in the order it was seen.
+    """Binds a reservation to a task, and applies earlier observations of the task in their order.
 
     Raises:
-        ReservationStateError: it was never sent, or one of the two belongs to another.
+        ReservationStateError: the reservation was never sent or has another task, or the task belongs to
+            another reservation.
     """
     if not isinstance(ref, str) or db.execute(_BIND, (task_id, ref)).rowcount == 0:
         return _bound_already(db, ref, task_id, now)
@@ -84,10 +86,10 @@ def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Chang
 
 
 def _bound_already(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Change:
-    """The answer for a reservation that could not be bound: it is, to this task.
+    """Returns the reservation unchanged if it is already bound to this task.
 
     Raises:
-        ReservationStateError: no, and why.
+        ReservationStateError: the reservation cannot be bound to this task.
     """
     reservation = get(db, ref, now)
     if reservation.task_id == task_id:
@@ -106,17 +108,20 @@ def take_up(
     now: datetime,
     made: Decimal | None = None,
 ) -> Change:
-    """Applies an observation of a reservation's task; once, since later it might mean something else."""
-    meant = outcome(reservation, seen, made)
-    if isinstance(meant, Charged):
-        return settle(db, reservation, meant.amount, meant.basis, now)
-    if isinstance(meant, Unclear):
-        return _keep_open(db, reservation, meant.reason, now)
-    if meant is None or reservation.state == "released":
+    """Applies an observation of a reservation's task.
+
+    An observation is applied only once, because its effect could differ later.
+    """
+    effect = outcome(reservation, seen, made)
+    if isinstance(effect, Charged):
+        return settle(db, reservation, effect.amount, effect.basis, now)
+    if isinstance(effect, Unclear):
+        return _keep_open(db, reservation, effect.reason, now)
+    if effect is None or reservation.state == "released":
         return Change(reservation)
     if reservation.state == "settled":
         return settle(db, reservation, Decimal(0), "response", now)
-    return Change(release(db, reservation, meant.reason, "release", now))
+    return Change(release(db, reservation, effect.reason, "release", now))
 
 
 def _keep_open(db: sqlite3.Connection, reservation: Reservation, reason: str, now: datetime) -> Change:
@@ -132,7 +137,7 @@ def _keep_open(db: sqlite3.Connection, reservation: Reservation, reason: str, no
 def release(
     db: sqlite3.Connection, reservation: Reservation, reason: str, kind: str, now: datetime
 ) -> Reservation:
-    """Gives back what is held."""
+    """Releases the held money of a reservation."""
     moves = [Move(bucket, -held, 0) for bucket, held, _, _ in _lines(db, reservation.id)]
     db.execute(
         "UPDATE reservation SET state = 'released', reason = ?, closed_at = ? WHERE id = ?",
@@ -145,7 +150,7 @@ def release(
 def settle_open(
     db: sqlite3.Connection, reservation: str, amount: Decimal | None, basis: Basis, now: datetime
 ) -> Change | None:
-    """Settles what was sent and holds its money, by default at the quote; None: it is in another state."""
+    """Settles a dispatched or bound reservation, by default at the quote. Returns None in any other state."""
     nanos = None if amount is None else nanos_up(amount)
     if db.execute(_SETTLE_OPEN, (nanos, basis, written(now), reservation)).rowcount == 0:
         return None
@@ -156,7 +161,7 @@ def settle_open(
 def settle(
     db: sqlite3.Connection, reservation: Reservation, billed: Decimal, basis: Basis, now: datetime
 ) -> Change:
-    """Settles, unless what it is settled at holds."""
+    """Settles a reservation, unless it is already settled on a basis that prevails."""
     if reservation.dispatched_at is None:
         raise errors.settled_unsent(reservation)
     if reservation.state == "settled" and not _replaces(reservation, billed, basis):
@@ -168,13 +173,13 @@ def settle(
 def _spend(
     db: sqlite3.Connection, settled: Reservation, billed: Decimal, now: datetime, *, was_open: bool
 ) -> Change:
-    """Counts what a reservation was settled at, in place of what it held or had spent."""
+    """Counts the settled amount in every bucket, in place of the held or previously spent amount."""
     nanos = nanos_up(billed)
     moves = []
     for bucket, held, spent, rate in _lines(db, settled.id):
-        counted = nanos if rate is None else nanos_up(multiply(billed, rate))
-        moves.append(Move(bucket, -held if was_open else 0, counted - spent))
-        db.execute(_SPEND_LINE, (counted, settled.id, bucket))
+        amount = nanos if rate is None else nanos_up(multiply(billed, rate))
+        moves.append(Move(bucket, -held if was_open else 0, amount - spent))
+        db.execute(_SPEND_LINE, (amount, settled.id, bucket))
     enter(db, now, "settle", settled.id, moves, settled.basis)
     alerts = threshold_alerts(db, grown(moves), settled.id, now)
     if billed > settled.reserved:
@@ -183,19 +188,19 @@ def _spend(
 
 
 def _replaces(reservation: Reservation, billed: Decimal, basis: Basis) -> bool:
-    """Whether an amount replaces the one a reservation was settled at.
+    """Returns whether an amount replaces the amount at which a reservation is settled.
 
-    A stronger basis does, and on the same basis the dearer amount, so that it does not matter which of two
-    answers comes first; an operator may always correct.
+    A stronger basis replaces a weaker one. On the same basis the higher amount wins, so the order of two
+    responses does not matter. The basis operator always replaces.
     """
     if reservation.basis is None or reservation.billed is None or basis == "operator":
         return True
-    stronger = BASES.index(basis) - BASES.index(reservation.basis)
-    return stronger > 0 or (stronger == 0 and billed > reservation.billed)
+    difference = BASES.index(basis) - BASES.index(reservation.basis)
+    return difference > 0 or (difference == 0 and billed > reservation.billed)
 
 
 def disagrees(reservation: Reservation, billed: Decimal, basis: Basis) -> bool:
-    """Whether it is settled at another amount on the same basis, which holds."""
+    """Returns whether another amount on the same basis prevails over this one."""
     return (
         reservation.basis == basis
         and reservation.billed != billed
@@ -204,7 +209,7 @@ def disagrees(reservation: Reservation, billed: Decimal, basis: Basis) -> bool:
 
 
 def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int, Decimal | None]]:
-    """Bucket, held, spent and accounting rate of each line of a reservation."""
+    """Returns bucket, held, spent and accounting rate of each line of a reservation."""
     rows = db.execute(
         "SELECT bucket, held, spent, rate FROM reservation_line WHERE reservation = ? ORDER BY bucket",
         (reservation,),
@@ -213,9 +218,9 @@ def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int
 
 
 def expire(db: sqlite3.Connection, now: datetime) -> None:
-    """Releases what was reserved and not dispatched in time: it is certainly unsent.
+    """Releases the expired reservations. They were never dispatched, so they are certainly unsent.
 
-    However many there are, it takes the same few statements; where there are none it does nothing.
+    Needs the same three statements for any number of reservations.
     """
     at = written(now)
     late = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"

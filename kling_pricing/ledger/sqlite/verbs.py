@@ -1,6 +1,7 @@
-"""What each verb of a ledger does: inside one transaction, at the instant when that began.
+"""The verbs of a ledger. Each runs inside one transaction, at the instant at which the transaction began.
 
-A verb that raises is undone. Where something is to be kept all the same, what it should raise is its answer.
+An exception rolls back the transaction. A verb that must keep changes despite an error returns the error
+instead of raising it.
 """
 
 from __future__ import annotations
@@ -91,11 +92,11 @@ def reserve(
 def dispatch(
     db: sqlite3.Connection, now: datetime, reservation: str, doubtful_after: timedelta
 ) -> LedgerError | None:
-    """See `Ledger.dispatch`; why not, after it is kept that it has expired."""
+    """See `Ledger.dispatch`. Returns an error, so that the expiry of a late reservation is committed."""
     if transitions.dispatch(db, reservation, doubtful_after, now):
         return None
     current = reservations.get(db, reservation, now)
-    if current.state == UNSENT:  # too late
+    if current.state == UNSENT:  # it has expired
         transitions.expire(db, now)
         current = reservations.get(db, reservation, now)
     return errors.not_dispatched(current)
@@ -157,7 +158,7 @@ def observe(
     made: Decimal | None,
     remark: str | None,
 ) -> Change | LedgerError | None:
-    """See `Ledger.observe`; what is wrong with it, after what was seen is kept: it may be billed."""
+    """See `Ledger.observe`. Returns an error, so that the observation is committed: the task may be billed."""
     added = db.execute(
         "INSERT OR IGNORE INTO observation"
         " (provider, task_id, state, charge, duration_s, model, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -200,15 +201,15 @@ def record(
     """See `Ledger.record`."""
     if not revisions.is_in_force(db, order.budgets):
         return Outdated(revisions.in_force(db))
-    known = reservations.find(db, (order.provider, task_id), now)
-    if known is not None:
-        if known.fingerprint == order.fingerprint and known.billed == spent.terms.expected:
-            return Change(known)
-        raise errors.task_known(known)
+    existing = reservations.find(db, (order.provider, task_id), now)
+    if existing is not None:
+        if existing.fingerprint == order.fingerprint and existing.billed == spent.terms.expected:
+            return Change(existing)
+        raise errors.task_known(existing)
     reservation = _new_id()
     rooms = balances.rooms(db, order.claims, at)
-    taken = reservations.newest(db, order.project, order.key) is not None
-    key = f"{order.key}:{reservation}" if taken else order.key  # a job may have been given the same one
+    is_taken = reservations.newest(db, order.project, order.key) is not None
+    key = f"{order.key}:{reservation}" if is_taken else order.key  # a job may have the same key
     reservations.insert(db, order, spent, reservation, key, 1, at, at)
     db.execute(
         "UPDATE reservation SET state = 'settled', task_id = ?, billed = expected, basis = 'operator',"

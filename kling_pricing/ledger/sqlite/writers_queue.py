@@ -1,9 +1,9 @@
 """The queue of the processes that want to write to a ledger's file.
 
 Writers wait for an `flock` on a file beside the database, because SQLite's own busy handler lets some of them
-starve for seconds. The system gives a released lock to the process that asks first. That is mostly the one that
-just held it, because a sleeping process has to wake up. So only one process at a time waits for the lock: the
-process that holds a second lock, the queue. The others wait for the queue.
+starve for seconds. The system gives a released lock to the first process that asks for it. Usually that is the
+process that just released it, because a waiting process must wake up first. So only one process at a time waits
+for the lock: the process that holds a second lock, the queue. The other processes wait for the queue.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ except ImportError:  # Windows: SQLite's own lock is as safe, only less fair
 
 __all__ = ["WritersQueue", "fcntl"]
 
-_MARK = b"A ledger was made in the file of this name. Remove this one too to begin a new ledger.\n"
-"""The content of the lock file, once there is a ledger."""
+_MARK = b"The file with this name without .lock holds a ledger. Remove both files to begin a new ledger.\n"
+"""The content of the lock file once the ledger exists."""
 
 
 class WritersQueue:
@@ -43,7 +43,7 @@ class WritersQueue:
         return self._lock_path.name
 
     def open(self) -> None:
-        """Opens the files; makes them where they do not exist.
+        """Opens the files, and creates them if they do not exist.
 
         Raises:
             LedgerUnavailableError: a file cannot be opened.
@@ -52,7 +52,10 @@ class WritersQueue:
         self._queue = self._opened(self._path.with_name(f"{self._path.name}.queue"))
 
     def close(self) -> None:
-        """Forgets the files, then closes them. A descriptor closed twice may be another file by then."""
+        """Forgets the descriptors, then closes them.
+
+        The order matters: a descriptor that is closed twice may belong to another file by then.
+        """
         descriptors = self.lock, self._queue
         self.lock = self._queue = None
         for descriptor in descriptors:
@@ -75,12 +78,12 @@ class WritersQueue:
             fcntl.flock(self.lock, fcntl.LOCK_UN)
 
     def mark(self) -> None:
-        """Notes in the lock file that there is a ledger."""
+        """Records in the lock file that the ledger exists."""
         if self.lock is not None and not os.fstat(self.lock).st_size:
             os.write(self.lock, _MARK)
 
     def is_marked(self) -> bool:
-        """Returns whether there was a ledger beside the lock file.
+        """Returns whether the lock file records a ledger.
 
         Raises:
             OSError: there is no lock file, so there never was a ledger.
@@ -95,6 +98,6 @@ class WritersQueue:
         except OSError as error:
             raise unavailable(
                 self._path,
-                f"{path.name} beside it cannot be opened ({error.strerror}); let this user write the file and "
-                "its folder",
+                f"{path.name} in the same folder cannot be opened ({error.strerror}); let this user write to "
+                "the file and its folder",
             ) from None

@@ -57,7 +57,8 @@ def _rows(
         yield row, empty, task.charge.problem
         return
     parts = task.charge.parts if task.charge is not None else ()
-    submitted_at = entry.submitted_at and text_of(at_path(item, entry.submitted_at.column))
+    columns = entry.submitted_at.columns if entry.submitted_at else ()
+    submitted_at = next(filter(None, (text_of(at_path(item, column)) for column in columns)), "")
     facts = {name: value for name, value in task.facts.items() if isinstance(value, str | bool)}
     for part in parts or (None,):
         texts = (

@@ -39,8 +39,11 @@ class CsvReader(FileReader):
             raise self.error("is empty; the first row must name the columns")
         return header
 
-    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
         """See `FileReader.layouts`."""
+        del wanted  # the header has every column
         heads = [
             (prescribed._replace(delimiter=delimiter), self._head(delimiter))
             for delimiter in ([prescribed.delimiter] if prescribed.delimiter else self._delimiters)
@@ -154,7 +157,7 @@ class CsvReader(FileReader):
             if len(record) == len(header):
                 texts = [text_in(record[place], path) for place, path in cells.values()]
                 fault = f"{list(cells)[texts.index(None)]} is not in JSON text" if None in texts else ""
-                yield row, empty if fault else [text or "" for text in texts], fault
+                yield row, [text or "" for text in texts], fault
             elif any(record):
                 fault = f"it has {len(record)} columns, but the header has {len(header)}"
                 yield row, empty, fault if header_row > 1 else fault.replace("header", "first row")

@@ -49,9 +49,10 @@ def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[...,
     row = 1
     try:
         with path.open(encoding=used, newline="") as text, copy.open("w", encoding="utf-8", newline="") as file:
-            while block := text.read(_BLOCK):
-                row += block.count("\n")
-                file.write(block)
-    except UnicodeError:
+            for line in text:
+                file.write(line)
+                row += 1
+    except UnicodeDecodeError as problem:
+        row += problem.object[: problem.start].count(b"\n")
         raise error(f"is not {used}; name its encoding with --encoding", row=row) from None
     return copy

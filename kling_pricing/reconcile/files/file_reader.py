@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ DATE_CELL = "@"
 
 
 _MAX_DIGITS = 300
+_SHORTEST_ROUNDED_ID = 15
 MAX_TITLE_ROWS = 20
 """Rows among which the header of a table is looked for: titles may stand above it."""
 
@@ -97,12 +98,17 @@ class FileReader(ABC):
     def header(self) -> Sequence[str]:
         """Returns the columns; in JSON, those of every row, with paths for nested values."""
 
-    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
         """Yields the layouts that the file may have, the likeliest first, each with the columns in it.
 
         Args:
             prescribed: the part of the layout that is known.
+            wanted: the names of each wanted column: a reader may stop looking for columns when it has these;
+                None: every column counts.
         """
+        del wanted
         self.layout = prescribed
         yield prescribed, self.header()
 
@@ -174,7 +180,7 @@ class FileReader(ABC):
         return StatementError(problem, file=self.path.name, row=row, column=column)
 
 
-def has_column(header: Sequence[str], name: str) -> bool:
+def has_column(header: Container[str], name: str) -> bool:
     """Returns whether a header has a column, or a column whose JSON text may have it."""
     steps = name.split(".")
     return any(".".join(steps[:length]) in header for length in range(len(steps), 0, -1))
@@ -222,7 +228,11 @@ def text_of(value: Any) -> str | None:
 
 
 def digits(number: Decimal) -> str:
-    """Returns a number in plain digits; a number with too many digits for an amount keeps its exponent."""
+    """Returns a number in plain digits; a number with too many digits for an amount keeps its exponent.
+
+    So does a large number that was written with an exponent: it may be an id that lost its last digits.
+    """
     exponent = number.as_tuple().exponent
     plain = isinstance(exponent, int) and max(abs(exponent), abs(number.adjusted())) <= _MAX_DIGITS
-    return format(number, "f") if plain else str(number)
+    rounded = isinstance(exponent, int) and exponent > 0 and number.adjusted() >= _SHORTEST_ROUNDED_ID
+    return format(number, "f") if plain and not rounded else str(number)

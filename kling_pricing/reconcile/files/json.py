@@ -8,7 +8,14 @@ from typing import Any, TypeAlias
 
 from kling_pricing.display import json_kind
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.file_reader import FileReader, RowSource, at_path, text_of
+from kling_pricing.reconcile.files.file_reader import (
+    FileReader,
+    Layout,
+    RowSource,
+    at_path,
+    has_column,
+    text_of,
+)
 from kling_pricing.strict_json import EXACT_JSON, json_value
 
 _LINES = (".jsonl", ".ndjson")
@@ -27,16 +34,14 @@ class JsonReader(FileReader):
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
-        columns = self._headers.get(self.layout.rows)
-        if columns is None:
-            names: dict[str, None] = {}
-            for _, item in self.objects():
-                if isinstance(item, Mapping) and not names.keys() >= item.keys():
-                    names |= dict.fromkeys(_paths(item, ""))
-            columns = self._headers[self.layout.rows] = list(names)
-        if not columns:
-            raise self.error("has no JSON object; write one per line, or an array of objects")
-        return columns
+        return self._columns_with(None)
+
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
+        """See `FileReader.layouts`."""
+        self.layout = prescribed
+        yield prescribed, self._columns_with(wanted)
 
     def objects(self) -> Iterator[tuple[int, Item]]:
         """See `FileReader.objects`."""
@@ -52,11 +57,33 @@ class JsonReader(FileReader):
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
         del exact  # numbers keep every digit
-        return self.staged(columns, (_row(row, item, columns) for row, item in self.objects()))
+        absent = set(columns)
+        source = self.staged(columns, (_row(row, item, columns, absent) for row, item in self.objects()))
+        present = {name: text for name, text in source.texts.items() if name not in absent}
+        return source._replace(texts=present)
+
+    def _columns_with(self, wanted: Sequence[Sequence[str]] | None) -> list[str]:
+        """Returns the columns of the rows until each wanted column was seen under one of its names.
+
+        Args:
+            wanted: the names of each wanted column; None: every column of the file.
+        """
+        names, items = self._seen.setdefault(self.layout.rows, ({}, self.objects()))
+        while wanted is None or not all(any(has_column(names, name) for name in group) for group in wanted):
+            _, item = next(items, (0, None))
+            if item is None:
+                break
+            if isinstance(item, Mapping) and not names.keys() >= item.keys():
+                names |= dict.fromkeys(_paths(item, ""))
+        if not names and wanted != ():
+            raise self.error(
+                "has no row; leave it out, or write one JSON object per line or an array of objects"
+            )
+        return list(names)
 
     @cached_property
-    def _headers(self) -> dict[tuple[str, ...], list[str]]:
-        """Paths to the rows -> the columns."""
+    def _seen(self) -> dict[tuple[str, ...], tuple[dict[str, None], Iterator[tuple[int, Item]]]]:
+        """Paths to the rows -> the columns seen so far, and the rows that were not looked at yet."""
         return {}
 
     @cached_property
@@ -107,10 +134,16 @@ def _object(value: Any) -> Item:
     return value if isinstance(value, Mapping) else f"it is {json_kind(value)}, not an object"
 
 
-def _row(row: int, item: Item, columns: Sequence[str]) -> tuple[int, Sequence[str], str]:
+def _row(row: int, item: Item, columns: Sequence[str], absent: set[str]) -> tuple[int, Sequence[str], str]:
+    """Returns the texts of a row, and its fault; removes the columns that it has from `absent`."""
     if isinstance(item, str):
         return row, [""] * len(columns), item
-    texts = [text_of(at_path(item, column)) for column in columns]
+    values = [at_path(item, column) for column in columns]
+    if absent:
+        absent.difference_update(
+            column for column, value in zip(columns, values, strict=True) if value is not None or column in item
+        )
+    texts = [text_of(value) for value in values]
     if None in texts:
         return row, [""] * len(columns), f"{columns[texts.index(None)]} is a list or an object"
     return row, [text or "" for text in texts], ""

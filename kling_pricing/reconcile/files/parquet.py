@@ -35,7 +35,13 @@ class ParquetReader(FileReader):
             else self._nested(names[place], types[names[place]], path)
             for name, (place, path) in self.cells(names, columns).items()
         }
-        return RowSource(self._relation, texts)
+        broken = " ".join(
+            f"WHEN NOT json_valid(nullif({self._text(names[place], types[names[place]])}, '')) "
+            f"THEN {literal(f'{name} is not in JSON text')}"
+            for name, (place, path) in self.cells(names, columns).items()
+            if path
+        )
+        return RowSource(self._relation, texts, fault=f"CASE {broken} END" if broken else "NULL")
 
     @property
     def _relation(self) -> str:

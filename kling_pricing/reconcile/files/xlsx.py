@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cached_property
 from itertools import islice
 from typing import Any
 from zipfile import BadZipFile
@@ -39,8 +40,11 @@ class XlsxReader(FileReader):
             raise self.error("is empty; the first row must name the columns")
         return names
 
-    def layouts(self, prescribed: Layout) -> Iterator[tuple[Layout, Sequence[str]]]:
+    def layouts(
+        self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
+    ) -> Iterator[tuple[Layout, Sequence[str]]]:
         """See `FileReader.layouts`."""
+        del wanted  # the header has every column
         self.layout = prescribed
         self.header()  # an empty sheet is refused
         for row, names in self._head:
@@ -54,7 +58,18 @@ class XlsxReader(FileReader):
 
     @property
     def _head(self) -> list[tuple[int, list[str]]]:
-        """The first rows that are not blank."""
+        """The first rows of the sheet that are not blank."""
+        sheet = self.layout.sheet
+        if sheet not in self._heads:
+            self._heads[sheet] = self._read_head()
+        return self._heads[sheet]
+
+    @cached_property
+    def _heads(self) -> dict[str | None, list[tuple[int, list[str]]]]:
+        """Sheet -> its first rows."""
+        return {}
+
+    def _read_head(self) -> list[tuple[int, list[str]]]:
         names = (
             (row, ["" if cell is None else str(cell) for cell in record]) for row, record in self._records()
         )

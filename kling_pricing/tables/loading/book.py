@@ -118,6 +118,7 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
         known_from=entry.known_from,
         newer_list=entry.newer_list,
+        allow_paths=tuple(entry.allow_paths),
     )
 
 

@@ -122,6 +122,17 @@ TaskPath: TypeAlias = Annotated[
 ]
 """The path of a task's URL."""
 
+_LISTED_PATH = r"(/([a-z0-9._~:-]+|\{[a-z_]+\}))+(/\*)?"
+
+ListedPath: TypeAlias = Annotated[
+    str,
+    BeforeValidator(
+        matching_text(_LISTED_PATH, "a path in lower case, such as /v1/tasks/{task_id}/cancel or /v1/chat/*")
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^{_LISTED_PATH}$"}),
+]
+"""A pattern of paths."""
+
 FactConditions: TypeAlias = Annotated[
     dict[str, Any], BeforeValidator(_conditions(FACT_TYPES)), WithJsonSchema(_conditions_schema(FACT_TYPES))
 ]

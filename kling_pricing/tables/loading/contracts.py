@@ -74,8 +74,8 @@ def _contract(
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
         raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
-    changes = (entry.discount is not None, entry.unit_value is not None, entry.rates, entry.account_currency)
-    if not any(changes) and not adopted:
+    changes = entry.discount, entry.unit_value, entry.account_currency
+    if changes == (None, None, None) and not (entry.rates or entry.allow_paths or adopted):
         raise document.error((), "changes nothing; give a discount, a unit_value, rates or account_currency")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
     check_period(valid_from, valid_until, document)
@@ -100,6 +100,7 @@ def _contract(
             discount=entry.discount or Decimal(0),
             own_cells=frozenset(cell for cell, _ in cells(entry.rates)),
         ),
+        allow_paths=(*base.allow_paths, *entry.allow_paths),
     )
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import Code, Currency, FileModel, Instant, Name, Price, Text, UrlPath
-from kling_pricing.tables.http_rules import CODE, MESSAGE
 from kling_pricing.tables.loading.conditions import (
-    ErrorShape,
     FactConditions,
     FactValues,
     MediaConditions,
-    StatusCondition,
     TaskPath,
 )
+from kling_pricing.tables.loading.http_entries import HttpEntry
 
 
 class SourceEntry(FileModel):
@@ -127,6 +125,9 @@ class PriceFile(FileModel):
     hosts: list[Name] = []
     wire_formats: list[Name] = Field(description="The wire formats of the provider's API, the main one first.")
     also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
+    allow_paths: list[UrlPath] = Field(
+        [], description="Paths at and below which hooks let requests pass without a price."
+    )
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
@@ -178,6 +179,9 @@ class ContractFile(FileModel):
     )
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
+    )
+    allow_paths: list[UrlPath] = Field(
+        [], description="Paths at and below which hooks let requests pass without a price."
     )
     notes: list[NoteEntry] = []
 
@@ -237,96 +241,13 @@ class EndpointEntry(FileModel):
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
         None, description="The actions that the path accepts; null: any, as the payload says."
     )
+    model: Text | None = Field(
+        None, description="The model if the payload names none: the path names it, or has a default."
+    )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
     other_status: list[TaskPath] = Field([], description="Further paths of a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
-
-
-class IdempotencyEntry(FileModel):
-    """The header for an idempotency key: requests with the same key create one task."""
-
-    header: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
-    hours: Annotated[int, Field(gt=0)] = Field(description="How long the API remembers a key.")
-    source: Text
-
-
-class OwnIdEntry(FileModel):
-    """The payload's field for a task id of the caller's choice, by which the API can look the task up."""
-
-    field: Code
-    source: Text
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class RefusedEntry(FileModel):
-    """Answers to a submission that prove that the API did not accept it."""
-
-    status: StatusCondition
-    unless: list[int] = Field([], description="Statuses that are exceptions.")
-    code: Annotated[list[Text], BeforeValidator(_as_list)] = Field(
-        [], description="The code that the error must have, or a list of codes; empty: any."
-    )
-    unless_message: Text | None = Field(
-        None, description="Words in the error's message that are an exception, whatever their case."
-    )
-    source: Text
-
-
-class BilledBelowEntry(FileModel):
-    """A path at and below which jobs are billed; a POST to an unlisted endpoint there is refused."""
-
-    path: UrlPath
-    source: Text
-
-
-class TaskListEntry(FileModel):
-    """A path whose response lists tasks."""
-
-    path: UrlPath
-    source: Text
-
-
-class BilledFactsEntry(FileModel):
-    """The facts in a response about a finished task that state what is billed."""
-
-    facts: Annotated[
-        list[Literal["action", "resolution", "reference", "audio", "duration_s"]], Field(min_length=1)
-    ]
-    source: Text
-
-
-class HttpEntry(FileModel):
-    """The API's behaviour over HTTP; anything not listed is assumed to be unknown."""
-
-    forms: bool = Field(
-        default=False, description="Whether the API accepts multipart/form-data as well as JSON."
-    )
-    idempotency: IdempotencyEntry | None = None
-    own_id: OwnIdEntry | None = None
-    billed_below: list[BilledBelowEntry] = Field(
-        [], description="Billed paths in addition to the endpoints and the paths below them."
-    )
-    refused: list[RefusedEntry] = Field(
-        [], description="Definite refusals; after other errors, the outcome is unknown."
-    )
-    task_lists: list[TaskListEntry] = Field(
-        [], description="Paths whose response to a GET or a POST lists tasks, such as /tasks."
-    )
-    billed_facts: BilledFactsEntry | None = Field(
-        None, description="Facts in a response about a finished task that state what is billed."
-    )
-    error: ErrorShape = Field(
-        {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."
-    )
-    code_at: list[Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")]] = Field(
-        [],
-        description="Where an answer may have the code of an error, such as error.code; the first that it has "
-        "counts, and the message is beside it. Empty: as in `error`.",
-    )
 
 
 class MediaEntry(FileModel):

@@ -68,6 +68,7 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 endpoint.status,
                 endpoint.cancel,
                 tuple(endpoint.other_status),
+                endpoint.model,
             )
             for endpoint in entry.endpoints
         ),
@@ -94,8 +95,13 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
         paths.add(endpoint.path)
         for position, action in enumerate(endpoint.actions or ()):
             check_known(action, actions, ("endpoints", place, "actions", position))
+        if endpoint.model is not None:
+            names = [name for model in entry.models.values() for name in model.names]
+            check_known(endpoint.model, names, ("endpoints", place, "model"))
     if entry.http.own_id is not None:
         check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
+    if entry.http.mcp is not None:
+        check_known(entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to"))
     for place, name in enumerate(entry.required):
         check_known(name, inputs, ("required", place))
     for place, implied in enumerate(entry.implied_actions):

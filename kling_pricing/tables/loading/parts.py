@@ -9,9 +9,11 @@ from decimal import Decimal
 from kling_pricing.findings import Note
 from kling_pricing.money import MAX_DECIMALS, format_decimal, multiply, round_money
 from kling_pricing.strict_yaml import YamlDocument
-from kling_pricing.tables.http_rules import HttpRules, Idempotency, RefusedAnswers
-from kling_pricing.tables.loading.files import HttpEntry, NoteEntry, SourceEntry, UnitEntry
+from kling_pricing.tables.http_rules import HttpRules, Idempotency, McpRules, RefusedAnswers, UnpricedPaths
+from kling_pricing.tables.loading.files import NoteEntry, SourceEntry, UnitEntry
+from kling_pricing.tables.loading.http_entries import HttpEntry, McpEntry, PathsEntry
 from kling_pricing.tables.rates import Cell, Rate, TableSource
+from kling_pricing.wire.paths import PathPattern
 
 
 def table_id(document: YamlDocument) -> str:
@@ -76,6 +78,11 @@ def check_period(valid_from: datetime | None, valid_until: datetime | None, docu
         raise document.error(("valid_until",), "must be later than valid_from; correct one of the two")
 
 
+def patterns(entries: Iterable[PathsEntry]) -> tuple[PathPattern, ...]:
+    """Converts groups of paths."""
+    return tuple(PathPattern.of(path) for entry in entries for path in entry.paths)
+
+
 def http_rules(entry: HttpEntry) -> HttpRules:
     """Converts an API's HTTP rules."""
     key = entry.idempotency
@@ -93,9 +100,30 @@ def http_rules(entry: HttpEntry) -> HttpRules:
             for answer in entry.refused
         ),
         entry.forms,
-        tuple(below.path for below in entry.billed_below),
+        patterns(entry.free),
+        patterns(entry.other_services),
+        tuple(
+            UnpricedPaths(PathPattern.of(path), group.why) for group in entry.unpriced for path in group.paths
+        ),
+        tuple(entry.allow_paths),
+        _mcp_rules(entry.mcp) if entry.mcp else None,
         entry.error,
         tuple(tuple(path.split(".")) for path in entry.code_at),
         task_lists=tuple(listed.path for listed in entry.task_lists),
         billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
+    )
+
+
+def _mcp_rules(entry: McpEntry) -> McpRules:
+    return McpRules(
+        PathPattern.of(entry.path),
+        entry.submits_to,
+        entry.create,
+        entry.nested,
+        tuple({entry.key: None} | dict.fromkeys(entry.beside)),
+        entry.key,
+        tuple(entry.task_tools),
+        tuple(entry.free),
+        tuple(entry.methods),
+        tuple(entry.refused_errors),
     )

@@ -16,8 +16,20 @@ from kling_pricing.wire.fields import Field
 from kling_pricing.wire.request import ParsedPayload
 from kling_pricing.wire.task import Task
 
-NAMES = ("tasks", "tasks_extra", "tasks_v2", "openai_videos", "video_generations", "kling")
+NAMES = (
+    "tasks",
+    "tasks_extra",
+    "tasks_v2",
+    "openai_videos",
+    "video_generations",
+    "kling",
+    "kling_services",
+    "kling_images",
+)
 """Every wire format, by the name of its file in this folder."""
+
+_KNOWN_BY_PATH = {"kling_services", "kling_images"}
+"""The wire formats that only the path of a URL identifies, so that no field marks them."""
 
 
 class WireFormat(Protocol):
@@ -80,7 +92,7 @@ def _marking_fields() -> Mapping[str, str]:
     """Returns field -> wire format, for the fields that only one wire format has."""
     formats_with: dict[str, list[str]] = {}
     for name in NAMES:
-        for field in wire_format(name).FIELDS:
+        for field in () if name in _KNOWN_BY_PATH else wire_format(name).FIELDS:
             formats_with.setdefault(field, []).append(name)
     return {field: names[0] for field, names in formats_with.items() if len(names) == 1}
 

@@ -1,4 +1,4 @@
--- Notes the provider's task, and applies what was observed of that task before.
+-- Binds a reservation to the provider's task, and applies earlier observations of that task.
 CREATE OR REPLACE FUNCTION bind(p_call text, p_ref text[], p_task_id text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -10,7 +10,7 @@ BEGIN
   RETURN bound(p_call, kept, p_task_id, now);
 END $$;
 
--- The same for a reservation that is locked, as its task is.
+-- Does the work of `bind`. The caller holds the locks of the reservation and of its task.
 CREATE OR REPLACE FUNCTION bound(p_call text, p_kept reservation, p_task_id text, p_now timestamptz)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE

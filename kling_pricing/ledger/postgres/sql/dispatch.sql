@@ -1,4 +1,4 @@
--- From reserved to dispatching, for exactly one caller; the same caller may ask again.
+-- Moves a reservation from reserved to dispatching, for exactly one caller. That caller may repeat the call.
 CREATE OR REPLACE FUNCTION dispatch(p_id text, p_token text, p_doubtful_after interval)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -19,6 +19,6 @@ BEGIN
     PERFORM expire(now, NULL);
     kept := reread(p_id);
   END IF;
-  -- an answer, not an exception: that it has expired is kept
+  -- returns the refusal instead of raising it, so that an expiry is committed
   RETURN jsonb_build_object('refusal', jsonb_build_object('kind', 'dispatch', 'reservation', shown(kept, now)));
 END $$;

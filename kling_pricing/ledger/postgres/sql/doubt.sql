@@ -1,4 +1,5 @@
--- Notes that nobody knows whether the provider has what was sent; of no effect once that is known.
+-- Marks a reservation in doubt: the provider may or may not have accepted the request. Has no effect if the outcome
+-- is already known.
 CREATE OR REPLACE FUNCTION doubt(p_ref text[], p_reason text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE

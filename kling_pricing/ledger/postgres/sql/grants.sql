@@ -1,11 +1,11 @@
--- Who may do what: nobody anything, until a role is granted the verbs.
+-- Access rights. No role but the owner may do anything until it is granted the verbs.
 REVOKE ALL ON SCHEMA kling_pricing FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA kling_pricing FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA kling_pricing FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kling_pricing FROM PUBLIC;
 
--- Lets a role use a guard: the verbs and what reads. It can neither touch a table nor replace budgets, book an
--- opening balance, or make a function that runs with the owner's rights.
+-- Lets a role use a guard: the verbs, and the functions that read. The role cannot access tables, replace budgets, set
+-- opening balances, or create functions that run with the owner's rights.
 CREATE OR REPLACE FUNCTION grant_guard(p_role text) RETURNS void LANGUAGE plpgsql
 SET search_path = kling_pricing, pg_temp AS $$
 DECLARE

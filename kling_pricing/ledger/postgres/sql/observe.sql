@@ -1,4 +1,5 @@
--- Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
+-- Stores an observation of a task, and applies it to the task's reservation. If the task has no reservation yet,
+-- `bind` applies the observation later.
 CREATE OR REPLACE FUNCTION observe(
   p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_charge jsonb, p_duration_s numeric,
   p_model text, p_made numeric, p_remark text
@@ -10,7 +11,7 @@ DECLARE
   is_new boolean;
   refusal text;
 BEGIN
-  PERFORM lock_task(p_provider, p_task_id);   -- so that `bind` sees it, or it sees what `bind` did
+  PERFORM lock_task(p_provider, p_task_id);   -- so that either `bind` sees the observation, or this call sees the binding
   INSERT INTO observation (provider, task_id, state, charge, duration_s, model, seen_at)
   VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now)
   ON CONFLICT DO NOTHING;
@@ -23,7 +24,7 @@ BEGIN
   END IF;
   kept := locked(coalesce(p_ref, task));
   IF kept.provider <> p_provider THEN
-    RETURN jsonb_build_object('refusal', jsonb_build_object(   -- what was seen is kept: it may be billed
+    RETURN jsonb_build_object('refusal', jsonb_build_object(   -- commits the observation: the task may be billed
       'kind', 'other_provider', 'reservation', shown(kept, now), 'provider', p_provider
     ));
   END IF;
@@ -39,14 +40,14 @@ BEGIN
   END IF;
   BEGIN
     RETURN bound(p_call, kept, p_task_id, now);
-  EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- nothing is changed by it; what was seen is kept: it may be billed
+  EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- undoes only `bound`; commits the observation, because the task may be billed
     GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
   END;
   RETURN jsonb_build_object('refusal', refusal::jsonb);
 END $$;
 
--- Applies an observation of a locked reservation's task; once, since later it might mean something else.
--- The rules are those of `outcomes.outcome`.
+-- Applies an observation to the locked reservation of its task. An observation is applied only once, because its effect
+-- could differ later. The rules are those of `outcomes.outcome`.
 CREATE OR REPLACE FUNCTION take_up(
   p_call text, p_kept reservation, p_state text, p_charge jsonb, p_made numeric, p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -66,7 +67,7 @@ BEGIN
     PERFORM spend(p_call, p_kept, p_made, 'response', p_now);
   ELSIF p_state = 'succeeded' OR (charged IS NULL AND p_kept.failed_tasks <> 'refunded') THEN
     PERFORM spend(p_call, p_kept, from_nanos(p_kept.expected), 'quote', p_now);
-  ELSIF p_kept.state = 'settled' THEN   -- it was not charged, whatever was thought before
+  ELSIF p_kept.state = 'settled' THEN   -- it was not charged after all
     PERFORM spend(p_call, p_kept, 0, 'response', p_now);
   ELSIF p_kept.state <> 'released' THEN
     PERFORM give_back(p_kept.id, p_state, 'release', p_now);

@@ -1,22 +1,22 @@
--- Counts what was spent in a bucket's current window before the ledger knew of it, once a window.
+-- Sets the opening balance of a bucket's current window: spend from before the ledger began to count. Once per window.
 CREATE OR REPLACE FUNCTION open_bucket(p_call text, p_claim jsonb, p_spent bigint)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  own bigint[] := (buckets_of(jsonb_build_array(p_claim), now)).ids;
+  bucket_ids bigint[] := (buckets_of(jsonb_build_array(p_claim), now)).ids;
   counted bucket;
 BEGIN
-  IF own[1] IS NULL THEN
+  IF bucket_ids[1] IS NULL THEN
     PERFORM refuse('no_window', jsonb_build_object('budget', p_claim->>'budget'));
   END IF;
-  SELECT * INTO counted FROM bucket WHERE id = own[1] FOR UPDATE;
+  SELECT * INTO counted FROM bucket WHERE id = bucket_ids[1] FOR UPDATE;
   IF counted.opening_token = p_call THEN
     RETURN alerts_of(p_call);
   ELSIF counted.opening_token IS NOT NULL THEN
     PERFORM refuse('opened', jsonb_build_object('budget', counted.budget));
   END IF;
   UPDATE bucket SET opening_token = p_call WHERE id = counted.id;
-  PERFORM enter(now, 'opening', NULL, own, ARRAY[0], ARRAY[p_spent], NULL);
-  PERFORM alert_thresholds(now, p_call, NULL, own, ARRAY[0], ARRAY[1]);
+  PERFORM enter(now, 'opening', NULL, bucket_ids, ARRAY[0], ARRAY[p_spent], NULL);
+  PERFORM alert_thresholds(now, p_call, NULL, bucket_ids, ARRAY[0], ARRAY[1]);
   RETURN alerts_of(p_call);
 END $$;

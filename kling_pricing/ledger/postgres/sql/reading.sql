@@ -1,4 +1,4 @@
--- What is there. Each is STABLE: all of it is of one moment.
+-- Functions that read. Each is STABLE, so its result comes from one snapshot.
 
 CREATE OR REPLACE FUNCTION installed() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
@@ -34,8 +34,8 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Lines of text, each with the fields of model.SENT, of which the last has those of terms.TERMS; nothing that a
--- ledger keeps has a control character.
+-- Returns lines of text with the fields of model.SENT. The last field has the fields of terms.TERMS. No text in a ledger
+-- has a control character, so the separators are unambiguous.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH ended AS (
@@ -51,7 +51,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
     to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
     concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected,
-      coalesce(list_total::text, ''), price_table,      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
+      coalesce(list_total::text, ''), price_table, coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
   FROM reservation LEFT JOIN ended USING (task_id)
   WHERE provider = p_provider AND dispatched_at < p_before
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
@@ -67,7 +67,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   ORDER BY id
 $$;
 
--- What has expired by now is no longer held, whether or not it is released already.
+-- Expired reservations do not count as held, even if they have not been released yet.
 CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH late AS (
@@ -97,7 +97,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
 $$;
 
--- What an administrator wants to know; the server's own settings need no function.
+-- Facts for the administrator. The settings of the server can be read without a function.
 CREATE OR REPLACE FUNCTION facts() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT jsonb_build_object(

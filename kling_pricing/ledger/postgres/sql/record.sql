@@ -1,12 +1,12 @@
--- Books spend that was made elsewhere, whatever the caps say; of no effect if repeated.
+-- Records spend that happened outside the guard, even beyond a cap. A repeated call has no effect.
 CREATE OR REPLACE FUNCTION record_spend(p_id text, p_order jsonb, p_spent jsonb, p_task_id text, p_at timestamptz)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
   outdated jsonb := outdated(p_order->>'budgets');
   kept reservation;
-  own bigint[];
-  own_key text := p_order->>'key';
+  bucket_ids bigint[];
+  new_key text := p_order->>'key';
   buckets bigint[];
   amounts bigint[];
   nothing bigint[];
@@ -22,24 +22,24 @@ BEGIN
     END IF;
     PERFORM refuse('task_known', jsonb_build_object('reservation', shown(kept, now)));
   END IF;
-  own := (buckets_of(p_order->'claims', p_at)).ids;
-  PERFORM lock_buckets(own);
-  IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = own_key) THEN
-    own_key := own_key || ':' || p_id;   -- a job may have been given the same one
+  bucket_ids := (buckets_of(p_order->'claims', p_at)).ids;
+  PERFORM lock_buckets(bucket_ids);
+  IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = new_key) THEN
+    new_key := new_key || ':' || p_id;   -- a job may have the same key
   END IF;
-  PERFORM insert_reservation(p_id, own_key, 1, p_order, p_spent, p_at, p_at);
+  PERFORM insert_reservation(p_id, new_key, 1, p_order, p_spent, p_at, p_at);
   UPDATE reservation
   SET state = 'settled', task_id = p_task_id, billed = expected, basis = 'operator', dispatched_at = created_at,
     closed_at = now
   WHERE id = p_id;
   INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
-  SELECT p_id, own[place], 0, amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
+  SELECT p_id, bucket_ids[place], 0, amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
   FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
-  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
+  WHERE bucket_ids[place] IS NOT NULL;
+  SELECT array_agg(bucket_ids[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
   INTO buckets, amounts, nothing
   FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
+  WHERE bucket_ids[place] IS NOT NULL;
   PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, NULL);
   PERFORM alert_thresholds(now, p_id, p_id, buckets, nothing, amounts);
   RETURN jsonb_build_object('reservation', shown(reread(p_id), now), 'alerts', alerts_of(p_id));

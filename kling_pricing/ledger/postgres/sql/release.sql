@@ -1,5 +1,5 @@
--- Gives back what is held, from one of these states; of no effect if that was done before.
--- 'in doubt' among them: also if it was marked so.
+-- Releases the reserved money if the reservation is in one of these states. Has no effect if it is already released.
+-- A reservation that was marked in doubt is released only if the states include 'in doubt'.
 CREATE OR REPLACE FUNCTION release(p_ref text[], p_reason text, p_states text[])
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE

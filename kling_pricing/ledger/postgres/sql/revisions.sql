@@ -1,7 +1,7 @@
--- Replacing budgets: for the administrator. What a revision means for balances is worked out by the client,
--- which knows calendars, between `revision_begin` and `revision_end`, in one transaction.
+-- Functions that replace budgets, for the administrator. The client, which knows calendars, computes the effect of a
+-- revision on balances. It does so between `revision_begin` and `revision_end`, in one transaction.
 
--- Lets no verb begin until the transaction ends; returns every revision, the oldest first.
+-- Lets no verb begin until the transaction ends. Returns every revision, the oldest first.
 CREATE OR REPLACE FUNCTION revision_begin() RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
@@ -12,24 +12,24 @@ BEGIN
   ));
 END $$;
 
--- Counts one reservation in one more bucket, unless it does so already.
+-- Adds a reservation to a bucket, unless the bucket already counts it.
 CREATE OR REPLACE FUNCTION carry_over(p_reservation text, p_claim jsonb, p_held bigint, p_spent bigint, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   kept reservation := reread(p_reservation);
-  own bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
+  bucket_ids bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
 BEGIN
   INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
-  VALUES (p_reservation, own[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
+  VALUES (p_reservation, bucket_ids[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
   IF FOUND THEN
     PERFORM enter(
-      p_now, 'carry_over', p_reservation, own,
+      p_now, 'carry_over', p_reservation, bucket_ids,
       ARRAY[CASE WHEN kept.state IN ('reserved', 'dispatching', 'bound') THEN p_held ELSE 0 END], ARRAY[p_spent], NULL
     );
   END IF;
 END $$;
 
--- Whether a budget that counts otherwise from now on began a window with an opening balance.
+-- Returns whether an open window of an earlier definition of a budget has an opening balance.
 CREATE OR REPLACE FUNCTION has_opening(p_budget text, p_definition text, p_now timestamptz) RETURNS boolean
 LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
   SELECT EXISTS (
@@ -38,7 +38,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
   )
 $$;
 
--- Puts in force what verbs go by; the windows that are not over get the new caps and thresholds.
+-- Puts budgets in force. Windows that are not over get the new caps and thresholds.
 CREATE OR REPLACE FUNCTION put_in_force(p_budgets jsonb, p_now timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
 BEGIN
@@ -65,7 +65,7 @@ BEGIN
   RETURN alerts_of(p_call);
 END $$;
 
--- What a revision set off whose answer was lost.
+-- Returns the alerts of a revision whose response was lost.
 CREATE OR REPLACE FUNCTION revision_alerts(p_call text) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT alerts_of(p_call)

@@ -1,4 +1,5 @@
--- Spends an amount (null: the quote) in place of what is held, or of an amount on a weaker basis.
+-- Settles a reservation at an amount, or at the quote if the amount is null. The amount replaces the held money, or an
+-- earlier amount on a weaker basis.
 CREATE OR REPLACE FUNCTION settle(p_call text, p_ref text[], p_amount numeric, p_basis text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -15,8 +16,9 @@ BEGIN
   RETURN jsonb_build_object('reservation', shown(reread(kept.id), now), 'alerts', alerts_of(p_call));
 END $$;
 
--- Whether an amount replaces the one a reservation was settled at: a stronger basis does, and on the same basis the
--- dearer amount, so that it does not matter which of two answers comes first; an operator may always correct.
+-- Returns whether an amount replaces the amount at which a reservation is settled. A stronger basis replaces a weaker
+-- one. On the same basis the higher amount wins, so the order of two responses does not matter. The basis operator
+-- always replaces.
 CREATE OR REPLACE FUNCTION replaces(p_kept reservation, p_billed numeric, p_basis text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
   SELECT p_kept.basis IS NULL OR p_basis = 'operator'
@@ -25,7 +27,7 @@ LANGUAGE sql IMMUTABLE AS $$
       > array_position(ARRAY['quote', 'response', 'statement', 'operator'], p_kept.basis)
 $$;
 
--- Settles a locked reservation, unless it is settled on a basis at least as strong.
+-- Settles a locked reservation, unless it is already settled on a basis that prevails.
 CREATE OR REPLACE FUNCTION spend(p_call text, p_kept reservation, p_billed numeric, p_basis text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

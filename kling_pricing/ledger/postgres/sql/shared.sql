@@ -1,12 +1,12 @@
--- What the verbs share. None of these can be called by the guard's role.
+-- Functions that the verbs share. The guard's role cannot call them.
 
 -- The ledger's clock.
 CREATE OR REPLACE FUNCTION current_instant() RETURNS timestamptz LANGUAGE sql AS $$
   SELECT clock_timestamp()
 $$;
 
--- Ends a verb without a trace. What it says is data; the client puts it into words.
--- KP001: the reservation is in a state that does not allow it. KP002: anything else.
+-- Refuses a verb and rolls back its changes. The detail is data from which the client builds its error message.
+-- KP001 means that the state of the reservation does not allow the verb. KP002 stands for all other refusals.
 CREATE OR REPLACE FUNCTION refuse(p_kind text, p_about jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION USING
@@ -15,17 +15,17 @@ BEGIN
     DETAIL = (p_about || jsonb_build_object('kind', p_kind))::text;
 END $$;
 
--- Begins a verb. While budgets are being replaced (`revision_begin` takes the lock that conflicts with this one)
--- no money moves; otherwise verbs do not hinder each other here.
+-- Begins a verb. Its lock conflicts only with the lock of `revision_begin`: no money moves while budgets are replaced,
+-- and verbs do not block each other here.
 CREATE OR REPLACE FUNCTION begin_verb() RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
   LOCK TABLE budget_revision IN ROW SHARE MODE;
   RETURN current_instant();
 END $$;
 
--- Waits until no other transaction works on the same key, or on the same task.
--- Order of locks, the same everywhere: key or task, own reservation, expired reservations (those that are
--- free), buckets by id. So no two verbs wait for each other.
+-- `lock_key` and `lock_task` wait until no other transaction works on the same key or task.
+-- All verbs take locks in the same order: key or task, their reservation, expired reservations (skipping locked ones),
+-- buckets by id. So no two verbs wait for each other.
 CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
   SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
 $$;
@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION lock_task(p_provider text, p_task_id text) RETURNS vo
 $$;
 CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF cardinality(p_buckets) = 1 THEN   -- mostly, and then there is nothing to sort
+  IF cardinality(p_buckets) = 1 THEN   -- the usual case, which needs no sort
     PERFORM 1 FROM bucket WHERE id = p_buckets[1] FOR UPDATE;
   ELSE
     PERFORM 1 FROM bucket WHERE id = ANY (p_buckets) ORDER BY id FOR UPDATE;
@@ -47,7 +47,7 @@ CREATE OR REPLACE FUNCTION from_nanos(p_nanos bigint) RETURNS numeric LANGUAGE s
   SELECT p_nanos * 0.000000001
 $$;
 
--- An amount in nanos, rounded up; products of numeric are exact.
+-- Returns an amount in nanos, rounded up. Products of numeric are exact.
 CREATE OR REPLACE FUNCTION nanos_up(p_amount numeric) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   nanos numeric := ceil(p_amount * 1000000000);
@@ -76,7 +76,7 @@ RETURNS void LANGUAGE sql AS $$
   SELECT refuse(p_kind, p_about || jsonb_build_object('state', p_kept.state, 'reservation', shown(p_kept, p_now)))
 $$;
 
--- The reservation of an id, or of a provider and its task; null fields: there is none.
+-- Returns the reservation with an id, or with a provider and a task. All its fields are null if it does not exist.
 CREATE OR REPLACE FUNCTION lookup(p_ref text[]) RETURNS reservation LANGUAGE plpgsql STABLE AS $$
 DECLARE
   kept reservation;
@@ -89,7 +89,7 @@ BEGIN
   RETURN kept;
 END $$;
 
--- The same, as the newest transaction left it, and nobody else's until this one ends.
+-- Returns the same reservation in its newest state, and locks it until the transaction ends.
 CREATE OR REPLACE FUNCTION locked(p_ref text[]) RETURNS reservation LANGUAGE plpgsql AS $$
 DECLARE
   kept reservation;
@@ -110,15 +110,15 @@ CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS
 $$;
 
 DROP FUNCTION IF EXISTS insert_reservation(text, text, integer, jsonb, jsonb, timestamptz, timestamptz);
--- Writes a reservation that is still to be sent. The terms have the names of the columns.
+-- Writes the row of a new, unsent reservation. The terms have the names of the columns.
 CREATE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   terms jsonb := p_candidate->'terms';
 BEGIN
-  IF terms IS NULL THEN   -- as releases for schema version 1 sent it
-    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing there';
+  IF terms IS NULL THEN   -- releases for schema version 1 sent no terms
+    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing on this machine';
   END IF;
   INSERT INTO reservation (
     id, project, key, attempt, state, provider, wire_format,
@@ -136,8 +136,8 @@ BEGIN
   );
 END $$;
 
--- Balances move only together with the entry that says why. The buckets are locked already.
--- Returns whether any of them has thresholds.
+-- Changes balances and writes the journal entry for each change. The caller holds the locks of the buckets.
+-- Returns whether any of the buckets has thresholds.
 CREATE OR REPLACE FUNCTION enter(
   p_now timestamptz, p_kind text, p_reservation text,
   p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
@@ -150,7 +150,7 @@ BEGIN
     INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
     RETURN false;
   END IF;
-  FOR place IN 1..cardinality(p_buckets) LOOP   -- a plain statement for each is faster than one about a few
+  FOR place IN 1..cardinality(p_buckets) LOOP   -- one plain statement per bucket is faster than a statement for all
     UPDATE bucket SET held = held + p_held[place], spent = spent + p_spent[place] WHERE id = p_buckets[place]
     RETURNING alerts <> '{}' INTO has_thresholds;
     INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
@@ -162,8 +162,8 @@ END $$;
 
 -- Alerts.
 
--- Writes down the thresholds reached for the first time, so that each alerts once.
--- A threshold is a part of a cap, so another cap has other thresholds.
+-- Writes an alert for every threshold that is reached for the first time, so that each alert fires once.
+-- A threshold is a fraction of a cap, so a changed cap has new thresholds.
 CREATE OR REPLACE FUNCTION alert_thresholds(
   p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
 ) RETURNS void LANGUAGE sql AS $$
@@ -178,7 +178,7 @@ CREATE OR REPLACE FUNCTION alert_thresholds(
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
--- Writes down that a bill is above what was reserved, once for each bucket and amount.
+-- Writes an alert for a bill above the reserved amount, once for each bucket and amount.
 CREATE OR REPLACE FUNCTION alert_overrun(
   p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_billed numeric
 ) RETURNS void LANGUAGE sql AS $$
@@ -188,7 +188,7 @@ CREATE OR REPLACE FUNCTION alert_overrun(
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
--- Writes down that a charge is doubtful, once for each bucket of the reservation and text.
+-- Stores the alerts for a doubtful charge, once for each bucket of the reservation and text.
 CREATE OR REPLACE FUNCTION alert_charge(p_now timestamptz, p_call text, p_reservation text, p_text text)
 RETURNS void LANGUAGE sql AS $$
   INSERT INTO journal (at, kind, reservation, bucket, detail, told)
@@ -197,7 +197,7 @@ RETURNS void LANGUAGE sql AS $$
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
--- What a call set off. One that is repeated, since its answer was lost, is told once more.
+-- Returns the alerts that a call caused. A call that is repeated because its response was lost returns them again.
 CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
     'kind', CASE WHEN detail LIKE 'charge of %' THEN 'charge' WHEN detail LIKE '% billed for %' THEN 'overrun'
@@ -211,7 +211,7 @@ CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS 
   FROM journal JOIN bucket ON bucket.id = journal.bucket WHERE told = p_call
 $$;
 
--- Giving back.
+-- Releases.
 
 CREATE OR REPLACE FUNCTION give_back(p_reservation text, p_reason text, p_kind text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -227,33 +227,33 @@ BEGIN
   PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
 END $$;
 
--- Whether something was reserved and not dispatched in time.
--- Asked in this order, the index answers at once. Asked whether there is one, the planner may believe that
--- every third row is late, and look for it through the whole table.
+-- Returns whether an expired reservation has not been released yet.
+-- Ordered by deadline, this query uses the index. With EXISTS, the planner may assume that every third row is late, and
+-- scan the table for one.
 CREATE OR REPLACE FUNCTION is_late(p_now timestamptz) RETURNS boolean LANGUAGE sql AS $$
   SELECT coalesce((SELECT deadline FROM reservation WHERE state = 'reserved' ORDER BY deadline LIMIT 1) <= p_now, false)
 $$;
 
--- Releases what was reserved and not dispatched in time: it is certainly unsent.
--- What another transaction works on is left to that one. The buckets of the verb's own are locked here as well,
--- so that all are locked in one order.
+-- Releases the expired reservations. They were never dispatched, so they are certainly unsent.
+-- Skips reservations that another transaction has locked. Also locks the buckets of the calling verb, so that all
+-- buckets are locked in one order.
 CREATE OR REPLACE FUNCTION expire(p_now timestamptz, p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   late text[] := ARRAY(
     SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= p_now ORDER BY seq FOR UPDATE SKIP LOCKED
   );
-  each_late text;
+  late_id text;
 BEGIN
   PERFORM lock_buckets(p_buckets || ARRAY(SELECT bucket FROM reservation_line WHERE reservation = ANY (late)));
-  FOREACH each_late IN ARRAY late LOOP
-    PERFORM give_back(each_late, 'expired', 'expire', p_now);
+  FOREACH late_id IN ARRAY late LOOP
+    PERFORM give_back(late_id, 'expired', 'expire', p_now);
   END LOOP;
 END $$;
 
 -- Buckets.
 
--- Where the window begins that an instant lies in; null where a window that comes once is not open.
--- A caller whose clock is right has sent the windows before and after as well.
+-- Returns the start of the window that contains an instant, or null if none of the windows contains it.
+-- The caller also sends the windows before and after its current one, in case its clock is slightly off.
 CREATE OR REPLACE FUNCTION window_start(p_periods jsonb, p_at timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -265,14 +265,15 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- The bucket of each claim, made where it is needed for the first time; null where the claim falls away.
--- Those that were made are told apart, so that they can be taken away again where nothing is counted in them.
-CREATE OR REPLACE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT made bigint[])
+DROP FUNCTION IF EXISTS buckets_of(jsonb, timestamptz);
+-- Returns the bucket of each claim, or null where the claim does not apply. Creates the buckets that do not exist yet,
+-- and returns them in `created` too, so that the caller can delete them again if it counts nothing in them.
+CREATE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT created bigint[])
 LANGUAGE plpgsql AS $$
 DECLARE
   claim jsonb;
   opens timestamptz;
-  own bigint;
+  bucket_id bigint;
   missing text;
 BEGIN
   FOR round IN 1..2 LOOP
@@ -281,38 +282,38 @@ BEGIN
     FOR place IN 0..jsonb_array_length(p_claims) - 1 LOOP
       claim := p_claims->place;
       opens := window_start(claim->'periods', p_at);
-      own := NULL;
+      bucket_id := NULL;
       IF opens IS NOT NULL THEN
-        SELECT id INTO own FROM bucket
+        SELECT id INTO bucket_id FROM bucket
         WHERE budget = claim->>'budget' AND definition = claim->>'definition' AND labels = claim->>'labels'
           AND bucket.window_start = opens;
-        missing := CASE WHEN own IS NULL THEN coalesce(missing, claim->>'budget') ELSE missing END;
+        missing := CASE WHEN bucket_id IS NULL THEN coalesce(missing, claim->>'budget') ELSE missing END;
       ELSIF jsonb_array_length(claim->'periods') > 1 THEN
         PERFORM refuse('clock', jsonb_build_object('budget', claim->>'budget', 'now', p_at));
       END IF;
-      ids := array_append(ids, own);
+      ids := array_append(ids, bucket_id);
     END LOOP;
     IF missing IS NULL THEN
       RETURN;
     END IF;
     WITH new AS (
       INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
-      SELECT budget.name, budget.definition, said->>'labels', opening, (period->>1)::timestamptz,
+      SELECT budget.name, budget.definition, requested->>'labels', opening, (period->>1)::timestamptz,
         budget.currency, budget.cap, budget.alerts
-      FROM jsonb_array_elements(p_claims) AS said
-      JOIN budget ON budget.name = said->>'budget' AND budget.definition = said->>'definition'
-      CROSS JOIN LATERAL window_start(said->'periods', p_at) AS opening
-      JOIN LATERAL jsonb_array_elements(said->'periods') AS period ON (period->>0)::timestamptz = opening
-      ORDER BY budget.name, (said->>'labels') COLLATE "C", opening
+      FROM jsonb_array_elements(p_claims) AS requested
+      JOIN budget ON budget.name = requested->>'budget' AND budget.definition = requested->>'definition'
+      CROSS JOIN LATERAL window_start(requested->'periods', p_at) AS opening
+      JOIN LATERAL jsonb_array_elements(requested->'periods') AS period ON (period->>0)::timestamptz = opening
+      ORDER BY budget.name, (requested->>'labels') COLLATE "C", opening
       ON CONFLICT DO NOTHING
       RETURNING id
     )
-    SELECT array_agg(id) INTO made FROM new;
+    SELECT array_agg(id) INTO created FROM new;
   END LOOP;
   PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
 END $$;
 
--- The answer to an order that was made by other budgets than those in force: those; null where it was not.
+-- Returns the result for a request whose budgets are no longer in force, or null if they are in force.
 CREATE OR REPLACE FUNCTION outdated(p_budgets text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   in_force text;

@@ -1,7 +1,6 @@
 -- The tables of a ledger, version 1.
--- Amounts are whole nanos (billionths of a unit of their currency); instants are UTC; a bucket's labels are JSON
--- with sorted keys, so that the same labels are the same text.
--- Nothing here can hold a prompt, a URL or an API key.
+-- Amounts are whole nanos (billionths of a currency unit). Instants are in UTC. A bucket's labels are JSON with sorted
+-- keys, so that equal labels are equal texts. No column holds a prompt, a URL or an API key.
 
 CREATE TABLE schema_version (
   version integer NOT NULL
@@ -14,7 +13,7 @@ CREATE TABLE budget_revision (
   installed_at timestamptz NOT NULL
 );
 
--- The budgets in force, as far as verbs need them: a cap is what stands here, whatever a client says.
+-- The budgets in force. The verbs use the caps in this table, never a cap from a client.
 CREATE TABLE budget (
   name text COLLATE "C" PRIMARY KEY,
   definition text COLLATE "C" NOT NULL,
@@ -37,9 +36,9 @@ CREATE TABLE bucket (
   held bigint NOT NULL DEFAULT 0 CHECK (held >= 0),
   spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
   alerts text[] NOT NULL,
-  opening_token text,                       -- whose opening balance it has, so that a repeated call is known
+  opening_token text,                       -- the call that set the opening balance, to recognise a repeated call
   UNIQUE (budget, definition, labels, window_start)
-) WITH (fillfactor = 50);                   -- room on the page for the next balance: it changes all the time
+) WITH (fillfactor = 50);                   -- leaves room on the page for updates, because balances change often
 
 CREATE TABLE reservation (
   id text COLLATE "C" PRIMARY KEY,
@@ -49,7 +48,7 @@ CREATE TABLE reservation (
   attempt integer NOT NULL,
   state text NOT NULL CHECK (state IN ('reserved', 'dispatching', 'bound', 'settled', 'released')),
   doubted boolean NOT NULL DEFAULT false,
-  dispatch_token text,                      -- who won the dispatch, so that a repeated call still wins
+  dispatch_token text,                      -- the call that won the dispatch, so that it wins again if repeated
   provider text COLLATE "C" NOT NULL,
   task_id text COLLATE "C",
   wire_format text NOT NULL,
@@ -103,7 +102,7 @@ CREATE TABLE journal (
   held_delta bigint NOT NULL DEFAULT 0,
   spent_delta bigint NOT NULL DEFAULT 0,
   detail text,
-  told text COLLATE "C"                     -- of an alert: the call that set it off, so that a repeated one is told again
+  told text COLLATE "C"                     -- for an alert, the call that caused it: a repeated call returns it again
 );
 CREATE UNIQUE INDEX journal_alert ON journal (bucket, detail) WHERE kind = 'alert';
 CREATE INDEX journal_told ON journal (told) WHERE told IS NOT NULL;

@@ -1,6 +1,5 @@
--- Version 2: a quote under a contract keeps its total at the published prices, and a quoted range its minimum.
--- A reservation keeps the values of units and the currency of its account; an observation keeps all parts of a
--- charge.
+-- Version 2: reservations store the quote at the published prices if there is a contract, the minimum of a range, the
+-- values of units and the currency of the account. Observations store all parts of a charge.
 ALTER TABLE reservation ADD COLUMN list_total bigint CHECK (list_total >= 0);
 ALTER TABLE reservation ADD COLUMN minimum bigint CHECK (minimum >= 0);
 ALTER TABLE reservation ADD COLUMN pack_units jsonb;
@@ -16,5 +15,5 @@ CREATE UNIQUE INDEX observation_once ON observation
   (provider, task_id, coalesce(state, ''), coalesce(md5(charge::text), ''));
 DROP FUNCTION IF EXISTS observe(text, text[], text, text, text, numeric, text, numeric, text);
 DROP FUNCTION IF EXISTS take_up(text, reservation, text, numeric, text, timestamptz);
-DROP FUNCTION IF EXISTS unmatched();     -- it is `unclaimed` now
-DROP FUNCTION IF EXISTS differences();   -- `verification` is in its place
+DROP FUNCTION IF EXISTS unmatched();     -- now `unclaimed`
+DROP FUNCTION IF EXISTS differences();   -- replaced by `verification`
