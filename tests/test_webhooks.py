@@ -197,7 +197,7 @@ def test_a_callback_that_arrives_twice_at_once_is_not_lost(
 
 def test_a_callback_that_names_no_task_is_an_error(guard: BudgetGuard) -> None:
     """A valid signature makes no difference; the provider is answered 400, never 500."""
-    assert_unreadable(guard, b'{"hello": 1}', "the answer names no task")
+    assert_unreadable(guard, b'{"hello": 1}', "the response names no task")
 
 
 def assert_unreadable(guard: BudgetGuard, body: bytes, reason: str) -> None:
@@ -215,13 +215,13 @@ def assert_unreadable(guard: BudgetGuard, body: bytes, reason: str) -> None:
     ("body", "reason"),
     [
         (b"", "not JSON"),
-        (b"[]", "an answer is a JSON object"),
-        (b"[" * 100_000, "not a request: the JSON is nested too deeply"),
+        (b"[]", "a response must be a JSON object, got a list"),
+        (b"[" * 100_000, "the JSON is nested too deeply"),
         (b'{"id": 5, "status": "succeeded"}', "id must be text"),
         (b'{"task_id": ["t"]}', "task_id must be text"),
-        (b'{"task_id": "", "status": "succeeded"}', "the answer names no task"),
+        (b'{"task_id": "", "status": "succeeded"}', "the response names no task"),
         (b'{"task_id": "\\u0000", "status": "succeeded"}', "task_id must be text of 1 to 200 printable"),
-        (b'{"task_id": "a", "task_id": "b"}', "'task_id' is given twice"),
+        (b'{"task_id": "a", "task_id": "b"}', "key 'task_id' appears twice"),
         (b'{"code": 0, "data": [{"id": 5, "status": "failed"}]}', "id must be text"),
     ],
 )

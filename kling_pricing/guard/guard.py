@@ -241,11 +241,9 @@ class BudgetGuard:
     ) -> Reservation | None:
         """Records a submit or status response, or the body of a callback.
 
-        The ledger stores the response and applies it to the reservation, at once or as soon as the task is
-        bound. A finished task settles the reservation at the exact sum of the charge that the response names.
-        If that charge has no value in the reservation's currency, the money stays held and the reservation is
-        in doubt. Without a charge, the price of what was made counts, or else the quote. The provider's price
-        table determines how a failed or cancelled task is treated. Repeating the call changes nothing.
+        It is stored and applied to the reservation, at once or as soon as the task is bound. A finished task
+        settles at the exact sum of the charge that the response names, and is in doubt if that has no value in
+        the reservation's currency. Without a charge, the quote or the price of what was made counts.
 
         Args:
             body: the response, as a mapping or as JSON text or bytes.
@@ -255,8 +253,7 @@ class BudgetGuard:
                 provider's first format in which the body names a task.
 
         Returns:
-            The updated reservation; None if the task does not belong to a known reservation yet, or if the
-            response does not list exactly one task.
+            The updated reservation; None if the response does not list exactly one task of a reservation.
 
         Raises:
             WireFormatError: the body cannot be read or names no task.
