@@ -125,9 +125,11 @@ def take_up(
 
 
 def _keep_open(db: sqlite3.Connection, reservation: Reservation, reason: str, now: datetime) -> Change:
-    """Marks a reservation in doubt whose charge has no value here, unless a stronger basis settled it."""
-    is_open = reservation.state == "bound" or reservation.basis == "quote"
-    if is_open and not (reservation.in_doubt and reservation.reason == reason):
+    """Marks a reservation in doubt whose charge has no value here, unless its amount is known already."""
+    if reservation.basis not in {None, "quote"}:
+        return Change(reservation)
+    is_marked = reservation.in_doubt and reservation.reason == reason
+    if reservation.state != "released" and not is_marked:
         db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, reservation.id))
         enter(db, now, "doubt", reservation.id, (), reason)
     alerts = charge_alerts(db, reservation.id, reason, now)

@@ -127,11 +127,14 @@ LANGUAGE sql IMMUTABLE AS $$
   END
 $$;
 
--- Marks a locked reservation in doubt whose charge has no value here, unless a stronger basis settled it.
+-- Marks a locked reservation in doubt whose charge has no value here, unless its amount is known already.
 CREATE OR REPLACE FUNCTION keep_open(p_call text, p_kept reservation, p_reason text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF (p_kept.state = 'bound' OR p_kept.basis = 'quote') AND NOT coalesce(p_kept.doubted AND p_kept.reason = p_reason, false) THEN
+  IF p_kept.basis <> 'quote' THEN   -- not true if it is null
+    RETURN;
+  END IF;
+  IF p_kept.state <> 'released' AND NOT coalesce(p_kept.doubted AND p_kept.reason = p_reason, false) THEN
     UPDATE reservation SET doubted = true, reason = p_reason WHERE id = p_kept.id;
     PERFORM enter(p_now, 'doubt', p_kept.id, NULL, NULL, NULL, p_reason);
   END IF;
