@@ -78,6 +78,8 @@ BAD: dict[str, tuple[str, str]] = {
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
+    "account_currency": ("dollars", "the account currency must be a code of three capital letters"),
+    "encoding": ("utf-99", "unknown encoding 'utf-99'; give a name such as gb18030"),
     "labels": ("user", "'user' is not a label with a value; write LABEL=VALUE, such as user=li"),
     "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),

@@ -174,7 +174,8 @@ def test_rows_that_are_no_charges_are_counted(run: Run, tmp_path: Path) -> None:
     path.write_text(path.read_text() + rows, encoding="utf-16")
     result = run("--statement", path)
     assert (
-        "rows of the statement: 5, 2 charges of the period, 1 invalid, 1 outside, 1 ignored\n" in result.stdout
+        "statement rows: 5 read, 2 charges in the period, 1 invalid, 1 outside the period, 1 ignored\n"
+        in result.stdout
     )
     counts = json.loads(run("--statement", path, "--json").stdout)["rows"]
     assert counts == {"read": 5, "charges": 2, "uncharged": 0, "invalid": 1, "outside": 1, "ignored": 1}
@@ -191,7 +192,7 @@ def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> No
         refused.stderr.split()
     )
     read = run("--statement", path, "--encoding", "gb18030", "--account-currency", "USD")
-    assert "rows of the statement: 1, 1 charges of the period" in read.stdout
+    assert "statement rows: 1 read, 1 charges in the period" in read.stdout
 
 
 def test_the_help_teaches() -> None:

@@ -137,7 +137,7 @@ def test_a_call_beyond_the_cap_is_refused(guard: BudgetGuard) -> None:
             client.post(URL, json=call("create_task", NESTED, number))
         for url, body in ((URL, call("create_task", NESTED, 3)), (URL.replace("mcp", "tasks"), PAYLOAD)):
             with pytest.raises(
-                KlingPricingError, match=r"^the request takes 0.378 USD, and budget all has 0.044"
+                KlingPricingError, match=r"^the request costs 0.378 USD, but budget all has 0.044"
             ):
                 client.post(url, json=body)
     assert len(sent) == 2

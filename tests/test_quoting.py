@@ -118,8 +118,8 @@ NEWER = (
     "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
 )
 STALE = (
-    "qingbo/2026-04-29 was last compared with its source on 2026-04-29, 206 days earlier; "
-    "check that its prices still hold"
+    "qingbo/2026-04-29 was last compared with its source on 2026-04-29, 206 days before the quoted "
+    "time; check that its prices are still valid"
 )
 
 
@@ -183,7 +183,7 @@ def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, laun
     assert notes(known) == []
     assert notes(known - timedelta(seconds=1)) == notes(launched) == [note]
     with pytest.raises(
-        PriceNotFoundError, match=f"prices it from {launched:%Y-%m-%d} only, because it was launched"
+        PriceNotFoundError, match=f"prices it only from {launched:%Y-%m-%d}, because it was launched"
     ):
         quote(video(model), at=launched - timedelta(seconds=1))
 

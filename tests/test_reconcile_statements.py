@@ -238,7 +238,7 @@ def test_the_currency_of_an_account_can_be_named(world: World) -> None:
     """Money without a currency is in the account's currency: the option's, else the table's."""
     path = write(world, "a.jsonl", answer(final_balance_deduction={"quota": "6"}))
     assert (world.line(path).currency, world.line(path, account_currency="CNY").currency) == ("USD", "CNY")
-    with pytest.raises(KlingPricingError, match="account_currency must be a currency of three capital letters"):
+    with pytest.raises(KlingPricingError, match="the account currency must be a code of three capital letters"):
         world.reconcile(path, account_currency="yuan")
 
 

@@ -273,7 +273,7 @@ def test_an_invalid_price_file_is_refused(
             "need: {audio: false}",
             "since: soon\n        need: {audio: false}",
             "models.kling-v3-omni.rules[0].since",
-            "must be a day such as 2026-04-29 or an instant",
+            "must be a day such as 2026-04-29, or a time with a time zone",
         ),
         (
             "need: {audio: false}",

@@ -233,7 +233,7 @@ def test_markers_name_the_images_of_one_field() -> None:
             {"element_list": [{"element_input_urls": ["a", "b"], "voice": "7"}]},
             "unknown_field",
             "element_list[0].voice",
-            "known here: name, description, element_input_urls",
+            "use one of: name, description, element_input_urls",
         ),
     ],
 )
@@ -797,9 +797,9 @@ def test_a_model_has_no_price_before_its_launch() -> None:
     with pytest.raises(PriceNotFoundError) as caught:
         quote(v2("kling-3.0-turbo"), at=LAUNCH - JUST_BEFORE)
     assert str(caught.value) == (
-        "no price of kling-3.0-turbo is in force at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
-        "prices it from 2026-06-24 until 2026-09-04 only, because it was launched on that day; "
-        "price at an instant in that period, or add a table of your own"
+        "no price for kling-3.0-turbo is in force at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
+        "prices it only from 2026-06-24 until 2026-09-04, because it was launched on that day; "
+        "choose a time in that period, or add your own price table"
     )
 
 

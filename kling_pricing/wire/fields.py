@@ -190,7 +190,7 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
     }
     close = nearest(leaf, siblings)
     known = list(siblings.values())
-    advice = f"known here: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
+    advice = f"use one of: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
     return Violation(
         "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {advice}", _SOURCE
     )
