@@ -338,6 +338,25 @@ def test_hooks_settle_by_every_answer_about_a_task(open_guard: OpenGuard, url: s
     assert guard.unclaimed() == []
 
 
+@pytest.mark.parametrize(
+    ("url", "state"),
+    [
+        (SINGAPORE, "settled"),
+        ("https://API.klingai.com./v1/videos/text2video", "settled"),
+        (BEIJING, "bound"),
+        ("http://localhost:8080/kling/v1/videos/text2video", "bound"),
+    ],
+)
+def test_a_hook_knows_the_account_by_the_host(open_guard: OpenGuard, url: str, state: str) -> None:
+    """Money without a currency counts at a host whose accounts have a known currency, and nowhere else."""
+    guard = open_guard()
+    with hooked(guard, older(quota="0.588"), hosts={"localhost:8080": "kling"}) as client:
+        client.post(url, json=CLIP)
+        client.get(f"{url}/t-1")
+    (reservation,) = guard.history()
+    assert (reservation.state, reservation.in_doubt) == (state, state == "bound")
+
+
 # What was made
 
 OMNI = {"model": "Kling-3.0-Omni", "prompt": "a tram"}

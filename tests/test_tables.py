@@ -879,3 +879,28 @@ def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_
     """A unit that is worth nothing, or contradicts the unit of the rates, is refused."""
     error = refusal(folder({"prices/acme/a.yaml": PACKS.replace(old, new)}))
     assert (error.key_path, remedy in str(error)) == (key_path, True)
+
+
+def test_the_currency_of_an_account_is_that_of_its_host(folder: Folder) -> None:
+    """A table gives it for each host or for all of them; a contract gives it for all."""
+    contract = (
+        "extends: kling/2026-09-20\naccount_currency: CNY\n"
+        "sources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    everywhere = PACKS.replace("rates:", "account_currency: EUR\nrates:")
+    book = load_price_book(folder({"prices/acme/a.yaml": everywhere, "prices/kling/ours.yaml": contract}))
+    kling, hosts = book.tables["kling"][-1], ("api-singapore.klingai.com", "api-beijing.klingai.com", "")
+    assert [kling.account_currency(host) for host in hosts] == ["USD", None, None]
+    assert [book.contracts["kling"][0].account_currency(host) for host in hosts] == ["CNY"] * 3
+    assert book.tables["acme"][0].account_currency("") == "EUR"
+    assert book.tables["qingbo"][0].account_currency("www.qingbo.dev") is None
+
+
+def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
+    """A mistyped host would leave its charges without a value."""
+    prices = PACKS.replace("rates:", "account_currency: {api.acme.example: EUR}\nrates:")
+    error = refusal(folder({"prices/acme/a.yaml": prices}))
+    assert (error.key_path, "is not one of the hosts" in error.problem) == (
+        "account_currency.api.acme.example",
+        True,
+    )
