@@ -133,7 +133,7 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
         ("{error: {message: '{message}', list: [1]}}", "error", "list must be a map, text, a whole number"),
         ("{errors: {}}", "errors", "did you mean 'error'?"),
         ("{task_lists: [{path: tasks, source: x}]}", "task_lists[0].path", "path"),
-        ("{billed_facts: {facts: [], source: x}}", "billed_facts.facts", "at least 1"),
+        ("{billed_facts: {facts: [], source: x}}", "billed_facts.facts", "must not be empty"),
         ("{billed_facts: {facts: [colour], source: x}}", "billed_facts.facts[0]", "'action'"),
         ("{code_at: [error/code]}", "code_at[0]", "match pattern"),
         ("{refused: [{status: 200, code: [1102], source: x}]}", "refused[0].code[0]", "text"),
