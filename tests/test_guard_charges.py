@@ -448,6 +448,25 @@ def test_what_was_made_counts_after_an_earlier_settlement(open_guard: OpenGuard)
         assert (settled.billed, settled.basis) == (Decimal(7), "response")
 
 
+def test_what_was_made_counts_in_the_response_that_binds(
+    open_guard: OpenGuard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A submission that is answered with a finished task settles at the price of what was made."""
+    guard = open_guard(currency="CNY")
+    admission = guard.admit(omni(), project="trailer", provider="tencent-vod", wire_format="openai_videos")
+    guard.dispatch(admission)
+    body = {"id": "v-1", "status": "completed", "model": "kling-3.0-omni-1080p-ref-audio"}
+    settled = guard.observe(
+        body,
+        provider="tencent-vod",
+        reservation=admission.reservation_id,
+        wire_format="openai_videos",
+    )
+    assert settled is not None
+    assert (settled.billed, settled.basis) == (Decimal(7), "response")
+    assert "quoted: kling-v3-omni 720p silent, 5 second, 3 CNY" in caplog.text
+
+
 def test_the_length_of_a_file_never_counts(open_guard: OpenGuard) -> None:
     """The file of a clip of 5 s may be longer; the API bills the seconds that were asked for."""
     guard = open_guard()

@@ -10,7 +10,7 @@ from typing import Any
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard.admission import Admission
-from kling_pricing.guard.made import NOTHING, Comparison, compare
+from kling_pricing.guard.made import NOTHING, compare
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.guard.state import GuardState
@@ -132,43 +132,40 @@ def observe_task(
             "the request, otherwise leave the reservation in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())
-    known = reference if isinstance(reference, Reservation | Admission) else None
-    compared = _compare(state, task, (provider, seen.task_id), known)
+    quoted = _quoted(state, task, (provider, seen.task_id) if reference is None else reference)
+    compared = NOTHING if quoted is None else compare(quoted, task, state.book)
     change = state.ledger.observe(seen, ref, made=compared.made, remark=compared.remark)
     if change is None:
         return None
-    _log_doubts(change, seen)
+    was_unbound = (
+        quoted is not None and quoted.task_id is None
+    )  # then the ledger raises no alert for the remark
+    _log_doubts(change, seen, compared.remark if was_unbound else None)
     reservation = state.reservation_after(change)
     if compared.made is not None and reservation.state == "settled" and reservation.basis == "quote":
-        # An earlier observation settled it before its price was compared.
+        # An observation without a comparison settled it: an earlier one, or the one that bound the task.
         return state.reservation_after(state.ledger.settle(reservation.id, compared.made, "response"))
     return reservation
 
 
-def _compare(
-    state: GuardState, task: Task, ref: tuple[str, str], known: Reservation | Admission | None
-) -> Comparison:
-    """Compares an answer about a finished task with its quote, if it has anything to compare."""
+def _quoted(state: GuardState, task: Task, reference: Reference) -> Reservation | None:
+    """Returns the reservation to compare a response with; None: there is nothing to compare."""
     has_list_price = task.charge is not None and task.charge.list_price is not None
     if task.state != "succeeded" or not (task.facts or task.duration_s or has_list_price):
-        return NOTHING
-    if isinstance(known, Admission):
-        known = known.reservation
-    if known is None:
-        try:
-            known = state.ledger.reservation(ref)
-        except ReservationNotFoundError:
-            return NOTHING
-    return compare(known, task, state.book)
+        return None
+    try:
+        return _reservation_of(state, reference)
+    except ReservationNotFoundError:
+        return None
 
 
-def _log_doubts(change: Change, seen: Observation) -> None:
-    """Logs a charge that has no value here, and a contradiction between an answer and the quote."""
+def _log_doubts(change: Change, seen: Observation, remark: str | None) -> None:
+    """Logs a charge that has no value here, and a contradiction between a response and the quote."""
     reservation = change.reservation
     doubts = {alert.detail for alert in change.alerts if alert.kind == "charge"}
     if reservation.in_doubt and seen.charge is not None:
         doubts = {f"{reservation.reason}; the reservation stays in doubt until it is settled with an amount"}
-    for doubt in doubts:
+    for doubt in filter(None, (*doubts, remark)):
         _log.warning("task %s of %s (reservation %s): %s", seen.task_id, seen.provider, reservation.id, doubt)
 
 
