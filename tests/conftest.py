@@ -35,7 +35,7 @@ def examples(usual: int) -> int:
 
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
-"""The instant at which tests price, so that no table is stale."""
+"""The instant at which tests price."""
 
 PRICES = """\
 provider: acme

@@ -219,6 +219,7 @@ def test_the_users_tables_are_read_over_the_bundled_ones(tmp_path: Path) -> None
     listed = run("tables", "list", "--tables", tmp_path, "--json")
     assert [json.loads(line)["table"] for line in listed.stdout.splitlines()] == [
         "acme/2026-11-01",
+        "kling/2026-07",
         "kling/2026-09-20",
         "qingbo/2026-04-29",
         "qingbo-ai/2026-06-19",
@@ -267,7 +268,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
 def test_tables_check_finds_the_mistake(tmp_path: Path) -> None:
     """Valid tables exit 0 with their counts; an invalid table exits 1 with its place."""
     good = run("tables", "check")
-    assert good.stdout == "OK: 8 price tables, 234 rates, 8 capability matrices\n"
+    assert good.stdout == "OK: 9 price tables, 288 rates, 9 capability matrices\n"
     path = tmp_path / "prices" / "acme" / "2026-11-01.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(PRICES.replace("0.05", "-0.05"))

@@ -174,7 +174,6 @@ def test_models_that_make_something_else_are_left_out() -> None:
     """Models for speech, lip sync and recognition are not compared with models for videos."""
     models = {option.model for option in compare(example("kling", "text_to_video"), at=AT)}
     assert models == {
-        "kling-3.0-turbo",
         "kling-v2-5-turbo",
         "kling-v2-6",
         "kling-v3",
@@ -223,6 +222,16 @@ def test_invalid_arguments_are_refused_as_by_quote() -> None:
         compare(CLIP, at=datetime(2026, 11, 21))  # noqa: DTZ001 (a naive time is what is refused)
 
 
+MODEL_PATHS = {
+    "edit": "/omni-video/kling-3.0-omni",
+    "first_last_frame": "/image-to-video/kling-2.6",
+    "motion_control": "/motion-control/kling-3.0",
+    "multi_shot": "/omni-video/kling-3.0-omni",
+    "text_to_video": "/text-to-video/kling-3.0",
+}
+"""Example -> its path, where the path names the model."""
+
+
 @pytest.mark.parametrize(
     "path", sorted(EXAMPLES.rglob("*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
@@ -231,7 +240,8 @@ def test_every_example_is_compared_and_left_alone(path: Path, book: PriceBook) -
     payload = json.loads(path.read_text(encoding="utf-8"))
     before = deepcopy(payload)
     name = path.parent.name if path.parent != EXAMPLES else None
-    options = compare(payload, wire_format=name, book=book, at=AT)
+    url = f"https://gw.example{MODEL_PATHS[path.stem]}" if name == "kling_v2" else None
+    options = compare(payload, wire_format=name, book=book, url=url, at=AT)
     assert payload == before
     keys = [(option.provider, json.dumps(dict(option.changes), sort_keys=True)) for option in options]
     assert len(keys) == len(set(keys)) > 1

@@ -93,6 +93,33 @@ def test_a_path_can_limit_the_actions(book: PriceBook) -> None:
         "/v1/images/multi-image2image": ("multi_image",),
         "/v1/images/editing/expand": ("expand",),
         "/v1/general/ai-multi-shot": ("ai_multi_shot",),
+        "/v1/videos/multi-image2video": ("multi_image2video",),
+        "/v1/videos/multi-elements": ("multi_elements",),
+        "/v1/videos/video-extend": ("video_extend",),
+        "/text-to-video/kling-3.0-turbo": ("generate",),
+        "/image-to-video/kling-3.0-turbo": ("image2video",),
+        "/text-to-video/kling-3.0": ("generate",),
+        "/image-to-video/kling-3.0": ("image2video", "first_last_frame"),
+        "/omni-video/kling-3.0-omni": (
+            "generate",
+            "image2video",
+            "first_last_frame",
+            "reference",
+            "reference_video",
+        ),
+        "/omni-video/kling-o1": (
+            "generate",
+            "image2video",
+            "first_last_frame",
+            "reference",
+            "reference_video",
+        ),
+        "/text-to-video/kling-2.6": ("generate",),
+        "/image-to-video/kling-2.6": ("image2video", "first_last_frame"),
+        "/text-to-video/kling-2.5-turbo": ("generate",),
+        "/image-to-video/kling-2.5-turbo": ("image2video", "first_last_frame"),
+        "/motion-control/kling-3.0": ("motion_control",),
+        "/motion-control/kling-2.6": ("motion_control",),
     }
 
 

@@ -79,7 +79,7 @@ def test_an_alias_is_resolved_and_the_callers_name_kept() -> None:
     ("model", "code", "suggestions"),
     [
         ("kling-v2-6", "unknown_model", ({"model": "kling-v2.6"},)),
-        ("Kling-V3", "unknown_model", ({"model": "kling-v3"},)),
+        ("Kling-V33", "unknown_model", ({"model": "kling-v3"},)),
         ("sora", "unknown_model", ()),
         (None, "model_required", ()),
     ],

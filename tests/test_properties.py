@@ -176,9 +176,11 @@ def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, 
     """Any content of a format's fields gives a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
     before = repr(payload)
+    submissions = load_price_book().matrices[name].submissions
+    url = data.draw(st.sampled_from([None, *(f"https://gw.example{entry.path}" for entry in submissions)]))
     for provider in ("qingbo", "kling", "tencent-vod"):
         try:
-            quoted = quote(payload, wire_format=name, provider=provider, at=AT)
+            quoted = quote(payload, wire_format=name, provider=provider, url=url, at=AT)
         except KlingPricingError:
             continue
         assert 0 < quoted.minimum <= quoted.maximum

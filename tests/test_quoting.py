@@ -118,8 +118,8 @@ NEWER = (
     "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
 )
 STALE = (
-    "qingbo/2026-04-29 was last compared with its source on 2026-04-29, 206 days before the quoted "
-    "time; check that its prices are still valid"
+    "qingbo/2026-04-29 was read from a copy of 2026-04-29, 206 days before the quoted time; "
+    "check that its prices are still valid"
 )
 
 
@@ -221,8 +221,8 @@ def test_a_quote_as_data_is_json_with_amounts_as_text() -> None:
     }
 
 
-def test_a_table_that_was_not_checked_for_ninety_days_adds_a_note() -> None:
-    """The note is absent ninety days after the last comparison and present one second later."""
+def test_a_table_from_a_copy_of_more_than_ninety_days_before_adds_a_note() -> None:
+    """The note is absent ninety days after the day of the copy and present one second later."""
     checked = datetime(2026, 4, 29, tzinfo=UTC)
     fresh = quote(video(), at=checked + timedelta(days=90))
     stale = quote(video(), at=checked + timedelta(days=90, seconds=1))

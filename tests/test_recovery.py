@@ -101,7 +101,15 @@ def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: P
         lost, never = guard.in_doubt()
         assert status_urls(guard, lost, f"{gateway.url}/") == [
             f"{gateway.url}/v1/videos/{kind}/{lost.id}"
-            for kind in ("text2video", "image2video", "omni-video", "motion-control")
+            for kind in (
+                "text2video",
+                "image2video",
+                "omni-video",
+                "motion-control",
+                "multi-image2video",
+                "multi-elements",
+                "video-extend",
+            )
         ]
         assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [
             ("settled", "settled"),

@@ -15,6 +15,7 @@ from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
 
 Folder = Callable[..., Path]
+CLIP = [{"video_url": "v"}]
 
 
 def refusal(folder: Path) -> TableError:
@@ -287,6 +288,24 @@ def test_an_invalid_price_file_is_refused(
             "media[0].limits",
             "did you mean 'size_bytes'?",
         ),
+        (
+            "- path: /v1/tasks\n",
+            "- path: /v1/tasks\n    model: kling-v33\n",
+            "endpoints[0].model",
+            "'kling-v33' is unknown; did you mean 'kling-v3'?",
+        ),
+        (
+            "required: [model, prompt]",
+            "ignored_fields: [{field: modl, provider: x, source: y}]\nrequired: [model, prompt]",
+            "ignored_fields[0].field",
+            "'modl' is unknown; did you mean 'model'?",
+        ),
+        (
+            "        need: {audio: false}",
+            "        since: 2026-05-01\n        until: 2026-05-01\n        need: {audio: false}",
+            "models.kling-v3-omni.rules[0].until",
+            "must be later than since; correct one of the two",
+        ),
     ],
 )
 def test_an_invalid_capability_file_is_refused(
@@ -299,6 +318,26 @@ def test_an_invalid_capability_file_is_refused(
     assert error.key_path == key_path
     assert error.line is not None
     assert remedy in error.problem
+
+
+def test_a_rule_applies_from_since_until_until(folder: Folder) -> None:
+    """Both ends are instants; the first is in the period and the last is not."""
+    rule = "        need: {audio: false}"
+    text = bundled_capabilities()
+    assert rule in text
+    dated = text.replace(
+        rule, f"        since: 2026-05-01\n        until: '2026-05-02T12:00:00+02:00'\n{rule}", 1
+    )
+    book = load_price_book(folder({"capabilities/tasks.yaml": dated}))
+    payload = video("kling-v3-omni", audio=True, video_list=CLIP)
+    first, end = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, 10, tzinfo=UTC)
+    second = timedelta(seconds=1)
+
+    def codes(at: datetime) -> list[str]:
+        return [violation.code for violation in check(payload, book=book, at=at)]
+
+    assert codes(first - second) == codes(end) == []
+    assert codes(first) == codes(end - second) == ["audio_video_reference"]
 
 
 @pytest.mark.parametrize(
@@ -712,6 +751,7 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
 # changes, put the new digest here.
 CLOSED = {
+    "kling/2026-07": "243286fc41ee3db991ca8a127adfe53d676fe13ab6e25117bb3883de87b76d43",
     "qingbo-ai/2026-06-19": "b5ef60efccef2c09d2f2014659fbdcb33884e5f23b654c58c704d6ff705cb68c",
     "qingbo-ai/2026-09-04": "4f2e74a2995ebfd8450e526c16f98f54c4f51a11b8bbbee7da480bbfabbb95b2",
     "qingbo-ai/2026-09-07": "3414c41567f334216e6d81844fbdef5bd221d05f1a70895390cfc7f2d9d609ec",
@@ -723,6 +763,119 @@ def test_closed_tables_are_never_edited(book: PriceBook) -> None:
     """A price change is a new file: the digest of every closed table is pinned here."""
     closed = {table.id: table.digest for tables in book.tables.values() for table in tables[:-1]}
     assert closed == CLOSED
+
+
+SUMMED = PRICES.replace(
+    "  - {fact: duration_s}\n",
+    "  - sum: [video_length_s, duration_s]\n"
+    "    at_least: {fact: duration_s, times: 2}\n"
+    "    when: {videos: {min: 1}}\n"
+    "  - {fact: duration_s}\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("length_s", "duration", "seconds", "total"),
+    [
+        ("6", 10, "20", "1.88"),  # 6 + 10 is less than twice 10
+        ("10", 10, "20", "1.88"),
+        ("10.5", 10, "20.5", "1.927"),
+        ("12", 10, "22", "2.068"),
+        ("3", 3, "6", "0.564"),
+    ],
+)
+def test_a_quantity_may_be_a_sum_with_a_floor(length_s: str, duration: int, seconds: str, total: str) -> None:
+    """Input and output count together, but at least twice the output: the example table has this rule."""
+    book = load_price_book(Path(__file__).parent.parent / "examples" / "tables")
+    payload = video("kling-v3-omni", duration=duration, video_list=CLIP)
+    media = {"v": {"length_s": length_s}}
+    quoted = quote(payload, provider="harbour", media=media, book=book, at=AT)
+    assert (quoted.quantity, quoted.total) == (Decimal(seconds), Decimal(total))
+    plain = quote(video("kling-v3-omni", duration=duration), provider="harbour", book=book, at=AT)
+    assert plain.total == Decimal("0.157") * duration
+
+
+def test_a_sum_of_an_unknown_length_is_not_quoted(folder: Folder) -> None:
+    """Nothing limits the length in this format, so the error asks for it."""
+    book = load_price_book(folder({"prices/acme/2026-11-01.yaml": SUMMED}))
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`"):
+        quote(video("kling-v3-omni", video_list=CLIP), provider="acme", book=book, at=AT)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "key_path", "problem"),
+    [
+        ("{unit: second}", "quantity[0]", "must have either fact or sum; give one of the two"),
+        (
+            "{fact: duration_s, sum: [duration_s, video_length_s]}",
+            "quantity[0]",
+            "must have either fact or sum; give one of the two",
+        ),
+        ("{sum: [duration_s]}", "quantity[0].sum", "must list two or more different facts; use `fact` for one"),
+        ("{sum: [duration_s, duration_s]}", "quantity[0].sum", "must list two or more different facts"),
+        ("{sum: [duration_s, shots]}", "quantity[0].sum[1]", "duration_s"),
+        (
+            "{fact: duration_s, at_least: {fact: duration_s, times: 0}}",
+            "quantity[0].at_least.times",
+            "must be greater than 0",
+        ),
+    ],
+)
+def test_a_quantity_that_makes_no_sense_is_refused(
+    folder: Folder, quantity: str, key_path: str, problem: str
+) -> None:
+    """The error names the entry and the remedy."""
+    text = PRICES.replace("{fact: duration_s}", quantity)
+    error = refusal(folder({"prices/acme/2026-11-01.yaml": text}))
+    assert error.key_path == key_path
+    assert problem in error.problem
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            "valid_from: 2026-01-01\nknown_from: 2026-02-01",
+            "is for a table whose valid_from is null; remove it",
+        ),
+        (
+            "valid_from: null\nvalid_until: 2026-02-01\nknown_from: 2026-02-01",
+            "must be earlier than valid_until",
+        ),
+    ],
+)
+def test_known_from_is_for_open_beginnings(folder: Folder, change: str, problem: str) -> None:
+    """A table with a beginning is known from it on."""
+    error = refusal(folder({"prices/acme/2026.yaml": PRICES.replace("valid_from: null", change)}))
+    assert error.key_path == "known_from"
+    assert problem in error.problem
+
+
+def test_a_quote_before_a_table_is_known_has_a_note(folder: Folder) -> None:
+    """The note ends with the instant from which the table is known."""
+    text = PRICES.replace("valid_from: null", "valid_from: null\nknown_from: 2026-02-01")
+    book = load_price_book(folder({"prices/acme/2026.yaml": text}))
+    for at, noted in (
+        (datetime(2026, 1, 31, 23, 59, tzinfo=UTC), True),
+        (datetime(2026, 2, 1, tzinfo=UTC), False),
+    ):
+        quoted = quote(video(), provider="acme", book=book, at=at)
+        assert ("before_known_prices" in [note.code for note in quoted.notes]) is noted
+
+
+def test_every_bundled_table_with_an_open_beginning_says_from_when_it_is_known(book: PriceBook) -> None:
+    """Without a beginning, a price of long ago would look as sure as one of today."""
+    opened = {
+        table.id: table.known_from
+        for tables in book.tables.values()
+        for table in tables
+        if not table.valid_from
+    }
+    assert opened == {
+        "kling/2026-07": datetime(2026, 6, 17, tzinfo=UTC),
+        "qingbo/2026-04-29": datetime(2026, 4, 29, tzinfo=UTC),
+        "tencent-vod/2026": datetime(2026, 11, 19, tzinfo=UTC),
+    }
 
 
 YEAR = PRICES.replace("valid_from: null", "valid_from: 2026-01-01\nvalid_until: 2027-01-01")
@@ -817,7 +970,8 @@ IN_UNITS = "extends: kling/2026-09-20\nsources: [{ref: x, checked: 2026-11-01, a
 def test_a_contracts_unit_value_prices_every_cell(folder: Folder) -> None:
     """Every price is exact, as long as it has at most nine decimals."""
     book = load_price_book(folder({"prices/kling/ours.yaml": IN_UNITS + "unit_value: '0.0987654'\n"}))
-    quoted = quote({"model_name": "kling-custom-voice"}, book=book, at=AT)  # 0.05 units
+    url = "https://api-singapore.klingai.com/v1/general/custom-voices"
+    quoted = quote({"voice_name": "a"}, url=url, book=book, at=AT)  # 0.05 units
     assert (quoted.total, quoted.list_total) == (Decimal("0.00493827"), Decimal("0.007"))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,21 @@ from tests.conftest import AT
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "kling"
 FEATURE = [{"video_url": "v", "refer_type": "feature"}]
-MOTION: dict[str, Any] = {"prompt": None, "character_orientation": "video", "image_url": "i", "video_url": "v"}
+BASE = [{"video_url": "v"}]
+MOTION: dict[str, Any] = {
+    "prompt": None,
+    "mode": "std",
+    "character_orientation": "video",
+    "image_url": "i",
+    "video_url": "v",
+}
+CITED: dict[str, Any] = {"image": "a", "prompt": "<<<voice_1>>> says hello", "voice_list": [{"voice_id": "1"}]}
+FRAMES = [{"image_url": "a", "type": "first_frame"}, {"image_url": "b", "type": "end_frame"}]
+MASKS = [{"mask": "m", "trajectories": [{"x": 1, "y": 2}] * 2}]
+SEVERAL: dict[str, Any] = {"multi_shot": True, "shot_type": "customize"}
+OFFICIAL = "https://api-singapore.klingai.com/v1"
+CITY = f"{OFFICIAL}/videos"
+GATEWAY = "https://gateway.example.com/kling/v1/videos"
 
 
 def kling(model: str = "kling-v3", **fields: Any) -> dict[str, Any]:
@@ -54,7 +69,8 @@ def test_every_documented_field_is_read() -> None:
     """Each documented field becomes facts whose names do not depend on the API."""
     payload = {
         "model_name": "m",
-        "prompt": "like <<<image_2>>> and <<<image_4>>>",
+        "model": "m",
+        "prompt": "like <<<image_2>>> and <<<image_4>>> with <<<voice_1>>>",
         "negative_prompt": "blur",
         "mode": "pro",
         "duration": "10",
@@ -64,6 +80,11 @@ def test_every_documented_field_is_read() -> None:
         "camera_control": {"type": "simple", "config": {"zoom": 1}},
         "image": "a",
         "image_tail": "b",
+        "static_mask": "k",
+        "dynamic_masks": [
+            {"mask": "m", "trajectories": [{"x": 1, "y": 2}] * 3},
+            {"mask": "n", "trajectories": [{"x": 1, "y": 2}] * 2},
+        ],
         "image_list": [
             {"image_url": "c"},
             {"image_url": "d", "type": "first_frame"},
@@ -82,6 +103,9 @@ def test_every_documented_field_is_read() -> None:
         "image_url": "g",
         "video_url": "h",
         "keep_original_sound": "no",
+        "session_id": "s",
+        "edit_mode": "swap",
+        "video_id": "w",
         "watermark_info": {"enabled": True},
         "callback_url": "https://example.com/hook",
         "external_task_id": "t",
@@ -90,7 +114,7 @@ def test_every_documented_field_is_read() -> None:
     parsed = parse(payload)
     assert parsed.facts == {
         "model": "m",
-        "prompt_chars": 36,
+        "prompt_chars": 55,
         "image_markers": 2,
         "dangling_image_markers": 1,
         "negative_prompt_chars": 4,
@@ -100,6 +124,14 @@ def test_every_documented_field_is_read() -> None:
         "aspect_ratio": "1:1",
         "aspect_ratio_stated": True,
         "cfg_scale": Decimal("0.5"),
+        "cfg_scale_stated": True,
+        "camera": "simple",
+        "camera_config_size": 1,
+        "camera_extreme": Decimal(1),
+        "static_mask": True,
+        "masks": 2,
+        "fewest_mask_points": 2,
+        "most_mask_points": 3,
         "first_frame": True,
         "last_frame": True,
         "images": 1,
@@ -108,7 +140,11 @@ def test_every_documented_field_is_read() -> None:
         "video_use": "base",
         "elements": 1,
         "references": 4,
+        "voices": 1,
         "voice_control": True,
+        "edit_session": True,
+        "edit_mode": "swap",
+        "extended_video": True,
         "multi_shot": True,
         "shot_type": "customize",
         "shots": 2,
@@ -149,7 +185,6 @@ def test_a_mode_sets_the_resolution(mode: str, resolution: str) -> None:
         ({"duration": 5.0}, "wrong_type", "duration", 'written as text, such as "5", got 5.0'),
         ({"duration": True}, "wrong_type", "duration", "written as text"),
         ({"duration": "5.0"}, "wrong_type", "duration", "a whole number of seconds"),
-        ({"duration": ""}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": " 5"}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": "05"}, "wrong_type", "duration", "a whole number of seconds"),
         ({"duration": "\u0665"}, "wrong_type", "duration", "a whole number of seconds"),
@@ -160,7 +195,6 @@ def test_a_mode_sets_the_resolution(mode: str, resolution: str) -> None:
         ({"cfg_scale": "0.5"}, "wrong_type", "cfg_scale", "must be a number"),
         ({"cfg_scale": True}, "wrong_type", "cfg_scale", "must be a number"),
         ({"cfg_scale": float("nan")}, "wrong_type", "cfg_scale", "must be a number"),
-        ({"image": ""}, "wrong_type", "image", "must be non-empty text, got ''"),
         ({"image_list": ["u"]}, "wrong_type", "image_list[0]", "must be an object"),
         ({"image_list": [{}]}, "wrong_type", "image_list[0].image_url", "is required; add it"),
         (
@@ -178,7 +212,11 @@ def test_a_mode_sets_the_resolution(mode: str, resolution: str) -> None:
         ),
         ({"element_list": [5]}, "wrong_type", "element_list[0]", "must be an object"),
         ({"voice_list": ["v"]}, "wrong_type", "voice_list[0]", "must be an object"),
-        ({"multi_shot": "true"}, "wrong_type", "multi_shot", "must be true or false"),
+        ({"multi_shot": "yes"}, "wrong_type", "multi_shot", "must be true or false, got 'yes'"),
+        ({"multi_shot": 1}, "wrong_type", "multi_shot", "must be true or false, got 1"),
+        ({"edit_mode": "paint"}, "wrong_type", "edit_mode", "must be addition, swap or removal"),
+        ({"dynamic_masks": [{"mask": "m"}]}, "wrong_type", "dynamic_masks[0].trajectories", "is required"),
+        ({"camera_control": {"config": {}}}, "wrong_type", "camera_control.type", "is required; add it"),
         (
             {"multi_prompt": [{"prompt": "x", "duration": 5}]},
             "wrong_type",
@@ -203,12 +241,26 @@ def test_an_invalid_field_is_refused_by_name(
     assert remedy in violation.message
 
 
-def test_empty_lists_and_objects_add_no_facts() -> None:
-    """They give zero elements, no voice control, no shots and no watermark setting."""
-    empty = parse(
-        kling(image_list=[], video_list=[], element_list=[], voice_list=[], multi_prompt=[], watermark_info={})
+@pytest.mark.parametrize("field", [name for name in FIELDS if name != "prompt"])
+@pytest.mark.parametrize("empty", ["", [], {}])
+def test_an_empty_field_counts_as_left_out(field: str, empty: Any) -> None:
+    """The reference's own samples send empty text and lists for fields that they leave out."""
+    payload = kling(duration="8", sound="on")
+    payload[field] = empty
+    assert parse(payload) == parse({name: value for name, value in payload.items() if name != field})
+
+
+@pytest.mark.parametrize("field", ["image", "image_tail", "static_mask", "image_url", "video_url"])
+@pytest.mark.parametrize("prefix", ["data:image/png;base64,", "DATA:,", "data:image/jpeg;base64,"])
+def test_a_data_uri_is_refused(field: str, prefix: str) -> None:
+    """Base64 text is sent without a prefix, which the API refuses, also in a list."""
+    assert codes(kling(**{field: f"{prefix}iVBORw0KGgo="})) == ["wrong_type"]
+    (violation,) = check(kling("kling-v3-omni", image_list=[{"image_url": f"{prefix}iVBORw0KGgo="}]), at=AT)
+    assert (violation.field, violation.allowed) == (
+        "image_list[0].image_url",
+        "a URL, or Base64 text without a data: prefix",
     )
-    assert empty.facts == parse(kling()).facts | {"elements": 0, "voice_control": False}
+    assert "wrong_type" not in codes(kling(**{field: "iVBORw0KGgo="}))
 
 
 def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
@@ -234,6 +286,8 @@ def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
 payloads = st.fixed_dictionaries(
     {"model_name": st.sampled_from(["m", "n"])},
     optional={
+        "model": st.sampled_from(["m", "n", "", None]),
+        "multi_shot": st.sampled_from([True, False, "true", "false"]),
         "prompt": st.text(max_size=20),
         "mode": st.sampled_from(["std", "pro", "4k", None]),
         "duration": st.sampled_from(["3", "5", "10", None]),
@@ -264,7 +318,11 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
 ) -> None:
     """This holds for any payload and changes, and the original payload is not changed."""
     before = copy.deepcopy(payload)
-    if payload.get("multi_prompt") and "duration_s" in change:
+    if payload.get("model") not in {None, "", payload["model_name"]}:
+        with pytest.raises(WireFormatError, match="must be the same as model_name"):
+            parse(payload)
+        return
+    if payload.get("multi_prompt") and payload.get("multi_shot") in {True, "true"} and "duration_s" in change:
         with pytest.raises(WireFormatError, match="as long as its shots"):
             amend(payload, change)
         return
@@ -339,18 +397,11 @@ def test_an_unreadable_length_of_a_file_is_left_out() -> None:
         (kling("kling-v3-omni", duration="2"), ["duration_s_limit"]),
         (kling("kling-v3-omni", duration="15"), []),
         (kling("kling-v3-omni", duration="16"), ["duration_s_limit"]),
-        (kling("kling-3.0-turbo", duration="2"), ["duration_s_limit"]),
-        (kling("kling-3.0-turbo", duration="15"), []),
-        (kling("kling-3.0-turbo", mode="4k"), ["resolution_limit"]),
-        (kling("kling-3.0-turbo", sound="on"), []),
-        (kling("kling-3.0-turbo", sound="off"), ["sound_always_on"]),
-        (kling("kling-3.0-turbo", image="a"), []),
-        (kling("kling-3.0-turbo", image="a", image_tail="b"), ["field_not_taken"]),
         (kling("kling-video-o1", duration="5"), []),
-        (kling("kling-video-o1", duration="6"), ["duration_without_references"]),
+        (kling("kling-video-o1", duration="6"), []),
         (
             kling("kling-video-o1", duration="6", image_list=[{"image_url": "a", "type": "first_frame"}]),
-            ["duration_without_references"],
+            ["duration_first_frame"],
         ),
         (kling("kling-video-o1", duration="6", image_list=[{"image_url": "a"}]), []),
         (kling("kling-video-o1", duration="3", video_list=FEATURE), []),
@@ -399,34 +450,138 @@ def test_an_unreadable_length_of_a_file_is_left_out() -> None:
         (kling(prompt=None), ["prompt_required"]),
         (kling(prompt=None, image="a"), []),
         (kling(prompt=None, multi_shot=True, shot_type="customize", multi_prompt=shots(2, 3)), []),
-        (kling(duration="6", multi_shot=True, multi_prompt=shots(2, 3)), ["shots_sum"]),
-        (kling(multi_shot=True, multi_prompt=shots(2, 4)), ["shots_sum"]),
-        (kling(multi_shot=True, multi_prompt=shots(0, 5)), ["shot_duration"]),
-        (kling(multi_shot=True, multi_prompt=shots(5, chars=512)), []),
-        (kling(multi_shot=True, multi_prompt=shots(5, chars=513)), ["shot_chars"]),
-        (kling(duration="6", multi_shot=True, multi_prompt=shots(1, 1, 1, 1, 1, 1)), []),
-        (kling(duration="7", multi_shot=True, multi_prompt=shots(1, 1, 1, 1, 1, 1, 1)), ["shot_count"]),
+        (kling(duration="6", **SEVERAL, multi_prompt=shots(2, 3)), ["shots_sum"]),
+        (kling(**SEVERAL, multi_prompt=shots(2, 4)), ["shots_sum"]),
+        (kling(**SEVERAL, multi_prompt=shots(0, 5)), ["shot_duration"]),
+        (kling(**SEVERAL, multi_prompt=shots(5, chars=512)), []),
+        (kling(**SEVERAL, multi_prompt=shots(5, chars=513)), ["shot_chars"]),
+        (kling(duration="6", **SEVERAL, multi_prompt=shots(1, 1, 1, 1, 1, 1)), []),
+        (kling(duration="7", **SEVERAL, multi_prompt=shots(1, 1, 1, 1, 1, 1, 1)), ["shot_count"]),
+        (kling(multi_shot=True, multi_prompt=shots(2, 3)), ["multi_shot_type"]),
+        (kling(multi_shot=True, shot_type="intelligence"), []),
+        (kling(prompt=None, multi_shot=True, shot_type="intelligence"), ["prompt_required"]),
+        (
+            kling(prompt=None, multi_shot=True, shot_type="intelligence", multi_prompt=shots(2, 3)),
+            ["intelligent_prompt"],
+        ),
+        (kling(image="a", image_tail="b", **SEVERAL, multi_prompt=shots(2, 3)), []),
+        (kling("kling-v2-6", multi_shot=False, shot_type="customize", multi_prompt=shots(2, 9)), []),
+        (kling("kling-v2-6", **SEVERAL, multi_prompt=shots(2, 3)), ["field_not_taken"] * 3),
+        (kling("kling-v3-omni", video_list=BASE, **SEVERAL, multi_prompt=shots(2, 3)), ["base_edit_shots"]),
+        (kling("kling-v3-omni", video_list=FEATURE, **SEVERAL, multi_prompt=shots(2, 3)), ["feature_shots"]),
+        (kling("kling-v3-omni", video_list=FEATURE, multi_shot=True, shot_type="intelligence"), []),
         (kling(multi_shot=True, shot_type="customize"), ["customized_shots"]),
         (kling(**MOTION), []),
         (kling(**{**MOTION, "image_url": None}), ["motion_control_image"]),
         (kling(**{**MOTION, "video_url": None}), ["motion_control_video"]),
         (kling(**MOTION, duration="5"), ["motion_control_duration"]),
         (kling(**MOTION, sound="on"), ["motion_control_sound"]),
-        (kling(**MOTION, mode="4k"), ["motion_control_resolution"]),
+        (kling(**{**MOTION, "mode": "4k"}), ["motion_control_resolution"]),
+        (kling(**{**MOTION, "mode": None}), ["motion_control_mode"]),
+        (kling(**MOTION, element_list=[{}]), []),
+        (kling(**MOTION, element_list=[{}] * 2), ["motion_control_elements"]),
+        (
+            kling(**{**MOTION, "character_orientation": "image"}, element_list=[{}]),
+            ["motion_control_element_orientation"],
+        ),
         (kling(**MOTION, image="a"), ["motion_control_frames"]),
-        (kling(**MOTION, multi_shot=True), ["motion_control_shots"]),
+        (kling(**MOTION, multi_shot=True, shot_type="intelligence"), ["motion_control_shots"]),
         (kling(**{**MOTION, "prompt": "a", "character_orientation": None}), ["motion_inputs_orientation"]),
         (kling("kling-v2-6", **MOTION), []),
         (kling("kling-v2-6", **MOTION, duration="5"), ["motion_control_duration"]),
+        (kling("kling-v2-5-turbo", **MOTION), ["field_not_taken"] * 3),
+        (kling("kling-v2-6", **CITED, sound="on", mode="pro", element_list=[{}]), ["voice_elements"]),
+        (kling("kling-v2-6", **{**CITED, "voice_list": [{}] * 3}, sound="on", mode="pro"), ["voice_count"]),
+        (kling("kling-v2-6", **CITED, mode="pro"), ["cited_voice_audio"]),
+        (kling("kling-v2-6", **{**CITED, "image": None}, sound="on", mode="pro"), ["cited_voice_action"]),
+        (kling("kling-v2-6", **CITED, sound="on"), ["audio_resolution", "cited_voice_resolution"]),
+        (kling("kling-v3-omni", video_list=BASE), []),
         (
-            kling("kling-v2-5-turbo", **MOTION),
-            ["field_not_taken", "field_not_taken", "field_not_taken"],
+            kling("kling-v3-omni", video_list=BASE, image_list=[{"image_url": "a", "type": "first_frame"}]),
+            ["base_edit_frames"],
         ),
-        ({"model_name": "kling-avatar"}, ["duration_s_required"]),
-        ({"model_name": "kling-avatar", "duration": "0"}, ["duration_s_limit"]),
-        ({"model_name": "kling-avatar", "duration": "1"}, []),
-        ({"model_name": "kling-avatar-tts"}, []),
-        ({"model_name": "kling-avatar-tts", "prompt": "x"}, ["field_not_taken"]),
+        (
+            kling("kling-v3-omni", video_list=FEATURE, image_list=[{"image_url": "a", "type": "first_frame"}]),
+            [],
+        ),
+        (kling("kling-v3-omni", sound="on", video_list=BASE), ["audio_video_reference"]),
+        (
+            kling("kling-v3-omni", image_list=[{"image_url": "a", "type": "end_frame"}]),
+            ["last_frame_first_frame"],
+        ),
+        (kling("kling-v3-omni", image_list=FRAMES, element_list=[{}] * 3), []),
+        (kling("kling-v3-omni", image_list=FRAMES, element_list=[{}] * 4), ["frame_elements"]),
+        (kling("kling-video-o1", image_list=FRAMES, duration="7"), []),
+        (kling("kling-video-o1", image_list=FRAMES, element_list=[{}]), ["last_frame_alone"]),
+        (kling("kling-video-o1", image_list=[*FRAMES, {"image_url": "c"}]), ["last_frame_alone"]),
+        (kling("kling-v3-omni", negative_prompt="fog"), ["field_not_taken"]),
+        (kling("kling-v3-omni", cfg_scale=0.5), ["field_not_taken"]),
+        (kling(negative_prompt="x" * 2500), []),
+        (kling(negative_prompt="x" * 2501), ["negative_prompt_limit"]),
+        (kling(aspect_ratio="1:1"), []),
+        (kling(aspect_ratio="4:3"), ["aspect_ratio_values"]),
+        (kling(cfg_scale=0), []),
+        (kling(cfg_scale=1), []),
+        (kling(cfg_scale=1.01), ["cfg_scale_range"]),
+        (kling(cfg_scale=-0.01), ["cfg_scale_range"]),
+        (kling("kling-v2-6", cfg_scale=0.5), ["cfg_scale_model"]),
+        (kling("kling-v2-6", cfg_scale=7), ["cfg_scale_range", "cfg_scale_model"]),
+        (kling("kling-v2-5-turbo", cfg_scale=1), ["cfg_scale_model"]),
+        (kling("kling-v2-1-master", cfg_scale=1), ["cfg_scale_model"]),
+        (kling("kling-v1", cfg_scale=1), []),
+        (kling(camera_control={"type": "forward_up"}), ["field_not_taken"]),
+        (kling("kling-v1", camera_control={"type": "forward_up"}), []),
+        (kling("kling-v1", camera_control={"type": "spin"}), ["camera_kind"]),
+        (kling("kling-v1", camera_control={"type": "forward_up"}, mode="pro"), ["camera_support"]),
+        (kling("kling-v1", camera_control={"type": "forward_up"}, duration="10"), ["camera_support"]),
+        (kling("kling-v1", camera_control={"type": "forward_up"}, image="a"), ["camera_support"]),
+        (kling("kling-v1", camera_control={"type": "simple", "config": {"zoom": -10, "pan": 0}}), []),
+        (kling("kling-v1", camera_control={"type": "simple", "config": {"zoom": 10.5}}), ["simple_camera"]),
+        (
+            kling("kling-v1", camera_control={"type": "simple", "config": {"zoom": 1, "pan": 1}}),
+            ["simple_camera"],
+        ),
+        (kling("kling-v1", camera_control={"type": "simple", "config": {"zoom": 0}}), ["simple_camera"]),
+        (kling("kling-v1", camera_control={"type": "simple"}), ["simple_camera"]),
+        (
+            kling("kling-v1", camera_control={"type": "forward_up", "config": {"zoom": 1}}),
+            ["camera_without_config"],
+        ),
+        (
+            kling(
+                "kling-v1-5", image="a", mode="pro", camera_control={"type": "simple", "config": {"zoom": 1}}
+            ),
+            [],
+        ),
+        (kling("kling-v1-5", image="a", mode="pro", camera_control={"type": "forward_up"}), ["camera_limit"]),
+        (kling("kling-v1", image="a", dynamic_masks=MASKS), []),
+        (kling("kling-v1", image="a", dynamic_masks=MASKS, duration="10"), ["masks_support"]),
+        (kling("kling-v1", image="a", dynamic_masks=MASKS * 7), ["mask_count"]),
+        (kling("kling-v1", image="a", image_tail="b", static_mask="c"), ["masks_last_frame"]),
+        (kling("kling-v1-5", image="a", static_mask="c"), ["static_mask_support"]),
+        (kling("kling-v1", image="a", image_tail="b"), []),
+        (kling("kling-v1", image="a", image_tail="b", duration="10"), ["last_frame_duration"]),
+        (kling("kling-v1-5", image_tail="b", mode="pro"), []),
+        (kling("kling-v1-6", image_tail="b", mode="pro"), []),
+        (kling("kling-v1-6", image_tail="b"), ["last_frame_resolution"]),
+        (kling("kling-v1-5"), ["action_limit"]),
+        (kling("kling-v2-1"), ["action_limit"]),
+        (kling("kling-v2-1", image="a", image_tail="b"), ["last_frame_resolution"]),
+        (kling("kling-v2-master", mode="pro"), ["field_not_taken"]),
+        (kling("kling-v2-1-master", mode="std"), ["field_not_taken"]),
+        (kling("kling-v2-1-master", image="a", image_tail="b"), ["field_not_taken"]),
+        (kling("kling-v2-master", sound="off"), []),
+        (kling("kling-v2-master", sound="on"), ["no_sound"]),
+        (kling("kling-v1-6", image_list=[{"image": "a"}] * 4), []),
+        (kling("kling-v1-6", image_list=[{"image": "a"}] * 5), ["images_limit"]),
+        (kling("kling-v1-6", image_list=[{"image": "a"}], image="b"), ["frames_images"]),
+        (kling("kling-v1-6", session_id="s", edit_mode="removal"), []),
+        (kling("kling-v1-6", session_id="s"), ["edit_mode"]),
+        (kling("kling-v1-6", session_id="s", edit_mode="addition"), ["edit_additions"]),
+        (kling("kling-v1-6", session_id="s", edit_mode="swap", image_list=[{"image": "a"}]), []),
+        (kling("kling-v1-6", session_id="s", edit_mode="swap", image_list=[{"image": "a"}] * 2), ["edit_swap"]),
+        (kling("kling-video-extend", prompt=None, video_id="w"), []),
+        (kling("kling-video-extend"), ["extended_video_required"]),
         ({"model_name": "kling-v9"}, ["unknown_model"]),
         ({"prompt": "x"}, ["model_required"]),
     ],
@@ -439,12 +594,12 @@ def test_exactly_the_broken_rules_are_reported(payload: dict[str, Any], expected
 @pytest.mark.parametrize(
     ("payload", "facts", "expected"),
     [
-        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "2.99"}, ["video_length_s_limit"]),
+        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "2.99"}, ["video_length"]),
         (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "15.5", "size_bytes": 209715200}, []),
-        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "15.51"}, ["video_length_s_limit"]),
+        (kling("kling-v3-omni", video_list=FEATURE), {"length_s": "15.51"}, ["video_length"]),
         (kling("kling-v3-omni", video_list=FEATURE), {"size_bytes": 209715201}, ["video_size_bytes_limit"]),
         (kling("kling-video-o1", video_list=FEATURE), {"length_s": "10"}, []),
-        (kling("kling-video-o1", video_list=FEATURE), {"length_s": "10.01"}, ["video_length_s_limit"]),
+        (kling("kling-video-o1", video_list=FEATURE), {"length_s": "10.01"}, ["video_length"]),
         (kling(**MOTION), {"length_s": "30", "size_bytes": 104857600}, []),
         (kling(**MOTION), {"length_s": "30.01"}, ["motion_control_length_video"]),
         (kling(**MOTION), {"length_s": "2.9"}, ["motion_control_length_video"]),
@@ -469,17 +624,35 @@ def test_known_facts_about_the_video_are_checked(
     [
         (kling("kling-v3-omni", prompt="x" * 2500), "long_prompt", False),
         (kling("kling-v3-omni", prompt="x" * 2501), "long_prompt", True),
-        (kling("kling-v3-omni", video_list=FEATURE), "edit_length", False),
-        (kling("kling-v3-omni", video_list=[{"video_url": "v", "refer_type": "base"}]), "edit_length", True),
-        (kling("kling-v3-omni", video_list=[{"video_url": "v"}]), "edit_length", True),
+        (kling("kling-v3-omni", video_list=FEATURE, duration="5"), "base_edit_duration", False),
+        (kling("kling-v3-omni", video_list=BASE), "base_edit_duration", False),
+        (kling("kling-v3-omni", video_list=BASE, duration="5"), "base_edit_duration", True),
+        (kling("kling-video-o1", video_list=BASE, duration="5"), "base_edit_duration", True),
+        (kling("kling-v3-omni"), "aspect_ratio_absent", True),
+        (kling("kling-v3-omni", aspect_ratio="1:1"), "aspect_ratio_absent", False),
+        (kling("kling-v3-omni", image_list=FRAMES), "aspect_ratio_absent", False),
+        (kling("kling-video-o1", duration="7"), "text_duration", True),
+        (kling("kling-video-o1", duration="10"), "text_duration", False),
+        (kling("kling-v3-omni", video_list=BASE, element_list=[{}]), "video_elements", True),
+        (kling(multi_shot="true", shot_type="intelligence"), "multi_shot_text", True),
+        (kling(multi_shot="false"), "multi_shot_text", True),
+        (kling(multi_shot=False), "multi_shot_text", False),
+        (kling(multi_shot=False, multi_prompt=shots(2, 9)), "ignored_shots", True),
+        (kling(multi_prompt=shots(2, 3)), "ignored_shots", True),
+        (kling(**SEVERAL, multi_prompt=shots(2, 3)), "ignored_shots", False),
+        (kling(**SEVERAL, multi_prompt=shots(2, 3)), "ignored_prompt", True),
+        (kling(prompt="", **SEVERAL, multi_prompt=shots(2, 3)), "ignored_prompt", False),
+        (kling(image="a"), "image_prompt", False),
+        (kling(image="a", prompt=None), "image_prompt", True),
+        (kling("kling-v2-6", **CITED, mode="pro", sound="on"), "voice_not_cited", False),
+        (kling("kling-v2-6", **{**CITED, "prompt": "hello"}, mode="pro", sound="on"), "voice_not_cited", True),
         (kling(**MOTION), "motion_control_rounding", True),
         (kling(), "motion_control_rounding", False),
         (kling("kling-v2-6", **MOTION), "motion_control_rounding", False),
         (kling(), "assumed_duration_s", True),
         (kling(**MOTION), "assumed_duration_s", False),
         (kling("kling-v2-6"), "assumed_audio", True),
-        (kling("kling-3.0-turbo"), "assumed_audio", False),  # the model has no other setting
-        (kling("kling-video-o1"), "assumed_audio", False),
+        (kling("kling-video-o1"), "assumed_audio", False),  # the model has no other setting
     ],
 )
 def test_a_warning_becomes_a_note(payload: dict[str, Any], code: str, noted: bool) -> None:  # noqa: FBT001
@@ -489,8 +662,6 @@ def test_a_warning_becomes_a_note(payload: dict[str, Any], code: str, noted: boo
 
 # The official list as of 2026-09-20: model, mode, fields that select the tier, tier, units.
 VIDEO = [
-    ("kling-3.0-turbo", "std", {}, "audio", "0.8"),
-    ("kling-3.0-turbo", "pro", {}, "audio", "1.0"),
     ("kling-v3", "std", {}, "silent", "0.6"),
     ("kling-v3", "pro", {}, "silent", "0.8"),
     ("kling-v3", "4k", {}, "silent", "3.0"),
@@ -515,14 +686,14 @@ VIDEO = [
     ("kling-v2-6", "std", {}, "silent", "0.3"),
     ("kling-v2-6", "pro", {}, "silent", "0.5"),
     ("kling-v2-6", "pro", {"sound": "on"}, "audio", "1.0"),
-    ("kling-v2-6", "pro", {"sound": "on", "image": "a", "voice_list": [{}]}, "audio_voice_control", "1.2"),
+    ("kling-v2-6", "pro", {"sound": "on", **CITED}, "audio_voice_control", "1.2"),
+    ("kling-v2-6", "pro", {"sound": "on", **CITED, "prompt": "hello"}, "audio", "1.0"),
     ("kling-v2-6", "std", MOTION, "motion_control", "0.5"),
     ("kling-v2-6", "pro", MOTION, "motion_control", "0.8"),
     ("kling-v2-5-turbo", "std", {}, "silent", "0.3"),
     ("kling-v2-5-turbo", "pro", {}, "silent", "0.5"),
-    ("kling-avatar", "std", {"prompt": None}, "service", "0.4"),
-    ("kling-avatar", "pro", {"prompt": None}, "service", "0.8"),
 ]
+AVATAR = [("kling-avatar", "std", "service", "0.4"), ("kling-avatar", "pro", "service", "0.8")]
 SERVICES = [
     ("kling-lip-sync", "0.5"),
     ("kling-avatar-tts", "0.05"),
@@ -542,58 +713,471 @@ def test_every_price_per_second_is_exact(
     """The total is the published units x 0.14 USD x seconds."""
     for seconds in (5, 10):
         length = {} if switch is MOTION else {"duration": str(seconds)}
-        quoted = quote(kling(model, mode=mode, **switch, **length), media={"v": {"length_s": seconds}}, at=AT)
+        payload = kling(model, **{**switch, "mode": mode}, **length)
+        quoted = quote(payload, media={"v": {"length_s": seconds}}, at=AT)
         assert quoted.total == Decimal(units) * UNIT * seconds
         assert (quoted.tier, quoted.unit, quoted.currency) == (tier, "second", "USD")
         assert (quoted.provider, quoted.table.id) == ("kling", "kling/2026-09-20")
         assert f"{Decimal(units).normalize():f} units at 0.14 USD" in quoted.lines[0].description
 
 
+SERVICE_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "kling-avatar-tts": ("audio/tts", {"text": "a", "voice_id": "v"}),
+    "kling-face-recognition": ("videos/identify-face", {"video_id": "w"}),
+    "kling-custom-voice": ("general/custom-voices", {"voice_name": "a"}),
+    "kling-text-to-audio": ("audio/text-to-audio", {"prompt": "a", "duration": 5}),
+    "kling-video-to-audio": ("audio/video-to-audio", {"video_id": "w"}),
+    "kling-image-recognition": ("videos/image-recognize", {"image": "a"}),
+}
+"""Service -> the end of its path, and a payload."""
+
+
 @pytest.mark.parametrize(("model", "units"), SERVICES[1:])
 def test_every_price_per_call_is_exact(model: str, units: str) -> None:
     """The total is the published units x 0.14 USD, and the quantity is one call."""
-    quoted = quote({"model_name": model}, at=AT)
+    path, payload = SERVICE_CALLS[model]
+    quoted = quote(payload, url=f"{OFFICIAL}/{path}", at=AT)
     assert (quoted.total, quoted.quantity, quoted.unit) == (Decimal(units) * UNIT, Decimal(1), "call")
-    assert (quoted.tier, quoted.resolution) == ("service", "any")
+    assert (quoted.canonical_model, quoted.tier, quoted.resolution) == (model, "service", "any")
 
 
 def test_the_table_has_exactly_the_published_prices(book: PriceBook) -> None:
-    """The list has 40: 33 prices per second, lip sync and six prices per call; others are of images."""
-    (table,) = book.tables["kling"]
+    """The list has 40: 33 prices per second, lip sync and six prices per call; others are of images.
+
+    Two of the 33 are for 3.0 turbo, which has no legacy endpoint.
+    """
+    (_, table) = book.tables["kling"]
     resolutions = {"std": "720p", "pro": "1080p", "4k": "4k"}
     published = {(model, resolutions[mode], tier): units for model, mode, _, tier, units in VIDEO}
+    published |= {(model, resolutions[mode], tier): units for model, mode, tier, units in AVATAR}
     published |= {(model, "any", "service"): units for model, units in SERVICES}
-    rates = {
-        cell: rate
-        for cell, rate in table.rates.items()
-        if cell.model in {model for model, *_ in (*VIDEO, *SERVICES)}
-    }
-    assert (len(VIDEO), len(SERVICES), len(rates)) == (33, 7, 40)
+    published |= {("kling-3.0-turbo", "720p", "audio"): "0.8", ("kling-3.0-turbo", "1080p", "audio"): "1.0"}
+    models = {model for model, *_ in published}
+    rates = {cell: rate for cell, rate in table.rates.items() if cell.model in models}
+    assert (len(SERVICES), len(published), len(rates)) == (7, 40, 40)
     assert {tuple(cell): rate.unit_price for cell, rate in rates.items()} == {
         cell: Decimal(units) * UNIT for cell, units in published.items()
     }
-    assert table.unpriced == ()
+    assert {cells.model for cells in table.unpriced} == {model for model, *_ in RETIRED}
     assert table.billing.failed_tasks == "unconfirmed"
     assert table.hosts == ("api-singapore.klingai.com", "api-beijing.klingai.com", "api.klingai.com")
 
 
+# The models that left the list in September 2026, from a copy of the official price page of about July 2026:
+# model, mode, fields that select the endpoint, resolution of the rate, tier, units per second.
+ELEMENTS: dict[str, Any] = {"session_id": "s", "edit_mode": "removal"}
+RETIRED = [
+    ("kling-v1", "std", {}, "720p", "silent", "0.2"),
+    ("kling-v1", "pro", {}, "1080p", "silent", "0.7"),
+    ("kling-v1-5", "std", {"image": "a"}, "720p", "silent", "0.4"),
+    ("kling-v1-5", "pro", {"image": "a"}, "1080p", "silent", "0.7"),
+    ("kling-v1-6", "std", {}, "720p", "silent", "0.4"),
+    ("kling-v1-6", "pro", {}, "1080p", "silent", "0.7"),
+    ("kling-v1-6", "std", {"image_list": [{"image": "a"}]}, "720p", "silent", "0.4"),
+    ("kling-v1-6", "pro", {"image_list": [{"image": "a"}]}, "1080p", "silent", "0.7"),
+    ("kling-v1-6", "std", ELEMENTS, "720p", "multi_elements", "0.6"),
+    ("kling-v1-6", "pro", ELEMENTS, "1080p", "multi_elements", "1.0"),
+    ("kling-v2-master", None, {}, "720p", "silent", "2.0"),
+    ("kling-v2-1", "std", {"image": "a"}, "720p", "silent", "0.4"),
+    ("kling-v2-1", "pro", {"image": "a"}, "1080p", "silent", "0.7"),
+    ("kling-v2-1-master", None, {}, "1080p", "silent", "2.0"),
+    ("kling-video-extend", None, {"video_id": "w"}, "720p", "service", "2.0"),
+    ("kling-video-extend", None, {"video_id": "w"}, "1080p", "service", "3.5"),
+]
+JULY = datetime(2026, 7, 10, tzinfo=UTC)
+LAST_DAY = datetime(2026, 9, 14, 23, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("model", "mode", "switch", "resolution", "tier", "units"), RETIRED[:-2])
+def test_every_price_of_a_retired_model_is_exact(
+    model: str, mode: str | None, switch: dict[str, Any], resolution: str, tier: str, units: str
+) -> None:
+    """Until its last day the model costs its published units; from then on the quote is refused."""
+    for seconds in (5, 10):
+        payload = kling(model, mode=mode, duration=str(seconds), **switch)
+        for at in (JULY, LAST_DAY):
+            quoted = quote(payload, at=at)
+            assert quoted.total == Decimal(units) * UNIT * seconds
+            assert (quoted.tier, quoted.resolution, quoted.table.id) == (tier, resolution, "kling/2026-07")
+        with pytest.raises(PriceNotFoundError, match="the price list of 2026-09-20 no longer has this model"):
+            quote(payload, at=AT)
+
+
+def test_the_price_of_a_video_extension_depends_on_the_source_video() -> None:
+    """A call costs 2 units for a video of mode std, and 3.5 for one of mode pro; the payload names neither."""
+    quoted = quote({"video_id": "w"}, url=f"{CITY}/video-extend", at=JULY)
+    assert (quoted.minimum, quoted.maximum) == (2 * UNIT, Decimal("3.5") * UNIT)
+    assert (quoted.action, quoted.unit) == ("video_extend", "call")
+
+
+def test_the_older_table_has_exactly_the_published_prices(book: PriceBook) -> None:
+    """It has the 40 prices that are still in the list, and 14 of models that left it; none is of images."""
+    (older, newer) = book.tables["kling"]
+    retired = {(model, resolution, tier): units for model, _, _, resolution, tier, units in RETIRED}
+    assert (len(retired), len(older.rates)) == (14, 54)
+    models = {cell.model for cell in older.rates}
+    assert {tuple(cell): rate.unit_price for cell, rate in older.rates.items()} == {
+        tuple(cell): rate.unit_price for cell, rate in newer.rates.items() if cell.model in models
+    } | {cell: Decimal(units) * UNIT for cell, units in retired.items()}
+
+
+# The days of launch in the API updates.
+LAUNCHES = [
+    (kling("kling-v1-5", image="a", mode="pro"), datetime(2024, 11, 15, tzinfo=UTC)),
+    (kling("kling-v1-6"), datetime(2025, 1, 7, tzinfo=UTC)),
+    (kling("kling-v2-master"), datetime(2025, 5, 13, tzinfo=UTC)),
+    (kling("kling-v2-1", image="a"), datetime(2025, 6, 19, tzinfo=UTC)),
+    (kling("kling-v2-1-master"), datetime(2025, 6, 19, tzinfo=UTC)),
+    (kling("kling-v2-5-turbo", mode="pro"), datetime(2025, 10, 20, tzinfo=UTC)),
+    (kling("kling-v2-6"), datetime(2025, 12, 15, tzinfo=UTC)),
+    (kling("kling-video-o1"), datetime(2025, 12, 15, tzinfo=UTC)),
+    (kling("kling-v3"), datetime(2026, 2, 25, tzinfo=UTC)),
+    (kling("kling-v3-omni"), datetime(2026, 2, 25, tzinfo=UTC)),
+    ({"image": "a", "sound_file": "b"}, datetime(2025, 10, 15, tzinfo=UTC)),
+    ({"prompt": "a", "duration": 5}, datetime(2025, 8, 1, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("payload", "launch"), LAUNCHES)
+def test_a_model_before_its_launch_is_refused_with_the_day(payload: dict[str, Any], launch: datetime) -> None:
+    """From the day of launch on it is quoted, with a note that the table is known only from later on."""
+    path = "videos/avatar/image2video" if "sound_file" in payload else "audio/text-to-audio"
+    url = None if "model_name" in payload else f"{OFFICIAL}/{path}"
+    with pytest.raises(PriceNotFoundError, match=f"from {launch:%Y-%m-%d}"):
+        quote(payload, url=url, at=launch - timedelta(seconds=1))
+    (note,) = [note for note in quote(payload, url=url, at=launch).notes if note.code == "before_known_prices"]
+    assert note.message == ("kling/2026-07 is known from 2026-06-17; before that, prices may have differed")
+    if payload.get("model_name") in {"kling-v2-6", "kling-v3"}:
+        assert "before_known_prices" not in [note.code for note in quote(payload, url=url, at=JULY).notes]
+
+
+MULTI_SHOT_FRAMES = kling(image="a", image_tail="b", **SEVERAL, multi_prompt=shots(2, 3))
+OMNI_VIDEO_4K = kling("kling-v3-omni", video_list=FEATURE, mode="4k")
+DATED_RULES = [
+    (MULTI_SHOT_FRAMES, "multi_shot_frames", datetime(2026, 5, 7, tzinfo=UTC)),
+    (kling(mode="4k"), "launch_4k", datetime(2026, 4, 23, tzinfo=UTC)),
+    (kling("kling-v3-omni", mode="4k"), "launch_4k", datetime(2026, 4, 23, tzinfo=UTC)),
+    (OMNI_VIDEO_4K, "launch_video_4k", datetime(2026, 6, 17, tzinfo=UTC)),
+    (
+        kling("kling-v3-omni", multi_shot=True, shot_type="intelligence"),
+        "launch_intelligence",
+        datetime(2026, 3, 11, tzinfo=UTC),
+    ),
+    (
+        kling("kling-v3-omni", video_list=FEATURE, multi_shot=True, shot_type="intelligence"),
+        "launch_feature_shots",
+        datetime(2026, 6, 17, tzinfo=UTC),
+    ),
+    (kling(**MOTION), "launch_motion_control", datetime(2026, 3, 4, tzinfo=UTC)),
+    (kling("kling-v2-6", **MOTION), "launch_motion_control", datetime(2025, 12, 22, tzinfo=UTC)),
+    (kling("kling-v2-6", **CITED, mode="pro", sound="on"), "launch_voices", datetime(2025, 12, 16, tzinfo=UTC)),
+    (kling("kling-v2-5-turbo", mode="std"), "launch_std", datetime(2025, 11, 11, tzinfo=UTC)),
+    (
+        kling("kling-v2-5-turbo", mode="pro", image="a", image_tail="b"),
+        "launch_last_frame",
+        datetime(2025, 11, 17, tzinfo=UTC),
+    ),
+    (
+        kling("kling-v2-1", mode="pro", image="a", image_tail="b"),
+        "launch_last_frame",
+        datetime(2025, 9, 5, tzinfo=UTC),
+    ),
+    (kling("kling-v1-6", mode="pro"), "launch_text_pro", datetime(2025, 8, 12, tzinfo=UTC)),
+    (
+        kling("kling-v1-6", mode="pro", image="a", image_tail="b"),
+        "launch_last_frame",
+        datetime(2025, 3, 12, tzinfo=UTC),
+    ),
+    (kling("kling-v1-6", **ELEMENTS), "launch_multi_elements", datetime(2025, 7, 21, tzinfo=UTC)),
+    (kling("kling-v1-5", image="a", mode="std"), "launch_std", datetime(2024, 12, 9, tzinfo=UTC)),
+    (
+        kling("kling-v1-5", image="a", mode="pro", static_mask="c"),
+        "launch_controls",
+        datetime(2025, 3, 12, tzinfo=UTC),
+    ),
+    (kling("kling-v1", image="a", static_mask="c"), "launch_masks", datetime(2024, 11, 29, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("payload", "code", "changed"), DATED_RULES)
+def test_a_rule_that_changed_is_judged_at_the_instant_of_the_quote(
+    payload: dict[str, Any], code: str, changed: datetime
+) -> None:
+    """The day before the change the rule is broken, and from the day itself on it is not."""
+    before = check(payload, at=changed - timedelta(seconds=1))
+    assert [violation.code for violation in before] == [code]
+    assert check(payload, at=changed) == []
+    assert check(payload, at=AT) == []
+
+
+def test_a_longer_reference_video_is_possible_since_june() -> None:
+    """The rule about the known length of a file has a date, too."""
+    payload, media = kling("kling-v3-omni", video_list=FEATURE), {"v": {"length_s": "10.5"}}
+    change = datetime(2026, 6, 17, tzinfo=UTC)
+    early = check(payload, media=media, at=change - timedelta(seconds=1))
+    assert [violation.code for violation in early] == ["launch_video_length"]
+    assert check(payload, media=media, at=change) == []
+
+
+def test_suggestions_obey_the_rules_of_the_day() -> None:
+    """Before 4k existed, it is never suggested."""
+    with pytest.raises(CapabilityError) as caught:
+        quote(kling(mode="4k"), at=datetime(2026, 4, 22, tzinfo=UTC))
+    assert caught.value.suggestions == ({"mode": "pro"}, {"mode": "std"})
+
+
+# Path, the default model, the default mode as a resolution, the default length (reference, request bodies).
+PATHS = [
+    ("text2video", {"prompt": "a"}, "kling-v1", "720p", 5),
+    ("image2video", {"prompt": "a", "image": "b"}, "kling-v1", "720p", 5),
+    ("omni-video", {"prompt": "a"}, "kling-video-o1", "1080p", 5),
+    ("omni-video/", {"prompt": "a", "model_name": ""}, "kling-video-o1", "1080p", 5),
+    ("multi-image2video", {"prompt": "a", "image_list": [{"image": "b"}]}, "kling-v1-6", "720p", 5),
+    ("multi-elements", {"prompt": "a", **ELEMENTS}, "kling-v1-6", "720p", 5),
+]
+
+
+@pytest.mark.parametrize(("path", "payload", "model", "resolution", "seconds"), PATHS)
+def test_a_path_has_a_default_model(
+    path: str, payload: dict[str, Any], model: str, resolution: str, seconds: int
+) -> None:
+    """A payload without a model gets the default of its path, and the quote has a note."""
+    quoted = quote(payload, url=f"{CITY}/{path}", at=JULY)
+    facts = quoted.request.facts
+    assert (facts["model"], facts["resolution"], facts["duration_s"], facts["audio"]) == (
+        model,
+        resolution,
+        seconds,
+        False,
+    )
+    (note,) = [note for note in quoted.notes if note.code == "assumed_model"]
+    assert note.message == f"model_name is not given; the default of this path assumed: {model}"
+
+
+def test_motion_control_has_a_default_model_but_no_default_mode() -> None:
+    """Without a model it is 2.6, whose price counts the driving video; the mode is required."""
+    payload = {name: value for name, value in MOTION.items() if name != "prompt"}
+    quoted = quote(payload, url=f"{CITY}/motion-control", media={"v": {"length_s": "8"}}, at=AT)
+    assert (quoted.canonical_model, quoted.total) == ("kling-v2-6", Decimal("0.56"))  # 8 x 0.5 units
+    del payload["mode"]
+    (violation,) = check(payload, url=f"{CITY}/motion-control", at=AT)
+    assert (violation.code, violation.field) == ("motion_control_mode", "mode")
+    assert violation.message == (
+        "mode is required for motion control; set it to std or pro"
+        " (the model is kling-v2-6, the default of this path)"
+    )
+
+
 @pytest.mark.parametrize(
-    ("length_s", "blocks", "total"),
-    [("0.5", 1, "0.07"), ("5", 1, "0.07"), ("5.01", 2, "0.14"), ("10", 2, "0.14"), ("61", 13, "0.91")],
+    ("payload", "total"),
+    [
+        (kling("kling-v3-omni", image_list=[{"image_url": "a"}]), "0.56"),  # 5 s x 0.8 units, mode pro
+        (kling("kling-v3-omni"), "0.56"),
+        (kling("kling-v3-omni", sound="on"), "0.7"),  # 5 s x 1.0 units
+        (kling("kling-video-o1", image_list=FRAMES), "0.56"),
+        (kling("kling-v3-omni", video_list=FEATURE), "0.84"),  # 5 s x 1.2 units
+        (kling("kling-v3-omni", mode="std"), "0.42"),
+        (kling("kling-v3"), "0.42"),  # elsewhere the default mode is std
+    ],
 )
-def test_lip_sync_is_billed_in_blocks_of_five_seconds(length_s: str, blocks: int, total: str) -> None:
+def test_omni_video_has_the_default_mode_pro(payload: dict[str, Any], total: str) -> None:
+    """Without a mode the price is that of 1080p, with or without a URL."""
+    assert quote(payload, at=AT).total == Decimal(total)
+
+
+@pytest.mark.parametrize(
+    "payload", [{"prompt": "a", "model_name": "", "mode": "pro"}, {"prompt": "a", "mode": "std"}]
+)
+def test_without_a_path_the_model_is_required(payload: dict[str, Any]) -> None:
+    """The error says that the URL would give a default."""
+    with pytest.raises(CapabilityError, match="its path has a default model") as caught:
+        quote(payload, wire_format="kling", at=AT)
+    assert [violation.code for violation in caught.value.violations] == ["model_required"]
+
+
+OLD_FIELD = {"prompt": "a heron lands", "duration": "5", "mode": "pro", "sound": "on"}
+
+
+@pytest.mark.parametrize("url", [None, f"{CITY}/text2video", f"{GATEWAY}/text2video"])
+@pytest.mark.parametrize("model", ["kling-v3", "Kling-V3"])
+def test_both_names_of_the_model_may_agree(url: str | None, model: str) -> None:
+    """`model` beside an equal `model_name` changes nothing."""
+    payload = {"model": model, "model_name": "kling-v3", **OLD_FIELD}
+    assert quote(payload, url=url, at=AT, provider="kling").total == Decimal("0.84")
+
+
+@pytest.mark.parametrize("url", [None, f"{CITY}/text2video", f"{GATEWAY}/text2video"])
+def test_two_different_models_are_refused(url: str | None) -> None:
+    """The violation names the field of the older name and the model of the other."""
+    (violation,) = check({"model": "kling-v2-6", "model_name": "kling-v3", **OLD_FIELD}, url=url, at=AT)
+    assert violation.message == "model must be the same as model_name (kling-v3), or left out, got 'kling-v2-6'"
+
+
+@pytest.mark.parametrize("url", [None, f"{GATEWAY}/text2video", f"{GATEWAY}/omni-video"])
+def test_a_gateway_reads_the_older_field(url: str | None) -> None:
+    """Without a URL, or at a host that is not the official API's, the named model is priced."""
+    model = "kling-v3-omni" if url and "omni" in url else "kling-v3"
+    quoted = quote({"model": model, **OLD_FIELD}, url=url, provider="kling", at=AT)
+    assert (quoted.canonical_model, quoted.resolution) == (model, "1080p")
+    assert quoted.total == Decimal("0.7" if "omni" in model else "0.84")
+
+
+@pytest.mark.parametrize(
+    ("model", "total"), [("kling-v3", "0.84"), ("kling-v2-6", "0.7"), ("kling-v3-omni", "0.7")]
+)
+def test_the_older_field_is_read_beside_fields_of_this_format(model: str, total: str) -> None:
+    """A name that another format takes as well does not contradict the fields of this one."""
+    quoted = quote({"model": model, **OLD_FIELD}, at=AT)
+    assert (quoted.wire_format, quoted.total) == ("kling", Decimal(total))
+
+
+@pytest.mark.parametrize("host", ["api-singapore", "api-beijing", "api"])
+def test_the_official_api_ignores_the_older_field(host: str) -> None:
+    """The price is that of the path's default model, with a note; a refusal names that model and the reason."""
+    url = f"https://{host}.klingai.com/v1/videos"
+    quoted = quote({"model": "kling-v3", "prompt": "a"}, url=f"{url}/text2video", at=JULY)
+    assert (quoted.canonical_model, quoted.total) == ("kling-v1", Decimal("0.14"))  # 5 s x 0.2 units
+    notes = {note.code: note.message for note in quoted.notes}
+    assert notes["model_ignored"] == (
+        "this API ignores the field model and uses the default of the path; name the model in model_name"
+    )
+    omni = quote({"model": "kling-v3-omni", "prompt": "a"}, url=f"{url}/omni-video", at=AT)
+    assert omni.canonical_model == "kling-video-o1"
+    (violation,) = check({"model": "kling-v3", **OLD_FIELD}, url=f"{url}/text2video", at=AT)
+    assert violation.message.endswith(
+        "(the model is kling-v1, the default of this path, because the API ignores the field model)"
+    )
+    with pytest.raises(
+        PriceNotFoundError, match=r"the model is kling-v1, .* because the API ignores the field model"
+    ):
+        quote({"model": "kling-v3", "prompt": "a"}, url=f"{url}/text2video", at=AT)
+
+
+@pytest.mark.parametrize(
+    "video_list", [BASE, [{"video_url": "v", "refer_type": "base"}], [{"video_url": "v", "refer_type": ""}]]
+)
+@pytest.mark.parametrize(
+    ("model", "mode", "rate", "longest"),
+    [
+        ("kling-video-o1", None, "0.168", 10),
+        ("kling-video-o1", "std", "0.126", 10),
+        ("kling-v3-omni", "pro", "0.168", 16),
+        ("kling-v3-omni", "4k", "0.42", 16),
+    ],
+)
+def test_a_video_edit_is_billed_by_its_input(
+    video_list: list[dict[str, Any]], model: str, mode: str | None, rate: str, longest: int
+) -> None:
+    """The seconds of the input are rounded to the nearest; an unknown length gives a range to the longest."""
+    for duration in (None, "5", "10"):
+        payload = kling(model, mode=mode, video_list=video_list, duration=duration)
+        for length, seconds in (("3", 3), ("4.49", 4), ("4.5", 5), ("9.6", 10)):
+            quoted = quote(payload, media={"v": {"length_s": length}}, at=AT)
+            assert (quoted.total, quoted.tier) == (Decimal(rate) * seconds, "video_reference")
+        unknown = quote(payload, at=AT)
+        assert (unknown.minimum, unknown.maximum) == (Decimal(rate) * 3, Decimal(rate) * longest)
+    assert codes(kling(model, video_list=video_list), media={"v": {"length_s": "2.9"}}) == ["video_length"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cited"),
+    [
+        ("<<<voice_1>>> says hello", True),
+        ("she says <<<voice_2>>> hello", True),
+        ("<<<voice_3>>> says hello", False),
+        ("<<<voice_0>>> says hello", False),
+        ("voice_1 says hello", False),
+        ("hello", False),
+    ],
+)
+def test_a_voice_is_billed_if_the_prompt_cites_it(prompt: str, cited: bool) -> None:  # noqa: FBT001
+    """The tier needs a voice in the list and a marker of one of the listed voices."""
+    payload = kling("kling-v2-6", image="a", prompt=prompt, mode="pro", sound="on", voice_list=[{}, {}])
+    quoted = quote(payload, at=AT)
+    assert quoted.tier == ("audio_voice_control" if cited else "audio")
+    assert quoted.total == (Decimal("0.84") if cited else Decimal("0.7"))  # 5 s x 1.2 or 1.0 units
+    without = quote({**payload, "voice_list": []}, at=AT)
+    assert (without.tier, without.total) == ("audio", Decimal("0.7"))
+
+
+SAMPLE: dict[str, Any] = {
+    "callback_url": "",
+    "external_task_id": "",
+    "negative_prompt": "",
+    "image_list": [],
+    "video_list": [],
+}
+
+
+@pytest.mark.parametrize("flag", [True, "true"])
+@pytest.mark.parametrize(
+    ("payload", "total"),
+    [
+        (kling(prompt="", **SEVERAL, multi_prompt=shots(2, 3), mode="pro", sound="on"), "0.84"),
+        (kling(prompt="", image="a", **SEVERAL, multi_prompt=shots(2, 3), mode="pro", sound="on"), "0.84"),
+        (kling(image="a", image_tail="", duration="5", mode="std", sound="off"), "0.42"),
+        (kling("kling-v3-omni", prompt="", **SEVERAL, multi_prompt=shots(2, 3), sound="on", mode="pro"), "0.7"),
+    ],
+)
+def test_the_samples_of_the_reference_are_quoted(payload: dict[str, Any], total: str, flag: bool | str) -> None:  # noqa: FBT001
+    """They send empty fields, and several shots as true or as text."""
+    sample = {**SAMPLE, **payload}
+    if "multi_shot" in sample:
+        sample["multi_shot"] = flag
+    sample = {
+        name: value for name, value in sample.items() if not (name == "negative_prompt" and "omni" in payload)
+    }
+    assert quote(sample, at=AT).total == Decimal(total)
+
+
+@pytest.mark.parametrize(
+    ("name", "explanation"),
+    [
+        ("kling-v4", "Kling 4.0 is announced, but no page of the official API names it"),
+        ("KLING-4.0-flash", "Kling 4.0 is announced"),
+        ("kling-3.0-turbo", "Kling 3.0 Turbo has no legacy endpoint"),
+        ("kling-video-o3", "the API names it kling-v3-omni"),
+        ("kling-3.0", "this API names Kling 3.0 kling-v3"),
+    ],
+)
+def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: str) -> None:
+    """The error says what the model is, instead of calling it unknown."""
+    with pytest.raises(CapabilityError) as caught:
+        quote(kling(name), at=AT)
+    (violation,) = caught.value.violations
+    assert violation.code == "unknown_model"
+    assert caught.value.suggestions == ()
+    assert violation.message.startswith(f"kling has no model {name}: ")
+    assert explanation in violation.message
+
+
+@pytest.mark.parametrize("wire_format", ["tasks", "tasks_v2", "openai_videos"])
+def test_kling_4_is_explained_in_every_format(wire_format: str) -> None:
+    """An explanation in one capability file serves all formats, for a name that no API takes."""
+    with pytest.raises(CapabilityError, match=r"has no model kling-v4: Kling 4.0 is announced"):
+        quote({"model": "kling-v4", "prompt": "a", "duration": 5}, wire_format=wire_format, at=AT)
+    with pytest.raises(CapabilityError, match=r"unknown model kling-3\.0-turbo; known: "):
+        quote({"model": "kling-3.0-turbo", "prompt": "a", "duration": 5}, wire_format="tasks", at=AT)
+
+
+@pytest.mark.parametrize("name", ["kling-v3", "Kling-V3", "KLING-V3"])
+def test_capitals_in_a_name_make_no_difference(name: str) -> None:
+    """The quote keeps the name as the caller wrote it."""
+    quoted = quote(kling(name), at=AT)
+    assert (quoted.model, quoted.canonical_model, quoted.total) == (name, "kling-v3", Decimal("0.42"))
+
+
+@pytest.mark.parametrize(
+    ("length_ms", "blocks", "total"),
+    [(2000, 1, "0.07"), (5000, 1, "0.07"), (5010, 2, "0.14"), (10000, 2, "0.14"), (60000, 12, "0.84")],
+)
+def test_lip_sync_is_billed_in_blocks_of_five_seconds(length_ms: int, blocks: int, total: str) -> None:
     """Every started block counts in full, and at least one block is billed."""
-    payload = {"model_name": "kling-lip-sync", "video_url": "v"}
-    quoted = quote(payload, media={"v": {"length_s": length_s}}, at=AT)
+    face = {"face_id": "0", "sound_start_time": 0, "sound_end_time": length_ms, "sound_insert_time": 0}
+    payload = {"session_id": "s", "face_choose": [face]}
+    quoted = quote(payload, url=f"{OFFICIAL}/videos/advanced-lip-sync", at=AT)
     assert (quoted.quantity, quoted.unit, quoted.total) == (Decimal(blocks), "5 seconds", Decimal(total))
     assert f"{blocks} x 5 seconds x 0.07 = " in quoted.explain()
-
-
-def test_lip_sync_of_an_unknown_length_is_not_quoted() -> None:
-    """The length has no upper limit to take a maximum from, so the error asks for it."""
-    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`") as caught:
-        quote({"model_name": "kling-lip-sync", "video_url": "v"}, at=AT)
-    assert caught.value.priced_instead == ("kling-lip-sync any service at 0.07 USD per 5 seconds",)
 
 
 @pytest.mark.parametrize(

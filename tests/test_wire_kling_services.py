@@ -121,7 +121,8 @@ def test_a_face_that_cannot_be_read_is_an_error(book: PriceBook, faces: list[Any
 
 def test_a_service_is_known_by_its_path_only(book: PriceBook) -> None:
     """Without a URL no service is named, and no field of a service marks a payload."""
-    with pytest.raises(CapabilityError, match="is required; known models: kling-avatar"):
+    remedy = "pass the URL of the request, which ends with one of: /v1/videos/avatar/image2video"
+    with pytest.raises(CapabilityError, match=remedy):
         quote({"image": IMAGE}, wire_format="kling_services", provider="kling", at=AT, book=book)
     assert quote({"model_name": "kling-v3", "prompt": "x"}, at=AT, book=book).wire_format == "kling"
 
@@ -204,7 +205,6 @@ def test_a_hook_guards_each_service(
     [
         ("/v1/images/kolors-virtual-try-on", "no price of virtual try-on is published"),
         ("/v1/videos/effects", "each effect has its own price"),
-        ("/v1/videos/multi-elements", "the price list of 2026-09-20 no longer has this service"),
         ("/v1/videos/multi-elements/init-selection", "the price list of 2026-09-20 no longer has this service"),
     ],
 )
@@ -217,3 +217,15 @@ def test_a_service_without_a_readable_price_is_refused(guard: BudgetGuard, path:
     ):
         client.post(f"{OFFICIAL}{path}", json={})
     assert f"({why}" in str(caught.value)
+
+
+def test_an_edit_of_elements_that_left_the_price_list_is_refused(guard: BudgetGuard) -> None:
+    """The refusal says why there is no price, and nothing is sent."""
+    payload = {"session_id": "s", "edit_mode": "removal", "prompt": "remove the car"}
+    inner = httpx.MockTransport(lambda _: httpx.Response(500))
+    with (
+        httpx.Client(transport=GuardedTransport(inner, guard, project="p")) as client,
+        pytest.raises(KlingPricingError, match="the price list of 2026-09-20 no longer has this model"),
+    ):
+        client.post(f"{OFFICIAL}/v1/videos/multi-elements", json=payload)
+    assert guard.history() == []

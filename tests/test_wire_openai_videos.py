@@ -742,7 +742,7 @@ def test_unsettled_rules_are_noted(payload: dict[str, Any], code: str) -> None:
     """A plain request has only the notes about the table."""
     assert code in [note.code for note in priced(payload).notes]
     plain = priced(job(OMNI, duration=5, size="720x1280", output=MUTE))
-    assert [note.code for note in plain.notes] == ["secondary_source", "billed_on_output"]
+    assert [note.code for note in plain.notes] == ["secondary_source", "billed_on_output", "stale_table"]
 
 
 def test_no_provider_is_assumed_for_this_api() -> None:

@@ -22,7 +22,7 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from kling_pricing.quoting.intake import choose_format
+from kling_pricing.quoting.format_choice import choose_format
 from kling_pricing.wire.formats.tasks_v2 import FIELD_NAMES, amend, parse, read_task
 from kling_pricing.wire.task import Task
 from tests.charges import charge

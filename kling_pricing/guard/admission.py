@@ -175,7 +175,7 @@ def _request(state: GuardState, job: _Job, in_force: InForce) -> ReservationRequ
         original,
         project=job.project,
         key=job.key,
-        mark=fingerprint(job.payload, original.provider, original.wire_format, urls),
+        mark=fingerprint(job.payload, original.provider, original.request.format_and_model, urls),
         labels=job.labels,
         budgets=in_force.budgets,
         revision=in_force.digest,

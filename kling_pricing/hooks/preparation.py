@@ -23,7 +23,7 @@ from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.resend import resend
 from kling_pricing.hooks.routes import Routes
 from kling_pricing.ledger.model import Reservation
-from kling_pricing.quoting.intake import format_at
+from kling_pricing.quoting.format_choice import format_at
 from kling_pricing.tables.http_rules import HttpRules, Idempotency
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.formats import wire_format as wire_format_named

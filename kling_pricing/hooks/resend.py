@@ -12,6 +12,7 @@ from kling_pricing.guard.fingerprint import fingerprint
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.tables.http_rules import Idempotency
 from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.request import format_and_model
 
 RESENT = "sent again"
 """The reason of a reservation that is in doubt because its request is being resent."""
@@ -52,8 +53,10 @@ def resend(
     if guard.clock() >= reservation.dispatched_at + timedelta(hours=idempotency.hours) - _MARGIN:
         raise error
     wire = wire_format_named(reservation.wire_format)
-    urls = [media.url for media in wire.parse(payload).media]
-    if fingerprint(payload, reservation.provider, reservation.wire_format, urls) != reservation.fingerprint:
+    parsed = wire.parse(payload)
+    urls = [media.url for media in parsed.media]
+    shape = format_and_model(reservation.wire_format, parsed.fields, reservation.model)
+    if fingerprint(payload, reservation.provider, shape, urls) != reservation.fingerprint:
         raise IdempotencyError(
             f"key {reservation.key!r} of project {reservation.project} belongs to a different request, "
             f"reservation {reservation.id}; use another key for another job"

@@ -22,7 +22,8 @@ from kling_pricing.quoting.variants import Variant, Variations
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.examination import examine
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.rates import Validity
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 
@@ -110,15 +111,28 @@ def compare(
         for name in dict.fromkeys((*book.tables, *([] if own_provider is None else [own_provider]))):
             if name == own_provider:
                 options.append(_option(candidate, name, intake))
-            elif _knows(book, name, model):
+            elif _knows(book, name, model, intake.at):
                 # the note about an assumed wire format matters only at the own provider
                 stated = replace(candidate.request, format_assumed=False)
                 options.append(_option(candidate._replace(request=stated), name, intake))
     return sorted(options, key=_order(intake, own_provider))
 
 
-def _knows(book: PriceBook, provider: str, model: str) -> bool:
-    return any(model in table.models for table in book.tables_of(provider))
+def _knows(book: PriceBook, provider: str, model: str, at: datetime) -> bool:
+    """Returns whether a provider's tables in force price a model; without any, its other tables count."""
+    tables = book.tables_of(provider)
+    in_force = [table for table in tables if _is_in_force(table, at)]
+    return any(model in table.models for table in in_force or tables)
+
+
+def _is_retired(book: PriceBook, model: str, at: datetime) -> bool:
+    """Returns whether tables of another time price a model, but none that is in force."""
+    pricing = [table for tables in book.tables.values() for table in tables if model in table.models]
+    return bool(pricing) and not any(_is_in_force(table, at) for table in pricing)
+
+
+def _is_in_force(table: PriceTable, at: datetime) -> bool:
+    return Validity(table.valid_from, table.valid_until).holds(at)
 
 
 def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
@@ -149,8 +163,11 @@ def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix
     general_action = matrix.models[request.facts["model"]].general_action
     seen = {_key(request)}
     for name in dict.fromkeys((request.model, *matrix.names)):
-        capabilities = matrix.models[matrix.names[name][0]]
+        canonical, _ = matrix.find(name) or (name, {})
+        capabilities = matrix.models[canonical]
         if capabilities.general_action != general_action:  # the model has a different kind of output
+            continue
+        if name != request.model and _is_retired(intake.book, canonical, intake.at):
             continue
         base = variations.with_model(name)
         if base is None:

@@ -1,7 +1,7 @@
-"""Turns a payload into a request, and finds its capability matrix and its price table.
+"""The one door from a payload to a request, its capability matrix and the price table that applies.
 
 `quote`, `check`, `compare`, the variants and the guard all read payloads through an `Intake`, so they all read
-a payload in the same way.
+a payload the same way.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from typing import Any
 from kling_pricing.display import nearest, reportable, shown
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
+from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.tables.capabilities import CapabilityMatrix, fillings
 from kling_pricing.tables.price_table import PriceBook, PriceTable, period
 from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.facts import Facts, counts_as_reference
-from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
-from kling_pricing.wire.formats import marked_formats
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaFacts, MediaLike, Medium, facts_of
-from kling_pricing.wire.request import VideoRequest
-
-DEFAULT_WIRE_FORMAT = "tasks"
+from kling_pricing.wire.request import ParsedPayload, VideoRequest
 
 _NO_VALUES: Mapping[str, tuple[Any, ...]] = {}
 
@@ -113,15 +110,13 @@ class Intake:
         parsed = wire.parse(payload, allow_unknown=self.allow_unknown)
         fields = parsed.fields
         written: Any = parsed.facts.get("model")
-        if written is None:
-            written = _model_of_path(endpoint, name)
         named = matrix.names.get(written)
-        if named is None:
-            raise _unknown_model(written, fields.get("model", "model"), matrix)
+        if named is None or (matrix.ignored_fields and endpoint is not None):
+            written, named = _model(parsed, endpoint, matrix, book)
         model, implied_facts = named
         capabilities = matrix.models[model]
         facts = capabilities.with_defaults(parsed.facts, implied_facts)
-        facts["duration_stated"] = "duration_s" in fields
+        facts["duration_stated"], facts["resolution_stated"] = "duration_s" in fields, "resolution" in fields
         if facts["shots_length_s"]:
             facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
         known_media = _add_media(facts, parsed.media, self.media or {}) if parsed.media else ()
@@ -218,10 +213,36 @@ def provider_of(request: VideoRequest, book: PriceBook, provider: str | None) ->
     return speaking[0] if len(speaking) == 1 else None
 
 
-def _model_of_path(endpoint: Endpoint | None, wire_format: str) -> str | None:
-    """Returns the model of a payload that names none; None: the path gives no model, or is not known."""
-    submission = None if endpoint is None else endpoint.submission(wire_format)
-    return None if submission is None else submission.model
+def _model(
+    parsed: ParsedPayload, endpoint: Endpoint | None, matrix: CapabilityMatrix, book: PriceBook
+) -> tuple[str, tuple[str, Mapping[str, Any]]]:
+    """Returns the model as it is written, and its canonical name with the facts that the name implies.
+
+    If the payload names no model, the path of the URL may give one.
+
+    Raises:
+        CapabilityError: the model is missing or unknown.
+    """
+    if endpoint is not None and matrix.ignored_fields:
+        _drop_ignored_model(parsed, matrix, endpoint)
+    written: Any = parsed.facts.get("model")
+    if written is None and endpoint is not None:
+        submission = endpoint.submission(matrix.wire_format)
+        written = None if submission is None else submission.model
+    known = matrix.names.get(written) or (matrix.find(written) if written is not None else None)
+    if known is None:
+        names = wire_format_named(matrix.wire_format).FIELD_NAMES
+        raise _unknown_model(written, parsed.fields.get("model", names.get("model", "url")), matrix, book)
+    return written, known
+
+
+def _drop_ignored_model(parsed: ParsedPayload, matrix: CapabilityMatrix, endpoint: Endpoint) -> None:
+    """Removes the model if it is in a field that the provider at this host ignores."""
+    ignored = {entry.field for entry in matrix.ignored_fields if entry.provider == endpoint.provider}
+    path = parsed.fields.get("model")
+    if path in ignored:
+        del parsed.facts["model"], parsed.fields["model"]
+        parsed.facts["model_ignored"] = path
 
 
 def _possible(
@@ -245,80 +266,30 @@ def _add_media(
     return pairs
 
 
-def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | None) -> tuple[str, bool]:
-    """Chooses the wire format of a payload.
-
-    Fields and model names that only one format has determine the format. Otherwise, the provider's first format
-    is used, or else the default format. If the default format lacks some of the fields and exactly one other
-    format has all of them, that other format is used.
-
-    Returns:
-        The format, and whether the format is assumed. It is not assumed if the payload or a provider with a
-        single format determines it.
-
-    Raises:
-        WireFormatError: parts of the payload belong to different formats; the message names two of them.
-    """
-    marks = marked_formats(payload)
-    model = payload.get("model")
-    if isinstance(model, str) and (marked := book.marking_models.get(model)) is not None:
-        marks.setdefault(marked, "model")
-    if marks:
-        if len(marks) > 1:
-            (one, field), (other, other_field), *_ = marks.items()
-            raise WireFormatError(
-                f"{_mark(field, payload)} belongs to wire format {one}, but {_mark(other_field, payload)} "
-                f"belongs to {other}; write the request for one of them, or specify the wire format"
-            )
-        (name,) = marks
-        return name, False
-    if provider and (formats := book.formats.get(provider)):
-        return formats[0], len(formats) > 1
-    if not wire_format_named(DEFAULT_WIRE_FORMAT).FIELDS.keys() >= payload.keys():
-        fitting = _fitting(payload, book)
-        if len(fitting) == 1:
-            return fitting[0], False
-    return DEFAULT_WIRE_FORMAT, True
-
-
-def format_at(
-    endpoint: Endpoint, payload: Mapping[str, Any], book: PriceBook, provider: str | None
-) -> tuple[str, bool]:
-    """Chooses the wire format of a payload for an endpoint; returns the same values as `choose_format`.
-
-    If the endpoint accepts several formats, the payload determines which one is used. A payload that matches
-    none of them is read as the first, so that the error lists the unexpected fields.
-    """
-    taken = endpoint.wire_formats
-    if len(taken) == 1:
-        return taken[0], False
-    chosen, assumed = choose_format(payload, book, provider or endpoint.provider)
-    return (taken[0], True) if taken and chosen not in taken else (chosen, assumed)
-
-
-def _fitting(payload: Mapping[str, Any], book: PriceBook) -> list[str]:
-    """Returns the wire formats that have every field of a payload and its model."""
-    return [
-        name
-        for name in WIRE_FORMATS
-        if wire_format_named(name).FIELDS.keys() >= payload.keys()
-        and payload.get("model") in [*book.matrices[name].names]
-    ]
-
-
-def _mark(field: str, payload: Mapping[str, Any]) -> str:
-    return f"model {shown(payload[field])!r}" if field == "model" else f"field {field!r}"
-
-
-def _unknown_model(written: str | None, field: str, matrix: CapabilityMatrix) -> CapabilityError:
-    known = list(matrix.names)
+def _unknown_model(
+    written: str | None, field: str, matrix: CapabilityMatrix, book: PriceBook
+) -> CapabilityError:
+    known, close = list(matrix.names), None
     if written is None:
+        paths = [submission.path for submission in matrix.submissions if submission.model is not None]
         message = f"{field} is required; known models: {', '.join(known)}"
+        if paths and "model" in wire_format_named(matrix.wire_format).FIELD_NAMES:
+            message += "; or pass the URL of the request, because its path has a default model"
+        elif paths:
+            message = (
+                "this API names the model in the path of the URL, and no URL with such a path is given; "
+                f"pass the URL of the request, which ends with one of: {', '.join(paths)}"
+            )
+            known = paths
         code = "model_required"
+    elif (why := book.known_name(matrix, written)) is not None:
+        message = f"{matrix.wire_format} has no model {shown(written)}: {why}"
+        code = "unknown_model"
     else:
         message = f"unknown model {shown(written)}; known models: {', '.join(known)}"
         code = "unknown_model"
-    suggested = nearest(str(written), known)
+        close = written
+    suggested = None if close is None else nearest(close, known)
     source = "; ".join(matrix.sources)
     return CapabilityError(
         message,

@@ -150,7 +150,7 @@ def _candidates(
         base = variations.with_model(name)
         if base is None or base.request.facts["action"] != request.facts["action"]:
             continue
-        capabilities = matrix.models[matrix.names[name][0]]
+        capabilities = matrix.models[base.request.facts["model"]]
         steps: dict[str, list[tuple[int, Any]]] = {
             "duration_s": _allowed("duration_s", _shorter(request, limits), capabilities),
             "resolution": _allowed("resolution", _lower(request, limits), capabilities),

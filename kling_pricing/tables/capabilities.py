@@ -80,6 +80,18 @@ class MediaLimit:
     unchecked: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)
 
 
+class IgnoredField(NamedTuple):
+    """A field that a provider accepts and ignores, although other APIs of the same shape read it.
+
+    Attributes:
+        field: the path of the field.
+        provider: the provider that ignores it.
+    """
+
+    field: str
+    provider: str
+
+
 class ImpliedAction(NamedTuple):
     """The action that an input implies when the payload has the general action.
 
@@ -102,7 +114,7 @@ class ModelCapabilities:
         fields: the inputs that the model accepts; a payload with any other input is refused.
         required: the inputs that a payload must have.
         defaults: fact -> the API's default.
-        rules: limits, rules and warnings.
+        rules: limits, rules and warnings that can apply to the model.
         implied_actions: the actions that inputs imply if the payload has the general one; first match wins.
         media: the limits for files.
         source: where the model's limits were published.
@@ -151,10 +163,7 @@ class ModelCapabilities:
         unknown = [fact for fact in tested if EMPTY_FACTS[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
         object.__setattr__(self, "_unstated", {**EMPTY_FACTS, "reference": False, **self.defaults})
-        rules = [
-            rule for rule in self.rules if "model" not in rule.when or rule.when["model"].holds(self.model)
-        ]
-        object.__setattr__(self, "unsure", compile_filter(rules))
+        object.__setattr__(self, "unsure", compile_filter(self.rules))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -241,6 +250,9 @@ class CapabilityMatrix:
         sources: where the matrix was published.
         submissions: the paths to which payloads are posted.
         http: the API's behaviour over HTTP.
+        ignored_fields: the fields that a provider ignores.
+        known_names: model name in lower case that the API does not take -> an explanation.
+        folded_names: model name in lower case -> the name as the file writes it.
     """
 
     wire_format: str
@@ -249,6 +261,22 @@ class CapabilityMatrix:
     sources: tuple[str, ...]
     submissions: tuple[Submission, ...] = ()
     http: HttpRules = field(default_factory=HttpRules)
+    ignored_fields: tuple[IgnoredField, ...] = ()
+    known_names: Mapping[str, str] = field(default_factory=dict)
+    folded_names: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folded_names", {name.lower(): name for name in reversed([*self.names])})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self) if field.init)
+
+    def find(self, written: str) -> tuple[str, Mapping[str, Any]] | None:
+        """Returns the canonical name of a model and the facts that its name implies; None: unknown.
+
+        Capitals and small letters count as the same.
+        """
+        return self.names.get(written) or self.names.get(self.folded_names.get(written.lower(), written))
 
 
 def fillings(

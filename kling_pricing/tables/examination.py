@@ -16,7 +16,7 @@ from kling_pricing.wire.facts import INPUT_OF
 from kling_pricing.wire.media import MediaFacts, Medium
 from kling_pricing.wire.request import VideoRequest
 
-_COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos"})
+_COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos", "voices"})
 """Facts that count the entries of a list."""
 
 _MEDIA_WORDS = {"size_bytes": "size", "type": "type", "length_s": "length"}
@@ -71,7 +71,11 @@ def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
     if submission is None or not submission.actions or action in submission.actions:
         return
     accepted = " or ".join(submission.actions)
-    paths = ", ".join(other.path for other in matrix.submissions if action in other.actions)
+    paths = ", ".join(
+        other.path
+        for other in matrix.submissions
+        if action in other.actions and (request.names_model or other.model == submission.model)
+    )
     subject = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
     remedy = f"post it to {paths}, or change its inputs" if paths else "change its inputs"
     message = f"{subject} {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
@@ -141,6 +145,7 @@ def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Vio
 def _violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:
     value, wire_field = facts[fact], request.field(fact)
     message = rule.message or f"{_sentence(rule, request)}, not {shown(value)}"
+    message += request.assumption
     if fact == "action" and request.implied_by is not None:
         wire_field = request.field(request.implied_by)
         message = f"{wire_field} makes this {_a_request(value)}; {message}"

@@ -36,7 +36,7 @@ MAX_BILLS = 4096
 """The most bills that a table caches; a table of forty rates has about five hundred for 3 to 15 seconds."""
 
 STALE_AFTER = timedelta(days=90)
-"""A table is stale if it was not compared with its source for longer than this."""
+"""A table is stale if the newest copy of its sources is older than this."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PriceTable:
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
-        checked: when the table was last compared with a source.
+        checked: the day of the newest copy of a source that was read.
         fresh_until: the instant after which quotes have a note that the table is stale.
         models: the canonical names of the priced models.
         priced_facts: the facts that can change the price of a request.
@@ -128,7 +128,7 @@ class PriceTable:
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
-        quantity_facts = {fact for choice in self.quantity for fact in (choice.result.fact, *choice.when)}
+        quantity_facts = {fact for choice in self.quantity for fact in (*choice.result.facts, *choice.when)}
         object.__setattr__(self, "rate_at", dict(self.rates))
         object.__setattr__(self, "rates", MappingProxyType(self.rate_at))
         object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
@@ -144,7 +144,7 @@ class PriceTable:
             self, "priced_facts", ("resolution", *sorted((tier_facts | quantity_facts) - {"resolution"}))
         )
         object.__setattr__(self, "priced_formats", frozenset((*self.wire_formats, *self.also_prices)))
-        counting = frozenset(choice.result.fact for choice in self.quantity)
+        counting = frozenset(fact for choice in self.quantity for fact in choice.result.facts)
         object.__setattr__(self, "counting_facts", counting)
         object.__setattr__(self, "bills", {})
 
@@ -214,7 +214,7 @@ class PriceBook:
         formats: provider -> the wire formats of its API, the main one first.
         hosts: host -> the provider whose API is there.
         paths: path of a URL -> the submissions that it accepts.
-        marking_models: model name as written -> the only wire format that has this name.
+        marking_models: model name, as written or in lower case -> the only wire format that has this name.
         priced_facts: the facts that can change a price in any table.
         other_defaults: (provider, wire format, model name as written) -> the differing defaults of the
             provider's other wire formats that have the same model name.
@@ -245,12 +245,19 @@ class PriceBook:
             names = (*formats.get(provider, ()), *known.wire_formats)
             formats[provider] = tuple(dict.fromkeys(names))
         formats_of_name: dict[str, list[str]] = {}
+        formats_of_folded: dict[str, list[str]] = {}
         for matrix in self.matrices.values():
-            if "model" not in wire_format(matrix.wire_format).FIELDS:
-                continue  # the field that holds its models already identifies the format
+            if wire_format(matrix.wire_format).FIELD_NAMES.get("model") != "model":
+                continue  # another field or the path holds its models, and identifies the format
             for written in matrix.names:
                 formats_of_name.setdefault(written, []).append(matrix.wire_format)
-        marking = {written: names[0] for written, names in formats_of_name.items() if len(names) == 1}
+            for folded in matrix.folded_names:
+                formats_of_folded.setdefault(folded, []).append(matrix.wire_format)
+        marking = {
+            written: names[0]
+            for written, names in (formats_of_folded | formats_of_name).items()
+            if len(names) == 1
+        }
         for name in ("tables", "matrices", "contracts", "unpriced"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "formats", formats)
@@ -284,6 +291,19 @@ class PriceBook:
                         if fact in other_defaults and other_defaults[fact] != value
                     )
         return differing
+
+    def known_name(self, matrix: CapabilityMatrix, written: str) -> str | None:
+        """Returns the explanation of a model name that the matrix does not take; None: nobody lists the name.
+
+        The explanations of the other matrices count only for names that no API takes.
+        """
+        folded = written.lower()
+        if folded in matrix.known_names or any(
+            folded in other.folded_names for other in self.matrices.values()
+        ):
+            return matrix.known_names.get(folded)
+        explanations = (other.known_names.get(folded) for other in self.matrices.values())
+        return next((why for why in explanations if why is not None), None)
 
     def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
         """Returns all tables of a provider, the published ones first and the customer's contracts last.

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kling_pricing.money import divide, multiply, round_money, round_to, subtract
+from kling_pricing.money import add, divide, multiply, round_money, round_to, subtract
 
 ANY = "any"
 """The resolution of a price that does not depend on the resolution."""
@@ -35,6 +35,8 @@ class Quantity(NamedTuple):
         rounding: `exact`, or how the fact is rounded to a multiple of `step`: `truncate`, `nearest`, `ceil`.
         step: the fact is rounded to a multiple of this.
         minimum: the least that is billed, in units of the fact.
+        added: further facts that are counted together with the fact.
+        floor: a fact and a multiplier; at least the multiple of the fact is billed.
     """
 
     fact: str
@@ -43,10 +45,23 @@ class Quantity(NamedTuple):
     rounding: str = "exact"
     step: int = 1
     minimum: int = 0
+    added: tuple[str, ...] = ()
+    floor: tuple[str, int] | None = None
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """All facts that decide the quantity."""
+        floor = () if self.floor is None else (self.floor[0],)
+        return tuple(dict.fromkeys((self.fact, *self.added, *floor)))
 
     def of(self, facts: Mapping[str, Any]) -> Decimal:
         """Returns the billed units of a request."""
         amount = Decimal(facts[self.fact])
+        for fact in self.added:
+            amount = add(amount, Decimal(facts[fact]))
+        if self.floor is not None:
+            fact, times = self.floor
+            amount = max(amount, multiply(Decimal(facts[fact]), times))
         if self.rounding != "exact":
             amount = max(round_to(amount, self.step, self.rounding), Decimal(self.minimum))
         return amount if self.per == 1 else divide(amount, self.per)
@@ -180,7 +195,7 @@ class TableSource:
 
     Attributes:
         ref: the page or document.
-        checked: the day on which the table was last compared with it, as its midnight in UTC.
+        checked: the day of the copy that was read, as its midnight in UTC.
         authority: `official` (published by the provider) or `secondary` (a copy by others).
     """
 

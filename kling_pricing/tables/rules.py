@@ -88,7 +88,8 @@ class Between:
 
     def edges(self) -> tuple[Any, ...]:
         if self.minimum is not None and self.maximum is not None and self.maximum - self.minimum < _SMALL_RANGE:
-            return tuple(range(max(int(self.minimum) - 1, 0), int(self.maximum) + 2))
+            whole = range(max(int(self.minimum) - 1, 0), int(self.maximum) + 2)
+            return tuple(sorted({*whole, self.minimum, self.maximum}))
         inside = [bound for bound in (self.minimum, self.maximum) if bound is not None]
         below = [] if self.minimum is None else [max(self.minimum - 1, 0)]
         above = [] if self.maximum is None else [self.maximum + 1]

@@ -79,7 +79,31 @@ class Facts(TypedDict):
     motion_video: bool
     """Whether the payload gives a video of the movement for motion control."""
     voice_control: bool
-    """Whether the payload chooses the voices of the soundtrack."""
+    """Whether the prompt cites a voice that the payload lists."""
+    voices: int
+    """Number of voices that the payload lists."""
+    original_sound: bool
+    """Whether the video keeps the sound of the reference video."""
+    model_ignored: str
+    """The field in which the payload names a model although the provider ignores it; empty if there is none."""
+    resolution_stated: bool
+    """Whether the payload gives a resolution."""
+    multi_shot_as_text: bool
+    """Whether the payload writes true or false for several shots as text."""
+    ignored_shots: int
+    """Number of shots that the payload lists although it does not ask for several shots."""
+    cfg_scale_stated: bool
+    """Whether the payload gives a `cfg_scale`."""
+    top_level_prompt: bool
+    """Whether the prompt is a field of its own."""
+    contents_prompt: bool
+    """Whether the prompt is an entry in the list of contents."""
+    edit_session: bool
+    """Whether the payload names a session of marking elements in a video."""
+    edit_mode: str
+    """Kind of the edit in that session: `addition`, `swap` or `removal`; empty if not given."""
+    extended_video: bool
+    """Whether the payload names a generated video to extend."""
     elements: int
     """Number of elements (subjects, each shown in several images) that the payload refers to."""
     fewest_element_images: int | None
@@ -139,6 +163,15 @@ INPUT_OF: Mapping[str, str] = {
     "aspect_ratio_stated": "aspect_ratio",
     "duration_stated": "duration_s",
     "video_use": "videos",
+    "voice_control": "voices",
+    "original_sound": "audio",
+    "model_ignored": "model",
+    "resolution_stated": "resolution",
+    "multi_shot_as_text": "multi_shot",
+    "ignored_shots": "shots",
+    "cfg_scale_stated": "cfg_scale",
+    "top_level_prompt": "prompt",
+    "contents_prompt": "prompt",
     "references": "images",
     "shots_length_s": "shots",
     "prompt_chars": "prompt",

@@ -68,6 +68,14 @@ def not_empty(value: str, path: str, violations: Violations) -> None:
         violations.append(wrong_value(path, "non-empty text", value))
 
 
+def not_a_data_uri(value: str, path: str, violations: Violations) -> None:
+    """Checks that text is a URL or Base64 text; the APIs refuse Base64 with a `data:` prefix."""
+    not_empty(value, path, violations)
+    if value[:5].lower() == "data:":
+        expected = "a URL, or Base64 text without a data: prefix"
+        violations.append(wrong_value(path, expected, f"{value[:32]}..."))
+
+
 def number(value: Any, path: str, violations: Violations) -> None:
     """Checks that a value is a finite number, whole or not.
 
@@ -113,15 +121,23 @@ class AllowedWords(tuple[str, ...]):
             violations.append(wrong_value(path, joined_with_or(self), value))
 
 
-def object_with(fields: Mapping[str, Field], *, required: Sequence[str] = ()) -> Check:
-    """Returns a check of an object; its unknown fields are treated like those at the top level."""
+def object_with(
+    fields: Mapping[str, Field], *, required: Sequence[str] = (), empty_is_absent: bool = False
+) -> Check:
+    """Returns a check of an object; its unknown fields are treated like those at the top level.
+
+    Args:
+        fields: the fields of the object.
+        required: the fields that it must have.
+        empty_is_absent: whether empty text counts as a field that is left out.
+    """
 
     def check_object(value: Mapping[str, Any], path: str, violations: Violations) -> None:
         for name in required:
-            if value.get(name) is None:
+            if value.get(name) is None or (empty_is_absent and value[name] == ""):
                 violations.append(missing(f"{path}.{name}"))
         for name, inner in value.items():
-            if inner is None:
+            if inner is None or (empty_is_absent and inner == ""):
                 continue
             field = fields.get(name)
             if field is None:

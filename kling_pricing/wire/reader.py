@@ -38,9 +38,25 @@ _CompiledFunction: TypeAlias = Callable[[Mapping[str, Any]], ReadResult | None]
 class PayloadReader:
     """Reads the fields of one wire format."""
 
-    def __init__(self, fields: Fields, wire_format: str, *, special: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        fields: Fields,
+        wire_format: str,
+        *,
+        special: Iterable[str] = (),
+        empty_is_absent: bool = False,
+    ) -> None:
+        """Prepares the reader.
+
+        Args:
+            fields: the fields of the wire format.
+            wire_format: its name, for errors.
+            special: the inputs that the caller converts further.
+            empty_is_absent: whether the API treats empty text, lists and objects like fields that are left out.
+        """
         self.fields = fields
         self.wire_format = wire_format
+        self.empty_is_absent = empty_is_absent
         self._special = frozenset(special)
         self._order = {path: number for number, path in enumerate(_input_paths(fields))}
         self._functions: dict[tuple[str, ...], list[_CompiledFunction]] = {}
@@ -56,9 +72,9 @@ class PayloadReader:
             result = function(payload)
             if result is not None:
                 return result
-        without_nulls = _without_nulls(payload, self.fields)
-        if without_nulls != payload:
-            return self.read(without_nulls, allow_unknown=allow_unknown)
+        given = _without_absent(payload, self.fields, empty_is_absent=self.empty_is_absent)
+        if given != payload:
+            return self.read(given, allow_unknown=allow_unknown)
         result = self.read_by_field(payload, allow_unknown=allow_unknown)
         self._compile_for(payload)
         return result
@@ -107,7 +123,8 @@ class PayloadReader:
         if shape not in self._shapes:
             self._shapes.add(shape)
             keys = self._keys({placed.path: placed.field for placed in fields if not placed.field.inside})
-            self._functions.setdefault(names, []).append(_compile(fields, *keys))
+            function = _compile(fields, *keys, empty_is_absent=self.empty_is_absent)
+            self._functions.setdefault(names, []).append(function)
 
 
 def _top_level(path: str) -> str:
@@ -160,12 +177,19 @@ def _has_known_fields_only(payload: Mapping[str, Any], fields: Fields) -> bool:
     )
 
 
-def _without_nulls(payload: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Returns the payload without its null fields."""
+def is_empty(value: Any) -> bool:
+    """Returns whether a value is empty text, an empty list or an empty object."""
+    return isinstance(value, str | list | tuple | Mapping) and not value
+
+
+def _without_absent(payload: Mapping[str, Any], fields: Fields, *, empty_is_absent: bool) -> dict[str, Any]:
+    """Returns the payload without its null fields and, if they count as absent, its empty ones."""
     kept = {name: value for name, value in payload.items() if value is not None}
     for name, value in kept.items():
         if name in fields and fields[name].inside and is_kind(value, dict):
-            kept[name] = _without_nulls(value, fields[name].inside)
+            kept[name] = _without_absent(value, fields[name].inside, empty_is_absent=empty_is_absent)
+    if empty_is_absent:
+        return {name: value for name, value in kept.items() if not is_empty(value)}
     return kept
 
 
@@ -205,6 +229,8 @@ def _compile(
     keys: Mapping[str, str],
     paths: Mapping[str, str],
     special: bool,  # noqa: FBT001
+    *,
+    empty_is_absent: bool = False,
 ) -> _CompiledFunction:
     """Returns a function that reads payloads with these fields.
 
@@ -235,7 +261,11 @@ def _compile(
         variable = variables[path] = f"v{number}"
         lines.append(f"{variable} = {variables[parent]}[{name!r}]")
         if field.kind is object:
-            lines.append(f"if {variable} is None: return None")
+            empty = f" or {variable} == ''" if empty_is_absent else ""
+            lines.append(f"if {variable} is None{empty}: return None")
+        elif empty_is_absent and field.kind in (str, list) and not isinstance(field.check, AllowedWords):
+            constants[field.kind.__name__] = field.kind
+            lines.append(f"if type({variable}) is not {field.kind.__name__} or not {variable}: return None")
         else:
             constants[field.kind.__name__] = field.kind
             wrong_size = f" or len({variable}) != {size}" if field.inside else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,28 @@ class VideoRequest:
     readings: tuple[Mapping[str, Any], ...] = ()
     endpoint: Endpoint | None = None
 
+    @property
+    def names_model(self) -> bool:
+        """Whether payloads of this wire format name their model; otherwise the path of the URL does."""
+        return "model" in self.field_names
+
+    @property
+    def format_and_model(self) -> str:
+        """The wire format and, unless the payload names it, the model; they decide what it asks for."""
+        return format_and_model(self.wire_format, self.stated_fields, self.facts["model"])
+
+    @property
+    def assumption(self) -> str:
+        """The end of a sentence that says which model is assumed; empty if the payload or its path names it."""
+        if "model" in self.stated_fields or not self.names_model:
+            return ""
+        ignored = (
+            f", because the API ignores the field {self.facts['model_ignored']}"
+            if self.facts["model_ignored"]
+            else ""
+        )
+        return f" (the model is {self.model}, the default of this path{ignored})"
+
     def field(self, fact: str) -> str:
         """Returns the path of the field to change so that `fact` has another value."""
         source = INPUT_OF.get(fact, fact)
@@ -73,3 +95,8 @@ class VideoRequest:
         else:
             path = self.stated_fields.get(source)
         return path or self.field_names.get(source, source)
+
+
+def format_and_model(wire_format: str, stated_fields: Container[str], model: str) -> str:
+    """Returns a wire format, followed by the model unless the payload names it."""
+    return wire_format if "model" in stated_fields else f"{wire_format} {model}"

@@ -92,6 +92,8 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
     check_period(entry.valid_from, entry.valid_until, document)
     if entry.known_from is not None and entry.valid_from is not None:
         raise document.error(("known_from",), "is for a table whose valid_from is null; remove it")
+    if entry.known_from and entry.valid_until and entry.known_from >= entry.valid_until:
+        raise document.error(("known_from",), "must be earlier than valid_until; correct one of the two")
     _check_choices(entry, document)
     return PriceTable(
         provider=entry.provider,
@@ -185,6 +187,13 @@ def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
                 (key, always[0] + 1),
                 "cannot be reached, because the entry before it always matches; put that entry last",
             )
+    for place, choice in enumerate(entry.quantity):
+        if (choice.fact is None) == (choice.sum is None):
+            raise document.error(("quantity", place), "must have either fact or sum; give one of the two")
+        if choice.sum is not None and len(set(choice.sum)) != max(len(choice.sum), 2):
+            raise document.error(
+                ("quantity", place, "sum"), "must list two or more different facts; use `fact` for one"
+            )
     seen: set[tuple[str, str | None, str | None]] = set()
     for place, unpriced in enumerate(entry.unpriced):
         cell = (unpriced.model, unpriced.resolution, unpriced.tier)
@@ -200,7 +209,10 @@ def _billing(entry: PriceFile) -> Billing:
 
 
 def _quantity(entry: QuantityEntry) -> Quantity:
-    return Quantity(entry.fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum)
+    counted: list[str] = [*entry.sum] if entry.sum else [str(entry.fact)]
+    fact, *added = counted
+    floor = (entry.at_least.fact, entry.at_least.times) if entry.at_least else None
+    return Quantity(fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum, tuple(added), floor)
 
 
 def _rates(entry: PriceFile, document: YamlDocument) -> dict[Cell, Rate]:

@@ -110,15 +110,16 @@ def _conditions_schema(vocabulary: Mapping[str, type]) -> dict[str, Any]:
     }
 
 
+_TASK_PATH = r"(/[A-Za-z0-9._~-]+)+(/\{task_id\}(/[A-Za-z0-9._~-]+)*|\?[A-Za-z0-9_]+=\{task_id\})"
+
 TaskPath: TypeAlias = Annotated[
     str,
     BeforeValidator(
         matching_text(
-            r"(/[A-Za-z0-9._~-]+)+/\{task_id\}(/[A-Za-z0-9._~-]+)*",
-            "the path of a task's URL, such as /v1/videos/{task_id}",
+            _TASK_PATH, "the path of a task's URL, such as /v1/videos/{task_id} or /tasks?task_ids={task_id}"
         )
     ),
-    WithJsonSchema({"type": "string", "pattern": r"^(/[A-Za-z0-9._~-]+)+/\{task_id\}(/[A-Za-z0-9._~-]+)*$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^{_TASK_PATH}$"}),
 ]
 """The path of a task's URL."""
 

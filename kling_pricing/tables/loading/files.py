@@ -8,7 +8,7 @@ The models describe one file each. `book`, `matrices` and `unpriced` turn them i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -27,7 +27,7 @@ class SourceEntry(FileModel):
     """A publication of the file's content."""
 
     ref: Text = Field(description="The page or document.")
-    checked: Instant = Field(description="The day on which the file was last compared with it.")
+    checked: Instant = Field(description="The day of the copy that was read, or on which it was read.")
     authority: Literal["official", "secondary"]
 
 
@@ -61,10 +61,22 @@ class TierEntry(FileModel):
     when: FactConditions = {}
 
 
-class QuantityEntry(FileModel):
-    """The fact that is counted as units; the first entry that matches wins."""
+_Counted: TypeAlias = Literal["duration_s", "video_length_s", "calls"]
 
-    fact: Literal["duration_s", "video_length_s", "calls"]
+
+class LeastEntry(FileModel):
+    """The least that is billed, a multiple of a fact: twice the duration is `{fact: duration_s, times: 2}`."""
+
+    fact: _Counted
+    times: Annotated[int, Field(gt=0)] = 1
+
+
+class QuantityEntry(FileModel):
+    """The facts that are counted as units; the first entry that matches wins."""
+
+    fact: _Counted | None = Field(None, description="The fact that is counted; or give `sum`.")
+    sum: list[_Counted] | None = Field(None, description="The facts that are counted together, two or more.")
+    at_least: LeastEntry | None = Field(None, description="The least that is billed; null: no such limit.")
     unit: Text = "second"
     per: Annotated[int, Field(gt=0)] = 1
     rounding: Literal["exact", "truncate", "nearest", "ceil"] = "exact"
@@ -250,6 +262,22 @@ class EndpointEntry(FileModel):
     source: Text
 
 
+class IgnoredFieldEntry(FileModel):
+    """A field that a provider accepts and ignores; other APIs of the same shape read it."""
+
+    field: Code
+    provider: Name
+    source: Text
+
+
+class KnownNamesEntry(FileModel):
+    """Names of models that this API does not take, and the sentence that says what they are."""
+
+    names: Annotated[list[Text], Field(min_length=1)]
+    why: Text = Field(description="What the model is, and who sells it.")
+    source: Text
+
+
 class MediaEntry(FileModel):
     """Limits for the files in a request, which are checked if the caller passes facts about the files."""
 
@@ -294,6 +322,10 @@ class CapabilityFile(FileModel):
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
+    ignored_fields: list[IgnoredFieldEntry] = Field([], description="Fields that a provider ignores.")
+    known_names: list[KnownNamesEntry] = Field(
+        [], description="Models that people ask for, but that this API does not take."
+    )
     models: Annotated[dict[Name, ModelEntry], Field(min_length=1)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -10,6 +11,7 @@ from kling_pricing.display import did_you_mean
 from kling_pricing.strict_yaml import Path, YamlDocument, read
 from kling_pricing.tables.capabilities import (
     CapabilityMatrix,
+    IgnoredField,
     ImpliedAction,
     MediaLimit,
     ModelCapabilities,
@@ -73,6 +75,8 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
             for endpoint in entry.endpoints
         ),
         http_rules(entry.http),
+        tuple(IgnoredField(ignored.field, ignored.provider) for ignored in entry.ignored_fields),
+        {name.lower(): known.why for known in entry.known_names for name in known.names},
     )
 
 
@@ -98,6 +102,8 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
         if endpoint.model is not None:
             names = [name for model in entry.models.values() for name in model.names]
             check_known(endpoint.model, names, ("endpoints", place, "model"))
+    for place, ignored in enumerate(entry.ignored_fields):
+        check_known(ignored.field, wire_format(entry.wire_format).FIELDS, ("ignored_fields", place, "field"))
     if entry.http.own_id is not None:
         check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
     if entry.http.mcp is not None:
@@ -135,6 +141,11 @@ def _model_capabilities(
                 ("models", model), f"the code {rule.code!r} is used twice for this model; rename one"
             )
         seen.add(rule.code)
+    rules = [
+        replace(rule, when={fact: condition for fact, condition in rule.when.items() if fact != "model"})
+        for rule in rules
+        if "model" not in rule.when or rule.when["model"].holds(model)
+    ]
     implied = [
         Choice(ImpliedAction(choice.action, next(iter(choice.when), "action")), choice.when)
         for choice in file.implied_actions

@@ -23,6 +23,7 @@ NAMES = (
     "openai_videos",
     "video_generations",
     "kling",
+    "kling_v2",
     "kling_services",
     "kling_images",
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from kling_pricing.display import joined_with_or
 from kling_pricing.errors import WireFormatError
+from kling_pricing.wire.camera import CAMERA_CONTROL, add_camera_facts
 from kling_pricing.wire.facts import add_prompt_facts, add_shot_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -32,16 +33,6 @@ from kling_pricing.wire.task import Task, read_quota_task
 _RESOLUTIONS = {"std": "720p", "pro": "1080p"}
 _MODES = {resolution: mode for mode, resolution in _RESOLUTIONS.items()}
 
-_CAMERA_SETTINGS = ("horizontal", "vertical", "pan", "tilt", "roll", "zoom")
-_CAMERA_CONTROL = object_with(
-    {
-        "type": Field("type", str, not_empty),
-        "config": Field(
-            "config", dict, object_with({name: Field(name, object, number) for name in _CAMERA_SETTINGS})
-        ),
-    },
-    required=["type"],
-)
 _POINT = object_with({"x": Field("x", object, number), "y": Field("y", object, number)}, required=["x", "y"])
 _MASK = object_with(
     {
@@ -54,7 +45,7 @@ _EXTRA: Mapping[str, Field] = {
     "mode": Field("resolution", str, AllowedWords(*_RESOLUTIONS), _RESOLUTIONS.get),
     "enable_audio": Field("audio", bool),
     "cfg_scale": Field("cfg_scale", object, number, decimal),
-    "camera_control": Field("camera", dict, _CAMERA_CONTROL),
+    "camera_control": Field("camera", dict, CAMERA_CONTROL),
     "static_mask": Field("static_mask", str, not_empty),
     "dynamic_masks": Field("masks", list, list_of(dict, _MASK)),
 }
@@ -150,7 +141,7 @@ def _convert_special(
     if "static_mask" in facts:
         facts["static_mask"] = True
     if "camera" in facts:
-        _add_camera_facts(facts, facts.pop("camera"))
+        add_camera_facts(facts, facts.pop("camera"))
     if "masks" in facts:
         points = [len(mask["trajectories"]) for mask in facts["masks"]]
         facts["masks"] = len(points)
@@ -168,17 +159,6 @@ def _convert_special(
         media.append(Medium("image", "last_frame", facts["last_frame"]))
         facts["last_frame"] = True
     return tuple(media)
-
-
-def _add_camera_facts(facts: dict[str, Any], camera: Mapping[str, Any]) -> None:
-    facts["camera"] = camera["type"]
-    config = camera.get("config") or {}
-    sizes = [  # of the listed settings only, because unknown fields may be allowed
-        decimal(config[name]).copy_abs() for name in _CAMERA_SETTINGS if config.get(name) is not None
-    ]
-    facts["camera_config_size"] = len(sizes)
-    if sizes:
-        facts["camera_extreme"] = max(sizes)
 
 
 def _add_shots(shots: Mapping[int, Mapping[str, Any]], facts: dict[str, Any], fields: dict[str, str]) -> None:
