@@ -103,10 +103,19 @@ def quoted_terms(quote: Quote) -> Terms:
         table_digest=quote.table.digest,
         statement_unit=unit,
         unit_value=value,
-        pack_units=quote.table.unit_values(quote.rate),
+        pack_units=_unit_values(quote),
         account_currency=quote.table.account_currency(host),
         failed_tasks=quote.table.billing.failed_tasks,
     )
+
+
+def _unit_values(quote: Quote) -> dict[str, Decimal]:
+    """Returns the value of a unit by kind of pack, after any discount of the contract."""
+    contract, cell = quote.table.contract, quote.rate.cell
+    return {
+        kind: value if contract is None else contract.unit_value(cell, value)
+        for kind, value in quote.table.units.items()
+    }
 
 
 def amounts(nanos: int, claimed: Sequence[BucketClaim]) -> tuple[int, ...]:

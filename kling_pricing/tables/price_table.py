@@ -70,8 +70,7 @@ class PriceTable:
         newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
         allow_paths: paths at and below which hooks let requests to the provider pass without a price.
-        choose_tier: returns the tiers that some facts may have.
-        choose_quantity: returns the ways in which the units may be counted.
+        choose_tier, choose_quantity: return the tiers that some facts may have, and the ways to count units.
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
@@ -81,8 +80,7 @@ class PriceTable:
         priced_facts: the facts that can change the price of a request.
         priced_formats: the wire formats whose requests the table prices.
         counting_facts: the facts that count the units of some requests.
-        bills: the engine's cache of at most `MAX_BILLS` bills: model, resolution, tier, quantity, and value of
-            the counted fact -> bill.
+        bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity and the counted value.
     """
 
     provider: str
@@ -172,12 +170,6 @@ class PriceTable:
             return None
         value = divide(rate.unit_price, rate.own_units)
         return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
-
-    def unit_values(self, rate: Rate) -> dict[str, Decimal]:
-        """Returns the value of each unit in which the provider may charge, after any discount."""
-        if self.contract is None:
-            return dict(self.units)
-        return {name: self.contract.unit_value(rate.cell, value) for name, value in self.units.items()}
 
     def account_currency(self, host: str) -> str | None:
         """Returns the currency of the accounts at a host (empty: not known); None if it is not known."""
