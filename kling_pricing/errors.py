@@ -226,9 +226,9 @@ class WebhookError(KlingPricingError):
     """A signed callback is rejected; nothing has changed.
 
     Attributes:
-        status: the HTTP status of the response. It is 401 if the signature or the time is wrong, and 503 if the
-            callback is being processed. It is 200 if the callback was processed before, so that an honest
-            sender stops repeating the callback.
+        status: the HTTP status of the response. It is 401 if the signature or the time is wrong, 400 if the
+            body cannot be read, and 503 if the callback is being processed. It is 200 if the callback was
+            processed before, so that an honest sender stops repeating the callback.
     """
 
     def __init__(self, message: str, *, status: int) -> None:

@@ -57,6 +57,24 @@ def admitted(run: Run, key: str) -> dict[str, Any]:
     return answer
 
 
+def test_a_charge_without_a_value_is_shown_with_its_reason(run: Run) -> None:
+    """`observe` raises an alert once, and `in-doubt` lists the job until `resolve` settles it."""
+    reservation = admitted(run, "shot-1")["reservation_id"]
+    assert run("bind", reservation, "t-1").returncode == 0
+    body = '{"task_id": "t-1", "status": "completed", "cost": "0.357"}'
+    reason = "cost is 0.357, which is not a whole number of units and may be money"
+    for repeated in (False, True):
+        observed = run("observe", "--provider", "qingbo", "-", stdin=body)
+        assert observed.returncode == 0, observed.stderr
+        assert observed.stdout == f"{reservation}: bound, in doubt, 0.714 USD, task t-1; {reason}\n"
+        alert = f"alert: reservation {reservation} (budget trailer): {reason}\n"
+        assert observed.stderr == ("" if repeated else alert)
+    listed = run("in-doubt").stdout
+    assert f"{reservation}: {reason}\n" in listed
+    assert run("resolve", reservation, "--charged", "--amount", "0.7").returncode == 0
+    assert run("in-doubt").stdout == "no reservations\n"
+
+
 def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run) -> None:
     """It submits a job, observes the submit response and the status, and sees the rest of the budget."""
     job = admitted(run_process, "shot-1")

@@ -44,11 +44,16 @@ from kling_pricing import (
     KlingPricingError,
     ReservationStateError,
 )
+from kling_pricing.wire.charges import Charge
 from tests.conftest import AT, LONG, Clock, examples, video
 
 NANOS = 10**9
 BASES = ("quote", "response", "statement", "operator")
 OPEN = ("reserved", "dispatching", "bound")
+UNCLEAR = -1
+"""A charge in another currency, which has no value here."""
+UNCLEAR_UNITS = 4
+"""The number of units that stands for such a charge."""
 EXPIRES_AFTER, DOUBTFUL_AFTER = timedelta(minutes=15), timedelta(minutes=5)
 DAY = timedelta(days=1)
 EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
@@ -260,6 +265,8 @@ class Job:
     basis: str | None = None
 
     def in_doubt(self, now: datetime) -> bool:
+        if self.state in {"bound", "settled"}:
+            return self.doubted
         return self.state == "dispatching" and (self.doubted or self.deadline <= now)
 
 
@@ -315,7 +322,7 @@ class Model:
     def give_back(self, job: Job) -> None:
         for place, line in job.lines.items():
             self.move(job, place, -line.held, 0)
-        job.state = "released"
+        job.state, job.doubted = "released", False
 
     def expire(self) -> None:
         for job in self.jobs:
@@ -443,7 +450,10 @@ class Model:
         return basis == "operator" or stronger > 0 or (stronger == 0 and amount > (job.billed or 0))
 
     def resolve(self, job: Job, outcome: str, amount: int | None) -> None:
-        if outcome == "charged" and job.state == "settled":
+        is_settled = job.state == "settled"
+        if is_settled and job.doubted:
+            self.settle(job, amount if outcome == "charged" else 0, "operator")
+        elif outcome == "charged" and is_settled:
             if amount not in {None, job.billed}:
                 raise Refusal(ReservationStateError)
         elif outcome == "charged":
@@ -469,6 +479,9 @@ class Model:
         """Applies one observation: a stated charge counts; a failure is treated as the price table says."""
         if state not in {"succeeded", "failed", "cancelled"}:
             return
+        if charge == UNCLEAR:
+            self.keep_open(job)
+            return
         charged = None if charge is None or job.request is None else charge * job.request.unit
         free = state != "succeeded" and not charged
         if free and (charged == 0 or (job.request is not None and job.request.refunds_failures)):
@@ -480,6 +493,17 @@ class Model:
             self.correct(job, None, "quote")
         else:
             self.correct(job, charged, "response")
+
+    def keep_open(self, job: Job) -> None:
+        """Puts a job in doubt whose charge has no value, unless its amount is known already."""
+        if job.basis not in {None, "quote"}:
+            return
+        job.doubted = job.doubted or job.state != "released"
+        mark = f"charge of {job.id}"
+        for place in job.lines:
+            if mark not in self.accounts[place].alerted:
+                self.accounts[place].alerted.add(mark)
+                self.alerts["charge", place[0], place[2], None, job.id] += 1
 
     def correct(self, job: Job, amount: int | None, basis: str) -> None:
         """Settles a job, unless the known amount has a stronger basis."""
@@ -743,7 +767,7 @@ class GuardMachine(RuleBasedStateMachine):
         provider=st.sampled_from(["qingbo", "kling"]),
         task=tasks,
         state=st.sampled_from(["queued", "processing", "succeeded", "failed", "cancelled"]),
-        charge=st.sampled_from([None, None, 0, 3, 97_750, 398_438, 500_000]),
+        charge=st.sampled_from([None, None, 0, 3, 4, 4, 97_750, 398_438, 500_000]),
         repeated=st.booleans(),
     )
     def observe(
@@ -757,7 +781,11 @@ class GuardMachine(RuleBasedStateMachine):
         if provider == "qingbo":
             body: dict[str, Any] = {"task_id": task, "status": word, "cost": charge}
         else:
-            body = {"data": {"task_id": task, "task_status": word, "final_unit_deduction": charge}}
+            paid: dict[str, Any] = {"final_unit_deduction": charge, "final_balance_deduction": {"quota": "0"}}
+            if charge == UNCLEAR_UNITS:
+                charge = UNCLEAR
+                paid = {"billing": [{"charge_type": "cash", "amount": "4", "currency": "CNY"}]}
+            body = {"data": {"task_id": task, "task_status": word, **({} if charge is None else paid)}}
         seen = provider, task, state, charge
         observed: list[Any] = []
         ref = None if job is None else job.id
@@ -846,7 +874,12 @@ class GuardMachine(RuleBasedStateMachine):
         ]
         owned = {(job.provider, job.task) for job in model.jobs}
         assert [
-            (seen.provider, seen.task_id, seen.state, None if seen.amount is None else int(seen.amount))
+            (
+                seen.provider,
+                seen.task_id,
+                seen.state,
+                None if seen.charge is None else charge_in_model(seen.charge),
+            )
             for seen in guard.unclaimed()
         ] == [seen for seen in model.seen if seen[:2] not in owned]
         assert Counter(map(of_alert, self.alerts)) == model.alerts
@@ -869,6 +902,12 @@ class GuardMachine(RuleBasedStateMachine):
             balances[budget, str(dict(bucket_labels)), "spent"] += account.spent
         assert sums == balances
         self.guard.verify()
+
+
+def charge_in_model(charge: Charge) -> int:
+    """Returns a charge in the model's form."""
+    (part,) = charge.parts
+    return UNCLEAR if part.unit == "CNY" else int(part.amount)
 
 
 def of_bucket(row: Bucket) -> tuple[Any, ...]:

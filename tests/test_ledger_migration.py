@@ -35,8 +35,20 @@ unix = pytest.mark.skipif(os.name == "nt", reason="this system has no signals an
 
 
 def golden(store: str, version: int) -> Any:
-    """Returns the report about the golden ledger that the code of its version wrote."""
-    return json.loads((HERE / f"{store}-{version}.json").read_text(encoding="utf-8"))
+    """Returns the report about the golden ledger that the code of its version wrote.
+
+    Version 1 stored one amount of a charge, and its unit.
+    """
+    report = json.loads((HERE / f"{store}-{version}.json").read_text(encoding="utf-8"))
+    if version == 1:
+        report["unclaimed"] = [_with_charge(**observation) for observation in report["unclaimed"]]
+    return report
+
+
+def _with_charge(*, amount: str | None, amount_unit: str | None, **observation: Any) -> dict[str, Any]:
+    part = {"amount": amount, "unit": amount_unit}
+    charge = None if amount is None else {"parts": [part], "problem": None, "list_price": None}
+    return {**observation, "charge": charge}
 
 
 def golden_file(path: Path, version: int) -> str:

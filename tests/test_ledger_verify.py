@@ -132,7 +132,8 @@ UNCHECKED = {
     "reservation.provider": "nothing else records the provider",
     "reservation.wire_format": "nothing else records the wire format",
     **{f"reservation.{name}": _QUOTE for name in ("model", "resolution", "tier", "quantity", "unit")},
-    **{f"reservation.{name}": _QUOTE for name in ("list_total", "price_table", "table_digest")},
+    **{f"reservation.{name}": _QUOTE for name in ("minimum", "list_total", "price_table", "table_digest")},
+    **{f"reservation.{name}": _QUOTE for name in ("pack_units", "account_currency")},
     **{f"reservation.{name}": _QUOTE for name in ("statement_unit", "unit_value", "failed_tasks")},
     "reservation.changes": _QUOTE,
     "reservation.fingerprint": "it is the digest of a request that the ledger does not store",
@@ -140,8 +141,8 @@ UNCHECKED = {
     "reservation.seq": "it only orders reservations from the same instant",
     "journal.seq": "it only orders the entries",
     "journal.told": _CALL,
-    **{f"observation.{name}": _RESPONSE for name in ("id", "provider", "task_id", "state", "amount")},
-    **{f"observation.{name}": _RESPONSE for name in ("amount_unit", "duration_s", "model", "seen_at")},
+    **{f"observation.{name}": _RESPONSE for name in ("id", "provider", "task_id", "state", "charge")},
+    **{f"observation.{name}": _RESPONSE for name in ("duration_s", "model", "seen_at")},
 }
 """The reason why `verify` cannot find an edit, by table and column."""
 

@@ -751,7 +751,7 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
 # changes, put the new digest here.
 CLOSED = {
-    "kling/2026-07": "243286fc41ee3db991ca8a127adfe53d676fe13ab6e25117bb3883de87b76d43",
+    "kling/2026-07": "e79886eb5ee919a7f94823c485d746cba2189f700acad0d3a3b0341ad6890321",
     "qingbo-ai/2026-06-19": "b5ef60efccef2c09d2f2014659fbdcb33884e5f23b654c58c704d6ff705cb68c",
     "qingbo-ai/2026-09-04": "4f2e74a2995ebfd8450e526c16f98f54c4f51a11b8bbbee7da480bbfabbb95b2",
     "qingbo-ai/2026-09-07": "3414c41567f334216e6d81844fbdef5bd221d05f1a70895390cfc7f2d9d609ec",
@@ -1033,3 +1033,28 @@ def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_
     """A unit that is worth nothing, or contradicts the unit of the rates, is refused."""
     error = refusal(folder({"prices/acme/a.yaml": PACKS.replace(old, new)}))
     assert (error.key_path, remedy in str(error)) == (key_path, True)
+
+
+def test_the_currency_of_an_account_is_that_of_its_host(folder: Folder) -> None:
+    """A table gives it for each host or for all of them; a contract gives it for all."""
+    contract = (
+        "extends: kling/2026-09-20\naccount_currency: CNY\n"
+        "sources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    everywhere = PACKS.replace("rates:", "account_currency: EUR\nrates:")
+    book = load_price_book(folder({"prices/acme/a.yaml": everywhere, "prices/kling/ours.yaml": contract}))
+    kling, hosts = book.tables["kling"][-1], ("api-singapore.klingai.com", "api-beijing.klingai.com", "")
+    assert [kling.account_currency(host) for host in hosts] == ["USD", None, None]
+    assert [book.contracts["kling"][0].account_currency(host) for host in hosts] == ["CNY"] * 3
+    assert book.tables["acme"][0].account_currency("") == "EUR"
+    assert book.tables["qingbo"][0].account_currency("www.qingbo.dev") is None
+
+
+def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
+    """A mistyped host would leave its charges without a value."""
+    prices = PACKS.replace("rates:", "account_currency: {api.acme.example: EUR}\nrates:")
+    error = refusal(folder({"prices/acme/a.yaml": prices}))
+    assert (error.key_path, "is not one of the hosts" in error.problem) == (
+        "account_currency.api.acme.example",
+        True,
+    )

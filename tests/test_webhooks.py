@@ -21,7 +21,6 @@ from kling_pricing import (
     LedgerUnavailableError,
     PriceBook,
     WebhookError,
-    WireFormatError,
 )
 from kling_pricing.hooks.webhooks import Webhooks
 from tests.conftest import Clock
@@ -174,14 +173,14 @@ def test_a_callback_that_arrives_twice_at_once_is_not_lost(
     """The sender is asked to repeat the second delivery, because the first may still fail, as it does here."""
     webhooks = Webhooks(guard, SECRET, provider="kling")
     started, resumed = threading.Event(), threading.Event()
-    observe = guard.observe
+    observe = guard.observe_task
 
     def wait_and_fail(*_args: Any, **_kwargs: Any) -> None:
         started.set()
         assert resumed.wait(10)
         raise LedgerUnavailableError("the ledger is unavailable")
 
-    monkeypatch.setattr(guard, "observe", wait_and_fail)
+    monkeypatch.setattr(guard, "observe_task", wait_and_fail)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(webhooks.receive, BODY, headers)
         assert started.wait(10)
@@ -190,17 +189,80 @@ def test_a_callback_that_arrives_twice_at_once_is_not_lost(
         resumed.set()
         assert isinstance(first.exception(), LedgerUnavailableError)
     assert caught.value.status == 503
-    monkeypatch.setattr(guard, "observe", observe)
+    monkeypatch.setattr(guard, "observe_task", observe)
     assert webhooks.receive(BODY, headers) is None
     with pytest.raises(WebhookError, match=r"^this callback was received before$"):
         webhooks.receive(BODY, headers)
 
 
 def test_a_callback_that_names_no_task_is_an_error(guard: BudgetGuard) -> None:
-    """A valid signature makes no difference."""
-    body = b'{"hello": 1}'
-    with pytest.raises(WireFormatError):
-        Webhooks(guard, SECRET, provider="kling").receive(body, signed(SECRET, body, "m-1"))
+    """A valid signature makes no difference; the provider is answered 400, never 500."""
+    assert_unreadable(guard, b'{"hello": 1}', "the response names no task")
+
+
+def assert_unreadable(guard: BudgetGuard, body: bytes, reason: str) -> None:
+    """Asserts that a signed callback is rejected for a reason, however often it is sent."""
+    webhooks = Webhooks(guard, SECRET, provider="kling")
+    for _ in range(2):
+        with pytest.raises(WebhookError, match=f"^the callback cannot be read: {reason}") as caught:
+            webhooks.receive(body, signed(SECRET, body, "m-1"))
+        assert caught.value.status == 400
+    assert guard.unclaimed() == []
+    guard.verify()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "a response must be a JSON object, got a list"),
+        (b"[" * 100_000, "the JSON is nested too deeply"),
+        (b'{"id": 5, "status": "succeeded"}', "id must be text"),
+        (b'{"task_id": ["t"]}', "task_id must be text"),
+        (b'{"task_id": "", "status": "succeeded"}', "the response names no task"),
+        (b'{"task_id": "\\u0000", "status": "succeeded"}', "task_id must be text of 1 to 200 printable"),
+        (b'{"task_id": "a", "task_id": "b"}', "key 'task_id' appears twice"),
+        (b'{"code": 0, "data": [{"id": 5, "status": "failed"}]}', "id must be text"),
+    ],
+)
+def test_an_unreadable_callback_is_rejected(guard: BudgetGuard, body: bytes, reason: str) -> None:
+    """Whatever the body is, the error is a `WebhookError`, and nothing is recorded."""
+    assert_unreadable(guard, body, reason)
+
+
+def test_the_test_call_of_a_console_is_accepted(guard: BudgetGuard) -> None:
+    """Its task is in no ledger and was only submitted, so it leaves no trace."""
+    body = json.dumps({"id": "1234567890", "status": "submitted", "outputs": [], "message": ""}).encode()
+    webhooks = Webhooks(guard, SECRET, provider="kling")
+    assert webhooks.receive(body, signed(SECRET, body, "m-1")) is None
+    assert guard.unclaimed() == []
+
+
+def test_a_callback_of_the_newer_standard_settles(guard: BudgetGuard) -> None:
+    """Its body is the task itself: `id`, `status`, `outputs` and `billing`, without an envelope."""
+    admission = guard.admit(JOB, project="trailer", provider="kling")
+    guard.dispatch(admission)
+    guard.bind(admission, "t-1")
+    webhooks = Webhooks(guard, SECRET, provider="kling")
+    body = json.dumps(
+        {
+            "id": "t-1",
+            "status": "succeeded",
+            "message": "",
+            "outputs": [{"type": "video", "id": "v", "url": "https://example.com/v.mp4", "duration": "5.041"}],
+            "billing": [{"charge_type": "unit", "package_type": "video", "amount": "2.40"}],
+        }
+    ).encode()
+    settled = webhooks.receive(body, signed(SECRET, body, "m-1"))
+    assert settled is not None
+    assert (settled.state, settled.billed, settled.basis) == ("settled", Decimal("0.336"), "response")
+
+
+def test_a_callback_before_its_submission_is_recorded_is_kept(guard: BudgetGuard) -> None:
+    """A finished task that is in no ledger yet is remembered until it is bound."""
+    body = json.dumps({"id": "t-1", "status": "succeeded", "billing": []}).encode()
+    assert Webhooks(guard, SECRET, provider="kling").receive(body, signed(SECRET, body, "m-1")) is None
+    assert [(seen.task_id, seen.state) for seen in guard.unclaimed()] == [("t-1", "succeeded")]
 
 
 def recipe(name: str) -> Any:

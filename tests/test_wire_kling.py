@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kling_pricing import CapabilityError, PriceBook, PriceNotFoundError, WireFormatError, check, quote
 from kling_pricing.wire.formats.kling import FIELD_NAMES, FIELDS, amend, parse, read_task
 from kling_pricing.wire.task import Task
+from tests.charges import charge
 from tests.conftest import AT
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "kling"
@@ -332,56 +333,58 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
 def test_legacy_responses_are_read() -> None:
     """Submit and status responses and callbacks give the task, its state, its length and the charged units."""
     submitted = {"code": 0, "message": "ok", "data": {"task_id": "t1", "task_status": "submitted"}}
-    assert read_task(submitted) == Task("t1", "queued", None, "unit")
+    assert read_task(submitted) == Task("t1", "queued")
     data = {
         "task_id": "t1",
         "task_status": "succeed",
         "task_result": {"videos": [{"id": "v", "url": "u", "duration": "5.04"}]},
         "final_unit_deduction": "6.0",
     }
-    done = Task("t1", "succeeded", Decimal("6.0"), "unit", Decimal("5.04"))
+    done = Task("t1", "succeeded", charge(("6.0", "unit")), Decimal("5.04"))
     assert read_task({"data": data}) == read_task(data) == done
     assert read_task({"data": {"task_status": "processing"}}).state == "processing"
     assert read_task({"data": {"task_status": "failed"}}).state == "failed"
     assert read_task({"data": {"task_status": "resting"}}).state is None
-    assert read_task({}) == Task(None, None, None, "unit")
+    assert read_task({}) == Task(None, None)
 
 
-def test_the_billing_list_is_read() -> None:
-    """Its entries are in units or in money, and add up."""
-
-    def billed(*entries: dict[str, Any]) -> Task:
-        return read_task({"data": {"task_id": "t1", "task_status": "succeeded", "billing": list(entries)}})
-
-    unit = {"charge_type": "unit", "amount": "0.6", "currency": None, "package_type": "video"}
-    money = {"charge_type": "balance", "amount": "0.84", "currency": "USD", "list_price": "0.84"}
-    assert billed(unit, unit) == Task("t1", "succeeded", Decimal("1.2"), "unit")
-    assert billed(money) == Task("t1", "succeeded", Decimal("0.84"), "USD")
-    assert billed(money, {**money, "currency": "usd"}).amount_unit == "USD"
-    assert billed({**unit, "currency": "unit"}).amount_unit == "unit"
-    with pytest.raises(WireFormatError, match="entries in USD and unit, which do not add up"):
-        billed(unit, money)
-    with pytest.raises(
-        WireFormatError, match=r"billing\[0\].amount must be a whole number or a plain decimal written as text"
-    ):
-        billed({**unit, "amount": 0.6})
-    with pytest.raises(WireFormatError, match="billing must be a list of objects"):
-        read_task({"data": {"billing": {"amount": "1"}}})
+def test_a_task_of_the_newer_standard_is_read() -> None:
+    """A callback of the newer standard may be about a task of an older endpoint."""
+    billing = [{"charge_type": "unit", "package_type": "video", "amount": "6.00"}]
+    outputs = [{"type": "video", "id": "v", "url": "u", "duration": "5.041"}]
+    body = {"id": "t1", "status": "succeeded", "outputs": outputs, "billing": billing}
+    assert read_task(body) == Task("t1", "succeeded", charge(("6.00", "video")))
+    assert read_task({"code": 0, "data": {"id": "t1", "status": "submitted"}}) == Task("t1", "queued")
+    assert read_task({"id": "t1", "status": "succeeded"}).charge is None
+    assert read_task({"id": "t1"}) == Task(None, None)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        {"task_id": 5},
         {"final_unit_deduction": 6.5},
         {"final_unit_deduction": "many"},
-        {"task_result": {"videos": [{"duration": 5.04}]}},
+        {"billing": {"amount": "1"}},
+        {"billing": [{"charge_type": "cash", "amount": 0.6}]},
     ],
 )
-def test_an_unreadable_response_is_an_error(data: dict[str, Any]) -> None:
-    """A float is refused because it is already rounded, and no value is guessed."""
-    with pytest.raises(WireFormatError):
-        read_task({"data": data})
+def test_an_unreadable_charge_is_a_problem_of_the_task(data: dict[str, Any]) -> None:
+    """The task and its state are read all the same; no amount is guessed."""
+    task = read_task({"data": {"task_id": "t1", "task_status": "succeed", **data}})
+    assert (task.task_id, task.state) == ("t1", "succeeded")
+    assert task.charge is not None
+    assert task.charge.problem is not None
+
+
+def test_an_unreadable_id_is_an_error() -> None:
+    """An id that is not text cannot be that of a task."""
+    with pytest.raises(WireFormatError, match=r"^task_id must be text, got 5$"):
+        read_task({"data": {"task_id": 5}})
+
+
+def test_an_unreadable_length_of_a_file_is_left_out() -> None:
+    """The length of a file decides nothing, so it is no reason to refuse a response."""
+    assert read_task({"data": {"task_result": {"videos": [{"duration": 5.04}]}}}) == Task(None, None)
 
 
 @pytest.mark.parametrize(

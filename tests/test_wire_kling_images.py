@@ -10,6 +10,7 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, CapabilityError, PriceBook, WireFormatError, check, quote
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.wire.formats import kling_images
+from tests.charges import charge
 from tests.conftest import AT, Clock
 
 OFFICIAL = "https://api-singapore.klingai.com"
@@ -151,7 +152,7 @@ def test_the_units_of_an_answer_are_image_units() -> None:
     """They must never be valued like the units of a video pack, which are worth 40 times as much."""
     data = {"task_id": "7", "task_status": "succeed", "final_unit_deduction": "8"}
     task = kling_images.read_task({"code": 0, "data": data})
-    assert (task.state, task.amount, task.amount_unit) == ("succeeded", Decimal(8), "image_unit")
+    assert (task.state, task.charge) == ("succeeded", charge(("8", "image")))
 
 
 def test_a_hook_guards_image_jobs(tmp_path: Path, book: PriceBook, clock: Clock) -> None:

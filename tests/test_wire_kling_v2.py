@@ -24,6 +24,7 @@ from kling_pricing import (
 )
 from kling_pricing.wire.formats.kling_v2 import FIELD_NAMES, FIELDS, amend, parse, read_task
 from kling_pricing.wire.task import Task
+from tests.charges import charge
 from tests.conftest import AT
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests" / "kling_v2"
@@ -723,7 +724,7 @@ def test_the_same_key_for_another_path_is_another_job(tmp_path: Path) -> None:
 def test_responses_are_read() -> None:
     """Submit and status responses and callbacks give the task, its state, its length and its charge."""
     created = {"id": "t1", "status": "submitted", "create_time": 1, "update_time": 2, "external_id": "e"}
-    assert read_task({"code": 0, "message": "ok", "data": created}) == Task("t1", "queued", None, "unit")
+    assert read_task({"code": 0, "message": "ok", "data": created}) == Task("t1", "queued")
     done = {
         "id": "t1",
         "status": "succeeded",
@@ -733,12 +734,14 @@ def test_responses_are_read() -> None:
         ],
         "billing": [{"charge_type": "unit", "package_type": "video", "amount": "2.4"}],
     }
-    expected = Task("t1", "succeeded", Decimal("2.4"), "unit", Decimal("3.041"))
+    expected = Task("t1", "succeeded", charge(("2.4", "video")), Decimal("3.041"))
     assert read_task({"data": [done]}) == read_task({"data": done}) == read_task(done) == expected
     assert read_task({"id": "t1", "status": "processing"}).state == "processing"
     assert read_task({"id": "t1", "status": "failed", "outputs": []}).state == "failed"
     assert read_task({"id": "t1", "status": "resting"}).state is None
-    assert read_task({"data": []}) == read_task({"data": [done, done]}) == Task(None, None, None, "unit")
+    assert read_task({"data": []}) == read_task({"data": [done, done]}) == Task(None, None)
+    older = {"task_id": "t1", "task_status": "succeed", "final_unit_deduction": "2.4"}
+    assert read_task(older) == Task("t1", "succeeded", charge(("2.4", "unit")))
 
 
 def test_a_book_names_the_hosts_and_paths(book: PriceBook) -> None:

@@ -200,7 +200,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_change(
 def test_responses_are_read() -> None:
     """The gateway's answers have the shapes of its family: see the tests of `read_gateway_task`."""
     body = {"id": "t1", "task_id": "t1", "model": "m", "status": "completed", "seconds": "5"}
-    assert read_task(body) == Task("t1", "succeeded", None, None, Decimal(5), "m")
+    assert read_task(body) == Task("t1", "succeeded", None, Decimal(5), "m")
     with pytest.raises(WireFormatError, match="id must be text") as caught:
         read_task({"id": 5})
     assert caught.value.wire_format == "video_generations"
@@ -261,7 +261,7 @@ def test_the_made_length_is_read(seconds: Any) -> None:
     """`seconds` is the length that was made; the upstream's charge inside `data` is not the customer's."""
     upstream = {"data": {"final_unit_deduction": "3"}}
     task = read_task(enveloped(status="SUCCESS", seconds=seconds, data=upstream))
-    assert (task.duration_s, task.amount) == (Decimal(10), None)
+    assert (task.duration_s, task.charge) == (Decimal(10), None)
     assert read_task({"id": "t1", "status": "completed", "duration": "5"}).duration_s is None  # a file's length
 
 

@@ -36,6 +36,7 @@ _TIMEOUT_S = 30
 _CHANGED = {"settled", "released"}
 _WORDS = {
     "running": "still running",
+    "unclear": "finished with an unclear charge",
     "unknown": "unknown to the provider",
     "unanswered": "without a usable response",
     "unaskable": "impossible to look up",
@@ -115,9 +116,10 @@ def in_doubt_command(
 ) -> None:
     """List the jobs whose outcome is unknown.
 
-    These jobs were sent, but no response has identified their tasks. Their money stays reserved. With --poll,
-    the command first asks the provider about every unsettled job and settles or releases the finished jobs. You
-    can stop the command with Ctrl-C and run it again. No response is lost, and no charge is counted twice.
+    These jobs were sent, but no response has identified their tasks, or a response names a charge that has no
+    value in the reservation's currency. Their money stays reserved. With --poll, the command first asks the
+    provider about every unsettled job and settles or releases the finished jobs. You can stop the command with
+    Ctrl-C and run it again. No response is lost, and no charge is counted twice.
 
     \b
     Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -77,6 +78,9 @@ def read_ref(_ctx: click.Context, _argument: click.Parameter, value: str | None)
 ref_argument = click.argument("ref", metavar="REF", callback=read_ref)
 
 
+_GUARD_LOG = logging.getLogger("kling_pricing.guard")
+
+
 @contextmanager
 def opened_guard(
     ledger: str, *, budgets: str | None = None, book: PriceBook | None = None, as_json: bool = False
@@ -84,6 +88,7 @@ def opened_guard(
     """Opens a guard on the ledger. An error in the block ends the command with a message and an exit code."""
     with errors_shown(as_json=as_json):
         guard = BudgetGuard(ledger, budgets, book=book, on_alert=show_alert)
+        _GUARD_LOG.addHandler(logging.NullHandler())  # its warnings are alerts here
         try:
             yield guard
         finally:
@@ -92,6 +97,10 @@ def opened_guard(
 
 def show_alert(alert: Alert) -> None:
     """Prints an alert on standard error."""
+    if alert.kind == "charge":
+        budget = f" (budget {alert.budget})"
+        click.echo(f"alert: reservation {alert.reservation_id}{budget}: {alert.detail}", err=True)
+        return
     labels = ", ".join(f"{label} {value}" for label, value in alert.labels.items())
     budget = f"{alert.budget} ({labels})" if labels else alert.budget
     used = f"{format_decimal(alert.used)} of {format_decimal(alert.cap)} {alert.currency}"
@@ -121,7 +130,7 @@ def show_reservation(reservation: Reservation, *, as_json: bool) -> None:
         return
     task = f", task {reservation.task_id}" if reservation.task_id else ""
     amount = "nothing to pay" if reservation.state == "released" else _amount(reservation)
-    click.echo(f"{reservation.id}: {_state(reservation)}, {amount}{task}")
+    click.echo(f"{reservation.id}: {_state(reservation)}, {amount}{task}{_charge_problem(reservation, '; ')}")
 
 
 def show_reservations(reservations: list[Reservation], *, as_json: bool) -> None:
@@ -151,6 +160,15 @@ def show_reservations(reservations: list[Reservation], *, as_json: bool) -> None
             f"{reservation.created_at:%Y-%m-%d %H:%M}",
         )
     print_table(grid)
+    for reservation in reservations:
+        if problem := _charge_problem(reservation, f"{reservation.id}: "):
+            click.echo(problem)
+
+
+def _charge_problem(reservation: Reservation, before: str) -> str:
+    """Returns some text and why a finished job is in doubt; empty if its charge is clear."""
+    is_open = reservation.in_doubt and reservation.state in {"bound", "settled"}
+    return f"{before}{reservation.reason}" if is_open else ""
 
 
 def _state(reservation: Reservation) -> str:

@@ -241,10 +241,9 @@ class BudgetGuard:
     ) -> Reservation | None:
         """Records a submit or status response, or the body of a callback.
 
-        The ledger stores the response and applies it to the reservation, at once or as soon as the task is
-        bound. A finished task settles the reservation at the charge stated in the response, or else at the
-        quote. The provider's price table determines how a failed or cancelled task is treated. Repeating the
-        call changes nothing.
+        It is stored and applied to the reservation, at once or as soon as the task is bound. A finished task
+        settles at the exact sum of the charge that the response names, and is in doubt if that has no value in
+        the reservation's currency. Without a charge, the quote or the price of what was made counts.
 
         Args:
             body: the response, as a mapping or as JSON text or bytes.
@@ -254,7 +253,7 @@ class BudgetGuard:
                 provider's first format in which the body names a task.
 
         Returns:
-            The updated reservation; None if the task does not belong to a known reservation yet.
+            The updated reservation; None if the response does not list exactly one task of a reservation.
 
         Raises:
             WireFormatError: the body cannot be read or names no task.
@@ -359,7 +358,7 @@ class BudgetGuard:
         return self._state.ledger.reservation(ref_of(ref))
 
     def in_doubt(self) -> list[Reservation]:
-        """Returns the reservations in doubt, oldest first; the provider may or may not have accepted them."""
+        """Returns the reservations in doubt, oldest first; `Reservation.reason` says why."""
         return self._state.ledger.reservations(in_doubt=True)
 
     def unclaimed(self) -> list[Observation]:

@@ -88,6 +88,7 @@ def priced_variant(quote: Quote, changes: Mapping[str, Any], order: ReservationR
 def quoted_terms(quote: Quote) -> Terms:
     """Returns the terms that a quote fixes for a reservation."""
     unit, value = quote.table.counted_in(quote.rate) or (None, None)
+    host = quote.request.endpoint.host if quote.request.endpoint else ""
     return Terms(
         model=quote.canonical_model,
         resolution=quote.resolution,
@@ -96,13 +97,25 @@ def quoted_terms(quote: Quote) -> Terms:
         unit=quote.unit,
         currency=quote.currency,
         expected=from_nanos(nanos_up(quote.maximum)),
+        minimum=None if quote.minimum == quote.maximum else from_nanos(nanos_up(quote.minimum)),
         list_total=None if quote.list_total is None else from_nanos(nanos_up(quote.list_total)),
         price_table=quote.table.id,
         table_digest=quote.table.digest,
         statement_unit=unit,
         unit_value=value,
+        pack_units=_unit_values(quote),
+        account_currency=quote.table.account_currency(host),
         failed_tasks=quote.table.billing.failed_tasks,
     )
+
+
+def _unit_values(quote: Quote) -> dict[str, Decimal]:
+    """Returns the value of a unit by kind of pack, after any discount of the contract."""
+    contract, cell = quote.table.contract, quote.rate.cell
+    return {
+        kind: value if contract is None else contract.unit_value(cell, value)
+        for kind, value in quote.table.units.items()
+    }
 
 
 def amounts(nanos: int, claimed: Sequence[BucketClaim]) -> tuple[int, ...]:
@@ -153,11 +166,14 @@ def booking(
         unit="task",
         currency=currency,
         expected=from_nanos(nanos),
+        minimum=None,
         list_total=None,
         price_table="",
         table_digest="",
         statement_unit=None,
         unit_value=None,
+        pack_units={},
+        account_currency=None,
         failed_tasks="unconfirmed",
     )
     return booked, PricedVariant({}, terms, nanos, amounts(nanos, claimed))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard.admission import Admission
+from kling_pricing.guard.made import NOTHING, compare
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.errors import settled_already
-from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Reservation
+from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Change, Reservation
 from kling_pricing.ledger.redaction import kept_reason, observation, short_text
 from kling_pricing.money import ledger_amount
 from kling_pricing.strict_json import RequestLike
-from kling_pricing.wire.task import Task
+from kling_pricing.wire.task import Task, listed_tasks
+
+_log = logging.getLogger("kling_pricing.guard")
 
 
 def bind(state: GuardState, reference: Reference, task_id: str) -> Reservation:
@@ -62,14 +69,52 @@ def observe(
     if wire_format is None and reference is not None:
         reference = _reservation_of(state, reference)
         wire_format = reference.wire_format
-    task = read_task(
+    listed = listed_tasks(answer)
+    if listed is not None and len(listed) != 1:
+        _observe_list(state, listed, provider, reference, wire_format)
+        return None
+    task = task_in(state, answer if listed is None else listed[0], provider, wire_format)
+    return observe_task(state, task, provider, reference)
+
+
+def task_in(state: GuardState, answer: Mapping[str, Any], provider: str, wire_format: str | None) -> Task:
+    """Reads what an answer says about its task; see `responses.read_task`."""
+    return read_task(
         answer,
         provider,
         state.book,
         wire_format,
         format_of_task=lambda task_provider, task_id: _format_of_task(state, task_provider, task_id),
     )
-    return observe_task(state, task, provider, reference)
+
+
+def _observe_list(
+    state: GuardState,
+    listed: Sequence[Mapping[str, Any]],
+    provider: str,
+    reference: Reference | None,
+    wire_format: str | None,
+) -> None:
+    """Records what a list says about the tasks in the ledger; other tasks leave no trace.
+
+    Raises:
+        WireFormatError: the list is said to be about one reservation; or a task in it cannot be read, after the
+            others were recorded.
+    """
+    if reference is not None:
+        raise WireFormatError(f"the answer lists {len(listed)} tasks; observe it without a reservation")
+    state.book.tables_of(provider)
+    unreadable: WireFormatError | None = None
+    for answer in listed:
+        try:
+            task = task_in(state, answer, provider, wire_format)
+        except WireFormatError as error:
+            unreadable = unreadable or error
+            continue
+        if task.task_id is not None and _format_of_task(state, provider, task.task_id) is not None:
+            observe_task(state, task, provider, None)
+    if unreadable is not None:
+        raise unreadable
 
 
 def observe_task(
@@ -87,8 +132,41 @@ def observe_task(
             "the request, otherwise leave the reservation in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())
-    change = state.ledger.observe(seen, ref)
-    return None if change is None else state.reservation_after(change)
+    quoted = _quoted(state, task, (provider, seen.task_id) if reference is None else reference)
+    compared = NOTHING if quoted is None else compare(quoted, task, state.book)
+    change = state.ledger.observe(seen, ref, made=compared.made, remark=compared.remark)
+    if change is None:
+        return None
+    was_unbound = (
+        quoted is not None and quoted.task_id is None
+    )  # then the ledger raises no alert for the remark
+    _log_doubts(change, seen, compared.remark if was_unbound else None)
+    reservation = state.reservation_after(change)
+    if compared.made is not None and reservation.state == "settled" and reservation.basis == "quote":
+        # An observation without a comparison settled it: an earlier one, or the one that bound the task.
+        return state.reservation_after(state.ledger.settle(reservation.id, compared.made, "response"))
+    return reservation
+
+
+def _quoted(state: GuardState, task: Task, reference: Reference) -> Reservation | None:
+    """Returns the reservation to compare a response with; None: there is nothing to compare."""
+    has_list_price = task.charge is not None and task.charge.list_price is not None
+    if task.state != "succeeded" or not (task.facts or task.duration_s or has_list_price):
+        return None
+    try:
+        return _reservation_of(state, reference)
+    except ReservationNotFoundError:
+        return None
+
+
+def _log_doubts(change: Change, seen: Observation, remark: str | None) -> None:
+    """Logs a charge that has no value here, and a contradiction between a response and the quote."""
+    reservation = change.reservation
+    doubts = {alert.detail for alert in change.alerts if alert.kind == "charge"}
+    if reservation.in_doubt and seen.charge is not None:
+        doubts = {f"{reservation.reason}; the reservation stays in doubt until it is settled with an amount"}
+    for doubt in filter(None, (*doubts, remark)):
+        _log.warning("task %s of %s (reservation %s): %s", seen.task_id, seen.provider, reservation.id, doubt)
 
 
 def resolve(
@@ -97,13 +175,16 @@ def resolve(
     """Records the outcome that a person looked up; see `BudgetGuard.resolve`."""
     if outcome == "charged":
         reservation = state.ledger.reservation(ref_of(reference))
-        if reservation.state != "settled":
+        if reservation.state != "settled" or reservation.in_doubt:
             return settle(state, reference, amount, "operator")
         if amount is not None and ledger_amount(amount) != reservation.billed:
             raise settled_already(reservation, ledger_amount(amount))
         return reservation
     if outcome != "not_charged":
         raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
+    reservation = state.ledger.reservation(ref_of(reference))
+    if reservation.state == "settled" and reservation.in_doubt:
+        return settle(state, reference, 0, "operator")
     return state.ledger.release(
         ref_of(reference), "not charged, according to the operator", states=("dispatching", DOUBTED, "bound")
     )

@@ -41,7 +41,7 @@ class TaskEndpoint(NamedTuple):
 
     Attributes:
         provider: the provider of the task.
-        task_id: the task's id, or the caller's own id where the API accepts that.
+        task_id: the task's id, or the caller's own id where the API accepts that; empty: the URL lists tasks.
         reply: how the answer is read; None: as the API's own answer.
     """
 

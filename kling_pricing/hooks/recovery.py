@@ -23,13 +23,14 @@ class PollResult(NamedTuple):
 
     Attributes:
         reservation: the reservation after polling.
-        outcome: `settled` or `released`; still `running`; `unknown` to the provider, which proves nothing;
-            `unanswered`; or `unaskable`: the API cannot be asked, because the task's id is unknown.
+        outcome: `settled` or `released`; still `running`; `unclear`: finished, with a charge that has no value
+            in the reservation's currency; `unknown` to the provider, which proves nothing; `unanswered`; or
+            `unaskable`: the API cannot be asked, because the task's id is unknown.
         detail: the reason in words; may be empty.
     """
 
     reservation: Reservation
-    outcome: Literal["settled", "released", "running", "unknown", "unanswered", "unaskable"]
+    outcome: Literal["settled", "released", "running", "unclear", "unknown", "unanswered", "unaskable"]
     detail: str = ""
 
 
@@ -130,6 +131,8 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
             detail = str(error)
             continue
         if updated is not None:
+            if updated.in_doubt:
+                return PollResult(updated, "unclear", updated.reason or "")
             return PollResult(updated, _OUTCOMES.get(updated.state, "running"))
     return PollResult(reservation, "unknown", detail)
 

@@ -211,10 +211,14 @@ class Routes:
         task_id = None if endpoint.is_submission else self._task(method, segments, provider)
         if not creates:
             task_id = task_id or self._task_in_query(segments, url)
+            if task_id is None and method == "GET" and self._lists_tasks(segments, provider, endpoint):
+                task_id = ""
             return None if task_id is None else TaskEndpoint(provider, task_id)
         if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
             return TaskEndpoint(provider, task_id)
         passed = self._passed(method, place, provider, spellings)
+        if passed is None and not endpoint.is_submission and self._lists_tasks(segments, provider, endpoint):
+            return TaskEndpoint(provider, "")
         submitted = {self._endpoint(provider, reading).submissions for reading in spellings}
         if not isinstance(passed, UnlistedPath) and not self._are_own(provider, submitted):
             return passed  # another provider's API has a submission there, if any
@@ -230,8 +234,11 @@ class Routes:
         It is on a host of the provider that bills, although the price tables may list another provider for the
         request's own host.
         """
-        own = next((host for host, provider in self._book.hosts.items() if provider == endpoint.provider), None)
-        is_bundled = any(place.provider(self._book.hosts) for place in locations(url))
+        places = locations(url)
+        hosts = (place.host for place in places if place.provider(self._book.hosts) == endpoint.provider)
+        others = (host for host, provider in self._book.hosts.items() if provider == endpoint.provider)
+        own = next(hosts, None) or next(others, None)  # an account may be in another currency at another host
+        is_bundled = any(place.provider(self._book.hosts) for place in places)
         path = endpoint.submissions[0].path
         return f"https://{own}{path}" if own and is_bundled else urljoin(url, path)
 
@@ -272,6 +279,14 @@ class Routes:
             matching = (pattern for pattern in listed.other_services if any(map(pattern.matches, below_root)))
             return UnpricedPath(provider, next(matching).text)
         return unlisted
+
+    def _lists_tasks(self, segments: Segments, provider: str, endpoint: Endpoint) -> bool:
+        """Returns whether a response lists tasks: to a GET of a submission path, or at a path for that."""
+        if endpoint.is_submission:
+            return True
+        matrices = (self._book.matrices.get(name) for name in self._listed[provider].wire_formats)
+        lists = (literal_segments(path) for matrix in matrices if matrix for path in matrix.http.task_lists)
+        return any(segments[-len(path) :] == path for path in lists)
 
     def _task(self, method: str, parts: Segments, provider: str) -> str | None:
         """Returns the task id in a task's path, with any prefix before it; None: it is not a task's path."""

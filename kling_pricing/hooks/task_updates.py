@@ -12,7 +12,7 @@ from kling_pricing.guard.responses import read_answer
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.wire.formats import wire_format as wire_format_named
-from kling_pricing.wire.task import Task
+from kling_pricing.wire.task import Task, listed_tasks
 
 
 def observe_answer(guard: BudgetGuard, reservation: Reservation, body: bytes) -> Reservation | None:
@@ -23,7 +23,11 @@ def observe_answer(guard: BudgetGuard, reservation: Reservation, body: bytes) ->
         ReservationStateError: the answer names another task than the reservation's.
     """
     answer = read_answer(body)
-    return _observe(guard, reservation, _read_task(answer, reservation.wire_format))
+    listed = listed_tasks(answer)
+    tasks = [_read_task(item, reservation.wire_format) for item in ([answer] if listed is None else listed)]
+    if len(tasks) != 1:
+        tasks = [task for task in tasks if task.task_id == reservation.task_id is not None]
+    return _observe(guard, reservation, tasks[0] if tasks else Task(None, None))
 
 
 def observe_task_answer(guard: BudgetGuard, endpoint: TaskEndpoint, body: bytes) -> Reservation | None:
@@ -32,13 +36,18 @@ def observe_task_answer(guard: BudgetGuard, endpoint: TaskEndpoint, body: bytes)
     The reservation is found by the task's id in the URL, by its own id in the URL (where the API takes the
     caller's own id), or by the task's id in the answer. Other tasks leave no trace in the ledger.
 
+    An answer that lists tasks is recorded for each of them that is in the ledger.
+
     Returns:
-        The updated reservation; None: the task is not in the ledger.
+        The updated reservation; None: the task is not in the ledger, or the answer lists tasks.
 
     Raises:
         WireFormatError: the task is in the ledger, but the answer cannot be read or names no task.
         ReservationStateError: the answer names another task than the reservation's.
     """
+    if not endpoint.task_id:
+        _observe_list(guard, endpoint.provider, body)
+        return None
     reservation = _find(guard, (endpoint.provider, endpoint.task_id)) or _find(guard, endpoint.task_id)
     if reservation is not None:
         return observe_answer(guard, reservation, body)
@@ -55,6 +64,16 @@ def observe_task_answer(guard: BudgetGuard, endpoint: TaskEndpoint, body: bytes)
     if reservation.wire_format != wire_format:
         task = _read_task(answer, reservation.wire_format)
     return _observe(guard, reservation, task)
+
+
+def _observe_list(guard: BudgetGuard, provider: str, body: bytes) -> None:
+    """Records an answer that lists tasks; an answer that lists none says nothing about a task."""
+    try:
+        answer = read_answer(body)
+    except WireFormatError:
+        return
+    if listed_tasks(answer):
+        guard.observe(answer, provider=provider)
 
 
 def _find(guard: BudgetGuard, ref: Ref) -> Reservation | None:

@@ -13,10 +13,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kling_pricing.errors import KlingPricingError, WebhookError
+from kling_pricing.errors import KlingPricingError, LedgerError, ReservationNotFoundError, WebhookError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.ledger.model import Reservation
+from kling_pricing.wire.task import listed_tasks
 
 _REMEMBERED_S = 11 * 60
 """Longer than a signature is valid: from five minutes before its timestamp until five minutes after it."""
@@ -80,15 +82,15 @@ class Webhooks:
             headers: the headers of the request.
 
         Returns:
-            The updated reservation; None: no reservation has this task yet, and the ledger keeps the
-            observation.
+            The updated reservation; None: no reservation has this task yet. The ledger then keeps the
+            observation, unless the task was only submitted, as in the test callback of a provider's console.
 
         Raises:
-            WebhookError: the signature is wrong or too old, the callback was accepted before, or it is being
-                processed at this moment. In the last case the sender must repeat it, because the first
-                delivery may still fail. The error's `status` is the HTTP status to answer with.
+            WebhookError: the signature is wrong or too old, the body cannot be read or names no task, the
+                callback was accepted before, or it is being processed at this moment. In the last case the
+                sender must repeat it, because the first delivery may still fail. The error's `status` is the
+                HTTP status to answer with.
             LedgerError: the ledger could not be written; answer 5xx, so that the provider sends it again.
-            WireFormatError: the callback names no task.
         """
         message_id = self._verify(body, {name.lower(): value for name, value in headers.items()})
         with self._lock:
@@ -105,7 +107,7 @@ class Webhooks:
             self._in_progress.add(message_id)
         observed = False
         try:
-            reservation = self._guard.observe(body, provider=self._provider, wire_format=self._wire_format)
+            reservation = self._observe(body)
             observed = True
             return reservation
         finally:
@@ -113,6 +115,43 @@ class Webhooks:
                 self._in_progress.discard(message_id)
                 if observed:
                     self._accepted[message_id] = now
+
+    def _observe(self, body: bytes) -> Reservation | None:
+        """Observes a verified callback.
+
+        Raises:
+            WebhookError: the body cannot be read, or names no task.
+            LedgerError: the ledger could not be written.
+        """
+        try:
+            answer = read_answer(body)
+            if listed_tasks(answer) is not None:
+                return self._guard.observe(answer, provider=self._provider, wire_format=self._wire_format)
+            task = read_task(
+                answer,
+                self._provider,
+                self._guard.book,
+                self._wire_format,
+                format_of_task=self._format_of_task,
+            )
+            if (
+                task.state == "queued"
+                and task.task_id
+                and not self._format_of_task(self._provider, task.task_id)
+            ):
+                return None  # a test, or a task whose submission has not been recorded yet: it says nothing new
+            return self._guard.observe_task(task, provider=self._provider)
+        except LedgerError:
+            raise
+        except KlingPricingError as error:
+            raise WebhookError(f"the callback cannot be read: {error}", status=400) from error
+
+    def _format_of_task(self, provider: str, task_id: str) -> str | None:
+        """Returns the wire format of a task's reservation; None: it has none."""
+        try:
+            return self._guard.reservation((provider, task_id)).wire_format or None
+        except ReservationNotFoundError:
+            return None
 
     def _verify(self, body: bytes, headers: dict[str, str]) -> str:
         """Verifies a signature and returns the id of the callback."""

@@ -137,7 +137,9 @@ class Ledger(Protocol):
                 basis.
         """
 
-    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
+    def observe(
+        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
+    ) -> Change | None:
         """Stores an observation of a task, and applies it to the task's reservation.
 
         If the task has no reservation yet, `bind` applies the observation later. An observation that is already
@@ -146,6 +148,10 @@ class Ledger(Protocol):
         Args:
             seen: the observation.
             ref: the reservation to bind to the task; None: the reservation that has the task.
+            made: the price of what was made, if the response states it; it counts if the task succeeded and the
+                response names no charge. Used only if the reservation is bound already.
+            remark: a contradiction in the response. It becomes an alert if the observation is new and the
+                reservation is bound already.
 
         Returns:
             The change to the reservation, or None if no reservation has the task yet.

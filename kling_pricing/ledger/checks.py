@@ -92,7 +92,9 @@ RESERVATION_CHECKS = (
     Check(
         "doubted",
         "CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END",
-        "CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' THEN 'yes' ELSE 'no' END",
+        "CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching'"
+        " OR events.doubted > events.bound AND state = 'bound'"
+        " OR events.doubted > events.settled AND state = 'settled' THEN 'yes' ELSE 'no' END",
         when="events.doubted IS NULL OR state <> 'released'",
     ),
     Check(
@@ -116,7 +118,7 @@ RESERVATION_CHECKS = (
         "reason",
         "reason",
         "CASE WHEN state = 'released' THEN closed.detail END",
-        when="state IN ('released', 'settled', 'reserved')",
+        when="state IN ('released', 'reserved') OR state = 'settled' AND NOT reservation.doubted",
     ),
     Check("project", "project", "{project_label}", source="the labels give"),
     Check(

@@ -7,6 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from kling_pricing.wire.charges import Charge
+
 
 class Bucket(NamedTuple):
     """The balance of one budget in one window, for one set of labels.
@@ -84,8 +86,7 @@ class Observation(NamedTuple):
         provider: the provider that sent the response or callback.
         task_id: the provider's id for the task.
         state: `queued`, `processing`, `succeeded`, `failed` or `cancelled`; None: not stated.
-        amount: the charge in `amount_unit`; None: not stated.
-        amount_unit: the provider's statement unit, or a currency.
+        charge: the charge that the response names; None: it names none.
         duration_s: the length that was generated or billed, in seconds; None: not stated.
         model: the provider's name for the model.
         seen_at: the instant at which the observation was first stored, UTC.
@@ -94,8 +95,7 @@ class Observation(NamedTuple):
     provider: str
     task_id: str
     state: str | None
-    amount: Decimal | None
-    amount_unit: str | None
+    charge: Charge | None
     duration_s: Decimal | None
     model: str | None
     seen_at: datetime

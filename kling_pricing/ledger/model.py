@@ -110,7 +110,8 @@ class Reservation(NamedTuple):
         key: the caller's name for the job.
         attempt: 1 for the first attempt; each reuse of a released key adds 1.
         state: `reserved`, `dispatching`, `bound`, `settled` or `released`.
-        in_doubt: whether the job was dispatched and it is unknown whether the provider accepted it.
+        in_doubt: whether the job was dispatched and it is unknown whether the provider accepted it, or the
+            provider named a charge that has no value in `currency`; see `reason`.
         provider: the provider that bills the job.
         task_id: the provider's id for the task; None until it is known.
         wire_format: the wire format of the request.
@@ -239,19 +240,19 @@ A ledger stores only printable text, so no field contains this character or a li
 
 
 class Alert(NamedTuple):
-    """A threshold that was reached for the first time in its window, or a bill above the reserved amount.
+    """A threshold that was reached for the first time, a bill above the reserved amount, or a doubtful charge.
 
     Attributes:
-        kind: `threshold` or `overrun`.
+        kind: `threshold`, `overrun`, or `charge`.
         budget: the budget's name.
         labels: the labels of the bucket.
-        threshold: the fraction of the cap that was reached; None for an overrun.
+        threshold: the fraction of the cap that was reached; None for the other kinds.
         cap: the bucket's cap.
         used: the amount that the bucket now holds and has spent.
         currency: the currency of both amounts.
         window_end: the end of the window, UTC.
-        reservation_id: the reservation that caused the alert; None: a change of the budgets or an opening
-            balance caused it.
+        reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.
+        detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
 
     kind: str
@@ -263,6 +264,7 @@ class Alert(NamedTuple):
     currency: str
     window_end: datetime
     reservation_id: str | None
+    detail: str | None = None
 
 
 class Reserved(NamedTuple):
@@ -365,7 +367,6 @@ class Change(NamedTuple):
 
 Ref: TypeAlias = str | tuple[str, str]
 """A reference to a reservation: its id, or the provider and the task id."""
-
 
 UNSENT: State = "reserved"
 """The initial state of a reservation."""

@@ -15,10 +15,11 @@ from kling_pricing.budgets import MAX_LABEL_CHARS, MAX_LABELS
 from kling_pricing.display import shown, without_secrets
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.journal import Observation
+from kling_pricing.wire.charges import Charge
 from kling_pricing.wire.task import Task
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
-_UNIT = re.compile(r"[A-Za-z_]{1,20}")
+_UNIT = re.compile(r"[A-Za-z_-]{1,20}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -88,16 +89,23 @@ def currency_code(value: Any) -> str:
 def observation(task: Task, provider: str, task_id: str, seen_at: datetime) -> Observation:
     """Returns the facts of a response that a ledger stores.
 
-    Leaves out a model or a unit that does not look like a name, because it might hold other text.
+    Leaves out a model that does not look like a name, because it might hold other text.
     """
-    unit = task.amount_unit if task.amount_unit and _UNIT.fullmatch(task.amount_unit) else None
     return Observation(
         provider,
         task_id,
         task.state,
-        task.amount if unit else None,
-        unit if task.amount is not None else None,
+        None if task.charge is None else _kept_charge(task.charge),
         task.duration_s,
         task.model if task.model and _MODEL.fullmatch(task.model) else None,
         seen_at,
     )
+
+
+def _kept_charge(charge: Charge) -> Charge:
+    """Returns a charge whose texts can be kept; a unit that does not look like one is a problem."""
+    problem = None if charge.problem is None else kept_reason(charge.problem)
+    units = [part.unit for part in (*charge.parts, *([charge.list_price] if charge.list_price else []))]
+    if all(_UNIT.fullmatch(unit) for unit in units):
+        return charge._replace(problem=problem)
+    return Charge((), problem or "the unit of the charge is not a name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -20,12 +21,17 @@ class Terms(NamedTuple):
         unit: the unit of the quantity.
         currency: the ISO 4217 code of the amounts' currency.
         expected: the quote, rounded up to a whole nano; for a range, its maximum.
+        minimum: the minimum of a range, rounded up to a whole nano; None: the quote is exact, or schema version
+            1 wrote the reservation.
         list_total: under a contract, the quote at the published prices; None: there is no contract, or schema
             version 1 wrote the reservation.
         price_table: the id of the price table.
         table_digest: the digest of the price table's file.
         statement_unit: the unit in which the provider's statement counts; None: the currency.
         unit_value: the value of one statement unit, in the currency.
+        pack_units: the value of one unit by kind of pack, in the currency; empty: the price table lists none,
+            or schema version 1 wrote the reservation.
+        account_currency: the currency of the account, for money without a currency; None: unknown.
         failed_tasks: how the provider bills a failed task: `refunded`, `charged` or `unconfirmed`.
     """
 
@@ -36,16 +42,20 @@ class Terms(NamedTuple):
     unit: str
     currency: str
     expected: Decimal
+    minimum: Decimal | None
     list_total: Decimal | None
     price_table: str
     table_digest: str
     statement_unit: str | None
     unit_value: Decimal | None
+    pack_units: Mapping[str, Decimal]
+    account_currency: str | None
     failed_tasks: str
 
 
-_QUANTITY, _EXPECTED, _LIST_TOTAL, _UNIT_VALUE = (
-    Terms._fields.index(name) for name in ("quantity", "expected", "list_total", "unit_value")
+_QUANTITY, _EXPECTED, _MINIMUM, _LIST_TOTAL, _UNIT_VALUE, _PACK_UNITS = (
+    Terms._fields.index(name)
+    for name in ("quantity", "expected", "minimum", "list_total", "unit_value", "pack_units")
 )
 
 
@@ -54,8 +64,10 @@ def written_terms(terms: Terms) -> list[str | int | None]:
     values: list[Any] = [*terms]
     values[_QUANTITY] = str(terms.quantity)
     values[_EXPECTED] = nanos_up(terms.expected)
+    values[_MINIMUM] = None if terms.minimum is None else nanos_up(terms.minimum)
     values[_LIST_TOTAL] = None if terms.list_total is None else nanos_up(terms.list_total)
     values[_UNIT_VALUE] = None if terms.unit_value is None else format_decimal(terms.unit_value)
+    values[_PACK_UNITS] = _written_units(terms.pack_units) if terms.pack_units else None
     return values
 
 
@@ -64,13 +76,29 @@ def read_terms(row: Mapping[str, Any]) -> Terms:
     values = [row[name] for name in Terms._fields]
     values[_QUANTITY] = Decimal(values[_QUANTITY])
     values[_EXPECTED] = from_nanos(values[_EXPECTED])
-    list_total, unit_value = values[_LIST_TOTAL], values[_UNIT_VALUE]
+    minimum, list_total, unit_value = values[_MINIMUM], values[_LIST_TOTAL], values[_UNIT_VALUE]
+    values[_MINIMUM] = None if minimum is None else from_nanos(minimum)
     values[_LIST_TOTAL] = None if list_total is None else from_nanos(list_total)
     values[_UNIT_VALUE] = None if unit_value is None else Decimal(unit_value)
+    values[_PACK_UNITS] = _read_units(values[_PACK_UNITS])
     return Terms._make(values)
 
 
-TERMS = tuple(name for name in Terms._fields if name != "table_digest")
+def _written_units(units: Mapping[str, Decimal]) -> str:
+    """Returns the values of units as a JSON object; equal values give equal text."""
+    texts = {name: format_decimal(value) for name, value in units.items()}
+    return json.dumps(texts, sort_keys=True, separators=(",", ":"))
+
+
+def _read_units(written: str | Mapping[str, str] | None) -> dict[str, Decimal]:
+    """Returns the values of units from a JSON object, which the server's driver has parsed already."""
+    texts = json.loads(written) if isinstance(written, str) else written or {}
+    return {name: Decimal(value) for name, value in texts.items()}
+
+
+_NOT_SENT = {"table_digest", "minimum", "pack_units", "account_currency"}
+
+TERMS = tuple(name for name in Terms._fields if name not in _NOT_SENT)
 """The terms in a line from `Ledger.sent`, where they form one field because many reservations share them."""
 
 TERMS_SEPARATOR = "\x17"

@@ -243,7 +243,7 @@ def reconcile(
                 book=book,
                 mapping=mapping,
                 units=units,
-                currency=account_currency or tables[-1].currency,
+                currency=account_currency or tables[-1].account_currency("") or tables[-1].currency,
                 encoding=encoding,
                 on_bytes=lambda done, total: report("reading statements", done, total),
             )

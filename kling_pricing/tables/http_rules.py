@@ -119,6 +119,8 @@ class HttpRules:
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
         code_at: the paths at which an answer may have an error's code, beside its message; empty: the path of
             the code in `error`.
+        task_lists: paths whose answer to a GET or a POST lists tasks, in addition to a GET of the endpoints.
+        billed_facts: the facts in a response about a finished task that state what is billed.
     """
 
     idempotency: Idempotency | None = None
@@ -133,6 +135,8 @@ class HttpRules:
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     code_at: tuple[tuple[str, ...], ...] = ()
+    task_lists: tuple[str, ...] = ()
+    billed_facts: tuple[str, ...] = ()
 
     def refuses(self, status: int, code: str | None, message: str = "") -> bool:
         """Returns whether an answer with this status and error (see `error_in`) is a definite refusal."""

@@ -63,14 +63,14 @@ class PriceTable:
         notes: the notes of quotes from this table, each with the instant from which it applies.
         own_unit: the provider's unit in which the rates were published; None: the currency.
         units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
+        account_currencies: host -> the currency of the accounts there; an empty host stands for all.
         model_periods: the models that are priced for a part of the table's period only.
         period_reasons: model -> why it has a period of its own, as a clause.
         known_from: the instant from which the prices are known, if `valid_from` is None; None: not stated.
         newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
         allow_paths: paths at and below which hooks let requests to the provider pass without a price.
-        choose_tier: returns the tiers that some facts may have.
-        choose_quantity: returns the ways in which the units may be counted.
+        choose_tier, choose_quantity: return the tiers that some facts may have, and the ways to count units.
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
@@ -80,8 +80,7 @@ class PriceTable:
         priced_facts: the facts that can change the price of a request.
         priced_formats: the wire formats whose requests the table prices.
         counting_facts: the facts that count the units of some requests.
-        bills: the engine's cache of at most `MAX_BILLS` bills: model, resolution, tier, quantity, and value of
-            the counted fact -> bill.
+        bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity and the counted value.
     """
 
     provider: str
@@ -103,6 +102,7 @@ class PriceTable:
     notes: tuple[tuple[datetime | None, Note], ...]
     own_unit: str | None = None
     units: Mapping[str, Decimal] = field(default_factory=dict)
+    account_currencies: Mapping[str, str] = field(default_factory=dict)
     model_periods: Mapping[str, Validity] = field(default_factory=dict)
     period_reasons: Mapping[str, str] = field(default_factory=dict)
     known_from: datetime | None = None
@@ -170,6 +170,10 @@ class PriceTable:
             return None
         value = divide(rate.unit_price, rate.own_units)
         return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
+
+    def account_currency(self, host: str) -> str | None:
+        """Returns the currency of the accounts at a host (empty: not known); None if it is not known."""
+        return self.account_currencies.get("") or self.account_currencies.get(host)
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Returns the reason why a cell has no price; None if the table lists none."""

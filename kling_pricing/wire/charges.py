@@ -1,60 +1,198 @@
-"""Charges in the responses of an API: units of a pack, or money."""
+"""Charges: what a provider says it took for a task, as parts that add up."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from kling_pricing.errors import WireFormatError
+from kling_pricing.display import shown
 from kling_pricing.money import add
-from kling_pricing.wire.task import read_number, read_text
 
+CASH = "cash"
+"""The unit of money whose currency the response does not name: it is in the currency of the account."""
+
+UNIT = "unit"
+"""The unit of Kling's older responses, which do not name the kind of pack: units of a video pack."""
+
+VIDEO, IMAGE = "video", "image"
+"""The units of packs where the response names the kind of pack."""
+
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
+_MAX_NUMBER = 10**15
+_MAX_DECIMALS = 12
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
+_KIND = re.compile(r"[A-Za-z][A-Za-z_-]{0,19}")
+_FREE = "test_balance"
+"""The `cash_type` of free test money, which is not owed."""
 
 
-def read_charge(data: Mapping[str, Any], wire_format: str) -> tuple[Decimal | None, str]:
-    """Returns the charge of a task and its unit: `final_unit_deduction`, or the sum of the parts in `billing`.
+class ChargePart(NamedTuple):
+    """A part of a charge.
 
-    Raises:
-        WireFormatError: the charge cannot be read, or has entries that do not add up.
+    Attributes:
+        amount: the amount, exact.
+        unit: a kind of pack (`video`, `image`, `audio`), another unit of the provider (`quota`, `unit`), the
+            ISO 4217 code of a currency, or `cash`: money in the currency of the account.
     """
-    entries = data.get("billing") or []
+
+    amount: Decimal
+    unit: str
+
+
+class Charge(NamedTuple):
+    """The charge for a task, as a response names it.
+
+    Attributes:
+        parts: the parts, which add up.
+        problem: why the charge cannot be read in full; None: it can. The parts are then not all of it.
+        list_price: the price of the part paid in money before any discount; None: not named. It was not taken.
+    """
+
+    parts: tuple[ChargePart, ...]
+    problem: str | None = None
+    list_price: ChargePart | None = None
+
+
+class _UnreadableChargeError(Exception):
+    """A part of the charge cannot be read; the message says which and why."""
+
+
+def exact_number(value: Any) -> Decimal | None:
+    """Returns a `Decimal`, an int or a plain decimal in text exactly; None: the value is something else."""
+    if isinstance(value, Decimal) and value.is_finite() and 0 <= value < _MAX_NUMBER:
+        exponent = value.as_tuple().exponent
+        return value if isinstance(exponent, int) and exponent >= -_MAX_DECIMALS else None
+    if (isinstance(value, str) and _NUMBER.fullmatch(value)) or (
+        type(value) is int and 0 <= value < _MAX_NUMBER
+    ):
+        return Decimal(value)
+    return None
+
+
+def read_quota(value: Any, field: str) -> Charge | None:
+    """Returns a charge in whole units of quota; None if the field is absent or empty."""
+    try:
+        amount = _amount(value, field)
+        if amount is not None and amount % 1:
+            return Charge(
+                (), f"{field} is {shown(value)}, which is not a whole number of units and may be money"
+            )
+    except _UnreadableChargeError as error:
+        return Charge((), str(error))
+    return None if amount is None else Charge((ChargePart(amount, "quota"),))
+
+
+def read_charge(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
+    """Returns the charge that a task of Kling's official API names; None if it names none.
+
+    Newer tasks have a list `billing`; older ones have `final_unit_deduction` and `final_balance_deduction`.
+
+    Args:
+        task: the task in the response.
+        succeeded: whether the task succeeded. An account that pays in money then has 0 units too, so 0 units
+            alone are not all of the charge.
+    """
+    try:
+        if task.get("billing") not in (None, "", [], ()):
+            return _billed(task["billing"])
+        return _deducted(task, succeeded=succeeded)
+    except _UnreadableChargeError as error:
+        return Charge((), str(error))
+
+
+def _billed(entries: Any) -> Charge:
+    """Reads the list `billing`, which has one entry for each source that paid."""
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise WireFormatError("billing must be a list of objects", wire_format=wire_format, field="billing")
-    if not entries:
-        return read_number(data.get("final_unit_deduction"), "final_unit_deduction", wire_format), "unit"
-    units = {
-        _unit(read_text(entry.get("currency"), f"billing[{index}].currency", wire_format))
-        for index, entry in enumerate(entries)
-    }
-    if len(units) > 1:
-        raise WireFormatError(
-            f"billing has entries in {' and '.join(sorted(units))}, which do not add up to one amount; "
-            "reconcile this task from the statement",
-            wire_format=wire_format,
-            field="billing",
-        )
-    amounts = [
-        read_number(entry.get("amount"), f"billing[{index}].amount", wire_format)
-        for index, entry in enumerate(entries)
-    ]
-    return exact_sum(amounts), units.pop()
+        raise _UnreadableChargeError("billing is not a list of objects")
+    parts = tuple(_entry(entry, f"billing[{place}]") for place, entry in enumerate(entries))
+    return Charge(parts, None, _list_price(_list_prices(entries)))
 
 
-def _unit(currency: str | None) -> str:
-    """Returns the ISO 4217 code of a currency in capitals; without a currency, the charge is in units."""
-    if currency is None:
-        return "unit"
-    return currency.upper() if _CURRENCY.fullmatch(currency) else currency
+def _entry(entry: Mapping[str, Any], place: str) -> ChargePart:
+    """Reads one entry of `billing`: units of a pack, or money. Free test money counts as zero."""
+    amount = _amount(entry.get("amount"), f"{place}.amount")
+    if amount is None:
+        raise _UnreadableChargeError(f"{place}.amount is missing")
+    kind = entry.get("charge_type")
+    if kind == "cash":
+        currency = _currency(entry.get("currency"), f"{place}.currency")
+        return ChargePart(Decimal(0) if entry.get("cash_type") == _FREE else amount, currency)
+    if kind != "unit":
+        raise _UnreadableChargeError(f"{place}.charge_type is {shown(kind)}, neither unit nor cash")
+    pack = entry.get("package_type")
+    if not isinstance(pack, str) or not _KIND.fullmatch(pack):
+        raise _UnreadableChargeError(f"{place}.package_type is {shown(pack)}, not a kind of pack")
+    return ChargePart(amount, pack.lower())
 
 
-def exact_sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    """Returns the exact sum; None if there are no amounts, or any amount is unknown."""
-    total: Decimal | None = None
-    for amount in amounts:
-        if amount is None:
+def _list_prices(entries: Sequence[Mapping[str, Any]]) -> Iterator[ChargePart | None]:
+    """Yields the list price of each entry in money."""
+    for entry in entries:
+        if entry.get("charge_type") == "cash":
+            yield _readable(entry.get("list_price"), entry.get("currency"))
+
+
+def _list_price(prices: Iterator[ChargePart | None]) -> ChargePart | None:
+    """Returns the sum of list prices; None if one is missing, or they are in several currencies."""
+    total: ChargePart | None = None
+    for price in prices:
+        if price is None or (total is not None and total.unit != price.unit):
             return None
-        total = amount if total is None else add(total, amount)
+        total = price if total is None else total._replace(amount=add(total.amount, price.amount))
     return total
+
+
+def _readable(value: Any, currency: Any) -> ChargePart | None:
+    """Returns a list price if it can be read; it serves for a check only."""
+    try:
+        amount = _amount(value, "list_price")
+        return None if amount is None else ChargePart(amount, _currency(currency, "currency"))
+    except _UnreadableChargeError:
+        return None
+
+
+def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
+    """Reads `final_unit_deduction` and `final_balance_deduction`.
+
+    If a pack ran out, both are above 0. An account that pays in money has 0 units, or none.
+    """
+    balance = task.get("final_balance_deduction")
+    if balance in (None, ""):
+        balance = {}
+    if not isinstance(balance, Mapping):
+        raise _UnreadableChargeError("final_balance_deduction is not an object")
+    units = _amount(task.get("final_unit_deduction"), "final_unit_deduction")
+    money = _amount(balance.get("quota"), "final_balance_deduction.quota")
+    if units is not None and not units and money is None and succeeded:
+        return Charge((), "final_unit_deduction is 0, and final_balance_deduction does not say what was paid")
+    parts = []
+    if units or (units is not None and not money):
+        parts.append(ChargePart(units, _unit_of(task.get("task_result"))))
+    if money or (money is not None and units is None):
+        parts.append(ChargePart(money, CASH))
+    list_price = _readable(balance.get("list_price"), None) if money else None
+    return Charge(tuple(parts), None, list_price) if parts else None
+
+
+def _unit_of(result: Any) -> str:
+    """Returns the unit of a task that does not name it: images take units of an image pack."""
+    made_images = isinstance(result, Mapping) and "images" in result and "videos" not in result
+    return IMAGE if made_images else UNIT
+
+
+def _amount(value: Any, field: str) -> Decimal | None:
+    """Returns an amount; None if it is absent or empty."""
+    amount = exact_number(value)
+    if amount is None and value not in (None, ""):
+        raise _UnreadableChargeError(f"{field} is {shown(value)}, not an exact amount")
+    return amount
+
+
+def _currency(value: Any, field: str) -> str:
+    if value in (None, ""):
+        return CASH
+    if isinstance(value, str) and _CURRENCY.fullmatch(value):
+        return value.upper()
+    raise _UnreadableChargeError(f"{field} is {shown(value)}, not a currency")

@@ -41,6 +41,11 @@ class Location(NamedTuple):
     port: str
     path: str
 
+    @property
+    def parts(self) -> list[str]:
+        """The path, split at its slashes."""
+        return [part for part in self.path.split("/") if part]
+
     def provider(self, hosts: Mapping[str, str]) -> str | None:
         """Returns the provider that bills at the host; None if the host is unknown."""
         return hosts.get(f"{self.host}:{self.port}") or hosts.get(self.host)
@@ -78,10 +83,12 @@ class Endpoint(NamedTuple):
         provider: the provider that bills; None if no table lists the host.
         submissions: the submissions at that path, one for each wire format; only those in the provider's own
             formats if it has any; empty if the path is not a known submission.
+        host: the host of the URL, in lower case and without a port; empty: not known.
     """
 
     provider: str | None
     submissions: tuple[Submission, ...]
+    host: str = ""
 
     @property
     def is_submission(self) -> bool:
@@ -115,8 +122,8 @@ def endpoint(
     Raises:
         KlingPricingError: the URL is not an http or https URL.
     """
-    provider, parts = provider_and_path(url, hosts)
-    return endpoint_at(provider, parts, paths, formats)
+    location = _location(url)
+    return endpoint_at(location.provider(hosts), location.parts, paths, formats)._replace(host=location.host)
 
 
 def endpoint_at(
@@ -142,16 +149,20 @@ def provider_and_path(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, l
     Raises:
         KlingPricingError: the URL is not an http or https URL.
     """
+    location = _location(url)
+    return location.provider(hosts), location.parts
+
+
+def _location(url: Any) -> Location:
+    """Returns the host and the path of a URL; raises as `provider_and_path` does."""
     match = _URL.fullmatch(url) if isinstance(url, str) else None
     if match is None:  # the message does not repeat the URL, which may contain a key
         raise KlingPricingError(
             "url must be the http or https URL that the request is posted to, "
             "such as https://api.example.com/v1/videos"
         )
-    location = Location(
-        normalized_host(match[1]), _normalized_port(match[2], url.partition(":")[0].lower()), match[3]
-    )
-    return location.provider(hosts), [part for part in location.path.split("/") if part]
+    port = _normalized_port(match[2], url.partition(":")[0].lower())
+    return Location(normalized_host(match[1]), port, match[3])
 
 
 def locations(url: str) -> tuple[Location, ...]:

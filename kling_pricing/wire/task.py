@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
-
-_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
-_MAX_AMOUNT = 10**15
+from kling_pricing.wire.charges import Charge, exact_number, read_quota
 
 STATES = ("queued", "processing", "succeeded", "failed", "cancelled")
 
@@ -22,8 +19,7 @@ class Task(NamedTuple):
     Attributes:
         task_id: the provider's name for the task.
         state: one of `STATES`; None if the response has no state, or one that is not documented.
-        amount: the exact charge in `amount_unit`; None if the response has none.
-        amount_unit: the statement unit (`quota`, `unit`), or the ISO 4217 code of a currency.
+        charge: the charge that the response names; None if it names none.
         duration_s: the length of the video in seconds, billed or generated, if the response has it.
         model: the model as the response names it.
         facts: further facts from the response's model name or fields, such as `action`, `resolution` and
@@ -32,11 +28,18 @@ class Task(NamedTuple):
 
     task_id: str | None
     state: str | None
-    amount: Decimal | None = None
-    amount_unit: str | None = None
+    charge: Charge | None = None
     duration_s: Decimal | None = None
     model: str | None = None
     facts: Mapping[str, Any] = {}
+
+
+def listed_tasks(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Returns the tasks in a response that lists tasks, in `data` or `data.result`; None: it lists none."""
+    data = body.get("data")
+    if isinstance(data, Mapping):
+        data = data.get("result")
+    return [task for task in data if isinstance(task, Mapping)] if isinstance(data, list | tuple) else None
 
 
 def read_number(value: Any, field: str, wire_format: str) -> Decimal | None:
@@ -47,33 +50,14 @@ def read_number(value: Any, field: str, wire_format: str) -> Decimal | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, Decimal) and value.is_finite() and 0 <= value < _MAX_AMOUNT:
-        return value
-    if (isinstance(value, str) and _AMOUNT.fullmatch(value)) or (
-        type(value) is int and 0 <= value < _MAX_AMOUNT
-    ):
-        return Decimal(value)
+    number = exact_number(value)
+    if number is not None:
+        return number
     raise WireFormatError(
         f"{field} must be a whole number or a plain decimal written as text, got {shown(value)}",
         wire_format=wire_format,
         field=field,
     )
-
-
-def read_whole_number(value: Any, field: str, wire_format: str) -> Decimal | None:
-    """Returns a number of whole units; otherwise like `read_number`.
-
-    Raises:
-        WireFormatError: the value is not a number, or has a fraction and so may be an amount of money.
-    """
-    amount = read_number(value, field, wire_format)
-    if amount is not None and amount % 1:
-        raise WireFormatError(
-            f"{field} must be a whole number of units, got {shown(value)}, which may be an amount of money",
-            wire_format=wire_format,
-            field=field,
-        )
-    return amount
 
 
 def read_text(value: Any, field: str, wire_format: str) -> str | None:
@@ -105,14 +89,13 @@ def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
     task.
 
     Raises:
-        WireFormatError: the task's id, model or cost has another type.
+        WireFormatError: the task's id or model has another type.
     """
     status = body.get("status")
     return Task(
         task_id=read_text(body.get("task_id"), "task_id", wire_format),
         state=_QUOTA_STATES.get(status) if isinstance(status, str) else None,
-        amount=read_whole_number(body.get("cost"), "cost", wire_format),
-        amount_unit="quota",
+        charge=read_quota(body.get("cost"), "cost"),
         model=read_text(body.get("model"), "model", wire_format),
     )
 

@@ -151,6 +151,7 @@ def fill(url: str, clock: Clock) -> None:
     guard.apply(second_budgets())
     send("after", "t-10", project="any")
     observe("t-10", "processing")
+    observe("t-1", "completed", cost="0.5")
     guard.settle(("qingbo", "t-9"), "0.699999999", basis="statement")
     clock.now = END - timedelta(minutes=10)
     guard.mark_in_doubt(send("in doubt"), "timeout")

@@ -1,9 +1,8 @@
 CREATE SCHEMA kling_pricing;
 SET search_path = kling_pricing, pg_temp;
 -- The tables of a ledger, version 1.
--- Amounts are whole nanos (billionths of a unit of their currency); instants are UTC; a bucket's labels are JSON
--- with sorted keys, so that the same labels are the same text.
--- Nothing here can hold a prompt, a URL or an API key.
+-- Amounts are whole nanos (billionths of a currency unit). Instants are in UTC. A bucket's labels are JSON with sorted
+-- keys, so that equal labels are equal texts. No column holds a prompt, a URL or an API key.
 
 CREATE TABLE schema_version (
   version integer NOT NULL
@@ -16,7 +15,7 @@ CREATE TABLE budget_revision (
   installed_at timestamptz NOT NULL
 );
 
--- The budgets in force, as far as verbs need them: a cap is what stands here, whatever a client says.
+-- The budgets in force. The verbs use the caps in this table, never a cap from a client.
 CREATE TABLE budget (
   name text COLLATE "C" PRIMARY KEY,
   definition text COLLATE "C" NOT NULL,
@@ -39,9 +38,9 @@ CREATE TABLE bucket (
   held bigint NOT NULL DEFAULT 0 CHECK (held >= 0),
   spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
   alerts text[] NOT NULL,
-  opening_token text,                       -- whose opening balance it has, so that a repeated call is known
+  opening_token text,                       -- the call that set the opening balance, to recognise a repeated call
   UNIQUE (budget, definition, labels, window_start)
-) WITH (fillfactor = 50);                   -- room on the page for the next balance: it changes all the time
+) WITH (fillfactor = 50);                   -- leaves room on the page for updates, because balances change often
 
 CREATE TABLE reservation (
   id text COLLATE "C" PRIMARY KEY,
@@ -51,7 +50,7 @@ CREATE TABLE reservation (
   attempt integer NOT NULL,
   state text NOT NULL CHECK (state IN ('reserved', 'dispatching', 'bound', 'settled', 'released')),
   doubted boolean NOT NULL DEFAULT false,
-  dispatch_token text,                      -- who won the dispatch, so that a repeated call still wins
+  dispatch_token text,                      -- the call that won the dispatch, so that it wins again if repeated
   provider text COLLATE "C" NOT NULL,
   task_id text COLLATE "C",
   wire_format text NOT NULL,
@@ -105,7 +104,7 @@ CREATE TABLE journal (
   held_delta bigint NOT NULL DEFAULT 0,
   spent_delta bigint NOT NULL DEFAULT 0,
   detail text,
-  told text COLLATE "C"                     -- of an alert: the call that set it off, so that a repeated one is told again
+  told text COLLATE "C"                     -- for an alert, the call that caused it: a repeated call returns it again
 );
 CREATE UNIQUE INDEX journal_alert ON journal (bucket, detail) WHERE kind = 'alert';
 CREATE INDEX journal_told ON journal (told) WHERE told IS NOT NULL;
@@ -133,13 +132,28 @@ CREATE TABLE observation (
 CREATE UNIQUE INDEX observation_once ON observation
   (provider, task_id, coalesce(state, ''), coalesce(amount, -1), coalesce(amount_unit, ''));
 
--- Version 2: a quote under a contract keeps its total at the published prices.
+-- Version 2: reservations store the quote at the published prices if there is a contract, the minimum of a range, the
+-- values of units and the currency of the account. Observations store all parts of a charge.
 ALTER TABLE reservation ADD COLUMN list_total bigint CHECK (list_total >= 0);
-DROP FUNCTION IF EXISTS unmatched();     -- it is `unclaimed` now
-DROP FUNCTION IF EXISTS differences();   -- `verification` is in its place
+ALTER TABLE reservation ADD COLUMN minimum bigint CHECK (minimum >= 0);
+ALTER TABLE reservation ADD COLUMN pack_units jsonb;
+ALTER TABLE reservation ADD COLUMN account_currency text;
+ALTER TABLE observation ADD COLUMN charge jsonb;
+UPDATE observation
+SET charge = jsonb_build_object('parts', jsonb_build_array(jsonb_build_array(trim_scale(amount)::text, amount_unit)))
+WHERE amount IS NOT NULL AND amount_unit IS NOT NULL;
+DROP INDEX observation_once;
+ALTER TABLE observation DROP COLUMN amount;
+ALTER TABLE observation DROP COLUMN amount_unit;
+CREATE UNIQUE INDEX observation_once ON observation
+  (provider, task_id, coalesce(state, ''), coalesce(md5(charge::text), ''));
+DROP FUNCTION IF EXISTS observe(text, text[], text, text, text, numeric, text, numeric, text);
+DROP FUNCTION IF EXISTS take_up(text, reservation, text, numeric, text, timestamptz);
+DROP FUNCTION IF EXISTS unmatched();     -- now `unclaimed`
+DROP FUNCTION IF EXISTS differences();   -- replaced by `verification`
 
 
--- Every call of a guard begins with this, so that a guard that was open during a migration notices it.
+-- Every query of a guard calls this function, so that a guard that was open during a migration notices it.
 CREATE OR REPLACE FUNCTION require_version(p_version integer) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -150,7 +164,7 @@ BEGIN
   RETURN true;
 END $$;
 
-CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' SET work_mem = '64MB' SET enable_nestloop = off AS $$SELECT to_jsonb(found) || jsonb_build_object('query', 'difference') FROM (WITH 
+CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' SET work_mem = '64MB' SET enable_nestloop = off AS $$SELECT to_jsonb(result) || jsonb_build_object('query', 'difference') FROM (WITH 
   by_line AS MATERIALIZED (
     SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent, max(seq) AS newest,
       sum(CASE WHEN kind = 'reserve' THEN held_delta END) AS set_aside,
@@ -175,42 +189,42 @@ CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABL
     SELECT bucket, sum(held) AS held, sum(spent) AS spent, max(opened) AS opened
     FROM by_line WHERE bucket IS NOT NULL GROUP BY bucket
   )
-, different_reservations AS MATERIALIZED (SELECT 'reservation ' || reservation.id AS subject, CAST(state AS TEXT) AS kept_0, CAST(CASE WHEN TRUE THEN CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released' WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.sent_at IS NOT NULL THEN 'dispatching' ELSE 'reserved' END ELSE state END AS TEXT) AS derived_0, CAST(CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END AS TEXT) AS kept_1, CAST(CASE WHEN events.doubted IS NULL OR state <> 'released' THEN CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' THEN 'yes' ELSE 'no' END ELSE CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END END AS TEXT) AS derived_1, CAST(CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END AS TEXT) AS kept_2, CAST(CASE WHEN TRUE THEN CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END ELSE CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END END AS TEXT) AS derived_2, CAST(created_at AS TEXT) AS kept_3, CAST(CASE WHEN events.reserved_at IS NOT NULL THEN events.reserved_at ELSE created_at END AS TEXT) AS derived_3, CAST(dispatched_at AS TEXT) AS kept_4, CAST(CASE WHEN TRUE THEN CASE WHEN events.recorded IS NULL THEN events.sent_at ELSE created_at END ELSE dispatched_at END AS TEXT) AS derived_4, CAST(closed_at AS TEXT) AS kept_5, CAST(CASE WHEN TRUE THEN closed.at ELSE closed_at END AS TEXT) AS derived_5, CAST(basis AS TEXT) AS kept_6, CAST(CASE WHEN TRUE THEN CASE closed.kind WHEN 'settle' THEN closed.detail WHEN 'record' THEN 'operator' END ELSE basis END AS TEXT) AS derived_6, CAST(reason AS TEXT) AS kept_7, CAST(CASE WHEN state IN ('released', 'settled', 'reserved') THEN CASE WHEN state = 'released' THEN closed.detail END ELSE reason END AS TEXT) AS derived_7, CAST(project AS TEXT) AS kept_8, CAST(CASE WHEN TRUE THEN reservation.labels->>'project' ELSE project END AS TEXT) AS derived_8, CAST(reserved AS TEXT) AS kept_9, CAST(CASE WHEN reserved < expected THEN expected ELSE reserved END AS TEXT) AS derived_9, CAST(CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END AS TEXT) AS kept_10, CAST(CASE WHEN TRUE THEN CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END ELSE CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END END AS TEXT) AS derived_10 FROM 
+, different_reservations AS MATERIALIZED (SELECT 'reservation ' || reservation.id AS subject, CAST(state AS TEXT) AS kept_0, CAST(CASE WHEN TRUE THEN CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released' WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.sent_at IS NOT NULL THEN 'dispatching' ELSE 'reserved' END ELSE state END AS TEXT) AS derived_0, CAST(CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END AS TEXT) AS kept_1, CAST(CASE WHEN events.doubted IS NULL OR state <> 'released' THEN CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' OR events.doubted > events.bound AND state = 'bound' OR events.doubted > events.settled AND state = 'settled' THEN 'yes' ELSE 'no' END ELSE CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END END AS TEXT) AS derived_1, CAST(CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END AS TEXT) AS kept_2, CAST(CASE WHEN TRUE THEN CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END ELSE CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END END AS TEXT) AS derived_2, CAST(created_at AS TEXT) AS kept_3, CAST(CASE WHEN events.reserved_at IS NOT NULL THEN events.reserved_at ELSE created_at END AS TEXT) AS derived_3, CAST(dispatched_at AS TEXT) AS kept_4, CAST(CASE WHEN TRUE THEN CASE WHEN events.recorded IS NULL THEN events.sent_at ELSE created_at END ELSE dispatched_at END AS TEXT) AS derived_4, CAST(closed_at AS TEXT) AS kept_5, CAST(CASE WHEN TRUE THEN closed.at ELSE closed_at END AS TEXT) AS derived_5, CAST(basis AS TEXT) AS kept_6, CAST(CASE WHEN TRUE THEN CASE closed.kind WHEN 'settle' THEN closed.detail WHEN 'record' THEN 'operator' END ELSE basis END AS TEXT) AS derived_6, CAST(reason AS TEXT) AS kept_7, CAST(CASE WHEN state IN ('released', 'reserved') OR state = 'settled' AND NOT reservation.doubted THEN CASE WHEN state = 'released' THEN closed.detail END ELSE reason END AS TEXT) AS derived_7, CAST(project AS TEXT) AS kept_8, CAST(CASE WHEN TRUE THEN reservation.labels->>'project' ELSE project END AS TEXT) AS derived_8, CAST(reserved AS TEXT) AS kept_9, CAST(CASE WHEN reserved < expected THEN expected ELSE reserved END AS TEXT) AS derived_9, CAST(CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END AS TEXT) AS kept_10, CAST(CASE WHEN TRUE THEN CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END ELSE CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END END AS TEXT) AS derived_10 FROM 
         reservation JOIN by_reservation AS events ON events.reservation = reservation.id
         LEFT JOIN (
           SELECT seq, at, kind, detail FROM journal WHERE kind IN ('settle', 'record', 'release', 'expire')
         ) AS closed ON closed.seq = coalesce(events.settled, events.released)
-         WHERE ((TRUE) AND state IS DISTINCT FROM CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released' WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.sent_at IS NOT NULL THEN 'dispatching' ELSE 'reserved' END) OR ((events.doubted IS NULL OR state <> 'released') AND CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END IS DISTINCT FROM CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' THEN 'yes' ELSE 'no' END) OR ((TRUE) AND CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END IS DISTINCT FROM CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END) OR ((events.reserved_at IS NOT NULL) AND created_at IS DISTINCT FROM events.reserved_at) OR ((TRUE) AND dispatched_at IS DISTINCT FROM CASE WHEN events.recorded IS NULL THEN events.sent_at ELSE created_at END) OR ((TRUE) AND closed_at IS DISTINCT FROM closed.at) OR ((TRUE) AND basis IS DISTINCT FROM CASE closed.kind WHEN 'settle' THEN closed.detail WHEN 'record' THEN 'operator' END) OR ((state IN ('released', 'settled', 'reserved')) AND reason IS DISTINCT FROM CASE WHEN state = 'released' THEN closed.detail END) OR ((TRUE) AND project IS DISTINCT FROM reservation.labels->>'project') OR ((reserved < expected) AND reserved IS DISTINCT FROM expected) OR ((TRUE) AND CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END IS DISTINCT FROM CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END)), different_lines AS MATERIALIZED (SELECT 'reservation ' || line.reservation AS subject, CAST(CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END AS TEXT) AS kept_0, CAST(CASE WHEN TRUE THEN events.held ELSE CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END END AS TEXT) AS derived_0, CAST(line.held AS TEXT) AS kept_1, CAST(CASE WHEN events.set_aside IS NOT NULL AND NOT state IN ('reserved', 'dispatching', 'bound') THEN events.set_aside ELSE line.held END AS TEXT) AS derived_1, CAST(line.held AS TEXT) AS kept_2, CAST(CASE WHEN events.set_aside IS NULL AND events.recorded IS NULL AND rate IS NULL THEN reserved ELSE line.held END AS TEXT) AS derived_2, CAST(reserved AS TEXT) AS kept_3, CAST(CASE WHEN events.set_aside IS NOT NULL AND rate IS NULL AND line.held = events.set_aside THEN line.held ELSE reserved END AS TEXT) AS derived_3, CAST(line.spent AS TEXT) AS kept_4, CAST(CASE WHEN TRUE THEN events.spent ELSE line.spent END AS TEXT) AS derived_4, CAST(coalesce(billed, 0) AS TEXT) AS kept_5, CAST(CASE WHEN rate IS NULL THEN line.spent ELSE coalesce(billed, 0) END AS TEXT) AS derived_5, CAST(CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END AS TEXT) AS kept_6, CAST(CASE WHEN TRUE THEN CASE WHEN reservation.currency = bucket.currency THEN 'missing' ELSE 'given' END ELSE CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END END AS TEXT) AS derived_6, CAST(created_at AS TEXT) AS kept_7, CAST(CASE WHEN created_at < window_start OR created_at >= window_end THEN window_start ELSE created_at END AS TEXT) AS derived_7 FROM 
+         WHERE ((TRUE) AND state IS DISTINCT FROM CASE WHEN events.settled IS NOT NULL THEN 'settled' WHEN events.released IS NOT NULL THEN 'released' WHEN events.bound IS NOT NULL THEN 'bound' WHEN events.sent_at IS NOT NULL THEN 'dispatching' ELSE 'reserved' END) OR ((events.doubted IS NULL OR state <> 'released') AND CASE WHEN reservation.doubted THEN 'yes' ELSE 'no' END IS DISTINCT FROM CASE WHEN events.doubted IS NOT NULL AND state = 'dispatching' OR events.doubted > events.bound AND state = 'bound' OR events.doubted > events.settled AND state = 'settled' THEN 'yes' ELSE 'no' END) OR ((TRUE) AND CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END IS DISTINCT FROM CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END) OR ((events.reserved_at IS NOT NULL) AND created_at IS DISTINCT FROM events.reserved_at) OR ((TRUE) AND dispatched_at IS DISTINCT FROM CASE WHEN events.recorded IS NULL THEN events.sent_at ELSE created_at END) OR ((TRUE) AND closed_at IS DISTINCT FROM closed.at) OR ((TRUE) AND basis IS DISTINCT FROM CASE closed.kind WHEN 'settle' THEN closed.detail WHEN 'record' THEN 'operator' END) OR ((state IN ('released', 'reserved') OR state = 'settled' AND NOT reservation.doubted) AND reason IS DISTINCT FROM CASE WHEN state = 'released' THEN closed.detail END) OR ((TRUE) AND project IS DISTINCT FROM reservation.labels->>'project') OR ((reserved < expected) AND reserved IS DISTINCT FROM expected) OR ((TRUE) AND CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END IS DISTINCT FROM CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END)), different_lines AS MATERIALIZED (SELECT 'reservation ' || line.reservation AS subject, CAST(CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END AS TEXT) AS kept_0, CAST(CASE WHEN TRUE THEN events.held ELSE CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END END AS TEXT) AS derived_0, CAST(line.held AS TEXT) AS kept_1, CAST(CASE WHEN events.set_aside IS NOT NULL AND NOT state IN ('reserved', 'dispatching', 'bound') THEN events.set_aside ELSE line.held END AS TEXT) AS derived_1, CAST(line.held AS TEXT) AS kept_2, CAST(CASE WHEN events.set_aside IS NULL AND events.recorded IS NULL AND rate IS NULL THEN reserved ELSE line.held END AS TEXT) AS derived_2, CAST(reserved AS TEXT) AS kept_3, CAST(CASE WHEN events.set_aside IS NOT NULL AND rate IS NULL AND line.held = events.set_aside THEN line.held ELSE reserved END AS TEXT) AS derived_3, CAST(line.spent AS TEXT) AS kept_4, CAST(CASE WHEN TRUE THEN events.spent ELSE line.spent END AS TEXT) AS derived_4, CAST(coalesce(billed, 0) AS TEXT) AS kept_5, CAST(CASE WHEN rate IS NULL THEN line.spent ELSE coalesce(billed, 0) END AS TEXT) AS derived_5, CAST(CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END AS TEXT) AS kept_6, CAST(CASE WHEN TRUE THEN CASE WHEN reservation.currency = bucket.currency THEN 'missing' ELSE 'given' END ELSE CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END END AS TEXT) AS derived_6, CAST(created_at AS TEXT) AS kept_7, CAST(CASE WHEN created_at < window_start OR created_at >= window_end THEN window_start ELSE created_at END AS TEXT) AS derived_7 FROM 
         reservation_line AS line JOIN reservation ON reservation.id = line.reservation
         JOIN bucket ON bucket.id = line.bucket
         JOIN by_line AS events ON events.reservation = line.reservation AND events.bucket = line.bucket
          WHERE ((TRUE) AND CASE WHEN state IN ('reserved', 'dispatching', 'bound') THEN line.held ELSE 0 END IS DISTINCT FROM events.held) OR ((events.set_aside IS NOT NULL AND NOT state IN ('reserved', 'dispatching', 'bound')) AND line.held IS DISTINCT FROM events.set_aside) OR ((events.set_aside IS NULL AND events.recorded IS NULL AND rate IS NULL) AND line.held IS DISTINCT FROM reserved) OR ((events.set_aside IS NOT NULL AND rate IS NULL AND line.held = events.set_aside) AND reserved IS DISTINCT FROM line.held) OR ((TRUE) AND line.spent IS DISTINCT FROM events.spent) OR ((rate IS NULL) AND coalesce(billed, 0) IS DISTINCT FROM line.spent) OR ((TRUE) AND CASE WHEN rate IS NULL THEN 'missing' ELSE 'given' END IS DISTINCT FROM CASE WHEN reservation.currency = bucket.currency THEN 'missing' ELSE 'given' END) OR ((created_at < window_start OR created_at >= window_end) AND created_at IS DISTINCT FROM window_start)), different_buckets AS MATERIALIZED (SELECT 'bucket ' || budget || ' ' || labels || ' from ' || window_start AS subject, CAST(bucket.held AS TEXT) AS kept_0, CAST(CASE WHEN TRUE THEN coalesce(events.held, 0) ELSE bucket.held END AS TEXT) AS derived_0, CAST(bucket.spent AS TEXT) AS kept_1, CAST(CASE WHEN TRUE THEN coalesce(events.spent, 0) ELSE bucket.spent END AS TEXT) AS derived_1, CAST(window_end AS TEXT) AS kept_2, CAST(CASE WHEN window_end <= window_start THEN window_start ELSE window_end END AS TEXT) AS derived_2, CAST(CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END AS TEXT) AS kept_3, CAST(CASE WHEN TRUE THEN CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END ELSE CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END END AS TEXT) AS derived_3 FROM bucket LEFT JOIN by_bucket AS events ON events.bucket = bucket.id WHERE ((TRUE) AND bucket.held IS DISTINCT FROM coalesce(events.held, 0)) OR ((TRUE) AND bucket.spent IS DISTINCT FROM coalesce(events.spent, 0)) OR ((window_end <= window_start) AND window_end IS DISTINCT FROM window_start) OR ((TRUE) AND CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END IS DISTINCT FROM CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END)), difference (subject, what, kept, derived, source, is_amount) AS (SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT 'reservation ' || events.reservation, 'its line of bucket ' || events.bucket
+    SELECT 'reservation ' || events.reservation, 'its line in bucket ' || events.bucket
     FROM by_line AS events LEFT JOIN reservation_line AS line
       ON line.reservation = events.reservation AND line.bucket = events.bucket
     WHERE events.reservation IS NOT NULL AND events.bucket IS NOT NULL AND line.bucket IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT 'reservation ' || line.reservation, 'the journal entry of its line of bucket ' || line.bucket
+    SELECT 'reservation ' || line.reservation, 'the journal entry for its line in bucket ' || line.bucket
     FROM reservation_line AS line LEFT JOIN by_line AS events
       ON events.reservation = line.reservation AND events.bucket = line.bucket
     WHERE events.newest IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT 'reservation ' || reservation.id, 'the journal entry of its beginning'
+    SELECT 'reservation ' || reservation.id, 'the journal entry that created it'
     FROM reservation LEFT JOIN by_reservation AS events ON events.reservation = reservation.id
     WHERE events.begun IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT 'reservation ' || events.reservation, 'the reservation of a journal entry'
+    SELECT 'reservation ' || events.reservation, 'the reservation that a journal entry refers to'
     FROM by_reservation AS events LEFT JOIN reservation ON reservation.id = events.reservation
     WHERE reservation.id IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT 'reservation ' || line.reservation, 'the reservation of a line'
+    SELECT 'reservation ' || line.reservation, 'the reservation that a line refers to'
     FROM reservation_line AS line LEFT JOIN reservation ON reservation.id = line.reservation
     WHERE reservation.id IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT 'bucket ' || events.bucket, 'the bucket of a journal entry'
+    SELECT 'bucket ' || events.bucket, 'the bucket that a journal entry refers to'
     FROM by_bucket AS events LEFT JOIN bucket ON bucket.id = events.bucket WHERE bucket.id IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
-    SELECT DISTINCT 'bucket ' || line.bucket, 'the bucket of a line'
+    SELECT DISTINCT 'bucket ' || line.bucket, 'the bucket that a line refers to'
     FROM reservation_line AS line LEFT JOIN bucket ON bucket.id = line.bucket WHERE bucket.id IS NULL
     ) AS missing UNION ALL SELECT missing.*, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0 FROM (
     SELECT 'budget revision ' || revision, 'its journal entry' FROM budget_revision
@@ -219,42 +233,42 @@ CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABL
     SELECT 'journal entry ' || seq, 'its budget revision' FROM revised
     WHERE NOT EXISTS (SELECT 1 FROM budget_revision WHERE digest = detail AND installed_at = at)
     ) AS missing UNION ALL 
-    SELECT 'journal entry ' || seq, 'kind', kind, 'one of the kinds there are', 'it must be', 0
+    SELECT 'journal entry ' || seq, 'kind', kind, 'one of the known kinds', 'it must be', 0
     FROM journal WHERE kind NOT IN ('revision', 'opening', 'reserve', 'dispatch', 'bind', 'doubt', 'settle', 'release', 'expire', 'record', 'carry_over', 'alert')
      UNION ALL 
     SELECT 'key ' || key || ' of project ' || project, 'attempt', CAST(max(attempt) AS TEXT),
-      CAST(count(*) AS TEXT), 'its reservations are', 0
+      CAST(count(*) AS TEXT), 'the number of its reservations is', 0
     FROM reservation GROUP BY project, key HAVING max(attempt) <> count(*)
      UNION ALL 
     SELECT 'reservation ' || min(line.reservation), 'labels', CAST(reservation.labels AS TEXT), bucket.labels,
-      'its bucket counts', 0
+      'its bucket requires', 0
     FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
     JOIN bucket ON bucket.id = line.bucket
     WHERE bucket.labels <> '{}' GROUP BY bucket.labels, reservation.labels
     HAVING NOT reservation.labels @> CAST(bucket.labels AS jsonb)
-     UNION ALL SELECT subject, 'state', kept_0, derived_0, 'the journal says', 0 FROM different_reservations WHERE kept_0 IS DISTINCT FROM derived_0 UNION ALL SELECT subject, 'doubted', kept_1, derived_1, 'the journal says', 0 FROM different_reservations WHERE kept_1 IS DISTINCT FROM derived_1 UNION ALL SELECT subject, 'task_id', kept_2, derived_2, 'the journal says', 0 FROM different_reservations WHERE kept_2 IS DISTINCT FROM derived_2 UNION ALL SELECT subject, 'created_at', kept_3, derived_3, 'the journal says', 0 FROM different_reservations WHERE kept_3 IS DISTINCT FROM derived_3 UNION ALL SELECT subject, 'dispatched_at', kept_4, derived_4, 'the journal says', 0 FROM different_reservations WHERE kept_4 IS DISTINCT FROM derived_4 UNION ALL SELECT subject, 'closed_at', kept_5, derived_5, 'the journal says', 0 FROM different_reservations WHERE kept_5 IS DISTINCT FROM derived_5 UNION ALL SELECT subject, 'basis', kept_6, derived_6, 'the journal says', 0 FROM different_reservations WHERE kept_6 IS DISTINCT FROM derived_6 UNION ALL SELECT subject, 'reason', kept_7, derived_7, 'the journal says', 0 FROM different_reservations WHERE kept_7 IS DISTINCT FROM derived_7 UNION ALL SELECT subject, 'project', kept_8, derived_8, 'the labels say', 0 FROM different_reservations WHERE kept_8 IS DISTINCT FROM derived_8 UNION ALL SELECT subject, 'reserved', kept_9, derived_9, 'the quote is', 1 FROM different_reservations WHERE kept_9 IS DISTINCT FROM derived_9 UNION ALL SELECT subject, 'dispatch_token', kept_10, derived_10, 'the journal says', 0 FROM different_reservations WHERE kept_10 IS DISTINCT FROM derived_10 UNION ALL SELECT subject, 'held', kept_0, derived_0, 'the journal says', 1 FROM different_lines WHERE kept_0 IS DISTINCT FROM derived_0 UNION ALL SELECT subject, 'held', kept_1, derived_1, 'the journal says', 1 FROM different_lines WHERE kept_1 IS DISTINCT FROM derived_1 UNION ALL SELECT subject, 'held', kept_2, derived_2, 'its reservation says', 1 FROM different_lines WHERE kept_2 IS DISTINCT FROM derived_2 UNION ALL SELECT subject, 'reserved', kept_3, derived_3, 'its line says', 1 FROM different_lines WHERE kept_3 IS DISTINCT FROM derived_3 UNION ALL SELECT subject, 'spent', kept_4, derived_4, 'the journal says', 1 FROM different_lines WHERE kept_4 IS DISTINCT FROM derived_4 UNION ALL SELECT subject, 'billed', kept_5, derived_5, 'the journal says', 1 FROM different_lines WHERE kept_5 IS DISTINCT FROM derived_5 UNION ALL SELECT subject, 'rate', kept_6, derived_6, 'the currencies say', 0 FROM different_lines WHERE kept_6 IS DISTINCT FROM derived_6 UNION ALL SELECT subject, 'created_at', kept_7, derived_7, 'the window of its bucket is from', 0 FROM different_lines WHERE kept_7 IS DISTINCT FROM derived_7 UNION ALL SELECT subject, 'held', kept_0, derived_0, 'the journal says', 1 FROM different_buckets WHERE kept_0 IS DISTINCT FROM derived_0 UNION ALL SELECT subject, 'spent', kept_1, derived_1, 'the journal says', 1 FROM different_buckets WHERE kept_1 IS DISTINCT FROM derived_1 UNION ALL SELECT subject, 'window_end', kept_2, derived_2, 'its start is', 0 FROM different_buckets WHERE kept_2 IS DISTINCT FROM derived_2 UNION ALL SELECT subject, 'opening_token', kept_3, derived_3, 'the journal says', 0 FROM different_buckets WHERE kept_3 IS DISTINCT FROM derived_3) SELECT * FROM difference) AS found UNION ALL SELECT to_jsonb(found) || jsonb_build_object('query', 'revision') FROM (SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision) AS found UNION ALL SELECT to_jsonb(found) || jsonb_build_object('query', 'bucket') FROM (
+     UNION ALL SELECT subject, 'state', kept_0, derived_0, 'the journal gives', 0 FROM different_reservations WHERE kept_0 IS DISTINCT FROM derived_0 UNION ALL SELECT subject, 'doubted', kept_1, derived_1, 'the journal gives', 0 FROM different_reservations WHERE kept_1 IS DISTINCT FROM derived_1 UNION ALL SELECT subject, 'task_id', kept_2, derived_2, 'the journal gives', 0 FROM different_reservations WHERE kept_2 IS DISTINCT FROM derived_2 UNION ALL SELECT subject, 'created_at', kept_3, derived_3, 'the journal gives', 0 FROM different_reservations WHERE kept_3 IS DISTINCT FROM derived_3 UNION ALL SELECT subject, 'dispatched_at', kept_4, derived_4, 'the journal gives', 0 FROM different_reservations WHERE kept_4 IS DISTINCT FROM derived_4 UNION ALL SELECT subject, 'closed_at', kept_5, derived_5, 'the journal gives', 0 FROM different_reservations WHERE kept_5 IS DISTINCT FROM derived_5 UNION ALL SELECT subject, 'basis', kept_6, derived_6, 'the journal gives', 0 FROM different_reservations WHERE kept_6 IS DISTINCT FROM derived_6 UNION ALL SELECT subject, 'reason', kept_7, derived_7, 'the journal gives', 0 FROM different_reservations WHERE kept_7 IS DISTINCT FROM derived_7 UNION ALL SELECT subject, 'project', kept_8, derived_8, 'the labels give', 0 FROM different_reservations WHERE kept_8 IS DISTINCT FROM derived_8 UNION ALL SELECT subject, 'reserved', kept_9, derived_9, 'the quote is', 1 FROM different_reservations WHERE kept_9 IS DISTINCT FROM derived_9 UNION ALL SELECT subject, 'dispatch_token', kept_10, derived_10, 'the journal gives', 0 FROM different_reservations WHERE kept_10 IS DISTINCT FROM derived_10 UNION ALL SELECT subject, 'held', kept_0, derived_0, 'the journal gives', 1 FROM different_lines WHERE kept_0 IS DISTINCT FROM derived_0 UNION ALL SELECT subject, 'held', kept_1, derived_1, 'the journal gives', 1 FROM different_lines WHERE kept_1 IS DISTINCT FROM derived_1 UNION ALL SELECT subject, 'held', kept_2, derived_2, 'its reservation gives', 1 FROM different_lines WHERE kept_2 IS DISTINCT FROM derived_2 UNION ALL SELECT subject, 'reserved', kept_3, derived_3, 'its line gives', 1 FROM different_lines WHERE kept_3 IS DISTINCT FROM derived_3 UNION ALL SELECT subject, 'spent', kept_4, derived_4, 'the journal gives', 1 FROM different_lines WHERE kept_4 IS DISTINCT FROM derived_4 UNION ALL SELECT subject, 'billed', kept_5, derived_5, 'the journal gives', 1 FROM different_lines WHERE kept_5 IS DISTINCT FROM derived_5 UNION ALL SELECT subject, 'rate', kept_6, derived_6, 'the currencies give', 0 FROM different_lines WHERE kept_6 IS DISTINCT FROM derived_6 UNION ALL SELECT subject, 'created_at', kept_7, derived_7, 'the window of its bucket starts at', 0 FROM different_lines WHERE kept_7 IS DISTINCT FROM derived_7 UNION ALL SELECT subject, 'held', kept_0, derived_0, 'the journal gives', 1 FROM different_buckets WHERE kept_0 IS DISTINCT FROM derived_0 UNION ALL SELECT subject, 'spent', kept_1, derived_1, 'the journal gives', 1 FROM different_buckets WHERE kept_1 IS DISTINCT FROM derived_1 UNION ALL SELECT subject, 'window_end', kept_2, derived_2, 'its start is', 0 FROM different_buckets WHERE kept_2 IS DISTINCT FROM derived_2 UNION ALL SELECT subject, 'opening_token', kept_3, derived_3, 'the journal gives', 0 FROM different_buckets WHERE kept_3 IS DISTINCT FROM derived_3) SELECT * FROM difference) AS result UNION ALL SELECT to_jsonb(result) || jsonb_build_object('query', 'revision') FROM (SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision) AS result UNION ALL SELECT to_jsonb(result) || jsonb_build_object('query', 'bucket') FROM (
         SELECT budget, definition, currency, cap, alerts, max(window_end) AS window_end FROM bucket
         GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
-    ) AS found UNION ALL SELECT to_jsonb(found) || jsonb_build_object('query', 'rounding') FROM (
+    ) AS result UNION ALL SELECT to_jsonb(result) || jsonb_build_object('query', 'rounding') FROM (
         SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation WHERE reserved > expected
         GROUP BY expected, reserved, unit_value
-    ) AS found UNION ALL SELECT to_jsonb(found) || jsonb_build_object('query', 'converted') FROM (
+    ) AS result UNION ALL SELECT to_jsonb(result) || jsonb_build_object('query', 'converted') FROM (
         SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,
           CAST(rate AS TEXT) AS rate, reserved, billed, line.held AS held, line.spent AS spent
         FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
         JOIN bucket ON bucket.id = line.bucket
         WHERE rate IS NOT NULL
         GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
-    ) AS found UNION ALL SELECT to_jsonb(found) || jsonb_build_object('query', 'in_force') FROM (SELECT * FROM budget) AS found$$;
--- What the verbs share. None of these can be called by the guard's role.
+    ) AS result UNION ALL SELECT to_jsonb(result) || jsonb_build_object('query', 'in_force') FROM (SELECT * FROM budget) AS result$$;
+-- Functions that the verbs share. The guard's role cannot call them.
 
 -- The ledger's clock.
 CREATE OR REPLACE FUNCTION current_instant() RETURNS timestamptz LANGUAGE sql AS $$
   SELECT clock_timestamp()
 $$;
 
--- Ends a verb without a trace. What it says is data; the client puts it into words.
--- KP001: the reservation is in a state that does not allow it. KP002: anything else.
+-- Refuses a verb and rolls back its changes. The detail is data from which the client builds its error message.
+-- KP001 means that the state of the reservation does not allow the verb. KP002 stands for all other refusals.
 CREATE OR REPLACE FUNCTION refuse(p_kind text, p_about jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION USING
@@ -263,17 +277,17 @@ BEGIN
     DETAIL = (p_about || jsonb_build_object('kind', p_kind))::text;
 END $$;
 
--- Begins a verb. While budgets are being replaced (`revision_begin` takes the lock that conflicts with this one)
--- no money moves; otherwise verbs do not hinder each other here.
+-- Begins a verb. Its lock conflicts only with the lock of `revision_begin`: no money moves while budgets are replaced,
+-- and verbs do not block each other here.
 CREATE OR REPLACE FUNCTION begin_verb() RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
   LOCK TABLE budget_revision IN ROW SHARE MODE;
   RETURN current_instant();
 END $$;
 
--- Waits until no other transaction works on the same key, or on the same task.
--- Order of locks, the same everywhere: key or task, own reservation, expired reservations (those that are
--- free), buckets by id. So no two verbs wait for each other.
+-- `lock_key` and `lock_task` wait until no other transaction works on the same key or task.
+-- All verbs take locks in the same order: key or task, their reservation, expired reservations (skipping locked ones),
+-- buckets by id. So no two verbs wait for each other.
 CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
   SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
 $$;
@@ -282,7 +296,7 @@ CREATE OR REPLACE FUNCTION lock_task(p_provider text, p_task_id text) RETURNS vo
 $$;
 CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF cardinality(p_buckets) = 1 THEN   -- mostly, and then there is nothing to sort
+  IF cardinality(p_buckets) = 1 THEN   -- the usual case, which needs no sort
     PERFORM 1 FROM bucket WHERE id = p_buckets[1] FOR UPDATE;
   ELSE
     PERFORM 1 FROM bucket WHERE id = ANY (p_buckets) ORDER BY id FOR UPDATE;
@@ -295,7 +309,7 @@ CREATE OR REPLACE FUNCTION from_nanos(p_nanos bigint) RETURNS numeric LANGUAGE s
   SELECT p_nanos * 0.000000001
 $$;
 
--- An amount in nanos, rounded up; products of numeric are exact.
+-- Returns an amount in nanos, rounded up. Products of numeric are exact.
 CREATE OR REPLACE FUNCTION nanos_up(p_amount numeric) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   nanos numeric := ceil(p_amount * 1000000000);
@@ -308,9 +322,15 @@ END $$;
 
 -- Reservations.
 
+-- Sent and not known to have arrived, or finished with a charge that has no value here.
+CREATE OR REPLACE FUNCTION in_doubt(p_kept reservation, p_now timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT (p_kept.state = 'dispatching' AND (p_kept.doubted OR p_kept.deadline <= p_now))
+    OR (p_kept.state IN ('bound', 'settled') AND p_kept.doubted)
+$$;
+
 CREATE OR REPLACE FUNCTION shown(p_kept reservation, p_now timestamptz) RETURNS jsonb LANGUAGE sql AS $$
   SELECT to_jsonb(p_kept) - 'dispatch_token'
-    || jsonb_build_object('in_doubt', p_kept.state = 'dispatching' AND (p_kept.doubted OR p_kept.deadline <= p_now))
+    || jsonb_build_object('in_doubt', in_doubt(p_kept, p_now))
 $$;
 
 CREATE OR REPLACE FUNCTION refuse_state(p_kind text, p_kept reservation, p_now timestamptz, p_about jsonb DEFAULT '{}')
@@ -318,7 +338,7 @@ RETURNS void LANGUAGE sql AS $$
   SELECT refuse(p_kind, p_about || jsonb_build_object('state', p_kept.state, 'reservation', shown(p_kept, p_now)))
 $$;
 
--- The reservation of an id, or of a provider and its task; null fields: there is none.
+-- Returns the reservation with an id, or with a provider and a task. All its fields are null if it does not exist.
 CREATE OR REPLACE FUNCTION lookup(p_ref text[]) RETURNS reservation LANGUAGE plpgsql STABLE AS $$
 DECLARE
   kept reservation;
@@ -331,7 +351,7 @@ BEGIN
   RETURN kept;
 END $$;
 
--- The same, as the newest transaction left it, and nobody else's until this one ends.
+-- Returns the same reservation in its newest state, and locks it until the transaction ends.
 CREATE OR REPLACE FUNCTION locked(p_ref text[]) RETURNS reservation LANGUAGE plpgsql AS $$
 DECLARE
   kept reservation;
@@ -352,33 +372,34 @@ CREATE OR REPLACE FUNCTION reread(p_id text) RETURNS reservation LANGUAGE sql AS
 $$;
 
 DROP FUNCTION IF EXISTS insert_reservation(text, text, integer, jsonb, jsonb, timestamptz, timestamptz);
--- Writes a reservation that is still to be sent. The terms have the names of the columns.
+-- Writes the row of a new, unsent reservation. The terms have the names of the columns.
 CREATE FUNCTION insert_reservation(
   p_id text, p_key text, p_attempt integer, p_order jsonb, p_candidate jsonb, p_at timestamptz, p_deadline timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   terms jsonb := p_candidate->'terms';
 BEGIN
-  IF terms IS NULL THEN   -- as releases for schema version 1 sent it
-    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing there';
+  IF terms IS NULL THEN   -- releases for schema version 1 sent no terms
+    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing on this machine';
   END IF;
   INSERT INTO reservation (
     id, project, key, attempt, state, provider, wire_format,
     model, resolution, tier, quantity, unit, currency,
-    expected, list_total, price_table, table_digest,
-    statement_unit, unit_value, failed_tasks,
+    expected, minimum, list_total, price_table, table_digest,
+    statement_unit, unit_value, pack_units, account_currency, failed_tasks,
     reserved, labels, changes, fingerprint, created_at, deadline
   ) VALUES (
     p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
     terms->>'model', terms->>'resolution', terms->>'tier', (terms->>'quantity')::numeric, terms->>'unit', terms->>'currency',
-    (terms->>'expected')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
-    terms->>'statement_unit', (terms->>'unit_value')::numeric, terms->>'failed_tasks',
+    (terms->>'expected')::bigint, (terms->>'minimum')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
+    terms->>'statement_unit', (terms->>'unit_value')::numeric, (terms->>'pack_units')::jsonb, terms->>'account_currency',
+    terms->>'failed_tasks',
     (p_candidate->>'reserved')::bigint, p_order->'labels', p_candidate->'changes', p_order->>'fingerprint', p_at, p_deadline
   );
 END $$;
 
--- Balances move only together with the entry that says why. The buckets are locked already.
--- Returns whether any of them has thresholds.
+-- Changes balances and writes the journal entry for each change. The caller holds the locks of the buckets.
+-- Returns whether any of the buckets has thresholds.
 CREATE OR REPLACE FUNCTION enter(
   p_now timestamptz, p_kind text, p_reservation text,
   p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
@@ -391,7 +412,7 @@ BEGIN
     INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
     RETURN false;
   END IF;
-  FOR place IN 1..cardinality(p_buckets) LOOP   -- a plain statement for each is faster than one about a few
+  FOR place IN 1..cardinality(p_buckets) LOOP   -- one plain statement per bucket is faster than a statement for all
     UPDATE bucket SET held = held + p_held[place], spent = spent + p_spent[place] WHERE id = p_buckets[place]
     RETURNING alerts <> '{}' INTO has_thresholds;
     INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
@@ -403,8 +424,8 @@ END $$;
 
 -- Alerts.
 
--- Writes down the thresholds reached for the first time, so that each alerts once.
--- A threshold is a part of a cap, so another cap has other thresholds.
+-- Writes an alert for every threshold that is reached for the first time, so that each alert fires once.
+-- A threshold is a fraction of a cap, so a changed cap has new thresholds.
 CREATE OR REPLACE FUNCTION alert_thresholds(
   p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
 ) RETURNS void LANGUAGE sql AS $$
@@ -419,7 +440,7 @@ CREATE OR REPLACE FUNCTION alert_thresholds(
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
--- Writes down that a bill is above what was reserved, once for each bucket and amount.
+-- Writes an alert for a bill above the reserved amount, once for each bucket and amount.
 CREATE OR REPLACE FUNCTION alert_overrun(
   p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_billed numeric
 ) RETURNS void LANGUAGE sql AS $$
@@ -429,18 +450,30 @@ CREATE OR REPLACE FUNCTION alert_overrun(
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
--- What a call set off. One that is repeated, since its answer was lost, is told once more.
+-- Stores the alerts for a doubtful charge, once for each bucket of the reservation and text.
+CREATE OR REPLACE FUNCTION alert_charge(p_now timestamptz, p_call text, p_reservation text, p_text text)
+RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal (at, kind, reservation, bucket, detail, told)
+  SELECT p_now, 'alert', p_reservation, bucket, 'charge of ' || p_reservation || ': ' || p_text, p_call
+  FROM reservation_line WHERE reservation = p_reservation ORDER BY bucket
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
+$$;
+
+-- Returns the alerts that a call caused. A call that is repeated because its response was lost returns them again.
 CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
-    'kind', CASE WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END,
-    'threshold', CASE WHEN detail LIKE '% billed for %' THEN NULL ELSE split_part(detail, ' of ', 1) END,
+    'kind', CASE WHEN detail LIKE 'charge of %' THEN 'charge' WHEN detail LIKE '% billed for %' THEN 'overrun'
+      ELSE 'threshold' END,
+    'threshold', CASE WHEN detail NOT LIKE 'charge of %' AND detail NOT LIKE '% billed for %'
+      THEN split_part(detail, ' of ', 1) END,
+    'detail', CASE WHEN detail LIKE 'charge of %' THEN substr(detail, strpos(detail, ': ') + 2) END,
     'budget', budget, 'labels', labels, 'cap', cap, 'used', held::numeric + spent, 'currency', currency,
     'window_end', window_end, 'reservation_id', reservation
   ) ORDER BY seq), '[]')
   FROM journal JOIN bucket ON bucket.id = journal.bucket WHERE told = p_call
 $$;
 
--- Giving back.
+-- Releases.
 
 CREATE OR REPLACE FUNCTION give_back(p_reservation text, p_reason text, p_kind text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -456,33 +489,33 @@ BEGIN
   PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
 END $$;
 
--- Whether something was reserved and not dispatched in time.
--- Asked in this order, the index answers at once. Asked whether there is one, the planner may believe that
--- every third row is late, and look for it through the whole table.
+-- Returns whether an expired reservation has not been released yet.
+-- Ordered by deadline, this query uses the index. With EXISTS, the planner may assume that every third row is late, and
+-- scan the table for one.
 CREATE OR REPLACE FUNCTION is_late(p_now timestamptz) RETURNS boolean LANGUAGE sql AS $$
   SELECT coalesce((SELECT deadline FROM reservation WHERE state = 'reserved' ORDER BY deadline LIMIT 1) <= p_now, false)
 $$;
 
--- Releases what was reserved and not dispatched in time: it is certainly unsent.
--- What another transaction works on is left to that one. The buckets of the verb's own are locked here as well,
--- so that all are locked in one order.
+-- Releases the expired reservations. They were never dispatched, so they are certainly unsent.
+-- Skips reservations that another transaction has locked. Also locks the buckets of the calling verb, so that all
+-- buckets are locked in one order.
 CREATE OR REPLACE FUNCTION expire(p_now timestamptz, p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   late text[] := ARRAY(
     SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= p_now ORDER BY seq FOR UPDATE SKIP LOCKED
   );
-  each_late text;
+  late_id text;
 BEGIN
   PERFORM lock_buckets(p_buckets || ARRAY(SELECT bucket FROM reservation_line WHERE reservation = ANY (late)));
-  FOREACH each_late IN ARRAY late LOOP
-    PERFORM give_back(each_late, 'expired', 'expire', p_now);
+  FOREACH late_id IN ARRAY late LOOP
+    PERFORM give_back(late_id, 'expired', 'expire', p_now);
   END LOOP;
 END $$;
 
 -- Buckets.
 
--- Where the window begins that an instant lies in; null where a window that comes once is not open.
--- A caller whose clock is right has sent the windows before and after as well.
+-- Returns the start of the window that contains an instant, or null if none of the windows contains it.
+-- The caller also sends the windows before and after its current one, in case its clock is slightly off.
 CREATE OR REPLACE FUNCTION window_start(p_periods jsonb, p_at timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -494,14 +527,15 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- The bucket of each claim, made where it is needed for the first time; null where the claim falls away.
--- Those that were made are told apart, so that they can be taken away again where nothing is counted in them.
-CREATE OR REPLACE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT made bigint[])
+DROP FUNCTION IF EXISTS buckets_of(jsonb, timestamptz);
+-- Returns the bucket of each claim, or null where the claim does not apply. Creates the buckets that do not exist yet,
+-- and returns them in `created` too, so that the caller can delete them again if it counts nothing in them.
+CREATE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT created bigint[])
 LANGUAGE plpgsql AS $$
 DECLARE
   claim jsonb;
   opens timestamptz;
-  own bigint;
+  bucket_id bigint;
   missing text;
 BEGIN
   FOR round IN 1..2 LOOP
@@ -510,38 +544,38 @@ BEGIN
     FOR place IN 0..jsonb_array_length(p_claims) - 1 LOOP
       claim := p_claims->place;
       opens := window_start(claim->'periods', p_at);
-      own := NULL;
+      bucket_id := NULL;
       IF opens IS NOT NULL THEN
-        SELECT id INTO own FROM bucket
+        SELECT id INTO bucket_id FROM bucket
         WHERE budget = claim->>'budget' AND definition = claim->>'definition' AND labels = claim->>'labels'
           AND bucket.window_start = opens;
-        missing := CASE WHEN own IS NULL THEN coalesce(missing, claim->>'budget') ELSE missing END;
+        missing := CASE WHEN bucket_id IS NULL THEN coalesce(missing, claim->>'budget') ELSE missing END;
       ELSIF jsonb_array_length(claim->'periods') > 1 THEN
         PERFORM refuse('clock', jsonb_build_object('budget', claim->>'budget', 'now', p_at));
       END IF;
-      ids := array_append(ids, own);
+      ids := array_append(ids, bucket_id);
     END LOOP;
     IF missing IS NULL THEN
       RETURN;
     END IF;
     WITH new AS (
       INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
-      SELECT budget.name, budget.definition, said->>'labels', opening, (period->>1)::timestamptz,
+      SELECT budget.name, budget.definition, requested->>'labels', opening, (period->>1)::timestamptz,
         budget.currency, budget.cap, budget.alerts
-      FROM jsonb_array_elements(p_claims) AS said
-      JOIN budget ON budget.name = said->>'budget' AND budget.definition = said->>'definition'
-      CROSS JOIN LATERAL window_start(said->'periods', p_at) AS opening
-      JOIN LATERAL jsonb_array_elements(said->'periods') AS period ON (period->>0)::timestamptz = opening
-      ORDER BY budget.name, (said->>'labels') COLLATE "C", opening
+      FROM jsonb_array_elements(p_claims) AS requested
+      JOIN budget ON budget.name = requested->>'budget' AND budget.definition = requested->>'definition'
+      CROSS JOIN LATERAL window_start(requested->'periods', p_at) AS opening
+      JOIN LATERAL jsonb_array_elements(requested->'periods') AS period ON (period->>0)::timestamptz = opening
+      ORDER BY budget.name, (requested->>'labels') COLLATE "C", opening
       ON CONFLICT DO NOTHING
       RETURNING id
     )
-    SELECT array_agg(id) INTO made FROM new;
+    SELECT array_agg(id) INTO created FROM new;
   END LOOP;
   PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
 END $$;
 
--- The answer to an order that was made by other budgets than those in force: those; null where it was not.
+-- Returns the result for a request whose budgets are no longer in force, or null if they are in force.
 CREATE OR REPLACE FUNCTION outdated(p_budgets text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   in_force text;
@@ -555,20 +589,20 @@ BEGIN
   RETURN jsonb_build_object('outdated', installed());
 END $$;
 
--- Sets money aside in every bucket that an order claims, or in none.
+-- Sets money aside in every bucket that a request claims, or in none.
 CREATE OR REPLACE FUNCTION reserve(p_id text, p_order jsonb, p_candidates jsonb, p_expires_after interval)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
   is_known boolean;       -- whether the key was used before
   is_outdated boolean;    -- whether other budgets are in force
-  is_late boolean;        -- whether something is still reserved that has expired
+  is_late boolean;        -- whether an expired reservation has not been released yet
   before reservation;
-  holds boolean;          -- whether the windows and the price are still those of now
+  holds boolean;          -- whether the request's windows and price are valid now
   claimed record;
-  own bigint[];           -- by place of the claim; null where that falls away
-  made bigint[];          -- those among them that were not there before
-  lacking jsonb;          -- who has no room for the first candidate
+  bucket_ids bigint[];    -- by place of the claim; null where the claim does not apply
+  created bigint[];       -- the buckets that this call has created
+  lacking jsonb;          -- the shortfalls for the first candidate
   place_chosen integer := 0;
   chosen jsonb;
   attempt integer;
@@ -579,7 +613,7 @@ DECLARE
   alerts jsonb;
 BEGIN
   PERFORM lock_key(p_order->>'project', p_order->>'key');
-  -- In one statement, for it is asked every time, and mostly there is nothing to do.
+  -- One statement, because every reservation needs it and usually there is nothing to do.
   SELECT EXISTS (SELECT FROM reservation WHERE project = p_order->>'project' AND key = p_order->>'key'),
     (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1) IS DISTINCT FROM p_order->>'budgets',
     is_late(now)
@@ -589,7 +623,7 @@ BEGIN
     WHERE project = p_order->>'project' AND key = p_order->>'key' ORDER BY id = p_id DESC, attempt DESC LIMIT 1
     FOR UPDATE;
   END IF;
-  IF before.id = p_id THEN   -- the same call once more: its answer was lost on the way
+  IF before.id = p_id THEN   -- the same call again, because its response was lost
     RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', false, 'alerts', alerts_of(p_id));
   END IF;
   IF is_outdated THEN
@@ -600,20 +634,20 @@ BEGIN
   );
   IF holds AND (before.id IS NULL OR before.fingerprint = p_order->>'fingerprint') THEN
     claimed := buckets_of(p_order->'claims', now);
-    own := claimed.ids;
-    made := claimed.made;
+    bucket_ids := claimed.ids;
+    created := claimed.created;
   END IF;
   IF is_late THEN
-    PERFORM expire(now, own);
+    PERFORM expire(now, bucket_ids);
   ELSE
-    PERFORM lock_buckets(own);
+    PERFORM lock_buckets(bucket_ids);
   END IF;
   IF before.id IS NOT NULL THEN
     before := reread(before.id);
     IF before.fingerprint <> p_order->>'fingerprint' THEN
       PERFORM refuse('key_taken', jsonb_build_object('reservation', shown(before, now)));
     ELSIF before.state = 'reserved' THEN
-      DELETE FROM bucket WHERE id = ANY (made);
+      DELETE FROM bucket WHERE id = ANY (created);
       RETURN jsonb_build_object('reserved', shown(before, now), 'replayed', true, 'alerts', jsonb_build_array());
     ELSIF before.state <> 'released' THEN
       PERFORM refuse_state('key_sent', before, now);
@@ -623,16 +657,16 @@ BEGIN
   IF NOT holds THEN
     RETURN jsonb_build_object('mistimed', now);
   END IF;
-  IF array_remove(own, NULL) = '{}' AND NOT (p_order->>'may_be_unmatched')::boolean THEN
+  IF array_remove(bucket_ids, NULL) = '{}' AND NOT (p_order->>'may_be_unmatched')::boolean THEN
     RETURN jsonb_build_object('refused', jsonb_build_array());
   END IF;
   chosen := p_candidates->0;
-  lacking := without_room(own, chosen->'amounts');
+  lacking := without_room(bucket_ids, chosen->'amounts');
   IF lacking <> '[]' THEN
     chosen := NULL;
-    IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- else one budget that does not cap is enough
+    IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- one budget that does not cap is enough to refuse
       FOR place IN 1..jsonb_array_length(p_candidates) - 1 LOOP
-        IF without_room(own, p_candidates->place->'amounts') = '[]' THEN
+        IF without_room(bucket_ids, p_candidates->place->'amounts') = '[]' THEN
           place_chosen := place;
           chosen := p_candidates->place;
           EXIT;
@@ -640,19 +674,19 @@ BEGIN
       END LOOP;
     END IF;
     IF chosen IS NULL THEN
-      DELETE FROM bucket WHERE id = ANY (made);
+      DELETE FROM bucket WHERE id = ANY (created);
       RETURN jsonb_build_object('refused', lacking);
     END IF;
   END IF;
 
   attempt := coalesce(before.attempt, 0) + 1;
   PERFORM insert_reservation(p_id, p_order->>'key', attempt, p_order, chosen, now, now + p_expires_after);
-  FOR place IN 1..cardinality(own) LOOP
-    IF own[place] IS NOT NULL THEN
+  FOR place IN 1..cardinality(bucket_ids) LOOP
+    IF bucket_ids[place] IS NOT NULL THEN
       amount := (chosen->'amounts'->>(place - 1))::bigint;
       INSERT INTO reservation_line (reservation, bucket, held, rate)
-      VALUES (p_id, own[place], amount, (p_order->'claims'->(place - 1)->>'rate')::numeric);
-      buckets := buckets || own[place];
+      VALUES (p_id, bucket_ids[place], amount, (p_order->'claims'->(place - 1)->>'rate')::numeric);
+      buckets := buckets || bucket_ids[place];
       held := held || amount;
       nothing := nothing || 0::bigint;
     END IF;
@@ -662,25 +696,25 @@ BEGIN
     PERFORM alert_thresholds(now, p_id, p_id, buckets, held, nothing);
     alerts := alerts_of(p_id);
   END IF;
-  -- The caller knows the rest.
+  -- The caller knows the other columns.
   RETURN jsonb_build_object(
     'candidate', place_chosen, 'attempt', attempt, 'created_at', now, 'deadline', now + p_expires_after,
     'alerts', alerts
   );
 END $$;
 
--- Every bucket that does not take these amounts.
+-- Returns a shortfall for every bucket that these amounts do not fit into.
 CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   needed bigint;
   fits boolean := true;
 BEGIN
-  FOR place IN 1..cardinality(p_buckets) LOOP   -- mostly there is room, which this finds out sooner
+  FOR place IN 1..cardinality(p_buckets) LOOP   -- usually everything fits, and this loop finds that faster
     EXIT WHEN NOT fits;
     needed := (p_amounts->>(place - 1))::bigint;
     SELECT bucket.cap::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed) INTO fits
     FROM bucket JOIN budget ON budget.name = bucket.budget WHERE bucket.id = p_buckets[place];
-    fits := coalesce(fits, true);   -- a claim that falls away, or of a budget that is not in force, asks for nothing
+    fits := coalesce(fits, true);   -- the claim does not apply, or its budget is not in force
   END LOOP;
   IF fits THEN
     RETURN '[]';
@@ -698,7 +732,7 @@ BEGIN
   WHERE cap::numeric - held - spent < amount::bigint OR amount::bigint > max_request;
 END $$;
 
--- From reserved to dispatching, for exactly one caller; the same caller may ask again.
+-- Moves a reservation from reserved to dispatching, for exactly one caller. That caller may repeat the call.
 CREATE OR REPLACE FUNCTION dispatch(p_id text, p_token text, p_doubtful_after interval)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -719,11 +753,11 @@ BEGIN
     PERFORM expire(now, NULL);
     kept := reread(p_id);
   END IF;
-  -- an answer, not an exception: that it has expired is kept
+  -- returns the refusal instead of raising it, so that an expiry is committed
   RETURN jsonb_build_object('refusal', jsonb_build_object('kind', 'dispatch', 'reservation', shown(kept, now)));
 END $$;
 
--- Notes the provider's task, and applies what was observed of that task before.
+-- Binds a reservation to the provider's task, and applies earlier observations of that task.
 CREATE OR REPLACE FUNCTION bind(p_call text, p_ref text[], p_task_id text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -735,7 +769,7 @@ BEGIN
   RETURN bound(p_call, kept, p_task_id, now);
 END $$;
 
--- The same for a reservation that is locked, as its task is.
+-- Does the work of `bind`. The caller holds the locks of the reservation and of its task.
 CREATE OR REPLACE FUNCTION bound(p_call text, p_kept reservation, p_task_id text, p_now timestamptz)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -760,12 +794,13 @@ BEGIN
   FOR seen IN
     SELECT * FROM observation WHERE provider = p_kept.provider AND task_id = p_task_id ORDER BY id
   LOOP
-    PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.amount, seen.amount_unit, p_now);
+    PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.charge, NULL, p_now);
   END LOOP;
   RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts_of(p_call));
 END $$;
 
--- Notes that nobody knows whether the provider has what was sent; of no effect once that is known.
+-- Marks a reservation in doubt: the provider may or may not have accepted the request. Has no effect if the outcome
+-- is already known.
 CREATE OR REPLACE FUNCTION doubt(p_ref text[], p_reason text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -781,8 +816,8 @@ BEGIN
   RETURN shown(kept, now);
 END $$;
 
--- Gives back what is held, from one of these states; of no effect if that was done before.
--- 'in doubt' among them: also if it was marked so.
+-- Releases the reserved money if the reservation is in one of these states. Has no effect if it is already released.
+-- A reservation that was marked in doubt is released only if the states include 'in doubt'.
 CREATE OR REPLACE FUNCTION release(p_ref text[], p_reason text, p_states text[])
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -800,7 +835,8 @@ BEGIN
   RETURN shown(reread(kept.id), now);
 END $$;
 
--- Spends an amount (null: the quote) in place of what is held, or of an amount on a weaker basis.
+-- Settles a reservation at an amount, or at the quote if the amount is null. The amount replaces the held money, or an
+-- earlier amount on a weaker basis.
 CREATE OR REPLACE FUNCTION settle(p_call text, p_ref text[], p_amount numeric, p_basis text)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -817,8 +853,9 @@ BEGIN
   RETURN jsonb_build_object('reservation', shown(reread(kept.id), now), 'alerts', alerts_of(p_call));
 END $$;
 
--- Whether an amount replaces the one a reservation was settled at: a stronger basis does, and on the same basis the
--- dearer amount, so that it does not matter which of two answers comes first; an operator may always correct.
+-- Returns whether an amount replaces the amount at which a reservation is settled. A stronger basis replaces a weaker
+-- one. On the same basis the higher amount wins, so the order of two responses does not matter. The basis operator
+-- always replaces.
 CREATE OR REPLACE FUNCTION replaces(p_kept reservation, p_billed numeric, p_basis text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
   SELECT p_kept.basis IS NULL OR p_basis = 'operator'
@@ -827,7 +864,7 @@ LANGUAGE sql IMMUTABLE AS $$
       > array_position(ARRAY['quote', 'response', 'statement', 'operator'], p_kept.basis)
 $$;
 
--- Settles a locked reservation, unless it is settled on a basis at least as strong.
+-- Settles a locked reservation, unless it is already settled on a basis that prevails.
 CREATE OR REPLACE FUNCTION spend(p_call text, p_kept reservation, p_billed numeric, p_basis text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -865,10 +902,11 @@ BEGIN
   END IF;
 END $$;
 
--- Remembers what was seen of a task, and applies it to its reservation: now, or when that is bound.
+-- Stores an observation of a task, and applies it to the task's reservation. If the task has no reservation yet,
+-- `bind` applies the observation later.
 CREATE OR REPLACE FUNCTION observe(
-  p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_amount numeric, p_amount_unit text,
-  p_duration_s numeric, p_model text
+  p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_charge jsonb, p_duration_s numeric,
+  p_model text, p_made numeric, p_remark text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
@@ -877,10 +915,9 @@ DECLARE
   is_new boolean;
   refusal text;
 BEGIN
-  PERFORM lock_task(p_provider, p_task_id);   -- so that `bind` sees it, or it sees what `bind` did
-  INSERT INTO observation (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)
-  VALUES (p_provider, p_task_id, p_state, p_amount, CASE WHEN p_amount IS NOT NULL THEN p_amount_unit END,
-    p_duration_s, p_model, now)
+  PERFORM lock_task(p_provider, p_task_id);   -- so that either `bind` sees the observation, or this call sees the binding
+  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, seen_at)
+  VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now)
   ON CONFLICT DO NOTHING;
   is_new := FOUND;
   IF p_ref IS NULL THEN
@@ -891,60 +928,132 @@ BEGIN
   END IF;
   kept := locked(coalesce(p_ref, task));
   IF kept.provider <> p_provider THEN
-    RETURN jsonb_build_object('refusal', jsonb_build_object(   -- what was seen is kept: it may be billed
+    RETURN jsonb_build_object('refusal', jsonb_build_object(   -- commits the observation: the task may be billed
       'kind', 'other_provider', 'reservation', shown(kept, now), 'provider', p_provider
     ));
   END IF;
   IF kept.task_id = p_task_id THEN
     IF is_new THEN
-      PERFORM take_up(p_call, kept, p_state, p_amount, p_amount_unit, now);
+      PERFORM take_up(p_call, kept, p_state, p_charge, p_made, now);
+      IF p_remark IS NOT NULL THEN
+        PERFORM alert_charge(now, p_call, kept.id, p_remark);
+      END IF;
       kept := reread(kept.id);
     END IF;
     RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_call));
   END IF;
   BEGIN
     RETURN bound(p_call, kept, p_task_id, now);
-  EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- nothing is changed by it; what was seen is kept: it may be billed
+  EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- undoes only `bound`; commits the observation, because the task may be billed
     GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
   END;
   RETURN jsonb_build_object('refusal', refusal::jsonb);
 END $$;
 
--- Applies what was observed of a locked reservation's task. Once, since later it might mean something else.
+-- Applies an observation to the locked reservation of its task. An observation is applied only once, because its effect
+-- could differ later. The rules are those of `outcomes.outcome`.
 CREATE OR REPLACE FUNCTION take_up(
-  p_call text, p_kept reservation, p_state text, p_amount numeric, p_amount_unit text, p_now timestamptz
+  p_call text, p_kept reservation, p_state text, p_charge jsonb, p_made numeric, p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  charged numeric := CASE
-    WHEN p_amount_unit = p_kept.currency THEN p_amount
-    WHEN p_amount_unit IS NOT DISTINCT FROM p_kept.statement_unit THEN p_amount * p_kept.unit_value
-  END;                    -- as stated, in the reservation's currency; null: none that can be read
+  charged numeric;
+  unclear text;
 BEGIN
-  IF charged > 4000000000 THEN   -- that is no charge but a mistake
-    charged := NULL;
-  END IF;
   IF p_state IS NULL OR p_state NOT IN ('succeeded', 'failed', 'cancelled') THEN
     RETURN;
+  END IF;
+  SELECT amount, reason INTO charged, unclear FROM charged_amount(p_kept, p_charge);
+  IF unclear IS NOT NULL THEN
+    PERFORM keep_open(p_call, p_kept, unclear, p_now);
   ELSIF charged > 0 OR (p_state = 'succeeded' AND charged IS NOT NULL) THEN
     PERFORM spend(p_call, p_kept, charged, 'response', p_now);
+  ELSIF p_state = 'succeeded' AND p_made IS NOT NULL THEN
+    PERFORM spend(p_call, p_kept, p_made, 'response', p_now);
   ELSIF p_state = 'succeeded' OR (charged IS NULL AND p_kept.failed_tasks <> 'refunded') THEN
     PERFORM spend(p_call, p_kept, from_nanos(p_kept.expected), 'quote', p_now);
-  ELSIF p_kept.state = 'settled' THEN   -- it was not charged, whatever was thought before
+  ELSIF p_kept.state = 'settled' THEN   -- it was not charged after all
     PERFORM spend(p_call, p_kept, 0, 'response', p_now);
   ELSIF p_kept.state <> 'released' THEN
     PERFORM give_back(p_kept.id, p_state, 'release', p_now);
   END IF;
 END $$;
 
--- Books spend that was made elsewhere, whatever the caps say; of no effect if repeated.
+-- The exact sum of a charge's parts in the reservation's currency, or why it is not known; both null: no charge.
+-- The rules and the words are those of `outcomes.charged_amount`.
+CREATE OR REPLACE FUNCTION charged_amount(p_kept reservation, p_charge jsonb, OUT amount numeric, OUT reason text)
+LANGUAGE plpgsql AS $$
+DECLARE
+  part jsonb;
+  unit_value numeric;
+BEGIN
+  reason := p_charge->>'problem';
+  IF p_charge IS NULL OR reason IS NOT NULL THEN
+    RETURN;
+  END IF;
+  amount := 0;
+  FOR part IN SELECT value FROM jsonb_array_elements(p_charge->'parts') WITH ORDINALITY ORDER BY ordinality LOOP
+    CONTINUE WHEN (part->>0)::numeric = 0;
+    unit_value := value_of(p_kept, part->>1);
+    IF unit_value IS NULL THEN
+      amount := NULL;
+      reason := why_unclear(p_kept, part->>0, part->>1);
+      RETURN;
+    END IF;
+    amount := amount + (part->>0)::numeric * unit_value;
+  END LOOP;
+  IF amount > 4000000000 THEN
+    reason := 'the charge of ' || trim_scale(amount) || ' ' || p_kept.currency || ' is too high to be one';
+    amount := NULL;
+  END IF;
+END $$;
+
+-- The value of a unit in the reservation's currency; null: it is not known.
+CREATE OR REPLACE FUNCTION value_of(p_kept reservation, p_unit text) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN p_unit = p_kept.currency OR (p_unit = 'cash' AND p_kept.account_currency = p_kept.currency) THEN 1
+    WHEN p_unit = p_kept.statement_unit THEN p_kept.unit_value
+    WHEN p_kept.pack_units ? p_unit THEN (p_kept.pack_units->>p_unit)::numeric
+    WHEN p_unit NOT IN ('unit', 'video') THEN NULL
+    WHEN p_kept.statement_unit IN ('unit', 'video') THEN p_kept.unit_value
+    ELSE coalesce(p_kept.pack_units->>'video', p_kept.pack_units->>'unit')::numeric
+  END
+$$;
+
+CREATE OR REPLACE FUNCTION why_unclear(p_kept reservation, p_amount text, p_unit text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN p_unit = 'cash' AND p_kept.account_currency IS NULL THEN
+      p_amount || ' was paid in money, and the currency of the account is not known; set account_currency in the price table'
+    WHEN p_unit = 'cash' OR p_unit ~ '^[A-Z]{3}$' THEN
+      p_amount || ' ' || CASE p_unit WHEN 'cash' THEN p_kept.account_currency ELSE p_unit END
+        || ' was paid, and the reservation is in ' || p_kept.currency
+    ELSE p_amount || ' was paid in units of ' || p_unit || ', and the price table gives no value for that unit'
+  END
+$$;
+
+-- Marks a locked reservation in doubt whose charge has no value here, unless its amount is known already.
+CREATE OR REPLACE FUNCTION keep_open(p_call text, p_kept reservation, p_reason text, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_kept.basis <> 'quote' THEN   -- not true if it is null
+    RETURN;
+  END IF;
+  IF p_kept.state <> 'released' AND NOT coalesce(p_kept.doubted AND p_kept.reason = p_reason, false) THEN
+    UPDATE reservation SET doubted = true, reason = p_reason WHERE id = p_kept.id;
+    PERFORM enter(p_now, 'doubt', p_kept.id, NULL, NULL, NULL, p_reason);
+  END IF;
+  PERFORM alert_charge(p_now, p_call, p_kept.id, p_reason);
+END $$;
+
+-- Records spend that happened outside the guard, even beyond a cap. A repeated call has no effect.
 CREATE OR REPLACE FUNCTION record_spend(p_id text, p_order jsonb, p_spent jsonb, p_task_id text, p_at timestamptz)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
   outdated jsonb := outdated(p_order->>'budgets');
   kept reservation;
-  own bigint[];
-  own_key text := p_order->>'key';
+  bucket_ids bigint[];
+  new_key text := p_order->>'key';
   buckets bigint[];
   amounts bigint[];
   nothing bigint[];
@@ -960,53 +1069,53 @@ BEGIN
     END IF;
     PERFORM refuse('task_known', jsonb_build_object('reservation', shown(kept, now)));
   END IF;
-  own := (buckets_of(p_order->'claims', p_at)).ids;
-  PERFORM lock_buckets(own);
-  IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = own_key) THEN
-    own_key := own_key || ':' || p_id;   -- a job may have been given the same one
+  bucket_ids := (buckets_of(p_order->'claims', p_at)).ids;
+  PERFORM lock_buckets(bucket_ids);
+  IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = new_key) THEN
+    new_key := new_key || ':' || p_id;   -- a job may have the same key
   END IF;
-  PERFORM insert_reservation(p_id, own_key, 1, p_order, p_spent, p_at, p_at);
+  PERFORM insert_reservation(p_id, new_key, 1, p_order, p_spent, p_at, p_at);
   UPDATE reservation
   SET state = 'settled', task_id = p_task_id, billed = expected, basis = 'operator', dispatched_at = created_at,
     closed_at = now
   WHERE id = p_id;
   INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
-  SELECT p_id, own[place], 0, amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
+  SELECT p_id, bucket_ids[place], 0, amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
   FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
-  SELECT array_agg(own[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
+  WHERE bucket_ids[place] IS NOT NULL;
+  SELECT array_agg(bucket_ids[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
   INTO buckets, amounts, nothing
   FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE own[place] IS NOT NULL;
+  WHERE bucket_ids[place] IS NOT NULL;
   PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, NULL);
   PERFORM alert_thresholds(now, p_id, p_id, buckets, nothing, amounts);
   RETURN jsonb_build_object('reservation', shown(reread(p_id), now), 'alerts', alerts_of(p_id));
 END $$;
 
--- Counts what was spent in a bucket's current window before the ledger knew of it, once a window.
+-- Sets the opening balance of a bucket's current window: spend from before the ledger began to count. Once per window.
 CREATE OR REPLACE FUNCTION open_bucket(p_call text, p_claim jsonb, p_spent bigint)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  own bigint[] := (buckets_of(jsonb_build_array(p_claim), now)).ids;
+  bucket_ids bigint[] := (buckets_of(jsonb_build_array(p_claim), now)).ids;
   counted bucket;
 BEGIN
-  IF own[1] IS NULL THEN
+  IF bucket_ids[1] IS NULL THEN
     PERFORM refuse('no_window', jsonb_build_object('budget', p_claim->>'budget'));
   END IF;
-  SELECT * INTO counted FROM bucket WHERE id = own[1] FOR UPDATE;
+  SELECT * INTO counted FROM bucket WHERE id = bucket_ids[1] FOR UPDATE;
   IF counted.opening_token = p_call THEN
     RETURN alerts_of(p_call);
   ELSIF counted.opening_token IS NOT NULL THEN
     PERFORM refuse('opened', jsonb_build_object('budget', counted.budget));
   END IF;
   UPDATE bucket SET opening_token = p_call WHERE id = counted.id;
-  PERFORM enter(now, 'opening', NULL, own, ARRAY[0], ARRAY[p_spent], NULL);
-  PERFORM alert_thresholds(now, p_call, NULL, own, ARRAY[0], ARRAY[1]);
+  PERFORM enter(now, 'opening', NULL, bucket_ids, ARRAY[0], ARRAY[p_spent], NULL);
+  PERFORM alert_thresholds(now, p_call, NULL, bucket_ids, ARRAY[0], ARRAY[1]);
   RETURN alerts_of(p_call);
 END $$;
 
--- What is there. Each is STABLE: all of it is of one moment.
+-- Functions that read. Each is STABLE, so its result comes from one snapshot.
 
 CREATE OR REPLACE FUNCTION installed() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
@@ -1036,14 +1145,14 @@ BEGIN
   SELECT shown(reservation, now) FROM reservation
   WHERE (p_project IS NULL OR project = p_project)
     AND (p_key IS NULL OR key = p_key)
-    AND (NOT p_in_doubt OR (state = 'dispatching' AND (doubted OR deadline <= now)))
+    AND (NOT p_in_doubt OR in_doubt(reservation, now))
     AND (p_since IS NULL OR created_at >= p_since)
     AND (p_until IS NULL OR created_at < p_until)
   ORDER BY created_at, seq;
 END $$;
 
--- Lines of text, each with the fields of model.SENT, of which the last has those of terms.TERMS; nothing that a
--- ledger keeps has a control character.
+-- Returns lines of text with the fields of model.SENT. The last field has the fields of terms.TERMS. No text in a ledger
+-- has a control character, so the separators are unambiguous.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH ended AS (
@@ -1059,7 +1168,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
     to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
     concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected,
-      coalesce(list_total::text, ''), price_table,      coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
+      coalesce(list_total::text, ''), price_table, coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
   FROM reservation LEFT JOIN ended USING (task_id)
   WHERE provider = p_provider AND dispatched_at < p_before
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
@@ -1075,7 +1184,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   ORDER BY id
 $$;
 
--- What has expired by now is no longer held, whether or not it is released already.
+-- Expired reservations do not count as held, even if they have not been released yet.
 CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH late AS (
@@ -1105,7 +1214,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
 $$;
 
--- What an administrator wants to know; the server's own settings need no function.
+-- Facts for the administrator. The settings of the server can be read without a function.
 CREATE OR REPLACE FUNCTION facts() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT jsonb_build_object(
@@ -1116,10 +1225,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   )
 $$;
 
--- Replacing budgets: for the administrator. What a revision means for balances is worked out by the client,
--- which knows calendars, between `revision_begin` and `revision_end`, in one transaction.
+-- Functions that replace budgets, for the administrator. The client, which knows calendars, computes the effect of a
+-- revision on balances. It does so between `revision_begin` and `revision_end`, in one transaction.
 
--- Lets no verb begin until the transaction ends; returns every revision, the oldest first.
+-- Lets no verb begin until the transaction ends. Returns every revision, the oldest first.
 CREATE OR REPLACE FUNCTION revision_begin() RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
@@ -1130,24 +1239,24 @@ BEGIN
   ));
 END $$;
 
--- Counts one reservation in one more bucket, unless it does so already.
+-- Adds a reservation to a bucket, unless the bucket already counts it.
 CREATE OR REPLACE FUNCTION carry_over(p_reservation text, p_claim jsonb, p_held bigint, p_spent bigint, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   kept reservation := reread(p_reservation);
-  own bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
+  bucket_ids bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
 BEGIN
   INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
-  VALUES (p_reservation, own[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
+  VALUES (p_reservation, bucket_ids[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
   IF FOUND THEN
     PERFORM enter(
-      p_now, 'carry_over', p_reservation, own,
+      p_now, 'carry_over', p_reservation, bucket_ids,
       ARRAY[CASE WHEN kept.state IN ('reserved', 'dispatching', 'bound') THEN p_held ELSE 0 END], ARRAY[p_spent], NULL
     );
   END IF;
 END $$;
 
--- Whether a budget that counts otherwise from now on began a window with an opening balance.
+-- Returns whether an open window of an earlier definition of a budget has an opening balance.
 CREATE OR REPLACE FUNCTION has_opening(p_budget text, p_definition text, p_now timestamptz) RETURNS boolean
 LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
   SELECT EXISTS (
@@ -1156,7 +1265,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
   )
 $$;
 
--- Puts in force what verbs go by; the windows that are not over get the new caps and thresholds.
+-- Puts budgets in force. Windows that are not over get the new caps and thresholds.
 CREATE OR REPLACE FUNCTION put_in_force(p_budgets jsonb, p_now timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
 BEGIN
@@ -1183,20 +1292,20 @@ BEGIN
   RETURN alerts_of(p_call);
 END $$;
 
--- What a revision set off whose answer was lost.
+-- Returns the alerts of a revision whose response was lost.
 CREATE OR REPLACE FUNCTION revision_alerts(p_call text) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT alerts_of(p_call)
 $$;
 
--- Who may do what: nobody anything, until a role is granted the verbs.
+-- Access rights. No role but the owner may do anything until it is granted the verbs.
 REVOKE ALL ON SCHEMA kling_pricing FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA kling_pricing FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA kling_pricing FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kling_pricing FROM PUBLIC;
 
--- Lets a role use a guard: the verbs and what reads. It can neither touch a table nor replace budgets, book an
--- opening balance, or make a function that runs with the owner's rights.
+-- Lets a role use a guard: the verbs, and the functions that read. The role cannot access tables, replace budgets, set
+-- opening balances, or create functions that run with the owner's rights.
 CREATE OR REPLACE FUNCTION grant_guard(p_role text) RETURNS void LANGUAGE plpgsql
 SET search_path = kling_pricing, pg_temp AS $$
 DECLARE
@@ -1210,7 +1319,7 @@ BEGIN
     'doubt(text[], text)',
     'release(text[], text, text[])',
     'settle(text, text[], numeric, text)',
-    'observe(text, text[], text, text, text, numeric, text, numeric, text)',
+    'observe(text, text[], text, text, text, jsonb, numeric, text, numeric, text)',
     'record_spend(text, jsonb, jsonb, text, timestamptz)',
     'installed()',
     'one_reservation(text[])',
@@ -1238,7 +1347,7 @@ INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "
 INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('quarter', '0d88b7e401f7fae7', 'CNY', 90000000000, NULL, false, '{}');
 INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('trailer', 'a2740a6c0c5184a6', 'USD', 50000000000, NULL, false, '{}');
 INSERT INTO "kling_pricing"."budget" ("name", "definition", "currency", "cap", "max_request", "may_cap", "alerts") OVERRIDING SYSTEM VALUE VALUES ('yuan', 'a6ad78702b0933cf', 'CNY', 3000000000000, NULL, false, '{}');
-INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (1, 'all', '53f4a9317d7c2f9d', '{}', '0001-01-01 00:00:00+00:00'::timestamptz, '9999-12-31 00:00:00+00:00'::timestamptz, 'USD', 400000000000, 6021400000, 17911333332, '{0.01,0.5}', '81556c1062d84220bb4ce779ea889685');
+INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (1, 'all', '53f4a9317d7c2f9d', '{}', '0001-01-01 00:00:00+00:00'::timestamptz, '9999-12-31 00:00:00+00:00'::timestamptz, 'USD', 400000000000, 6021400000, 17911333332, '{0.01,0.5}', 'c199f7e8dd8e48fbb5d481c0b71bcf5e');
 INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (3, 'each-user', 'b330916783fe478f', '{"user":"li"}', '2026-11-09 16:00:00+00:00'::timestamptz, '2026-11-10 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 0, 3997333333, '{}', NULL);
 INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (4, 'trailer', 'a2740a6c0c5184a6', '{}', '2026-11-01 00:00:00+00:00'::timestamptz, '2026-12-01 00:00:00+00:00'::timestamptz, 'USD', 50000000000, 3570000000, 4711333333, '{}', NULL);
 INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (5, 'yuan', 'a6ad78702b0933cf', '{}', '2026-11-01 04:00:00+00:00'::timestamptz, '2027-02-01 05:00:00+00:00'::timestamptz, 'CNY', 3000000000000, 42893182715, 38547399166, '{}', NULL);
@@ -1248,328 +1357,335 @@ INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "w
 INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (19, 'each-user', 'b330916783fe478f', '{"user":"li"}', '2026-11-14 16:00:00+00:00'::timestamptz, '2026-11-15 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 714000000, 699999999, '{}', NULL);
 INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (21, 'quarter', '0d88b7e401f7fae7', '{}', '2026-10-01 00:00:00+00:00'::timestamptz, '2027-01-01 00:00:00+00:00'::timestamptz, 'CNY', 90000000000, 42893182715, 38547399166, '{}', NULL);
 INSERT INTO "kling_pricing"."bucket" ("id", "budget", "definition", "labels", "window_start", "window_end", "currency", "cap", "held", "spent", "alerts", "opening_token") OVERRIDING SYSTEM VALUE VALUES (23, 'each-user', 'b330916783fe478f', '{"user":"li"}', '2026-11-20 16:00:00+00:00'::timestamptz, '2026-11-21 16:00:00+00:00'::timestamptz, 'USD', 9000000000, 2856000000, 0, '{}', NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('06d8db4215824358828337fc3acce87a', 9, 'trailer', 'again', 2, 'bound', false, 'cee0d3fcf2004c50b6ab3f5d5c8f859f', 'qingbo', 't-7', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:38:00+00:00'::timestamptz, '2026-11-10 09:38:00+00:00'::timestamptz, NULL, '2026-11-10 09:43:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('0e8d34af70b743ba9d2440210063e3e2', 10, 'trailer', 'late', 1, 'released', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "trailer"}', '{}', 'expired', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:38:00+00:00'::timestamptz, NULL, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:53:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('0f88d3fa3b0c4b949e9baccba81aad75', 13, 'autumn', 'capped 1', 1, 'dispatching', false, 'b77cdd6252334646bbb2d520fe9d4408', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'silent', 8, 'second', 'USD', 761600000, 761600000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('15a856e0079b40b8bd29d3340b0c0d77', 7, 'trailer', 'not charged', 1, 'released', false, '34d2c7fa647c457abd32f3037681ff7b', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'not charged, says the operator', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:42:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('1eac896dbcaa42579135f8900d857d33', 3, 'trailer', 'stated', 1, 'settled', false, 'f768af8f5f114cda803b96153a6883da', 'qingbo', 't-3', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 700000000, 'statement', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:38:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('5a521b1374d84064a90d33a9031b9e99', 15, 'trailer', '4648297c6b5e4902a145845430ecc879', 1, 'settled', false, NULL, 'qingbo', 'elsewhere', '', '', '', '', 1, 'task', 'USD', 333333333, 333333333, 333333333, 'operator', '', '', NULL, NULL, 'unconfirmed', '{"user": "li", "project": "trailer"}', '{}', NULL, '04cbd2f558287f2265a92dc22c7fd8556f4c931dea0eeaa13fe28c4865c66bbd', '2026-11-10 09:30:00+00:00'::timestamptz, '2026-11-10 09:30:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:30:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('63ada4d683cc4c91b9e72c9af868ae1e', 4, 'trailer', 'resolved', 1, 'settled', false, 'd0a1c4c5bb2340508c3c95a23f89c49c', 'qingbo', 't-4', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 650000000, 'operator', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:39:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('754f9ad6135e4e74a64bf62026d196e4', 5, 'trailer', 'overrun', 1, 'settled', false, '5ec10034d5b846d8928f6e9c808233cf', 'qingbo', 't-5', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 900000000, 'statement', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:40:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('7c83364ab67f4557ae4686897b1300b8', 17, 'any', 'after', 1, 'bound', false, '4f736b9957fe46ba8d7bdb83af0bf5d0', 'qingbo', 't-10', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "any"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-15 09:57:00+00:00'::timestamptz, '2026-11-15 09:57:00+00:00'::timestamptz, NULL, '2026-11-15 10:02:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('840d78808d674b6c8346ef897fd54c97', 14, 'autumn', 'capped 2', 1, 'dispatching', false, 'a63be5927b3e4ae88bb1851e0aadaa38', 'qingbo', NULL, 'tasks', 'kling-v3', '720p', 'silent', 3, 'second', 'USD', 214200000, 214200000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{"duration_s": 3, "resolution": "720p"}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('89fc6ff4d92043c1bfff42edb19f3774', 19, 'trailer', 'overdue', 1, 'dispatching', false, '75c8719f08a54d6982a25229dbc71bba', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:22:00+00:00'::timestamptz, '2026-11-21 09:22:00+00:00'::timestamptz, NULL, '2026-11-21 09:27:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('ab7d7bf227854379872aea9fbd187b60', 21, 'trailer', 'reserved', 1, 'reserved', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:29:00+00:00'::timestamptz, NULL, NULL, '2026-11-21 09:44:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('b6921cdda27547da93493592c37cc65c', 12, 'autumn', 'capped 0', 1, 'dispatching', false, 'd2250bc48245434d99554b0c1de48761', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'silent', 8, 'second', 'USD', 761600000, 761600000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('d2d01b1636304b5eba3a28d10df40994', 8, 'trailer', 'again', 1, 'released', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'changed my mind', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:37:00+00:00'::timestamptz, NULL, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:52:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('d66ceca7f4ad453b9877f9904475d145', 18, 'trailer', 'in doubt', 1, 'dispatching', true, '53988374a92a4fb09ff771e6eec3e879', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', 'timeout', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:21:00+00:00'::timestamptz, '2026-11-21 09:21:00+00:00'::timestamptz, NULL, '2026-11-21 09:26:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('d6b787c3ad534180af9e217c0a2c2da0', 2, 'trailer', 'charged', 1, 'settled', false, '8e5dd60e4c71493094a6ad5e49d0899e', 'qingbo', 't-2', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 700000000, 'response', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('e16e2936121d4d16b53520795af0504e', 16, 'any', 'in window two', 1, 'settled', false, '107132b96eb3425da6755a940914a165', 'qingbo', 't-9', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 699999999, 'statement', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "any"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-15 09:56:00+00:00'::timestamptz, '2026-11-15 09:56:00+00:00'::timestamptz, '2026-11-15 09:57:00+00:00'::timestamptz, '2026-11-15 10:01:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('f890e7564b144e71964d85759f86956f', 1, 'trailer', 'quoted', 1, 'settled', false, '84577dd26652488bb6c4955adeba2a6a', 'qingbo', 't-1', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 714000000, 'quote', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('fade0ad51e0240fcae65c4356bb97543', 20, 'trailer', 'dispatching', 1, 'dispatching', false, 'd64f590026914fbb85e6fbe7bc79194a', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:29:00+00:00'::timestamptz, '2026-11-21 09:29:00+00:00'::timestamptz, NULL, '2026-11-21 09:34:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('fae9508a036b4045bf115fa709e4bc3a', 11, 'trailer', 'seen before', 1, 'settled', false, 'e6654fbd4d11428299f505394f10e41d', 'qingbo', 't-8', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 714000000, 'response', 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 10:00:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total") OVERRIDING SYSTEM VALUE VALUES ('fed981c556dc4f04ba9998f6f7602e44', 6, 'trailer', 'refunded', 1, 'released', false, '7cea03008b884a9f905c555042e23027', 'qingbo', 't-6', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', 'e444074338f284f33a028f65aa3c0f0371db4aa39f2a0411f6c8faa162254171', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'failed', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:41:00+00:00'::timestamptz, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('06d8db4215824358828337fc3acce87a', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('06d8db4215824358828337fc3acce87a', 7, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('06d8db4215824358828337fc3acce87a', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('06d8db4215824358828337fc3acce87a', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('06d8db4215824358828337fc3acce87a', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0e8d34af70b743ba9d2440210063e3e2', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0e8d34af70b743ba9d2440210063e3e2', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0e8d34af70b743ba9d2440210063e3e2', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0e8d34af70b743ba9d2440210063e3e2', 11, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0e8d34af70b743ba9d2440210063e3e2', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0f88d3fa3b0c4b949e9baccba81aad75', 11, 761600000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0f88d3fa3b0c4b949e9baccba81aad75', 1, 761600000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0f88d3fa3b0c4b949e9baccba81aad75', 21, 5425224691, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0f88d3fa3b0c4b949e9baccba81aad75', 5, 5425224691, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0f88d3fa3b0c4b949e9baccba81aad75', 15, 761600000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('15a856e0079b40b8bd29d3340b0c0d77', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('15a856e0079b40b8bd29d3340b0c0d77', 7, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('15a856e0079b40b8bd29d3340b0c0d77', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('15a856e0079b40b8bd29d3340b0c0d77', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('15a856e0079b40b8bd29d3340b0c0d77', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1eac896dbcaa42579135f8900d857d33', 21, 5086148148, 4986419753, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1eac896dbcaa42579135f8900d857d33', 1, 714000000, 700000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1eac896dbcaa42579135f8900d857d33', 4, 714000000, 700000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1eac896dbcaa42579135f8900d857d33', 3, 714000000, 700000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('1eac896dbcaa42579135f8900d857d33', 5, 5086148148, 4986419753, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5a521b1374d84064a90d33a9031b9e99', 1, 0, 333333333, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5a521b1374d84064a90d33a9031b9e99', 4, 0, 333333333, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5a521b1374d84064a90d33a9031b9e99', 3, 0, 333333333, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5a521b1374d84064a90d33a9031b9e99', 5, 0, 2374485594, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('5a521b1374d84064a90d33a9031b9e99', 21, 2374485594, 2374485594, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('63ada4d683cc4c91b9e72c9af868ae1e', 1, 714000000, 650000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('63ada4d683cc4c91b9e72c9af868ae1e', 4, 714000000, 650000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('63ada4d683cc4c91b9e72c9af868ae1e', 3, 714000000, 650000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('63ada4d683cc4c91b9e72c9af868ae1e', 5, 5086148148, 4630246913, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('63ada4d683cc4c91b9e72c9af868ae1e', 21, 5086148148, 4630246913, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('754f9ad6135e4e74a64bf62026d196e4', 4, 714000000, 900000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('754f9ad6135e4e74a64bf62026d196e4', 1, 714000000, 900000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('754f9ad6135e4e74a64bf62026d196e4', 3, 714000000, 900000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('754f9ad6135e4e74a64bf62026d196e4', 21, 5086148148, 6411111111, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('754f9ad6135e4e74a64bf62026d196e4', 5, 5086148148, 6411111111, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7c83364ab67f4557ae4686897b1300b8', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7c83364ab67f4557ae4686897b1300b8', 19, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7c83364ab67f4557ae4686897b1300b8', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7c83364ab67f4557ae4686897b1300b8', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('840d78808d674b6c8346ef897fd54c97', 21, 1525844445, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('840d78808d674b6c8346ef897fd54c97', 11, 214200000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('840d78808d674b6c8346ef897fd54c97', 1, 214200000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('840d78808d674b6c8346ef897fd54c97', 15, 214200000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('840d78808d674b6c8346ef897fd54c97', 5, 1525844445, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('89fc6ff4d92043c1bfff42edb19f3774', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('89fc6ff4d92043c1bfff42edb19f3774', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('89fc6ff4d92043c1bfff42edb19f3774', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('89fc6ff4d92043c1bfff42edb19f3774', 23, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('89fc6ff4d92043c1bfff42edb19f3774', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ab7d7bf227854379872aea9fbd187b60', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ab7d7bf227854379872aea9fbd187b60', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ab7d7bf227854379872aea9fbd187b60', 23, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ab7d7bf227854379872aea9fbd187b60', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ab7d7bf227854379872aea9fbd187b60', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6921cdda27547da93493592c37cc65c', 21, 5425224691, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6921cdda27547da93493592c37cc65c', 1, 761600000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6921cdda27547da93493592c37cc65c', 11, 761600000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6921cdda27547da93493592c37cc65c', 15, 761600000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b6921cdda27547da93493592c37cc65c', 5, 5425224691, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d2d01b1636304b5eba3a28d10df40994', 7, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d2d01b1636304b5eba3a28d10df40994', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d2d01b1636304b5eba3a28d10df40994', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d2d01b1636304b5eba3a28d10df40994', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d2d01b1636304b5eba3a28d10df40994', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d66ceca7f4ad453b9877f9904475d145', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d66ceca7f4ad453b9877f9904475d145', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d66ceca7f4ad453b9877f9904475d145', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d66ceca7f4ad453b9877f9904475d145', 23, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d66ceca7f4ad453b9877f9904475d145', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d6b787c3ad534180af9e217c0a2c2da0', 1, 714000000, 700000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d6b787c3ad534180af9e217c0a2c2da0', 4, 714000000, 700000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d6b787c3ad534180af9e217c0a2c2da0', 21, 5086148148, 4986419753, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d6b787c3ad534180af9e217c0a2c2da0', 3, 714000000, 700000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d6b787c3ad534180af9e217c0a2c2da0', 5, 5086148148, 4986419753, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e16e2936121d4d16b53520795af0504e', 1, 714000000, 699999999, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e16e2936121d4d16b53520795af0504e', 19, 714000000, 699999999, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e16e2936121d4d16b53520795af0504e', 5, 5086148148, 4986419746, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('e16e2936121d4d16b53520795af0504e', 21, 5086148148, 4986419746, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f890e7564b144e71964d85759f86956f', 21, 5086148148, 5086148148, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f890e7564b144e71964d85759f86956f', 5, 5086148148, 5086148148, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f890e7564b144e71964d85759f86956f', 4, 714000000, 714000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f890e7564b144e71964d85759f86956f', 1, 714000000, 714000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f890e7564b144e71964d85759f86956f', 3, 714000000, 714000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fade0ad51e0240fcae65c4356bb97543', 1, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fade0ad51e0240fcae65c4356bb97543', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fade0ad51e0240fcae65c4356bb97543', 23, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fade0ad51e0240fcae65c4356bb97543', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fade0ad51e0240fcae65c4356bb97543', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fae9508a036b4045bf115fa709e4bc3a', 4, 714000000, 714000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fae9508a036b4045bf115fa709e4bc3a', 21, 5086148148, 5086148148, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fae9508a036b4045bf115fa709e4bc3a', 5, 5086148148, 5086148148, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fae9508a036b4045bf115fa709e4bc3a', 11, 714000000, 714000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fae9508a036b4045bf115fa709e4bc3a', 1, 714000000, 714000000, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fed981c556dc4f04ba9998f6f7602e44', 21, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fed981c556dc4f04ba9998f6f7602e44', 5, 5086148148, 0, 7.123456789);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fed981c556dc4f04ba9998f6f7602e44', 7, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fed981c556dc4f04ba9998f6f7602e44', 4, 714000000, 0, NULL);
-INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('fed981c556dc4f04ba9998f6f7602e44', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('04fedd2c1d85480a81cb200aba10bb26', 20, 'trailer', 'dispatching', 1, 'dispatching', false, '4bacc72b61e849449fce216f24b36ba0', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:29:00+00:00'::timestamptz, '2026-11-21 09:29:00+00:00'::timestamptz, NULL, '2026-11-21 09:34:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('07d730a4aa5d4dc29b3c0dc099f52fe1', 15, 'trailer', '68b4363469fb426c9949be2b44167662', 1, 'settled', false, NULL, 'qingbo', 'elsewhere', '', '', '', '', 1, 'task', 'USD', 333333333, 333333333, 333333333, 'operator', '', '', NULL, NULL, 'unconfirmed', '{"user": "li", "project": "trailer"}', '{}', NULL, '04cbd2f558287f2265a92dc22c7fd8556f4c931dea0eeaa13fe28c4865c66bbd', '2026-11-10 09:30:00+00:00'::timestamptz, '2026-11-10 09:30:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:30:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('0a094d69fd36491f975d006574889aeb', 3, 'trailer', 'stated', 1, 'settled', false, '2bf3adbabab143dbb3e34dbbb79445f6', 'qingbo', 't-3', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 700000000, 'statement', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:33:00+00:00'::timestamptz, '2026-11-10 09:38:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('301d4f9db9a0403789d912226f225206', 10, 'trailer', 'late', 1, 'released', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "trailer"}', '{}', 'expired', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:38:00+00:00'::timestamptz, NULL, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:53:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('37370aae9c3e4753bd914a43932358ab', 6, 'trailer', 'refunded', 1, 'released', false, '3ece84716a254b8d8987224413cbf6b1', 'qingbo', 't-6', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'failed', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, '2026-11-10 09:41:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('3e6239a324ca494e83acb83d703a5ea7', 21, 'trailer', 'reserved', 1, 'reserved', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:29:00+00:00'::timestamptz, NULL, NULL, '2026-11-21 09:44:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('4961dd5cd0194a8fb10d3e2bc2b3e720', 14, 'autumn', 'capped 2', 1, 'dispatching', false, 'a7869f1d38b546ce8e0fdb400763fa5e', 'qingbo', NULL, 'tasks', 'kling-v3', '720p', 'silent', 3, 'second', 'USD', 214200000, 214200000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{"duration_s": 3, "resolution": "720p"}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('6e7116edd2fe4fb1a2e7ba364ee66d0f', 1, 'trailer', 'quoted', 1, 'settled', true, '659e0424f59e4cf6871807effe05a0ee', 'qingbo', 't-1', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 714000000, 'quote', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', 'cost is 0.5, which is not a whole number of units and may be money', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:31:00+00:00'::timestamptz, '2026-11-10 09:36:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('74193204be7447a7be14154d8c23f7b6', 8, 'trailer', 'again', 1, 'released', false, NULL, 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'changed my mind', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:37:00+00:00'::timestamptz, NULL, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:52:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('7585b221feae461a95250e7266a43b48', 7, 'trailer', 'not charged', 1, 'released', false, '01f00808d1d841f5a3543d16fd55d8fe', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', 'not charged, according to the operator', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, '2026-11-10 09:42:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('75c0ea95f1f8480aaf1b96b63a7ea886', 18, 'trailer', 'in doubt', 1, 'dispatching', true, 'dc29dbf42f254ef6a9c3f83d14880ff1', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', 'timeout', 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:21:00+00:00'::timestamptz, '2026-11-21 09:21:00+00:00'::timestamptz, NULL, '2026-11-21 09:26:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('84fdad0470814bbb8c1ee5f244029868', 12, 'autumn', 'capped 0', 1, 'dispatching', false, '05c116e51b2c4237a3919ea990859aee', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'silent', 8, 'second', 'USD', 761600000, 761600000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('a1036fa9597240a587507965b5bd17b5', 16, 'any', 'in window two', 1, 'settled', false, '02d9e7ea6d9a460698f292825e749fbb', 'qingbo', 't-9', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 699999999, 'statement', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "any"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-15 09:56:00+00:00'::timestamptz, '2026-11-15 09:56:00+00:00'::timestamptz, '2026-11-15 09:57:00+00:00'::timestamptz, '2026-11-15 10:01:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('adc1502b882c4d14b4757187363197f9', 11, 'trailer', 'seen before', 1, 'settled', false, '04395f9ef054486abd4b0db94a02b249', 'qingbo', 't-8', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 714000000, 'response', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 10:00:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('aecb762ab56b43aa92c58f9134ee64c1', 13, 'autumn', 'capped 1', 1, 'dispatching', false, 'f7a1cc7a15b44fe9a90ca722067bd3fd', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'silent', 8, 'second', 'USD', 761600000, 761600000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "zhao", "project": "autumn"}', '{}', NULL, '0359b1cce429063a97c146d5a1bc390d1ca435e628999af11f6840a5ac7d7f63', '2026-11-10 09:55:00+00:00'::timestamptz, '2026-11-10 09:55:00+00:00'::timestamptz, NULL, '2026-11-10 10:00:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('b4e3d3480c094b2f9c539d4ea99e68e9', 19, 'trailer', 'overdue', 1, 'dispatching', false, '01cc0d0a722b4091a0aa2e1931f93268', 'qingbo', NULL, 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-21 09:22:00+00:00'::timestamptz, '2026-11-21 09:22:00+00:00'::timestamptz, NULL, '2026-11-21 09:27:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('c969621d15c14f758db62b3122827b37', 2, 'trailer', 'charged', 1, 'settled', false, 'e7e0b71d6e954220828d1308073e6852', 'qingbo', 't-2', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 700000000, 'response', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:32:00+00:00'::timestamptz, '2026-11-10 09:37:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('d80ed747dcf4440cb45ee271b19701b1', 5, 'trailer', 'overrun', 1, 'settled', false, '116df5c172a3484197d4bc736f3f0eb6', 'qingbo', 't-5', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 900000000, 'statement', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:35:00+00:00'::timestamptz, '2026-11-10 09:40:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('ea50efdf7da742638459f98ef2528346', 4, 'trailer', 'resolved', 1, 'settled', false, '86f5e093873248deba803ef091f644d7', 'qingbo', 't-4', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, 650000000, 'operator', 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:34:00+00:00'::timestamptz, '2026-11-10 09:39:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('eb290852719748d393cb45d8eeba3900', 17, 'any', 'after', 1, 'bound', false, 'b384bdcda8d24738850bad24a3c4b966', 'qingbo', 't-10', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "li", "project": "any"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-15 09:57:00+00:00'::timestamptz, '2026-11-15 09:57:00+00:00'::timestamptz, NULL, '2026-11-15 10:02:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation" ("id", "seq", "project", "key", "attempt", "state", "doubted", "dispatch_token", "provider", "task_id", "wire_format", "model", "resolution", "tier", "quantity", "unit", "currency", "expected", "reserved", "billed", "basis", "price_table", "table_digest", "statement_unit", "unit_value", "failed_tasks", "labels", "changes", "reason", "fingerprint", "created_at", "dispatched_at", "closed_at", "deadline", "list_total", "minimum", "pack_units", "account_currency") OVERRIDING SYSTEM VALUE VALUES ('f4724e5fb1e243efb60b9b635fe41900', 9, 'trailer', 'again', 2, 'bound', false, 'a3016d4d62b54eecabb391daff6cf68e', 'qingbo', 't-7', 'tasks', 'kling-v3', '1080p', 'audio', 5, 'second', 'USD', 714000000, 714000000, NULL, NULL, 'qingbo/2026-04-29', '7eb27a94a4f5aa8a21fe158685d5f719938e8600ee78f27addc8e09b49034913', 'quota', 0.000002, 'refunded', '{"user": "wang", "project": "trailer"}', '{}', NULL, 'e9cf27ad582e28d25ae95350d05af7bccd927a2a170fa3d09a4aac0294c6dc53', '2026-11-10 09:38:00+00:00'::timestamptz, '2026-11-10 09:38:00+00:00'::timestamptz, NULL, '2026-11-10 09:43:00+00:00'::timestamptz, NULL, NULL, 'null', NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('04fedd2c1d85480a81cb200aba10bb26', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('04fedd2c1d85480a81cb200aba10bb26', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('04fedd2c1d85480a81cb200aba10bb26', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('04fedd2c1d85480a81cb200aba10bb26', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('04fedd2c1d85480a81cb200aba10bb26', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('07d730a4aa5d4dc29b3c0dc099f52fe1', 3, 0, 333333333, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('07d730a4aa5d4dc29b3c0dc099f52fe1', 5, 0, 2374485594, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('07d730a4aa5d4dc29b3c0dc099f52fe1', 21, 2374485594, 2374485594, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('07d730a4aa5d4dc29b3c0dc099f52fe1', 4, 0, 333333333, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('07d730a4aa5d4dc29b3c0dc099f52fe1', 1, 0, 333333333, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0a094d69fd36491f975d006574889aeb', 3, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0a094d69fd36491f975d006574889aeb', 21, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0a094d69fd36491f975d006574889aeb', 1, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0a094d69fd36491f975d006574889aeb', 4, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('0a094d69fd36491f975d006574889aeb', 5, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('301d4f9db9a0403789d912226f225206', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('301d4f9db9a0403789d912226f225206', 11, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('301d4f9db9a0403789d912226f225206', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('301d4f9db9a0403789d912226f225206', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('301d4f9db9a0403789d912226f225206', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('37370aae9c3e4753bd914a43932358ab', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('37370aae9c3e4753bd914a43932358ab', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('37370aae9c3e4753bd914a43932358ab', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('37370aae9c3e4753bd914a43932358ab', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('37370aae9c3e4753bd914a43932358ab', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('3e6239a324ca494e83acb83d703a5ea7', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('3e6239a324ca494e83acb83d703a5ea7', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('3e6239a324ca494e83acb83d703a5ea7', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('3e6239a324ca494e83acb83d703a5ea7', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('3e6239a324ca494e83acb83d703a5ea7', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('4961dd5cd0194a8fb10d3e2bc2b3e720', 5, 1525844445, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('4961dd5cd0194a8fb10d3e2bc2b3e720', 21, 1525844445, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('4961dd5cd0194a8fb10d3e2bc2b3e720', 1, 214200000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('4961dd5cd0194a8fb10d3e2bc2b3e720', 15, 214200000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('4961dd5cd0194a8fb10d3e2bc2b3e720', 11, 214200000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('6e7116edd2fe4fb1a2e7ba364ee66d0f', 1, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('6e7116edd2fe4fb1a2e7ba364ee66d0f', 3, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('6e7116edd2fe4fb1a2e7ba364ee66d0f', 5, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('6e7116edd2fe4fb1a2e7ba364ee66d0f', 21, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('6e7116edd2fe4fb1a2e7ba364ee66d0f', 4, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('74193204be7447a7be14154d8c23f7b6', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('74193204be7447a7be14154d8c23f7b6', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('74193204be7447a7be14154d8c23f7b6', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('74193204be7447a7be14154d8c23f7b6', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('74193204be7447a7be14154d8c23f7b6', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7585b221feae461a95250e7266a43b48', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7585b221feae461a95250e7266a43b48', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7585b221feae461a95250e7266a43b48', 7, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7585b221feae461a95250e7266a43b48', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('7585b221feae461a95250e7266a43b48', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('75c0ea95f1f8480aaf1b96b63a7ea886', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('75c0ea95f1f8480aaf1b96b63a7ea886', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('75c0ea95f1f8480aaf1b96b63a7ea886', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('75c0ea95f1f8480aaf1b96b63a7ea886', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('75c0ea95f1f8480aaf1b96b63a7ea886', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('84fdad0470814bbb8c1ee5f244029868', 11, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('84fdad0470814bbb8c1ee5f244029868', 5, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('84fdad0470814bbb8c1ee5f244029868', 15, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('84fdad0470814bbb8c1ee5f244029868', 21, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('84fdad0470814bbb8c1ee5f244029868', 1, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('a1036fa9597240a587507965b5bd17b5', 5, 5086148148, 4986419746, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('a1036fa9597240a587507965b5bd17b5', 19, 714000000, 699999999, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('a1036fa9597240a587507965b5bd17b5', 1, 714000000, 699999999, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('a1036fa9597240a587507965b5bd17b5', 21, 5086148148, 4986419746, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('adc1502b882c4d14b4757187363197f9', 4, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('adc1502b882c4d14b4757187363197f9', 11, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('adc1502b882c4d14b4757187363197f9', 5, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('adc1502b882c4d14b4757187363197f9', 21, 5086148148, 5086148148, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('adc1502b882c4d14b4757187363197f9', 1, 714000000, 714000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('aecb762ab56b43aa92c58f9134ee64c1', 21, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('aecb762ab56b43aa92c58f9134ee64c1', 5, 5425224691, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('aecb762ab56b43aa92c58f9134ee64c1', 1, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('aecb762ab56b43aa92c58f9134ee64c1', 11, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('aecb762ab56b43aa92c58f9134ee64c1', 15, 761600000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b4e3d3480c094b2f9c539d4ea99e68e9', 23, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b4e3d3480c094b2f9c539d4ea99e68e9', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b4e3d3480c094b2f9c539d4ea99e68e9', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b4e3d3480c094b2f9c539d4ea99e68e9', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('b4e3d3480c094b2f9c539d4ea99e68e9', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c969621d15c14f758db62b3122827b37', 3, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c969621d15c14f758db62b3122827b37', 4, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c969621d15c14f758db62b3122827b37', 5, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c969621d15c14f758db62b3122827b37', 21, 5086148148, 4986419753, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('c969621d15c14f758db62b3122827b37', 1, 714000000, 700000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d80ed747dcf4440cb45ee271b19701b1', 3, 714000000, 900000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d80ed747dcf4440cb45ee271b19701b1', 5, 5086148148, 6411111111, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d80ed747dcf4440cb45ee271b19701b1', 21, 5086148148, 6411111111, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d80ed747dcf4440cb45ee271b19701b1', 4, 714000000, 900000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('d80ed747dcf4440cb45ee271b19701b1', 1, 714000000, 900000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ea50efdf7da742638459f98ef2528346', 21, 5086148148, 4630246913, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ea50efdf7da742638459f98ef2528346', 5, 5086148148, 4630246913, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ea50efdf7da742638459f98ef2528346', 3, 714000000, 650000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ea50efdf7da742638459f98ef2528346', 4, 714000000, 650000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('ea50efdf7da742638459f98ef2528346', 1, 714000000, 650000000, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('eb290852719748d393cb45d8eeba3900', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('eb290852719748d393cb45d8eeba3900', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('eb290852719748d393cb45d8eeba3900', 19, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('eb290852719748d393cb45d8eeba3900', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4724e5fb1e243efb60b9b635fe41900', 4, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4724e5fb1e243efb60b9b635fe41900', 1, 714000000, 0, NULL);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4724e5fb1e243efb60b9b635fe41900', 21, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4724e5fb1e243efb60b9b635fe41900', 5, 5086148148, 0, 7.123456789);
+INSERT INTO "kling_pricing"."reservation_line" ("reservation", "bucket", "held", "spent", "rate") OVERRIDING SYSTEM VALUE VALUES ('f4724e5fb1e243efb60b9b635fe41900', 7, 714000000, 0, NULL);
 INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (1, '2026-11-10 09:30:00+00:00'::timestamptz, 'revision', NULL, NULL, 0, 0, '97e68b605a558d3ea136b16eddeb7b68b9c4595594db1d828afc29a6f0b131bb', NULL);
 INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (2, '2026-11-10 09:30:00+00:00'::timestamptz, 'opening', NULL, 1, 0, 12500000000, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (3, '2026-11-10 09:30:00+00:00'::timestamptz, 'alert', NULL, 1, 0, 0, '0.01 of 400', '81556c1062d84220bb4ce779ea889685');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (4, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f890e7564b144e71964d85759f86956f', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (5, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f890e7564b144e71964d85759f86956f', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (6, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f890e7564b144e71964d85759f86956f', 3, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (7, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', 'f890e7564b144e71964d85759f86956f', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (9, '2026-11-10 09:31:00+00:00'::timestamptz, 'dispatch', 'f890e7564b144e71964d85759f86956f', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (10, '2026-11-10 09:31:00+00:00'::timestamptz, 'bind', 'f890e7564b144e71964d85759f86956f', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (11, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f890e7564b144e71964d85759f86956f', 1,  -714000000, 714000000, 'quote', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (12, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f890e7564b144e71964d85759f86956f', 3,  -714000000, 714000000, 'quote', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (13, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f890e7564b144e71964d85759f86956f', 4,  -714000000, 714000000, 'quote', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (14, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', 'f890e7564b144e71964d85759f86956f', 5,  -5086148148, 5086148148, 'quote', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (15, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'd6b787c3ad534180af9e217c0a2c2da0', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (16, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'd6b787c3ad534180af9e217c0a2c2da0', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (17, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'd6b787c3ad534180af9e217c0a2c2da0', 3, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (18, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'd6b787c3ad534180af9e217c0a2c2da0', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (20, '2026-11-10 09:32:00+00:00'::timestamptz, 'dispatch', 'd6b787c3ad534180af9e217c0a2c2da0', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (21, '2026-11-10 09:32:00+00:00'::timestamptz, 'bind', 'd6b787c3ad534180af9e217c0a2c2da0', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (22, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'd6b787c3ad534180af9e217c0a2c2da0', 1,  -714000000, 700000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (23, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'd6b787c3ad534180af9e217c0a2c2da0', 3,  -714000000, 700000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (24, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'd6b787c3ad534180af9e217c0a2c2da0', 4,  -714000000, 700000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (25, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'd6b787c3ad534180af9e217c0a2c2da0', 5,  -5086148148, 4986419753, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (26, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '1eac896dbcaa42579135f8900d857d33', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (27, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '1eac896dbcaa42579135f8900d857d33', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (28, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '1eac896dbcaa42579135f8900d857d33', 3, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (29, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '1eac896dbcaa42579135f8900d857d33', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (31, '2026-11-10 09:33:00+00:00'::timestamptz, 'dispatch', '1eac896dbcaa42579135f8900d857d33', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (32, '2026-11-10 09:33:00+00:00'::timestamptz, 'bind', '1eac896dbcaa42579135f8900d857d33', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (33, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '1eac896dbcaa42579135f8900d857d33', 1,  -714000000, 700000000, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (34, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '1eac896dbcaa42579135f8900d857d33', 3,  -714000000, 700000000, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (35, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '1eac896dbcaa42579135f8900d857d33', 4,  -714000000, 700000000, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (36, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '1eac896dbcaa42579135f8900d857d33', 5,  -5086148148, 4986419753, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (37, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '63ada4d683cc4c91b9e72c9af868ae1e', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (38, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '63ada4d683cc4c91b9e72c9af868ae1e', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (39, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '63ada4d683cc4c91b9e72c9af868ae1e', 3, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (40, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', '63ada4d683cc4c91b9e72c9af868ae1e', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (42, '2026-11-10 09:34:00+00:00'::timestamptz, 'dispatch', '63ada4d683cc4c91b9e72c9af868ae1e', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (43, '2026-11-10 09:34:00+00:00'::timestamptz, 'bind', '63ada4d683cc4c91b9e72c9af868ae1e', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (44, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '63ada4d683cc4c91b9e72c9af868ae1e', 1,  -714000000, 650000000, 'operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (45, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '63ada4d683cc4c91b9e72c9af868ae1e', 3,  -714000000, 650000000, 'operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (46, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '63ada4d683cc4c91b9e72c9af868ae1e', 4,  -714000000, 650000000, 'operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (47, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', '63ada4d683cc4c91b9e72c9af868ae1e', 5,  -5086148148, 4630246913, 'operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (48, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', '754f9ad6135e4e74a64bf62026d196e4', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (49, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', '754f9ad6135e4e74a64bf62026d196e4', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (50, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', '754f9ad6135e4e74a64bf62026d196e4', 3, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (51, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', '754f9ad6135e4e74a64bf62026d196e4', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (53, '2026-11-10 09:35:00+00:00'::timestamptz, 'dispatch', '754f9ad6135e4e74a64bf62026d196e4', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (54, '2026-11-10 09:35:00+00:00'::timestamptz, 'bind', '754f9ad6135e4e74a64bf62026d196e4', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (55, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 1,  -714000000, 1000000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (56, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 3,  -714000000, 1000000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (57, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 4,  -714000000, 1000000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (58, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 5,  -5086148148, 7123456789, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (60, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 1, 0, 0, '1 billed for 754f9ad6135e4e74a64bf62026d196e4', '7625439b3bb84af899c91d03d7569bbf');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (61, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 3, 0, 0, '1 billed for 754f9ad6135e4e74a64bf62026d196e4', '7625439b3bb84af899c91d03d7569bbf');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (62, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 4, 0, 0, '1 billed for 754f9ad6135e4e74a64bf62026d196e4', '7625439b3bb84af899c91d03d7569bbf');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (63, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 5, 0, 0, '1 billed for 754f9ad6135e4e74a64bf62026d196e4', '7625439b3bb84af899c91d03d7569bbf');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (64, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 1, 0,  -100000000, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (65, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 3, 0,  -100000000, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (66, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 4, 0,  -100000000, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (67, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', '754f9ad6135e4e74a64bf62026d196e4', 5, 0,  -712345678, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (68, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 1, 0, 0, '0.9 billed for 754f9ad6135e4e74a64bf62026d196e4', '741526e382594aaca05b3a4a7c40aac3');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (69, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 3, 0, 0, '0.9 billed for 754f9ad6135e4e74a64bf62026d196e4', '741526e382594aaca05b3a4a7c40aac3');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (70, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 4, 0, 0, '0.9 billed for 754f9ad6135e4e74a64bf62026d196e4', '741526e382594aaca05b3a4a7c40aac3');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (71, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', '754f9ad6135e4e74a64bf62026d196e4', 5, 0, 0, '0.9 billed for 754f9ad6135e4e74a64bf62026d196e4', '741526e382594aaca05b3a4a7c40aac3');
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (72, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', 'fed981c556dc4f04ba9998f6f7602e44', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (73, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', 'fed981c556dc4f04ba9998f6f7602e44', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (74, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', 'fed981c556dc4f04ba9998f6f7602e44', 7, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (75, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', 'fed981c556dc4f04ba9998f6f7602e44', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (77, '2026-11-10 09:36:00+00:00'::timestamptz, 'dispatch', 'fed981c556dc4f04ba9998f6f7602e44', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (78, '2026-11-10 09:36:00+00:00'::timestamptz, 'bind', 'fed981c556dc4f04ba9998f6f7602e44', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (79, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', 'fed981c556dc4f04ba9998f6f7602e44', 1,  -714000000, 0, 'failed', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (80, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', 'fed981c556dc4f04ba9998f6f7602e44', 4,  -714000000, 0, 'failed', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (81, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', 'fed981c556dc4f04ba9998f6f7602e44', 5,  -5086148148, 0, 'failed', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (82, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', 'fed981c556dc4f04ba9998f6f7602e44', 7,  -714000000, 0, 'failed', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (83, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '15a856e0079b40b8bd29d3340b0c0d77', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (84, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '15a856e0079b40b8bd29d3340b0c0d77', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (85, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '15a856e0079b40b8bd29d3340b0c0d77', 7, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (86, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '15a856e0079b40b8bd29d3340b0c0d77', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (88, '2026-11-10 09:37:00+00:00'::timestamptz, 'dispatch', '15a856e0079b40b8bd29d3340b0c0d77', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (89, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '15a856e0079b40b8bd29d3340b0c0d77', 1,  -714000000, 0, 'not charged, says the operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (90, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '15a856e0079b40b8bd29d3340b0c0d77', 4,  -714000000, 0, 'not charged, says the operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (91, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '15a856e0079b40b8bd29d3340b0c0d77', 5,  -5086148148, 0, 'not charged, says the operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (92, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '15a856e0079b40b8bd29d3340b0c0d77', 7,  -714000000, 0, 'not charged, says the operator', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (93, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', 'd2d01b1636304b5eba3a28d10df40994', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (94, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', 'd2d01b1636304b5eba3a28d10df40994', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (95, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', 'd2d01b1636304b5eba3a28d10df40994', 7, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (96, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', 'd2d01b1636304b5eba3a28d10df40994', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (98, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', 'd2d01b1636304b5eba3a28d10df40994', 1,  -714000000, 0, 'changed my mind', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (99, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', 'd2d01b1636304b5eba3a28d10df40994', 4,  -714000000, 0, 'changed my mind', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (100, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', 'd2d01b1636304b5eba3a28d10df40994', 5,  -5086148148, 0, 'changed my mind', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (101, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', 'd2d01b1636304b5eba3a28d10df40994', 7,  -714000000, 0, 'changed my mind', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (102, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '06d8db4215824358828337fc3acce87a', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (103, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '06d8db4215824358828337fc3acce87a', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (104, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '06d8db4215824358828337fc3acce87a', 7, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (105, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '06d8db4215824358828337fc3acce87a', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (107, '2026-11-10 09:38:00+00:00'::timestamptz, 'dispatch', '06d8db4215824358828337fc3acce87a', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (108, '2026-11-10 09:38:00+00:00'::timestamptz, 'bind', '06d8db4215824358828337fc3acce87a', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (109, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '0e8d34af70b743ba9d2440210063e3e2', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (110, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '0e8d34af70b743ba9d2440210063e3e2', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (111, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '0e8d34af70b743ba9d2440210063e3e2', 11, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (112, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '0e8d34af70b743ba9d2440210063e3e2', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (114, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '0e8d34af70b743ba9d2440210063e3e2', 1,  -714000000, 0, 'expired', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (115, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '0e8d34af70b743ba9d2440210063e3e2', 4,  -714000000, 0, 'expired', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (116, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '0e8d34af70b743ba9d2440210063e3e2', 5,  -5086148148, 0, 'expired', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (117, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '0e8d34af70b743ba9d2440210063e3e2', 11,  -714000000, 0, 'expired', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (118, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'fae9508a036b4045bf115fa709e4bc3a', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (119, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'fae9508a036b4045bf115fa709e4bc3a', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (120, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'fae9508a036b4045bf115fa709e4bc3a', 11, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (121, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'fae9508a036b4045bf115fa709e4bc3a', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (123, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', 'fae9508a036b4045bf115fa709e4bc3a', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (124, '2026-11-10 09:55:00+00:00'::timestamptz, 'bind', 'fae9508a036b4045bf115fa709e4bc3a', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (125, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'fae9508a036b4045bf115fa709e4bc3a', 1,  -714000000, 714000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (126, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'fae9508a036b4045bf115fa709e4bc3a', 4,  -714000000, 714000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (127, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'fae9508a036b4045bf115fa709e4bc3a', 5,  -5086148148, 5086148148, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (128, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'fae9508a036b4045bf115fa709e4bc3a', 11,  -714000000, 714000000, 'response', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (129, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6921cdda27547da93493592c37cc65c', 1, 761600000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (130, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6921cdda27547da93493592c37cc65c', 11, 761600000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (131, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6921cdda27547da93493592c37cc65c', 15, 761600000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (132, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'b6921cdda27547da93493592c37cc65c', 5, 5425224691, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (134, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', 'b6921cdda27547da93493592c37cc65c', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (135, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0f88d3fa3b0c4b949e9baccba81aad75', 1, 761600000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (136, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0f88d3fa3b0c4b949e9baccba81aad75', 11, 761600000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (137, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0f88d3fa3b0c4b949e9baccba81aad75', 15, 761600000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (138, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '0f88d3fa3b0c4b949e9baccba81aad75', 5, 5425224691, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (140, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '0f88d3fa3b0c4b949e9baccba81aad75', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (141, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '840d78808d674b6c8346ef897fd54c97', 1, 214200000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (142, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '840d78808d674b6c8346ef897fd54c97', 11, 214200000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (143, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '840d78808d674b6c8346ef897fd54c97', 15, 214200000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (144, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '840d78808d674b6c8346ef897fd54c97', 5, 1525844445, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (146, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '840d78808d674b6c8346ef897fd54c97', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (147, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '5a521b1374d84064a90d33a9031b9e99', 1, 0, 333333333, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (148, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '5a521b1374d84064a90d33a9031b9e99', 4, 0, 333333333, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (149, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '5a521b1374d84064a90d33a9031b9e99', 3, 0, 333333333, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (150, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '5a521b1374d84064a90d33a9031b9e99', 5, 0, 2374485594, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (152, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'e16e2936121d4d16b53520795af0504e', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (153, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'e16e2936121d4d16b53520795af0504e', 19, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (154, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'e16e2936121d4d16b53520795af0504e', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (156, '2026-11-15 09:56:00+00:00'::timestamptz, 'dispatch', 'e16e2936121d4d16b53520795af0504e', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (157, '2026-11-15 09:56:00+00:00'::timestamptz, 'bind', 'e16e2936121d4d16b53520795af0504e', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (158, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '5a521b1374d84064a90d33a9031b9e99', 21, 0, 2374485594, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (159, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'f890e7564b144e71964d85759f86956f', 21, 0, 5086148148, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (160, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'd6b787c3ad534180af9e217c0a2c2da0', 21, 0, 4986419753, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (161, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '1eac896dbcaa42579135f8900d857d33', 21, 0, 4986419753, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (162, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '63ada4d683cc4c91b9e72c9af868ae1e', 21, 0, 4630246913, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (163, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '754f9ad6135e4e74a64bf62026d196e4', 21, 0, 6411111111, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (164, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'fed981c556dc4f04ba9998f6f7602e44', 21, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (165, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '15a856e0079b40b8bd29d3340b0c0d77', 21, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (166, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'd2d01b1636304b5eba3a28d10df40994', 21, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (167, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '06d8db4215824358828337fc3acce87a', 21, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (168, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '0e8d34af70b743ba9d2440210063e3e2', 21, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (169, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'fae9508a036b4045bf115fa709e4bc3a', 21, 0, 5086148148, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (170, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'b6921cdda27547da93493592c37cc65c', 21, 5425224691, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (171, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '0f88d3fa3b0c4b949e9baccba81aad75', 21, 5425224691, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (172, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '840d78808d674b6c8346ef897fd54c97', 21, 1525844445, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (173, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'e16e2936121d4d16b53520795af0504e', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (3, '2026-11-10 09:30:00+00:00'::timestamptz, 'alert', NULL, 1, 0, 0, '0.01 of 400', 'c199f7e8dd8e48fbb5d481c0b71bcf5e');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (4, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (5, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (6, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (7, '2026-11-10 09:31:00+00:00'::timestamptz, 'reserve', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (9, '2026-11-10 09:31:00+00:00'::timestamptz, 'dispatch', '6e7116edd2fe4fb1a2e7ba364ee66d0f', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (10, '2026-11-10 09:31:00+00:00'::timestamptz, 'bind', '6e7116edd2fe4fb1a2e7ba364ee66d0f', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (11, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 1,  -714000000, 714000000, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (12, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 3,  -714000000, 714000000, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (13, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 4,  -714000000, 714000000, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (14, '2026-11-10 09:31:00+00:00'::timestamptz, 'settle', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 5,  -5086148148, 5086148148, 'quote', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (15, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'c969621d15c14f758db62b3122827b37', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (16, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'c969621d15c14f758db62b3122827b37', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (17, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'c969621d15c14f758db62b3122827b37', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (18, '2026-11-10 09:32:00+00:00'::timestamptz, 'reserve', 'c969621d15c14f758db62b3122827b37', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (20, '2026-11-10 09:32:00+00:00'::timestamptz, 'dispatch', 'c969621d15c14f758db62b3122827b37', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (21, '2026-11-10 09:32:00+00:00'::timestamptz, 'bind', 'c969621d15c14f758db62b3122827b37', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (22, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'c969621d15c14f758db62b3122827b37', 1,  -714000000, 700000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (23, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'c969621d15c14f758db62b3122827b37', 3,  -714000000, 700000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (24, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'c969621d15c14f758db62b3122827b37', 4,  -714000000, 700000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (25, '2026-11-10 09:32:00+00:00'::timestamptz, 'settle', 'c969621d15c14f758db62b3122827b37', 5,  -5086148148, 4986419753, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (26, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '0a094d69fd36491f975d006574889aeb', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (27, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '0a094d69fd36491f975d006574889aeb', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (28, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '0a094d69fd36491f975d006574889aeb', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (29, '2026-11-10 09:33:00+00:00'::timestamptz, 'reserve', '0a094d69fd36491f975d006574889aeb', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (31, '2026-11-10 09:33:00+00:00'::timestamptz, 'dispatch', '0a094d69fd36491f975d006574889aeb', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (32, '2026-11-10 09:33:00+00:00'::timestamptz, 'bind', '0a094d69fd36491f975d006574889aeb', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (33, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '0a094d69fd36491f975d006574889aeb', 1,  -714000000, 700000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (34, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '0a094d69fd36491f975d006574889aeb', 3,  -714000000, 700000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (35, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '0a094d69fd36491f975d006574889aeb', 4,  -714000000, 700000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (36, '2026-11-10 09:33:00+00:00'::timestamptz, 'settle', '0a094d69fd36491f975d006574889aeb', 5,  -5086148148, 4986419753, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (37, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', 'ea50efdf7da742638459f98ef2528346', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (38, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', 'ea50efdf7da742638459f98ef2528346', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (39, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', 'ea50efdf7da742638459f98ef2528346', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (40, '2026-11-10 09:34:00+00:00'::timestamptz, 'reserve', 'ea50efdf7da742638459f98ef2528346', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (42, '2026-11-10 09:34:00+00:00'::timestamptz, 'dispatch', 'ea50efdf7da742638459f98ef2528346', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (43, '2026-11-10 09:34:00+00:00'::timestamptz, 'bind', 'ea50efdf7da742638459f98ef2528346', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (44, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', 'ea50efdf7da742638459f98ef2528346', 1,  -714000000, 650000000, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (45, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', 'ea50efdf7da742638459f98ef2528346', 3,  -714000000, 650000000, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (46, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', 'ea50efdf7da742638459f98ef2528346', 4,  -714000000, 650000000, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (47, '2026-11-10 09:34:00+00:00'::timestamptz, 'settle', 'ea50efdf7da742638459f98ef2528346', 5,  -5086148148, 4630246913, 'operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (48, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'd80ed747dcf4440cb45ee271b19701b1', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (49, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'd80ed747dcf4440cb45ee271b19701b1', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (50, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'd80ed747dcf4440cb45ee271b19701b1', 3, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (51, '2026-11-10 09:35:00+00:00'::timestamptz, 'reserve', 'd80ed747dcf4440cb45ee271b19701b1', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (53, '2026-11-10 09:35:00+00:00'::timestamptz, 'dispatch', 'd80ed747dcf4440cb45ee271b19701b1', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (54, '2026-11-10 09:35:00+00:00'::timestamptz, 'bind', 'd80ed747dcf4440cb45ee271b19701b1', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (55, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 1,  -714000000, 1000000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (56, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 3,  -714000000, 1000000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (57, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 4,  -714000000, 1000000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (58, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 5,  -5086148148, 7123456789, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (60, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 1, 0, 0, '1 billed for d80ed747dcf4440cb45ee271b19701b1', 'fef3f47b736841ae953afffb39af6596');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (61, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 3, 0, 0, '1 billed for d80ed747dcf4440cb45ee271b19701b1', 'fef3f47b736841ae953afffb39af6596');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (62, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 4, 0, 0, '1 billed for d80ed747dcf4440cb45ee271b19701b1', 'fef3f47b736841ae953afffb39af6596');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (63, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 5, 0, 0, '1 billed for d80ed747dcf4440cb45ee271b19701b1', 'fef3f47b736841ae953afffb39af6596');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (64, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 1, 0,  -100000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (65, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 3, 0,  -100000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (66, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 4, 0,  -100000000, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (67, '2026-11-10 09:35:00+00:00'::timestamptz, 'settle', 'd80ed747dcf4440cb45ee271b19701b1', 5, 0,  -712345678, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (68, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 1, 0, 0, '0.9 billed for d80ed747dcf4440cb45ee271b19701b1', '1c9281cc1fe444cbae20721cfd28391d');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (69, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 3, 0, 0, '0.9 billed for d80ed747dcf4440cb45ee271b19701b1', '1c9281cc1fe444cbae20721cfd28391d');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (70, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 4, 0, 0, '0.9 billed for d80ed747dcf4440cb45ee271b19701b1', '1c9281cc1fe444cbae20721cfd28391d');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (71, '2026-11-10 09:35:00+00:00'::timestamptz, 'alert', 'd80ed747dcf4440cb45ee271b19701b1', 5, 0, 0, '0.9 billed for d80ed747dcf4440cb45ee271b19701b1', '1c9281cc1fe444cbae20721cfd28391d');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (72, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '37370aae9c3e4753bd914a43932358ab', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (73, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '37370aae9c3e4753bd914a43932358ab', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (74, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '37370aae9c3e4753bd914a43932358ab', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (75, '2026-11-10 09:36:00+00:00'::timestamptz, 'reserve', '37370aae9c3e4753bd914a43932358ab', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (77, '2026-11-10 09:36:00+00:00'::timestamptz, 'dispatch', '37370aae9c3e4753bd914a43932358ab', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (78, '2026-11-10 09:36:00+00:00'::timestamptz, 'bind', '37370aae9c3e4753bd914a43932358ab', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (79, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '37370aae9c3e4753bd914a43932358ab', 1,  -714000000, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (80, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '37370aae9c3e4753bd914a43932358ab', 4,  -714000000, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (81, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '37370aae9c3e4753bd914a43932358ab', 5,  -5086148148, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (82, '2026-11-10 09:36:00+00:00'::timestamptz, 'release', '37370aae9c3e4753bd914a43932358ab', 7,  -714000000, 0, 'failed', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (83, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '7585b221feae461a95250e7266a43b48', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (84, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '7585b221feae461a95250e7266a43b48', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (85, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '7585b221feae461a95250e7266a43b48', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (86, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '7585b221feae461a95250e7266a43b48', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (88, '2026-11-10 09:37:00+00:00'::timestamptz, 'dispatch', '7585b221feae461a95250e7266a43b48', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (89, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '7585b221feae461a95250e7266a43b48', 1,  -714000000, 0, 'not charged, according to the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (90, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '7585b221feae461a95250e7266a43b48', 4,  -714000000, 0, 'not charged, according to the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (91, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '7585b221feae461a95250e7266a43b48', 5,  -5086148148, 0, 'not charged, according to the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (92, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '7585b221feae461a95250e7266a43b48', 7,  -714000000, 0, 'not charged, according to the operator', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (93, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '74193204be7447a7be14154d8c23f7b6', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (94, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '74193204be7447a7be14154d8c23f7b6', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (95, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '74193204be7447a7be14154d8c23f7b6', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (96, '2026-11-10 09:37:00+00:00'::timestamptz, 'reserve', '74193204be7447a7be14154d8c23f7b6', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (98, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '74193204be7447a7be14154d8c23f7b6', 1,  -714000000, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (99, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '74193204be7447a7be14154d8c23f7b6', 4,  -714000000, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (100, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '74193204be7447a7be14154d8c23f7b6', 5,  -5086148148, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (101, '2026-11-10 09:37:00+00:00'::timestamptz, 'release', '74193204be7447a7be14154d8c23f7b6', 7,  -714000000, 0, 'changed my mind', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (102, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'f4724e5fb1e243efb60b9b635fe41900', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (103, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'f4724e5fb1e243efb60b9b635fe41900', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (104, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'f4724e5fb1e243efb60b9b635fe41900', 7, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (105, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', 'f4724e5fb1e243efb60b9b635fe41900', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (107, '2026-11-10 09:38:00+00:00'::timestamptz, 'dispatch', 'f4724e5fb1e243efb60b9b635fe41900', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (108, '2026-11-10 09:38:00+00:00'::timestamptz, 'bind', 'f4724e5fb1e243efb60b9b635fe41900', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (109, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '301d4f9db9a0403789d912226f225206', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (110, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '301d4f9db9a0403789d912226f225206', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (111, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '301d4f9db9a0403789d912226f225206', 11, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (112, '2026-11-10 09:38:00+00:00'::timestamptz, 'reserve', '301d4f9db9a0403789d912226f225206', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (114, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '301d4f9db9a0403789d912226f225206', 1,  -714000000, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (115, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '301d4f9db9a0403789d912226f225206', 4,  -714000000, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (116, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '301d4f9db9a0403789d912226f225206', 5,  -5086148148, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (117, '2026-11-10 09:55:00+00:00'::timestamptz, 'expire', '301d4f9db9a0403789d912226f225206', 11,  -714000000, 0, 'expired', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (118, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'adc1502b882c4d14b4757187363197f9', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (119, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'adc1502b882c4d14b4757187363197f9', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (120, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'adc1502b882c4d14b4757187363197f9', 11, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (121, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'adc1502b882c4d14b4757187363197f9', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (123, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', 'adc1502b882c4d14b4757187363197f9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (124, '2026-11-10 09:55:00+00:00'::timestamptz, 'bind', 'adc1502b882c4d14b4757187363197f9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (125, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'adc1502b882c4d14b4757187363197f9', 1,  -714000000, 714000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (126, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'adc1502b882c4d14b4757187363197f9', 4,  -714000000, 714000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (127, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'adc1502b882c4d14b4757187363197f9', 5,  -5086148148, 5086148148, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (128, '2026-11-10 09:55:00+00:00'::timestamptz, 'settle', 'adc1502b882c4d14b4757187363197f9', 11,  -714000000, 714000000, 'response', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (129, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '84fdad0470814bbb8c1ee5f244029868', 1, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (130, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '84fdad0470814bbb8c1ee5f244029868', 11, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (131, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '84fdad0470814bbb8c1ee5f244029868', 15, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (132, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '84fdad0470814bbb8c1ee5f244029868', 5, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (134, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '84fdad0470814bbb8c1ee5f244029868', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (135, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'aecb762ab56b43aa92c58f9134ee64c1', 1, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (136, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'aecb762ab56b43aa92c58f9134ee64c1', 11, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (137, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'aecb762ab56b43aa92c58f9134ee64c1', 15, 761600000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (138, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', 'aecb762ab56b43aa92c58f9134ee64c1', 5, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (140, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', 'aecb762ab56b43aa92c58f9134ee64c1', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (141, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '4961dd5cd0194a8fb10d3e2bc2b3e720', 1, 214200000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (142, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '4961dd5cd0194a8fb10d3e2bc2b3e720', 11, 214200000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (143, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '4961dd5cd0194a8fb10d3e2bc2b3e720', 15, 214200000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (144, '2026-11-10 09:55:00+00:00'::timestamptz, 'reserve', '4961dd5cd0194a8fb10d3e2bc2b3e720', 5, 1525844445, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (146, '2026-11-10 09:55:00+00:00'::timestamptz, 'dispatch', '4961dd5cd0194a8fb10d3e2bc2b3e720', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (147, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '07d730a4aa5d4dc29b3c0dc099f52fe1', 1, 0, 333333333, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (148, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '07d730a4aa5d4dc29b3c0dc099f52fe1', 4, 0, 333333333, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (149, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '07d730a4aa5d4dc29b3c0dc099f52fe1', 3, 0, 333333333, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (150, '2026-11-10 09:55:00+00:00'::timestamptz, 'record', '07d730a4aa5d4dc29b3c0dc099f52fe1', 5, 0, 2374485594, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (152, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'a1036fa9597240a587507965b5bd17b5', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (153, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'a1036fa9597240a587507965b5bd17b5', 19, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (154, '2026-11-15 09:56:00+00:00'::timestamptz, 'reserve', 'a1036fa9597240a587507965b5bd17b5', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (156, '2026-11-15 09:56:00+00:00'::timestamptz, 'dispatch', 'a1036fa9597240a587507965b5bd17b5', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (157, '2026-11-15 09:56:00+00:00'::timestamptz, 'bind', 'a1036fa9597240a587507965b5bd17b5', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (158, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '07d730a4aa5d4dc29b3c0dc099f52fe1', 21, 0, 2374485594, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (159, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 21, 0, 5086148148, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (160, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'c969621d15c14f758db62b3122827b37', 21, 0, 4986419753, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (161, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '0a094d69fd36491f975d006574889aeb', 21, 0, 4986419753, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (162, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'ea50efdf7da742638459f98ef2528346', 21, 0, 4630246913, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (163, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'd80ed747dcf4440cb45ee271b19701b1', 21, 0, 6411111111, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (164, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '37370aae9c3e4753bd914a43932358ab', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (165, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '7585b221feae461a95250e7266a43b48', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (166, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '74193204be7447a7be14154d8c23f7b6', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (167, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'f4724e5fb1e243efb60b9b635fe41900', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (168, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '301d4f9db9a0403789d912226f225206', 21, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (169, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'adc1502b882c4d14b4757187363197f9', 21, 0, 5086148148, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (170, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '84fdad0470814bbb8c1ee5f244029868', 21, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (171, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'aecb762ab56b43aa92c58f9134ee64c1', 21, 5425224691, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (172, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', '4961dd5cd0194a8fb10d3e2bc2b3e720', 21, 1525844445, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (173, '2026-11-15 09:56:00+00:00'::timestamptz, 'carry_over', 'a1036fa9597240a587507965b5bd17b5', 21, 5086148148, 0, NULL, NULL);
 INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (174, '2026-11-15 09:56:00+00:00'::timestamptz, 'revision', NULL, NULL, 0, 0, '3b0c840d537ed825391a3b01ca3f846983721d6be949d950b9dc2407a640a74f', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (176, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', '7c83364ab67f4557ae4686897b1300b8', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (177, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', '7c83364ab67f4557ae4686897b1300b8', 19, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (178, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', '7c83364ab67f4557ae4686897b1300b8', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (179, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', '7c83364ab67f4557ae4686897b1300b8', 21, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (181, '2026-11-15 09:57:00+00:00'::timestamptz, 'dispatch', '7c83364ab67f4557ae4686897b1300b8', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (182, '2026-11-15 09:57:00+00:00'::timestamptz, 'bind', '7c83364ab67f4557ae4686897b1300b8', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (183, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'e16e2936121d4d16b53520795af0504e', 1,  -714000000, 699999999, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (184, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'e16e2936121d4d16b53520795af0504e', 5,  -5086148148, 4986419746, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (185, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'e16e2936121d4d16b53520795af0504e', 19,  -714000000, 699999999, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (186, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'e16e2936121d4d16b53520795af0504e', 21,  -5086148148, 4986419746, 'statement', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (187, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', 'd66ceca7f4ad453b9877f9904475d145', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (188, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', 'd66ceca7f4ad453b9877f9904475d145', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (189, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', 'd66ceca7f4ad453b9877f9904475d145', 23, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (190, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', 'd66ceca7f4ad453b9877f9904475d145', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (191, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', 'd66ceca7f4ad453b9877f9904475d145', 21, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (193, '2026-11-21 09:21:00+00:00'::timestamptz, 'dispatch', 'd66ceca7f4ad453b9877f9904475d145', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (194, '2026-11-21 09:21:00+00:00'::timestamptz, 'doubt', 'd66ceca7f4ad453b9877f9904475d145', NULL, 0, 0, 'timeout', NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (195, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', '89fc6ff4d92043c1bfff42edb19f3774', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (196, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', '89fc6ff4d92043c1bfff42edb19f3774', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (197, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', '89fc6ff4d92043c1bfff42edb19f3774', 23, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (198, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', '89fc6ff4d92043c1bfff42edb19f3774', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (199, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', '89fc6ff4d92043c1bfff42edb19f3774', 21, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (201, '2026-11-21 09:22:00+00:00'::timestamptz, 'dispatch', '89fc6ff4d92043c1bfff42edb19f3774', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (202, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'fade0ad51e0240fcae65c4356bb97543', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (203, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'fade0ad51e0240fcae65c4356bb97543', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (204, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'fade0ad51e0240fcae65c4356bb97543', 23, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (205, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'fade0ad51e0240fcae65c4356bb97543', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (206, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'fade0ad51e0240fcae65c4356bb97543', 21, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (208, '2026-11-21 09:29:00+00:00'::timestamptz, 'dispatch', 'fade0ad51e0240fcae65c4356bb97543', NULL, 0, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (209, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'ab7d7bf227854379872aea9fbd187b60', 1, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (210, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'ab7d7bf227854379872aea9fbd187b60', 4, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (211, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'ab7d7bf227854379872aea9fbd187b60', 23, 714000000, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (212, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'ab7d7bf227854379872aea9fbd187b60', 5, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (213, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', 'ab7d7bf227854379872aea9fbd187b60', 21, 5086148148, 0, NULL, NULL);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (1, 'qingbo', 't-1', 'succeeded', NULL, NULL, NULL, NULL, '2026-11-10 09:31:00+00:00'::timestamptz);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (2, 'qingbo', 't-2', 'succeeded', 350000, 'quota', NULL, NULL, '2026-11-10 09:32:00+00:00'::timestamptz);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (3, 'qingbo', 't-5', 'succeeded', 500000, 'quota', NULL, NULL, '2026-11-10 09:35:00+00:00'::timestamptz);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (4, 'qingbo', 't-6', 'failed', 0, 'quota', NULL, NULL, '2026-11-10 09:36:00+00:00'::timestamptz);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (5, 'qingbo', 't-8', 'succeeded', 357000, 'quota', NULL, NULL, '2026-11-10 09:54:00+00:00'::timestamptz);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (6, 'qingbo', 'stray', 'succeeded', 123, 'quota', NULL, NULL, '2026-11-10 09:55:00+00:00'::timestamptz);
-INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "amount", "amount_unit", "duration_s", "model", "seen_at") OVERRIDING SYSTEM VALUE VALUES (7, 'qingbo', 't-10', 'processing', NULL, NULL, NULL, NULL, '2026-11-15 09:57:00+00:00'::timestamptz);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (176, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'eb290852719748d393cb45d8eeba3900', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (177, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'eb290852719748d393cb45d8eeba3900', 19, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (178, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'eb290852719748d393cb45d8eeba3900', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (179, '2026-11-15 09:57:00+00:00'::timestamptz, 'reserve', 'eb290852719748d393cb45d8eeba3900', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (181, '2026-11-15 09:57:00+00:00'::timestamptz, 'dispatch', 'eb290852719748d393cb45d8eeba3900', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (182, '2026-11-15 09:57:00+00:00'::timestamptz, 'bind', 'eb290852719748d393cb45d8eeba3900', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (183, '2026-11-15 09:57:00+00:00'::timestamptz, 'doubt', '6e7116edd2fe4fb1a2e7ba364ee66d0f', NULL, 0, 0, 'cost is 0.5, which is not a whole number of units and may be money', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (184, '2026-11-15 09:57:00+00:00'::timestamptz, 'alert', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 1, 0, 0, 'charge of 6e7116edd2fe4fb1a2e7ba364ee66d0f: cost is 0.5, which is not a whole number of units and may be money', '89dfc644ff2449e08d7dccc99cca0b0f');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (185, '2026-11-15 09:57:00+00:00'::timestamptz, 'alert', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 3, 0, 0, 'charge of 6e7116edd2fe4fb1a2e7ba364ee66d0f: cost is 0.5, which is not a whole number of units and may be money', '89dfc644ff2449e08d7dccc99cca0b0f');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (186, '2026-11-15 09:57:00+00:00'::timestamptz, 'alert', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 4, 0, 0, 'charge of 6e7116edd2fe4fb1a2e7ba364ee66d0f: cost is 0.5, which is not a whole number of units and may be money', '89dfc644ff2449e08d7dccc99cca0b0f');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (187, '2026-11-15 09:57:00+00:00'::timestamptz, 'alert', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 5, 0, 0, 'charge of 6e7116edd2fe4fb1a2e7ba364ee66d0f: cost is 0.5, which is not a whole number of units and may be money', '89dfc644ff2449e08d7dccc99cca0b0f');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (188, '2026-11-15 09:57:00+00:00'::timestamptz, 'alert', '6e7116edd2fe4fb1a2e7ba364ee66d0f', 21, 0, 0, 'charge of 6e7116edd2fe4fb1a2e7ba364ee66d0f: cost is 0.5, which is not a whole number of units and may be money', '89dfc644ff2449e08d7dccc99cca0b0f');
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (189, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'a1036fa9597240a587507965b5bd17b5', 1,  -714000000, 699999999, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (190, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'a1036fa9597240a587507965b5bd17b5', 5,  -5086148148, 4986419746, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (191, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'a1036fa9597240a587507965b5bd17b5', 19,  -714000000, 699999999, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (192, '2026-11-15 09:57:00+00:00'::timestamptz, 'settle', 'a1036fa9597240a587507965b5bd17b5', 21,  -5086148148, 4986419746, 'statement', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (193, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '75c0ea95f1f8480aaf1b96b63a7ea886', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (194, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '75c0ea95f1f8480aaf1b96b63a7ea886', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (195, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '75c0ea95f1f8480aaf1b96b63a7ea886', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (196, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '75c0ea95f1f8480aaf1b96b63a7ea886', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (197, '2026-11-21 09:21:00+00:00'::timestamptz, 'reserve', '75c0ea95f1f8480aaf1b96b63a7ea886', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (199, '2026-11-21 09:21:00+00:00'::timestamptz, 'dispatch', '75c0ea95f1f8480aaf1b96b63a7ea886', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (200, '2026-11-21 09:21:00+00:00'::timestamptz, 'doubt', '75c0ea95f1f8480aaf1b96b63a7ea886', NULL, 0, 0, 'timeout', NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (201, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b4e3d3480c094b2f9c539d4ea99e68e9', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (202, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b4e3d3480c094b2f9c539d4ea99e68e9', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (203, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b4e3d3480c094b2f9c539d4ea99e68e9', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (204, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b4e3d3480c094b2f9c539d4ea99e68e9', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (205, '2026-11-21 09:22:00+00:00'::timestamptz, 'reserve', 'b4e3d3480c094b2f9c539d4ea99e68e9', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (207, '2026-11-21 09:22:00+00:00'::timestamptz, 'dispatch', 'b4e3d3480c094b2f9c539d4ea99e68e9', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (208, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '04fedd2c1d85480a81cb200aba10bb26', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (209, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '04fedd2c1d85480a81cb200aba10bb26', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (210, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '04fedd2c1d85480a81cb200aba10bb26', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (211, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '04fedd2c1d85480a81cb200aba10bb26', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (212, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '04fedd2c1d85480a81cb200aba10bb26', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (214, '2026-11-21 09:29:00+00:00'::timestamptz, 'dispatch', '04fedd2c1d85480a81cb200aba10bb26', NULL, 0, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (215, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '3e6239a324ca494e83acb83d703a5ea7', 1, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (216, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '3e6239a324ca494e83acb83d703a5ea7', 4, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (217, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '3e6239a324ca494e83acb83d703a5ea7', 23, 714000000, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (218, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '3e6239a324ca494e83acb83d703a5ea7', 5, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."journal" ("seq", "at", "kind", "reservation", "bucket", "held_delta", "spent_delta", "detail", "told") OVERRIDING SYSTEM VALUE VALUES (219, '2026-11-21 09:29:00+00:00'::timestamptz, 'reserve', '3e6239a324ca494e83acb83d703a5ea7', 21, 5086148148, 0, NULL, NULL);
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (1, 'qingbo', 't-1', 'succeeded', NULL, NULL, '2026-11-10 09:31:00+00:00'::timestamptz, 'null');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (2, 'qingbo', 't-2', 'succeeded', NULL, NULL, '2026-11-10 09:32:00+00:00'::timestamptz, '{"parts": [["350000", "quota"]]}');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (3, 'qingbo', 't-5', 'succeeded', NULL, NULL, '2026-11-10 09:35:00+00:00'::timestamptz, '{"parts": [["500000", "quota"]]}');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (4, 'qingbo', 't-6', 'failed', NULL, NULL, '2026-11-10 09:36:00+00:00'::timestamptz, '{"parts": [["0", "quota"]]}');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (5, 'qingbo', 't-8', 'succeeded', NULL, NULL, '2026-11-10 09:54:00+00:00'::timestamptz, '{"parts": [["357000", "quota"]]}');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (6, 'qingbo', 'stray', 'succeeded', NULL, NULL, '2026-11-10 09:55:00+00:00'::timestamptz, '{"parts": [["123", "quota"]]}');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (7, 'qingbo', 't-10', 'processing', NULL, NULL, '2026-11-15 09:57:00+00:00'::timestamptz, 'null');
+INSERT INTO "kling_pricing"."observation" ("id", "provider", "task_id", "state", "duration_s", "model", "seen_at", "charge") OVERRIDING SYSTEM VALUE VALUES (8, 'qingbo', 't-1', 'succeeded', NULL, NULL, '2026-11-15 09:57:00+00:00'::timestamptz, '{"parts": [], "problem": "cost is 0.5, which is not a whole number of units and may be money"}');
 SELECT setval(pg_get_serial_sequence('kling_pricing.budget_revision', 'revision'), (SELECT max(revision) FROM kling_pricing.budget_revision));
 SELECT setval(pg_get_serial_sequence('kling_pricing.bucket', 'id'), (SELECT max(id) FROM kling_pricing.bucket));
 SELECT setval(pg_get_serial_sequence('kling_pricing.reservation', 'seq'), (SELECT max(seq) FROM kling_pricing.reservation));

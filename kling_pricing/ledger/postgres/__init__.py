@@ -16,6 +16,7 @@ from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.checks import FACTS
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
@@ -124,7 +125,9 @@ class PostgresLedger:
         """See `Ledger.settle`."""
         return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
 
-    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
+    def observe(
+        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
+    ) -> Change | None:
         """See `Ledger.observe`."""
         response = self._call(
             "observe",
@@ -133,10 +136,11 @@ class PostgresLedger:
             seen.provider,
             seen.task_id,
             seen.state,
-            seen.amount,
-            seen.amount_unit,
+            written_charge(seen.charge),
             seen.duration_s,
             seen.model,
+            made,
+            remark,
         )
         return None if response is None else codec.change(response)
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     Alert,
     BucketClaim,
@@ -130,6 +131,7 @@ def alerts(rows: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
             row["currency"],
             _instant(row["window_end"]),
             row["reservation_id"],
+            row["detail"],
         )
         for row in rows
     )
@@ -163,8 +165,7 @@ def observation(row: Mapping[str, Any]) -> Observation:
         row["provider"],
         row["task_id"],
         row["state"],
-        _decimal(row["amount"]),
-        row["amount_unit"],
+        read_charge(row["charge"]),
         _decimal(row["duration_s"]),
         row["model"],
         _instant(row["seen_at"]),

@@ -12,6 +12,7 @@ from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
@@ -31,6 +32,10 @@ from kling_pricing.ledger.sqlite import export, queries, reservations, revisions
 from kling_pricing.ledger.sqlite.codec import decimal, instant, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.verification import judge
+
+_IN_DOUBT = """
+((state = 'dispatching' AND (doubted OR deadline <= ?)) OR (state IN ('bound', 'settled') AND doubted = 1))
+"""
 
 
 class SQLiteLedger:
@@ -101,9 +106,11 @@ class SQLiteLedger:
         """See `Ledger.settle`."""
         return self._file.transaction(verbs.settle, ref, amount, basis)
 
-    def observe(self, seen: Observation, ref: Ref | None) -> Change | None:
+    def observe(
+        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
+    ) -> Change | None:
         """See `Ledger.observe`."""
-        change = self._file.transaction(verbs.observe, seen, ref)
+        change = self._file.transaction(verbs.observe, seen, ref, made, remark)
         if isinstance(change, LedgerError):
             raise change
         return change
@@ -141,7 +148,7 @@ class SQLiteLedger:
             "key = ?": key,
             "created_at >= ?": since and written(since),
             "created_at < ?": until and written(until),
-            "state = 'dispatching' AND (doubted OR deadline <= ?)": written(now) if in_doubt else None,
+            _IN_DOUBT: written(now) if in_doubt else None,
         }
         filters = {condition: value for condition, value in conditions.items() if value is not None}
         where = f" WHERE {' AND '.join(filters)}" if filters else ""
@@ -161,16 +168,16 @@ class SQLiteLedger:
         """See `Ledger.unclaimed`."""
         with self._file.reading() as db:
             rows = db.execute(
-                "SELECT provider, task_id, state, amount, amount_unit, duration_s, model, seen_at"
+                "SELECT provider, task_id, state, charge, duration_s, model, seen_at"
                 " FROM observation WHERE NOT EXISTS (SELECT 1 FROM reservation WHERE"
                 " reservation.provider = observation.provider AND reservation.task_id = observation.task_id)"
                 " ORDER BY id"
             ).fetchall()
         return [
             Observation(
-                provider, task_id, state, decimal(amount), unit, decimal(duration_s), model, instant(seen_at)
+                provider, task_id, state, read_charge(charge), decimal(duration_s), model, instant(seen_at)
             )
-            for provider, task_id, state, amount, unit, duration_s, model, seen_at in rows
+            for provider, task_id, state, charge, duration_s, model, seen_at in rows
         ]
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:

@@ -231,6 +231,18 @@ def overrun_alerts(
     )
 
 
+def charge_alerts(db: sqlite3.Connection, reservation: str, text: str, now: datetime) -> tuple[Alert, ...]:
+    """Returns the alerts of a doubtful charge, once for each bucket of the reservation and text."""
+    rows = db.execute(
+        "SELECT bucket FROM reservation_line WHERE reservation = ? ORDER BY bucket", (reservation,)
+    ).fetchall()
+    return tuple(
+        _new_alert(db, "charge", bucket, None, reservation)._replace(detail=text)
+        for (bucket,) in rows
+        if _alert(db, bucket, f"charge of {reservation}: {text}", reservation, now)
+    )
+
+
 def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str | None, now: datetime) -> bool:
     """Writes an alert to the journal. Returns False if the journal already has it."""
     return (

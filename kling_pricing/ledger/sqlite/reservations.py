@@ -9,7 +9,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.model import UNSENT, PricedVariant, Ref, Reservation, ReservationRequest, unsent
+from kling_pricing.ledger.model import (
+    UNSENT,
+    PricedVariant,
+    Ref,
+    Reservation,
+    ReservationRequest,
+    unsent,
+)
 from kling_pricing.ledger.sqlite.balances import ROOM, BucketBalance, buckets_wanted, rooms_of, wanted
 from kling_pricing.ledger.sqlite.codec import (
     instant,
@@ -27,6 +34,9 @@ COLUMNS = ", ".join(RESERVATION_COLUMNS)
 SELECT = f"SELECT {COLUMNS} FROM reservation"  # noqa: S608 (constants only)
 _SELECT_BY_ID = f"{SELECT} WHERE id = ?"
 _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
+_DOUBTABLE = ("dispatching", "bound", "settled")
+"""The states in which a mark of doubt counts."""
+
 _INSERTED = (
     *(
         "id",
@@ -67,7 +77,7 @@ def from_row(values: Sequence[Any], now: datetime) -> Reservation:
         key=row["key"],
         attempt=row["attempt"],
         state=state,
-        in_doubt=state == "dispatching" and (bool(row["doubted"]) or deadline <= now),
+        in_doubt=(bool(row["doubted"]) and state in _DOUBTABLE) or (state == "dispatching" and deadline <= now),
         provider=row["provider"],
         task_id=row["task_id"],
         wire_format=row["wire_format"],

@@ -150,7 +150,25 @@ _TABLES = (
 
 STEPS: dict[int, tuple[str, ...]] = {
     1: _TABLES,
-    2: ("ALTER TABLE reservation ADD COLUMN list_total INTEGER",),
+    2: (
+        "ALTER TABLE reservation ADD COLUMN list_total INTEGER",
+        "ALTER TABLE reservation ADD COLUMN minimum INTEGER",
+        "ALTER TABLE reservation ADD COLUMN pack_units TEXT",
+        "ALTER TABLE reservation ADD COLUMN account_currency TEXT",
+        "CREATE INDEX reservation_doubted ON reservation (created_at) WHERE doubted = 1",
+        "ALTER TABLE observation ADD COLUMN charge TEXT",
+        """
+        UPDATE observation SET charge = json_object('parts', json_array(json_array(amount, amount_unit)))
+        WHERE amount IS NOT NULL AND amount_unit IS NOT NULL
+        """,
+        "DROP INDEX observation_once",
+        "ALTER TABLE observation DROP COLUMN amount",
+        "ALTER TABLE observation DROP COLUMN amount_unit",
+        """
+        CREATE UNIQUE INDEX observation_once ON observation
+        (provider, task_id, ifnull(state, ''), ifnull(charge, ''))
+        """,
+    ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 

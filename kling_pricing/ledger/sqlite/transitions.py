@@ -12,9 +12,17 @@ from decimal import Decimal
 
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import BASES, Basis, Change, Ref, Reservation
-from kling_pricing.ledger.outcomes import Charged, outcome
-from kling_pricing.ledger.sqlite.balances import Move, enter, grown, overrun_alerts, threshold_alerts
+from kling_pricing.ledger.outcomes import Charged, Unclear, outcome
+from kling_pricing.ledger.sqlite.balances import (
+    Move,
+    charge_alerts,
+    enter,
+    grown,
+    overrun_alerts,
+    threshold_alerts,
+)
 from kling_pricing.ledger.sqlite.codec import decimal, written
 from kling_pricing.ledger.sqlite.reservations import COLUMNS, from_row, get
 from kling_pricing.money import multiply, nanos_up
@@ -67,11 +75,11 @@ def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Chang
     if not is_seen:
         return change
     rows = db.execute(
-        "SELECT state, amount, amount_unit FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
+        "SELECT state, charge FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
         (bound.provider, task_id),
     ).fetchall()
-    for state, amount, unit in rows:
-        seen = Observation(bound.provider, task_id, state, decimal(amount), unit, None, None, now)
+    for state, charge in rows:
+        seen = Observation(bound.provider, task_id, state, read_charge(charge), None, None, now)
         after = take_up(db, change.reservation, seen, now)
         change = Change(after.reservation, change.alerts + after.alerts)
     return change
@@ -93,19 +101,39 @@ def _bound_already(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime
     raise errors.task_of_another(reservation, task_id, get(db, (reservation.provider, task_id), now).id)
 
 
-def take_up(db: sqlite3.Connection, reservation: Reservation, seen: Observation, now: datetime) -> Change:
+def take_up(
+    db: sqlite3.Connection,
+    reservation: Reservation,
+    seen: Observation,
+    now: datetime,
+    made: Decimal | None = None,
+) -> Change:
     """Applies an observation of a reservation's task.
 
     An observation is applied only once, because its effect could differ later.
     """
-    effect = outcome(reservation, seen)
+    effect = outcome(reservation, seen, made)
     if isinstance(effect, Charged):
         return settle(db, reservation, effect.amount, effect.basis, now)
+    if isinstance(effect, Unclear):
+        return _keep_open(db, reservation, effect.reason, now)
     if effect is None or reservation.state == "released":
         return Change(reservation)
     if reservation.state == "settled":
         return settle(db, reservation, Decimal(0), "response", now)
     return Change(release(db, reservation, effect.reason, "release", now))
+
+
+def _keep_open(db: sqlite3.Connection, reservation: Reservation, reason: str, now: datetime) -> Change:
+    """Marks a reservation in doubt whose charge has no value here, unless its amount is known already."""
+    if reservation.basis not in {None, "quote"}:
+        return Change(reservation)
+    is_marked = reservation.in_doubt and reservation.reason == reason
+    if reservation.state != "released" and not is_marked:
+        db.execute("UPDATE reservation SET doubted = 1, reason = ? WHERE id = ?", (reason, reservation.id))
+        enter(db, now, "doubt", reservation.id, (), reason)
+    alerts = charge_alerts(db, reservation.id, reason, now)
+    return Change(get(db, reservation.id, now), alerts)
 
 
 def release(

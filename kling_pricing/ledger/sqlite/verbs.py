@@ -16,6 +16,7 @@ from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
     DOUBTED,
     UNSENT,
@@ -150,19 +151,22 @@ def settle(db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | No
 
 
 def observe(
-    db: sqlite3.Connection, now: datetime, seen: Observation, ref: Ref | None
+    db: sqlite3.Connection,
+    now: datetime,
+    seen: Observation,
+    ref: Ref | None,
+    made: Decimal | None,
+    remark: str | None,
 ) -> Change | LedgerError | None:
     """See `Ledger.observe`. Returns an error, so that the observation is committed: the task may be billed."""
     added = db.execute(
         "INSERT OR IGNORE INTO observation"
-        " (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " (provider, task_id, state, charge, duration_s, model, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             seen.provider,
             seen.task_id,
             seen.state,
-            text(seen.amount),
-            seen.amount_unit if seen.amount is not None else None,
+            written_charge(seen.charge),
             text(seen.duration_s),
             seen.model,
             written(now),
@@ -175,7 +179,11 @@ def observe(
     if reservation.provider != seen.provider:
         return errors.other_provider(reservation, seen.provider)
     if reservation.task_id == seen.task_id:
-        return transitions.take_up(db, reservation, seen, now) if added.rowcount else Change(reservation)
+        if not added.rowcount:
+            return Change(reservation)
+        change = transitions.take_up(db, reservation, seen, now, made)
+        remarks = balances.charge_alerts(db, reservation.id, remark, now) if remark else ()
+        return Change(change.reservation, change.alerts + remarks)
     try:
         return transitions.bind(db, reservation.id, seen.task_id, now)
     except ReservationStateError as error:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.charge_parts import CHARGE_FIELDS, Part, read_charge
 from kling_pricing.reconcile.files.file_reader import at_path, digits, text_of
 from kling_pricing.reconcile.statement_file import AnswersEntry
+from kling_pricing.wire.charges import CASH, UNIT, VIDEO, ChargePart
+from kling_pricing.wire.formats import wire_format
 
 COLUMNS = ("task_id", "amount", "unit", "submitted_at", "model", "duration_s", "state", "facts")
 """The parts of an answer that are read; the facts are a JSON object."""
@@ -20,10 +21,10 @@ def is_answer(item: Mapping[str, Any] | None, entry: AnswersEntry) -> bool:
     if item is None:
         return False
     try:
-        task, parts = read_charge(item, entry.wire_format, entry.currency or "")
-    except WireFormatError as error:
-        return (error.field or "").startswith(CHARGE_FIELDS)
-    return task.task_id is not None and (task.state is not None or bool(parts))
+        task = wire_format(entry.wire_format).read_task(item)
+    except WireFormatError:
+        return False
+    return task.task_id is not None and (task.state is not None or task.charge is not None)
 
 
 def rows(
@@ -48,17 +49,21 @@ def _rows(
         yield row, empty, item
         return
     try:
-        task, parts = read_charge(item, entry.wire_format, currency)
+        task = wire_format(entry.wire_format).read_task(item)
     except WireFormatError as error:
         yield row, empty, f"{error.field or 'a field'} cannot be read"
         return
+    if task.charge is not None and task.charge.problem is not None:
+        yield row, empty, task.charge.problem
+        return
+    parts = task.charge.parts if task.charge is not None else ()
     columns = entry.submitted_at.columns if entry.submitted_at else ()
     submitted_at = next(filter(None, (text_of(at_path(item, column)) for column in columns)), "")
     facts = {name: value for name, value in task.facts.items() if isinstance(value, str | bool)}
     for part in parts or (None,):
         texts = (
             task.task_id,
-            *_amount(part),
+            *_amount(part, currency),
             submitted_at,
             task.model,
             task.duration_s and digits(task.duration_s),
@@ -68,5 +73,8 @@ def _rows(
         yield row, [text or "" for text in texts], ""
 
 
-def _amount(part: Part | None) -> tuple[str, str]:
-    return ("", "") if part is None else (digits(part.amount), part.unit)
+def _amount(part: ChargePart | None, currency: str) -> tuple[str, str]:
+    """Returns the amount and the unit of a part; price tables call the units of a video pack `unit`."""
+    if part is None:
+        return "", ""
+    return digits(part.amount), {CASH: currency, VIDEO: UNIT}.get(part.unit, part.unit)

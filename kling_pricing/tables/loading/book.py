@@ -115,6 +115,7 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
         units=_units(entry, document),
+        account_currencies=_account_currencies(entry, document),
         model_periods=_model_periods(entry, document),
         period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
         known_from=entry.known_from,
@@ -129,6 +130,18 @@ def _units(entry: PriceFile, document: YamlDocument) -> dict[str, Decimal]:
     if unit is not None and entry.units.get(unit.name, unit.value) != unit.value:
         raise document.error(("units", unit.name), "differs from the value of `unit`; make them the same")
     return dict(entry.units)
+
+
+def _account_currencies(entry: PriceFile, document: YamlDocument) -> dict[str, str]:
+    """Returns host -> the currency of the accounts there; an empty host stands for all."""
+    given = entry.account_currency
+    if not isinstance(given, dict):
+        return {} if given is None else {"": given}
+    for host in given:
+        if host not in entry.hosts:
+            remedy = did_you_mean(host, entry.hosts)
+            raise document.error(("account_currency", host), f"is not one of the hosts; {remedy}")
+    return given
 
 
 def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:

@@ -74,9 +74,9 @@ def _contract(
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
         raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
-    changes = entry.discount, entry.unit_value
-    if changes == (None, None) and not (entry.rates or entry.allow_paths or adopted):
-        raise document.error((), "changes nothing; give a discount, a unit_value or rates")
+    changes = entry.discount, entry.unit_value, entry.account_currency
+    if changes == (None, None, None) and not (entry.rates or entry.allow_paths or adopted):
+        raise document.error((), "changes nothing; give a discount, a unit_value, rates or account_currency")
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
     check_period(valid_from, valid_until, document)
     if (base.valid_from and valid_from and valid_from < base.valid_from) or (
@@ -93,6 +93,7 @@ def _contract(
         sources=table_sources(entry.sources),
         rates=_checked_rates(entry, base, document),
         units=_units(entry, base),
+        account_currencies={"": entry.account_currency} if entry.account_currency else base.account_currencies,
         notes=(*base.notes, *table_notes(entry.notes)),
         contract=Contract(
             list_rates=dict(base.rates),

@@ -162,6 +162,11 @@ class PriceFile(FileModel):
         {},
         description="Kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.",
     )
+    account_currency: Currency | dict[Name, Currency] | None = Field(
+        None,
+        description="The currency of the accounts, for money that a response names without one; or host -> the "
+        "currency of the accounts there. Null: not known.",
+    )
     model_periods: dict[Name, PeriodEntry] = Field(
         {}, description="Models whose rates are in force for only a part of the table's period."
     )
@@ -181,6 +186,9 @@ class ContractFile(FileModel):
         None, description="The fraction taken off the list total; 0.1 is ten percent."
     )
     unit_value: Price | None = Field(None, description="The customer's price of one of the provider's units.")
+    account_currency: Currency | None = Field(
+        None, description="The currency of the customer's account; null: as in the published table."
+    )
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
     )

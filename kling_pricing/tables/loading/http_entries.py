@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -79,6 +79,22 @@ class McpEntry(FileModel):
     source: Text
 
 
+class TaskListEntry(FileModel):
+    """A path whose response lists tasks."""
+
+    path: UrlPath
+    source: Text
+
+
+class BilledFactsEntry(FileModel):
+    """The facts in a response about a finished task that state what is billed."""
+
+    facts: Annotated[
+        list[Literal["action", "resolution", "reference", "audio", "duration_s"]], Field(min_length=1)
+    ]
+    source: Text
+
+
 class HttpEntry(FileModel):
     """The API's behaviour over HTTP; anything not listed is assumed to be unknown."""
 
@@ -98,6 +114,12 @@ class HttpEntry(FileModel):
     mcp: McpEntry | None = None
     refused: list[RefusedEntry] = Field(
         [], description="Definite refusals; after other errors, the outcome is unknown."
+    )
+    task_lists: list[TaskListEntry] = Field(
+        [], description="Paths whose response to a GET or a POST lists tasks, such as /tasks."
+    )
+    billed_facts: BilledFactsEntry | None = Field(
+        None, description="Facts in a response about a finished task that state what is billed."
     )
     error: ErrorShape = Field(
         {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."

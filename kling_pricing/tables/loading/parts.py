@@ -109,6 +109,8 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         _mcp_rules(entry.mcp) if entry.mcp else None,
         entry.error,
         tuple(tuple(path.split(".")) for path in entry.code_at),
+        task_lists=tuple(listed.path for listed in entry.task_lists),
+        billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
     )
 
 

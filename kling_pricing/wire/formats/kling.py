@@ -15,8 +15,9 @@ from typing import Any
 
 from kling_pricing.display import joined_with_or, shown
 from kling_pricing.errors import WireFormatError
+from kling_pricing.money import sum_of
 from kling_pricing.wire.camera import CAMERA_CONTROL, add_camera_facts
-from kling_pricing.wire.charges import exact_sum, read_charge
+from kling_pricing.wire.charges import exact_number, read_charge
 from kling_pricing.wire.facts import add_prompt_facts, add_shot_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -34,7 +35,7 @@ from kling_pricing.wire.fields import (
 from kling_pricing.wire.media import Medium, list_media
 from kling_pricing.wire.reader import PayloadReader
 from kling_pricing.wire.request import ParsedPayload
-from kling_pricing.wire.task import Task, read_number, read_text
+from kling_pricing.wire.task import Task, read_text
 
 _NAME = __name__.rpartition(".")[2]
 _SECONDS = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -305,6 +306,8 @@ def _wire_value(name: str, value: Any) -> Any:
     return value
 
 
+_NEWER_FIELDS = frozenset({"status", "outputs", "billing"})
+
 _STATES = {
     "submitted": "queued",
     "processing": "processing",
@@ -317,31 +320,33 @@ _STATES = {
 def read_task(body: Mapping[str, Any]) -> Task:
     """Reads a response, or the body of a callback, which has the same fields but no `data` around them.
 
-    The charge is either `final_unit_deduction`, in units, or the sum of the entries of `billing`, in units or
-    money.
+    A task of the newer standard, with `id`, `outputs` and `billing`, is read too: its callbacks may be about a
+    task that was submitted to an older endpoint.
     """
     data = body.get("data")
     if not isinstance(data, Mapping):
         data = body
-    amount, unit = read_charge(data, _NAME)
     status = data.get("task_status") or data.get("status")
+    state = _STATES.get(status) if isinstance(status, str) else None
     return Task(
-        task_id=read_text(data.get("task_id"), "task_id", _NAME),
-        state=_STATES.get(status) if isinstance(status, str) else None,
-        amount=amount,
-        amount_unit=unit,
+        task_id=_task_id(data),
+        state=state,
+        charge=read_charge(data, succeeded=state == "succeeded"),
         duration_s=_length(data.get("task_result")),
     )
 
 
+def _task_id(data: Mapping[str, Any]) -> str | None:
+    """Returns the task's id: `task_id`, or `id` in an object that has the fields of a newer task."""
+    field = "id" if not data.get("task_id") and not _NEWER_FIELDS.isdisjoint(data) else "task_id"
+    return read_text(data.get(field), field, _NAME)
+
+
 def _length(result: Any) -> Decimal | None:
+    """Returns the length of the files of an older task together; None if one of them has none."""
     videos = result.get("videos") if isinstance(result, Mapping) else None
     if not isinstance(videos, list | tuple):
         return None
-    return exact_sum(
-        [
-            read_number(video.get("duration"), f"task_result.videos[{index}].duration", _NAME)
-            for index, video in enumerate(videos)
-            if isinstance(video, Mapping)
-        ]
-    )
+    lengths = [exact_number(video.get("duration")) for video in videos if isinstance(video, Mapping)]
+    known = [length for length in lengths if length is not None]
+    return sum_of(known) if known and len(known) == len(lengths) else None

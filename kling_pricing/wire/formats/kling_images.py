@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
+from kling_pricing.wire.charges import IMAGE, UNIT
 from kling_pricing.wire.facts import add_prompt_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -31,7 +32,6 @@ from kling_pricing.wire.request import ParsedPayload
 from kling_pricing.wire.task import Task
 
 _NAME = __name__.rpartition(".")[2]
-_UNIT = "image_unit"
 _AUTO = "auto"
 _MAX_SERIES, _DEFAULT_SERIES = 9, 4
 
@@ -131,4 +131,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 def read_task(body: Mapping[str, Any]) -> Task:
     """Reads a response, or the body of a callback; its units are image units."""
     task = kling.read_task(body)
-    return task._replace(amount_unit=_UNIT) if task.amount_unit == "unit" else task
+    if task.charge is None:
+        return task
+    parts = [part._replace(unit=IMAGE) if part.unit == UNIT else part for part in task.charge.parts]
+    return task._replace(charge=task.charge._replace(parts=tuple(parts)))

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
+from kling_pricing.wire.charges import read_charge
 from kling_pricing.wire.facts import FACT_TYPES, add_prompt_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -127,10 +128,13 @@ def read_task(body: Mapping[str, Any]) -> Task:
 
     A service that answers at once may name no task. The session, or else the request, then stands for it.
     """
-    task = kling.read_task(body)
     data = body.get("data")
-    if task.task_id is not None or not isinstance(data, Mapping) or "task_status" in data:
-        return task
-    name = read_text(data.get("session_id"), "session_id", _NAME)
-    name = name or read_text(body.get("request_id"), "request_id", _NAME)
-    return task._replace(task_id=name, state="succeeded")
+    inside = data if isinstance(data, Mapping) else body
+    task = kling.read_task(body)
+    if task.task_id is None and inside is data and "task_status" not in inside:
+        name = read_text(inside.get("session_id"), "session_id", _NAME)
+        name = name or read_text(body.get("request_id"), "request_id", _NAME)
+        task = task._replace(task_id=name, state="succeeded")
+    # Services take units of a video pack, even if their result is images.
+    charge = read_charge({**inside, "task_result": None}, succeeded=task.state == "succeeded")
+    return task._replace(charge=charge)

@@ -14,7 +14,8 @@ from typing import Any
 
 from kling_pricing.display import joined_with_or
 from kling_pricing.errors import WireFormatError
-from kling_pricing.wire.charges import exact_sum, read_charge
+from kling_pricing.money import sum_of
+from kling_pricing.wire.charges import exact_number
 from kling_pricing.wire.facts import add_prompt_facts, add_shot_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -29,10 +30,11 @@ from kling_pricing.wire.fields import (
     wrong_kind,
     wrong_value,
 )
+from kling_pricing.wire.formats import kling
 from kling_pricing.wire.media import Medium
 from kling_pricing.wire.reader import PayloadReader
 from kling_pricing.wire.request import ParsedPayload
-from kling_pricing.wire.task import Task, read_number, read_text
+from kling_pricing.wire.task import Task, read_text
 
 _NAME = __name__.rpartition(".")[2]
 
@@ -254,42 +256,27 @@ def _sound_word(settings: Mapping[str, Any], audio: bool) -> str:  # noqa: FBT00
     return "original" if settings.get("audio") == "original" else "off"
 
 
-_STATES = {
-    "submitted": "queued",
-    "processing": "processing",
-    "succeeded": "succeeded",
-    "failed": "failed",
-}
-
-
 def read_task(body: Mapping[str, Any]) -> Task:
     """Reads a response about one task, or the body of a callback, which has the same fields at its top level.
 
-    The charge is the sum of the entries of `billing`, in units or money.
+    A callback in the older shape is read too, because the page about callbacks ties its shape to the model.
     """
     data = body.get("data")
     if isinstance(data, list | tuple) and len(data) == 1:
         (data,) = data
     if not isinstance(data, Mapping):
         data = body if data is None else {}
-    amount, unit = read_charge(data, _NAME)
-    status = data.get("status")
-    return Task(
-        task_id=read_text(data.get("id"), "id", _NAME),
-        state=_STATES.get(status) if isinstance(status, str) else None,
-        amount=amount,
-        amount_unit=unit,
-        duration_s=_length(data.get("outputs")),
-    )
+    task = kling.read_task(data)
+    if task.task_id is not None:
+        return task._replace(duration_s=task.duration_s or _length(data.get("outputs")))
+    return task._replace(task_id=read_text(data.get("id"), "id", _NAME))
 
 
 def _length(outputs: Any) -> Decimal | None:
+    """Returns the length of the videos together; None if one of them has none."""
     if not isinstance(outputs, list | tuple):
         return None
-    return exact_sum(
-        [
-            read_number(output.get("duration"), f"outputs[{index}].duration", _NAME)
-            for index, output in enumerate(outputs)
-            if isinstance(output, Mapping) and output.get("type") == "video"
-        ]
-    )
+    videos = [output for output in outputs if isinstance(output, Mapping) and output.get("type") == "video"]
+    lengths = [exact_number(video.get("duration")) for video in videos]
+    known = [length for length in lengths if length is not None]
+    return sum_of(known) if known and len(known) == len(lengths) else None

@@ -35,7 +35,7 @@ BEGIN
   FOR seen IN
     SELECT * FROM observation WHERE provider = p_kept.provider AND task_id = p_task_id ORDER BY id
   LOOP
-    PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.amount, seen.amount_unit, p_now);
+    PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.charge, NULL, p_now);
   END LOOP;
   RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts_of(p_call));
 END $$;

@@ -19,7 +19,7 @@ BEGIN
     'doubt(text[], text)',
     'release(text[], text, text[])',
     'settle(text, text[], numeric, text)',
-    'observe(text, text[], text, text, text, numeric, text, numeric, text)',
+    'observe(text, text[], text, text, text, jsonb, numeric, text, numeric, text)',
     'record_spend(text, jsonb, jsonb, text, timestamptz)',
     'installed()',
     'one_reservation(text[])',

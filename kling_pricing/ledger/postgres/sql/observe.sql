@@ -1,8 +1,8 @@
 -- Stores an observation of a task, and applies it to the task's reservation. If the task has no reservation yet,
 -- `bind` applies the observation later.
 CREATE OR REPLACE FUNCTION observe(
-  p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_amount numeric, p_amount_unit text,
-  p_duration_s numeric, p_model text
+  p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_charge jsonb, p_duration_s numeric,
+  p_model text, p_made numeric, p_remark text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
@@ -12,9 +12,8 @@ DECLARE
   refusal text;
 BEGIN
   PERFORM lock_task(p_provider, p_task_id);   -- so that either `bind` sees the observation, or this call sees the binding
-  INSERT INTO observation (provider, task_id, state, amount, amount_unit, duration_s, model, seen_at)
-  VALUES (p_provider, p_task_id, p_state, p_amount, CASE WHEN p_amount IS NOT NULL THEN p_amount_unit END,
-    p_duration_s, p_model, now)
+  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, seen_at)
+  VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now)
   ON CONFLICT DO NOTHING;
   is_new := FOUND;
   IF p_ref IS NULL THEN
@@ -31,7 +30,10 @@ BEGIN
   END IF;
   IF kept.task_id = p_task_id THEN
     IF is_new THEN
-      PERFORM take_up(p_call, kept, p_state, p_amount, p_amount_unit, now);
+      PERFORM take_up(p_call, kept, p_state, p_charge, p_made, now);
+      IF p_remark IS NOT NULL THEN
+        PERFORM alert_charge(now, p_call, kept.id, p_remark);
+      END IF;
       kept := reread(kept.id);
     END IF;
     RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_call));
@@ -45,23 +47,24 @@ BEGIN
 END $$;
 
 -- Applies an observation to the locked reservation of its task. An observation is applied only once, because its effect
--- could differ later.
+-- could differ later. The rules are those of `outcomes.outcome`.
 CREATE OR REPLACE FUNCTION take_up(
-  p_call text, p_kept reservation, p_state text, p_amount numeric, p_amount_unit text, p_now timestamptz
+  p_call text, p_kept reservation, p_state text, p_charge jsonb, p_made numeric, p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  charged numeric := CASE
-    WHEN p_amount_unit = p_kept.currency THEN p_amount
-    WHEN p_amount_unit IS NOT DISTINCT FROM p_kept.statement_unit THEN p_amount * p_kept.unit_value
-  END;                    -- the stated charge in the reservation's currency; null if there is none that can be converted
+  charged numeric;
+  unclear text;
 BEGIN
-  IF charged > 4000000000 THEN   -- a higher amount must be a mistake
-    charged := NULL;
-  END IF;
   IF p_state IS NULL OR p_state NOT IN ('succeeded', 'failed', 'cancelled') THEN
     RETURN;
+  END IF;
+  SELECT amount, reason INTO charged, unclear FROM charged_amount(p_kept, p_charge);
+  IF unclear IS NOT NULL THEN
+    PERFORM keep_open(p_call, p_kept, unclear, p_now);
   ELSIF charged > 0 OR (p_state = 'succeeded' AND charged IS NOT NULL) THEN
     PERFORM spend(p_call, p_kept, charged, 'response', p_now);
+  ELSIF p_state = 'succeeded' AND p_made IS NOT NULL THEN
+    PERFORM spend(p_call, p_kept, p_made, 'response', p_now);
   ELSIF p_state = 'succeeded' OR (charged IS NULL AND p_kept.failed_tasks <> 'refunded') THEN
     PERFORM spend(p_call, p_kept, from_nanos(p_kept.expected), 'quote', p_now);
   ELSIF p_kept.state = 'settled' THEN   -- it was not charged after all
@@ -69,4 +72,71 @@ BEGIN
   ELSIF p_kept.state <> 'released' THEN
     PERFORM give_back(p_kept.id, p_state, 'release', p_now);
   END IF;
+END $$;
+
+-- The exact sum of a charge's parts in the reservation's currency, or why it is not known; both null: no charge.
+-- The rules and the words are those of `outcomes.charged_amount`.
+CREATE OR REPLACE FUNCTION charged_amount(p_kept reservation, p_charge jsonb, OUT amount numeric, OUT reason text)
+LANGUAGE plpgsql AS $$
+DECLARE
+  part jsonb;
+  unit_value numeric;
+BEGIN
+  reason := p_charge->>'problem';
+  IF p_charge IS NULL OR reason IS NOT NULL THEN
+    RETURN;
+  END IF;
+  amount := 0;
+  FOR part IN SELECT value FROM jsonb_array_elements(p_charge->'parts') WITH ORDINALITY ORDER BY ordinality LOOP
+    CONTINUE WHEN (part->>0)::numeric = 0;
+    unit_value := value_of(p_kept, part->>1);
+    IF unit_value IS NULL THEN
+      amount := NULL;
+      reason := why_unclear(p_kept, part->>0, part->>1);
+      RETURN;
+    END IF;
+    amount := amount + (part->>0)::numeric * unit_value;
+  END LOOP;
+  IF amount > 4000000000 THEN
+    reason := 'the charge of ' || trim_scale(amount) || ' ' || p_kept.currency || ' is too high to be one';
+    amount := NULL;
+  END IF;
+END $$;
+
+-- The value of a unit in the reservation's currency; null: it is not known.
+CREATE OR REPLACE FUNCTION value_of(p_kept reservation, p_unit text) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN p_unit = p_kept.currency OR (p_unit = 'cash' AND p_kept.account_currency = p_kept.currency) THEN 1
+    WHEN p_unit = p_kept.statement_unit THEN p_kept.unit_value
+    WHEN p_kept.pack_units ? p_unit THEN (p_kept.pack_units->>p_unit)::numeric
+    WHEN p_unit NOT IN ('unit', 'video') THEN NULL
+    WHEN p_kept.statement_unit IN ('unit', 'video') THEN p_kept.unit_value
+    ELSE coalesce(p_kept.pack_units->>'video', p_kept.pack_units->>'unit')::numeric
+  END
+$$;
+
+CREATE OR REPLACE FUNCTION why_unclear(p_kept reservation, p_amount text, p_unit text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN p_unit = 'cash' AND p_kept.account_currency IS NULL THEN
+      p_amount || ' was paid in money, and the currency of the account is not known; set account_currency in the price table'
+    WHEN p_unit = 'cash' OR p_unit ~ '^[A-Z]{3}$' THEN
+      p_amount || ' ' || CASE p_unit WHEN 'cash' THEN p_kept.account_currency ELSE p_unit END
+        || ' was paid, and the reservation is in ' || p_kept.currency
+    ELSE p_amount || ' was paid in units of ' || p_unit || ', and the price table gives no value for that unit'
+  END
+$$;
+
+-- Marks a locked reservation in doubt whose charge has no value here, unless its amount is known already.
+CREATE OR REPLACE FUNCTION keep_open(p_call text, p_kept reservation, p_reason text, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_kept.basis <> 'quote' THEN   -- not true if it is null
+    RETURN;
+  END IF;
+  IF p_kept.state <> 'released' AND NOT coalesce(p_kept.doubted AND p_kept.reason = p_reason, false) THEN
+    UPDATE reservation SET doubted = true, reason = p_reason WHERE id = p_kept.id;
+    PERFORM enter(p_now, 'doubt', p_kept.id, NULL, NULL, NULL, p_reason);
+  END IF;
+  PERFORM alert_charge(p_now, p_call, p_kept.id, p_reason);
 END $$;

@@ -28,7 +28,7 @@ BEGIN
   SELECT shown(reservation, now) FROM reservation
   WHERE (p_project IS NULL OR project = p_project)
     AND (p_key IS NULL OR key = p_key)
-    AND (NOT p_in_doubt OR (state = 'dispatching' AND (doubted OR deadline <= now)))
+    AND (NOT p_in_doubt OR in_doubt(reservation, now))
     AND (p_since IS NULL OR created_at >= p_since)
     AND (p_until IS NULL OR created_at < p_until)
   ORDER BY created_at, seq;

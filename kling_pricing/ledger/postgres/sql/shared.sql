@@ -60,9 +60,15 @@ END $$;
 
 -- Reservations.
 
+-- Sent and not known to have arrived, or finished with a charge that has no value here.
+CREATE OR REPLACE FUNCTION in_doubt(p_kept reservation, p_now timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT (p_kept.state = 'dispatching' AND (p_kept.doubted OR p_kept.deadline <= p_now))
+    OR (p_kept.state IN ('bound', 'settled') AND p_kept.doubted)
+$$;
+
 CREATE OR REPLACE FUNCTION shown(p_kept reservation, p_now timestamptz) RETURNS jsonb LANGUAGE sql AS $$
   SELECT to_jsonb(p_kept) - 'dispatch_token'
-    || jsonb_build_object('in_doubt', p_kept.state = 'dispatching' AND (p_kept.doubted OR p_kept.deadline <= p_now))
+    || jsonb_build_object('in_doubt', in_doubt(p_kept, p_now))
 $$;
 
 CREATE OR REPLACE FUNCTION refuse_state(p_kind text, p_kept reservation, p_now timestamptz, p_about jsonb DEFAULT '{}')
@@ -117,14 +123,15 @@ BEGIN
   INSERT INTO reservation (
     id, project, key, attempt, state, provider, wire_format,
     model, resolution, tier, quantity, unit, currency,
-    expected, list_total, price_table, table_digest,
-    statement_unit, unit_value, failed_tasks,
+    expected, minimum, list_total, price_table, table_digest,
+    statement_unit, unit_value, pack_units, account_currency, failed_tasks,
     reserved, labels, changes, fingerprint, created_at, deadline
   ) VALUES (
     p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
     terms->>'model', terms->>'resolution', terms->>'tier', (terms->>'quantity')::numeric, terms->>'unit', terms->>'currency',
-    (terms->>'expected')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
-    terms->>'statement_unit', (terms->>'unit_value')::numeric, terms->>'failed_tasks',
+    (terms->>'expected')::bigint, (terms->>'minimum')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
+    terms->>'statement_unit', (terms->>'unit_value')::numeric, (terms->>'pack_units')::jsonb, terms->>'account_currency',
+    terms->>'failed_tasks',
     (p_candidate->>'reserved')::bigint, p_order->'labels', p_candidate->'changes', p_order->>'fingerprint', p_at, p_deadline
   );
 END $$;
@@ -181,11 +188,23 @@ CREATE OR REPLACE FUNCTION alert_overrun(
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
 
+-- Stores the alerts for a doubtful charge, once for each bucket of the reservation and text.
+CREATE OR REPLACE FUNCTION alert_charge(p_now timestamptz, p_call text, p_reservation text, p_text text)
+RETURNS void LANGUAGE sql AS $$
+  INSERT INTO journal (at, kind, reservation, bucket, detail, told)
+  SELECT p_now, 'alert', p_reservation, bucket, 'charge of ' || p_reservation || ': ' || p_text, p_call
+  FROM reservation_line WHERE reservation = p_reservation ORDER BY bucket
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
+$$;
+
 -- Returns the alerts that a call caused. A call that is repeated because its response was lost returns them again.
 CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
-    'kind', CASE WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END,
-    'threshold', CASE WHEN detail LIKE '% billed for %' THEN NULL ELSE split_part(detail, ' of ', 1) END,
+    'kind', CASE WHEN detail LIKE 'charge of %' THEN 'charge' WHEN detail LIKE '% billed for %' THEN 'overrun'
+      ELSE 'threshold' END,
+    'threshold', CASE WHEN detail NOT LIKE 'charge of %' AND detail NOT LIKE '% billed for %'
+      THEN split_part(detail, ' of ', 1) END,
+    'detail', CASE WHEN detail LIKE 'charge of %' THEN substr(detail, strpos(detail, ': ') + 2) END,
     'budget', budget, 'labels', labels, 'cap', cap, 'used', held::numeric + spent, 'currency', currency,
     'window_end', window_end, 'reservation_id', reservation
   ) ORDER BY seq), '[]')
