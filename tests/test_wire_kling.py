@@ -264,7 +264,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
     """This holds for any payload and changes, and the original payload is not changed."""
     before = copy.deepcopy(payload)
     if payload.get("multi_prompt") and "duration_s" in change:
-        with pytest.raises(WireFormatError, match="as long as its shots"):
+        with pytest.raises(WireFormatError, match="as long as its shots together"):
             amend(payload, change)
         return
     assert parse(amend(payload, change)).facts == parse(payload).facts | change

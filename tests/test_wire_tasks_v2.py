@@ -339,7 +339,8 @@ def test_the_length_of_a_multi_shot_request_is_not_changed(
     else:
         with pytest.raises(
             WireFormatError,
-            match=r"as long as its shots; change the durations in multi_prompt together with duration$",
+            match=r"lasts as long as its shots together; change the durations in multi_prompt "
+            r"together with duration$",
         ):
             amend(payload, {"duration_s": duration})
 
@@ -860,7 +861,7 @@ def test_a_reference_video_needs_no_length() -> None:
 
 def test_before_the_first_list_no_table_is_in_force() -> None:
     """A request from before the first known list is never priced by a later one."""
-    with pytest.raises(PriceNotFoundError, match="no table of qingbo-ai is in force at 2026-06-18"):
+    with pytest.raises(PriceNotFoundError, match="no price table for qingbo-ai is in force at 2026-06-18"):
         quote(v2(), wire_format="tasks_v2", at=FIRST_DAY - JUST_BEFORE)
 
 

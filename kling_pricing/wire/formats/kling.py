@@ -170,7 +170,8 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     """
     if payload.get("multi_prompt") and "duration_s" in changes:
         raise WireFormatError(
-            "a multi-shot request is as long as its shots; change multi_prompt together with duration",
+            "a multi-shot video lasts as long as its shots together; change multi_prompt together "
+            "with duration",
             wire_format=_NAME,
             field="multi_prompt",
         )
