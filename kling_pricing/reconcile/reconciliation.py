@@ -223,7 +223,8 @@ def reconcile(
         book = default_book()
     if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
         raise KlingPricingError(
-            f"the account currency must be a code of three capital letters, such as CNY, got {shown(account_currency)}"
+            "the account currency must be a code of three capital letters, such as CNY, got "
+            f"{shown(account_currency)}"
         )
     allowed = _checked_tolerance(tolerance)
     report: OnProgress = _ignore_progress if on_progress is None else on_progress
@@ -273,7 +274,7 @@ def reconcile(
         tolerate(workspace, allowed)
         note_contradictions(workspace, book, provider, facts)
         mark_exceptions(workspace)
-        report("tying out", 2, 3)
+        report("checking totals", 2, 3)
         tie_out(workspace, period)
         reconciliation = Reconciliation(
             workspace,

@@ -88,7 +88,7 @@ def _billed(entry: Mapping[str, Any], index: int, currency: str) -> Part:
             )
         return Part(amount, _UNITS_OF.get(package or "video", package or ""))
     raise WireFormatError(
-        f"{place}.charge_type is {shown(kind)}, neither unit nor cash",
+        f"{place}.charge_type must be unit or cash, got {shown(kind)}",
         wire_format=_KLING,
         field=f"{place}.charge_type",
     )
