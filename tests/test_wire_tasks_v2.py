@@ -624,7 +624,7 @@ def test_4k_and_seven_images_are_accepted_from_their_day_on(
 
 def test_a_request_before_4k_gets_a_suggestion_that_is_valid_then() -> None:
     """The error says from which day on 4k is offered."""
-    with pytest.raises(CapabilityError, match="resolution 4k is offered from 2026-09-24 on") as caught:
+    with pytest.raises(CapabilityError, match="resolution 4k is available only from 2026-09-24") as caught:
         quote(v2(resolution="4k"), provider="qingbo-ai", at=SEPTEMBER_24 - JUST_BEFORE)
     assert list(caught.value.suggestions) == [{"resolution": "1080p"}, {"resolution": "720p"}]
 
