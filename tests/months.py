@@ -222,7 +222,7 @@ def _old_prices(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip: dict[str, Any] = {"duration": 5, "resolution": "1080p", "audio": True}
     grower.send(task_id, at, clip)
     grower.charge(task_id, at, grower.quota(SINCE - timedelta(days=1), **clip))
-    return "explained", "billed at the 1080p audio rate of table acme/2026-01-01"
+    return "explained", "billed at the 1080p audio rate from table acme/2026-01-01"
 
 
 def _doubled(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
@@ -236,7 +236,7 @@ def _unexplained(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip = grower.clip()
     grower.send(task_id, at, clip)
     grower.charge(task_id, at, grower.quota(**clip) + 1)
-    return "unexplained", "gives this charge"
+    return "unexplained", "accounts for this charge"
 
 
 def _duplicate(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
@@ -301,7 +301,7 @@ def _unanswered(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip: dict[str, Any] = {"duration": 13, "resolution": "720p", "audio": True}
     grower.send(None, at, clip, state="dispatching", labels={"project": "trailer", "shot": task_id})
     grower.charge(task_id, at, grower.quota(**clip))
-    return "in_doubt_candidate", "the task is not in this ledger; requests"
+    return "in_doubt_candidate", "the task is not in this ledger; matching requests"
 
 
 PLANTS: dict[str, Plant] = {

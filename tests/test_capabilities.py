@@ -271,7 +271,7 @@ def test_a_rule_that_needs_an_unknown_fact_becomes_a_note() -> None:
     }
     (note,) = [note for note in quote(payload, at=AT).notes if note.code == "not_checked"]
     assert note.message == (
-        "not everything about video_url is known, so this rule is not checked: "
+        "some facts about video_url are unknown, so this rule is not checked: "
         "with character_orientation video, the reference video must be 3 to 30 seconds long"
     )
 
@@ -280,10 +280,10 @@ def test_a_rule_that_needs_an_unknown_fact_becomes_a_note() -> None:
     ("facts", "remedy"),
     [
         ({"length_s": 5.04}, "a float is already rounded"),
-        ({"length_s": "soon"}, "must be seconds"),
-        ({"length_s": "NaN"}, "must be seconds"),
-        ({"length_s": -1}, "must be seconds"),
-        ({"length_s": True}, "must be seconds"),
+        ({"length_s": "soon"}, "must be a number of seconds"),
+        ({"length_s": "NaN"}, "must be a number of seconds"),
+        ({"length_s": -1}, "must be a number of seconds"),
+        ({"length_s": True}, "must be a number of seconds"),
         ({"size_bytes": "5"}, "whole number of bytes"),
         ({"size_bytes": -5}, "whole number of bytes"),
         ({"type": 5}, "must be a file type"),

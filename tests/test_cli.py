@@ -86,7 +86,7 @@ def test_a_refused_request_is_explained_to_a_person() -> None:
     result = run("quote", "-", *AT, stdin=json.dumps(video("kling-video-o1", audio=True, duration=4)))
     assert result.stdout == (
         "standard input: refused\n"
-        "  kling-video-o1 does not take audio; leave it out "
+        "  kling-video-o1 does not accept audio; leave it out "
         "[field_not_taken, Kling series page, Available Models and Common Parameters]\n"
         "  duration must be 5 or 10 seconds for kling-video-o1, not 4 "
         "[duration_s_limit, Kling series page, Available Models and Common Parameters]\n"
@@ -489,7 +489,7 @@ def test_compare_shows_a_table_for_each_currency() -> None:
             "Prices in USD, compared with the original request at qingbo",
             "Prices in CNY, compared with the original request at tencent-vod",
             "Not available",
-            "kling-video-o1 does not take audio; leave it out",
+            "kling-video-o1 does not accept audio; leave it out",
         )
     ]
     assert places == sorted(places)

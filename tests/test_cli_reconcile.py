@@ -63,11 +63,11 @@ EXCEPTIONS = """\
 └────────────────────┴───────┴──────────┴──────────┴────────┴──────────┘
 statement rows: 3 read, 3 charges in the period
 exceptions:
-  stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; requests without a known task that \
-fit it: 1. Find out at the provider whether the task belongs to reservation ID; if so, pair them with \
+  stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; matching requests without a known \
+task: 1. Ask the provider whether the task belongs to reservation ID; if so, pair them with \
 `--pair RESERVATION=stranger`.
-  ID: in doubt candidate, -0.714 USD: no answer named the task of this request; charges of unknown tasks that \
-fit it: 1. Find out at the provider whether the request became task stranger; if so, pair them with \
+  ID: in doubt candidate, -0.714 USD: no response gave a task for this request; matching charges of \
+unknown tasks: 1. Ask the provider whether the request became task stranger; if so, pair them with \
 `--pair ID=TASK`.
   t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip; \
 if it is as requested, dispute the extra 0.714 USD.
@@ -188,7 +188,7 @@ def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> No
     path.write_text(f"task_id,model,status,created_at,cost,备注\nx,kling-v3,completed,{at},1,中\n", "gb18030")
     refused = run("--statement", path)
     assert refused.returncode == 2
-    assert "a.csv:1: is not UTF-8; save it as UTF-8, or name its encoding with --encoding" in " ".join(
+    assert "a.csv:1: is not UTF-8; save it as UTF-8, or give its encoding with --encoding" in " ".join(
         refused.stderr.split()
     )
     read = run("--statement", path, "--encoding", "gb18030", "--account-currency", "USD")

@@ -766,7 +766,7 @@ def test_a_response_that_cannot_be_read_still_reaches_the_caller(
     with client(guard, gateway) as guarded, caplog.at_level(logging.WARNING, "kling_pricing.hooks"):
         assert guarded.post("/v1/tasks", json=CLIP).content == b"\xff not json"
     (doubtful,) = guard.in_doubt()
-    assert doubtful.reason == "answered without a task"
+    assert doubtful.reason == "response without a task"
     (message,) = caplog.messages
     assert message.startswith(f"could not bind reservation {doubtful.id} to a task: not JSON")
 
@@ -828,7 +828,7 @@ def test_cancelling_while_the_request_is_sent_leaves_it_in_doubt(
 
     guarded.run(work())
     guarded.close()
-    assert [reservation.reason for reservation in guard.in_doubt()] == ["no answer"]
+    assert [reservation.reason for reservation in guard.in_doubt()] == ["no response"]
 
 
 def test_ctrl_c_while_the_request_is_sent_leaves_it_in_doubt(
@@ -851,7 +851,7 @@ def test_ctrl_c_while_the_request_is_sent_leaves_it_in_doubt(
     _, errors = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in errors
     with BudgetGuard(ledger, book=book) as guard:
-        assert [reservation.reason for reservation in guard.in_doubt()] == ["no answer"]
+        assert [reservation.reason for reservation in guard.in_doubt()] == ["no response"]
 
 
 # every wire format

@@ -239,9 +239,9 @@ def test_an_unlisted_path_is_refused(guard: BudgetGuard, official: Gateway, path
                 guarded.request(method, f"{official.url}{path}", json=JOB)
             assert str(caught.value) == (
                 f"{method.upper()} {path}: this API may bill for the request, but no capability file lists the "
-                "path, so it has no price and was not sent; correct the path, or let it pass without a price "
-                f"with allow_paths=['{path}'] in the hook, or with allow_paths: [{path}] in a price table of "
-                "your own"
+                "path, so its price is unknown and it was not sent; correct the path, or let it pass without a "
+                f"price by setting allow_paths=['{path}'] in the hook or allow_paths: [{path}] in your "
+                "own price table"
             )
         assert guarded.get(path).status_code == 404
     assert [request.method for request in official.received] == ["GET"]
@@ -284,8 +284,8 @@ def test_a_path_without_one_reading_is_refused(guard: BudgetGuard, official: Gat
     ):
         guarded.post(f"{official.url}{path}", json=JOB)
     assert str(caught.value) == (
-        f"POST {path}: the URL has a spelling that servers read in different ways, so it was not sent; write "
-        "the host and the path plainly"
+        f"POST {path}: servers may read this URL in different ways, so the request was not sent; write "
+        "the host and the path in their plain form"
     )
 
 
@@ -296,10 +296,10 @@ def test_a_billed_path_without_a_price_is_refused_with_the_reason(
     with client(guard, official) as guarded, pytest.raises(KlingPricingError) as caught:
         guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"})
     assert str(caught.value) == (
-        "POST /v1/videos/effects: this API bills for the request, but its price is not known (each effect has "
+        "POST /v1/videos/effects: this API bills for the request, but its price is unknown (each effect has "
         "its own price, and the list is not in the copies that we have), so it was not sent; let it pass "
-        "without a price with allow_paths=['/v1/videos/effects'] in the hook, or with allow_paths: "
-        "[/v1/videos/effects] in a price table of your own"
+        "without a price by setting allow_paths=['/v1/videos/effects'] in the hook or allow_paths: "
+        "[/v1/videos/effects] in your own price table"
     )
     with client(guard, official, allow_paths=["/v1/videos/effects"]) as guarded:
         assert guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"}).status_code == 200
@@ -419,7 +419,7 @@ def test_a_job_lost_by_a_proxy_is_in_doubt_and_not_resent(
     with dropping_proxy() as proxy, pytest.raises(requests.exceptions.ProxyError):
         submit_with_requests(guard, official, HTTPAdapter(max_retries=retries), proxies={"http": proxy})
     assert len(official.jobs) == 1
-    assert states(guard) == [("dispatching", True, "no answer")]
+    assert states(guard) == [("dispatching", True, "no response")]
 
 
 def test_an_unreachable_proxy_has_sent_nothing(guard: BudgetGuard, official: Gateway) -> None:
@@ -527,7 +527,7 @@ def test_a_failure_before_the_connection_releases_the_reservation(
 
         with client(guard, gateway, httpx.MockTransport(fail)) as guarded, pytest.raises(raised):
             guarded.post("/v1/tasks", json=CLIP)
-    assert states(guard) == [("released", False, "no connection"), ("dispatching", True, "no answer")]
+    assert states(guard) == [("released", False, "no connection"), ("dispatching", True, "no response")]
 
 
 # status answers
@@ -568,16 +568,16 @@ def kling_answer(code: int, message: str = "", data: dict[str, str] | None = Non
         (200, kling_answer(1102, "Account balance not enough"), "released", "HTTP 200 1102"),
         (200, kling_answer(1303, "parallel task over resource pack limit"), "released", "HTTP 200 1303"),
         (200, kling_answer(1301, "risk control"), "released", "HTTP 200 1301"),
-        (200, kling_answer(5000, "internal"), "in doubt", "answered without a task (5000)"),
-        (200, kling_answer(5002), "in doubt", "answered without a task (5002)"),
-        (200, kling_answer(1999), "in doubt", "answered without a task (1999)"),
-        (200, kling_answer(0), "in doubt", "answered without a task"),
-        (200, {"data": None}, "in doubt", "answered without a task"),
+        (200, kling_answer(5000, "internal"), "in doubt", "response without a task (5000)"),
+        (200, kling_answer(5002), "in doubt", "response without a task (5002)"),
+        (200, kling_answer(1999), "in doubt", "response without a task (1999)"),
+        (200, kling_answer(0), "in doubt", "response without a task"),
+        (200, {"data": None}, "in doubt", "response without a task"),
         (
             200,
             kling_answer(1201, "external_task_id already exists"),
             "in doubt",
-            "answered without a task (1201)",
+            "response without a task (1201)",
         ),
         (400, kling_answer(1201, "external_task_id already exists"), "in doubt", "HTTP 400 1201"),
         (400, kling_answer(1201, "duration is invalid"), "released", "HTTP 400 1201"),
@@ -676,7 +676,7 @@ def test_a_response_with_another_jobs_task_leaves_the_job_in_doubt(
     with client(guard, gateway) as guarded:
         for _ in range(2):
             guarded.post("/v1/tasks", json=CLIP)
-    assert states(guard) == [("bound", False, None), ("dispatching", True, "answered without a task")]
+    assert states(guard) == [("bound", False, None), ("dispatching", True, "response without a task")]
 
 
 # changed requests

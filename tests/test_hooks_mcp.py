@@ -232,7 +232,7 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
     [
         (
             [call("list_models", {}), call("create_task", NESTED)],
-            "a batch of MCP messages cannot call create_task; send the call in a request of its own",
+            "a batch of MCP messages cannot call create_task; send the call in a separate request",
         ),
         (
             call("upscale", NESTED),
@@ -255,7 +255,7 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
         (call("create_task", [NESTED]), "create_task: arguments must be a JSON object, got a list"),
         (
             call("create_task", NESTED, None),
-            "create_task: the MCP message has no id, so its answer could not be read; add an id",
+            "create_task: the MCP message has no id, so its response could not be read; add an id",
         ),
         (
             call("create_task", {**NESTED, "idempotency_key": 7}),
@@ -264,7 +264,7 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
         (call("create_task", {"model": "kling-v3", "input": "x"}), "input must be a JSON object, got text"),
         (
             call("create_task", {**NESTED, "duration": 3}),
-            "'duration' stands beside 'input'; put it into 'input'",
+            "'duration' is outside 'input'; move it into 'input'",
         ),
         (
             call("create_task", {"model": "kling-v3-omni", "input": PAYLOAD}),
@@ -328,7 +328,7 @@ def test_every_client_guards_the_endpoint(name: str, guard: BudgetGuard) -> None
     (reservation,) = guard.history()
     arguments = [json.loads(request.body)["params"]["arguments"] for request in received]
     assert arguments == [{}, {"task_id": "t-1"}, {**NESTED, "idempotency_key": reservation.id}]
-    assert (reservation.state, reservation.reason) == ("dispatching", "answered without a task")
+    assert (reservation.state, reservation.reason) == ("dispatching", "response without a task")
 
 
 # routing

@@ -259,7 +259,7 @@ def no_task(play: Play) -> None:
     play.gateway.inject(Fault(body=b'{"ok": true}'))
     assert play.submit().json == {"ok": True}
     (doubtful,) = play.guard.in_doubt()
-    assert doubtful.reason == "answered without a task"
+    assert doubtful.reason == "response without a task"
 
 
 def redirected(play: Play) -> None:
@@ -325,8 +325,8 @@ SCENARIOS: dict[str, tuple[Callable[[Play], None], Budget, list[str]]] = {
             "2 doubt HTTP 408 timeout",
         ],
     ),
-    "dropped after accepting": (dropped, REJECT, [*ONE, "1 doubt no answer", "1 doubt sent again", "1 bind"]),
-    "client timeout": (timed_out, REJECT, [*ONE, "1 doubt no answer", "1 bind", SETTLED]),
+    "dropped after accepting": (dropped, REJECT, [*ONE, "1 doubt no response", "1 doubt sent again", "1 bind"]),
+    "client timeout": (timed_out, REJECT, [*ONE, "1 doubt no response", "1 bind", SETTLED]),
     "no connection": (no_connection, REJECT, [*ONE, "1 release -0.714 held no connection"]),
     "task failed": (failed, REJECT, [*BOUND, "1 release -0.714 held failed"]),
     "task cancelled": (cancelled, REJECT, [*BOUND, "1 release -0.714 held cancelled"]),
@@ -336,7 +336,7 @@ SCENARIOS: dict[str, tuple[Callable[[Play], None], Budget, list[str]]] = {
         REJECT,
         [*BOUND, "1 settle -0.714 held +0.8 spent response", "1 alert 0.8 billed for it"],
     ),
-    "answer without a task": (no_task, REJECT, [*ONE, "1 doubt answered without a task"]),
+    "answer without a task": (no_task, REJECT, [*ONE, "1 doubt response without a task"]),
     "redirected": (redirected, REJECT, [*ONE, "1 release -0.714 held HTTP 307 error"]),
     "finished at once": (finished_at_once, REJECT, [*BOUND, SETTLED]),
 }

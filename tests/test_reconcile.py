@@ -139,11 +139,11 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         ("missing", "not_billed"): (D("0.714"), None, "sent 2026-11-05 12:00 UTC, not on the statement"),
         ("stranger", "in_doubt_candidate"): (
             *(None, D("0.9996")),
-            "the task is not in this ledger; requests without a known task that fit it: 1",
+            "the task is not in this ledger; matching requests without a known task: 1",
         ),
         (None, "in_doubt_candidate"): (
             *(D("0.9996"), None),
-            "no answer named the task of this request; charges of unknown tasks that fit it: 1",
+            "no response gave a task for this request; matching charges of unknown tasks: 1",
         ),
         ("alien", "not_in_ledger"): (None, D("0.155554"), "the task is not in this ledger"),
         ("after", "timing"): (D("0.714"), None, "sent in the period, charged after it (2026-12-01 00:05 UTC)"),
@@ -153,7 +153,7 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         ("failed", "explained"): (D(0), D("0.714"), "failed task charged"),
         ("odd", "unexplained"): (
             *(D("0.714"), D("0.714002")),
-            "no known price table, tier, length or rule gives this charge",
+            "no known price table, tier, length or rule accounts for this charge",
         ),
         ("matched", "matched"): (D("0.714"), D("0.714"), ""),
         ("recorded", "matched"): (D("0.5"), D("0.5"), ""),
@@ -167,7 +167,7 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
     assert (first.rows, first.submitted_at) == (("november.csv:3",), NOON)
     pairs = next(line.remedy for line in lines if line.reservation_id == hold)
     assert pairs == (
-        "Find out at the provider whether the request became task stranger; if so, pair them with "
+        "Ask the provider whether the request became task stranger; if so, pair them with "
         f"`--pair {hold}=TASK`."
     )
     assert by_project == {"": (0, D("1.155154")), "trailer": (D("9.488325"), D("8.250728"))}
@@ -305,8 +305,8 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
     assert world.guard.reservation(hold).task_id is None
     for pairs, problem in (
         ({"unknown": "stranger"}, "no such reservation"),
-        ({bound: "stranger"}, "no hold without a task"),
-        ({hold: "known"}, "has a reservation already"),
+        ({bound: "stranger"}, "it is bound, with task known; pair only a hold without a task"),
+        ({hold: "known"}, "already has a reservation"),
         ({hold: "unheard"}, "is not on the statement"),
     ):
         with pytest.raises(KlingPricingError, match=problem):
@@ -328,7 +328,7 @@ def test_a_candidate_fits_in_model_amount_and_time(world: World) -> None:
     assert [line.task_id for line in candidates] == ["same", None, None]
     first, other = sorted(line.reservation_id or "" for line in candidates[1:])
     assert candidates[0].remedy == (
-        f"Find out at the provider whether the task belongs to reservation {first} or {other}; if so, pair "
+        f"Ask the provider whether the task belongs to reservation {first} or {other}; if so, pair "
         "them with `--pair RESERVATION=same`."
     )
     assert unfit == {"dearer", "later", "earlier", "other"}
@@ -360,8 +360,8 @@ def test_an_unreadable_row_has_its_own_line(world: World) -> None:
     assert shown == {
         "november.csv:2": "column cost has more digits than its unit allows: '12.5'",
         "november.csv:3": f"{number}'1e5'",
-        "november.csv:4": f"{number}a text of 24 characters",
-        "november.csv:6": "column created_at is not a time in the mapping's format: a text of 9 characters",
+        "november.csv:4": f"{number}text of 24 characters",
+        "november.csv:6": "column created_at is not a time in the mapping's format: text of 9 characters",
         "november.csv:7": "column task_id is empty",
         "november.csv:8": "column cost is empty",
         "november.csv:9": "the row cannot be read: it has 4 columns, but the first row has 5",
@@ -406,7 +406,7 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
     ("make", "problem"),
     [
         (_written("a.csv", b""), r"a\.csv: is empty"),
-        (_written("a.csv", b"task_id,model,cost\n"), "no mapping of qingbo fits its columns"),
+        (_written("a.csv", b"task_id,model,cost\n"), "no mapping for qingbo matches its columns"),
         (_written("a.csv", HEADER.encode() + b"t,kling-v3,\xff,1,1\n"), r"a\.csv:2: is not UTF-8"),
         (
             _written("a.csv", HEADER.encode() + b't,"kling-v3,x,1,1\n'),
@@ -414,7 +414,7 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
         ),
         (_written("a.csv", b"task_id,task_id,model,created_at,cost\n"), "column task_id: appears twice"),
         (_written("a.pdf", b"x"), r"a\.pdf: cannot be read as a statement; convert it to a file that ends in"),
-        (_written("a.jsonl", b"\n"), "has no row; leave it out"),
+        (_written("a.jsonl", b"\n"), "has no rows; leave it out"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
         (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),
         (_written("a.parquet", b"x"), r"a\.parquet: is not a Parquet file"),
@@ -428,7 +428,7 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
                 "a.jsonl",
                 b'{"task_id":"t","model":"kling-v3","created_at":1793880000,"status":"completed","cost":1}',
             ),
-            "fits several mappings; name one with --mapping",
+            "matches several mappings; choose one with --mapping",
         ),
     ],
 )
@@ -454,7 +454,7 @@ def test_arguments_that_do_not_fit_each_other_are_refused(world: World, tmp_path
             "november.csv:1: column deduction_amount: is missing",
         ),
         ((path,), {"mapping": "qingbo-task"}, "did you mean 'qingbo-tasks'"),
-        ((path,), {"mapping": "tasks-answers"}, "the mapping reads answers about tasks"),
+        ((path,), {"mapping": "tasks-answers"}, "the mapping reads task responses in JSON"),
         ((path,), {"since": UNTIL, "until": SINCE}, "must start before it ends"),
         ((path,), {"since": datetime(2026, 11, 1)}, "has no time zone"),  # noqa: DTZ001
         ((path,), {"grace": 5}, "grace must be a timedelta"),
@@ -599,7 +599,7 @@ OFFICIAL = (
         (
             "1080p,5.04,false,native,false,6.01",
             "unexplained",
-            "no known price table, tier, length or rule gives this charge",
+            "no known price table, tier, length or rule accounts for this charge",
         ),
     ],
 )
@@ -632,8 +632,8 @@ discount: 0.1
     ("cost", "cause"),
     [
         ("0.45", ""),
-        ("0.5", "billed at the 720p silent rate of table acme/2026-11-01, without the contract's discount"),
-        ("0.405", "billed with the contract's discount taken off twice"),
+        ("0.5", "billed at the 720p silent rate from table acme/2026-11-01, without the contract's discount"),
+        ("0.405", "billed with the contract's discount deducted twice"),
         ("1.08", "billed 12 s for a 5 s request"),
     ],
 )
@@ -686,7 +686,7 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
         (
             "  task_id",
             "  state: {column: s, names: {OK: succeeded, ok: failed}}\n  task_id",
-            "differ only in capitals",
+            "differ only in upper and lower case",
         ),
     ],
 )

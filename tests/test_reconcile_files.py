@@ -166,7 +166,7 @@ def test_a_prompt_in_another_column_may_be_long(world: World) -> None:
             assert [line.category for line in result.lines()] == ["invalid_row", "matched"]
 
 
-@pytest.mark.parametrize(("sound", "cause"), [("on", ""), ("", ""), ("loud?", "a text of 5 characters")])
+@pytest.mark.parametrize(("sound", "cause"), [("on", ""), ("", ""), ("loud?", "text of 5 characters")])
 def test_a_word_that_the_mapping_does_not_know_is_reported(world: World, sound: str, cause: str) -> None:
     """An unknown word states no fact, and the line reports it."""
     world.send("t")
@@ -175,7 +175,7 @@ def test_a_word_that_the_mapping_does_not_know_is_reported(world: World, sound: 
     path = world.statement(f"task,amount,currency,day,sound\nt,0.714,USD,2026-11-05,{sound}\n")
     line = world.line(path, mapping=mapping)
     assert line.category == "matched"
-    assert line.cause == (f"column sound: the mapping does not know {cause}" if cause else "")
+    assert line.cause == (f"column sound: the mapping does not list {cause}" if cause else "")
 
 
 def test_three_letters_are_a_currency_or_a_known_unit(world: World) -> None:
@@ -220,7 +220,7 @@ def billed(world: World, text: str | bytes, name: str = "november.csv", **more: 
 
 
 NUMBER = "column deduction_amount is not an amount in plain digits, such as 0.714: "
-EITHER = "column deduction_amount has a separator that may stand for decimals or for thousands: "
+EITHER = "column deduction_amount has a separator that may be a decimal separator or a thousands separator: "
 
 
 @pytest.mark.parametrize(
@@ -299,10 +299,14 @@ def test_encodings(world: World, name: str, encoding: str, option: str | None) -
         (
             "函数\n".encode("gb18030"),
             None,
-            r"a\.csv:1: is not UTF-8; save it as UTF-8, or name its encoding with",
+            r"a\.csv:1: is not UTF-8; save it as UTF-8, or give its encoding with",
         ),
-        ("a,b\n".encode("utf-16-le"), None, "may be UTF-16 without a byte order mark: name it with --encoding"),
-        (b"a\n\xff\xff\n", "gb18030", r"a\.csv:2: is not gb18030; name its encoding with --encoding"),
+        (
+            "a,b\n".encode("utf-16-le"),
+            None,
+            "if it is UTF-16 without a byte order mark, add --encoding utf-16-le",
+        ),
+        (b"a\n\xff\xff\n", "gb18030", r"a\.csv:2: is not gb18030; give its encoding with --encoding"),
         (b"a\n", "klingon", "unknown encoding 'klingon'; give a name such as gb18030"),
         (b"a\n", "base64", "unknown encoding 'base64'"),
     ],
@@ -366,7 +370,7 @@ def test_an_id_that_the_ledger_has_was_not_rounded(world: World) -> None:
 def test_a_total_is_not_a_task(world: World, word: str) -> None:
     """The row of a total is reported and not added."""
     text = official("6", "3") + f"{word},,,9,\n,,,,\n"
-    cause = f"column task_id is {word}, so the row is a total and not a task; it is not added"
+    cause = f"column task_id is {word}, so the row is a total, not a task, and is not counted"
     assert billed(world, text) == {"november.csv:4": cause, IDS[0]: D(6), IDS[1]: D(3)}
 
 
@@ -435,7 +439,7 @@ def test_broken_json_text_is_an_invalid_row(world: World) -> None:
     line = world.line(path, mapping="new-api-log")
     assert (line.category, line.cause) == (
         "invalid_row",
-        "the row cannot be read: other.task_id is not in JSON text",
+        "the row cannot be read: other.task_id is not valid JSON text",
     )
 
 

@@ -245,8 +245,11 @@ def test_an_edited_table_does_not_explain_a_rounding(tmp_path: Path, clock: Cloc
     world.book = written(edited)
     line = world.line()
     assert line.category == "explained"
-    assert line.cause == f"table {line.table} has other prices today than when the task was quoted"
-    assert line.remedy.startswith("Restore the price table as it was when the task was quoted, ")
+    assert line.cause == f"the prices in table {line.table} have changed since the task was quoted"
+    assert line.remedy.partition(" than expected. ")[2] == (
+        "Restore the price table as it was when the task was quoted, and put the changed prices into a table "
+        "with another id."
+    )
 
 
 def test_the_digits_of_one_unit_do_not_depend_on_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,14 +279,14 @@ def test_files_that_overlap_charge_once(world: World) -> None:
         (line,) = result.lines("matched")
         assert result.rows == (3, 2, 1, 0, 0, 0)
     assert (line.billed, line.rows) == (D("0.714"), ("week1.csv:2", "week2.csv:2"))
-    assert line.cause == "the same row appears more than once; it counts once"
+    assert line.cause == "the same row appears more than once and is counted once"
     world.bill("t", 357000)
     third = world.statement(name="week3.csv")
     with world.reconcile(first, third) as result:
         (line,) = result.lines("billed_twice")
     assert (line.billed, line.remedy) == (
         D("1.428"),
-        "Dispute the repeated charge with the provider: 0.714 USD more than expected.",
+        "The charges are 0.714 USD more than expected. Dispute the repeated charge.",
     )
 
 

@@ -80,10 +80,10 @@ def test_a_unit_without_a_known_value_is_never_valued_as_another(world: World, k
         assert [total.billed for total in result.totals("all")] == [0]
     assert (line.category, line.cause) == (
         "invalid_row",
-        f"column product_type is {kind}, and no price table of the provider says what a unit of it is worth",
+        f"column product_type is {kind}, and no price table of the provider gives the value of that unit",
     )
     assert line.remedy == (
-        "Ask the provider for the value, and add it to `units` in a price table of your own; until then, the "
+        "Ask the provider for the value, and add it to `units` in your own price table; until then, the "
         "row's charge is not counted anywhere."
     )
 
@@ -94,7 +94,7 @@ def test_an_empty_or_unknown_kind_of_pack_is_refused(world: World) -> None:
     with world.reconcile(path) as result:
         assert {line.cause for line in result.lines()} == {
             "column product_type is empty",
-            "column product_type is neither a currency nor a known unit: a text of 6 characters",
+            "column product_type is neither a currency nor a known unit: text of 6 characters",
         }
 
 
@@ -132,9 +132,9 @@ def test_a_deduction_from_the_balance_is_never_read_as_units(world: World) -> No
     row = balance(0.84)
     del row["currency"]
     path = write(world, "balance.json", row)
-    with pytest.raises(StatementError, match="kling-deductions-money fits except for column currency"):
+    with pytest.raises(StatementError, match="kling-deductions-money matches except for column currency"):
         world.reconcile(path)
-    with pytest.raises(StatementError, match="column cash_type: is not in statements of the mapping"):
+    with pytest.raises(StatementError, match="column cash_type: does not occur in statements for mapping"):
         world.reconcile(path, mapping="kling-deductions-units")
 
 
@@ -168,7 +168,7 @@ def test_a_file_without_a_time_is_refused(world: World) -> None:
     """Without the time of a deduction, rows of every month would count in this one."""
     row = package(6)
     del row["deduction_time"]
-    with pytest.raises(StatementError, match="fits except for column deduction_time or created_at"):
+    with pytest.raises(StatementError, match="matches except for column deduction_time or created_at"):
         world.reconcile(write(world, "a.json", row))
 
 
@@ -350,8 +350,8 @@ def test_first_rows_without_a_task_are_used_once(world: World) -> None:
         "c": (D("1.02"), ("log.json:6",)),
     }
     assert left.cause == (
-        "column other.task_id is empty, although the row charges '500000' for one of the models that must name "
-        "a task"
+        "column other.task_id is empty, although the row charges '500000' for a model whose rows must have "
+        "a task id"
     )
 
 
@@ -418,7 +418,7 @@ def test_a_mapping_gives_units_signs_and_rows(world: World) -> None:
         "a": D(1),
         "b": D("0.25"),
         "november.csv:6 column amount has more digits than its unit allows: '1.5'": None,
-        "november.csv:7 column kind is neither a currency nor a known unit: a text of 5 characters": None,
+        "november.csv:7 column kind is neither a currency nor a known unit: text of 5 characters": None,
         f"november.csv:8 column at is not a time in the mapping's format: '{MS // 1000}'": None,
     }
 
@@ -434,7 +434,7 @@ def test_rows_with_an_id_are_counted_by_it(world: World) -> None:
     [
         (", value: 0.5, currency: USD", ", value: 0.5", "give value and currency together"),
         ("value: 0.5", "value: 0", "greater than 0"),
-        ("negative: [refund]", "zero: [a], negative: [A]", "'A' and 'a' differ only in capitals"),
+        ("negative: [refund]", "zero: [a], negative: [A]", "'A' and 'a' differ only in upper and lower case"),
         (", negative: [refund]", "", "give positive, negative or zero"),
         ("negative: [refund]", "zero: [a], negative: [a]", "'a' has two signs; keep one"),
         ("    decimals: 2", "    decimals: 2\n    charges: negative", "give either charges or sign"),

@@ -130,7 +130,7 @@ def test_an_answer_without_a_task_changes_nothing(
         (result,) = poll(guard, lambda _url, answer=answer: answer, base_url=gateway.url)  # type: ignore[misc]
         assert (result.reservation.state, result.outcome) == ("bound", expected)
     with pytest.raises(
-        KlingPricingError, match=r"^qingbo answered 401 to a status request; check the credentials$"
+        KlingPricingError, match=r"^qingbo returned HTTP 401 for a status request; check the credentials$"
     ):
         list(poll(guard, lambda _url: (401, b""), base_url=gateway.url))
     (result,) = poll(guard, fetch, base_url=gateway.url)  # the gateway has stopped
@@ -145,7 +145,7 @@ def test_the_providers_address_comes_from_its_price_table(guard: BudgetGuard, bo
     assert status_urls(guard, bound) == [f"https://www.qingbo.dev/v1/tasks/{bound.task_id}"]
     assert status_urls(guard, bound._replace(task_id="a/b?c"))[0].endswith("/v1/tasks/a%2Fb%3Fc")
     with pytest.raises(
-        KlingPricingError, match=r"^no host of tencent-vod is known; give the base URL of its API$"
+        KlingPricingError, match=r"^no host is known for tencent-vod; give the base URL of its API$"
     ):
         status_urls(guard, bound._replace(provider="tencent-vod"))
     with pytest.raises(KlingPricingError, match=r"^the base URL must be an http or https URL"):

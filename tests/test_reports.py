@@ -318,7 +318,7 @@ def test_a_report_that_fails_leaves_the_folder_as_it_was(reconciled: Reconciliat
             "file",
             (
                 "/file: cannot write the report: .*; "
-                "name a folder that this user can write to, on a disk with enough space$"
+                "choose a folder that this user can write to, on a disk with enough space$"
             ),
         ),
     ],

@@ -37,7 +37,7 @@ def _in_the_way(folder: Path, name: str) -> str:
     """Returns a pattern for the error about one file that is in the way of a report."""
     return re.escape(
         f"{folder}: cannot replace {name}: not written by an earlier report, or changed since; "
-        "move it away, or name another folder"
+        "move it away, or choose another folder"
     )
 
 

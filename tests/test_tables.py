@@ -190,7 +190,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "valid_from: 2026-11-01\nknown_from: 2026-11-01",
             5,
             "known_from",
-            "is for a table whose valid_from is null; remove it",
+            "applies only to a table whose valid_from is null; remove it",
         ),
         (
             "valid_from: null",
@@ -261,7 +261,7 @@ def test_an_invalid_price_file_is_refused(
             "      resolution: [720p, 1080p]\n",
             "",
             "models.kling-video-o1.limits",
-            "list the allowed ones, such as resolution: [720p]",
+            "list the allowed values, such as resolution: [720p]",
         ),
         (
             "      resolution: [720p, 1080p]\n",
@@ -346,7 +346,7 @@ def test_a_rule_applies_from_since_until_until(folder: Folder) -> None:
 def test_a_file_in_the_wrong_place_is_an_error(folder: Folder, name: str) -> None:
     """A table in the wrong place is not silently ignored."""
     error = refusal(folder({name: PRICES}))
-    assert error.problem.startswith("is not read in this place; move it to prices/<provider>/<date>.yaml, ")
+    assert error.problem.startswith("is not read from this folder; move it to prices/<provider>/<date>.yaml, ")
     assert error.file.endswith(name)
 
 
@@ -375,7 +375,7 @@ def test_the_table_in_force_is_found_to_the_instant(folder: Folder) -> None:
     for at, table in in_force.items():
         assert book.table("acme", at).id == table
     for at in (datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 2, 5, 59, 59, tzinfo=UTC)):
-        with pytest.raises(PriceNotFoundError, match="no table of acme is in force"):
+        with pytest.raises(PriceNotFoundError, match="no price table for acme is in force"):
             book.table("acme", at)
 
 
@@ -395,7 +395,9 @@ def test_the_bundled_tables_have_sources(book: PriceBook) -> None:
 )
 def test_a_misnamed_file_is_an_error(folder: Folder, name: str) -> None:
     """The user's prices are never silently ignored."""
-    assert refusal(folder({name: PRICES})).problem.startswith("is not read in this place; move it to prices/")
+    assert refusal(folder({name: PRICES})).problem.startswith(
+        "is not read from this folder; move it to prices/"
+    )
 
 
 def test_a_folder_without_tables_is_an_error(folder: Folder) -> None:
@@ -554,8 +556,8 @@ def test_the_tables_of_a_provider_end_with_its_contracts(folder: Folder) -> None
 OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
 NO_PRICES = (
     "octopusx publishes no prices (its docs list models and billing names, but no amounts); "
-    "put its prices into prices/octopusx/<date>.yaml in your own folder of tables, as a table or "
-    "with `extends` of another provider's table"
+    "add its prices as prices/octopusx/<date>.yaml to your own folder of tables, in full or "
+    "with `extends` and another provider's table"
 )
 
 
@@ -567,7 +569,7 @@ def test_a_known_provider_without_prices_is_named(arguments: dict[str, Any]) -> 
     """The error says whose prices are missing, how to give them, and who prices this model."""
     with pytest.raises(PriceNotFoundError) as caught:
         quote(OMNI, at=AT, **arguments)
-    assert str(caught.value) == f"{NO_PRICES}, or choose another provider's prices: tencent-vod"
+    assert str(caught.value) == f"{NO_PRICES}, or choose a provider with prices: tencent-vod"
     assert (caught.value.provider, caught.value.model) == ("octopusx", "kling-v3-omni")
     assert caught.value.priced_instead == ("tencent-vod",)
 
@@ -625,7 +627,7 @@ def test_a_table_that_does_not_price_the_providers_requests_cannot_be_extended(f
     )
     assert error.key_path == "extends"
     assert error.problem == (
-        "kling/2026-09-20 does not price requests of openai_videos, which octopusx takes; "
+        "kling/2026-09-20 does not price requests in openai_videos, which octopusx accepts; "
         "extend a table that does"
     )
 
@@ -668,7 +670,7 @@ def test_a_provider_file_of_ones_own_makes_a_provider_known(folder: Folder) -> N
     """Its requests are refused for want of a price, with the provider's name."""
     book = load_price_book(folder({"providers/acme.yaml": PROVIDER}))
     with pytest.raises(
-        PriceNotFoundError, match=r"^acme publishes no prices \(it publishes none\); put its prices"
+        PriceNotFoundError, match=r"^acme publishes no prices \(it publishes none\); add its prices"
     ):
         quote(video(), url="https://acme.example/v1/tasks", book=book, at=AT)
 
@@ -698,7 +700,13 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
     ("old", "new", "line", "key_path", "remedy"),
     [
         ("acme/a", "acme/b", 1, "extends", "did you mean 'acme/a'?"),
-        ("acme/a", "qingbo/2026-04-29", 1, "extends", "is a table of qingbo; move this file to prices/qingbo/"),
+        (
+            "acme/a",
+            "qingbo/2026-04-29",
+            1,
+            "extends",
+            "is a price table for qingbo; move this file to prices/qingbo/",
+        ),
         (
             "discount: 0.1",
             "discount: 10",
@@ -995,7 +1003,8 @@ def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: s
     error = refusal(folder({"prices/kling/ours.yaml": IN_UNITS + content}))
     assert error.key_path == key_path
     assert problem in error.problem
-    assert "at most 9 decimals are allowed; give the price or the unit value fewer decimals" in error.problem
+    remedy = "give the price or the unit value fewer decimal places"
+    assert f"at most 9 decimal places are allowed; {remedy}" in error.problem
 
 
 def test_a_published_unit_price_is_never_rounded_either(folder: Folder) -> None:

@@ -184,14 +184,14 @@ def test_a_callback_that_arrives_twice_at_once_is_not_lost(
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(webhooks.receive, BODY, headers)
         assert started.wait(10)
-        with pytest.raises(WebhookError, match=r"^this callback is being processed; send it again$") as caught:
+        with pytest.raises(WebhookError, match=r"^this callback is being processed; retry later$") as caught:
             webhooks.receive(BODY, headers)
         resumed.set()
         assert isinstance(first.exception(), LedgerUnavailableError)
     assert caught.value.status == 503
     monkeypatch.setattr(guard, "observe_task", observe)
     assert webhooks.receive(BODY, headers) is None
-    with pytest.raises(WebhookError, match=r"^this callback was received before$"):
+    with pytest.raises(WebhookError, match=r"^this callback was already received$"):
         webhooks.receive(BODY, headers)
 
 
@@ -316,7 +316,7 @@ def test_a_secret_that_is_not_valid_is_an_error(guard: BudgetGuard, secret: Any)
     with pytest.raises(KlingPricingError) as caught:
         Webhooks(guard, secret, provider="kling")
     assert str(caught.value) == (
-        "a webhook secret must be base64 of at least 24 bytes; copy it from the provider"
+        "a webhook secret must be the base64 encoding of at least 24 bytes; copy it from the provider"
     )
 
 

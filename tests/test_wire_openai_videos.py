@@ -150,7 +150,7 @@ def test_a_form_gives_the_same_facts_as_json() -> None:
 
 
 UNLIKE_ANY = (
-    "known here: metadata.output_config, metadata.scene_type, metadata.motion_level, metadata.offpeak, "
+    "use one of: metadata.output_config, metadata.scene_type, metadata.motion_level, metadata.offpeak, "
     "metadata.last_frame_url, metadata.video_url, metadata.file_infos, metadata.ext_info"
 )
 
@@ -344,11 +344,11 @@ def test_amend_adds_settings_that_were_not_given() -> None:
 def test_amend_refuses_changes_that_the_format_cannot_express() -> None:
     """A size without an exact equivalent is not approximated, and only four settings can change."""
     with pytest.raises(
-        WireFormatError, match=r"^size '1000x1333' has no exact equivalent at 720p; change size yourself$"
+        WireFormatError, match=r"^size '1000x1333' has no exact equivalent at 720p; set size yourself$"
     ):
         amend(job(size="1000x1333"), {"resolution": "720p"})
     with pytest.raises(
-        WireFormatError, match=r"^size '720x1280' has no exact equivalent at 4k; change size yourself$"
+        WireFormatError, match=r"^size '720x1280' has no exact equivalent at 4k; set size yourself$"
     ):
         amend(job(size="720x1280"), {"resolution": "4k"})
     with pytest.raises(
@@ -749,7 +749,7 @@ def test_no_provider_is_assumed_for_this_api() -> None:
     """The error names the gateway, which publishes no prices, and lists the providers that price the model."""
     with pytest.raises(PriceNotFoundError, match=r"^octopusx publishes no prices \(its docs list") as caught:
         quote(job(V26, size="720x1280"), at=AT)
-    assert str(caught.value).endswith(", or choose another provider's prices: tencent-vod")
+    assert str(caught.value).endswith(", or choose a provider with prices: tencent-vod")
     assert caught.value.priced_instead == ("tencent-vod",)
 
 

@@ -340,7 +340,8 @@ def test_the_length_of_a_multi_shot_request_is_not_changed(
     else:
         with pytest.raises(
             WireFormatError,
-            match=r"as long as its shots; change the durations in multi_prompt together with duration$",
+            match=r"lasts as long as its shots together; change the durations in multi_prompt "
+            r"together with duration$",
         ):
             amend(payload, {"duration_s": duration})
 
@@ -623,7 +624,7 @@ def test_4k_and_seven_images_are_accepted_from_their_day_on(
 
 def test_a_request_before_4k_gets_a_suggestion_that_is_valid_then() -> None:
     """The error says from which day on 4k is offered."""
-    with pytest.raises(CapabilityError, match="resolution 4k is offered from 2026-09-24 on") as caught:
+    with pytest.raises(CapabilityError, match="resolution 4k is available only from 2026-09-24") as caught:
         quote(v2(resolution="4k"), provider="qingbo-ai", at=SEPTEMBER_24 - JUST_BEFORE)
     assert list(caught.value.suggestions) == [{"resolution": "1080p"}, {"resolution": "720p"}]
 
@@ -860,7 +861,7 @@ def test_a_reference_video_needs_no_length() -> None:
 
 def test_before_the_first_list_no_table_is_in_force() -> None:
     """A request from before the first known list is never priced by a later one."""
-    with pytest.raises(PriceNotFoundError, match="no table of qingbo-ai is in force at 2026-06-18"):
+    with pytest.raises(PriceNotFoundError, match="no price table for qingbo-ai is in force at 2026-06-18"):
         quote(v2(), wire_format="tasks_v2", at=FIRST_DAY - JUST_BEFORE)
 
 

@@ -163,7 +163,7 @@ def test_only_another_model_changes_resolution_and_audio(change: dict[str, Any])
     """The model's name decides both, and the wire format does not know any names."""
     with pytest.raises(
         WireFormatError,
-        match=r"^in this API, the model's name decides (resolution|audio); change model instead$",
+        match=r"^in this API, the model name sets (resolution|audio); change model instead$",
     ) as caught:
         amend(video(), change)
     assert (caught.value.wire_format, caught.value.field) == ("video_generations", "model")
@@ -349,7 +349,7 @@ def test_without_a_provider_the_error_says_how_to_choose_one() -> None:
     assert str(caught.value).startswith(
         "uniall publishes no prices (its docs describe four models, but list no"
     )
-    assert str(caught.value).endswith(", or choose another provider's prices: kling, qingbo, qingbo-ai")
+    assert str(caught.value).endswith(", or choose a provider with prices: kling, qingbo, qingbo-ai")
     assert caught.value.priced_instead == ("kling", "qingbo", "qingbo-ai")
     assert caught.value.model == "kling-v3"
     assert check(video(), at=AT) == []

@@ -187,7 +187,7 @@ class Hook:
             is_first = self._unpriced[path] == 1
         if is_first:
             _log.warning(
-                "requests to %s of %s pass without a price; no budget counts them", path.path, path.provider
+                "requests to %s at %s pass without a price; no budget counts them", path.path, path.provider
             )
 
     def _rules(self, wire_format: str) -> HttpRules:

@@ -94,7 +94,7 @@ def read_message(request: OutgoingRequest, rules: McpRules) -> Message:
     for part in value:
         if not isinstance(_read_one(part, rules), FreeMessage):
             raise WireFormatError(
-                f"a batch of MCP messages cannot call {rules.create}; send the call in a request of its own"
+                f"a batch of MCP messages cannot call {rules.create}; send the call in a separate request"
             )
     return FreeMessage()
 
@@ -133,7 +133,9 @@ def _read_call(message: Mapping[str, Any], rules: McpRules) -> Message:
     if not isinstance(arguments, Mapping):
         raise WireFormatError(f"{name}: arguments must be a JSON object, got {json_kind(arguments)}")
     if type(message.get("id")) not in (str, int):
-        raise WireFormatError(f"{name}: the MCP message has no id, so its answer could not be read; add an id")
+        raise WireFormatError(
+            f"{name}: the MCP message has no id, so its response could not be read; add an id"
+        )
     key = arguments.get(rules.key)
     if key is not None and not (isinstance(key, str) and key):
         raise WireFormatError(f"{name}: {rules.key} must be text, got {shown(key)}", field=rules.key)
@@ -159,7 +161,7 @@ def _payload(arguments: Mapping[str, Any], rules: McpRules) -> Mapping[str, Any]
     for name, value in fields.items():
         if name != "model":
             raise WireFormatError(
-                f"{name!r} stands beside {rules.nested!r}; put it into {rules.nested!r}", field=name
+                f"{name!r} is outside {rules.nested!r}; move it into {rules.nested!r}", field=name
             )
         if nested.get("model", value) != value:
             raise WireFormatError(

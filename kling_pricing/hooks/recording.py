@@ -76,7 +76,7 @@ class Recorder:
         """
         _log.debug("reservation %s got no response: %r", pending.reservation_id, type(error))
         refused = sent_once and not connected
-        self._record_end(pending, "no connection" if refused else "no answer", refused=refused)
+        self._record_end(pending, "no connection" if refused else "no response", refused=refused)
 
     def record_unsent(self, pending: PendingSubmission) -> None:
         """Releases a submission that was certainly not sent."""
@@ -94,15 +94,14 @@ class Recorder:
             if len(self._unrecorded) < _MAX_UNRECORDED // 2:  # the other half is for submissions
                 self._unrecorded.append(record)
             _log.warning(
-                "could not record an answer of %s about a task: %s; "
-                "this hook tries again with its next request",
+                "could not record a task response from %s: %s; this hook will try again with its next request",
                 endpoint.provider,
                 error,
             )
         except KlingPricingError as error:
-            _log.warning("did not record an answer of %s about a task: %s", endpoint.provider, error)
+            _log.warning("did not record a task response from %s: %s", endpoint.provider, error)
         except Exception:  # noqa: BLE001 (the caller needs the provider's answer in any case)
-            _log.exception("did not record an answer of %s about a task", endpoint.provider)
+            _log.exception("did not record a task response from %s", endpoint.provider)
 
     def catch_up(self) -> None:
         """Makes the records that failed before, in their order, until the ledger is unavailable again."""
@@ -117,7 +116,7 @@ class Recorder:
                 self._unrecorded.appendleft(record)
                 return
             except KlingPricingError as error:
-                _log.warning("dropped an answer that was received while the ledger was unavailable: %s", error)
+                _log.warning("dropped a response that was received while the ledger was unavailable: %s", error)
 
     def _record_end(self, pending: PendingSubmission, reason: str, *, refused: bool) -> None:
         if refused:
@@ -133,15 +132,15 @@ class Recorder:
         except LedgerUnavailableError as error:
             self._unrecorded.append(record)
             _log.error(
-                "could not record how the submission of reservation %s ended%s: %s; "
-                "this hook tries again with its next request",
+                "could not record the outcome of submitting reservation %s%s: %s; "
+                "this hook will try again with its next request",
                 pending.reservation_id,
                 _bind_command(pending, response_body),
                 error,
             )
         except Exception:  # noqa: BLE001 (the caller needs the provider's response in any case)
             _log.exception(
-                "could not record how the submission of reservation %s ended%s",
+                "could not record the outcome of submitting reservation %s%s",
                 pending.reservation_id,
                 _bind_command(pending, response_body),
             )
@@ -151,7 +150,7 @@ class Recorder:
         try:
             self._guard.release_refused(pending.reservation_id, reason)
         except ReservationStateError as error:
-            _log.info("%s, but the money stays held: %s", reason, error)
+            _log.info("%s, but the amount stays held: %s", reason, error)
 
     def _bind(self, pending: PendingSubmission, body: bytes, code: str) -> None:
         """Binds the task that a successful response names; a response without one leaves the job in doubt."""
@@ -166,7 +165,7 @@ class Recorder:
             raise
         except KlingPricingError as error:
             _log.warning("could not bind reservation %s to a task: %s", pending.reservation_id, error)
-            self._guard.mark_in_doubt(pending.reservation_id, f"answered without a task{code}")
+            self._guard.mark_in_doubt(pending.reservation_id, f"response without a task{code}")
 
 
 def _json_or_none(body: bytes) -> Any:

@@ -108,7 +108,7 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
     urls = status_urls(guard, reservation, base_url)
     if not urls:
         return PollResult(
-            reservation, "unaskable", "its task is unknown, and this API cannot look a task up by reservation"
+            reservation, "unaskable", "the task is unknown, and this API cannot look up a task by reservation"
         )
     detail = ""
     for url in urls:
@@ -118,7 +118,7 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
             return PollResult(reservation, "unanswered", str(error) or type(error).__name__)
         if status in _UNAUTHORIZED:
             raise KlingPricingError(
-                f"{reservation.provider} answered {status} to a status request; check the credentials"
+                f"{reservation.provider} returned HTTP {status} for a status request; check the credentials"
             )
         if status != 200:  # noqa: PLR2004 (the only status that describes a task)
             detail = f"HTTP {status}"
@@ -147,4 +147,4 @@ def _root(guard: BudgetGuard, provider: str) -> str:
     unpriced = guard.book.unpriced.get(provider)
     if unpriced is not None and unpriced.hosts:
         return f"https://{unpriced.hosts[0]}"
-    raise KlingPricingError(f"no host of {provider} is known; give the base URL of its API")
+    raise KlingPricingError(f"no host is known for {provider}; give the base URL of its API")

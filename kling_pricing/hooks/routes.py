@@ -72,8 +72,8 @@ class UnlistedPath(NamedTuple):
         request = f"{method} {path}"
         if not self.is_clear:
             return KlingPricingError(
-                f"{request}: the URL has a spelling that servers read in different ways, so it was not sent; "
-                "write the host and the path plainly"
+                f"{request}: servers may read this URL in different ways, so the request was not sent; "
+                "write the host and the path in their plain form"
             )
         if self.meant:
             cause = f"some servers read this path as {self.meant}, where jobs are submitted, so it was not sent"
@@ -83,19 +83,17 @@ class UnlistedPath(NamedTuple):
                 remedy = "use POST"
             return KlingPricingError(f"{request}: {cause}; {remedy}")
         if self.why:
-            cause = (
-                f"this API bills for the request, but its price is not known ({self.why}), so it was not sent"
-            )
+            cause = f"this API bills for the request, but its price is unknown ({self.why}), so it was not sent"
             remedy = "let it pass"
         else:
             cause = (
-                "this API may bill for the request, but no capability file lists the path, so it has no price "
-                "and was not sent"
+                "this API may bill for the request, but no capability file lists the path, so its price "
+                "is unknown and it was not sent"
             )
             remedy = "correct the path, or let it pass"
         return KlingPricingError(
-            f"{request}: {cause}; {remedy} without a price with allow_paths=[{path!r}] in the hook, or with "
-            f"allow_paths: [{path}] in a price table of your own"
+            f"{request}: {cause}; {remedy} without a price by setting allow_paths=[{path!r}] in the hook or "
+            f"allow_paths: [{path}] in your own price table"
         )
 
 

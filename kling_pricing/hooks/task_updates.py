@@ -98,7 +98,7 @@ def _read_task(answer: Mapping[str, Any], wire_format: str) -> Task:
 def _observe(guard: BudgetGuard, reservation: Reservation, task: Task) -> Reservation | None:
     if task.task_id is None:
         raise WireFormatError(
-            "the answer does not name the requested task, so nothing was recorded",
+            "the response does not name the requested task, so nothing was recorded",
             wire_format=reservation.wire_format,
         )
     return guard.observe_task(task, provider=reservation.provider, reservation=reservation)

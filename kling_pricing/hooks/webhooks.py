@@ -32,7 +32,8 @@ try:
     from standardwebhooks import Webhook
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "signed callbacks need standardwebhooks, which is not installed; pip install 'kling-pricing[webhooks]'",
+        "signed callbacks need standardwebhooks, which is not installed; run pip install "
+        "'kling-pricing[webhooks]'",
         name=missing.name,
     ) from missing
 
@@ -101,9 +102,9 @@ class Webhooks:
             ):
                 self._accepted.popitem(last=False)
             if message_id in self._accepted:
-                raise WebhookError("this callback was received before", status=200)
+                raise WebhookError("this callback was already received", status=200)
             if message_id in self._in_progress:
-                raise WebhookError("this callback is being processed; send it again", status=503)
+                raise WebhookError("this callback is being processed; retry later", status=503)
             self._in_progress.add(message_id)
         observed = False
         try:
@@ -179,6 +180,7 @@ def _signing_key(secret: Any) -> bytes:
         key = b""
     if len(key) < _MIN_SECRET_BYTES:
         raise KlingPricingError(
-            f"a webhook secret must be base64 of at least {_MIN_SECRET_BYTES} bytes; copy it from the provider"
+            f"a webhook secret must be the base64 encoding of at least {_MIN_SECRET_BYTES} bytes; copy it "
+            "from the provider"
         )
     return key

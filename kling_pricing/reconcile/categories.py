@@ -87,7 +87,10 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
     ),
     "not_billed": CategoryRule("Not billed", "Expected, overdue, and not on the statement.", "open", _ALWAYS),
     "in_doubt_candidate": CategoryRule(
-        "In doubt", "A request without a known task and an unknown charge that fit each other.", "open", _ALWAYS
+        "In doubt",
+        "A request without a known task and an unknown charge that match each other.",
+        "open",
+        _ALWAYS,
     ),
     "not_in_ledger": CategoryRule(
         "Not in our ledger",
@@ -105,9 +108,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
         "Other currency", "Expected in one currency, billed in another.", "open", _ALWAYS
     ),
     "unexplained": CategoryRule("Unexplained", "The variance has no known explanation.", "open", _ALWAYS),
-    "invalid_row": CategoryRule(
-        "Unreadable row", "A row of the statement that cannot be read.", "open", _ALWAYS
-    ),
+    "invalid_row": CategoryRule("Unreadable row", "A statement row that cannot be read.", "open", _ALWAYS),
 }
 """In the order of a reader's interest: from settled to not settled."""
 

@@ -131,7 +131,7 @@ class Explainer:
         alternatives = [way for way in rest if self._rank(way)[:2] == self._rank(best)[:2]]
         kind = _kind(variance, best)
         if kind == "repriced":
-            cause = f"table {variance.table} has other prices today than when the task was quoted"
+            cause = f"the prices in table {variance.table} have changed since the task was quoted"
             return Explanation(cause, kind)
         tables = self._repricer.tables
         return Explanation(_sentence(variance, best, tables), kind, _named(variance, alternatives, tables))
@@ -229,7 +229,7 @@ def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> st
     parts += [differences] if differences else []
     if way.fit.rounding != "exact":
         parts.append(f"{variance.counted.unit} rounded {way.fit.rounding}")
-    text = ", ".join(parts) or f"the charge is the quote, rounded in {variance.counted.unit}"
+    text = ", ".join(parts) or f"the charge is the quoted amount, rounded in {variance.counted.unit}"
     if way.contradicted:
         text += f", although the statement says {_stated_text(variance)}"
     elif way.differences and way.confirmed == len(way.differences):
@@ -258,9 +258,9 @@ def _differences(variance: Variance, way: _Way, tables: Sequence[PriceTable]) ->
         rate = f"at the {_rate(variance, fit)}"
         if fit.table.id != variance.table:
             is_list = _is_list_of(fit.table, variance, tables)
-            rate += f" of table {fit.table.id}" + (", without the contract's discount" if is_list else "")
+            rate += f" from table {fit.table.id}" + (", without the contract's discount" if is_list else "")
     if fit.discounted_twice:
-        rate = f"{rate or 'billed'} with the contract's discount taken off twice".strip()
+        rate = f"{rate or 'billed'} with the contract's discount deducted twice".strip()
     if fit.times > 1:
         return f"billed at {'twice' if fit.times == 2 else f'{fit.times} times'} the price"  # noqa: PLR2004
     if length and rate:

@@ -121,9 +121,9 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
             continue  # paired before, and settled since
         if known is not None or state not in {"dispatching", "settled"}:
             has = f", with task {known}" if known else ""
-            raise KlingPricingError(f"pair {reservation}: it is {state}{has}, and no hold without a task")
+            raise KlingPricingError(f"pair {reservation}: it is {state}{has}; pair only a hold without a task")
         if workspace.one("SELECT count(*) FROM reserved WHERE task_id = ?", [task_id]):
-            raise KlingPricingError(f"pair {reservation}: task {task_id} has a reservation already")
+            raise KlingPricingError(f"pair {reservation}: task {task_id} already has a reservation")
         if not workspace.one("SELECT count(*) FROM charge WHERE task_id = ? AND problem IS NULL", [task_id]):
             raise KlingPricingError(f"pair {reservation}: task {task_id} is not on the statement")
         workspace.run("UPDATE reserved SET task_id = ?, paired = TRUE WHERE id = ?", [task_id, reservation])

@@ -106,12 +106,12 @@ def choose_mapping(
         return mapping
     if best:
         choices = "; ".join(f"{mapping.statement}: {mapping.about}" for mapping, _ in best)
-        raise file.error(f"fits several mappings; name one with --mapping ({choices})")
+        raise file.error(f"matches several mappings; choose one with --mapping ({choices})")
     header, nearest = _nearest(file, own)
     names = ", ".join(sorted(known))
     raise file.error(
-        f"no mapping of {provider} fits its columns ({', '.join(sorted(set(header))) or 'none'}){nearest}; "
-        f"name one with --mapping: {names}, or your own YAML file"
+        f"no mapping for {provider} matches its columns ({', '.join(sorted(set(header))) or 'none'}){nearest}; "
+        f"choose one with --mapping: {names}, or give your own YAML file"
     )
 
 
@@ -132,7 +132,7 @@ def lay_out(file: FileReader, mapping: StatementFile) -> None:
         problem = f"is missing, and the mapping {mapping.statement} needs it; the file has: {present}"
         raise file.error(problem, row=row, column=" or ".join(lacking))
     other = next(column for column in mapping.without if column in header)
-    problem = f"is not in statements of the mapping {mapping.statement}; name another mapping with --mapping"
+    problem = f"does not occur in statements for mapping {mapping.statement}; choose another with --mapping"
     raise file.error(problem, row=row, column=other)
 
 
@@ -196,7 +196,7 @@ def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Seq
             likeliest, _ = _likeliest_header(file, mapping)
             lacking = [n for n in mapping.needed if not any(has_column(likeliest, name) for name in n)]
             if len(lacking) == 1 and len(mapping.needed) > 2:  # noqa: PLR2004 (most columns are there)
-                return likeliest, f"; {mapping.statement} fits except for column {' or '.join(lacking[0])}"
+                return likeliest, f"; {mapping.statement} matches except for column {' or '.join(lacking[0])}"
             header = max(header, likeliest, key=len)
     return header, ""
 

@@ -70,9 +70,9 @@ _CauseAndRemedy = tuple[str, str]
 def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
     """Returns the cause and the remedy of a line; a line that is not an exception has no remedy."""
     cause, remedy = _MESSAGES[line.category](line, details)
-    notes = ["the same row appears more than once; it counts once"] if details.overlaps else []
+    notes = ["the same row appears more than once and is counted once"] if details.overlaps else []
     notes += [
-        f"column {column}: the mapping does not know {shown_text(text)}"
+        f"column {column}: the mapping does not list {shown_text(text)}"
         for column, text in details.unknown or ()
     ]
     cause = "; ".join(filter(None, [cause, *notes]))
@@ -86,7 +86,7 @@ def shown_text(text: str) -> str:
     """
     if _SHOWABLE.fullmatch(text) and len(_LETTERS.findall(text)) <= _MAX_LETTERS:
         return repr(text)
-    return f"a text of {len(text)} characters"
+    return f"text of {len(text)} characters"
 
 
 def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -100,14 +100,14 @@ def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
     extra = (details.whole or Decimal(0)) - (line.due or Decimal(0))
     return (
         f"the statement has {len(line.rows)} rows for this task and charges the same amount more than once",
-        f"Dispute the repeated charge with the provider: {_money(extra, line)} more than expected.",
+        f"The charges are {_money(extra, line)} more than expected. Dispute the repeated charge.",
     )
 
 
 def _reserved_twice(_line: Line, details: LineDetails) -> _CauseAndRemedy:
     ids = ", ".join(details.reservations or ())
     remedy = (
-        f"Find out which of the reservations {ids} the task belongs to, and settle each of the others at zero "
+        f"Find out which of the reservations {ids} the task belongs to, and settle every other one at zero "
         "in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
     )
     return f"{details.copies} reservations have this task", remedy
@@ -144,7 +144,7 @@ def _absence(line: Line, details: LineDetails) -> str:
     """Returns how an expected charge is missing from the statement."""
     sent = "" if line.submitted_at is None else f"sent {_instant(line.submitted_at)}, "
     if line.task_id is None:
-        return f"{sent}no answer named the task of this request, and no charge fits it"
+        return f"{sent}no response gave a task for this request, and no charge matches it"
     if not line.rows:
         return f"{sent}not on the statement"
     if details.stated_state:
@@ -157,29 +157,27 @@ def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
     more = (details.fits or 0) - len(names)
     nearest = " or ".join(names) + (f" or one of {more} more" if more > 0 else "")
     if line.billed is None:
-        cause = (
-            f"no answer named the task of this request; charges of unknown tasks that fit it: {details.fits}"
-        )
+        cause = f"no response gave a task for this request; matching charges of unknown tasks: {details.fits}"
         question = f"the request became task {nearest}"
         pair = f"{line.reservation_id}=TASK"
     else:
-        cause = f"the task is not in this ledger; requests without a known task that fit it: {details.fits}"
+        cause = f"the task is not in this ledger; matching requests without a known task: {details.fits}"
         question = f"the task belongs to reservation {nearest}"
         pair = f"RESERVATION={quote(line.task_id or '')}"
-    return cause, f"Find out at the provider whether {question}; if so, pair them with `--pair {pair}`."
+    return cause, f"Ask the provider whether {question}; if so, pair them with `--pair {pair}`."
 
 
 def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
     cause = "the task is not in this ledger"
     billed = line.billed or Decimal(0)
     if billed < 0:
-        return cause, "Ask the provider which charge it refunds; none of these statements has that charge."
+        return cause, "Ask the provider which charge was refunded; none of these statements contains it."
     at = "" if line.billed_at is None else f" --at {line.billed_at:%Y-%m-%dT%H:%M:%SZ}"
     command = (
         f"kling-pricing record --project PROJECT --currency {line.currency}{at} -- "
         f"{quote(line.provider)} {quote(line.task_id or '')} {format_decimal(billed)}"
     )
-    return cause, f"Find out who submitted it, then book it with `{command}`; if nobody did, dispute it."
+    return cause, f"Find out who submitted the task, and record it with `{command}`; or dispute the charge."
 
 
 def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -202,7 +200,7 @@ def _side(at: datetime | None, details: LineDetails) -> str:
     return side if at is None else f"{side} ({_instant(at)})"
 
 
-_NO_EXPLANATION = "no known price table, tier, length or rule gives this charge"
+_NO_EXPLANATION = "no known price table, tier, length or rule accounts for this charge"
 
 
 def _explained(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -248,34 +246,37 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     extra = _money(abs(difference), line)
     compared = f"{extra} {'more' if difference > 0 else 'less'} than expected"
     if details.kind == "failed_charged":
-        return f"Dispute the charge of {_money(details.whole or Decimal(0), line)}: failed tasks are refunded."
+        charge = _money(details.whole or Decimal(0), line)
+        return f"Dispute the charge of {charge}, because failed tasks are refunded."
     if details.kind == "written_off":
         return (
-            f"Dispute it with the provider, or correct the operator's entry: `kling-pricing settle "
+            f"Dispute the charge, or correct the operator's entry with `kling-pricing settle "
             f"{line.reservation_id} --amount {format_decimal(details.whole or Decimal(0))} --basis operator`."
         )
     if details.kind == "repriced":
         return (
-            "Restore the price table as it was when the task was quoted, and put the changed prices into a "
-            f"table with another id: charged {compared}."
+            f"The charge is {compared}. Restore the price table as it was when the task was quoted, "
+            "and put the "
+            "changed prices into a table with another id."
         )
     if details.kind == "not_charged":
         return "No payment is due; reconcile with `--settle` to return the money to its budgets."
     if details.kind == "misrounding":
-        return f"Ask the provider why it does not round as its price table says: charged {compared}."
+        return f"The charge is {compared}. Ask the provider why it does not round as its price table says."
     if difference < 0:
-        return f"Check whether the delivered clip is the one that was requested: charged {compared}."
+        return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
     if details.kind == "table":
         return (
-            f"Check which prices were in force when it was sent, and dispute the extra {extra} or correct the "
+            f"Check which prices were in force when the request was sent, and dispute the extra {extra} or "
+            "correct the "
             "price tables."
         )
     if details.kind in {"times", "discount"}:
-        return f"Dispute it with the provider: {compared}."
+        return f"The charge is {compared}. Dispute it with the provider."
     if details.kind is None:
         return (
-            "Ask the provider how it calculated the charge, and dispute the charge if it cannot say: "
-            f"{compared}."
+            f"The charge is {compared}. Ask the provider for the calculation, and dispute the charge if there "
+            "is no answer."
         )
     return f"Compare the request with the delivered clip; if it is as requested, dispute the extra {extra}."
 

@@ -36,12 +36,12 @@ PROBLEMS: Mapping[str, Problem] = {
     "row": Problem("the row cannot be read: {text}", shows=True),
     "empty": Problem("is empty"),
     "taskless": Problem(
-        "is empty, although the row charges {text} for one of the models that must name a task",
-        "Look for the task by its time and amount at the provider; the row's charge is not counted anywhere.",
+        "is empty, although the row charges {text} for a model whose rows must have a task id",
+        "Find the task at the provider by its time and amount; the row's charge is not counted anywhere.",
     ),
     "total": Problem(
-        "is {text}, so the row is a total and not a task; it is not added",
-        "Compare it with the sum of the charges if you like, and remove the row from the file.",
+        "is {text}, so the row is a total, not a task, and is not counted",
+        "Compare the total with the sum of the charges, and remove the row from the file.",
         shows=True,
     ),
     "rounded": Problem(
@@ -50,20 +50,20 @@ PROBLEMS: Mapping[str, Problem] = {
     "long": Problem(f"is not a task id: it has more than {MAX_LABEL_CHARS} characters or an invisible one"),
     "number": Problem("is not an amount in plain digits, such as 0.714: {text}"),
     "separator": Problem(
-        "has a separator that may stand for decimals or for thousands: {text}",
-        "Say which it is with `decimal` in a mapping of your own; the row's charge is not counted anywhere.",
+        "has a separator that may be a decimal separator or a thousands separator: {text}",
+        "Set `decimal` in your own mapping to say which it is; the row's charge is not counted anywhere.",
     ),
     "digits": Problem("has more digits than its unit allows: {text}"),
     "unit": Problem("is neither a currency nor a known unit: {text}"),
     "worth": Problem(
-        "is {text}, and no price table of the provider says what a unit of it is worth",
-        "Ask the provider for the value, and add it to `units` in a price table of your own; until then, the "
+        "is {text}, and no price table of the provider gives the value of that unit",
+        "Ask the provider for the value, and add it to `units` in your own price table; until then, the "
         "row's charge is not counted anywhere.",
         shows=True,
     ),
     "sign": Problem(
         "is not a known kind of charge: {text}",
-        "Ask the provider what it means, and list it under `sign` in a mapping of your own; until then, the "
+        "Ask the provider what the text means, and list it under `sign` in your own mapping; until then, the "
         "row's charge is not counted anywhere.",
     ),
     "time": Problem("is not a time in the mapping's format: {text}"),

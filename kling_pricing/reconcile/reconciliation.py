@@ -274,7 +274,7 @@ def reconcile(
         tolerate(workspace, allowed)
         note_contradictions(workspace, book, provider, facts)
         mark_exceptions(workspace)
-        report("tying out", 2, 3)
+        report("checking totals", 2, 3)
         tie_out(workspace, period)
         reconciliation = Reconciliation(
             workspace,

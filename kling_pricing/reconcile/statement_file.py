@@ -42,20 +42,20 @@ def _time_format(value: str) -> str:
     if missing or "%z" in value or "%Z" in value:
         raise ValueError(
             "must be iso, unix, ms, or a pattern such as %d/%m/%Y %H:%M with a day, a month and a four-digit "
-            "year, and without a zone (use offset for it)"
+            "year, and without a zone (use offset for the zone)"
         )
     moment = datetime(2026, 11, 21)  # noqa: DTZ001 (only to test the pattern)
     try:
         datetime.strptime(moment.strftime(value), value)  # noqa: DTZ007
     except (ValueError, re.error):
-        raise ValueError(f"{value!r} is not a pattern that times can be read with") from None
+        raise ValueError(f"{value!r} cannot be used to read times; correct the pattern") from None
     return value
 
 
 def _time_formats(value: Any) -> tuple[str, ...]:
     formats = value if isinstance(value, list) else [value]
     if not formats or not all(isinstance(entry, str) and entry for entry in formats):
-        raise ValueError("must be text, or a list of texts")
+        raise ValueError("must be text or a list of text values")
     return tuple(_time_format(entry) for entry in formats)
 
 
@@ -64,7 +64,9 @@ def _distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in names:
         other = seen.setdefault(folded(name), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} differ only in capitals, which do not count; keep one")
+            raise ValueError(
+                f"{other!r} and {name!r} differ only in upper and lower case, which is ignored; keep one"
+            )
     return names
 
 
@@ -81,7 +83,9 @@ class RequiredColumnEntry(FileModel):
     """A column by its name; a path such as `data.task_id` reaches into JSON, and into JSON text in a column."""
 
     column: Text
-    also: list[Text] = Field([], description="Other names of the column; the first that has a text counts.")
+    also: list[Text] = Field(
+        [], description="Other names of the column. The first column that is not empty is used."
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,7 +96,7 @@ class RequiredColumnEntry(FileModel):
 class ColumnEntry(RequiredColumnEntry):
     """A column that a statement may lack."""
 
-    optional: bool = Field(default=False, description="Whether a statement may lack the column.")
+    optional: bool = Field(default=False, description="Whether the column is optional.")
 
 
 class TaskEntry(RequiredColumnEntry):
@@ -100,18 +104,21 @@ class TaskEntry(RequiredColumnEntry):
 
     optional: bool = Field(
         default=False,
-        description="Whether rows without a task are left out, unless they name a model that the mapping "
-        "knows.",
+        description="Whether rows without a task are skipped, unless they have a model that the mapping lists.",
     )
 
 
 class RowUnitEntry(FileModel):
     """A unit in which a statement charges."""
 
-    unit: Unit | None = Field(None, description="Its name in price tables; null: as on the statement.")
-    decimals: Decimals | None = Field(None, description="The most digits after the point; null: as usual.")
+    unit: Unit | None = Field(
+        None, description="The unit's name in price tables. Null means the same name as on the statement."
+    )
+    decimals: Decimals | None = Field(
+        None, description="Maximum number of decimal places. Null means the default."
+    )
     value: Annotated[Price, Field(gt=0)] | None = Field(
-        None, description="What one unit is worth if no price table of the provider says so."
+        None, description="The value of one unit, if no price table of the provider gives it."
     )
     currency: Currency | None = Field(None, description="The currency of the value.")
 
@@ -125,9 +132,15 @@ class RowUnitEntry(FileModel):
 class SignEntry(ColumnEntry):
     """A column that says whether the amount is a charge or a refund; capitals do not count."""
 
-    positive: list[Text] = Field([], description="Texts of charges; by default every text not listed below.")
-    negative: list[Text] = Field([], description="Texts of refunds, whose amounts are written as positive.")
-    zero: list[Text] = Field([], description="Texts of amounts that are not owed, such as free test credit.")
+    positive: list[Text] = Field(
+        [], description="Texts that mark charges. Default: every text not listed below."
+    )
+    negative: list[Text] = Field(
+        [], description="Texts that mark refunds whose amounts are written as positive."
+    )
+    zero: list[Text] = Field(
+        [], description="Texts that mark amounts that are not owed, such as free test credit."
+    )
 
     @model_validator(mode="after")
     def _one_meaning(self) -> SignEntry:
@@ -145,19 +158,19 @@ class AmountEntry(RequiredColumnEntry):
 
     unit: Unit | None = Field(
         None,
-        description="The unit of the amount: a currency, or the provider's own unit. Beside unit_column: the "
-        "unit if the statement lacks that column.",
+        description="The unit of the amount, which is a currency or the provider's own unit. With unit_column, "
+        "it applies only if the statement lacks that column.",
     )
     unit_column: Text | None = Field(None, description="The column with the unit of each row.")
     units: Annotated[dict[Text, RowUnitEntry], AfterValidator(_distinct)] = Field(
-        {}, description="Text in unit_column (or unit) -> the unit; a text that is not listed is refused."
+        {}, description="The unit for each text in unit_column (or unit). A text that is not listed is refused."
     )
-    decimals: Decimals = Field(description="The most digits after the point; an amount with more is refused.")
+    decimals: Decimals = Field(description="Maximum number of decimal places. An amount with more is refused.")
     charges: Literal["positive", "negative"] = Field(
         "positive", description="The sign of a charge; a refund has the opposite sign."
     )
     sign: SignEntry | None = Field(
-        None, description="The column that tells charges from refunds, if amounts have no sign."
+        None, description="The column that distinguishes charges from refunds, if amounts have no sign."
     )
 
     @model_validator(mode="after")
@@ -193,7 +206,7 @@ class TimeEntry(ColumnEntry):
         description="iso; unix (seconds or milliseconds); ms (milliseconds); a pattern such as "
         "%d/%m/%Y %H:%M; or a list of these.",
     )
-    offset: Offset = Field("+00:00", description="The offset from UTC of times without an offset of their own.")
+    offset: Offset = Field("+00:00", description="The UTC offset of times that state no offset.")
 
     @property
     def ahead(self) -> timedelta:
@@ -206,10 +219,12 @@ class ModelColumnEntry(ColumnEntry):
     """The column with the model."""
 
     names_of: list[Name] = Field(
-        [], description="The wire formats whose model names it uses: files of capabilities/."
+        [], description="The wire formats whose model names the statement uses, as file names in capabilities/."
     )
     names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
-        {}, description="Name on the statement -> its facts: {model: ..., resolution: ..., audio: ...}."
+        {},
+        description="The facts for each model name on the statement: {model: ..., resolution: ..., "
+        "audio: ...}.",
     )
 
 
@@ -217,7 +232,7 @@ class ResolutionEntry(ColumnEntry):
     """The column with the resolution; capitals do not count."""
 
     names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
-        {}, description="Resolution on the statement -> in price tables, if the two differ."
+        {}, description="The resolution in price tables for each resolution on the statement, if they differ."
     )
 
 
@@ -240,9 +255,11 @@ class PrechargeEntry(FileModel):
     else the amounts of its rows do.
     """
 
-    final: ColumnEntry = Field(description="The final amount of the whole task, in a row that corrects it.")
-    taken: ColumnEntry = Field(description="The amount that such a row says was charged in advance.")
-    refund: ColumnEntry = Field(description="Why everything is given back, in a row that is a refund.")
+    final: ColumnEntry = Field(
+        description="The final amount of the whole task, in a row that corrects an earlier charge."
+    )
+    taken: ColumnEntry = Field(description="The amount charged in advance, as stated in such a row.")
+    refund: ColumnEntry = Field(description="The reason for the full refund, in a refund row.")
 
 
 class ColumnsEntry(FileModel):
@@ -258,10 +275,10 @@ class ColumnsEntry(FileModel):
     state: StateEntry | None = None
     facts: list[FactEntry] = []
     row_id: ColumnEntry | None = Field(
-        None, description="The provider's own id of the row; a row in several files counts once."
+        None, description="The provider's id for the row. A row in several files is counted once."
     )
     precharge: PrechargeEntry | None = Field(
-        None, description="How rows that correct a charge made in advance are told from others."
+        None, description="How to recognize rows that correct a charge made in advance."
     )
 
 
@@ -270,10 +287,12 @@ class AnswersEntry(FileModel):
 
     wire_format: Name
     decimals: Decimals = Field(
-        MAX_DECIMALS, description="The most digits after the point of the stated charge."
+        MAX_DECIMALS, description="Maximum number of decimal places in the stated charge."
     )
     currency: Currency | None = Field(
-        None, description="The account's currency, for amounts without one; null: that of the price table."
+        None,
+        description="The account's currency, for amounts without a currency. Null means the price "
+        "table's currency.",
     )
     submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
 
@@ -285,26 +304,28 @@ class StatementFile(FileModel):
     about: Text = Field(description="A description of the statement, in one sentence.")
     providers: list[Name] = Field(
         [],
-        description="The providers of such statements; if it is empty, the mapping is tried where none of the "
-        "provider's own fits.",
+        description="The providers that issue such statements. If empty, the mapping is tried when none of the "
+        "provider's own mappings matches.",
     )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     rows: list[Text] = Field(
-        [], description="Where the list of rows may be in a JSON object: paths such as data.result.detail."
+        [], description="Paths to the list of rows in a JSON object, such as data.result.detail."
     )
     where: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(
-        {}, description="Column -> the texts of rows that are charges; all other rows are left out."
+        {}, description="For each column, the texts that mark a row as a charge. All other rows are skipped."
     )
     without: list[Text] = Field(
-        [], description="Columns that such a statement never has; a file with one of them is another statement."
+        [],
+        description="Columns that such a statement never has. A file with one of them is a different "
+        "kind of statement.",
     )
     delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] | None = Field(
-        None, description="The delimiter between columns, in CSV; null: the one with which the columns fit."
+        None, description="The column delimiter in CSV. Null means the delimiter with which the columns match."
     )
     decimal: Literal[".", ","] | None = Field(
-        None, description="The decimal separator, in CSV; null: the one that the amounts of the file show."
+        None, description="The decimal separator in CSV. Null means the separator is detected from the amounts."
     )
-    sheet: Text | None = Field(None, description="The sheet of a workbook; by default the first.")
+    sheet: Text | None = Field(None, description="The sheet to read from a workbook. Default: the first sheet.")
     columns: ColumnsEntry | None = None
     answers: AnswersEntry | None = None
 

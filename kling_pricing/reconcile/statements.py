@@ -133,7 +133,7 @@ def read_statements(
         on_bytes(before, total)
     if len({statement.is_answers for statement in read}) > 1:
         raise StatementError(
-            "answers about tasks and tables of charges would count tasks twice; give only one kind of file"
+            "task responses and tables of charges together would count tasks twice; give only one kind of file"
         )
     return read
 
@@ -162,7 +162,7 @@ def _digests(files: Sequence[Path], names: Sequence[str]) -> list[str]:
             digest = file_digest(file, "sha256").hexdigest()
         if digest in digests:
             other = names[digests.index(digest)]
-            raise StatementError(f"has the same content as {other}; give it once", file=name)
+            raise StatementError(f"has the same content as {other}; give only one of them", file=name)
         digests.append(digest)
     return digests
 
@@ -204,7 +204,8 @@ class _Charges:
             objects = file.objects()
             if objects is None:
                 raise file.error(
-                    "the mapping reads answers about tasks, which are JSON; name another mapping, or convert it"
+                    "the mapping reads task responses in JSON; choose another mapping, or convert the "
+                    "file to JSON"
                 )
             rows = answers.rows(objects, mapping.answers, self._currency)
             source = file.staged(answers.COLUMNS, rows)

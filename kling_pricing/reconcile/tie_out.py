@@ -28,7 +28,7 @@ def tie_out(workspace: Workspace, period: StatementPeriod) -> None:
         problems.append(f"the value of {wrong} lines differs from their charge")
     if problems:
         raise KlingPricingError(
-            f"the reconciliation does not tie out, so there is no report ({'; '.join(problems)}); "
+            f"the reconciliation's totals do not agree, so there is no report ({'; '.join(problems)}); "
             "this is a bug in kling_pricing; please report it"
         )
 

@@ -153,7 +153,7 @@ class Workspace:
             first_line = str(error).partition("\n")[0]
             if isinstance(error, self._full):
                 raise WorkspaceError(f"not enough memory ({first_line}); raise the memory limit") from error
-            raise WorkspaceError(f"the database of the reconciliation failed: {first_line}") from error
+            raise WorkspaceError(f"the reconciliation database failed: {first_line}") from error
         except RuntimeError as error:
             if str(error) == _INTERRUPTED:  # this is how DuckDB reports Ctrl-C
                 raise KeyboardInterrupt from None

@@ -56,8 +56,8 @@ def section(reconciled: Reconciled) -> Section:
     return Section(
         "accruals",
         "Accruals",
-        f"The expense of the period, with {LIABILITY.lower()} on the other side. Book the invoice against "
-        "them; the rest of them is usage that is not billed yet.",
+        f"The expense of the period, credited to {LIABILITY.lower()}. Book the invoice against the accrued "
+        "liabilities. The remainder is usage that is not billed yet.",
         (
             Column("entry", "Entry", "count"),
             Column("day", "Day"),

@@ -17,10 +17,10 @@ from kling_pricing.reports.formats import csv
 from kling_pricing.reports.formatting import safe, safe_or_none, safe_text
 
 _REASONS: dict[Category, str] = {
-    "billed_twice": "This task is charged more than once.",
+    "billed_twice": "This task was charged more than once.",
     "not_in_ledger": "We did not submit this task.",
     "explained": "The charge differs from the price: {cause}.",
-    "unexplained": "The charge differs from the price, and no published price gives this amount.",
+    "unexplained": "The charge differs from the price, and no published price accounts for this amount.",
     "timing": "The charge differs from the price; this task was submitted in another period.",
     "invalid_row": "This row cannot be read: {cause}.",
     "currency_mismatch": "Charged in a currency other than the agreed one.",

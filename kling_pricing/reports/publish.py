@@ -39,7 +39,7 @@ def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
         files = ", ".join(map(shown, sorted(in_the_way)))
         raise KlingPricingError(
             f"{folder}: cannot replace {files}: not written by an earlier report, or changed since; "
-            f"move {'it' if len(in_the_way) == 1 else 'them'} away, or name another folder"
+            f"move {'it' if len(in_the_way) == 1 else 'them'} away, or choose another folder"
         )
 
 

@@ -80,12 +80,12 @@ def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None
         ):
             raise KlingPricingError(
                 f"the reconciliation does not tie out in {currency}: {format_decimal(expected)} "
-                f"expected plus variances of {format_decimal(variance)} is not {format_decimal(whole.billed)} "
-                "billed; no report is written"
+                f"expected plus variances of {format_decimal(variance)} does not equal "
+                f"{format_decimal(whole.billed)} billed; no report was written"
             )
     if {total.currency for total in totals} - set(overall):
         raise KlingPricingError(
-            "the reconciliation does not tie out: a currency has no total; no report is written"
+            "the reconciliation does not tie out: a currency has no total; no report was written"
         )
 
 
@@ -112,7 +112,7 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
     since, until = (f"{at:%Y-%m-%d %H:%M}" for at in (reconciled.since, reconciled.until))
     return (
         Fact("Provider", reconciled.provider),
-        Fact("Period", f"from {since} until before {until}, UTC"),
+        Fact("Period", f"{since} to {until} (exclusive), UTC"),
         *(
             Fact("Statement", f"{safe(name)} (SHA-256 {digest})")
             for name, digest in sorted(reconciled.statements.items())
@@ -134,7 +134,7 @@ def _equation(whole: Total, by_standing: Sequence[Total]) -> Equation:
                 currency,
                 f"still open: {format_decimal(variance)} on {counted(count, 'line')}"
                 if count
-                else "nothing is still open",
+                else "nothing left open",
             ),
             Figure("Billed", whole.billed, currency, "on the statement"),
         ),

@@ -179,7 +179,7 @@ def exceptions(reconciled: Reconciled) -> Section:
     return Section(
         "exceptions",
         "Exceptions",
-        f"Lines that need somebody's action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
+        f"Lines that need action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
         if reconciled.exceptions
         else "No line needs action.",
         _without_on_page("model", "resolution", "tier", "quantity", "submitted_at"),

@@ -145,5 +145,5 @@ def _os_errors_named(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise KlingPricingError(
             f"{folder}: cannot write the report: {error.strerror or error}; "
-            "name a folder that this user can write to, on a disk with enough space"
+            "choose a folder that this user can write to, on a disk with enough space"
         ) from error

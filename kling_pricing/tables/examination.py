@@ -93,7 +93,7 @@ def _not_taken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterat
                 field=wire_field,
                 value=request.facts.get(name),
                 allowed=accepted,
-                message=f"{request.model} does not take {wire_field}; leave it out",
+                message=f"{request.model} does not accept {wire_field}; leave it out",
                 source=capabilities.source,
             )
 
@@ -138,7 +138,7 @@ def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Vio
     inputs = " and ".join(dict.fromkeys(request.field(name) for name in stated or unknown))
     return Note(
         "not_checked",
-        f"not everything about {inputs} is known, so this rule is not checked: {_sentence(rule, request)}",
+        f"some facts about {inputs} are unknown, so this rule is not checked: {_sentence(rule, request)}",
     )
 
 

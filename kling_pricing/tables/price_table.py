@@ -325,10 +325,10 @@ class PriceBook:
             for other, tables in self.tables.items()
             if any(model in table.models and wire_format in table.priced_formats for table in tables)
         ]
-        elsewhere = f", or choose another provider's prices: {', '.join(pricing)}" if pricing else ""
+        elsewhere = f", or choose a provider with prices: {', '.join(pricing)}" if pricing else ""
         return PriceNotFoundError(
-            f"{name} publishes no prices ({provider.why}); put its prices into prices/{name}/<date>.yaml in "
-            f"your own folder of tables, as a table or with `extends` of another provider's table{elsewhere}",
+            f"{name} publishes no prices ({provider.why}); add its prices as prices/{name}/<date>.yaml to "
+            f"your own folder of tables, in full or with `extends` and another provider's table{elsewhere}",
             provider=name,
             model=model,
             priced_instead=pricing,
@@ -382,7 +382,8 @@ class PriceBook:
                 return table
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
-            f"no table of {provider} is in force at {at.isoformat()}; its tables: {periods}", provider=provider
+            f"no price table for {provider} is in force at {at.isoformat()}; its tables: {periods}",
+            provider=provider,
         )
 
 

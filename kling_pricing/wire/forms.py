@@ -100,7 +100,7 @@ def _parse(body: bytes, content_type: str) -> _Form:
     preamble, *sections = (b"\r\n" + body).split(b"\r\n--" + boundary)
     if not sections or not sections[-1].startswith(b"--"):
         raise WireFormatError(
-            "not a multipart/form-data body: its closing boundary is missing; send all of the body"
+            "not a multipart/form-data body: its closing boundary is missing; send the whole body"
         )
     *raw_parts, ending = sections
     return _Form(boundary, preamble, [_part(raw) for raw in raw_parts], ending)

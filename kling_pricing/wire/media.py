@@ -110,7 +110,7 @@ def _length_s(value: Any) -> Decimal:
         return value
     why = " (a float is already rounded)" if isinstance(value, float) else ""
     raise KlingPricingError(
-        "length_s must be seconds, given as a whole number, a Decimal or text such as '5.04', "
+        "length_s must be a number of seconds, as a whole number, a Decimal or text such as '5.04', "
         f"got {shown(value)}{why}"
     )
 

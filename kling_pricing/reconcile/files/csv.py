@@ -36,7 +36,7 @@ class CsvReader(FileReader):
         """See `FileReader.header`."""
         _, header = self._header
         if not any(header):
-            raise self.error("is empty; the first row must name the columns")
+            raise self.error("is empty; the first row must hold the column names")
         return header
 
     def layouts(
@@ -156,7 +156,7 @@ class CsvReader(FileReader):
                 continue
             if len(record) == len(header):
                 texts = [text_in(record[place], path) for place, path in cells.values()]
-                fault = f"{list(cells)[texts.index(None)]} is not in JSON text" if None in texts else ""
+                fault = f"{list(cells)[texts.index(None)]} is not valid JSON text" if None in texts else ""
                 yield row, [text or "" for text in texts], fault
             elif any(record):
                 fault = f"it has {len(record)} columns, but the header has {len(header)}"
@@ -177,7 +177,7 @@ class CsvReader(FileReader):
                 ) from None
             except UnicodeDecodeError:
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or name its encoding with --encoding, such as gb18030",
+                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding, such as gb18030",
                     row=self._undecodable(),
                 ) from None
 

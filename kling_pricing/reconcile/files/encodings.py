@@ -40,8 +40,7 @@ def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[...,
     if used is None:
         if b"\x00" in start:
             raise error(
-                "is not UTF-8 text; it may be UTF-16 without a byte order mark: name it with "
-                "--encoding utf-16-le"
+                "is not UTF-8 text; if it is UTF-16 without a byte order mark, add --encoding utf-16-le"
             )
         return path
     copies = (folder / f"decoded-{number}{path.suffix.lower()}" for number in count(1))
@@ -54,5 +53,5 @@ def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[...,
                 row += 1
     except UnicodeDecodeError as problem:
         row += problem.object[: problem.start].count(b"\n")
-        raise error(f"is not {used}; name its encoding with --encoding", row=row) from None
+        raise error(f"is not {used}; give its encoding with --encoding", row=row) from None
     return copy

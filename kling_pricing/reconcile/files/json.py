@@ -77,7 +77,7 @@ class JsonReader(FileReader):
                 names |= dict.fromkeys(_paths(item, ""))
         if not names and wanted != ():
             raise self.error(
-                "has no row; leave it out, or write one JSON object per line or an array of objects"
+                "has no rows; leave it out, or write one JSON object per line or an array of objects"
             )
         return list(names)
 
@@ -91,7 +91,9 @@ class JsonReader(FileReader):
         try:
             return json_value(self.text_path.read_bytes(), decoder=EXACT_JSON)
         except WireFormatError as error:
-            raise self.error(f"{error}; if it has one object per line, its name must end in .jsonl") from None
+            raise self.error(
+                f"{error}; if the file has one object per line, its name must end in .jsonl"
+            ) from None
 
     def _lines(self) -> Iterator[tuple[int, Item]]:
         size = 0
@@ -109,7 +111,7 @@ class JsonReader(FileReader):
         except WireFormatError as error:
             if isinstance(error.__context__, UnicodeDecodeError):
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or name its encoding with --encoding", row=row
+                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding", row=row
                 ) from None
             return str(error)
 

@@ -37,7 +37,7 @@ class ParquetReader(FileReader):
         }
         broken = " ".join(
             f"WHEN NOT json_valid(nullif({self._text(names[place], types[names[place]])}, '')) "
-            f"THEN {literal(f'{name} is not in JSON text')}"
+            f"THEN {literal(f'{name} is not valid JSON text')}"
             for name, (place, path) in self.cells(names, columns).items()
             if path
         )

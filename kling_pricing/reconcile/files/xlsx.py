@@ -37,7 +37,7 @@ class XlsxReader(FileReader):
         row = self.layout.header_row
         names = next((names for number, names in self._head if number >= row), [])
         if not any(names):
-            raise self.error("is empty; the first row must name the columns")
+            raise self.error("is empty; the first row must hold the column names")
         return names
 
     def layouts(
@@ -87,7 +87,7 @@ class XlsxReader(FileReader):
                 if not lost:
                     texts = {name: text_in(text or "", cells[name][1]) for name, text in texts.items()}
                     nested = next((name for name, text in texts.items() if text is None), "")
-                    fault = f"{nested} is not in JSON text"
+                    fault = f"{nested} is not valid JSON text"
                     lost = nested
                 yield row, [text or "" for text in texts.values()], fault if lost else ""
 

@@ -91,7 +91,7 @@ def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
         raise document.error(("provider",), f"differs from the folder's name {folder!r}; make them the same")
     check_period(entry.valid_from, entry.valid_until, document)
     if entry.known_from is not None and entry.valid_from is not None:
-        raise document.error(("known_from",), "is for a table whose valid_from is null; remove it")
+        raise document.error(("known_from",), "applies only to a table whose valid_from is null; remove it")
     if entry.known_from and entry.valid_until and entry.known_from >= entry.valid_until:
         raise document.error(("known_from",), "must be earlier than valid_until; correct one of the two")
     _check_choices(entry, document)

@@ -68,7 +68,7 @@ def _contract(
     if unpriced is not None and adopted:
         base = _adopted(base, unpriced, document)
     if base.provider != folder:
-        problem = f"is a table of {base.provider}; move this file to prices/{base.provider}/"
+        problem = f"is a price table for {base.provider}; move this file to prices/{base.provider}/"
         raise document.error(("extends",), problem)
     if entry.discount is not None and entry.discount >= 1:
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
@@ -109,8 +109,8 @@ def _adopted(base: PriceTable, provider: UnpricedProvider, document: YamlDocumen
     wire_formats = tuple(name for name in provider.wire_formats if name in base.priced_formats)
     if not wire_formats:
         problem = (
-            f"{base.id} does not price requests of {' or '.join(provider.wire_formats)}, which "
-            f"{provider.provider} takes; extend a table that does"
+            f"{base.id} does not price requests in {' or '.join(provider.wire_formats)}, which "
+            f"{provider.provider} accepts; extend a table that does"
         )
         raise document.error(("extends",), problem)
     return replace(

@@ -27,7 +27,7 @@ class SourceEntry(FileModel):
     """A publication of the file's content."""
 
     ref: Text = Field(description="The page or document.")
-    checked: Instant = Field(description="The day of the copy that was read, or on which it was read.")
+    checked: Instant = Field(description="The day of the copy of the page that was read.")
     authority: Literal["official", "secondary"]
 
 
@@ -96,8 +96,8 @@ class CellsEntry(FileModel):
     """A group of cells and the reason for listing it."""
 
     model: Name
-    resolution: Name | None = Field(None, description="Null: every resolution.")
-    tier: Code | None = Field(None, description="Null: every tier.")
+    resolution: Name | None = Field(None, description="Null means every resolution.")
+    tier: Code | None = Field(None, description="Null means every tier.")
     why: Text
 
 
@@ -117,16 +117,16 @@ class NoteEntry(FileModel):
 
     code: Code
     message: Text
-    since: Instant | None = Field(None, description="The note is in quotes from this instant on.")
+    since: Instant | None = Field(None, description="Quotes at or after this instant include the note.")
 
 
 class PeriodEntry(FileModel):
     """A model's own period, within the table's period."""
 
-    valid_from: Instant | None = Field(None, description="Null: the table's valid_from.")
-    valid_until: Instant | None = Field(None, description="Null: the table's valid_until.")
+    valid_from: Instant | None = Field(None, description="Null means the table's valid_from.")
+    valid_until: Instant | None = Field(None, description="Null means the table's valid_until.")
     why: Text | None = Field(
-        None, description="Why the model has a period of its own, as a clause: it was launched on that day."
+        None, description="Why the model has its own period, as a clause such as 'it was launched on that day'."
     )
 
 
@@ -135,32 +135,39 @@ class PriceFile(FileModel):
 
     provider: Name
     hosts: list[Name] = []
-    wire_formats: list[Name] = Field(description="The wire formats of the provider's API, the main one first.")
+    wire_formats: list[Name] = Field(
+        description="The wire formats of the provider's API. The main one comes first."
+    )
     also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
     allow_paths: list[UrlPath] = Field(
-        [], description="Paths at and below which hooks let requests pass without a price."
+        [], description="Path prefixes whose requests hooks let pass without a price."
     )
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
     known_from: Instant | None = Field(
         None,
-        description="If valid_from is null: since when the prices are known. Earlier quotes get a note.",
+        description="The first day on which the prices are known, if valid_from is null. Earlier quotes "
+        "get a note.",
     )
     newer_list: Name | None = Field(
-        None, description="The provider with the same company's newer list. Quotes note what it charges."
+        None,
+        description="The provider with the same company's newer price list. A note on each quote gives "
+        "the newer price.",
     )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
     tiers: Annotated[list[TierEntry], Field(min_length=1)]
     quantity: Annotated[list[QuantityEntry], Field(min_length=1)]
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
-        description="Model -> resolution (any: the price does not depend on it) -> tier -> price per unit."
+        description="The price per unit by model, resolution and tier. The resolution `any` covers all "
+        "resolutions."
     )
     unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
         {},
-        description="Kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.",
+        description="The value of one pack unit in the table's currency, by kind of pack (video, "
+        "image, audio).",
     )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
@@ -178,14 +185,16 @@ class PriceFile(FileModel):
 class ContractFile(FileModel):
     """A contract that changes the prices of a published table: `prices/<provider>/<name>.yaml`."""
 
-    extends: Text = Field(description="The published table: its folder and file, such as acme/2026-11-01.")
-    valid_from: Instant | None = Field(None, description="Null: the published table's valid_from.")
+    extends: Text = Field(
+        description="The folder and file name of the published table, such as acme/2026-11-01."
+    )
+    valid_from: Instant | None = Field(None, description="Null means the published table's valid_from.")
     valid_until: Instant | None = None
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     discount: Price | None = Field(
-        None, description="The fraction taken off the list total; 0.1 is ten percent."
+        None, description="The fraction deducted from the list total. Write ten percent as 0.1."
     )
-    unit_value: Price | None = Field(None, description="The customer's price of one of the provider's units.")
+    unit_value: Price | None = Field(None, description="The customer's price for one of the provider's units.")
     account_currency: Currency | None = Field(
         None, description="The currency of the customer's account; null: as in the published table."
     )
@@ -193,7 +202,7 @@ class ContractFile(FileModel):
         {}, description="Prices that replace the published ones, in the same currency or unit."
     )
     allow_paths: list[UrlPath] = Field(
-        [], description="Paths at and below which hooks let requests pass without a price."
+        [], description="Path prefixes whose requests hooks let pass without a price."
     )
     notes: list[NoteEntry] = []
 
@@ -202,11 +211,12 @@ class ProviderFile(FileModel):
     """A provider that publishes its API, but no prices: `providers/<provider>.yaml`."""
 
     provider: Name
-    hosts: list[Name] = Field([], description="The hosts of its API; empty if none is published.")
+    hosts: list[Name] = Field([], description="The hosts of the provider's API. Empty if none is published.")
     wire_formats: Annotated[
-        list[Name], Field(min_length=1, description="The wire formats of its API, the main one first.")
+        list[Name],
+        Field(min_length=1, description="The wire formats of the provider's API. The main one comes first."),
     ]
-    why: Text = Field(description="Why it has no prices, as a sentence without a full stop.")
+    why: Text = Field(description="Why the provider has no prices, as a sentence without a full stop.")
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
 
 
@@ -217,12 +227,14 @@ class RuleEntry(FileModel):
     when: FactConditions = {}
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text | None = Field(
-        None, description="The sentence for people; if absent, it is made from the rule."
+        None, description="The message that users see. If absent, it is generated from the rule."
     )
     source: Text
-    since: Instant | None = Field(None, description="The rule holds from this instant on; null: always did.")
+    since: Instant | None = Field(
+        None, description="The rule applies from this instant. Null means that it always applied."
+    )
     until: Instant | None = Field(
-        None, description="The rule holds before this instant; null: until further notice."
+        None, description="The rule applies before this instant. Null means until further notice."
     )
 
 
@@ -234,8 +246,12 @@ class WarningEntry(FileModel):
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text
     source: Text
-    since: Instant | None = Field(None, description="The note is given from this instant on; null: always was.")
-    until: Instant | None = Field(None, description="The note is given before this instant; null: for now.")
+    since: Instant | None = Field(
+        None, description="The warning applies from this instant. Null means that it always applied."
+    )
+    until: Instant | None = Field(
+        None, description="The warning applies before this instant. Null means until further notice."
+    )
 
 
 class ImpliedActionEntry(FileModel):
@@ -249,12 +265,12 @@ class ImpliedActionEntry(FileModel):
 class EndpointEntry(FileModel):
     """A path that accepts this API's payloads."""
 
-    path: UrlPath = Field(description="The documented path; a gateway may put a folder in front of it.")
+    path: UrlPath = Field(description="The documented path. A gateway may add a path prefix.")
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
-        None, description="The actions that the path accepts; null: any, as the payload says."
+        None, description="The actions that the path accepts. Null means any action that the payload states."
     )
     model: Text | None = Field(
-        None, description="The model if the payload names none: the path names it, or has a default."
+        None, description="The model if the payload has none, because the path contains it or has a default."
     )
     status: TaskPath | None = Field(None, description="The path of a task's status.")
     other_status: list[TaskPath] = Field([], description="Further paths of a task's status.")
@@ -291,18 +307,19 @@ class ModelEntry(FileModel):
 
     names: list[Text] | dict[Text, FactValues] = Field(
         min_length=1,
-        description="The model's names in this wire format; a name may imply facts: "
+        description="The model's names in this wire format. A name can imply facts, as in "
         "{some-name-720p: {resolution: 720p}}.",
     )
     actions: Annotated[list[Code], Field(min_length=1)]
     fields: Annotated[
-        list[Code], Field(min_length=1, description="The inputs that it takes; any other is refused.")
+        list[Code],
+        Field(min_length=1, description="The inputs that the model accepts. Any other input is refused."),
     ]
     limits: FactConditions
     required: list[Code] | None = Field(
-        None, description="Inputs that a payload must have; null: those of the file."
+        None, description="Inputs that a payload must have. Null means the file's required inputs."
     )
-    defaults: FactValues = Field({}, description="Defaults that differ from those of the file.")
+    defaults: FactValues = Field({}, description="Defaults that differ from the file's defaults.")
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
@@ -317,7 +334,7 @@ class CapabilityFile(FileModel):
     endpoints: list[EndpointEntry] = Field([], description="The paths to which payloads are posted.")
     http: HttpEntry = HttpEntry()
     required: list[Code]
-    defaults: FactValues = Field(description="Fact -> the API's default if the payload does not state it.")
+    defaults: FactValues = Field(description="The API's default for each fact that the payload does not state.")
     implied_actions: list[ImpliedActionEntry] = []
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []

@@ -50,7 +50,8 @@ def table_files(directory: str | os.PathLike[str] | None = None) -> TableFiles:
     if directory is not None:
         if not Path(directory).is_dir():
             raise TableError(
-                "no such folder; name a folder that contains prices/, capabilities/, providers/ or statements/",
+                "no such folder; choose a folder that contains prices/, capabilities/, providers/ or "
+                "statements/",
                 file=str(directory),
             )
         files |= _yaml_files(Path(directory), str(directory))
@@ -91,7 +92,7 @@ def _yaml_files(root: Traversable, name: str) -> TableFiles:
                 files[here] = ("/".join((name, *here)), entry)
             elif path or entry.name.lower().endswith((".yaml", ".yml")):
                 raise TableError(
-                    f"is not read in this place; move it to {_PLACES}", file="/".join((name, *here))
+                    f"is not read from this folder; move it to {_PLACES}", file="/".join((name, *here))
                 )
 
     try:

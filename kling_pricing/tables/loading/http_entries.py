@@ -34,12 +34,12 @@ class RefusedEntry(FileModel):
     """Answers to a submission that prove that the API did not accept it."""
 
     status: StatusCondition
-    unless: list[int] = Field([], description="Statuses that are exceptions.")
+    unless: list[int] = Field([], description="HTTP statuses to which the entry does not apply.")
     code: Annotated[list[Text], BeforeValidator(_as_list)] = Field(
-        [], description="The code that the error must have, or a list of codes; empty: any."
+        [], description="The required error code, or a list of codes. Empty means any code."
     )
     unless_message: Text | None = Field(
-        None, description="Words in the error's message that are an exception, whatever their case."
+        None, description="The entry does not apply if the error message contains this text, in any case."
     )
     source: Text
 
@@ -48,7 +48,7 @@ class PathsEntry(FileModel):
     """A group of paths and its source."""
 
     paths: Annotated[list[ListedPath], Field(min_length=1)] = Field(
-        description="A segment in braces stands for any one segment; /* at the end includes every path below."
+        description="A segment in braces matches any single segment. A final /* matches every path below."
     )
     source: Text
 
@@ -63,18 +63,20 @@ class McpEntry(FileModel):
     """The API's MCP endpoint, one of whose tools submits jobs."""
 
     path: ListedPath
-    submits_to: UrlPath = Field(description="The endpoint whose payloads the submitting tool takes.")
+    submits_to: UrlPath = Field(description="The endpoint whose payload format the submitting tool accepts.")
     create: Text = Field(description="The tool that submits jobs.")
     nested: Text = Field(description="The argument that may hold the payload without its model.")
     beside: list[Text] = Field([], description="Arguments that are not part of the payload.")
-    key: Text = Field(description="The argument with the idempotency key.")
+    key: Text = Field(description="The argument that holds the idempotency key.")
     task_tools: list[Text] = Field(
-        [], description="Free tools whose answer describes the task in their argument task_id."
+        [], description="Free tools whose response describes the task given in their argument task_id."
     )
-    free: list[Text] = Field([], description="The other free tools; a tool that is not listed is refused.")
-    methods: list[Text] = Field(description="JSON-RPC methods that cost nothing, besides notifications.")
+    free: list[Text] = Field([], description="The other free tools. Calls to unlisted tools are refused.")
+    methods: list[Text] = Field(
+        description="JSON-RPC methods that are free of charge. Notifications are always free."
+    )
     refused_errors: list[int] = Field(
-        [], description="JSON-RPC error codes that prove that nothing was accepted."
+        [], description="JSON-RPC error codes that prove that the job was not accepted."
     )
     source: Text
 
@@ -103,17 +105,19 @@ class HttpEntry(FileModel):
     )
     idempotency: IdempotencyEntry | None = None
     own_id: OwnIdEntry | None = None
-    free: list[PathsEntry] = Field([], description="Paths at which a POST, PUT or PATCH costs nothing.")
+    free: list[PathsEntry] = Field(
+        [], description="Paths where a POST, PUT or PATCH request is free of charge."
+    )
     other_services: list[PathsEntry] = Field(
-        [], description="Paths of services other than video jobs; requests pass and are counted as unpriced."
+        [], description="Services other than video jobs. Requests to them pass and are counted as unpriced."
     )
     unpriced: list[UnpricedPathsEntry] = Field([], description="Billed paths without a published price.")
     allow_paths: list[UrlPath] = Field(
-        [], description="Paths at and below which requests pass without a price, in a file of your own."
+        [], description="In your own files: path prefixes whose requests pass without a price."
     )
     mcp: McpEntry | None = None
     refused: list[RefusedEntry] = Field(
-        [], description="Definite refusals; after other errors, the outcome is unknown."
+        [], description="Errors that prove a refusal. After any other error, the outcome is unknown."
     )
     task_lists: list[TaskListEntry] = Field(
         [], description="Paths whose response to a GET or a POST lists tasks, such as /tasks."
@@ -122,10 +126,11 @@ class HttpEntry(FileModel):
         None, description="Facts in a response about a finished task that state what is billed."
     )
     error: ErrorShape = Field(
-        {"error": {"message": MESSAGE, "code": CODE}}, description="The shape of the body of an error."
+        {"error": {"message": MESSAGE, "code": CODE}}, description="The structure of an error body."
     )
     code_at: list[Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")]] = Field(
         [],
-        description="Where an answer may have the code of an error, such as error.code; the first that it has "
-        "counts, and the message is beside it. Empty: as in `error`.",
+        description="Where a response may hold the error code, such as error.code. The first path that "
+        "exists is "
+        "used, and the message is read from the same object. Empty means the place shown in `error`.",
     )

@@ -120,7 +120,7 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
             raise document.error(("models", model, "limits", "action"), problem)
         resolutions = capabilities.limits.get("resolution")
         if "resolution" in capabilities.fields and not isinstance(resolutions, OneOf):
-            problem = "the model takes a resolution; list the allowed ones, such as resolution: [720p]"
+            problem = "the model accepts a resolution; list the allowed values, such as resolution: [720p]"
             raise document.error(("models", model, "limits"), problem)
 
 

@@ -61,8 +61,8 @@ def own_unit_rate(cell: Cell, price: Decimal, name: str, value: Decimal, currenc
     if amount != round_money(amount):
         raise ValueError(
             f"the price of {cell} is {format_decimal(price)} {name}s at {format_decimal(value)}, "
-            f"which is {format_decimal(amount)} {currency}, but at most {MAX_DECIMALS} decimals are allowed; "
-            "give the price or the unit value fewer decimals"
+            f"which is {format_decimal(amount)} {currency}, but at most {MAX_DECIMALS} decimal places are "
+            "allowed; give the price or the unit value fewer decimal places"
         )
     description = f"{cell}, {format_decimal(price)} {name}s at {format_decimal(value)} {currency}"
     return Rate(cell, amount, description, price)

@@ -279,7 +279,8 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     """
     if "duration_s" in changes and payload.get("multi_prompt") and payload.get("multi_shot") in (True, "true"):
         raise WireFormatError(
-            "a multi-shot request is as long as its shots; change multi_prompt together with duration",
+            "a multi-shot video lasts as long as its shots together; change multi_prompt together "
+            "with duration",
             wire_format=_NAME,
             field="multi_prompt",
         )

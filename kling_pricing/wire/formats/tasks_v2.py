@@ -156,7 +156,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         current = payload.get(field)
         if name == "duration_s" and payload.get("multi_prompt") is not None and value != current:
             raise WireFormatError(
-                "a multi-shot request is as long as its shots; "
+                "a multi-shot video lasts as long as its shots together; "
                 "change the durations in multi_prompt together with duration",
                 wire_format="tasks_v2",
                 field="multi_prompt",
