@@ -951,7 +951,7 @@ def test_a_path_has_a_default_model(
         False,
     )
     (note,) = [note for note in quoted.notes if note.code == "assumed_model"]
-    assert note.message == f"model_name is not given; the default of this path assumed: {model}"
+    assert note.message == f"model_name is not specified; the default of this path is assumed: {model}"
 
 
 def test_motion_control_has_a_default_model_but_no_default_mode() -> None:
@@ -1156,7 +1156,7 @@ def test_kling_4_is_explained_in_every_format(wire_format: str) -> None:
     """An explanation in one capability file serves all formats, for a name that no API takes."""
     with pytest.raises(CapabilityError, match=r"has no model kling-v4: Kling 4.0 is announced"):
         quote({"model": "kling-v4", "prompt": "a", "duration": 5}, wire_format=wire_format, at=AT)
-    with pytest.raises(CapabilityError, match=r"unknown model kling-3\.0-turbo; known: "):
+    with pytest.raises(CapabilityError, match=r"unknown model kling-3\.0-turbo; known models: "):
         quote({"model": "kling-3.0-turbo", "prompt": "a", "duration": 5}, wire_format="tasks", at=AT)
 
 

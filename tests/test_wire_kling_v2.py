@@ -205,7 +205,7 @@ def test_an_empty_field_counts_as_left_out(field: str, empty: Any) -> None:
         ({"settings": {"multi_shot": "true"}}, "settings.multi_shot", "must be true or false"),
         ({"settings": {"character_orientation": "left"}}, "settings.character_orientation", "image or video"),
         ({"settings": ["5"]}, "settings", "must be an object"),
-        ({"options": {"watermark_info": {"on": True}}}, "options.watermark_info.on", "known here: enabled"),
+        ({"options": {"watermark_info": {"on": True}}}, "options.watermark_info.on", "use one of: enabled"),
         ({"contents": {"type": "prompt"}}, "contents", "must be a list"),
         ({"contents": ["a"]}, "contents[0]", "must be an object"),
         ({"contents": [{}]}, "contents[0].type", "is required; add it"),
