@@ -181,6 +181,10 @@ def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None,
         (["--model", "kling-v3", "--tables", "nowhere"], "no such folder"),
         (["--model", "kling-v3", "--media", "nowhere.json"], "nowhere.json"),
         (["--model", "kling-v3", "--duration", "5.5"], "not a valid integer"),
+        (["--duration", "5"], "give a FILE"),
+        (["x.json", "--image", "1"], "not both"),
+        (["--model", "kling-v3", "--image", "51"], "at most 50 images can be counted, not 51"),
+        (["--model", "kling-v3", "--video-length", "5"], "--video-length applies only to videos"),
     ],
 )
 def test_bad_usage_exits_2_and_says_what_to_do(arguments: list[str], remedy: str) -> None:
@@ -627,3 +631,101 @@ def test_a_total_that_includes_a_range_is_a_maximum() -> None:
     assert result.stdout.splitlines()[-1] == "total at most 3.822 USD"
     exact = run("quote", "-", *AT, stdin=lines([clip, clip]))
     assert exact.stdout.splitlines()[-1] == "total 0.84 USD"
+
+
+def quick(*arguments: str) -> dict[str, Any]:
+    """Returns a quote for a request that options describe."""
+    done = run("quote", "--json", *arguments, *AT)
+    assert done.returncode == 0, done
+    quoted: dict[str, Any] = json.loads(done.stdout)
+    return quoted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wire_format", "total", "action"),
+    [
+        ("--model kling-v3 --duration 5", "tasks", "0.357", "generate"),
+        ("--model kling-v3 --duration 5 --provider qingbo", "tasks", "0.357", "generate"),
+        ("--model kling-v3 --duration 5 --provider kling", "kling", "0.42", "generate"),
+        ("--model KLING-V3 --duration 5 --provider Kling", "kling", "0.42", "generate"),
+        ("--model kling-v3 --duration 5 --provider qingbo-ai", "tasks_v2", "0.378", "generate"),
+        ("--model kling-v3 --duration 5 --provider tencent-vod", "tasks", "3", "generate"),
+        (
+            "--model kling-v3 --duration 5 --resolution 1080P --audio --provider kling",
+            "kling",
+            "0.84",
+            "generate",
+        ),
+        (
+            "--model kling-v3 --duration 5 --no-audio --wire-format tasks_extra",
+            "tasks_extra",
+            "0.357",
+            "generate",
+        ),
+        ("--model kling-v3 --duration 5 --image 1 --provider kling", "kling", "0.42", "image2video"),
+        ("--model kling-v3 --duration 5 --first-frame --last-frame", "tasks", "0.357", "first_last_frame"),
+        (
+            "--model kling-v3-omni --duration 5 --first-frame --last-frame --provider kling",
+            *("kling", "0.42", "first_last_frame"),
+        ),
+        (
+            "--model kling-v3-omni --duration 5 --image 2 --video 1 --provider qingbo",
+            *("tasks", "0.5355", "reference_video"),
+        ),
+        (
+            "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation image --provider kling",
+            *("kling", "0.63", "motion_control"),
+        ),
+        (
+            "--model kling-v3 --resolution 1080p --audio --wire-format video_generations --provider kling",
+            *("video_generations", "0.84", "generate"),
+        ),
+    ],
+)
+def test_a_quick_quote_is_written_for_the_providers_own_api(
+    arguments: str, wire_format: str, total: str, action: str
+) -> None:
+    """The options mean the same at every provider, whatever its API names the fields."""
+    quoted = quick(*arguments.split())
+    assert (quoted["wire_format"], quoted["total"], quoted["action"]) == (wire_format, total, action)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--model kling-v3 --provider octopusx", "octopusx publishes no prices"),
+        ("--model kling-9 --provider kling", "kling has no model 'kling-9'; use one of: "),
+        ("--model kling-9", "unknown model kling-9"),
+        (
+            "--model kling-v3 --action generate --image 1 --provider kling",
+            "a request for image2video, not for",
+        ),
+        ("--model kling-v3 --action image2video", "image2video takes exactly one image"),
+        (
+            "--model kling-v3 --video 1 --wire-format video_generations",
+            "does not take videos",
+        ),
+        (
+            "--model kling-v3 --orientation image",
+            "tasks does not take an orientation; leave it out",
+        ),
+        ("--model kling-v3 --wire-format kling_services", "kling_services do not name a model"),
+        ("--model kling-v3-pro-audio --no-audio --wire-format video_generations", "none of its names has them"),
+    ],
+)
+def test_a_quick_quote_says_what_the_api_cannot_do(arguments: str, message: str) -> None:
+    """A description that the provider's API cannot express is refused with the reason."""
+    done = run("quote", *arguments.split(), *AT)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert message in done.stdout
+
+
+def test_a_quick_quote_uses_the_urls_that_it_is_given(tmp_path: Path) -> None:
+    """Facts about a file from --media apply to the URL in the description."""
+    url = "https://media.example.com/a.mp4"
+    media = tmp_path / "media.json"
+    media.write_text(json.dumps({url: {"length_s": "31"}}))
+    options = ("--model", "kling-v3-omni", "--video", url, "--media", str(media), "--provider", "qingbo")
+    done = run("quote", *options, *AT)
+    assert done.returncode == 1
+    assert "video_urls[0]: length must be 2 to 30 seconds, not 31 seconds" in done.stdout

@@ -89,6 +89,7 @@ BAD: dict[str, tuple[str, str]] = {
     "month": ("2026-13", "2026-13"),
     "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
     "out": ("request.json/below", "request.json/below"),
+    "orientation": ("north", "'north' is not one of"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
     "provider": (
@@ -106,6 +107,7 @@ BAD: dict[str, tuple[str, str]] = {
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
     "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "url": ("nowhere", "http or https URL|is not the URL of a ledger"),
+    "video_length": ("soon", "'soon' is not a length in seconds; write a number such as 5.04"),
     "window": ("soon", "'soon'"),
     "wire_format": ("morse", "'morse' is not one of"),
 }
@@ -113,7 +115,8 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("model", "resolution"),  # part of the request, which the API refuses
+    *("model", "resolution", "action"),  # part of the request, which the API refuses
+    *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
     "grant",  # only the server knows its roles
 }

@@ -150,7 +150,7 @@ def test_a_form_gives_the_same_facts_as_json() -> None:
 
 
 UNLIKE_ANY = (
-    "known here: metadata.output_config, metadata.scene_type, metadata.motion_level, metadata.offpeak, "
+    "use one of: metadata.output_config, metadata.scene_type, metadata.motion_level, metadata.offpeak, "
     "metadata.last_frame_url, metadata.video_url, metadata.file_infos, metadata.ext_info"
 )
 
