@@ -729,3 +729,95 @@ def test_a_quick_quote_uses_the_urls_that_it_is_given(tmp_path: Path) -> None:
     done = run("quote", *options, *AT)
     assert done.returncode == 1
     assert "video_urls[0]: length must be 2 to 30 seconds, not 31 seconds" in done.stdout
+
+
+CONTRACT = """\
+extends: acme/2026-11-01
+sources: [{ref: contract, checked: 2026-11-20, authority: official}]
+discount: 0.1
+rates: {kling-v3: {720p: {silent: 0.04}}}
+"""
+
+
+def test_contracts_are_listed_shown_and_counted(tmp_path: Path) -> None:
+    """A contract stands below the table that it extends, with its discount and its own rates."""
+    prices = tmp_path / "prices" / "acme"
+    prices.mkdir(parents=True)
+    (prices / "2026-11-01.yaml").write_text(PRICES)
+    (prices / "ours.yaml").write_text(CONTRACT)
+    listed = run("tables", "list", "--tables", tmp_path).stdout
+    assert "contract: 10% discount, 1 own rate" in " ".join(listed.split())
+    summaries = [
+        json.loads(line) for line in run("tables", "list", "--tables", tmp_path, "--json").stdout.splitlines()
+    ]
+    assert [(entry["table"], entry["contract"]) for entry in summaries[:2]] == [
+        ("acme/2026-11-01", None),
+        ("acme/ours", {"discount_percent": "10", "own_rates": ["kling-v3 720p silent"]}),
+    ]
+    shown = run("tables", "show", "acme/ours", "--tables", tmp_path).stdout
+    assert "acme/ours is a contract: 10% discount, 1 own rate" in shown
+    checked = run("tables", "check", tmp_path).stdout
+    assert checked == "OK: 9 price tables, 1 contract, 244 rates, 8 capability matrices\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("unit_value: 0.4\n", "another unit value"),
+        ("allow_paths: [/v1/chat]\n", "the published prices"),
+        ("unit_value: 0.4\nrates: {kling-v3: {720p: {silent: 2}}}\n", "another unit value, 1 own rate"),
+    ],
+)
+def test_a_contract_is_described_by_what_it_changes(tmp_path: Path, change: str, text: str) -> None:
+    """A contract need not have a discount."""
+    prices = tmp_path / "prices" / "acme"
+    prices.mkdir(parents=True)
+    units = PRICES.replace("currency: EUR", "currency: EUR\nunit: {name: unit, value: 0.5}")
+    (prices / "2026-11-01.yaml").write_text(units)
+    (prices / "ours.yaml").write_text("".join(CONTRACT.splitlines(keepends=True)[:2]) + change)
+    shown = run("tables", "show", "acme/ours", "--tables", tmp_path).stdout
+    assert f"acme/ours is a contract: {text}\n" in shown
+    assert "discount" not in shown
+
+
+def test_tables_check_lists_every_problem(tmp_path: Path) -> None:
+    """All problems come in one run, one a line, and the last line counts them."""
+    prices = tmp_path / "prices" / "acme" / "a.yaml"
+    prices.parent.mkdir(parents=True)
+    prices.write_text(PRICES.replace("0.05", "-1").replace("EUR", "euro"))
+    done = run("tables", "check", tmp_path)
+    *problems, count = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, count) == (1, "", "2 problems in all")
+    assert [problem.partition(": ")[0] for problem in problems] == [f"{prices}:3", f"{prices}:14"]
+
+
+@pytest.mark.parametrize("provider", ["octopusx", "uniall", "newcomer"])
+def test_a_new_table_has_every_combination_to_fill_in(tmp_path: Path, provider: str) -> None:
+    """The file is refused with one list until it is filled in, and then it prices requests."""
+    wire_format = "openai_videos" if provider == "octopusx" else "video_generations"
+    written = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
+    (path,) = (tmp_path / "prices" / provider).glob("*.yaml")
+    assert written.stdout.startswith(f"{path}: ")
+    text = path.read_text()
+    refused = run("tables", "check", tmp_path)
+    (problem,) = refused.stderr.splitlines()
+    assert f"{text.count(': null')} values are not filled in yet" in problem
+    assert "currency, sources[0].ref, sources[0].checked, rates.kling-v" in problem
+    again = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
+    assert (again.returncode, "exists already" in again.stderr, path.read_text()) == (2, True, text)
+    filled = text.replace("currency: null", "currency: USD").replace("checked: null", "checked: 2026-11-30")
+    path.write_text(filled.replace("ref: null", "ref: our bill").replace("null", "0.1"))
+    assert run("tables", "check", tmp_path).stderr == ""
+    model = "kling-v3-omni" if provider == "octopusx" else "kling-v3"
+    options = ("--provider", provider, "--duration", "5", "--resolution", "720p", "--no-audio")
+    done = run("quote", "--json", "--model", model, *options, "--tables", tmp_path)
+    assert json.loads(done.stdout)["total"] == "0.5"
+
+
+def test_a_new_table_may_give_its_currency(tmp_path: Path) -> None:
+    """The currency is the one value that an option can fill in."""
+    run("tables", "new", "acme", "--wire-format", "tasks", "--currency", "EUR", "--out", tmp_path)
+    (path,) = (tmp_path / "prices" / "acme").glob("*.yaml")
+    assert "currency: EUR\n" in path.read_text()
+    bad = run("tables", "new", "Acme Inc", "--wire-format", "tasks", "--out", tmp_path)
+    assert (bad.returncode, "provider must be lower-case letters" in bad.stderr) == (2, True)

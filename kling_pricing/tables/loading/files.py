@@ -145,6 +145,9 @@ class PriceFile(FileModel):
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         description="Model -> resolution (any: the price does not depend on it) -> tier -> price per unit."
     )
+    free: bool = Field(
+        default=False, description="Whether prices of 0 are intended; otherwise they are refused."
+    )
     unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
         {},
@@ -171,6 +174,9 @@ class ContractFile(FileModel):
     unit_value: Price | None = Field(None, description="The customer's price of one of the provider's units.")
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
+    )
+    free: bool = Field(
+        default=False, description="Whether prices of 0 are intended; otherwise they are refused."
     )
     allow_paths: list[UrlPath] = Field(
         [], description="Paths at and below which hooks let requests pass without a price."
