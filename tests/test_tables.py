@@ -988,3 +988,20 @@ def test_a_unit_value_of_0_also_holds_for_a_contracts_own_rates(folder: Folder) 
     }
     book = load_price_book(folder(files))
     assert quote(video(), provider="acme", book=book, at=AT).total == 0
+
+
+def test_a_contract_for_a_free_table_states_the_value_of_a_unit(folder: Folder) -> None:
+    """Rates of 0 do not tell the value of a unit."""
+    free = re.sub(r"silent: [0-9.]+", "silent: 0", PRICES)
+    contract = (
+        "extends: acme/a\nrates: {kling-v3: {720p: {silent: 2}}}\n"
+        "sources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    files = {
+        "prices/acme/a.yaml": free.replace("EUR", "EUR\nfree: true\nunit: {name: unit, value: 0.5}"),
+        "prices/acme/b.yaml": contract,
+    }
+    problem = "all rates of acme/a are 0, so the value of its unit is unknown; add a unit_value"
+    assert refusal(folder(files)).problem == problem
+    book = load_price_book(folder({**files, "prices/acme/b.yaml": f"{contract}unit_value: 0.5\n"}))
+    assert quote(video(), provider="acme", book=book, at=AT).total == 5

@@ -154,6 +154,9 @@ def _rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dic
             rates[cell] = Rate(cell, price, f"{cell}, contract price")
         else:
             value = _unit_value(base) if entry.unit_value is None else entry.unit_value
+            if value is None:
+                problem = f"all rates of {base.id} are 0, so the value of its unit is unknown; add a unit_value"
+                raise document.error(("rates", *cell), problem)
             rates[cell] = own_unit_rate(cell, price, base.own_unit, value, base.currency)
     return rates
 
@@ -166,10 +169,10 @@ def _units(entry: ContractFile, base: PriceTable) -> dict[str, Decimal]:
     return {kind: entry.unit_value if value == published else value for kind, value in base.units.items()}
 
 
-def _unit_value(base: PriceTable) -> Decimal:
-    """Returns the published value of one unit, which every rate in units implies."""
-    rate = next(rate for rate in base.rates.values() if rate.own_units)
-    return divide(rate.unit_price, rate.own_units or Decimal(1))
+def _unit_value(base: PriceTable) -> Decimal | None:
+    """Returns the published value of one unit, which every rate in units implies; None if all rates are 0."""
+    rate = next((rate for rate in base.rates.values() if rate.own_units), None)
+    return None if rate is None else divide(rate.unit_price, rate.own_units or Decimal(1))
 
 
 def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:
