@@ -91,8 +91,13 @@ def with_article(noun: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known word that is closest to a misspelled one, ignoring case; None if none is close."""
-    spelling = {name.lower(): name for name in known}
+    """Returns the known word that is closest to a misspelled one, ignoring case; None if none is close.
+
+    Of known words that differ only in case, the function returns the first.
+    """
+    spelling: dict[str, str] = {}
+    for name in known:
+        spelling.setdefault(name.lower(), name)
     close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1)
     return spelling[close[0]] if close else None
 

@@ -24,7 +24,8 @@ Every error can be pickled and copied, so it can cross a process pool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -62,6 +63,7 @@ class TableError(KlingPricingError):
         line: the line in that file, starting at 1; None when the error concerns the whole file.
         key_path: the key in the file, such as `rates.kling-v3.720p.silent`; empty for the whole file.
         problem: the cause and the remedy, without the place.
+        others: the other errors that the same check of the files found.
     """
 
     def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
@@ -70,6 +72,39 @@ class TableError(KlingPricingError):
         self.line = line
         self.key_path = key_path
         self.problem = problem
+        self.others: tuple[TableError, ...] = ()
+
+    @property
+    def problems(self) -> tuple[TableError, ...]:
+        """This error and the other errors that the same check found."""
+        return (self, *self.others)
+
+
+class TableProblems(list[TableError]):
+    """Collects the problems of table files, so that one run reports all of them."""
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collects a `TableError` instead of letting it pass."""
+        try:
+            yield
+        except TableError as error:
+            self += error.problems
+
+    def first(self) -> TableError:
+        """Returns the first problem; its attribute `others` has all others, each once."""
+        first, *others = {str(problem): problem for problem in self}.values()
+        first.others = tuple(others)
+        return first
+
+    def raise_first(self) -> None:
+        """Does nothing if there are no problems.
+
+        Raises:
+            TableError: the first problem; its attribute `others` has all others.
+        """
+        if self:
+            raise self.first()
 
 
 class WireFormatError(KlingPricingError):

@@ -181,6 +181,10 @@ def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None,
         (["--model", "kling-v3", "--tables", "nowhere"], "no such folder"),
         (["--model", "kling-v3", "--media", "nowhere.json"], "nowhere.json"),
         (["--model", "kling-v3", "--duration", "5.5"], "not a valid integer"),
+        (["--duration", "5"], "give a FILE"),
+        (["x.json", "--image", "1"], "not both"),
+        (["--model", "kling-v3", "--image", "51"], "at most 50 images can be counted, not 51"),
+        (["--model", "kling-v3", "--video-length", "5"], "--video-length applies only to videos"),
     ],
 )
 def test_bad_usage_exits_2_and_says_what_to_do(arguments: list[str], remedy: str) -> None:
@@ -628,3 +632,193 @@ def test_a_total_that_includes_a_range_is_a_maximum() -> None:
     assert result.stdout.splitlines()[-1] == "total at most 3.822 USD"
     exact = run("quote", "-", *AT, stdin=lines([clip, clip]))
     assert exact.stdout.splitlines()[-1] == "total 0.84 USD"
+
+
+def quick(*arguments: str) -> dict[str, Any]:
+    """Returns a quote for a request that options describe."""
+    done = run("quote", "--json", *arguments, *AT)
+    assert done.returncode == 0, done
+    quoted: dict[str, Any] = json.loads(done.stdout)
+    return quoted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wire_format", "total", "action"),
+    [
+        ("--model kling-v3 --duration 5", "tasks", "0.357", "generate"),
+        ("--model kling-v3 --duration 5 --provider qingbo", "tasks", "0.357", "generate"),
+        ("--model kling-v3 --duration 5 --provider kling", "kling", "0.42", "generate"),
+        ("--model KLING-V3 --duration 5 --provider Kling", "kling", "0.42", "generate"),
+        ("--model kling-v3 --duration 5 --provider qingbo-ai", "tasks_v2", "0.378", "generate"),
+        ("--model kling-v3 --duration 5 --provider tencent-vod", "tasks", "3", "generate"),
+        (
+            "--model kling-v3 --duration 5 --resolution 1080P --audio --provider kling",
+            "kling",
+            "0.84",
+            "generate",
+        ),
+        (
+            "--model kling-v3 --duration 5 --no-audio --wire-format tasks_extra",
+            "tasks_extra",
+            "0.357",
+            "generate",
+        ),
+        ("--model kling-v3 --duration 5 --image 1 --provider kling", "kling", "0.42", "image2video"),
+        ("--model kling-v3 --duration 5 --first-frame --last-frame", "tasks", "0.357", "first_last_frame"),
+        (
+            "--model kling-v3-omni --duration 5 --first-frame --last-frame --provider kling",
+            *("kling", "0.42", "first_last_frame"),
+        ),
+        (
+            "--model kling-v3-omni --duration 5 --image 2 --video 1 --provider qingbo",
+            *("tasks", "0.5355", "reference_video"),
+        ),
+        (
+            "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation image --provider kling",
+            *("kling", "0.63", "motion_control"),
+        ),
+        (
+            "--model kling-v3 --resolution 1080p --audio --wire-format video_generations --provider kling",
+            *("video_generations", "0.84", "generate"),
+        ),
+    ],
+)
+def test_a_quick_quote_is_written_for_the_providers_own_api(
+    arguments: str, wire_format: str, total: str, action: str
+) -> None:
+    """The options mean the same at every provider, whatever its API names the fields."""
+    quoted = quick(*arguments.split())
+    assert (quoted["wire_format"], quoted["total"], quoted["action"]) == (wire_format, total, action)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--model kling-v3 --provider octopusx", "octopusx publishes no prices"),
+        ("--model kling-9 --provider kling", "kling has no model 'kling-9'; use one of: "),
+        ("--model kling-9", "unknown model kling-9"),
+        (
+            "--model kling-v3 --action generate --image 1 --provider kling",
+            "a request for image2video, not for",
+        ),
+        ("--model kling-v3 --action image2video", "image2video takes exactly one image"),
+        (
+            "--model kling-v3 --video 1 --wire-format video_generations",
+            "does not take videos",
+        ),
+        (
+            "--model kling-v3 --orientation image",
+            "tasks does not take an orientation; leave it out",
+        ),
+        ("--model kling-v3 --wire-format kling_services", "kling_services do not name a model"),
+        ("--model kling-v3-pro-audio --no-audio --wire-format video_generations", "none of its names has them"),
+    ],
+)
+def test_a_quick_quote_says_what_the_api_cannot_do(arguments: str, message: str) -> None:
+    """A description that the provider's API cannot express is refused with the reason."""
+    done = run("quote", *arguments.split(), *AT)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert message in done.stdout
+
+
+def test_a_quick_quote_uses_the_urls_that_it_is_given(tmp_path: Path) -> None:
+    """Facts about a file from --media apply to the URL in the description."""
+    url = "https://media.example.com/a.mp4"
+    media = tmp_path / "media.json"
+    media.write_text(json.dumps({url: {"length_s": "31"}}))
+    options = ("--model", "kling-v3-omni", "--video", url, "--media", str(media), "--provider", "qingbo")
+    done = run("quote", *options, *AT)
+    assert done.returncode == 1
+    assert "video_urls[0]: length must be 2 to 30 seconds, not 31 seconds" in done.stdout
+
+
+CONTRACT = """\
+extends: acme/2026-11-01
+sources: [{ref: contract, checked: 2026-11-20, authority: official}]
+discount: 0.1
+rates: {kling-v3: {720p: {silent: 0.04}}}
+"""
+
+
+def test_contracts_are_listed_shown_and_counted(tmp_path: Path) -> None:
+    """A contract stands below the table that it extends, with its discount and its own rates."""
+    prices = tmp_path / "prices" / "acme"
+    prices.mkdir(parents=True)
+    (prices / "2026-11-01.yaml").write_text(PRICES)
+    (prices / "ours.yaml").write_text(CONTRACT)
+    listed = run("tables", "list", "--tables", tmp_path).stdout
+    assert "contract: 10% discount, 1 own rate" in " ".join(listed.split())
+    summaries = [
+        json.loads(line) for line in run("tables", "list", "--tables", tmp_path, "--json").stdout.splitlines()
+    ]
+    assert [(entry["table"], entry["contract"]) for entry in summaries[:2]] == [
+        ("acme/2026-11-01", None),
+        ("acme/ours", {"discount_percent": "10", "own_rates": ["kling-v3 720p silent"]}),
+    ]
+    shown = run("tables", "show", "acme/ours", "--tables", tmp_path).stdout
+    assert "acme/ours is a contract: 10% discount, 1 own rate" in shown
+    checked = run("tables", "check", tmp_path).stdout
+    assert checked == "OK: 9 price tables, 1 contract, 244 rates, 8 capability matrices\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("unit_value: 0.4\n", "another unit value"),
+        ("allow_paths: [/v1/chat]\n", "the published prices"),
+        ("unit_value: 0.4\nrates: {kling-v3: {720p: {silent: 2}}}\n", "another unit value, 1 own rate"),
+    ],
+)
+def test_a_contract_is_described_by_what_it_changes(tmp_path: Path, change: str, text: str) -> None:
+    """A contract need not have a discount."""
+    prices = tmp_path / "prices" / "acme"
+    prices.mkdir(parents=True)
+    units = PRICES.replace("currency: EUR", "currency: EUR\nunit: {name: unit, value: 0.5}")
+    (prices / "2026-11-01.yaml").write_text(units)
+    (prices / "ours.yaml").write_text("".join(CONTRACT.splitlines(keepends=True)[:2]) + change)
+    shown = run("tables", "show", "acme/ours", "--tables", tmp_path).stdout
+    assert f"acme/ours is a contract: {text}\n" in shown
+    assert "discount" not in shown
+
+
+def test_tables_check_lists_every_problem(tmp_path: Path) -> None:
+    """All problems come in one run, one a line, and the last line counts them."""
+    prices = tmp_path / "prices" / "acme" / "a.yaml"
+    prices.parent.mkdir(parents=True)
+    prices.write_text(PRICES.replace("0.05", "-1").replace("EUR", "euro"))
+    done = run("tables", "check", tmp_path)
+    *problems, count = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, count) == (1, "", "2 problems in all")
+    assert [problem.partition(": ")[0] for problem in problems] == [f"{prices}:3", f"{prices}:14"]
+
+
+@pytest.mark.parametrize("provider", ["octopusx", "uniall", "newcomer"])
+def test_a_new_table_has_every_combination_to_fill_in(tmp_path: Path, provider: str) -> None:
+    """The file is refused with one list until it is filled in, and then it prices requests."""
+    wire_format = "openai_videos" if provider == "octopusx" else "video_generations"
+    written = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
+    (path,) = (tmp_path / "prices" / provider).glob("*.yaml")
+    assert written.stdout.startswith(f"{path}: ")
+    text = path.read_text()
+    refused = run("tables", "check", tmp_path)
+    (problem,) = refused.stderr.splitlines()
+    assert f"{text.count(': null')} values are not filled in yet" in problem
+    assert "currency, sources[0].ref, sources[0].checked, rates.kling-v" in problem
+    again = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
+    assert (again.returncode, "exists already" in again.stderr, path.read_text()) == (2, True, text)
+    filled = text.replace("currency: null", "currency: USD").replace("checked: null", "checked: 2026-11-30")
+    path.write_text(filled.replace("ref: null", "ref: our bill").replace("null", "0.1"))
+    assert run("tables", "check", tmp_path).stderr == ""
+    model = "kling-v3-omni" if provider == "octopusx" else "kling-v3"
+    options = ("--provider", provider, "--duration", "5", "--resolution", "720p", "--no-audio")
+    done = run("quote", "--json", "--model", model, *options, "--tables", tmp_path)
+    assert json.loads(done.stdout)["total"] == "0.5"
+
+
+def test_a_new_table_may_give_its_currency(tmp_path: Path) -> None:
+    """The currency is the one value that an option can fill in."""
+    run("tables", "new", "acme", "--wire-format", "tasks", "--currency", "EUR", "--out", tmp_path)
+    (path,) = (tmp_path / "prices" / "acme").glob("*.yaml")
+    assert "currency: EUR\n" in path.read_text()
+    bad = run("tables", "new", "Acme Inc", "--wire-format", "tasks", "--out", tmp_path)
+    assert (bad.returncode, "provider must be lower-case letters" in bad.stderr) == (2, True)

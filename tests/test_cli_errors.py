@@ -38,6 +38,7 @@ ARGUMENTS: dict[str, str] = {
     "folder": "tables",
     "kind": "prices",
     "name": "trailer",
+    "new_provider": "newcomer",
     "url": "sqlite:///spend.db",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
@@ -49,6 +50,8 @@ REQUIRED: dict[str, list[str]] = {
     "provider": ["--provider", "qingbo"],
     "ledgers": ["--ledger", "sqlite:///spend.db"],
     "statements": ["--statement", "november.csv"],
+    "wire_format": ["--wire-format", "tasks"],
+    "out": ["--out", "tables"],
     "since": ["--from", "2026-11-01"],
     "until": ["--until", "2026-12-01"],
 }
@@ -89,6 +92,8 @@ BAD: dict[str, tuple[str, str]] = {
     "month": ("2026-13", "2026-13"),
     "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
     "out": ("request.json/below", "request.json/below"),
+    "new_provider": ("Acme Inc", "provider must be lower-case letters, digits, dots, underscores and hyphens"),
+    "orientation": ("north", "'north' is not one of"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
     "provider": (
@@ -106,6 +111,7 @@ BAD: dict[str, tuple[str, str]] = {
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
     "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "url": ("nowhere", "http or https URL|is not the URL of a ledger"),
+    "video_length": ("soon", "'soon' is not a length in seconds; write a number such as 5.04"),
     "window": ("soon", "'soon'"),
     "wire_format": ("morse", "'morse' is not one of"),
 }
@@ -113,7 +119,8 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("model", "resolution"),  # part of the request, which the API refuses
+    *("model", "resolution", "action"),  # part of the request, which the API refuses
+    *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
     "grant",  # only the server knows its roles
 }
@@ -214,7 +221,16 @@ REFUSALS: dict[str, list[str]] = {
 """Command -> arguments that can be read, and are refused or show a difference."""
 
 REFUSE_NOTHING = {
-    *("tables list", "tables show", "tables schema", "budget status", "budget schema", "history", "report"),
+    *(
+        "tables list",
+        "tables show",
+        "tables schema",
+        "tables new",
+        "budget status",
+        "budget schema",
+        "history",
+        "report",
+    ),
     "budget apply",  # budgets that the ledger does not take cannot be used
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info"),  # refused on a server only

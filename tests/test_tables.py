@@ -1,6 +1,7 @@
 """Loading tables, and checking the files against each other."""
 
 import copy
+import pickle
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -1067,3 +1068,128 @@ def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
         "account_currency.api.acme.example",
         True,
     )
+
+
+def places(folder: Path) -> list[tuple[str, str]]:
+    """Returns the file and the key path of every problem in a folder."""
+    return [(problem.file.rpartition("/")[2], problem.key_path) for problem in refusal(folder).problems]
+
+
+def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:
+    """Problems of several files, and several problems of one file, come in one error, each once."""
+    beta = PRICES.replace("provider: acme", "provider: beta").replace("  kling-v2-6:", "  kling-v2.6:")
+    prices = {
+        "prices/acme/a.yaml": PRICES.replace("{silent: 0.05}", "{silent: -1}").replace("EUR", "euro"),
+        "prices/beta/b.yaml": beta.replace("4k: {silent: 0.3}", "4k: {silent: 0}", 1),
+        "prices/beta/contract.yaml": "extends: beta/b\nsources: []\ndiscont: 0.1\n",
+    }
+    expected = [
+        ("a.yaml", "currency"),
+        ("a.yaml", "rates.kling-v2-6.720p.silent"),
+        ("b.yaml", "rates.kling-v3.4k.silent"),
+        ("b.yaml", "rates.kling-v2.6.720p.silent"),
+        ("b.yaml", "rates.kling-v2.6.1080p.silent"),
+        ("b.yaml", "rates.kling-v2-6.720p.silent"),
+        ("b.yaml", "rates.kling-v2-6.1080p.silent"),
+        ("contract.yaml", "discont"),
+    ]
+    assert places(folder(prices)) == expected
+    capabilities = {"capabilities/tasks.yaml": "wire_format: tasks\n"}
+    required = [("tasks.yaml", key) for key in ("sources", "required", "defaults", "models")]
+    unreachable = [place for place in expected if "kling-v2" not in place[1] or place[0] == "a.yaml"]
+    assert places(folder({**prices, **capabilities})) == [*required, *unreachable]
+
+
+def test_files_that_contradict_each_other_are_found_in_one_check(folder: Folder) -> None:
+    """Overlapping tables, a host of another provider and a bad contract are three problems."""
+    contradicting = {
+        "prices/acme/a.yaml": PRICES,
+        "prices/acme/b.yaml": PRICES,
+        "prices/beta/a.yaml": PRICES.replace("provider: acme", "provider: beta\nhosts: [qingbo.dev]"),
+        "prices/beta/contract.yaml": "extends: beta/a\n"
+        "sources: [{ref: x, checked: 2026-11-01, authority: official}]\ndiscount: 1\n",
+    }
+    assert places(folder(contradicting)) == [
+        ("b.yaml", "valid_from"),
+        ("a.yaml", "hosts[0]"),
+        ("contract.yaml", "discount"),
+    ]
+
+
+def test_misplaced_files_are_found_in_one_check(folder: Folder) -> None:
+    """Every file that would never be read is named."""
+    misplaced = folder({"prices/acme/a.yaml": PRICES, "prices/b.yaml": PRICES, "prices/acme/x/c.yaml": PRICES})
+    assert len(refusal(misplaced).problems) == 2
+
+
+def test_the_problems_of_a_folder_can_be_pickled(folder: Folder) -> None:
+    """The other problems cross a process pool with the first."""
+    error = refusal(folder({"prices/acme/a.yaml": PRICES.replace("0.05", "-1").replace("EUR", "euro")}))
+    assert list(map(str, pickle.loads(pickle.dumps(error)).problems)) == list(map(str, error.problems))  # noqa: S301
+    assert len(error.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key_path"),
+    [
+        ("{silent: 0.05}", "{silent: 0}", "rates.kling-v2-6.720p.silent"),
+        ("currency: EUR", "currency: EUR\nunit: {name: unit, value: 0}", "unit.value"),
+    ],
+)
+def test_a_price_of_0_must_be_intended(folder: Folder, old: str, new: str, key_path: str) -> None:
+    """A forgotten price is not a free job; a table with `free: true` may have both."""
+    free = PRICES.replace(old, new)
+    error = refusal(folder({"prices/acme/a.yaml": free}))
+    assert (error.key_path, error.problem) == (
+        key_path,
+        "is 0; enter the price, or add `free: true` to the file if the provider charges nothing",
+    )
+    book = load_price_book(folder({"prices/acme/a.yaml": f"{free}free: true\n"}))
+    quoted = quote(video("kling-v2.6"), provider="acme", book=book, at=AT)
+    assert quoted.total == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "key_path"),
+    [("unit_value: 0", "unit_value"), ("rates: {kling-v3: {720p: {silent: 0}}}", "rates.kling-v3.720p.silent")],
+)
+def test_a_contract_price_of_0_must_be_intended(folder: Folder, change: str, key_path: str) -> None:
+    """The same holds for a unit value and for rates in a contract."""
+    units = PRICES.replace("currency: EUR", "currency: EUR\nunit: {name: unit, value: 0.5}")
+    contract = (
+        "extends: acme/a\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n" + change + "\n"
+    )
+    files = {"prices/acme/a.yaml": units, "prices/acme/b.yaml": contract}
+    error = refusal(folder(files))
+    assert (error.key_path, "add `free: true`" in error.problem) == (key_path, True)
+    book = load_price_book(folder({**files, "prices/acme/b.yaml": f"{contract}free: true\n"}))
+    assert quote(video(), provider="acme", book=book, at=AT).total == 0
+
+
+def test_a_unit_value_of_0_also_holds_for_a_contracts_own_rates(folder: Folder) -> None:
+    """A unit value of 0 is not replaced by the published value."""
+    files = {
+        "prices/acme/a.yaml": PRICES.replace("currency: EUR", "currency: EUR\nunit: {name: unit, value: 0.5}"),
+        "prices/acme/b.yaml": "extends: acme/a\nunit_value: 0\nfree: true\n"
+        "rates: {kling-v3: {720p: {silent: 2}}}\n"
+        "sources: [{ref: x, checked: 2026-11-01, authority: official}]\n",
+    }
+    book = load_price_book(folder(files))
+    assert quote(video(), provider="acme", book=book, at=AT).total == 0
+
+
+def test_a_contract_for_a_free_table_states_the_value_of_a_unit(folder: Folder) -> None:
+    """Rates of 0 do not tell the value of a unit."""
+    free = re.sub(r"silent: [0-9.]+", "silent: 0", PRICES)
+    contract = (
+        "extends: acme/a\nrates: {kling-v3: {720p: {silent: 2}}}\n"
+        "sources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    )
+    files = {
+        "prices/acme/a.yaml": free.replace("EUR", "EUR\nfree: true\nunit: {name: unit, value: 0.5}"),
+        "prices/acme/b.yaml": contract,
+    }
+    problem = "all rates of acme/a are 0, so the value of its unit is unknown; add a unit_value"
+    assert refusal(folder(files)).problem == problem
+    book = load_price_book(folder({**files, "prices/acme/b.yaml": f"{contract}unit_value: 0.5\n"}))
+    assert quote(video(), provider="acme", book=book, at=AT).total == 5

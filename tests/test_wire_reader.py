@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from kling_pricing import WireFormatError
-from kling_pricing.wire.fields import AllowedWords, Field, decimal, number
+from kling_pricing.wire.fields import AllowedWords, Field, decimal, number, unknown_field
+from kling_pricing.wire.formats import NAMES, wire_format
+from kling_pricing.wire.meanings import meanings, related
 from kling_pricing.wire.reader import MAX_SHAPES, PayloadReader
 
 FIELDS = {
@@ -125,3 +127,36 @@ def test_threads_read_more_shapes_than_the_reader_keeps() -> None:
     for payload, (values, inputs_given) in zip(payloads * 3, answers, strict=True):
         assert values == expected
         assert inputs_given == [names[field] for field in payload]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
+    """The hint for a field of another API is a field that gives the same input."""
+    fields = wire_format(name).FIELDS
+    hints = 0
+    for word, inputs in meanings().items():
+        if word in fields:
+            continue
+        _, _, hint = unknown_field(word, 1, fields).message.partition("did you mean '")
+        if hint:
+            assert fields[hint.removesuffix("'?")].name in related(inputs), word
+            hints += 1
+    assert hints > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "advice"),
+    [
+        ("kling", "model", "did you mean 'model_name'?"),
+        ("kling", "modell", "did you mean 'model_name'?"),
+        ("kling", "resoluton", "did you mean 'mode'?"),
+        ("kling", "generate_audio", "did you mean 'sound'?"),
+        ("tasks", "model_name", "did you mean 'model'?"),
+        ("tasks", "mode", "did you mean 'resolution'?"),
+        ("kling_services", "model", "use one of: prompt, text, mode, "),
+    ],
+)
+def test_a_hint_follows_the_meaning_of_the_name(name: str, word: str, advice: str) -> None:
+    """`model` is not a misspelled `mode`, although the two look alike."""
+    message = unknown_field(word, 1, wire_format(name).FIELDS).message
+    assert message.startswith(f"unknown field '{word}'; {advice}")

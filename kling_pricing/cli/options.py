@@ -64,8 +64,11 @@ def require_provider(book: PriceBook, provider: str) -> None:
 
 def known_provider(ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """Reads a provider that a price table covers. The command must also have `tables_option`."""
-    if value is not None:
-        require_provider(ctx.params["book"], value)
+    if value is None:
+        return None
+    book: PriceBook = ctx.params["book"]
+    value = next((name for name in (*book.tables, *book.unpriced) if name.lower() == value.lower()), value)
+    require_provider(book, value)
     return value
 
 

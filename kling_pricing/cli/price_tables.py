@@ -1,10 +1,9 @@
-"""`kling-pricing tables`: shows the price tables, compares them, and checks your own."""
+"""`kling-pricing tables`: shows the price tables, and compares them."""
 
 from __future__ import annotations
 
 import sys
 from decimal import Decimal
-from itertools import chain
 
 import click
 from rich.table import Column, Table
@@ -13,19 +12,12 @@ from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import counted, to_json, wide_console
+from kling_pricing.cli.own_tables import all_tables, check_command, new_command, schema_command
 from kling_pricing.display import did_you_mean
-from kling_pricing.errors import TableError
 from kling_pricing.money import format_decimal, percent_change
-from kling_pricing.tables.loading.book import load_price_book
-from kling_pricing.tables.loading.files import (
-    capability_file_schema,
-    price_file_schema,
-    provider_file_schema,
-)
-from kling_pricing.tables.loading.folders import TABLES_VARIABLE
 from kling_pricing.tables.price_table import PriceBook, PriceTable, period
 from kling_pricing.tables.providers import UnpricedProvider
-from kling_pricing.tables.rates import Cell, Validity
+from kling_pricing.tables.rates import Cell, Contract, Validity
 
 
 @click.group(cls=Group)
@@ -43,13 +35,13 @@ def tables() -> None:
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per table or provider.")
 def list_command(book: PriceBook, as_json: bool) -> None:
-    """List price tables, and providers that publish no prices.
+    """List price tables, contracts, and unpriced providers.
 
     \b
     Example:
       kling-pricing tables list --tables my-tables
     """
-    listed = _all_tables(book)
+    listed = all_tables(book)
     if as_json:
         for table in listed:
             click.echo(to_json(_summary(table)))
@@ -62,7 +54,9 @@ def list_command(book: PriceBook, as_json: bool) -> None:
             table.id,
             period(table),
             table.currency,
-            str(len(table.rates)),
+            str(len(table.rates))
+            if table.contract is None
+            else f"contract: {_contract_text(table, table.contract)}",
             ", ".join(table.wire_formats),
             f"{table.checked:%Y-%m-%d}",
         )
@@ -110,6 +104,10 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     for source in table.sources:
         console.print(f"{source.authority} source: {source.ref}, checked {source.checked:%Y-%m-%d}")
     console.print(f"{table.id} in force: {period(table)}")
+    if table.contract is not None:
+        console.print(f"{table.id} is a contract: {_contract_text(table, table.contract)}")
+        if table.contract.discount:
+            console.print("the discount is not yet taken off the prices above")
     for model, validity in table.model_periods.items():
         console.print(f"{model} in force: {period(validity)}")
 
@@ -221,12 +219,23 @@ def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
     return changes
 
 
+def _contract_text(table: PriceTable, contract: Contract) -> str:
+    """Describes a contract: `10% discount, 2 own rates`."""
+    parts = [f"{format_decimal(contract.percent)}% discount"] if contract.discount else []
+    listed = [cell for cell in contract.list_rates if cell not in contract.own_cells]
+    if any(contract.list_rates[cell] != table.rates[cell] for cell in listed):
+        parts.append("another unit value")
+    if contract.own_cells:
+        parts.append(counted(len(contract.own_cells), "own rate"))
+    return ", ".join(parts) or "the published prices"
+
+
 def _discount(table: PriceTable) -> str:
     return "none" if table.contract is None else f"{format_decimal(table.contract.percent)}%"
 
 
 def _table(book: PriceBook, table_id: str) -> PriceTable:
-    known = {table.id: table for table in (*_all_tables(book), *chain.from_iterable(book.contracts.values()))}
+    known = {table.id: table for table in all_tables(book)}
     if table_id in book.unpriced:
         raise click.UsageError(str(book.without_prices(book.unpriced[table_id])))
     if table_id not in known:
@@ -250,61 +259,13 @@ def _provider_summary(provider: UnpricedProvider) -> dict[str, object]:
     }
 
 
-def _all_tables(book: PriceBook) -> list[PriceTable]:
-    return [*chain.from_iterable(book.tables.values())]
-
-
-@tables.command(
-    "check",
-    epilog=exit_codes_help(
-        "the tables are valid", "a table is invalid", "bad usage, or the folder cannot be read"
-    ),
-)
-@click.argument("folder", required=False, envvar=TABLES_VARIABLE, type=click.Path(exists=True, file_okay=False))
-def check_command(folder: str | None) -> None:
-    """Check the price tables and capability files in FOLDER.
-
-    The command checks these files together with the bundled tables, which they extend. Without FOLDER, it
-    checks only the bundled tables. It reports the first mistake with its file and line.
-
-    \b
-    Example:
-      kling-pricing tables check my-tables
-    """
-    try:
-        book = load_price_book(folder)
-    except TableError as error:
-        click.echo(str(error), err=True)
-        sys.exit(REFUSED)
-    checked = _all_tables(book)
-    counts = (
-        counted(len(checked), "price table"),
-        counted(sum(len(table.rates) for table in checked), "rate"),
-        counted(len(book.matrices), "capability matrix", "capability matrices"),
-    )
-    click.echo(f"OK: {', '.join(counts)}")
-
-
-@tables.command("schema", epilog=exit_codes_help())
-@click.argument("kind", type=click.Choice(["prices", "capabilities", "providers", "statements"]))
-def schema_command(kind: str) -> None:
-    """Print the JSON Schema for one kind of file.
-
-    Editors can use the schema for completion.
-
-    \b
-    Example:
-      kling-pricing tables schema prices
-    """
-    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (slow to import)
-
-    schemas = {
-        "prices": price_file_schema,
-        "capabilities": capability_file_schema,
-        "providers": provider_file_schema,
-        "statements": statement_file_schema,
+def _contract_summary(contract: Contract | None) -> dict[str, object] | None:
+    if contract is None:
+        return None
+    return {
+        "discount_percent": format_decimal(contract.percent),
+        "own_rates": sorted(map(str, contract.own_cells)),
     }
-    click.echo(to_json(schemas[kind]()))
 
 
 def _bounds(entry: PriceTable | Validity) -> dict[str, str | None]:
@@ -325,4 +286,9 @@ def _summary(table: PriceTable) -> dict[str, object]:
         "wire_formats": list(table.wire_formats),
         "checked": f"{table.checked:%Y-%m-%d}",
         "rate_count": len(table.rates),
+        "contract": _contract_summary(table.contract),
     }
+
+
+for command in (check_command, new_command, schema_command):
+    tables.add_command(command)

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
 from itertools import chain
 from typing import Any
 
 import click
 
+from kling_pricing.cli.description import description_options, pop_description
 from kling_pricing.cli.exit_codes import (
     DONE,
     INTERRUPTED,
@@ -36,7 +36,9 @@ from kling_pricing.cli.output import (
 from kling_pricing.cli.wording import with_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add
+from kling_pricing.quoting.composing import quote_description
 from kling_pricing.quoting.engine import check, quote
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.strict_json import as_object, json_value
 
@@ -83,44 +85,32 @@ Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
 
 @click.command("quote", epilog=exit_codes_help("every request is quoted", "at least one request is refused"))
 @click.argument("files", nargs=-1, metavar="FILE...|-")
-@click.option("--model", help="Model name in the API, for a quote without a FILE.")
-@click.option("--duration", type=int, help="Video length in seconds; requires --model.")
-@click.option("--resolution", help="Resolution (720p, 1080p or 4k); requires --model.")
-@click.option("--audio/--no-audio", default=None, help="Whether to generate audio; requires --model.")
+@description_options
 @request_options
-def quote_command(
-    files: tuple[str, ...],
-    model: str | None,
-    duration: int | None,
-    resolution: str | None,
-    audio: bool | None,
-    as_json: bool,
-    **settings: Any,
-) -> None:
+def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Quote a request, with the reason for every number.
 
     A FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. The
     command explains the price of a single request. For several requests, it prints a table with totals.
-    Instead of giving a FILE, you can describe a request with --model, --duration, --resolution and --audio.
+    Instead of giving a FILE, you can describe a request with --model and the options after it. The command then
+    writes the request for the chosen provider's API.
 
     \b
     Examples:
       kling-pricing quote request.json
       kling-pricing quote --json requests.jsonl
       kling-pricing quote --model kling-v3 --duration 5 --resolution 1080p
+      kling-pricing quote --model kling-v3 --duration 5 --image 1 --provider kling
     """
-    described = {"model": model, "duration": duration, "resolution": resolution, "audio": audio}
-    if files and any(value is not None for value in described.values()):
-        raise click.UsageError(
-            "give either a FILE or --model with --duration, --resolution and --audio, but not both"
-        )
-    if not files and model is None:
-        raise click.UsageError("give a FILE (- for standard input), or --model for a quick quote")
-    quick = None if files else Item("request", None, {**described, "prompt": "a prompt"}, alone=True)
-    quoted: Callable[..., Quote] = partial(quote, **settings)
+    description, media = pop_description(options, without_file=not files)
+    options["media"] = {**media, **(options["media"] or {})} or None
+    quick = Item("request", None, {}, alone=True) if description is not None else None
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
-        result = quoted(payload)
+        if description is None:
+            result = quote(payload, **options)
+        else:
+            result = quote_description(description, Intake(**options))
         tally.add(result)
         if as_json:
             return json_text(result) if alone else placed_json(json_text(result), item.place)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from kling_pricing.display import did_you_mean
-from kling_pricing.errors import TableError
+from kling_pricing.errors import TableError, TableProblems
 from kling_pricing.strict_yaml.parsing import Path, YamlDocument, load
 from kling_pricing.strict_yaml.scalars import written
 
@@ -49,7 +49,8 @@ def read(data: bytes, model: type[_Model], *, name: str) -> tuple[_Model, YamlDo
     """Parses one document and checks it against its model.
 
     Raises:
-        TableError: `load` or the model refuses the document; the error points to the first problem in the file.
+        TableError: `load` or the model refuses the document; the error points to the first problem in the
+            file, and `others` has the others.
     """
     document = load(data, name=name)
     return checked(document, model), document
@@ -59,7 +60,8 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """Checks a document against its model.
 
     Raises:
-        TableError: the model refuses the document; the error points to the first problem in the file.
+        TableError: the model refuses the document; the error points to the first problem in the file, and
+            `others` has the others.
     """
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
@@ -69,7 +71,7 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     except ValidationError as error:
         problems = [explained(details) for details in error.errors(include_url=False)]
         errors = [document.error(path, problem) for path, problem in problems]
-        raise min(errors, key=lambda problem: problem.line or 0) from None
+        raise TableProblems(sorted(errors, key=lambda problem: problem.line or 0)).first() from None
 
 
 def explained(details: ErrorDetails) -> tuple[Path, str]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 from kling_pricing.display import joined_with_or, json_kind, nearest, reportable, shown
 from kling_pricing.findings import Violation
+from kling_pricing.wire.meanings import meanings, related
 
 
 class Violations(list[Violation]):
@@ -204,12 +205,33 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
         for sibling_group, sibling_leaf in [_group_and_leaf(known)]
         if sibling_group == group
     }
-    close = nearest(leaf, siblings)
+    close = _field_meant(leaf, {leaf: fields[known].name for leaf, known in siblings.items()})
     known = list(siblings.values())
     advice = f"use one of: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
     return Violation(
         "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {advice}", _SOURCE
     )
+
+
+def _field_meant(word: str, inputs: Mapping[str, str]) -> str | None:
+    """Returns the field that an unknown name most likely stands for; None if no field is likely.
+
+    A name that another API documents stands for the same input here, never for a field that only looks alike.
+
+    Args:
+        word: the unknown name.
+        inputs: field -> the input that it gives, for the fields that the API lists in this place.
+    """
+    documented = meanings()
+    close = nearest(word, [*inputs, *documented])
+    if close is None or close in inputs:
+        return close
+    inputs_meant = documented[close]
+    for meant in (inputs_meant, related(inputs_meant)):
+        same = [name for name, given in inputs.items() if given in meant]
+        if same:
+            return nearest(word, same) or same[0]
+    return None
 
 
 def _group_and_leaf(name: str) -> tuple[str, str]:

@@ -6,22 +6,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from itertools import chain, pairwise
 
 from kling_pricing.display import did_you_mean
-from kling_pricing.strict_yaml import YamlDocument, checked, load
+from kling_pricing.errors import TableProblems
+from kling_pricing.strict_yaml import Path, YamlDocument, checked, load
 from kling_pricing.tables.loading.contracts import load_contracts
 from kling_pricing.tables.loading.coverage import check_coverage
-from kling_pricing.tables.loading.files import CellsEntry, PriceFile, QuantityEntry
+from kling_pricing.tables.loading.files import CellsEntry, ContractFile, PriceFile, QuantityEntry
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
 from kling_pricing.tables.loading.matrices import load_matrix
 from kling_pricing.tables.loading.parts import (
     cells,
+    check_filled,
     check_period,
+    check_zeros,
     make_rate,
     table_id,
     table_notes,
@@ -47,53 +50,93 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     """Loads the bundled tables and those in the user's folder, which override bundled files of the same path.
 
     Raises:
-        TableError: a file is refused, two files contradict each other, or the folder cannot be read.
+        TableError: a file is refused, two files contradict each other, or the folder cannot be read. The
+            error's `others` has all other problems in the files.
     """
     files = table_files(directory)
+    problems = TableProblems()
     matrices = {}
     for (kind, *_), (name, file) in files.items():
         if kind == "capabilities":
-            matrix = load_matrix(file, name)
-            matrices[matrix.wire_format] = matrix
+            with problems.collected():
+                matrix = load_matrix(file, name)
+                matrices[matrix.wire_format] = matrix
+    is_complete = not problems  # without all matrices, an error about a wire format may be a consequence
     unpriced: dict[str, tuple[UnpricedProvider, YamlDocument]] = {}
     for (kind, *_), (name, file) in files.items():
-        if kind == "providers":
-            provider, document = load_provider(file, name, matrices)
-            unpriced[provider.provider] = provider, document
+        if kind == "providers" and is_complete:
+            with problems.collected():
+                loaded = load_provider(file, name, matrices)
+                unpriced[loaded[0].provider] = loaded
     tables: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
     overlays: list[tuple[str, YamlDocument, bytes]] = []
     for path, (name, file) in files.items():
         if path[0] == "prices":
-            data = file_bytes(file, name)
-            document = load(data, name=name)
-            if isinstance(document.tree, dict) and "extends" in document.tree:
-                overlays.append((path[1], document, data))
-                continue
-            table = _table(document, data, folder=path[1])
-            check_coverage(table, document, matrices)
-            tables.setdefault(table.provider, []).append((table, document))
-    published = {provider: _in_order(tables[provider]) for provider in sorted(tables)}
-    for table, document in chain.from_iterable(tables.values()):
-        if table.newer_list is not None and table.newer_list not in published:
-            problem = f"no provider {table.newer_list!r}; {did_you_mean(table.newer_list, [*published])}"
-            raise document.error(("newer_list",), problem)
-    _check_hosts([*tables.values(), *([entry] for entry in unpriced.values())])
+            with problems.collected():
+                data = file_bytes(file, name)
+                document = load(data, name=name)
+                if isinstance(document.tree, dict) and "extends" in document.tree:
+                    overlays.append((path[1], document, data))
+                    continue
+                table = _table(document, data, path[1], problems)
+                if is_complete:
+                    check_coverage(table, document, matrices)
+                tables.setdefault(table.provider, []).append((table, document))
+    published = {}
+    for provider in sorted(tables):
+        with problems.collected():
+            published[provider] = _in_order(tables[provider])
+    with problems.collected():
+        _check_hosts([*tables.values(), *([entry] for entry in unpriced.values())])
+    if not problems:  # otherwise, a provider may be missing only because its file is refused
+        _check_newer_lists(tables, problems)
     gateways = {name: provider for name, (provider, _) in unpriced.items()}
-    contracts = load_contracts(overlays, published, gateways)
+    ids = {table.id for in_order in published.values() for table in in_order} if is_complete else set()
+    if problems:  # otherwise, the table of a contract may be missing only because its file is refused
+        for _, document, _ in [entry for entry in overlays if entry[1].tree["extends"] not in ids]:
+            with problems.collected():
+                checked(document, ContractFile)
+        overlays = [entry for entry in overlays if entry[1].tree["extends"] in ids]
+    contracts: dict[str, tuple[PriceTable, ...]] = {}
+    with problems.collected():
+        contracts = load_contracts(overlays, published, gateways)
+    problems.raise_first()
     for name in contracts.keys() - published.keys():  # the only prices of a provider that publishes none
         published[name] = contracts.pop(name)
     return PriceBook(published, matrices, contracts, gateways)
 
 
-def _table(document: YamlDocument, data: bytes, *, folder: str) -> PriceTable:
+def _check_newer_lists(
+    tables: Mapping[str, list[tuple[PriceTable, YamlDocument]]], problems: TableProblems
+) -> None:
+    for table, document in chain.from_iterable(tables.values()):
+        if table.newer_list is not None and table.newer_list not in tables:
+            remedy = did_you_mean(table.newer_list, sorted(tables))
+            problems.append(document.error(("newer_list",), f"no provider {table.newer_list!r}; {remedy}"))
+
+
+def _table(document: YamlDocument, data: bytes, folder: str, problems: TableProblems) -> PriceTable:
+    """Returns a table; adds to `problems` those that leave the rest of the table readable.
+
+    Raises:
+        TableError: the file has a problem that makes further checks useless.
+    """
+    check_filled(document)
     entry = checked(document, PriceFile)
     if entry.provider != folder:
         raise document.error(("provider",), f"differs from the folder's name {folder!r}; make them the same")
     check_period(entry.valid_from, entry.valid_until, document)
     if entry.known_from is not None and entry.valid_from is not None:
-        raise document.error(("known_from",), "applies only to a table whose valid_from is null; remove it")
+        problem = "applies only to a table whose valid_from is null; remove it"
+        problems.append(document.error(("known_from",), problem))
     if entry.known_from and entry.valid_until and entry.known_from >= entry.valid_until:
-        raise document.error(("known_from",), "must be earlier than valid_until; correct one of the two")
+        problem = "must be earlier than valid_until; correct one of the two"
+        problems.append(document.error(("known_from",), problem))
+    amounts: dict[Path, Decimal] = {("rates", *cell): price for cell, price in cells(entry.rates)}
+    if entry.unit is not None:
+        amounts["unit", "value"] = entry.unit.value
+    with problems.collected():
+        check_zeros(amounts, document, free=entry.free)
     _check_choices(entry, document)
     return PriceTable(
         provider=entry.provider,
@@ -250,10 +293,11 @@ def _check_hosts(loaded: Iterable[Iterable[tuple[PriceTable | UnpricedProvider, 
     Raises:
         TableError: two providers list the same host.
     """
+    problems = TableProblems()
     owners: dict[str, str] = {}
     for entry, document in chain.from_iterable(loaded):
         for place, host in enumerate(entry.hosts):
             if owners.setdefault(host, entry.provider) != entry.provider:
-                raise document.error(
-                    ("hosts", place), f"{host!r} is also a host of {owners[host]}; remove one of the two"
-                )
+                problem = f"{host!r} is also a host of {owners[host]}; remove one of the two"
+                problems.append(document.error(("hosts", place), problem))
+    problems.raise_first()

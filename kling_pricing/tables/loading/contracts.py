@@ -9,12 +9,14 @@ from hashlib import sha256
 from itertools import pairwise
 
 from kling_pricing.display import did_you_mean
+from kling_pricing.errors import TableProblems
 from kling_pricing.money import divide
-from kling_pricing.strict_yaml import YamlDocument, checked
+from kling_pricing.strict_yaml import Path, YamlDocument, checked
 from kling_pricing.tables.loading.files import ContractFile
 from kling_pricing.tables.loading.parts import (
     cells,
     check_period,
+    check_zeros,
     own_unit_rate,
     table_id,
     table_notes,
@@ -46,10 +48,18 @@ def load_contracts(
     """
     tables = {table.id: table for provided in published.values() for table in provided}
     contracts: dict[str, list[tuple[PriceTable, YamlDocument]]] = {}
+    problems = TableProblems()
     for folder, document, data in overlays:
-        table = _contract(checked(document, ContractFile), document, data, tables, unpriced.get(folder), folder)
-        contracts.setdefault(table.provider, []).append((table, document))
-    return {provider: _in_order(loaded) for provider, loaded in contracts.items()}
+        with problems.collected():
+            entry = checked(document, ContractFile)
+            table = _contract(entry, document, data, tables, unpriced.get(folder), folder)
+            contracts.setdefault(table.provider, []).append((table, document))
+    in_order = {}
+    for provider, loaded in contracts.items():
+        with problems.collected():
+            in_order[provider] = _in_order(loaded)
+    problems.raise_first()
+    return in_order
 
 
 def _contract(
@@ -74,6 +84,10 @@ def _contract(
         raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
     if entry.unit_value is not None and base.own_unit is None:
         raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
+    amounts: dict[Path, Decimal] = {("rates", *cell): price for cell, price in cells(entry.rates)}
+    if entry.unit_value is not None:
+        amounts["unit_value",] = entry.unit_value
+    check_zeros(amounts, document, free=entry.free)
     changes = entry.discount, entry.unit_value, entry.account_currency
     if changes == (None, None, None) and not (entry.rates or entry.allow_paths or adopted):
         raise document.error((), "changes nothing; give a discount, a unit_value, rates or account_currency")
@@ -140,7 +154,10 @@ def _rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dic
         if base.own_unit is None:
             rates[cell] = Rate(cell, price, f"{cell}, contract price")
         else:
-            value = entry.unit_value or _unit_value(base)
+            value = _unit_value(base) if entry.unit_value is None else entry.unit_value
+            if value is None:
+                problem = f"all rates of {base.id} are 0, so the value of its unit is unknown; add a unit_value"
+                raise document.error(("rates", *cell), problem)
             rates[cell] = own_unit_rate(cell, price, base.own_unit, value, base.currency)
     return rates
 
@@ -153,10 +170,10 @@ def _units(entry: ContractFile, base: PriceTable) -> dict[str, Decimal]:
     return {kind: entry.unit_value if value == published else value for kind, value in base.units.items()}
 
 
-def _unit_value(base: PriceTable) -> Decimal:
-    """Returns the published value of one unit, which every rate in units implies."""
-    rate = next(rate for rate in base.rates.values() if rate.own_units)
-    return divide(rate.unit_price, rate.own_units or Decimal(1))
+def _unit_value(base: PriceTable) -> Decimal | None:
+    """Returns the published value of one unit, which every rate in units implies; None if all rates are 0."""
+    rate = next((rate for rate in base.rates.values() if rate.own_units), None)
+    return None if rate is None else divide(rate.unit_price, rate.own_units or Decimal(1))
 
 
 def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:

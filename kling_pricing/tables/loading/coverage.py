@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from kling_pricing.display import nearest
+from kling_pricing.errors import TableProblems
 from kling_pricing.strict_yaml import YamlDocument
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.price_table import PriceTable
@@ -19,50 +20,60 @@ def check_coverage(table: PriceTable, document: YamlDocument, matrices: Mapping[
     """Checks that a table has a rate, or a reason for none, for every reachable cell and for no other.
 
     Raises:
-        TableError: a cell breaks this rule; the message names it.
+        TableError: cells break this rule; the error's `problems` name each of them.
     """
+    problems = TableProblems()
     formats = [("wire_formats", place, name) for place, name in enumerate(table.wire_formats)]
     formats += [("also_prices", place, name) for place, name in enumerate(table.also_prices)]
     reachable: dict[Cell, str] = {}
     for key, place, wire_format in formats:
         if wire_format not in matrices:
             known = ", ".join(sorted(matrices))
-            raise document.error(
-                (key, place), f"no capabilities/{wire_format}.yaml; known wire formats: {known}"
-            )
+            problem = f"no capabilities/{wire_format}.yaml; known wire formats: {known}"
+            problems.append(document.error((key, place), problem))
+            continue
         for cell in reachable_cells(matrices[wire_format], table.tiers):
             reachable.setdefault(cell, wire_format)
+    problems.raise_first()
     names = " or ".join((*table.wire_formats, *table.also_prices))
     for place, unreached in enumerate(table.unreached):
         covered = [cell for cell in table.rates if unreached.covers(cell)]
         if not covered:
-            raise document.error(("unreached", place), f"{unreached} has no rate; remove the entry")
+            problems.append(document.error(("unreached", place), f"{unreached} has no rate; remove the entry"))
         if allowed := [cell for cell in covered if cell in reachable]:
-            raise document.error(
-                ("unreached", place),
-                f"{reachable[allowed[0]]} allows {allowed[0]}; list only rates that no request can reach",
+            problems.append(
+                document.error(
+                    ("unreached", place),
+                    f"{reachable[allowed[0]]} allows {allowed[0]}; list only rates that no request can reach",
+                )
             )
     for cell in table.rates:
         if cell not in reachable and not any(entry.covers(cell) for entry in table.unreached):
-            raise document.error(
-                ("rates", *cell),
-                f"no request can reach this rate, because {names} does not allow {cell}"
-                f"{_misspelt(cell, reachable)}; remove the rate, or correct the tiers or the capabilities",
+            problems.append(
+                document.error(
+                    ("rates", *cell),
+                    f"no request can reach this rate, because {names} does not allow {cell}"
+                    f"{_misspelt(cell, reachable)}; remove the rate, or correct the tiers or the capabilities",
+                )
             )
     for place, unpriced in enumerate(table.unpriced):
         if both := [cell for cell in table.rates if unpriced.covers(cell)]:
-            raise document.error(
-                ("unpriced", place), f"{both[0]} also has a rate; remove the rate or this entry"
+            problems.append(
+                document.error(("unpriced", place), f"{both[0]} also has a rate; remove the rate or this entry")
             )
         if not any(unpriced.covers(cell) for cell in reachable):
-            raise document.error(("unpriced", place), f"no request can reach {unpriced}; remove the entry")
+            problem = f"no request can reach {unpriced}; remove the entry"
+            problems.append(document.error(("unpriced", place), problem))
     for cell, wire_format in reachable.items():
         if wire_format in table.wire_formats and cell not in table.rates and table.why_unpriced(cell) is None:
-            raise document.error(
-                ("rates", *cell),
-                f"{wire_format} allows {cell}, which is neither priced nor listed under unpriced; "
-                "add its published rate, or an unpriced entry with the reason",
+            problems.append(
+                document.error(
+                    ("rates", *cell),
+                    f"{wire_format} allows {cell}, which is neither priced nor listed under unpriced; "
+                    "add its published rate, or an unpriced entry with the reason",
+                )
             )
+    problems.raise_first()
 
 
 def _misspelt(cell: Cell, reachable: Iterable[Cell]) -> str:

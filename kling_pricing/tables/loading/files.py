@@ -163,6 +163,9 @@ class PriceFile(FileModel):
         description="The price per unit by model, resolution and tier. The resolution `any` covers all "
         "resolutions."
     )
+    free: bool = Field(
+        default=False, description="Whether prices of 0 are intended; otherwise they are refused."
+    )
     unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
         {},
@@ -200,6 +203,9 @@ class ContractFile(FileModel):
     )
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
+    )
+    free: bool = Field(
+        default=False, description="Whether prices of 0 are intended; otherwise they are refused."
     )
     allow_paths: list[UrlPath] = Field(
         [], description="Path prefixes whose requests hooks let pass without a price."

@@ -19,7 +19,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeAlias
 
-from kling_pricing.errors import TableError
+from kling_pricing.errors import TableError, TableProblems
 from kling_pricing.strict_yaml import MAX_BYTES
 
 TABLES_VARIABLE = "KLING_PRICING_TABLES"
@@ -80,6 +80,7 @@ def _bundled() -> Traversable:
 
 def _yaml_files(root: Traversable, name: str) -> TableFiles:
     files: TableFiles = {}
+    problems = TableProblems()
 
     def walk(folder: Traversable, path: tuple[str, ...]) -> None:
         for entry in sorted(folder.iterdir(), key=lambda item: item.name):
@@ -91,14 +92,14 @@ def _yaml_files(root: Traversable, name: str) -> TableFiles:
             elif len(here) == _DEPTHS.get(here[0]) and entry.name.endswith(".yaml") and entry.is_file():
                 files[here] = ("/".join((name, *here)), entry)
             elif path or entry.name.lower().endswith((".yaml", ".yml")):
-                raise TableError(
-                    f"is not read from this folder; move it to {_PLACES}", file="/".join((name, *here))
-                )
+                problem = f"is not read from this folder; move it to {_PLACES}"
+                problems.append(TableError(problem, file="/".join((name, *here))))
 
     try:
         walk(root, ())
     except OSError as error:
         raise TableError(f"cannot be read: {error.strerror}", file=name) from None
+    problems.raise_first()
     if not files:
         raise TableError(f"has no tables; put them at {_PLACES}", file=name)
     return files

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
+from kling_pricing.errors import TableProblems
 from kling_pricing.findings import Note
 from kling_pricing.money import MAX_DECIMALS, format_decimal, multiply, round_money
-from kling_pricing.strict_yaml import YamlDocument
+from kling_pricing.strict_yaml import Path as KeyPath
+from kling_pricing.strict_yaml import YamlDocument, key_path
 from kling_pricing.tables.http_rules import HttpRules, Idempotency, McpRules, RefusedAnswers, UnpricedPaths
 from kling_pricing.tables.loading.files import NoteEntry, SourceEntry, UnitEntry
 from kling_pricing.tables.loading.http_entries import HttpEntry, McpEntry, PathsEntry
@@ -76,6 +78,50 @@ def check_period(valid_from: datetime | None, valid_until: datetime | None, docu
     """
     if valid_from and valid_until and valid_from >= valid_until:
         raise document.error(("valid_until",), "must be later than valid_from; correct one of the two")
+
+
+def check_zeros(amounts: Mapping[KeyPath, Decimal], document: YamlDocument, *, free: bool) -> None:
+    """Checks that no price is 0 by mistake.
+
+    Args:
+        amounts: key path -> price.
+        document: the file.
+        free: whether the file says that prices of 0 are intended.
+
+    Raises:
+        TableError: a price is 0, and the file does not say that this is intended.
+    """
+    problem = "is 0; enter the price, or add `free: true` to the file if the provider charges nothing"
+    TableProblems(
+        [document.error(path, problem) for path, amount in amounts.items() if not amount and not free]
+    ).raise_first()
+
+
+def check_filled(document: YamlDocument) -> None:
+    """Checks that the currency, the sources and the rates of a price file are filled in.
+
+    Raises:
+        TableError: values are still null; the message lists all of them.
+    """
+    tree = document.tree if isinstance(document.tree, dict) else {}
+    missing = [
+        path for key in ("currency", "sources", "rates") if key in tree for path in _nulls(tree[key], (key,))
+    ]
+    if missing:
+        raise document.error(
+            missing[0],
+            f"{len(missing)} values are not filled in yet; enter them, or move combinations without a price to "
+            f"`unpriced`: {', '.join(key_path(path) for path in missing)}",
+        )
+
+
+def _nulls(node: object, path: KeyPath) -> Iterator[KeyPath]:
+    """Yields the paths of all null values."""
+    if node is None:
+        yield path
+    elif isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _nulls(value, (*path, key))
 
 
 def patterns(entries: Iterable[PathsEntry]) -> tuple[PathPattern, ...]:

@@ -1,0 +1,152 @@
+"""`kling-pricing tables check`, `new` and `schema`: the commands for writing your own tables."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
+from kling_pricing.cli.output import counted, to_json
+from kling_pricing.errors import TableError
+from kling_pricing.tables.loading.book import load_price_book
+from kling_pricing.tables.loading.files import (
+    capability_file_schema,
+    price_file_schema,
+    provider_file_schema,
+)
+from kling_pricing.tables.loading.folders import TABLES_VARIABLE
+from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
+
+_PATTERNS = {
+    "provider": (r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, dots, underscores and hyphens"),
+    "currency": (r"[A-Z]{3}", "three capital letters, such as USD"),
+}
+
+
+def all_tables(book: PriceBook) -> list[PriceTable]:
+    """Returns all price tables and contracts, those of a provider together."""
+    names = sorted({*book.tables, *book.contracts})
+    return [
+        table for name in names for tables in (book.tables, book.contracts) for table in tables.get(name, ())
+    ]
+
+
+@click.command(
+    "check",
+    epilog=exit_codes_help(
+        "the tables are valid", "a table is invalid", "bad usage, or the folder cannot be read"
+    ),
+)
+@click.argument("folder", required=False, envvar=TABLES_VARIABLE, type=click.Path(exists=True, file_okay=False))
+def check_command(folder: str | None) -> None:
+    """Check the price tables and capability files in FOLDER.
+
+    The command checks these files together with the bundled tables, which they extend. Without FOLDER, it
+    checks only the bundled tables. It reports every mistake with its file and line.
+
+    \b
+    Example:
+      kling-pricing tables check my-tables
+    """
+    try:
+        book = load_price_book(folder)
+    except TableError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        if error.others:
+            click.echo(f"{len(error.problems)} problems in all", err=True)
+        sys.exit(REFUSED)
+    checked = [table for table in all_tables(book) if table.contract is None]
+    contracts = [table for table in all_tables(book) if table.contract is not None]
+    counts = (
+        counted(len(checked), "price table"),
+        *([counted(len(contracts), "contract")] if contracts else []),
+        counted(sum(len(table.rates) for table in checked), "rate"),
+        counted(len(book.matrices), "capability matrix", "capability matrices"),
+    )
+    click.echo(f"OK: {', '.join(counts)}")
+
+
+def _named(kind: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Returns a callback that accepts only text of one kind, as price files do."""
+
+    def checked(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+        pattern, allowed = _PATTERNS[kind]
+        if value is not None and not re.fullmatch(pattern, value):
+            raise click.BadParameter(f"{kind} must be {allowed}, got {value!r}")
+        return value
+
+    return checked
+
+
+@click.command("new", epilog=exit_codes_help())
+@click.argument("new_provider", metavar="PROVIDER", callback=_named("provider"))
+@click.option(
+    "--wire-format",
+    type=click.Choice(WIRE_FORMATS),
+    metavar="NAME",
+    required=True,
+    help=f"API that the provider offers. One of: {', '.join(WIRE_FORMATS)}.",
+)
+@click.option("--currency", callback=_named("currency"), help="Currency of the prices, such as USD.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    envvar=TABLES_VARIABLE,
+    show_envvar=True,
+    required=True,
+    help="Folder with your own price tables.",
+)
+def new_command(new_provider: str, wire_format: str, currency: str | None, out: str) -> None:
+    """Write a price table for PROVIDER to fill in.
+
+    The file lists every combination of model, resolution and tier that the API allows. The command never
+    overwrites a file.
+
+    \b
+    Example:
+      kling-pricing tables new octopusx --wire-format openai_videos --out own
+    """
+    from kling_pricing.tables.loading.template import table_template  # noqa: PLC0415 (only this command needs it)
+
+    today = datetime.now(UTC).date()
+    path = Path(out, "prices", new_provider, f"{today}.yaml")
+    text, count = table_template(load_price_book(), new_provider, wire_format, currency, today)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise click.UsageError(f"{path} exists already; fill it in, or move it away") from None
+    except OSError as error:
+        raise click.UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    click.echo(f"{path}: {counted(count, 'rate')} to fill in; then run kling-pricing tables check {out}")
+
+
+@click.command("schema", epilog=exit_codes_help())
+@click.argument("kind", type=click.Choice(["prices", "capabilities", "providers", "statements"]))
+def schema_command(kind: str) -> None:
+    """Print the JSON Schema for one kind of file.
+
+    Editors can use the schema for completion.
+
+    \b
+    Example:
+      kling-pricing tables schema prices
+    """
+    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (slow to import)
+
+    schemas = {
+        "prices": price_file_schema,
+        "capabilities": capability_file_schema,
+        "providers": provider_file_schema,
+        "statements": statement_file_schema,
+    }
+    click.echo(to_json(schemas[kind]()))

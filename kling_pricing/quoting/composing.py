@@ -1,0 +1,274 @@
+"""Composes a request from a short description, in the wire format of the chosen provider.
+
+The description says which inputs a request has.
+The fields and the capability matrix of the wire format decide where each input is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from kling_pricing.display import joined_with_or
+from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
+from kling_pricing.quoting.engine import quote_payload
+from kling_pricing.quoting.intake import Intake, choose_format
+from kling_pricing.quoting.quote import Quote
+from kling_pricing.tables.capabilities import CapabilityMatrix
+from kling_pricing.tables.examination import violations
+from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.wire.fields import Field, Violations
+from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
+from kling_pricing.wire.formats import WireFormat
+from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.meanings import PLACES, leaf_fields
+
+_PROMPT = "a prompt"
+
+_FRAME_TYPES = {"first_frame": "first_frame", "last_frame": "end_frame"}
+"""Kind of frame -> its `type` in APIs that take frames in a list of images."""
+
+_IMAGE_LISTS = ("images", "image_roles")
+"""The inputs that can also give frames, if each image states its purpose."""
+
+
+@dataclass(frozen=True)
+class RequestDescription:
+    """A request in words that do not depend on the API; None or empty: the request leaves it out.
+
+    Attributes:
+        model: the model, as an API names it or as the price tables do; case does not matter.
+        settings: setting -> value, for any of `duration_s`, `resolution` and `audio`.
+        action: the action that the API must perform.
+        orientation: the source of the character's orientation in motion control: `image` or `video`.
+        files: kind (`images`, `first_frame`, `last_frame`, `videos`) -> the URLs of these files.
+    """
+
+    model: str
+    settings: Mapping[str, Any]
+    action: str | None
+    orientation: str | None
+    files: Mapping[str, Sequence[str]]
+
+
+def quote_description(description: RequestDescription, intake: Intake) -> Quote:
+    """Quotes the request that a description stands for; raises as `compose` and `quote` do."""
+    name, payload = compose(description, intake)
+    is_detected = intake.url is None and choose_format(payload, intake.book, intake.provider)[0] == name
+    if not is_detected:  # otherwise, the quote notes that another format could apply
+        intake = intake.with_options(wire_format=name)
+    return quote_payload(payload, intake)
+
+
+def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[str, Any]]:
+    """Returns the wire format for a description, and the payload.
+
+    If there are several ways to write the inputs, the function takes one that gives the described action and
+    that the API accepts. If the API accepts none, it takes the one with the fewest violations.
+
+    Raises:
+        PriceNotFoundError: the provider is unknown or has no prices.
+        WireFormatError: the wire format cannot express the description.
+    """
+    name = _format_of(description.model, intake)
+    intake = intake.with_options(wire_format=name)
+    candidates = [*_candidates(name, description, intake.book.matrices[name])]
+    if not candidates:
+        kinds = [kind.replace("_", " ") for kind, urls in description.files.items() if urls]
+        raise WireFormatError(
+            f"wire format {name} cannot combine these inputs: {', '.join(kinds)}; give fewer inputs, or write "
+            "the request into a file",
+            wire_format=name,
+        )
+    actions: dict[int, str] = {}
+    problems: dict[int, int] = {}
+    for number, payload in enumerate(candidates):
+        try:
+            request, matrix = intake.read(payload)
+        except (CapabilityError, WireFormatError):
+            continue
+        actions[number] = str(request.facts["action"])
+        problems[number] = len(violations(matrix, request, intake.at))
+    wanted = description.action
+    fitting = [number for number in actions if wanted in (None, actions[number])]
+    accepted = dict.fromkeys(actions[number] for number in actions if not problems[number])
+    is_stated = "action" in wire_format_named(name).FIELD_NAMES  # then the API says what the action lacks
+    if accepted and wanted not in (None, *accepted) and not (fitting and is_stated):
+        raise WireFormatError(
+            f"wire format {name} reads this as a request for {joined_with_or(accepted)}, not for {wanted}; "
+            "change the inputs or the action",
+            wire_format=name,
+        )
+    return name, candidates[min(fitting or actions or [0], key=lambda number: problems.get(number, 0))]
+
+
+def _format_of(model: str, intake: Intake) -> str:
+    """Returns the wire format: the first one that the options allow and that knows the model."""
+    book = intake.book
+    if intake.wire_format is not None:
+        return intake.wire_format
+    endpoint = None if intake.url is None else book.endpoint(intake.url)
+    if endpoint is not None and endpoint.wire_formats:
+        formats: Sequence[str] = endpoint.wire_formats
+    elif provider := intake.provider or (endpoint and endpoint.provider):
+        table = book.table(provider, intake.at)
+        formats = table.wire_formats or table.also_prices
+    else:
+        default, _ = choose_format({"model": _spelling(model, book)}, book, None)
+        formats = (default, *WIRE_FORMATS)
+    knowing = (name for name in formats if [*_names(model, book.matrices[name])])
+    if (name := next(knowing, None)) is not None:
+        return name
+    if intake.provider is not None:
+        models = dict.fromkeys(known for name in formats for known in book.matrices[name].models)
+        raise PriceNotFoundError(
+            f"{intake.provider} has no model {model!a}; use one of: {', '.join(models)}",
+            provider=intake.provider,
+            model=model,
+        )
+    return formats[0]
+
+
+def _spelling(model: str, book: PriceBook) -> str:
+    """Returns the model name in the spelling of the API that has it, whatever its case."""
+    names = (name for wire_format in WIRE_FORMATS for name in book.matrices[wire_format].names)
+    return next((name for name in names if name.lower() == model.lower()), model)
+
+
+def _names(model: str, matrix: CapabilityMatrix) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the API's names for a model, each with the facts that the name implies."""
+    for name, (_, implied) in matrix.names.items():
+        if name.lower() == model.lower():
+            yield name, implied
+            return
+    for name, (canonical, implied) in matrix.names.items():
+        if canonical.lower() == model.lower():
+            yield name, implied
+
+
+def _candidates(
+    wire_format: str, description: RequestDescription, matrix: CapabilityMatrix
+) -> Iterator[dict[str, Any]]:
+    """Yields every payload that could express the description.
+
+    Raises:
+        WireFormatError: the wire format cannot express a setting, or takes no such files.
+    """
+    wire = wire_format_named(wire_format)
+    if "model" not in wire.FIELD_NAMES:
+        raise WireFormatError(
+            f"requests in wire format {wire_format} do not name a model; write the request into a file, and "
+            "pass the URL of its endpoint",
+            wire_format=wire_format,
+        )
+    kinds = [kind for kind, urls in description.files.items() if urls]
+    placements = [_placements(wire, kind, description.files[kind]) for kind in kinds]
+    for kind, places in zip(kinds, placements, strict=True):
+        if not places:
+            count = len(description.files[kind])
+            what = kind.replace("_", " ") if count == 1 else f"{count} {kind}"
+            raise WireFormatError(
+                f"wire format {wire_format} does not take {what}; leave the input out, or choose another "
+                "wire format",
+                wire_format=wire_format,
+            )
+    for payload in _without_files(wire, wire_format, description, matrix):
+        for combination in product(*placements):
+            if (complete := _with_files(payload, combination)) is not None:
+                yield complete
+
+
+def _without_files(
+    wire: WireFormat, wire_format: str, description: RequestDescription, matrix: CapabilityMatrix
+) -> Iterator[dict[str, Any]]:
+    """Yields the payloads for each name of the model, without the action and then with it."""
+    names = [*_names(description.model, matrix)] or [(description.model, {})]
+    fitting = [
+        (name, implied)
+        for name, implied in names
+        if all(implied.get(setting, value) == value for setting, value in description.settings.items())
+    ]
+    if not fitting:
+        raise WireFormatError(
+            f"in wire format {wire_format}, the model's name decides the settings, and none of its names has "
+            f"them; use one of: {', '.join(name for name, _ in names)}",
+            wire_format=wire_format,
+            field=wire.FIELD_NAMES["model"],
+        )
+    paths = {field.name: path for path, field in leaf_fields(wire.FIELDS)}
+    if description.orientation is not None and "orientation" not in paths:
+        raise WireFormatError(
+            f"wire format {wire_format} does not take an orientation; leave it out", wire_format=wire_format
+        )
+    for name, implied in fitting:
+        payload = wire.amend({}, {"model": name})
+        capabilities = matrix.models.get(matrix.names[name][0]) if name in matrix.names else None
+        if "prompt" in wire.FIELDS and (capabilities is None or "prompt" in capabilities.fields):
+            payload["prompt"] = _PROMPT
+        settings = {key: value for key, value in description.settings.items() if key not in implied}
+        payload = wire.amend(payload, settings)
+        if description.orientation is not None:
+            payload = _with_value(payload, paths["orientation"], description.orientation)
+        yield payload
+        if description.action is not None and "action" in paths:
+            yield _with_value(payload, paths["action"], description.action)
+
+
+def _placements(
+    wire: WireFormat, kind: str, urls: Sequence[str]
+) -> list[tuple[tuple[str, ...], str | list[Any]]]:
+    """Returns the fields that can give these files, each with its value; most usual first."""
+    inputs = (*PLACES[kind], *(_IMAGE_LISTS if kind in _FRAME_TYPES else ()))
+    places = []
+    for name in dict.fromkeys(inputs):
+        for path, field in leaf_fields(wire.FIELDS):
+            if field.name == name and field.published:
+                is_own = name in PLACES[kind]
+                values = (value for value in _values(field, kind, urls, is_own=is_own))
+                places += [(path, value) for value in values if _is_accepted(field, value)]
+    return places
+
+
+def _values(field: Field, kind: str, urls: Sequence[str], *, is_own: bool) -> Iterator[str | list[Any]]:
+    """Yields the ways to write URLs into a field: as text, a list of text, or a list of objects."""
+    if field.kind is str and len(urls) == 1:
+        yield urls[0]
+    elif field.kind is list:
+        if kind in _FRAME_TYPES:
+            yield [{"image_url": url, "type": _FRAME_TYPES[kind]} for url in urls]
+            yield [{"url": url, "role": kind} for url in urls]
+        if is_own:
+            yield list(urls)
+            for key in ("image_url", "image", "video_url"):
+                yield [{key: url} for url in urls]
+
+
+def _is_accepted(field: Field, value: str | list[Any]) -> bool:
+    found = Violations()
+    if field.check is not None:
+        field.check(value, "", found)
+    return not found
+
+
+def _with_files(
+    payload: dict[str, Any], places: Sequence[tuple[tuple[str, ...], str | list[Any]]]
+) -> dict[str, Any] | None:
+    """Returns the payload with all files; None if two kinds of file would need the same field."""
+    values: dict[tuple[str, ...], Any] = {}
+    for path, value in places:
+        if path not in values:
+            values[path] = value
+        elif isinstance(value, list) and isinstance(values[path], list):
+            values[path] = [*values[path], *value]
+        else:
+            return None
+    for path, value in values.items():
+        payload = _with_value(payload, path, value)
+    return payload
+
+
+def _with_value(payload: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    return {**payload, first: _with_value(payload.get(first) or {}, tuple(rest), value) if rest else value}
