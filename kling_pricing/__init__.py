@@ -22,7 +22,7 @@ from kling_pricing.errors import (
 from kling_pricing.findings import Note, Violation
 from kling_pricing.quoting.engine import check, quote
 from kling_pricing.quoting.quote import Quote
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.rates import LineItem
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.media import MediaFacts

@@ -667,14 +667,14 @@ def quick(*arguments: str) -> dict[str, Any]:
         ("--model kling-v3 --duration 5 --first-frame --last-frame", "tasks", "0.357", "first_last_frame"),
         (
             "--model kling-v3-omni --duration 5 --first-frame --last-frame --provider kling",
-            *("kling", "0.42", "first_last_frame"),
+            *("kling", "0.56", "first_last_frame"),  # this API makes 1080p unless told otherwise
         ),
         (
             "--model kling-v3-omni --duration 5 --image 2 --video 1 --provider qingbo",
             *("tasks", "0.5355", "reference_video"),
         ),
         (
-            "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation image --provider kling",
+            "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation image --resolution 720p --provider kling",
             *("kling", "0.63", "motion_control"),
         ),
         (
@@ -701,7 +701,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
             "--model kling-v3 --action generate --image 1 --provider kling",
             "a request for image2video, not for",
         ),
-        ("--model kling-v3 --action image2video", "image2video takes exactly one image"),
+        ("--model kling-v3 --action image2video", "image2video accepts exactly one image"),
         (
             "--model kling-v3 --video 1 --wire-format video_generations",
             "does not take videos",
@@ -758,7 +758,7 @@ def test_contracts_are_listed_shown_and_counted(tmp_path: Path) -> None:
     shown = run("tables", "show", "acme/ours", "--tables", tmp_path).stdout
     assert "acme/ours is a contract: 10% discount, 1 own rate" in shown
     checked = run("tables", "check", tmp_path).stdout
-    assert checked == "OK: 9 price tables, 1 contract, 244 rates, 8 capability matrices\n"
+    assert checked == "OK: 10 price tables, 1 contract, 298 rates, 9 capability matrices\n"
 
 
 @pytest.mark.parametrize(

@@ -845,7 +845,7 @@ def test_a_quantity_that_makes_no_sense_is_refused(
     [
         (
             "valid_from: 2026-01-01\nknown_from: 2026-02-01",
-            "is for a table whose valid_from is null; remove it",
+            "applies only to a table whose valid_from is null; remove it",
         ),
         (
             "valid_from: null\nvalid_until: 2026-02-01\nknown_from: 2026-02-01",

@@ -22,7 +22,7 @@ from kling_pricing.money import format_decimal, subtract
 from kling_pricing.quoting.comparison import Option, compare
 from kling_pricing.quoting.intake import provider_of
 from kling_pricing.quoting.quote import Quote
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 
 @click.command(

@@ -30,7 +30,7 @@ from kling_pricing.cli.output import counted, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 _TIMEOUT_S = 30
 _CHANGED = {"settled", "released"}

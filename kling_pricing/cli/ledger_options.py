@@ -18,7 +18,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert, Ref, Reservation
 from kling_pricing.money import format_decimal, ledger_amount
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 LEDGER_VARIABLE = "KLING_PRICING_LEDGER"
 LEDGER_EXIT_CODES = exit_codes_help(

@@ -14,7 +14,7 @@ from kling_pricing.errors import KlingPricingError, TableError, WireFormatError
 from kling_pricing.strict_json import EXACT_JSON, json_value
 from kling_pricing.tables.loading.book import default_price_book, load_price_book
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.media import MediaFacts, facts_of
 

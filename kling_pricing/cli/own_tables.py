@@ -20,7 +20,8 @@ from kling_pricing.tables.loading.files import (
     provider_file_schema,
 )
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 _PATTERNS = {

@@ -15,7 +15,8 @@ from kling_pricing.cli.output import counted, to_json, wide_console
 from kling_pricing.cli.own_tables import all_tables, check_command, new_command, schema_command
 from kling_pricing.display import did_you_mean
 from kling_pricing.money import format_decimal, percent_change
-from kling_pricing.tables.price_table import PriceBook, PriceTable, period
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable, period
 from kling_pricing.tables.providers import UnpricedProvider
 from kling_pricing.tables.rates import Cell, Contract, Validity
 

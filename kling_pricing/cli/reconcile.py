@@ -27,7 +27,7 @@ from kling_pricing.reconcile import Tolerance
 from kling_pricing.reconcile.categories import exceptions_text
 from kling_pricing.reconcile.model import exceptions_of
 from kling_pricing.reports import FORMATS, Format, write_reports
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Settled

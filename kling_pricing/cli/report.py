@@ -21,7 +21,7 @@ from kling_pricing.reports.document import Cell, Section
 from kling_pricing.reports.formats.json import as_data
 from kling_pricing.reports.formatting import counted, number_text
 from kling_pricing.reports.spend import month_of, to_instant
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 _PRINTED_TABLE = "by_project_and_model"
 

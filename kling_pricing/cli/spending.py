@@ -33,7 +33,7 @@ from kling_pricing.guard.responses import read_answer
 from kling_pricing.ledger.model import BASES, Basis, Ref
 from kling_pricing.ledger.redaction import short_text
 from kling_pricing.money import format_decimal
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 _CHARGED = "Amount charged, in the reservation's currency. Default: the quoted amount."
 

@@ -17,7 +17,7 @@ from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
 from kling_pricing.ledger.journal import Bucket, Entry, Observation
 from kling_pricing.ledger.model import Alert, Basis, Reservation
 from kling_pricing.strict_json import RequestLike
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc
 from kling_pricing.wire.task import Task
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, divide, format_decimal, multiply
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Rate
 from kling_pricing.wire.charges import CASH, UNIT, VIDEO, Charge
 from kling_pricing.wire.facts import EMPTY_FACTS

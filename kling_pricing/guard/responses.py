@@ -8,7 +8,7 @@ from typing import Any
 from kling_pricing.display import json_kind
 from kling_pricing.errors import WireFormatError
 from kling_pricing.strict_json import EXACT_JSON, json_value
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.task import Task
 

@@ -13,7 +13,7 @@ from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import utc_clock
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.tables.http_rules import McpRules
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.endpoints import Endpoint, Location, Submission, endpoint_at, locations
 from kling_pricing.wire.paths import (
     PathPattern,

@@ -22,7 +22,8 @@ from kling_pricing.quoting.variants import Variant, Variations
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.examination import examine
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Validity
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest

@@ -14,11 +14,12 @@ from typing import Any
 from kling_pricing.display import joined_with_or
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.quoting.engine import quote_payload
-from kling_pricing.quoting.intake import Intake, choose_format
+from kling_pricing.quoting.format_choice import choose_format
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.tables.capabilities import CapabilityMatrix
 from kling_pricing.tables.examination import violations
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.fields import Field, Violations
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import WireFormat

@@ -18,7 +18,7 @@ from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.suggestions import nearest_valid
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.examination import examine, violations
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 

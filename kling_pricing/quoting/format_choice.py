@@ -7,7 +7,7 @@ from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import marked_formats

@@ -17,7 +17,8 @@ from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFou
 from kling_pricing.findings import Violation
 from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.tables.capabilities import CapabilityMatrix, fillings
-from kling_pricing.tables.price_table import PriceBook, PriceTable, period
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable, period
 from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.facts import Facts, counts_as_reference

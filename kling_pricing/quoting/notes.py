@@ -13,7 +13,8 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
-from kling_pricing.tables.price_table import OtherDefault, PriceTable
+from kling_pricing.tables.price_book import OtherDefault
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.request import VideoRequest
 

@@ -13,7 +13,7 @@ from kling_pricing.reconcile.repricing import Counted
 from kling_pricing.reconcile.row_facts import RowFacts
 from kling_pricing.reconcile.units import WORTH_DIGITS
 from kling_pricing.reconcile.workspace import Workspace
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.rates import Cell
 
 _VARIANCE = (

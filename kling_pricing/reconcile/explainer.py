@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from kling_pricing.money import format_decimal, multiply, subtract
 from kling_pricing.reconcile.repricing import Counted, Fit, Repricer
 from kling_pricing.reconcile.row_facts import RowFacts
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell
 
 Kind: TypeAlias = Literal[

@@ -18,7 +18,7 @@ from kling_pricing.reconcile.files.file_reader import FileReader, Layout, has_co
 from kling_pricing.reconcile.statement_file import ModelColumnEntry, StatementFile
 from kling_pricing.strict_yaml import YamlDocument, read
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 

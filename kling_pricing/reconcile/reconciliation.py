@@ -52,7 +52,7 @@ from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
 from kling_pricing.reconcile.workspace import Workspace
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
 
 _CURRENCY = re.compile("[A-Z]{3}")

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from kling_pricing.money import divide, round_to, subtract
 from kling_pricing.tables.capabilities import ModelCapabilities
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell, Rate
 from kling_pricing.tables.rules import Between, OneOf
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from kling_pricing.reconcile.statement_file import ColumnsEntry, StatementFile
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY
 from kling_pricing.wire.facts import EMPTY_FACTS
 from kling_pricing.wire.fields import folded

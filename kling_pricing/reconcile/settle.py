@@ -13,7 +13,7 @@ from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.workspace import Workspace
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 
 class Settled(NamedTuple):

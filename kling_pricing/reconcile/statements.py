@@ -26,7 +26,7 @@ from kling_pricing.reconcile.mappings import (
 from kling_pricing.reconcile.statement_file import StatementFile
 from kling_pricing.reconcile.units import Unit
 from kling_pricing.reconcile.workspace import Workspace, WorkspaceError
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 MappingLike: TypeAlias = str | os.PathLike[str] | StatementFile | None
 """The name of a bundled mapping, the path of a mapping file, or a mapping; None: the mapping that fits."""

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.errors import PriceNotFoundError
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 
 WORTH_DIGITS = 18
 """Decimals of a unit's worth: nine of the price, and nine of a discount on it."""

@@ -19,7 +19,7 @@ from kling_pricing.reports.manifest import Manifest
 from kling_pricing.reports.spend import Spend, read_spend
 from kling_pricing.reports.writers import FORMATS, SPEND_FORMATS, Format, OnFormat, select_formats, write_all
 from kling_pricing.tables.loading.book import default_price_book
-from kling_pricing.tables.price_table import PriceBook
+from kling_pricing.tables.price_book import PriceBook
 
 __all__ = [
     "FORMATS",

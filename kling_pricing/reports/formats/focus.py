@@ -19,7 +19,8 @@ from kling_pricing.reports.document import Cell as ReportCell
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv, parquet
 from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_text
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell
 
 SERVICE = "Kling video generation"

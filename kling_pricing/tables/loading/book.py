@@ -31,7 +31,8 @@ from kling_pricing.tables.loading.parts import (
     table_sources,
 )
 from kling_pricing.tables.loading.unpriced import load_provider
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.providers import UnpricedProvider
 from kling_pricing.tables.rates import Billing, Cell, Cells, Quantity, Rate, StatementUnit, Validity
 from kling_pricing.tables.rules import Choice

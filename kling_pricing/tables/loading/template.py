@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import Any
 
 from kling_pricing.tables.loading.coverage import reachable_cells
-from kling_pricing.tables.price_table import PriceBook, PriceTable
+from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell, Quantity
 from kling_pricing.tables.rules import Choice, Conditions, OneOf
 
