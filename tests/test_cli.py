@@ -642,6 +642,9 @@ def quick(*arguments: str) -> dict[str, Any]:
     return quoted
 
 
+MOTION = "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation image"
+
+
 @pytest.mark.parametrize(
     ("arguments", "wire_format", "total", "action"),
     [
@@ -674,7 +677,7 @@ def quick(*arguments: str) -> dict[str, Any]:
             *("tasks", "0.5355", "reference_video"),
         ),
         (
-            "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation image --resolution 720p --provider kling",
+            f"{MOTION} --resolution 720p --provider kling",
             *("kling", "0.63", "motion_control"),
         ),
         (
