@@ -189,7 +189,8 @@ def _read_answer(file: str) -> Mapping[str, Any]:
 @click.option(
     "--basis",
     type=click.Choice(BASES),
-    help="Source of the amount. The list is in order of strength, and a stronger source replaces a weaker one.",
+    help="Source of the amount. The choices are listed from the weakest to the strongest; a stronger source "
+    "replaces a weaker one.",
 )
 @ledger_option
 @json_option

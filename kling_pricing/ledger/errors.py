@@ -109,8 +109,8 @@ def not_released(reservation: Reservation) -> ReservationStateError:
     """Returns the error for releasing a reservation that is settled or whose job may be running."""
     causes = {
         "reserved": "it was never sent; use release instead",
-        "dispatching": "it was sent and the job may be running; report that the provider refused it, or "
-        "resolve it",
+        "dispatching": "it was sent and the job may be running; if the provider refused it, report the refusal; "
+        "otherwise, resolve it",
         "bound": "the provider accepted it and may charge for it; observe the provider's responses, or resolve "
         "it",
         "settled": "the job is paid; if the provider did not charge for it after all, settle it at 0 on the "
@@ -183,5 +183,5 @@ def no_window(budget: str) -> LedgerError:
 def opened(budget: str) -> IdempotencyError:
     """Returns the error for a window that already has an opening balance."""
     return IdempotencyError(
-        f"this window of budget {budget} already has an opening balance; book other spend with record"
+        f"this window of budget {budget} already has an opening balance; use the record command for other spend"
     )

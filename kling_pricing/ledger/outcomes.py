@@ -79,7 +79,7 @@ def charged_amount(reservation: Reservation, charge: Charge) -> Decimal | Unclea
             return Unclear(_why_unclear(reservation, part))
         total = add(total, multiply(part.amount, value))
     if total > MAX_AMOUNT:
-        return Unclear(f"the charge of {format_decimal(total)} {reservation.currency} is too high to be one")
+        return Unclear(f"the charge of {format_decimal(total)} {reservation.currency} is implausibly high")
     return total
 
 

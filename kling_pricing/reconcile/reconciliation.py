@@ -307,7 +307,8 @@ def _checked_tolerance(tolerance: Tolerance) -> Tolerance:
         raise KlingPricingError(f"tolerance: {error}") from None
     if (exact.line == 0) != (exact.batch == 0):
         raise KlingPricingError(
-            "tolerance: line limits each line, batch limits all such lines together; give both"
+            "tolerance: line limits the unexplained amount of each line, and batch limits their "
+            "total; give both"
         )
     return exact
 

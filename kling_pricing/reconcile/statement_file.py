@@ -104,7 +104,7 @@ class TaskEntry(RequiredColumnEntry):
 
     optional: bool = Field(
         default=False,
-        description="Whether rows without a task are skipped, unless they have a model that the mapping lists.",
+        description="Whether to skip rows that have neither a task nor a model that the mapping lists.",
     )
 
 
@@ -219,7 +219,9 @@ class ModelColumnEntry(ColumnEntry):
     """The column with the model."""
 
     names_of: list[Name] = Field(
-        [], description="The wire formats whose model names the statement uses, as file names in capabilities/."
+        [],
+        description="The wire formats that define the model names in the statement, given as file names in "
+        "capabilities/.",
     )
     names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
         {},
@@ -320,7 +322,9 @@ class StatementFile(FileModel):
         "kind of statement.",
     )
     delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] | None = Field(
-        None, description="The column delimiter in CSV. Null means the delimiter with which the columns match."
+        None,
+        description="The column delimiter in CSV. If null, the delimiter is the one with which the file's "
+        "columns match this mapping.",
     )
     decimal: Literal[".", ","] | None = Field(
         None, description="The decimal separator in CSV. Null means the separator is detected from the amounts."

@@ -1002,7 +1002,7 @@ BEGIN
     amount := amount + (part->>0)::numeric * unit_value;
   END LOOP;
   IF amount > 4000000000 THEN
-    reason := 'the charge of ' || trim_scale(amount) || ' ' || p_kept.currency || ' is too high to be one';
+    reason := 'the charge of ' || trim_scale(amount) || ' ' || p_kept.currency || ' is implausibly high';
     amount := NULL;
   END IF;
 END $$;

@@ -27,7 +27,7 @@ class SourceEntry(FileModel):
     """A publication of the file's content."""
 
     ref: Text = Field(description="The page or document.")
-    checked: Instant = Field(description="The day of the copy of the page that was read.")
+    checked: Instant = Field(description="The date of the copy that was read of this page.")
     authority: Literal["official", "secondary"]
 
 
@@ -74,7 +74,7 @@ class LeastEntry(FileModel):
 class QuantityEntry(FileModel):
     """The facts that are counted as units; the first entry that matches wins."""
 
-    fact: _Counted | None = Field(None, description="The fact that is counted; or give `sum`.")
+    fact: _Counted | None = Field(None, description="The name of the fact to count. Alternatively, give `sum`.")
     sum: list[_Counted] | None = Field(None, description="The facts that are counted together, two or more.")
     at_least: LeastEntry | None = Field(None, description="The least that is billed; null: no such limit.")
     unit: Text = "second"
@@ -140,7 +140,7 @@ class PriceFile(FileModel):
     )
     also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
     allow_paths: list[UrlPath] = Field(
-        [], description="Path prefixes whose requests hooks let pass without a price."
+        [], description="Path prefixes. Hooks let requests to these paths pass without a price."
     )
     currency: Currency
     valid_from: Instant | None
@@ -152,8 +152,8 @@ class PriceFile(FileModel):
     )
     newer_list: Name | None = Field(
         None,
-        description="The provider with the same company's newer price list. A note on each quote gives "
-        "the newer price.",
+        description="The name under which a newer price list of the same company is known. A note on "
+        "each quote gives the newer price.",
     )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
@@ -208,7 +208,7 @@ class ContractFile(FileModel):
         default=False, description="Whether prices of 0 are intended; otherwise they are refused."
     )
     allow_paths: list[UrlPath] = Field(
-        [], description="Path prefixes whose requests hooks let pass without a price."
+        [], description="Path prefixes. Hooks let requests to these paths pass without a price."
     )
     notes: list[NoteEntry] = []
 
@@ -278,8 +278,8 @@ class EndpointEntry(FileModel):
     model: Text | None = Field(
         None, description="The model if the payload has none, because the path contains it or has a default."
     )
-    status: TaskPath | None = Field(None, description="The path of a task's status.")
-    other_status: list[TaskPath] = Field([], description="Further paths of a task's status.")
+    status: TaskPath | None = Field(None, description="The path for reading a task's status.")
+    other_status: list[TaskPath] = Field([], description="Other paths for reading a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
     source: Text
 
