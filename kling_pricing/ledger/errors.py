@@ -109,8 +109,8 @@ def not_released(reservation: Reservation) -> ReservationStateError:
     """Returns the error for releasing a reservation that is settled or whose job may be running."""
     causes = {
         "reserved": "it was never sent; use release instead",
-        "dispatching": "it was sent and the job may be running; if the provider refused it, report the refusal; "
-        "otherwise, resolve it",
+        "dispatching": "it was sent and the job may be running; if the provider refused it, report the "
+        "refusal; otherwise, resolve it",
         "bound": "the provider accepted it and may charge for it; observe the provider's responses, or resolve "
         "it",
         "settled": "the job is paid; if the provider did not charge for it after all, settle it at 0 on the "
