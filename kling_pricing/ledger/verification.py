@@ -155,12 +155,14 @@ def _converted(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
         return
     held = _at_rate(row["reserved"], rate)
     if row["held"] not in {0, held}:  # recorded spend holds nothing
-        yield f"{subject}: held is {_amount(row['held'])}, but at that rate it must be {_amount(held)}"
+        expected = f"but at the budget's accounting rate it should be {_amount(held)}"
+        yield f"{subject}: held is {_amount(row['held'])}, {expected}"
     billed = row["billed"] or 0
     # `billed` was rounded up to a whole nano before it was stored, so the exact bill may be lower
     lowest, highest = _at_rate(max(billed - 1, 0), rate), _at_rate(billed, rate)
     if not lowest <= row["spent"] <= highest:
-        yield f"{subject}: spent is {_amount(row['spent'])}, but at that rate it must be {_amount(highest)}"
+        expected = f"but at the budget's accounting rate it should be {_amount(highest)}"
+        yield f"{subject}: spent is {_amount(row['spent'])}, {expected}"
 
 
 def _at_rate(nanos: int, rate: Decimal) -> int:

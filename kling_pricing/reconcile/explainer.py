@@ -230,7 +230,7 @@ def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> st
     parts += [differences] if differences else []
     if way.fit.rounding != "exact":
         parts.append(f"{variance.counted.unit} rounded {way.fit.rounding}")
-    text = ", ".join(parts) or f"the charge is the quoted amount, rounded in {variance.counted.unit}"
+    text = ", ".join(parts) or f"the charge is the quoted amount in {variance.counted.unit}, rounded"
     if way.contradicted:
         text += f", although the statement says {_stated_text(variance)}"
     elif way.differences and way.confirmed == len(way.differences):

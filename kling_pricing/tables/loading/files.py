@@ -34,7 +34,8 @@ class SourceEntry(FileModel):
 def _countable(per_currency_unit: int) -> int:
     if NANOS % per_currency_unit:
         raise ValueError(
-            "one unit must be a whole number of billionths of the currency; give a divisor of 1000000000"
+            "one unit must be a whole number of billionths of the currency; "
+            "give a number that divides 1000000000 evenly"
         )
     return per_currency_unit
 
