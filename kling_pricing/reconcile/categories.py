@@ -1,6 +1,6 @@
 """The categories of lines, and the rules by which a line is an exception or open: the only place that decides.
 
-- An *exception* is a line that needs somebody's action; its remedy says which.
+- An *exception* is a line that needs action; its remedy says which action.
 - An exception is *open*, which means still to be settled, unless one cause explains it to the last digit.
 - Every line has one *standing*: matched, explained, timing, or open.
 

@@ -42,7 +42,7 @@ class LineDetails(NamedTuple):
         whole: the whole charge of the task, in whichever period; None: no charge is stated.
         overlaps: whether several files, or rows with the same id, have the same charge of the task.
         unknown: columns of the statement with texts that its mapping does not know, and those texts.
-        is_exception: whether the line needs somebody's action.
+        is_exception: whether the line needs action.
     """
 
     since: datetime

@@ -137,7 +137,7 @@ class Reconciled(Protocol):
         since: start of the period, UTC.
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
-        exceptions: the number of lines that need somebody's action; each has a remedy.
+        exceptions: the number of lines that need action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
     """
 
@@ -156,6 +156,6 @@ class Reconciled(Protocol):
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:
-    """Yields the lines that need somebody's action."""
+    """Yields the lines that need action."""
     categories = [category for category in get_args(Category) if category != "matched"]
     return (line for line in reconciled.lines(*categories) if line.remedy)

@@ -78,7 +78,7 @@ class Reconciliation:
         since: start of the period, UTC.
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
-        exceptions: the number of lines that need somebody's action; each has a remedy.
+        exceptions: the number of lines that need action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
         rows: the rows of the statements, counted.
     """
@@ -139,7 +139,7 @@ class Reconciliation:
         It binds paired tasks. It skips tasks that somebody must look at first: tasks that are charged twice or
         in another currency, or have several reservations; tasks that an operator corrected; and late charges
         that differ from the quote. Each task is a separate transaction, and a second run changes nothing. The
-        lines stay as they are. A refusal of a ledger is in the result and needs somebody's action.
+        lines stay as they are. A refusal of a ledger is in the result and needs action.
 
         Args:
             on_progress: called as each task is done.

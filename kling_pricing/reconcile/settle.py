@@ -23,7 +23,7 @@ class Settled(NamedTuple):
         settled: the number of reservations that now count the statement's charge on the basis `statement`, and
             did not before.
         bound: the number of reservations that now have a task, and did not before.
-        refused: reservation -> why the ledger refused it; each needs somebody's action.
+        refused: reservation -> why the ledger refused it; each needs action.
     """
 
     settled: int

@@ -36,7 +36,7 @@ class RefusedAnswers(NamedTuple):
     Attributes:
         status: the condition on the HTTP status.
         unless: statuses that are exceptions.
-        codes: the error codes of which the answer must have one; empty: any, or none.
+        codes: the error codes; the response must have one of them; empty: any code, or none.
         source: where this was published.
         unless_message: words in the error's message that make it an exception, in any case; empty: none.
     """

@@ -120,7 +120,7 @@ class PriceBook:
         return differing
 
     def known_name(self, matrix: CapabilityMatrix, written: str) -> str | None:
-        """Returns the explanation of a model name that the matrix does not take; None: nobody lists the name.
+        """Returns the explanation of a model name that the matrix does not take; None: no file lists the name.
 
         The explanations of the other matrices count only for names that no API takes.
         """

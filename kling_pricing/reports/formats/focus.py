@@ -36,7 +36,7 @@ class FocusCharge(NamedTuple):
         provider: who charged it.
         task_id: the provider's name for it.
         billed: what was charged.
-        expected: what was expected to be charged; None: nobody knows.
+        expected: what was expected to be charged; None: unknown.
         quoted: the quote of its reservation, in `currency`; None: it has no reservation in that currency.
         list_total: under a contract, that quote at the published prices; None: there is no contract, or the
             reservation did not keep it.

@@ -139,7 +139,7 @@ FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.ite
 
 _FRAMES = ("first_frame", "last_frame")
 _PRESENCES = (*_FRAMES, "motion_image", "motion_video", "static_mask", "edit_session", "extended_video")
-"""Inputs of which only the presence is a fact."""
+"""Inputs for which only their presence is a fact."""
 
 _SETTINGS = {"model", "resolution", "duration_s", "audio", "aspect_ratio", "cfg_scale", "edit_mode"}
 _PROMPTS = {"prompt", "negative_prompt"}
