@@ -48,7 +48,10 @@ def quote_notes(
     notes += examination
     notes += table.lasting_notes
     if table.known_from is not None and at < table.known_from:
-        message = f"{table.id} is known from {table.known_from:%Y-%m-%d}; before that, prices may have differed"
+        message = (
+            f"the prices in {table.id} are known from {table.known_from:%Y-%m-%d}; "
+            "earlier prices may have differed"
+        )
         notes.append(Note("before_known_prices", message))
     for since, note in table.dated_notes:
         if since <= at:
@@ -107,15 +110,19 @@ def newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[Not
 
 @lru_cache(maxsize=4096)  # the same amounts recur
 def _newer_list_note(provider: str, table: str, amount: str) -> Note:
-    charges = f"charges {amount} for this request" if amount else "has no price for this request"
-    return Note("newer_list_elsewhere", f"{provider}, the newer list of the same company, {charges} ({table})")
+    gives = f"gives {amount}" if amount else "has no price"
+    return Note(
+        "newer_list_elsewhere",
+        f"the company that published these prices has a newer list, {provider}, which {gives} for this request "
+        f"({table})",
+    )
 
 
 @lru_cache(maxsize=1024)
 def _stale_note(table: str, checked: date, days: int) -> Note:
     return Note(
         "stale_table",
-        f"{table} was read from a copy of {checked:%Y-%m-%d}, {days} days before the quoted time; "
+        f"{table} is based on a copy dated {checked:%Y-%m-%d}, {days} days before the quoted time; "
         "check that its prices are still valid",
     )
 
