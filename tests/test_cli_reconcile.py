@@ -146,7 +146,7 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         ),
         (
             ("--statement", "HERE", "--tolerance", "0.1"),
-            "--tolerance limits each line and --batch-tolerance limits all lines together; give both options",
+            "--tolerance limits each line, and --batch-tolerance limits their total; give both options",
         ),
         (
             ("--statement", "HERE", "--format", "html"),

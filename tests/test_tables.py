@@ -177,7 +177,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "  - {tier: silent, when: {audio: false}}",
             9,
             "tiers[0]",
-            "the last entry must always match; remove its `when`, or add an entry",
+            "the last entry must always match; remove its `when`, or add an entry without `when`",
         ),
         (
             "  - {tier: silent}",

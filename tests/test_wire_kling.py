@@ -1203,7 +1203,9 @@ def test_motion_control_is_billed_by_the_length_of_its_video(
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     ranged = [note.message for note in quoted.notes if note.code == "range"]
     assert ranged == (
-        [] if length_s else ["the price depends on video_url, which is unknown; the lines show the maximum"]
+        []
+        if length_s
+        else ["the price depends on video_url, which is unknown; the line items show the maximum"]
     )
 
 

@@ -223,12 +223,12 @@ def test_an_empty_field_counts_as_left_out(field: str, empty: Any) -> None:
         ({"contents": [{"type": "element", "element_id": "1"}]}, "contents[0].id", "is required; add it"),
         ({"contents": [{"type": "element", "id": "1"}]}, "contents[0].element_id", "is required; add it"),
         ({"contents": [{"type": "voice", "id": "1"}]}, "contents[0].voice_id", "is required; add it"),
-        ({"contents": [PROMPT, PROMPT]}, "contents[1].type", "must be unlike that of any other entry"),
-        ({"contents": [FIRST, FIRST]}, "contents[1].type", "must be unlike that of any other entry"),
+        ({"contents": [PROMPT, PROMPT]}, "contents[1].type", "must be different from every other entry"),
+        ({"contents": [FIRST, FIRST]}, "contents[1].type", "must be different from every other entry"),
         (
             {"contents": [element("a"), element("a")]},
             "contents[1].id",
-            "must be unlike that of any other entry",
+            "must be different from every other entry",
         ),
     ],
 )

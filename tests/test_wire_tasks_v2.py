@@ -364,7 +364,7 @@ def test_responses_are_read() -> None:
     assert read_task({"task_id": "t1", "status": "failed", "cost": 0}).charge == charge(("0", "quota"))
     assert read_task({"task_id": "t1", "status": "new"}).state is None
     unreadable = read_task({"task_id": "t1", "cost": 0.5})
-    assert unreadable.charge == charge(problem="cost is 0.5, not an exact amount")
+    assert unreadable.charge == charge(problem="cost is 0.5, which is not an exact amount")
 
 
 # What the API accepts

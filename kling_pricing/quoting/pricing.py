@@ -47,7 +47,7 @@ def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) ->
         verb = "is" if len(unknown) == 1 else "are"
         note = Note(
             "range",
-            f"the price depends on {', '.join(unknown)}, which {verb} unknown; the lines show the maximum",
+            f"the price depends on {', '.join(unknown)}, which {verb} unknown; the line items show the maximum",
         )
         notes = (*notes, note)
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)

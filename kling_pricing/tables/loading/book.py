@@ -224,7 +224,8 @@ def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
         always = [place for place, when in enumerate(whens) if not when]
         if not always:
             raise document.error(
-                (key, len(whens) - 1), "the last entry must always match; remove its `when`, or add an entry"
+                (key, len(whens) - 1),
+                "the last entry must always match; remove its `when`, or add an entry without `when`",
             )
         if always[0] != len(whens) - 1:
             raise document.error(

@@ -99,7 +99,7 @@ def _check_contents(contents: Sequence[Any], path: str, violations: Violations) 
             marks += [("id", entry["id"])] if isinstance(entry.get("id"), str) and entry["id"] else []
             for name, value in marks:
                 if (name, value) in seen:
-                    violations.append(wrong_value(f"{place}.{name}", "unlike that of any other entry", value))
+                    violations.append(wrong_value(f"{place}.{name}", "different from every other entry", value))
                 seen.add((name, value))
 
 
