@@ -629,7 +629,7 @@ def test_a_table_that_does_not_price_the_providers_requests_cannot_be_extended(f
     assert error.key_path == "extends"
     assert error.problem == (
         "kling/2026-09-20 does not price requests in openai_videos, which octopusx accepts; "
-        "extend a table that does"
+        "extend a table that prices them"
     )
 
 

@@ -121,7 +121,10 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
             continue  # paired before, and settled since
         if known is not None or state not in {"dispatching", "settled"}:
             has = f", with task {known}" if known else ""
-            raise KlingPricingError(f"pair {reservation}: it is {state}{has}; pair only a hold without a task")
+            raise KlingPricingError(
+                f"pair {reservation}: the reservation is {state}{has}; pair only a "
+                "reservation that was sent and has no task"
+            )
         if workspace.one("SELECT count(*) FROM reserved WHERE task_id = ?", [task_id]):
             raise KlingPricingError(f"pair {reservation}: task {task_id} already has a reservation")
         if not workspace.one("SELECT count(*) FROM charge WHERE task_id = ? AND problem IS NULL", [task_id]):
