@@ -170,7 +170,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "{tier: silent, when: {resolution: []}}\nq",
             9,
             "tiers[0].when",
-            "resolution: allows no value; list at least one",
+            "resolution: does not allow any value; list at least one",
         ),
         (
             "  - {tier: silent}",
@@ -949,17 +949,17 @@ def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder)
         (
             "kling-v3: {valid_from: 2027-01-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's",
+            "has an empty period within the table's period",
         ),
         (
             "kling-v3: {valid_until: 2026-01-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's",
+            "has an empty period within the table's period",
         ),
         (
             "kling-v3: {valid_from: 2026-03-01, valid_until: 2026-03-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's",
+            "has an empty period within the table's period",
         ),
         ("kling-v3: {from: 2026-03-01}", "model_periods.kling-v3.from", "unknown key"),
     ],

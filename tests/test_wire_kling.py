@@ -323,7 +323,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
             parse(payload)
         return
     if payload.get("multi_prompt") and payload.get("multi_shot") in {True, "true"} and "duration_s" in change:
-        with pytest.raises(WireFormatError, match="as long as its shots"):
+        with pytest.raises(WireFormatError, match="as long as all its shots"):
             amend(payload, change)
         return
     assert parse(amend(payload, change)).facts == parse(payload).facts | change

@@ -216,7 +216,7 @@ def test_a_service_without_a_readable_price_is_refused(guard: BudgetGuard, path:
     inner = httpx.MockTransport(lambda _: httpx.Response(500))
     with (
         httpx.Client(transport=GuardedTransport(inner, guard, project="p")) as client,
-        pytest.raises(KlingPricingError, match="its price is unknown") as caught,
+        pytest.raises(KlingPricingError, match="the price is unknown") as caught,
     ):
         client.post(f"{OFFICIAL}{path}", json={})
     assert f"({why}" in str(caught.value)

@@ -288,7 +288,7 @@ def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
     assert payload == before
     with pytest.raises(WireFormatError, match=r"^the path of the URL names the model; post the request to"):
         amend(payload, {"model": "kling-3.0"})
-    with pytest.raises(WireFormatError, match=r"^a multi-shot request is as long as its shots"):
+    with pytest.raises(WireFormatError, match=r"^a multi-shot video is as long as all its shots"):
         amend({"prompt": "shot 1, 5, a;"}, {"duration_s": 10})
 
 
@@ -325,7 +325,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
     """This holds for any payload and changes, and the original payload is not changed."""
     before = copy.deepcopy(payload)
     if parse(payload).facts.get("shots") and "duration_s" in change:
-        with pytest.raises(WireFormatError, match="as long as its shots"):
+        with pytest.raises(WireFormatError, match="as long as all its shots"):
             amend(payload, change)
         return
     assert parse(amend(payload, change)).facts == parse(payload).facts | change

@@ -264,7 +264,7 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     if details.kind == "not_charged":
         return "No payment is due; reconcile with `--settle` to return the money to its budgets."
     if details.kind == "misrounding":
-        return f"The charge is {compared}. Ask the provider why it is not rounded as the price table says."
+        return f"The charge is {compared}. Ask why the provider does not round as the price table says."
     if difference < 0:
         return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
     if details.kind == "table":

@@ -80,10 +80,7 @@ Decimals: TypeAlias = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
 
 
 class RequiredColumnEntry(FileModel):
-    """A column, given by name.
-
-    A path such as `data.task_id` reaches into a JSON object, or into JSON text in a column.
-    """
+    """A column, given by name, or by a path such as `data.task_id` into JSON or into JSON text in a column."""
 
     column: Text
     also: list[Text] = Field(
@@ -121,7 +118,8 @@ class RowUnitEntry(FileModel):
     )
     decimals: Decimals | None = Field(
         None,
-        description="Maximum number of decimal places in this unit. Null means the `decimals` of the amount.",
+        description="Maximum number of decimal places in this unit. Null means the `decimals` of the amount "
+        "column.",
     )
     value: Annotated[Price, Field(gt=0)] | None = Field(
         None, description="The value of one unit, if no price table of the provider states the value."
@@ -231,8 +229,8 @@ class ModelColumnEntry(ColumnEntry):
 
     names_of: list[Name] = Field(
         [],
-        description="The wire formats whose model names the statement uses. Each wire format has the name of "
-        "its file in capabilities/.",
+        description="The wire formats whose model names the statement uses. A wire format is named after its "
+        "file in capabilities/.",
     )
     names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
         {},
@@ -246,8 +244,7 @@ class ResolutionEntry(ColumnEntry):
 
     names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
         {},
-        description="For each resolution on the statement, its name in price tables. Names that are the "
-        "same need no entry.",
+        description="For each resolution on the statement, its name in price tables, if the name differs.",
     )
 
 
@@ -309,10 +306,7 @@ class ColumnsEntry(FileModel):
 
 
 class AnswersEntry(FileModel):
-    """Responses of an API about its tasks, one per row.
-
-    Their fields are known, so the mapping names no columns.
-    """
+    """Responses of an API about its tasks, one per row; the wire format defines the fields."""
 
     wire_format: Name
     decimals: Decimals = Field(
@@ -354,8 +348,8 @@ class StatementFile(FileModel):
     )
     delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] | None = Field(
         None,
-        description="The column delimiter in CSV. Null means that the delimiter is detected: the delimiter "
-        "with which the file's columns match this mapping.",
+        description="The column delimiter in CSV. Null means the delimiter with which the file's columns "
+        "match this mapping.",
     )
     decimal: Literal[".", ","] | None = Field(
         None,

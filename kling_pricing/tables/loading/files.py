@@ -28,7 +28,7 @@ class SourceEntry(FileModel):
 
     ref: Text = Field(description="The page or document that the data comes from.")
     checked: Instant = Field(
-        description="The day on which the page or document was read. For a copy, the date of the copy."
+        description="The day on which the page or document was read, or the date of the copy that was read."
     )
     authority: Literal["official", "secondary"]
 

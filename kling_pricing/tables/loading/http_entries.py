@@ -144,6 +144,6 @@ class HttpEntry(FileModel):
     code_at: list[Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")]] = Field(
         [],
         description="Paths at which a response may hold the error code, such as error.code. The first path "
-        "that exists is used, and the message is read from the same object. An empty list means the place of "
-        "the code in `error`.",
+        "that exists is used, and the message is read from the same object. If the list is empty, the code is "
+        "read from its place in `error`.",
     )

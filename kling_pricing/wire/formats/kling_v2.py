@@ -236,7 +236,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         )
     if "duration_s" in changes and parse(payload, allow_unknown=True).facts.get("shots"):
         raise WireFormatError(
-            "a multi-shot request is as long as its shots; change the prompt together with duration",
+            "a multi-shot video is as long as all its shots together; change the prompt and duration together",
             wire_format=_NAME,
             field="prompt",
         )
