@@ -103,14 +103,15 @@ def read_ledgers(
 
 
 def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
-    """Gives holds the tasks that somebody decided are theirs.
+    """Assigns tasks to reservations that have no task.
 
     Args:
         workspace: where the reservations are.
         pairs: reservation -> task.
 
     Raises:
-        KlingPricingError: it is no hold without a task, or its task has another or is not on the statement.
+        KlingPricingError: a reservation has a task or was not sent, or a task has another reservation or is not
+            on the statement.
     """
     for reservation, task_id in pairs.items():
         rows = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
