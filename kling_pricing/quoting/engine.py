@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Note, Violation
 from kling_pricing.quoting.intake import Intake
-from kling_pricing.quoting.notes import newer_list, other_readings, quote_notes
+from kling_pricing.quoting.notes import other_readings, quote_notes
 from kling_pricing.quoting.pricing import price
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.suggestions import nearest_valid
@@ -89,13 +90,8 @@ def quote_valid(
         PriceNotFoundError: no price is published for it.
     """
     table = intake.table(request)
-    if request.format_assumed:
-        place = table.provider, request.wire_format, request.model
-        if other_defaults := intake.book.other_defaults.get(place):
-            notes = [*notes, *other_readings(payload, request, table, other_defaults, intake)]
-    if table.newer_list is not None:
-        notes = [*notes, *newer_list(table.newer_list, request, intake)]
-    return price(table, request, quote_notes(request, table, notes, intake.at))
+    readings = other_readings(payload, request, table, intake) if request.format_assumed else None
+    return price(table, request, partial(quote_notes, request, table, notes, readings, intake))
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:

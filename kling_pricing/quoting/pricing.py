@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import add, format_decimal, multiply
-from kling_pricing.quoting.quote import Quote, counted
+from kling_pricing.quoting.quote import LazyNotes, Quote, counted
 from kling_pricing.tables.price_table import MAX_BILLS, PriceTable
 from kling_pricing.tables.rates import ANY, Bill, Cell, Contract, LineItem, Quantity, Rate
 from kling_pricing.wire.request import VideoRequest
@@ -19,8 +20,15 @@ _NO_UNITS, MAX_UNITS = Decimal(0), Decimal(10**6)
 """A quantity above `MAX_UNITS` is a mistake, whatever a table's limits say."""
 
 
-def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
+def price(
+    table: PriceTable, request: VideoRequest, write_notes: Callable[[], tuple[Note, ...]] = tuple
+) -> Quote:
     """Prices a valid request with one table; the price is exactly unit price x quantity.
+
+    Args:
+        table: the table.
+        request: the request.
+        write_notes: returns the notes of the quote, without the one about a range.
 
     Raises:
         PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the rate for
@@ -28,11 +36,11 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     """
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _bill(table, request, request.facts, tiers[0])
-        return Quote(request, table, rate, lines, total, total, list_total, notes)
-    return _range(table, request, notes)
+        return Quote(request, table, rate, lines, total, total, list_total, LazyNotes(write_notes))
+    return _range(table, request, write_notes)
 
 
-def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) -> Quote:
+def _range(table: PriceTable, request: VideoRequest, write_notes: Callable[[], tuple[Note, ...]]) -> Quote:
     """Prices a request for every combination of values that its unknown facts may have."""
     bills = [bill for facts in _completions(request) for bill in _bills(table, request, facts)]
     if not bills:
@@ -43,14 +51,17 @@ def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) ->
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
     if lowest != highest:
-        unknown = _deciding_fields(table, request)
-        verb = "is" if len(unknown) == 1 else "are"
-        note = Note(
-            "range",
-            f"the price depends on {', '.join(unknown)}, which {verb} unknown; the lines show the maximum",
-        )
-        notes = (*notes, note)
-    return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
+        write_notes = partial(_with_range_note, write_notes, table, request)
+    return Quote(request, table, rate, lines, lowest, highest, list_total, LazyNotes(write_notes))
+
+
+def _with_range_note(
+    write_notes: Callable[[], tuple[Note, ...]], table: PriceTable, request: VideoRequest
+) -> tuple[Note, ...]:
+    unknown = _deciding_fields(table, request)
+    verb = "is" if len(unknown) == 1 else "are"
+    message = f"the price depends on {', '.join(unknown)}, which {verb} unknown; the lines show the maximum"
+    return (*write_notes(), Note("range", message))
 
 
 def _remedy(unknown_facts: Iterable[str]) -> str:

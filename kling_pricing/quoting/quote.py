@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import PriceNotFoundError
@@ -11,6 +13,42 @@ from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import LineItem, Rate
 from kling_pricing.wire.request import VideoRequest
+
+
+class LazyNotes:
+    """The notes of a quote. They are written when they are first read, because most callers never read them.
+
+    Nothing changes the data that they are written from, so it does not matter when they are read.
+    They are compared, hashed and pickled by their content.
+
+    Args:
+        write: returns the notes.
+    """
+
+    __slots__ = ("_notes", "_write")
+
+    def __init__(self, write: Callable[[], tuple[Note, ...]]) -> None:
+        self._write = write
+        self._notes: tuple[Note, ...] | None = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes."""
+        if self._notes is None:
+            self._notes = self._write()
+        return self._notes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyNotes) and self.notes == other.notes
+
+    def __hash__(self) -> int:
+        return hash(self.notes)
+
+    def __repr__(self) -> str:
+        return f"LazyNotes({list(self.notes)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyNotes, (partial(tuple, self.notes),)
 
 
 class Quote(NamedTuple):
@@ -24,7 +62,7 @@ class Quote(NamedTuple):
         minimum: the lowest possible price of the request, in `currency`.
         maximum: the highest possible price; equal to `minimum` unless a deciding fact is unknown.
         list_total: under a contract, the maximum at the published prices; else None.
-        notes: the assumptions and observations.
+        lazy_notes: the source of `notes`.
     """
 
     request: VideoRequest
@@ -34,7 +72,7 @@ class Quote(NamedTuple):
     minimum: Decimal
     maximum: Decimal
     list_total: Decimal | None
-    notes: tuple[Note, ...]
+    lazy_notes: LazyNotes
 
     def __repr__(self) -> str:
         return (
@@ -58,6 +96,11 @@ class Quote(NamedTuple):
                 model=self.canonical_model,
             )
         return self.maximum
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The assumptions and observations."""
+        return self.lazy_notes.notes
 
     @property
     def provider(self) -> str:
