@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
@@ -15,7 +14,7 @@ from kling_pricing.findings import Note, Violation
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.notes import other_readings, quote_notes
 from kling_pricing.quoting.pricing import price
-from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.quote import LazyNotes, Quote
 from kling_pricing.quoting.suggestions import nearest_valid
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.examination import examine, violations
@@ -91,7 +90,7 @@ def quote_valid(
     """
     table = intake.table(request)
     readings = other_readings(payload, request, table, intake) if request.format_assumed else None
-    return price(table, request, partial(quote_notes, request, table, notes, readings, intake))
+    return price(table, request, LazyNotes(quote_notes, request, table, notes, readings, intake))
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:

@@ -39,13 +39,9 @@ def other_readings(
     payload: Mapping[str, Any], request: VideoRequest, table: PriceTable, intake: Intake
 ) -> OtherReadings | None:
     """Returns the other readings of a payload whose wire format is assumed; None if there are none."""
+    differing = intake.book.other_defaults.get((table.provider, request.wire_format, request.model), ())
     stated, priced_facts = request.stated_fields, table.priced_facts
-    place = table.provider, request.wire_format, request.model
-    defaults = [
-        other
-        for other in intake.book.other_defaults.get(place, ())
-        if other.fact not in stated and other.fact in priced_facts
-    ]
+    defaults = [entry for entry in differing if entry.fact not in stated and entry.fact in priced_facts]
     if not defaults:
         return None
     return OtherReadings(defaults, snapshot(payload), intake.media and snapshot(intake.media))

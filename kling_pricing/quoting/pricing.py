@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from kling_pricing.display import shown
@@ -20,15 +19,16 @@ _NO_UNITS, MAX_UNITS = Decimal(0), Decimal(10**6)
 """A quantity above `MAX_UNITS` is a mistake, whatever a table's limits say."""
 
 
-def price(
-    table: PriceTable, request: VideoRequest, write_notes: Callable[[], tuple[Note, ...]] = tuple
-) -> Quote:
+_NO_NOTES = LazyNotes(tuple)
+
+
+def price(table: PriceTable, request: VideoRequest, notes: LazyNotes = _NO_NOTES) -> Quote:
     """Prices a valid request with one table; the price is exactly unit price x quantity.
 
     Args:
         table: the table.
         request: the request.
-        write_notes: returns the notes of the quote, without the one about a range.
+        notes: the notes of the quote, without the one on a range.
 
     Raises:
         PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the rate for
@@ -36,11 +36,11 @@ def price(
     """
     if not request.open_facts and len(tiers := table.choose_tier(request.facts)) == 1:
         rate, lines, total, list_total = _bill(table, request, request.facts, tiers[0])
-        return Quote(request, table, rate, lines, total, total, list_total, LazyNotes(write_notes))
-    return _range(table, request, write_notes)
+        return Quote(request, table, rate, lines, total, total, list_total, notes)
+    return _range(table, request, notes)
 
 
-def _range(table: PriceTable, request: VideoRequest, write_notes: Callable[[], tuple[Note, ...]]) -> Quote:
+def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
     """Prices a request for every combination of values that its unknown facts may have."""
     bills = [bill for facts in _completions(request) for bill in _bills(table, request, facts)]
     if not bills:
@@ -51,17 +51,15 @@ def _range(table: PriceTable, request: VideoRequest, write_notes: Callable[[], t
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
     if lowest != highest:
-        write_notes = partial(_with_range_note, write_notes, table, request)
-    return Quote(request, table, rate, lines, lowest, highest, list_total, LazyNotes(write_notes))
+        notes = LazyNotes(_with_range_note, notes, table, request)
+    return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
 
 
-def _with_range_note(
-    write_notes: Callable[[], tuple[Note, ...]], table: PriceTable, request: VideoRequest
-) -> tuple[Note, ...]:
+def _with_range_note(lazy: LazyNotes, table: PriceTable, request: VideoRequest) -> tuple[Note, ...]:
     unknown = _deciding_fields(table, request)
     verb = "is" if len(unknown) == 1 else "are"
     message = f"the price depends on {', '.join(unknown)}, which {verb} unknown; the lines show the maximum"
-    return (*write_notes(), Note("range", message))
+    return (*lazy.notes, Note("range", message))
 
 
 def _remedy(unknown_facts: Iterable[str]) -> str:

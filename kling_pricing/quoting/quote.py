@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from functools import partial
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import PriceNotFoundError
@@ -23,19 +22,21 @@ class LazyNotes:
 
     Args:
         write: returns the notes.
+        inputs: its arguments.
     """
 
-    __slots__ = ("_notes", "_write")
+    __slots__ = ("_inputs", "_notes", "_write")
 
-    def __init__(self, write: Callable[[], tuple[Note, ...]]) -> None:
+    def __init__(self, write: Callable[..., tuple[Note, ...]], *inputs: Any) -> None:
         self._write = write
+        self._inputs = inputs
         self._notes: tuple[Note, ...] | None = None
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """The notes."""
         if self._notes is None:
-            self._notes = self._write()
+            self._notes = self._write(*self._inputs)
         return self._notes
 
     def __eq__(self, other: object) -> bool:
@@ -48,7 +49,7 @@ class LazyNotes:
         return f"LazyNotes({list(self.notes)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LazyNotes, (partial(tuple, self.notes),)
+        return LazyNotes, (tuple, self.notes)
 
 
 class Quote(NamedTuple):
