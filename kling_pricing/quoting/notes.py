@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from functools import lru_cache
@@ -14,6 +14,7 @@ from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
 from kling_pricing.strict_json import snapshot
+from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.formats import wire_format as wire_format_named
@@ -50,7 +51,6 @@ def other_readings(
 def quote_notes(
     request: VideoRequest,
     table: PriceTable,
-    examination: Iterable[Note],
     readings: OtherReadings | None,
     intake: Intake,
 ) -> tuple[Note, ...]:
@@ -62,7 +62,6 @@ def quote_notes(
     Args:
         request: the request.
         table: its price table.
-        examination: the notes from its examination.
         readings: the other readings of its payload; None if there are none.
         intake: the intake that read it.
     """
@@ -89,7 +88,7 @@ def quote_notes(
         decisive = request.field(request.implied_by)
         action = with_article(str(request.facts["action"]))
         notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
-    notes += examination
+    notes += examination_notes(intake.book.matrices[request.wire_format], request, at)
     if readings is not None:
         notes += _other_readings(readings, request, table, intake)
     if table.newer_list is not None:

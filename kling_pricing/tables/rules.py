@@ -179,8 +179,8 @@ def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]
             always.add(fact)
             conditions = [rule.when[fact] for _, rule in entries]
             lines.append(f"if {_one_may_hold(fact, conditions, constants)}:")
-            for condition, same in groupby(entries, lambda entry: entry[1].when[fact]):
-                tests, tested = _tests(same, fact, constants)
+            for condition, same in groupby(zip(conditions, entries, strict=True), lambda pair: pair[0]):
+                tests, tested = _tests([entry for _, entry in same], fact, constants)
                 lines.append(f"    if {_may_hold(fact, condition, constants)}:")
                 lines += [f"        {line}" for line in (*_assignments(tested - {fact}), *tests)]
     return _function(always, [*lines, "return unsure"], constants)
