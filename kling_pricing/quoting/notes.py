@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
+from kling_pricing.quoting.quote import shown_range
 from kling_pricing.strict_json import snapshot
 from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
@@ -141,15 +143,20 @@ def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[No
         table = intake.book.table(provider, intake.at)
     except PriceNotFoundError:
         return []
-    amount = ""
-    with suppress(PriceNotFoundError):
-        amount = _amount(intake.table_of(provider, request), request)
-    return [_newer_list_note(provider, table.id, amount)]
+    try:
+        quoted = price(intake.table_of(provider, request), request)
+    except PriceNotFoundError:
+        return [_newer_list_note(provider, table.id, None)]
+    return [_newer_list_note(provider, table.id, (quoted.minimum, quoted.maximum, table.currency))]
 
 
 @lru_cache(maxsize=4096)  # the same amounts recur
-def _newer_list_note(provider: str, table: str, amount: str) -> Note:
-    charges = f"charges {amount} for this request" if amount else "has no price for this request"
+def _newer_list_note(provider: str, table: str, amount: tuple[Decimal, Decimal, str] | None) -> Note:
+    if amount is None:
+        charges = "has no price for this request"
+    else:
+        minimum, maximum, currency = amount
+        charges = f"charges {shown_range(minimum, maximum)} {currency} for this request"
     return Note("newer_list_elsewhere", f"{provider}, the newer list of the same company, {charges} ({table})")
 
 

@@ -200,8 +200,7 @@ class Quote(NamedTuple):
 
     def shown_total(self) -> str:
         """Returns the total, or both ends of the range, as text for a person."""
-        highest = format_decimal(self.maximum)
-        return highest if self.minimum == self.maximum else f"{format_decimal(self.minimum)} to {highest}"
+        return shown_range(self.minimum, self.maximum)
 
     def explain(self) -> str:
         """Returns the complete explanation as several lines of text for a person."""
@@ -222,6 +221,12 @@ class Quote(NamedTuple):
             *(f"  note: {note.message}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+
+def shown_range(minimum: Decimal, maximum: Decimal) -> str:
+    """Returns an amount, or both ends of a range, as text for a person."""
+    highest = format_decimal(maximum)
+    return highest if minimum == maximum else f"{format_decimal(minimum)} to {highest}"
 
 
 def counted(quantity: Decimal, unit: str) -> str:

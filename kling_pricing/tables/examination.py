@@ -57,11 +57,9 @@ def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datet
     reference video.
     """
     capabilities = matrix.models[request.facts["model"]]
-    notes = [
-        note
-        for rule in _in_force(capabilities.unsure(request.facts), at)
-        if (note := _note(rule, request)) is not None
-    ]
+    notes: list[Note] = []
+    if unsure := capabilities.unsure(request.facts):
+        notes.extend(filter(None, (_note(rule, request) for rule in _in_force(unsure, at))))
     if request.media:
         for limit in capabilities.media:
             notes += _media_notes(limit, request)
