@@ -39,7 +39,7 @@ def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | N
     if unsure := capabilities.unsure(request.facts):
         blamed = {violation.field for violation in broken}
         for rule in _in_force(unsure, instant(at)):
-            violation = None if rule.warning else _violation(rule, request)
+            violation = _violation(rule, request)
             if violation is not None and violation.field not in blamed:
                 broken.append(violation)
     if request.media:
@@ -57,8 +57,9 @@ def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datet
     reference video.
     """
     capabilities = matrix.models[request.facts["model"]]
+    facts = request.facts
     notes: list[Note] = []
-    if unsure := capabilities.unsure(request.facts):
+    if unsure := [*capabilities.unsure(facts), *capabilities.unsure_warnings(facts)]:
         notes.extend(filter(None, (_note(rule, request) for rule in _in_force(unsure, at))))
     if request.media:
         for limit in capabilities.media:
