@@ -1,6 +1,7 @@
 """Quotes: the exact price of a request, with the reason."""
 
 import json
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from kling_pricing import (
     check,
     quote,
 )
+from kling_pricing.quoting.quote import LazyNotes
 from tests.conftest import AT, video
 
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
@@ -303,6 +305,62 @@ def test_a_quote_crosses_a_process_pool(book: PriceBook) -> None:
     assert pickle.loads(pickle.dumps(quoted)) == quoted  # noqa: S301
     copy = pickle.loads(pickle.dumps(book))  # noqa: S301
     assert quote(video(), at=AT, book=copy) == quoted
+
+
+WITH_NOTES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (video(), {}, "assumed_resolution"),
+    (video(), {}, "other_reading"),
+    (video(), {}, "newer_list_elsewhere"),
+    (video(extra={"mode": "pro"}), {}, "extra_refused_elsewhere"),
+    (video("kling-v3-omni", image_urls=["i"]), {"media": {"i": {"type": "png"}}}, "image_not_checked"),
+    (
+        {
+            "model_name": "kling-v3-omni",
+            "prompt": "a paper boat in the rain",
+            "mode": "pro",
+            "video_list": [{"video_url": "https://example.com/v.mp4", "refer_type": "base"}],
+        },
+        {"url": "https://api-singapore.klingai.com/v1/videos/omni-video"},
+        "range",
+    ),
+]
+"""A payload, the arguments of its quote, and the code of one of its notes."""
+
+
+@pytest.mark.parametrize(("payload", "arguments", "code"), WITH_NOTES)
+def test_notes_do_not_depend_on_when_they_are_read(
+    payload: dict[str, Any], arguments: dict[str, Any], code: str
+) -> None:
+    """A quote has the same notes, and equals the same quote, before and after they are read or pickled."""
+    import pickle  # noqa: PLC0415
+
+    read, unread = quote(payload, at=AT, **arguments), quote(payload, at=AT, **arguments)
+    notes = read.notes
+    assert code in [note.code for note in notes]
+    copies = [pickle.loads(pickle.dumps(each)) for each in (read, unread)]  # noqa: S301
+    assert [each.notes for each in (*copies, unread)] == [notes] * 3
+    again = quote(payload, at=AT, **arguments)
+    assert again == read
+    assert again._replace(lazy_notes=LazyNotes(tuple)) != read
+
+
+@pytest.mark.parametrize(("payload", "arguments", "code"), WITH_NOTES)
+def test_a_payload_that_changes_after_its_quote_does_not_change_the_notes(
+    payload: dict[str, Any], arguments: dict[str, Any], code: str
+) -> None:
+    """The notes speak of the payload and the files as they were when the quote was made."""
+    notes = quote(payload, at=AT, **arguments).notes
+    payload, arguments = deepcopy(payload), deepcopy(arguments)
+    quoted = quote(payload, at=AT, **arguments)
+    for changed in (
+        *payload.get("video_list", []),
+        payload.get("extra", {}),
+        arguments.get("media", {}),
+        payload,
+    ):
+        changed.clear()
+    assert quoted.notes == notes
+    assert code in [note.code for note in notes]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from kling_pricing.guard.reservation_requests import (
     limits,
     priced_variant,
     reservation_request,
-    snapshot,
 )
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState, InForce
 from kling_pricing.ledger.model import (
@@ -31,7 +30,7 @@ from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
-from kling_pricing.strict_json import RequestLike
+from kling_pricing.strict_json import RequestLike, snapshot
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 

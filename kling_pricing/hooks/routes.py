@@ -220,13 +220,18 @@ class Routes:
             return None if task_id is None else TaskEndpoint(provider, task_id)
         if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
             return TaskEndpoint(provider, task_id)
+        others = (self._endpoint(provider, reading) for reading in spellings[1:])  # the first one is literal
+        submitted = {endpoint.submissions, *(other.submissions for other in others)}
+        are_own = self._are_own(provider, submitted)
+        submits = method == "POST" and endpoint.is_submission and len(submitted) == 1
+        if submits and are_own:
+            return endpoint
         passed = self._passed(method, place, provider, spellings)
         if passed is None and not endpoint.is_submission and self._lists_tasks(segments, provider, endpoint):
             return TaskEndpoint(provider, "")
-        submitted = {self._endpoint(provider, reading).submissions for reading in spellings}
-        if not isinstance(passed, UnlistedPath) and not self._are_own(provider, submitted):
+        if not isinstance(passed, UnlistedPath) and not are_own:
             return passed  # another provider's API has a submission there, if any
-        if method == "POST" and endpoint.is_submission and len(submitted) == 1:
+        if submits:
             return endpoint
         if meant := next(filter(None, submitted), ()):
             return self._unlisted(provider, place.path)._replace(meant=meant[0].path)
