@@ -212,7 +212,9 @@ def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, gateway: Ga
     """If it returns no labels, nothing is sent."""
     with (
         client(guard, gateway, labels=lambda _: None) as guarded,
-        pytest.raises(KlingPricingError, match=r"^the function in labels must return a mapping, got null$"),
+        pytest.raises(
+            KlingPricingError, match=r"^the function given as labels must return a mapping, got null$"
+        ),
     ):
         guarded.post("/v1/tasks", json=CLIP)
     assert gateway.received == []

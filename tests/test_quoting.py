@@ -117,10 +117,11 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
 
 
 NEWER = (
-    "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
+    "the company that published these prices has a newer list, qingbo-ai, "
+    "which gives 0.756 USD for this request (qingbo-ai/2026-09-24)"
 )
 STALE = (
-    "qingbo/2026-04-29 was read from a copy of 2026-04-29, 206 days before the quoted time; "
+    "qingbo/2026-04-29 is based on a copy dated 2026-04-29, 206 days before the quoted time; "
     "check that its prices are still valid"
 )
 
@@ -140,20 +141,20 @@ def test_a_quote_explains_itself() -> None:
 @pytest.mark.parametrize(
     ("payload", "at", "note"),
     [
-        (video("kling-v3", duration=5), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
-        (video("kling-v3", resolution="4k"), AT, "charges 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
-        (video("kling-v2.6", duration=10), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", duration=5), AT, "gives 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", resolution="4k"), AT, "gives 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v2.6", duration=10), AT, "gives 0.378 USD for this request (qingbo-ai/2026-09-24)"),
         (
             video("kling-v3-omni", video_urls=["v"]),
             datetime(2026, 9, 3, tzinfo=UTC),
-            "charges 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
+            "gives 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
         ),
         (
             video("kling-v3", resolution="4k"),
             datetime(2026, 9, 20, tzinfo=UTC),
             "has no price for this request (qingbo-ai/2026-09-19)",
         ),
-        (video(extra={"mode": "pro"}), AT, "charges 0.756 USD for this request (qingbo-ai/2026-09-24)"),
+        (video(extra={"mode": "pro"}), AT, "gives 0.756 USD for this request (qingbo-ai/2026-09-24)"),
         (video("kling-v3"), datetime(2026, 6, 18, tzinfo=UTC), None),  # the newer list was not in force
     ],
 )
@@ -162,7 +163,8 @@ def test_a_quote_notes_what_the_newer_list_charges(
 ) -> None:
     """The note has the amount for this very request, by the list in force at the instant of the quote."""
     notes = [note.message for note in quote(payload, at=at).notes if note.code == "newer_list_elsewhere"]
-    assert notes == ([] if note is None else [f"qingbo-ai, the newer list of the same company, {note}"])
+    newer = "the company that published these prices has a newer list, qingbo-ai, which"
+    assert notes == ([] if note is None else [f"{newer} {note}"])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_a_quote_notes_what_the_newer_list_charges(
 def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
     """A quote from before that day has a note, and a model has no price before its launch."""
     known = datetime(2026, 4, 29, tzinfo=UTC)
-    note = "qingbo/2026-04-29 is known from 2026-04-29; before that, prices may have differed"
+    note = "the prices in qingbo/2026-04-29 are known from 2026-04-29; earlier prices may have differed"
 
     def notes(at: datetime) -> list[str]:
         return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]

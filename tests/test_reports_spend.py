@@ -236,7 +236,7 @@ def test_the_command_prints_a_month_and_writes_its_files(run: Run, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(
         "trailer, November 2026: not final yet\n"
-        "1.414 USD spent so far. Of 7 jobs, 1 is settled at the quote only and 3 are not settled yet.\n"
+        "1.414 USD spent so far. Of 7 jobs, 1 is settled only at the quote and 3 are not settled yet.\n"
     )
     assert "│ Total   │          │ USD      │    7 │ 1.414 │                0.714 │ 2.142 │" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html"]

@@ -137,7 +137,7 @@ def admit(
         else:
             reason = (
                 f"this machine's clock ({now.isoformat()}) and the ledger's clock ({answer.now.isoformat()}) "
-                "fall in different windows or price periods; set this clock"
+                "fall in different windows or price periods; set this machine's clock"
             )
     raise LedgerUnavailableError(reason)
 
@@ -223,7 +223,8 @@ def _raise_if_sent(state: GuardState, project: str, key: str) -> None:
     for reservation in state.ledger.reservations(project=project, key=key)[-1:]:
         if reservation.state not in {"reserved", "released"}:
             raise ReservationStateError(
-                f"key {key!r} was used for reservation {reservation.id}, which is {reservation.state}",
+                f"key {key!r} was already used for reservation {reservation.id}, which is "
+                f"{reservation.state}; use another key for another job",
                 reservation_id=reservation.id,
                 state=reservation.state,
                 task_id=reservation.task_id,

@@ -97,7 +97,10 @@ def quote_notes(
         notes += _newer_list(table.newer_list, request, intake)
     notes += table.lasting_notes
     if table.known_from is not None and at < table.known_from:
-        message = f"{table.id} is known from {table.known_from:%Y-%m-%d}; before that, prices may have differed"
+        message = (
+            f"the prices in {table.id} are known from {table.known_from:%Y-%m-%d}; "
+            "earlier prices may have differed"
+        )
         notes.append(Note("before_known_prices", message))
     for since, note in table.dated_notes:
         if since <= at:
@@ -153,18 +156,22 @@ def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[No
 @lru_cache(maxsize=4096)  # the same amounts recur
 def _newer_list_note(provider: str, table: str, amount: tuple[Decimal, Decimal, str] | None) -> Note:
     if amount is None:
-        charges = "has no price for this request"
+        gives = "has no price"
     else:
         minimum, maximum, currency = amount
-        charges = f"charges {shown_range(minimum, maximum)} {currency} for this request"
-    return Note("newer_list_elsewhere", f"{provider}, the newer list of the same company, {charges} ({table})")
+        gives = f"gives {shown_range(minimum, maximum)} {currency}"
+    return Note(
+        "newer_list_elsewhere",
+        f"the company that published these prices has a newer list, {provider}, which {gives} for this request "
+        f"({table})",
+    )
 
 
 @lru_cache(maxsize=1024)
 def _stale_note(table: str, checked: date, days: int) -> Note:
     return Note(
         "stale_table",
-        f"{table} was read from a copy of {checked:%Y-%m-%d}, {days} days before the quoted time; "
+        f"{table} is based on a copy dated {checked:%Y-%m-%d}, {days} days before the quoted time; "
         "check that its prices are still valid",
     )
 

@@ -156,7 +156,7 @@ def _note_on_reading(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]
     inputs = " and ".join(dict.fromkeys(request.field(name) for name in stated or unknown))
     return Note(
         "not_checked",
-        f"some facts about {inputs} are unknown, so this rule is not checked: {_sentence(rule, request)}",
+        f"some facts about {inputs} are unknown, so this rule was not checked: {_sentence(rule, request)}",
     )
 
 
@@ -235,8 +235,10 @@ def _media_notes(limit: MediaLimit, request: VideoRequest) -> Iterator[Note]:
 def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
     words = _joined([_MEDIA_WORDS[name] for name in names])
     limits = _joined([_media_range(name, limit.limits[name]) for name in names])
-    pronoun, verb = ("them", "limits are") if len(names) > 1 else ("it", "limit is")
-    return f"{words} not checked (unknown; pass {pronoun} as media facts); the {verb} {limits}"
+    noun, verb = ("limits", "are") if len(names) > 1 else ("limit", "is")
+    return (
+        f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} as media facts"
+    )
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
