@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -76,10 +77,16 @@ def bundled(*path: str) -> Path:
     return root.joinpath(*path)
 
 
+@cache
+def bundled_book() -> PriceBook:
+    """Returns the bundled tables, which are loaded once per process."""
+    return load_price_book()
+
+
 @pytest.fixture(scope="session")
 def book() -> PriceBook:
     """The bundled tables."""
-    return load_price_book()
+    return bundled_book()
 
 
 @pytest.fixture
