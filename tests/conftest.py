@@ -105,7 +105,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
-    parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
+    parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
     parser.addoption(
         "--focus-validator",
