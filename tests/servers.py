@@ -167,7 +167,7 @@ def _binaries(folder: Path, *, copied: bool) -> Path:
 
 
 def _free_port() -> int:
-    """Returns a free port that no system gives to a client or to port 0, so it stays free until it is used."""
+    """Returns a free port below those that systems assign, so it stays free until the server starts."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as listening, suppress(OSError):
