@@ -75,7 +75,7 @@ def test_a_charge_without_a_value_is_shown_with_its_reason(run: Run) -> None:
     assert run("in-doubt").stdout == "no reservations\n"
 
 
-def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run) -> None:
+def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run, run: Run) -> None:
     """It submits a job, observes the submit response and the status, and sees the rest of the budget."""
     job = admitted(run_process, "shot-1")
     assert (job["reserved"], job["capped"], job["payload"]) == ("0.714", False, json.loads(CLIP))
@@ -99,9 +99,9 @@ def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run)
         stdin='{"task_id": "t-1", "status": "completed", "cost": 350000}',
     )
     assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["billed"]) == ("settled", "0.7")
-    (bucket,) = json.loads(run_process("budget", "status", "--json").stdout)
+    (bucket,) = json.loads(run("budget", "status", "--json").stdout)
     assert (bucket["spent"], bucket["held"], bucket["available"]) == ("0.7", "0", "0.3")
-    assert run_process("verify").stdout == "OK: the balances match the journal\n"
+    assert run("verify").stdout == "OK: the balances match the journal\n"
 
 
 def test_pre_submit_prints_only_the_payload_on_standard_output(run: Run) -> None:

@@ -117,7 +117,7 @@ def test_a_refusal_releases_nothing_while_another_process_resends_the_job(
         replies = []
         for guarded in (one, other):
             replies.append(threads.submit(guarded.post, "/v1/tasks", json=CLIP, headers=KEY))
-            assert gateway.arrivals.acquire(timeout=10)
+            assert gateway.arrivals.acquire(timeout=60)
         gateway.resume()
         assert sorted(reply.result().status_code for reply in replies) == [200, 429]
     (reservation,) = first.history()
