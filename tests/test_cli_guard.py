@@ -209,13 +209,14 @@ def test_a_narrow_terminal_cuts_nothing_off(run: Run, ledger: str) -> None:
 def on_a_terminal(arguments: list[str], *, columns: int, ledger: str) -> str:
     """Returns the output of a command on a terminal of this width."""
     ours, its = os.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # it would win
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     done = subprocess.run(
         [*commands.COMMAND, *arguments, "--ledger", ledger],
         stdout=its,
         stdin=subprocess.DEVNULL,
         check=True,
-        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
+        env={**environment, "TERM": "xterm", "NO_COLOR": "1"},
     )
     os.close(its)
     assert done.returncode == 0
