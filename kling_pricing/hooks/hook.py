@@ -185,6 +185,10 @@ class Hook:
         with self._counting:
             self._unpriced[path] += 1
             is_first = self._unpriced[path] == 1
+        try:
+            self._guard.count_unpriced(path.provider, path.path)
+        except KlingPricingError as error:  # the ledger cannot store such a path
+            _log.debug("did not count a request without a price: %s", error)
         if is_first:
             _log.warning(
                 "requests to %s at %s pass without a price; no budget counts them", path.path, path.provider
