@@ -11,7 +11,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard.admission import Admission
 from kling_pricing.guard.made import compare
-from kling_pricing.guard.references import Reference, ref_of
+from kling_pricing.guard.references import Reference, named_by_own_id, ref_of
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.errors import settled_already
@@ -130,7 +130,10 @@ def _observe_list(
         except WireFormatError as error:
             unreadable = unreadable or error
             continue
-        if task.task_id is not None and _format_of_task(state, provider, task.task_id) is not None:
+        if task.task_id is None:
+            continue
+        is_known = _format_of_task(state, provider, task.task_id) is not None
+        if is_known or named_by_own_id(state.ledger.reservation, provider, task) is not None:
             observe_task(state, task, provider, None)
     if unreadable is not None:
         raise unreadable
@@ -142,6 +145,8 @@ def observe_task(
     """Records the state of a task from a response; see `BudgetGuard.observe_task`."""
     provider = short_text("provider", provider)
     task_id = task.task_id
+    if reference is None:
+        reference = named_by_own_id(state.ledger.reservation, provider, task)
     ref = None if reference is None else ref_of(reference)
     if task_id is None and ref is not None:
         task_id = state.ledger.reservation(ref).task_id

@@ -6,9 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kling_pricing.strict_yaml import Code, FileModel, Text, UrlPath
+from kling_pricing.strict_yaml import FileModel, Text, UrlPath
 from kling_pricing.tables.http_rules import CODE, MESSAGE
-from kling_pricing.tables.loading.conditions import ErrorShape, ListedPath, StatusCondition
+from kling_pricing.tables.loading.conditions import (
+    ErrorShape,
+    ListedPath,
+    LookupPath,
+    OwnIdField,
+    StatusCondition,
+)
 
 
 class IdempotencyEntry(FileModel):
@@ -22,7 +28,12 @@ class IdempotencyEntry(FileModel):
 class OwnIdEntry(FileModel):
     """The payload's field for a task id of the caller's choice, by which the API can look the task up."""
 
-    field: Code
+    field: OwnIdField
+    lookup: LookupPath | None = Field(
+        None,
+        description="The path at which the API looks a task up by that id; by default, the status paths accept "
+        "the id in the place of the task's id.",
+    )
     source: Text
 
 
