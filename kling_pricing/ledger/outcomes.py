@@ -115,8 +115,13 @@ def charged_amount(reservation: Reservation, charge: Charge) -> Decimal | Unclea
             return Unclear(_why_unclear(reservation, part))
         total = add(total, multiply(part.amount, value))
     if total > MAX_AMOUNT:
-        return Unclear(f"the charge of {format_decimal(total)} {reservation.currency} is implausibly high")
+        return implausible(total, reservation.currency)
     return total
+
+
+def implausible(charge: Decimal, currency: str) -> Unclear:
+    """Returns why a charge is not counted that is more than a ledger can hold in some budget's currency."""
+    return Unclear(f"the charge of {format_decimal(charge)} {currency} is implausibly high")
 
 
 def _value(reservation: Reservation, unit: str) -> Decimal | None:

@@ -22,6 +22,7 @@ from kling_pricing.ledger.outcomes import (
     NotCharged,
     Unclear,
     Uncompared,
+    implausible,
     needs_comparison,
     outcome,
 )
@@ -35,7 +36,7 @@ from kling_pricing.ledger.sqlite.balances import (
 )
 from kling_pricing.ledger.sqlite.codec import decimal, object_of, written
 from kling_pricing.ledger.sqlite.reservations import get
-from kling_pricing.money import multiply, nanos_up
+from kling_pricing.money import MAX_AMOUNT, multiply, nanos_up
 
 OPEN = ("reserved", "dispatching", "bound")
 
@@ -153,11 +154,24 @@ def take_up(
 
     An observation is applied only once, because its effect could differ later.
     """
-    change = _take_up(db, reservation, outcome(reservation, seen, compared.made), now)
+    effect = outcome(reservation, seen, compared.made)
+    if (
+        isinstance(effect, Charged)
+        and effect.amount > reservation.reserved
+        and _is_too_much(db, reservation, effect)
+    ):
+        effect = implausible(effect.amount, reservation.currency)
+    change = _take_up(db, reservation, effect, now)
     if compared.remark is None:
         return change
     remarks = charge_alerts(db, reservation.id, compared.remark, now)
     return Change(change.reservation, change.alerts + remarks)
+
+
+def _is_too_much(db: sqlite3.Connection, reservation: Reservation, charged: Charged) -> bool:
+    """Returns whether a charge in the currency of one of its budgets is more than a ledger can hold."""
+    rates = [rate for *_, rate in _lines(db, reservation.id) if rate is not None]
+    return any(multiply(charged.amount, rate) > MAX_AMOUNT for rate in rates)
 
 
 def _take_up(

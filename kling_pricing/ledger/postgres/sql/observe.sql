@@ -104,7 +104,9 @@ BEGIN
     END IF;
     amount := amount + (part->>0)::numeric * unit_value;
   END LOOP;
-  IF amount > 4000000000 THEN
+  IF amount > 4000000000 OR amount > from_nanos(p_kept.reserved) AND EXISTS (
+    SELECT 1 FROM reservation_line WHERE reservation = p_kept.id AND amount * rate > 4000000000
+  ) THEN
     reason := 'the charge of ' || trim_scale(amount) || ' ' || p_kept.currency || ' is implausibly high';
     amount := NULL;
   END IF;
