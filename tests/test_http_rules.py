@@ -104,7 +104,7 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
     """A matrix without HTTP rules is on the safe side."""
     rules = HttpRules()
     assert not any(rules.refuses(status, None) for status in range(100, 600))
-    assert (rules.idempotency, rules.own_id_field, rules.forms) == (None, None, False)
+    assert (rules.idempotency, rules.own_id_field, rules.forms) == (None, (), False)
     assert rules.error_in({"error": {"code": 7}}) == ("7", "")
 
 
@@ -119,6 +119,12 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
         ("{idempotency: {header: 'a b', hours: 1, source: x}}", "idempotency.header", "match pattern"),
         ("{idempotency: {header: A, hours: 1}}", "idempotency.source", "required"),
         ("{own_id: {field: external_id, source: x}}", "own_id.field", "'external_id' is unknown"),
+        ("{own_id: {field: prompt.id, source: x}}", "own_id.field", "'id' is unknown"),
+        (
+            "{own_id: {field: prompt, lookup: /tasks, source: x}}",
+            "own_id.lookup",
+            "must be the path of a task",
+        ),
         (
             "{refused: [{status: {min: 500, max: 400}, source: x}]}",
             "refused[0].status",

@@ -77,7 +77,7 @@ class GuardMiddleware:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers)
         if route is None:
             return await handler(request)
         if isinstance(route, TaskEndpoint):

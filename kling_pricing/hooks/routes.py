@@ -35,6 +35,11 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::([0-9]{1,5}))?")
 
 
+def creates(method: str) -> bool:
+    """Returns whether a request with this method, in capitals, may create something."""
+    return method not in _SAFE_METHODS
+
+
 class McpEndpoint(NamedTuple):
     """An MCP endpoint, one of whose tools submits jobs.
 
@@ -58,6 +63,8 @@ class UnlistedPath(NamedTuple):
         why: the reason why a listed path has no price; empty: no capability file lists the path.
         meant: the submission path that some servers read in this spelling; empty: there is none.
         is_clear: whether the URL names one host and one path, however it is read.
+        contradiction: the part of the request that names another host, path or method than the URL; empty:
+            there is none.
     """
 
     path: str
@@ -65,11 +72,17 @@ class UnlistedPath(NamedTuple):
     why: str = ""
     meant: str = ""
     is_clear: bool = True
+    contradiction: str = ""
 
     def error(self, method: str) -> KlingPricingError:
         """Returns the error with which a request to the path is refused."""
         path = shown(self.path)
         request = f"{method} {path}"
+        if self.contradiction:
+            return KlingPricingError(
+                f"{request}: {self.contradiction} contradicts the URL or the method, so servers may read the "
+                f"request in different ways, and it was not sent; remove {self.contradiction}"
+            )
         if not self.is_clear:
             return KlingPricingError(
                 f"{request}: servers may read this URL in different ways, so the request was not sent; "
@@ -205,15 +218,14 @@ class Routes:
             return None
         place = billing[0]
         provider = place.provider(self._hosts) or ""
-        creates = method not in _SAFE_METHODS
         spellings = readings(place.path)
         if len(places) > 1 or not spellings:
             unclear = self._unlisted(provider, place.path)._replace(is_clear=False)
-            return unclear if creates else None
+            return unclear if creates(method) else None
         segments = literal_segments(place.path)
         endpoint = self._endpoint(provider, segments)
         task_id = None if endpoint.is_submission else self._task(method, segments, provider)
-        if not creates:
+        if not creates(method):
             task_id = task_id or self._task_in_query(segments, url)
             if task_id is None and method == "GET" and self._lists_tasks(segments, provider, endpoint):
                 task_id = ""

@@ -22,6 +22,7 @@ from kling_pricing.tables.loading.folders import file_bytes
 from kling_pricing.tables.loading.parts import http_rules
 from kling_pricing.tables.rules import Choice, OneOf
 from kling_pricing.wire.endpoints import Submission
+from kling_pricing.wire.fields import Field
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import wire_format
 
@@ -105,7 +106,10 @@ def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
     for place, ignored in enumerate(entry.ignored_fields):
         check_known(ignored.field, wire_format(entry.wire_format).FIELDS, ("ignored_fields", place, "field"))
     if entry.http.own_id is not None:
-        check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
+        fields: Mapping[str, Field] = wire_format(entry.wire_format).FIELDS
+        for name in entry.http.own_id.field.split("."):
+            check_known(name, fields, ("http", "own_id", "field"))
+            fields = fields[name].inside
     if entry.http.mcp is not None:
         check_known(entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to"))
     for place, name in enumerate(entry.required):

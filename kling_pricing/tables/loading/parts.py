@@ -134,7 +134,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
     key = entry.idempotency
     return HttpRules(
         Idempotency(key.header, key.hours, key.source) if key else None,
-        entry.own_id.field if entry.own_id else None,
+        tuple(entry.own_id.field.split(".")) if entry.own_id else (),
         tuple(
             RefusedAnswers(
                 answer.status,
@@ -155,6 +155,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         _mcp_rules(entry.mcp) if entry.mcp else None,
         entry.error,
         tuple(tuple(path.split(".")) for path in entry.code_at),
+        own_id_lookup=entry.own_id.lookup if entry.own_id else None,
         task_lists=tuple(listed.path for listed in entry.task_lists),
         billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
     )
