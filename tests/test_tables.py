@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, compare, load_price_book, quote
+from kling_pricing.strict_yaml import load
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
 
@@ -378,6 +379,17 @@ def test_the_table_in_force_is_found_to_the_instant(folder: Folder) -> None:
     for at in (datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 2, 5, 59, 59, tzinfo=UTC)):
         with pytest.raises(PriceNotFoundError, match="no price table for acme is in force"):
             book.table("acme", at)
+
+
+def test_a_source_was_checked_on_the_day_of_the_copy_that_it_names() -> None:
+    """A copy that was read later is as old as it was, so that notes about stale tables come in time."""
+    dated = 0
+    for file in bundled().rglob("*.yaml"):
+        for source in load(file.read_bytes(), name=file.name).tree["sources"]:
+            for day in re.findall(r"\b20\d\d-\d\d-\d\d\b", source["ref"]):
+                assert str(source["checked"]) == day, (file.name, source)
+                dated += 1
+    assert dated > 20
 
 
 def test_the_bundled_tables_have_sources(book: PriceBook) -> None:
@@ -1042,6 +1054,56 @@ def test_a_table_gives_the_value_of_a_unit_by_the_kind_of_pack(folder: Folder) -
 def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_path: str, remedy: str) -> None:
     """A unit that is worth nothing, or contradicts the unit of the rates, is refused."""
     error = refusal(folder({"prices/acme/a.yaml": PACKS.replace(old, new)}))
+    assert (error.key_path, remedy in str(error)) == (key_path, True)
+
+
+IMAGES = PACKS.replace("image: 0.0125}", "image: 0.0125}\npack_of: {kling-v3: image}")
+
+
+def test_a_models_rates_may_be_in_the_units_of_another_pack(folder: Folder) -> None:
+    """Each unit has its own value, and a contract sets them separately."""
+    contract = "extends: acme/a\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    book = load_price_book(folder({"prices/acme/a.yaml": IMAGES}))
+    published = quote(video(), provider="acme", book=book, at=AT)
+    assert (published.lines[0].description, published.total) == (
+        "kling-v3 720p silent, 0.1 image units at 0.0125 EUR",
+        Decimal("0.00625"),
+    )
+    assert quote(video("kling-v2.6"), provider="acme", book=book, at=AT).total == Decimal("0.125")
+    for change, images, videos in (
+        ("unit_value: 0.4\n", "0.00625", "0.1"),
+        ("units: {image: 0.01}\n", "0.005", "0.125"),
+        ("unit_value: 0.4\nunits: {image: 0.01}\n", "0.005", "0.1"),
+        ("rates: {kling-v3: {720p: {silent: 0.2}}}\n", "0.0125", "0.125"),
+        ("units: {image: 0.01}\nrates: {kling-v3: {720p: {silent: 0.2}}}\n", "0.01", "0.125"),
+    ):
+        files = {"prices/acme/a.yaml": IMAGES, "prices/acme/ours.yaml": contract + change}
+        book = load_price_book(folder(files))
+        quoted = [quote(video(name), provider="acme", book=book, at=AT) for name in ("kling-v3", "kling-v2.6")]
+        assert [one.total for one in quoted] == [Decimal(images), Decimal(videos)]
+        assert quoted[0].list_total == Decimal("0.00625")
+
+
+@pytest.mark.parametrize(
+    ("contract", "old", "new", "key_path", "remedy"),
+    [
+        ("", "pack_of: {kling-v3:", "pack_of: {kling-v4:", "pack_of.kling-v4", "'kling-v4' has no rates"),
+        ("", "image}", "audio}", "pack_of.kling-v3", "`units` has no value of a unit of kind 'audio'; add it"),
+        ("", "0.0125", "0.000000001", "units.image", "0.1 image units at 0.000000001"),
+        ("units: {video: 0.4}", "", "", "units.video", "give the price as unit_value"),
+        ("units: {audio: 0.4}", "", "", "units.audio", "acme/a has no unit of this kind"),
+        ("units: {image: 0.000000001}", "", "", "units.image", "0.1 image units at 0.000000001"),
+    ],
+)
+def test_the_units_of_another_pack_are_checked(
+    folder: Folder, contract: str, old: str, new: str, key_path: str, remedy: str
+) -> None:
+    """Models, kinds of packs and values must agree, and the error names the line to change."""
+    files = {"prices/acme/a.yaml": IMAGES.replace(old, new) if old else IMAGES}
+    if contract:
+        source = "sources: [{ref: x, checked: 2026-11-01, authority: official}]"
+        files["prices/acme/ours.yaml"] = f"extends: acme/a\n{source}\n{contract}\n"
+    error = refusal(folder(files))
     assert (error.key_path, remedy in str(error)) == (key_path, True)
 
 

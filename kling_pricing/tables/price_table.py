@@ -53,7 +53,8 @@ class PriceTable:
         unpriced: cells that the API allows but that have no published price.
         unreached: cells that today's rules cannot reach, kept so that past requests can be priced again.
         notes: the notes of quotes from this table, each with the instant from which it applies.
-        own_unit: the provider's unit in which the rates were published; None: the currency.
+        own_unit: the provider's unit in which rates were published unless a rate names another; None: the
+            currency.
         units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
         account_currencies: host -> the currency of the accounts there; an empty host stands for all.
         model_periods: the models that are priced for a part of the table's period only.
@@ -158,10 +159,10 @@ class PriceTable:
         published = self.billing.statement_unit
         if published is not None:
             return published.name, divide(Decimal(1), published.per_currency_unit)
-        if self.own_unit is None or not rate.own_units:
+        if rate.own_unit is None or not rate.own_units:
             return None
         value = divide(rate.unit_price, rate.own_units)
-        return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
+        return rate.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
 
     def account_currency(self, host: str) -> str | None:
         """Returns the currency of the accounts at a host (empty: not known); None if it is not known."""

@@ -21,11 +21,12 @@ from kling_pricing.tables.loading.files import CellsEntry, ContractFile, PriceFi
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
 from kling_pricing.tables.loading.matrices import load_matrix
 from kling_pricing.tables.loading.parts import (
+    OwnUnit,
     cells,
     check_filled,
     check_period,
     check_zeros,
-    make_rate,
+    own_unit_rate,
     table_id,
     table_notes,
     table_sources,
@@ -153,12 +154,12 @@ def _table(document: YamlDocument, data: bytes, folder: str, problems: TableProb
         billing=_billing(entry),
         tiers=tuple(Choice(choice.tier, choice.when) for choice in entry.tiers),
         quantity=tuple(Choice(_quantity(choice), choice.when) for choice in entry.quantity),
+        units=_units(entry, document),
         rates=_rates(entry, document),
         unpriced=_cells(entry.unpriced),
         unreached=_cells(entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
-        units=_units(entry, document),
         account_currencies=_account_currencies(entry, document),
         model_periods=_model_periods(entry, document),
         period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
@@ -173,6 +174,14 @@ def _units(entry: PriceFile, document: YamlDocument) -> dict[str, Decimal]:
     unit = entry.unit
     if unit is not None and entry.units.get(unit.name, unit.value) != unit.value:
         raise document.error(("units", unit.name), "differs from the value of `unit`; make them the same")
+    for model, kind in entry.pack_of.items():
+        if model not in entry.rates:
+            raise document.error(
+                ("pack_of", model), f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}"
+            )
+        if kind not in entry.units:
+            problem = f"`units` has no value of a unit of kind {kind!r}; add it"
+            raise document.error(("pack_of", model), problem)
     return dict(entry.units)
 
 
@@ -260,10 +269,21 @@ def _quantity(entry: QuantityEntry) -> Quantity:
 
 
 def _rates(entry: PriceFile, document: YamlDocument) -> dict[Cell, Rate]:
-    try:
-        return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
-    except ValueError as error:
-        raise document.error(("unit", "value"), str(error)) from None
+    own = entry.unit
+    default = None if own is None else OwnUnit(own.name, own.name, own.value)
+    units = {model: OwnUnit(kind, f"{kind} unit", entry.units[kind]) for model, kind in entry.pack_of.items()}
+    rates = {}
+    for cell, price in cells(entry.rates):
+        unit = units.get(cell.model, default)
+        if unit is None:
+            rates[cell] = Rate(cell, price, str(cell))
+            continue
+        try:
+            rates[cell] = own_unit_rate(cell, price, unit, entry.currency)
+        except ValueError as error:
+            path = ("units", unit.name) if cell.model in units else ("unit", "value")
+            raise document.error(path, str(error)) from None
+    return rates
 
 
 def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:

@@ -173,6 +173,11 @@ class PriceFile(FileModel):
         description="The value of one pack unit in the table's currency, by kind of pack (video, "
         "image, audio).",
     )
+    pack_of: dict[Name, Code] = Field(
+        {},
+        description="Models whose rates are in the units of another kind of pack, one of `units`. All other "
+        "rates are in `unit`.",
+    )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
         description="The currency of the accounts, for money that a response names without one; or host -> the "
@@ -199,6 +204,11 @@ class ContractFile(FileModel):
         None, description="The fraction deducted from the list total. Write ten percent as 0.1."
     )
     unit_value: Price | None = Field(None, description="The customer's price for one of the provider's units.")
+    units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
+        {},
+        description="The customer's price for one pack unit, by kind of pack. It applies to kinds that have a "
+        "unit of their own, such as image.",
+    )
     account_currency: Currency | None = Field(
         None, description="The currency of the customer's account; null: as in the published table."
     )

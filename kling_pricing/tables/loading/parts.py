@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from kling_pricing.errors import TableProblems
 from kling_pricing.findings import Note
@@ -12,10 +13,24 @@ from kling_pricing.money import MAX_DECIMALS, format_decimal, multiply, round_mo
 from kling_pricing.strict_yaml import Path as KeyPath
 from kling_pricing.strict_yaml import YamlDocument, key_path
 from kling_pricing.tables.http_rules import HttpRules, Idempotency, McpRules, RefusedAnswers, UnpricedPaths
-from kling_pricing.tables.loading.files import NoteEntry, SourceEntry, UnitEntry
+from kling_pricing.tables.loading.files import NoteEntry, SourceEntry
 from kling_pricing.tables.loading.http_entries import HttpEntry, McpEntry, PathsEntry
 from kling_pricing.tables.rates import Cell, Rate, TableSource
 from kling_pricing.wire.paths import PathPattern
+
+
+class OwnUnit(NamedTuple):
+    """A unit of the provider's own, in which rates are published.
+
+    Attributes:
+        name: the name, which is the kind of the pack if the unit is that of a pack.
+        shown: the name in descriptions of rates.
+        value: the value of one unit, in the table's currency.
+    """
+
+    name: str
+    shown: str
+    value: Decimal
 
 
 def table_id(document: YamlDocument) -> str:
@@ -42,32 +57,22 @@ def cells(rates: Mapping[str, Mapping[str, Mapping[str, Decimal]]]) -> Iterator[
                 yield Cell(model, resolution, tier), price
 
 
-def make_rate(cell: Cell, price: Decimal, unit: UnitEntry | None, currency: str) -> Rate:
-    """Returns the rate of a cell; converts a price in the provider's own unit to the currency exactly.
+def own_unit_rate(cell: Cell, price: Decimal, unit: OwnUnit, currency: str) -> Rate:
+    """Returns the rate of a cell that costs `price` units; converts the price to the currency exactly.
 
     Raises:
         ValueError: the converted price has more decimals than are allowed.
     """
-    if unit is None:
-        return Rate(cell, price, str(cell))
-    return own_unit_rate(cell, price, unit.name, unit.value, currency)
-
-
-def own_unit_rate(cell: Cell, price: Decimal, name: str, value: Decimal, currency: str) -> Rate:
-    """Returns the rate of a cell that costs `price` units of `value` each.
-
-    Raises:
-        ValueError: the converted price has more decimals than are allowed.
-    """
-    amount = multiply(price, value)
+    amount, value = multiply(price, unit.value), format_decimal(unit.value)
     if amount != round_money(amount):
         raise ValueError(
-            f"the price of {cell} is {format_decimal(price)} {name}s at {format_decimal(value)}, "
+            f"the price of {cell} is {format_decimal(price)} {unit.shown}s at {value}, "
             f"which is {format_decimal(amount)} {currency}, but at most {MAX_DECIMALS} decimal places are "
             "allowed; give the price or the unit value fewer decimal places"
         )
-    description = f"{cell}, {format_decimal(price)} {name}s at {format_decimal(value)} {currency}"
-    return Rate(cell, amount, description, price)
+    number = format_decimal(price)
+    description = f"{cell}, {number} {unit.shown}{'' if price == 1 else 's'} at {value} {currency}"
+    return Rate(cell, amount, description, price, unit.name)
 
 
 def check_period(valid_from: datetime | None, valid_until: datetime | None, document: YamlDocument) -> None:
