@@ -570,7 +570,8 @@ OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
 NO_PRICES = (
     "octopusx publishes no prices (its docs list models and billing names, but no amounts); "
     "add its prices as prices/octopusx/<date>.yaml to your own folder of tables, in full or "
-    "with `extends` and another provider's table"
+    "with `extends` and another provider's table (`kling-pricing tables new octopusx --wire-format "
+    "openai_videos --out FOLDER` writes a file to fill in)"
 )
 
 
@@ -1135,6 +1136,52 @@ def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
 def places(folder: Path) -> list[tuple[str, str]]:
     """Returns the file and the key path of every problem in a folder."""
     return [(problem.file.rpartition("/")[2], problem.key_path) for problem in refusal(folder).problems]
+
+
+def test_one_check_finds_all_problems_of_a_capability_file(folder: Folder) -> None:
+    """Names that no other part has, double entries and empty periods come in one run, each with its line."""
+    text = bundled("capabilities", "video_generations.yaml").read_text(encoding="utf-8")
+    code = "      - code: prompt_or_shots\n        since: 2026-02-01\n        until: 2026-01-01\n"
+    for old, new in (
+        ("required: [model]", "required: [modell]"),
+        ("{action: image2video, when", "{action: image3video, when"),
+        ("fields: [model, prompt,", "fields: [modle, prompt,"),
+        ("      resolution: [720p, 1080p]\n", "      action: [generate]\n"),
+        ("      - code: last_image_image\n", code),
+        ("endpoints:\n", "endpoints:\n  - {path: /v1/video/generations, actions: [fly], source: x}\n"),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    error = refusal(folder({"capabilities/video_generations.yaml": text}))
+    problems = [problem.key_path for problem in error.problems]
+    assert sorted(problems) == [
+        "endpoints[0].actions[0]",
+        "endpoints[1].path",
+        "implied_actions[1].action",
+        "models.kling-v3",
+        "models.kling-v3.fields[0]",
+        "models.kling-v3.limits.action",
+        "models.kling-v3.rules[2].until",
+        "required[0]",
+    ]
+
+
+def test_one_check_finds_all_problems_of_a_price_file(folder: Folder) -> None:
+    """Tiers, quantities, units, hosts and periods are all checked in one run."""
+    prices = PRICES.replace(
+        "rates:",
+        "account_currency: {x.example: EUR}\nmodel_periods: {kling-v9: {}}\nunits: {image: 0.1}\n"
+        "pack_of: {kling-v3: audio}\nrates:",
+    ).replace("  - {fact: duration_s}\n", "  - {unit: call}\n  - {fact: duration_s}\n")
+    problems = [problem.key_path for problem in refusal(folder({"prices/acme/a.yaml": prices})).problems]
+    assert sorted(problems) == [
+        "account_currency.x.example",
+        "model_periods.kling-v9",
+        "model_periods.kling-v9",
+        "pack_of.kling-v3",
+        "quantity[0]",
+        "quantity[1]",
+    ]
 
 
 def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:

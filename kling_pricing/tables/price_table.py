@@ -63,6 +63,7 @@ class PriceTable:
         newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
         allow_paths: paths at and below which hooks let requests to the provider pass without a price.
+        unpriced_rest: why cells without a rate that `unpriced` does not list have no price; None: not stated.
         choose_tier, choose_quantity: return the tiers that some facts may have, and the ways to count units.
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
@@ -102,6 +103,7 @@ class PriceTable:
     newer_list: str | None = None
     contract: Contract | None = None
     allow_paths: tuple[str, ...] = ()
+    unpriced_rest: str | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False
@@ -170,7 +172,7 @@ class PriceTable:
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Returns the reason why a cell has no price; None if the table lists none."""
-        return next((entry.why for entry in self.unpriced if entry.covers(cell)), None)
+        return next((entry.why for entry in self.unpriced if entry.covers(cell)), self.unpriced_rest)
 
 
 def _restored_table(arguments: dict[str, Any]) -> PriceTable:

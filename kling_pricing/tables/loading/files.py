@@ -187,6 +187,9 @@ class PriceFile(FileModel):
         {}, description="Models whose rates are in force for only a part of the table's period."
     )
     unpriced: list[UnpricedEntry] = []
+    unpriced_rest: Text | None = Field(
+        None, description="Why all combinations without a rate have no price. Null rates then count as absent."
+    )
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
 

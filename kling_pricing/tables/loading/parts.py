@@ -105,19 +105,33 @@ def check_zeros(amounts: Mapping[KeyPath, Decimal], document: YamlDocument, *, f
 def check_filled(document: YamlDocument) -> None:
     """Checks that the currency, the sources and the rates of a price file are filled in.
 
+    If the file says why the rest has no price, null rates are removed from the document.
+
     Raises:
         TableError: values are still null; the message lists all of them.
     """
     tree = document.tree if isinstance(document.tree, dict) else {}
+    if tree.get("unpriced_rest") is not None:
+        _remove_nulls(tree.get("rates"))
     missing = [
         path for key in ("currency", "sources", "rates") if key in tree for path in _nulls(tree[key], (key,))
     ]
     if missing:
         raise document.error(
             missing[0],
-            f"{len(missing)} values are not filled in yet; enter them, or move combinations without a price to "
-            f"`unpriced`: {', '.join(key_path(path) for path in missing)}",
+            f"{len(missing)} values are not filled in yet; enter them, move combinations without a price to "
+            "`unpriced`, or give one reason for all rates that are null as `unpriced_rest`: "
+            f"{', '.join(key_path(path) for path in missing)}",
         )
+
+
+def _remove_nulls(rates: object) -> None:
+    """Removes null rates, and the resolutions and models that have no other."""
+    if isinstance(rates, dict):
+        for key, value in [*rates.items()]:
+            _remove_nulls(value)
+            if value is None or value == {}:
+                del rates[key]
 
 
 def _nulls(node: object, path: KeyPath) -> Iterator[KeyPath]:
