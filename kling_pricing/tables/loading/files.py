@@ -292,6 +292,9 @@ class EndpointEntry(FileModel):
     model: Text | None = Field(
         None, description="The model if the payload has none, because the path contains it or has a default."
     )
+    models: list[Text] = Field(
+        [], description="The names of the models that the path accepts. Empty means any model."
+    )
     status: TaskPath | None = Field(None, description="The path for reading a task's status.")
     other_status: list[TaskPath] = Field([], description="Other paths for reading a task's status.")
     cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")

@@ -27,7 +27,15 @@ from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import wire_format
 
 _RESERVED_CODES = frozenset(
-    {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
+    {
+        "field_not_taken",
+        "endpoint_action",
+        "endpoint_model",
+        "unknown_field",
+        "wrong_type",
+        "unknown_model",
+        "not_checked",
+    }
 )
 
 
@@ -76,6 +84,7 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 endpoint.cancel,
                 tuple(endpoint.other_status),
                 endpoint.model,
+                tuple(endpoint.models),
             )
             for endpoint in entry.endpoints
         ),
@@ -98,9 +107,11 @@ def _problems_of_vocabulary(entry: CapabilityFile, document: YamlDocument) -> It
         paths.add(endpoint.path)
         for position, action in enumerate(endpoint.actions or ()):
             words.append((action, actions, ("endpoints", place, "actions", position)))
+        names = [name for model in entry.models.values() for name in model.names]
         if endpoint.model is not None:
-            names = [name for model in entry.models.values() for name in model.names]
             words.append((endpoint.model, names, ("endpoints", place, "model")))
+        for position, name in enumerate(endpoint.models):
+            words.append((name, names, ("endpoints", place, "models", position)))
     for place, ignored in enumerate(entry.ignored_fields):
         words.append((ignored.field, fields, ("ignored_fields", place, "field")))
     if entry.http.own_id is not None:
