@@ -274,6 +274,7 @@ def test_paths_without_a_price(book: PriceBook, paths: list[str], kind: str) -> 
         assert any(pattern.matches(tuple(path.strip("/").split("/"))) for pattern in patterns), path
 
 
+OMNI_MODELS = ["kling-video-o1", "kling-v3-omni"]
 VIDEO_MODELS = [
     *("kling-v1", "kling-v1-5", "kling-v1-6", "kling-v2-master", "kling-v2-1", "kling-v2-1-master"),
     *("kling-v2-5-turbo", "kling-v2-6", "kling-v3", "kling-v3-omni", "kling-video-o1"),
@@ -285,15 +286,7 @@ LEGACY: list[tuple[str, dict[str, Any], str, list[str], str | None, str]] = [
         "text2video",
         PUPPY,
         "kling-v1",
-        [
-            "kling-v1",
-            "kling-v1-6",
-            "kling-v2-master",
-            "kling-v2-1-master",
-            "kling-v2-5-turbo",
-            "kling-v2-6",
-            "kling-v3",
-        ],
+        [name for name in VIDEO_MODELS if name not in {*OMNI_MODELS, "kling-v1-5", "kling-v2-1"}],
         "720p",
         "5",
     ),
@@ -301,11 +294,11 @@ LEGACY: list[tuple[str, dict[str, Any], str, list[str], str | None, str]] = [
         "image2video",
         {**PUPPY, "image": IMAGE},
         "kling-v1",
-        [name for name in VIDEO_MODELS if name not in {"kling-v3-omni", "kling-video-o1"}],
+        [name for name in VIDEO_MODELS if name not in OMNI_MODELS],
         "720p",
         "5",
     ),
-    ("omni-video", PUPPY, "kling-video-o1", ["kling-video-o1", "kling-v3-omni"], "1080p", "5"),
+    ("omni-video", PUPPY, "kling-video-o1", OMNI_MODELS, "1080p", "5"),
     (
         "motion-control",
         {"image_url": "i", "video_url": "v", "character_orientation": "image"},
