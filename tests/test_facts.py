@@ -4,14 +4,15 @@ The values are those of the publications, written out here; nothing is taken fro
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kling_pricing import PriceBook, check, quote
+from kling_pricing import Budget, BudgetGuard, PriceBook, WebhookError, check, quote
+from kling_pricing.hooks.webhooks import Webhooks
 from kling_pricing.reconcile import Line
 from kling_pricing.wire.formats import wire_format
 from tests.charges import charge
@@ -483,3 +484,40 @@ def test_the_sample_of_a_charge_in_two_parts() -> None:
     assert found is not None
     worth = {"video": VIDEO_UNIT, "USD": Decimal(1)}
     assert sum((part.amount * worth[part.unit] for part in found.parts), Decimal(0)) == Decimal("0.84")
+
+
+VECTOR = (
+    b'{"id":"1234567890","status":"succeeded","message":"","create_time":1781080778802,'
+    b'"update_time":1781080794151}'
+)
+VECTOR_HEADERS = {
+    "webhook-id": "9876543210",
+    "webhook-timestamp": "1781080794",
+    "webhook-signature": "v1,UsKlJP00XoQyOn410NM9xv34sP+Gl0jnOO9Lcpr7NJ4=",
+}
+
+
+class AtTheVector(datetime):
+    """The time of the published callback, for the library that checks signatures."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "AtTheVector":
+        """Returns the instant of the callback."""
+        return cls.fromtimestamp(1781080794, tz)
+
+
+def test_the_published_signature_of_a_callback_is_accepted(
+    tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of the callback is not that of its body; a task that is in no ledger yet is remembered."""
+    monkeypatch.setattr("standardwebhooks.webhooks.datetime", AtTheVector)
+    clock = Clock(datetime.fromtimestamp(1781080794, UTC))
+    budgets = [Budget(name="all", cap=1, currency="USD")]
+    secret = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="  # noqa: S105 (published with the sample)
+    with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", budgets, book=book, clock=clock) as guard:
+        webhooks = Webhooks(guard, secret, provider="kling")
+        assert webhooks.receive(VECTOR, VECTOR_HEADERS) is None
+        assert [(seen.task_id, seen.state) for seen in guard.unclaimed()] == [("1234567890", "succeeded")]
+        changed = {**VECTOR_HEADERS, "webhook-id": "1234567890"}
+        with pytest.raises(WebhookError):
+            webhooks.receive(VECTOR, changed)
