@@ -1184,6 +1184,23 @@ def test_one_check_finds_all_problems_of_a_price_file(folder: Folder) -> None:
     ]
 
 
+def test_one_check_finds_all_problems_of_a_contract(folder: Folder) -> None:
+    """The discount, the rates and the units are all checked in one run."""
+    contract = (
+        "extends: acme/a\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\ndiscount: 1\n"
+        "units: {audio: 0.1, video: 0.4}\n"
+        "rates: {kling-v9: {720p: {silent: 0.1}}, kling-v3: {720p: {silent: 0}}}\n"
+    )
+    files = {"prices/acme/a.yaml": PACKS, "prices/acme/ours.yaml": contract}
+    assert sorted(problem.key_path for problem in refusal(folder(files)).problems) == [
+        "discount",
+        "rates.kling-v3.720p.silent",
+        "rates.kling-v9.720p.silent",
+        "units.audio",
+        "units.video",
+    ]
+
+
 def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:
     """Problems of several files, and several problems of one file, come in one error, each once."""
     beta = PRICES.replace("provider: acme", "provider: beta").replace("  kling-v2-6:", "  kling-v2.6:")
