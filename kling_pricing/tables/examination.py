@@ -91,7 +91,9 @@ def _wrong_model(
     matrix: CapabilityMatrix, request: VideoRequest, submission: Submission
 ) -> Iterator[Violation]:
     model = request.facts["model"]
-    if not submission.models or model in {matrix.names[name][0] for name in submission.models}:
+    if not submission.models or request.model in submission.models:
+        return
+    if model in {matrix.names[name][0] for name in submission.models}:  # the name is in another case
         return
     names = matrix.models[model].names
     others = [other.path for other in matrix.submissions if not set(other.models).isdisjoint(names)]
