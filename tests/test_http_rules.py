@@ -81,7 +81,7 @@ DEFINITE = [*range(1000, 1005), *range(1100, 1104), *range(1200, 1204), *range(1
 
 
 @pytest.mark.parametrize(
-    "name", ["kling", "kling_services", "kling_images", "openai_videos", "video_generations"]
+    "name", ["kling", "kling_v2", "kling_services", "kling_images", "openai_videos", "video_generations"]
 )
 def test_a_refusal_inside_http_200_is_judged_by_its_code(book: PriceBook, name: str) -> None:
     """Kling's definite codes refuse; server errors, unknown codes and a task that exists do not."""
@@ -93,9 +93,10 @@ def test_a_refusal_inside_http_200_is_judged_by_its_code(book: PriceBook, name: 
     assert not refuses(500, "1102")
 
 
-def test_a_task_that_exists_is_no_refusal_whatever_the_status(book: PriceBook) -> None:
+@pytest.mark.parametrize("name", ["kling", "kling_v2", "kling_services", "kling_images"])
+def test_a_task_that_exists_is_no_refusal_whatever_the_status(book: PriceBook, name: str) -> None:
     """An earlier request with the same external_task_id created it."""
-    refuses = book.matrices["kling"].http.refuses
+    refuses = book.matrices[name].http.refuses
     assert refuses(400, "1201", "invalid parameter")
     assert not refuses(400, "1201", "external_task_id already exists")
 

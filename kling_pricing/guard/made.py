@@ -141,7 +141,7 @@ def _list_price_remark(reservation: Reservation, charge: Charge, table: PriceTab
 def _list_value(unit: str, table: PriceTable) -> Decimal | None:
     """Returns the published value of a unit; None if it is not known."""
     rates = table.rates if table.contract is None else table.contract.list_rates
-    rate = next((rate for rate in rates.values() if rate.own_units), None)
+    rate = next((rate for rate in rates.values() if rate.own_units and rate.own_unit == table.own_unit), None)
     if rate is not None and rate.own_units and unit in {table.own_unit, UNIT, VIDEO}:
         return divide(rate.unit_price, rate.own_units)
     return table.units.get(unit)

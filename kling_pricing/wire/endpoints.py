@@ -65,6 +65,7 @@ class Submission(NamedTuple):
         other_status: further paths that return a task.
         model: the model of payloads that name none, as this wire format writes it; None: there is no such
             model.
+        models: the models that it accepts, as this wire format writes them; empty: any model.
     """
 
     path: str
@@ -75,6 +76,7 @@ class Submission(NamedTuple):
     cancel: str | None = None
     other_status: tuple[str, ...] = ()
     model: str | None = None
+    models: tuple[str, ...] = ()
 
 
 class Endpoint(NamedTuple):

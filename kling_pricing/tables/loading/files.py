@@ -182,6 +182,11 @@ class PriceFile(FileModel):
         description="The value of one pack unit in the table's currency, by kind of pack (video, "
         "image, audio).",
     )
+    pack_of: dict[Name, Code] = Field(
+        {},
+        description="Models whose rates are in the units of another kind of pack, one of `units`. All other "
+        "rates are in `unit`.",
+    )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
         description="The currency of customer accounts, for amounts that a response states without a "
@@ -192,6 +197,9 @@ class PriceFile(FileModel):
         {}, description="Models whose rates are in force for only a part of the table's period."
     )
     unpriced: list[UnpricedEntry] = []
+    unpriced_rest: Text | None = Field(
+        None, description="Why all combinations without a rate have no price. Null rates then count as absent."
+    )
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
 
@@ -208,7 +216,12 @@ class ContractFile(FileModel):
     discount: Price | None = Field(
         None, description="The fraction deducted from the list total. Write ten percent as 0.1."
     )
-    unit_value: Price | None = Field(None, description="The customer's price for one unit of the provider.")
+    unit_value: Price | None = Field(None, description="The customer's price for one of the provider's units.")
+    units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
+        {},
+        description="The customer's price for one pack unit, by kind of pack. It applies to kinds that have a "
+        "unit of their own, such as image.",
+    )
     account_currency: Currency | None = Field(
         None,
         description="The currency of the customer's account. Null means the account currency of the "
@@ -304,6 +317,9 @@ class EndpointEntry(FileModel):
         None,
         description="The model for payloads that do not name one, because the path contains the model or has "
         "a default model.",
+    )
+    models: list[Text] = Field(
+        [], description="The names of the models that the path accepts. Empty means any model."
     )
     status: TaskPath | None = Field(None, description="The path for reading a task's status.")
     other_status: list[TaskPath] = Field([], description="Other paths for reading a task's status.")
