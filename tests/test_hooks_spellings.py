@@ -23,7 +23,7 @@ from kling_pricing.hooks.aiohttp import GuardMiddleware
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
-from kling_pricing.hooks.routes import McpEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.paths import PathPattern
 from tests.conftest import Clock, examples

@@ -14,11 +14,8 @@ from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.output import counted, to_json
 from kling_pricing.errors import TableError
 from kling_pricing.tables.loading.book import load_price_book, with_own_capabilities
-from kling_pricing.tables.loading.files import (
-    capability_file_schema,
-    price_file_schema,
-    provider_file_schema,
-)
+from kling_pricing.tables.loading.capability_file import capability_file_schema
+from kling_pricing.tables.loading.files import price_file_schema, provider_file_schema
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable

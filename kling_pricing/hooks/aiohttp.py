@@ -35,7 +35,7 @@ from kling_pricing.hooks.http_messages import (
     TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import UnpricedPath
+from kling_pricing.hooks.route import UnpricedPath
 
 _LARGE_BYTES = 1 << 20
 """aiohttp wants larger bodies as files, so that sending them does not block the event loop."""

@@ -34,7 +34,8 @@ from kling_pricing.hooks.identity import KEY_HEADER, identity
 from kling_pricing.hooks.mcp import FreeMessage, SubmittingCall, plain_response, read_message
 from kling_pricing.hooks.preparation import Preparation
 from kling_pricing.hooks.recording import Recorder
-from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath, creates
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import Routes, creates
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.endpoints import Endpoint
 

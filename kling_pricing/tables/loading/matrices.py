@@ -18,7 +18,13 @@ from kling_pricing.tables.capabilities import (
     ModelCapabilities,
     Rule,
 )
-from kling_pricing.tables.loading.files import CapabilityFile, MediaEntry, ModelEntry, RuleEntry, WarningEntry
+from kling_pricing.tables.loading.capability_file import (
+    CapabilityFile,
+    MediaEntry,
+    ModelEntry,
+    RuleEntry,
+    WarningEntry,
+)
 from kling_pricing.tables.loading.folders import file_bytes
 from kling_pricing.tables.loading.parts import http_rules
 from kling_pricing.tables.rules import Choice, OneOf
