@@ -722,7 +722,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v3 --provider octopusx", "octopusx publishes no prices"),
         ("--model kling-9 --provider kling", "kling has no model 'kling-9'; use one of: "),
         ("--model kling-9", "unknown model kling-9"),
-        ("--model kling-v4 --provider kling", "kling has no model 'kling-v4': Kling 4.0 is announced"),
+        ("--model kling-v4 --provider kling", "kling has no model 'kling-v4': Kling 4.0 has been announced"),
         (
             "--model kling-v3 --action motion_control --image 1 --video 1 --provider kling",
             "motion control needs the orientation of the character; give image or video",
