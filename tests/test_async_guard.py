@@ -1,6 +1,7 @@
 """The guard for asynchronous code."""
 
 import asyncio
+import gc
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -181,6 +182,49 @@ def test_the_reservation_of_a_cancelled_dispatch_is_released(
             ("dispatching", False),
         ]
         other.verify()
+
+
+@pytest.mark.parametrize("verb", ["admit", "pre_submit", "admission", "settle"])
+def test_a_cancelled_verb_that_fails_later_logs_nothing(
+    verb: str, ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """No caller is left for its error, so asyncio must not report that none retrieved it."""
+    begun, gate, reports = threading.Event(), threading.Event(), []
+    gate.set()
+
+    def gated() -> datetime:
+        begun.set()
+        gate.wait()
+        return clock.now
+
+    async def admission(guard: AsyncBudgetGuard) -> None:
+        async with guard.admission(CLIP, project="trailer"):
+            pass
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["message"]))
+        small = Budget(name="trailer", cap="0.01", currency="USD")
+        async with await AsyncBudgetGuard.open(ledger, [small], book=book, clock=gated) as guard:
+            calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+                "admit": lambda: guard.admit(CLIP, project="trailer"),
+                "pre_submit": lambda: guard.pre_submit(CLIP, project="trailer"),
+                "admission": lambda: admission(guard),
+                "settle": lambda: guard.settle("unknown", 1),
+            }
+            gate.clear()
+            begun.clear()
+            task = asyncio.create_task(calls[verb]())
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            gate.set()
+        del task
+        gc.collect()
+
+    done(work())
+    gc.collect()
+    assert reports == []
 
 
 def test_a_verb_cancelled_before_its_turn_does_not_begin(ledger: str, book: PriceBook, clock: Clock) -> None:
