@@ -36,6 +36,23 @@ def shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, line breaks other than a line feed, marks of the writing direction, and surrogates.
+
+A terminal obeys them instead of showing them. A line feed and a tab are not among them.
+"""
+
+
+def printable(text: str) -> str:
+    """Returns a text for a terminal: control characters are shown as escapes, as in JSON.
+
+    The text of a JSON document still means the same.
+    """
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def not_installed(feature: str, module: str, extra: str) -> str:
     """Returns the message that a feature needs an optional package, with the command that installs it."""
     return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"

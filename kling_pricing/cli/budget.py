@@ -25,7 +25,7 @@ from kling_pricing.cli.ledger_options import (
     read_amount,
 )
 from kling_pricing.cli.options import at_option
-from kling_pricing.cli.output import counted, print_table, to_json
+from kling_pricing.cli.output import counted, echo, print_table, to_json
 from kling_pricing.errors import BudgetError
 from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger.journal import Bucket
@@ -61,9 +61,9 @@ def check_command(file: str) -> None:
     try:
         checked = load_budgets(file)
     except BudgetError as error:
-        click.echo(str(error), err=True)
+        echo(str(error), err=True)
         sys.exit(REFUSED)
-    click.echo(f"OK: {counted(len(checked.budgets), 'budget')} ({_names(checked)})")
+    echo(f"OK: {counted(len(checked.budgets), 'budget')} ({_names(checked)})")
 
 
 @budget.command(
@@ -88,7 +88,7 @@ def apply_command(file: str, ledger: str) -> None:
     """
     with errors_shown(as_json=False):
         installed = apply_budgets(ledger, file)
-    click.echo(f"Installed {counted(len(installed.budgets), 'budget')}: {_names(installed)}")
+    echo(f"Installed {counted(len(installed.budgets), 'budget')}: {_names(installed)}")
 
 
 @budget.command("status", epilog=READING_EXIT_CODES)
@@ -108,7 +108,7 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     with opened_guard(ledger, as_json=as_json) as guard:
         rows = guard.status(at)
     if as_json:
-        click.echo(to_json([_bucket_dict(row) for row in rows]))
+        echo(to_json([_bucket_dict(row) for row in rows]))
         return
     grid = Table(
         Column("Budget", no_wrap=True),
@@ -148,7 +148,7 @@ def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str)
     """
     with opened_guard(ledger) as guard:
         guard.open_budget(name, spent, labels=labels)
-    click.echo(f"{name}: {format_decimal(spent)} counted as spent")
+    echo(f"{name}: {format_decimal(spent)} counted as spent")
 
 
 @budget.command("schema", epilog=exit_codes_help())
@@ -161,7 +161,7 @@ def schema_command() -> None:
     Example:
       kling-pricing budget schema
     """
-    click.echo(to_json(budgets_file_schema()))
+    echo(to_json(budgets_file_schema()))
 
 
 def _names(installed: BudgetsFile) -> str:
