@@ -31,7 +31,7 @@ from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 OLDEST_SQLITE = (3, 37)
 """The first SQLite version with STRICT tables."""
 
-_SHORT_WAIT_S = 0.5
+_SHORT_WAIT_S = 1
 """After a shorter wait for its turn, a verb may wait for another program as long as if it had not waited."""
 
 _Answer = TypeVar("_Answer")
