@@ -271,7 +271,6 @@ def test_no_location_raises_out_of_the_client(location: str, tmp_path_factory: p
         "https://www.qingbo.dev;x/v1/tasks",
         "https://www%2Eqingbo%2Edev:x/v1/tasks",
         "ttps://www.qingbo.dev/v1/tasks",
-        "//www.qingbo.dev/v1/tasks",
         "www.qingbo.dev/v1/tasks",
         "https://\uff37\uff37\uff37.qingbo.dev:x/v1/tasks",
     ],
