@@ -3,10 +3,13 @@
 import asyncio
 import gc
 import inspect
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from kling_pricing import (
     Budget,
     BudgetExceededError,
     BudgetGuard,
+    LedgerUnavailableError,
     PriceBook,
     ReservationStateError,
 )
@@ -250,6 +254,29 @@ def test_a_verb_cancelled_before_its_turn_does_not_begin(ledger: str, book: Pric
             gate.set()
             admitted = await asyncio.gather(*running)
             assert len(await guard.history()) == len(admitted) == guard.max_concurrency
+
+    done(work())
+
+
+def test_waits_for_a_thread_count_towards_the_limit(
+    tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verbs that wait for a thread while another program has locked the ledger give up with the first ones."""
+    monkeypatch.setattr("kling_pricing.ledger.sqlite.file.BUSY_TIMEOUT_S", 1)
+    path = tmp_path / "spend.db"
+
+    async def work() -> None:
+        async with await AsyncBudgetGuard.open(f"sqlite:///{path}", [ROOMY], book=book) as guard:
+            other = sqlite3.connect(path, timeout=0, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            admitted = [guard.admit(CLIP, project="trailer") for _ in range(5 * guard.max_concurrency)]
+            outcomes = await asyncio.gather(*admitted, return_exceptions=True)
+            waited_s = time.monotonic() - began
+            other.close()
+            assert {type(outcome) for outcome in outcomes} == {LedgerUnavailableError}
+            assert waited_s < 4, waited_s  # five times the limit, if the waits added up
+            await guard.verify()
 
     done(work())
 

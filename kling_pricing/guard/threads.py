@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from kling_pricing.ledger.waiting import asked_now
+
 _Result = TypeVar("_Result")
 
 
@@ -29,7 +31,7 @@ class WorkerPool:
         completion, and `undo` is then called with its result.
         """
         loop = asyncio.get_running_loop()
-        future = self._executor.submit(work)
+        future = self._executor.submit(asked_now(work))
         try:
             return await shielded(asyncio.wrap_future(future, loop=loop))
         except asyncio.CancelledError:
@@ -40,7 +42,7 @@ class WorkerPool:
 
     async def finish(self, work: Callable[[], _Result]) -> _Result:
         """Runs a function to completion even if its `await` is cancelled."""
-        return await shielded(asyncio.wrap_future(self._executor.submit(work)))
+        return await shielded(asyncio.wrap_future(self._executor.submit(asked_now(work))))
 
     async def close(self) -> None:
         """Waits for all running functions, including cancelled ones."""

@@ -85,11 +85,11 @@ def load(data: bytes, *, name: str) -> YamlDocument:
         return YamlDocument(name, _Builder(name, text, lines).document(), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line, hint = _line_and_hint(text, mark)
+        number, hint = _line_and_hint(text, mark)
         problem = f"not YAML: {error.problem or error.context}{hint}"
         if "nesting depth" in problem:  # newer parsers have their own limit and reach it first
             problem = _TOO_DEEP
-        raise TableError(problem, file=name, line=line) from None
+        raise TableError(problem, file=name, line=number) from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise TableError(f"not YAML: {reason}", file=name) from None

@@ -27,12 +27,16 @@ from kling_pricing.ledger.sqlite.errors import (
     unavailable,
 )
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
+from kling_pricing.ledger.waiting import asked_at
 
 OLDEST_SQLITE = (3, 37)
 """The first SQLite version with STRICT tables."""
 
 _SHORT_WAIT_S = 1
 """After a shorter wait for its turn, a verb may wait for another program as long as if it had not waited."""
+
+_LAST_TRY_MS = 100
+"""How long a verb waits for another program if its limit has passed while it waited for its turn."""
 
 _Answer = TypeVar("_Answer")
 _Arguments = TypeVarTuple("_Arguments")
@@ -73,7 +77,7 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be written, or was migrated to another schema version.
         """
-        asked = monotonic()
+        asked = asked_at()
         with self._mutex:
             if self._in_use:
                 raise self._reentered()
@@ -142,7 +146,7 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
-        asked = monotonic()
+        asked = asked_at()
         with self._alone(), self._errors():
             if not self.is_begun():
                 raise missing(self.path)
@@ -367,5 +371,5 @@ class SQLiteFile:
 
 def _limit_wait(connection: sqlite3.Connection, asked: float) -> None:
     """Lets a connection wait for another program until the limit has passed since a verb was asked for."""
-    rest_s = max(0, BUSY_TIMEOUT_S - (monotonic() - asked))
-    connection.execute(f"PRAGMA busy_timeout = {int(1000 * rest_s)}")
+    rest_ms = int(1000 * (BUSY_TIMEOUT_S - (monotonic() - asked)))
+    connection.execute(f"PRAGMA busy_timeout = {max(_LAST_TRY_MS, rest_ms)}")
