@@ -61,6 +61,20 @@ class Rehearsal:
             for name in names
         }
 
+    def providers_by_url(self) -> dict[str, str]:
+        """Returns provider -> its base URL."""
+        return {name: provider.base for name, provider in self.providers.items()}
+
+    def bills(self) -> dict[str, str]:
+        """Returns provider -> what it has taken, as text, for the providers that took something."""
+        self.advance()
+        totals = {name: bill(self._records, name)["total"] for name in self.providers}
+        return {
+            name: ", ".join(f"{amount} {currency}" for currency, amount in total.items())
+            for name, total in totals.items()
+            if total
+        }
+
     def provider_of(self, path: str, host: str) -> tuple[RehearsedProvider | None, str]:
         """Returns the provider of a call, and the path below its prefix.
 

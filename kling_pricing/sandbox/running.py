@@ -248,10 +248,11 @@ class ServedRehearsal:
         )
         self._server = _SignalledServer(config, self.started)
 
-    def run(self) -> None:
-        """Serves until `stop` is called or, in the main thread, a signal comes."""
+    def run(self) -> dict[str, str]:
+        """Serves until `stop` is called or, in the main thread, a signal comes; returns the bills."""
         try:
             self._server.run(sockets=[self._listening])
+            return self.rehearsal.bills()
         finally:
             self.started.set()
             self.rehearsal.close()
@@ -319,14 +320,20 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         KlingPricingError: the address cannot be used.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio answers without delay only on sockets whose protocol is named
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise KlingPricingError(
             f"cannot listen at {host}:{port}: {reason}; choose another port with --port, or 0 for a free one"
         ) from None
+    return listening
 
 
 def _run_in_process(scenario: str, listening: socket.socket, record: str | Path | None, started: Any) -> None:
