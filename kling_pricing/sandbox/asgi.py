@@ -77,6 +77,7 @@ class Application:
             await self._held(receive)
         if outcome.answer != "sent":
             self._drop(tuple(scope["client"]))
+            await receive()  # the server must notice that the connection is gone
             return 0, {}, b""
         reply = outcome.reply
         headers = {"content-type": JSON, **reply.headers}
