@@ -81,6 +81,7 @@ class Face(ABC):
         CODES: cause -> the HTTP status and the code of a refusal.
         CODE_OF_STATUS: HTTP status -> the code of an error with that status, where one is asked for.
         WORDS: state -> the API's word for it, if they differ.
+        COLUMNS: the columns of a statement without rows.
     """
 
     NAME: ClassVar[str]
@@ -90,6 +91,7 @@ class Face(ABC):
     CODES: ClassVar[Mapping[str, tuple[int, str]]]
     CODE_OF_STATUS: ClassVar[Mapping[int, str]] = {}
     WORDS: ClassVar[Mapping[str, str]] = {}
+    COLUMNS: ClassVar[tuple[str, ...]]
 
     def __init__(self, matrix: CapabilityMatrix, provider: str) -> None:
         self.matrix = matrix

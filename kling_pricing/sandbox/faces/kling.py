@@ -34,6 +34,7 @@ DOCUMENTED_CODES = {
     "exists": (400, "1201"),
     "internal": (500, "5000"),
 }
+EXPORT_COLUMNS = ("task_id", "model_name", "deduction_time", "deduction_amount", "package_id", "product_type")
 CODES_BY_STATUS = {
     400: "1201",
     401: "1000",
@@ -106,6 +107,7 @@ class KlingFace(Face):
     NAME = "kling"
     SIGNS = True
     WORDS = {"queued": "submitted", "succeeded": "succeed", "cancelled": "failed"}
+    COLUMNS = EXPORT_COLUMNS
     CODES = DOCUMENTED_CODES
     CODE_OF_STATUS = CODES_BY_STATUS
 

@@ -13,6 +13,7 @@ from kling_pricing.sandbox.faces import Desk, Face, StatementRow
 from kling_pricing.sandbox.faces.kling import (
     CODES_BY_STATUS,
     DOCUMENTED_CODES,
+    EXPORT_COLUMNS,
     enveloped,
     official_error,
     official_export,
@@ -52,6 +53,7 @@ class KlingV2Face(Face):
     NAME = "kling_v2"
     SIGNS = True
     WORDS = {"queued": "submitted", "cancelled": "failed"}
+    COLUMNS = EXPORT_COLUMNS
     CODES = DOCUMENTED_CODES
     CODE_OF_STATUS = CODES_BY_STATUS
 

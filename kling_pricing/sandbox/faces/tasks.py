@@ -19,6 +19,7 @@ class TasksFace(Face):
     NAME = "tasks"
     WAITS = True
     WORDS = {"succeeded": "completed"}
+    COLUMNS = ("task_id", "model", "status", "created_at", "cost")
     CODES = {
         "invalid": (400, "invalid_request"),
         "unpriced": (500, "price_not_configured"),
