@@ -15,6 +15,7 @@ from kling_pricing.sandbox.faces.kling import (
     DOCUMENTED_CODES,
     EXPORT_COLUMNS,
     enveloped,
+    exported,
     official_error,
     official_export,
     official_id,
@@ -26,6 +27,7 @@ from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, ad
 
 _SHOT = re.compile(r"\s*shot\s+([0-9]{1,3})\s*,\s*([0-9]{1,6})\s*,([^;]*)(?:;|$)", re.IGNORECASE)
 _MAX_IDS = 20
+_EXPORTS = ("/account/billing/package", "/account/billing/balance")
 _PAGE_DEFAULT, _PAGE_MAX = 100, 500
 _MONTH_MS = 30 * 24 * 3600 * 1000
 
@@ -165,11 +167,34 @@ class KlingV2Face(Face):
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
         """Answers queries of tasks by ids, and lists of tasks."""
+        if call.method == "POST" and call.path in _EXPORTS:
+            return self._exported(call, desk)
         if call.path != "/tasks":
             return None
         if call.method == "GET":
             return self._queried(call, desk)
         return self._listed(call, desk) if call.method == "POST" else None
+
+    def _exported(self, call: Call, desk: Desk) -> Reply:
+        """Answers with a page of deductions of the tasks that were created in a period."""
+        wanted = json_object(call.body)
+        limit = wanted.get("limit", _PAGE_MAX)
+        if type(limit) is not int or not 1 <= limit <= _PAGE_MAX:
+            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+        skipped = 0
+        if cursor := wanted.get("cursor"):
+            skipped, since, until = _cursor(cursor)
+        elif wanted.get("start_time") in (None, ""):
+            invalid("start_time is required")
+        else:
+            since = _instant(wanted["start_time"], 0)
+            until = _instant(wanted.get("end_time"), desk.now_ms)
+        rows = (row for row in desk.rows(0, 2**62) if since <= row.job.created_ms <= until)
+        lines = official_export(rows, call.path.rpartition("/")[2])
+        page = lines[skipped : skipped + limit]
+        has_more = len(lines) > skipped + limit
+        following = f"{skipped + limit}.{since}.{until}" if has_more else ""
+        return Reply(200, exported(page, following, has_more=has_more))
 
     def _queried(self, call: Call, desk: Desk) -> Reply:
         """Answers with the tasks that are known; unknown ids are left out."""
@@ -219,6 +244,10 @@ class KlingV2Face(Face):
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
         """Returns an export of deductions; see `official_export`."""
         return official_export(rows, export)
+
+    def export_answer(self, lines: Any) -> Any:
+        """Returns the answer of the official export that has these rows."""
+        return exported(lines, "", has_more=False)
 
 
 def billed(job: Job) -> list[dict[str, str]]:
