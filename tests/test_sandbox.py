@@ -361,6 +361,26 @@ def test_a_duplicate_id_names_the_task_before(play: Play) -> None:
     assert (first == second, stage.bill) == (True, {"USD": Decimal("1.68")})
 
 
+def test_an_answer_may_name_a_wrong_charge(play: Play) -> None:
+    """Each shape names twice the charge, and the bill stays right."""
+    official, tasks = play(), play("qingbo")
+    said = official.ended(payload={**PRO, "prompt": "a [says:x2]"})
+    (newer,) = official.get(f"/tasks?task_ids={said['task_id']}")["data"]
+    assert (said["final_unit_deduction"], newer["billing"][0]["amount"]) == ("12", "12")
+    assert tasks.ended("/v1/tasks", {**CLIP, "prompt": "a [says:x2]"})["cost"] == 714000
+    assert (official.bill, tasks.bill) == ({"USD": Decimal("0.84")}, {"USD": Decimal("0.714")})
+
+
+def test_free_calls_cost_nothing(play: Play) -> None:
+    """A quote names the price, and deletions and assets answer, without a task or a charge."""
+    newer, official = play("qingbo-ai"), play()
+    quoted = newer.post("/waveapi/quote", {"model": "kling-v3", "prompt": "a", "duration": 5})
+    assert quoted.json()["data"]["total_usd"] == 0.378
+    assert newer.post("/v1/assets", {}).status_code == 200
+    assert official.post("/v1/general/delete-voices", {"voice_id": "1"}).json()["code"] == 0
+    assert (newer.sandbox.tasks("qingbo-ai"), newer.bill, official.bill) == ([], {}, {})
+
+
 def test_faults_can_be_given_for_the_next_submissions(play: Play) -> None:
     """Each entry is for one submission; an unknown fault is refused with a suggestion."""
     stage = play()

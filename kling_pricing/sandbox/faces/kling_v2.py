@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kling_pricing.money import format_decimal
-from kling_pricing.sandbox.accounts import part_from
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
-from kling_pricing.sandbox.faces import Desk, Face, StatementRow
+from kling_pricing.sandbox.faces import Desk, Face, StatementRow, stated_parts
 from kling_pricing.sandbox.faces.kling import (
     CODES_BY_STATUS,
     DOCUMENTED_CODES,
@@ -255,7 +254,7 @@ def billed(job: Job) -> list[dict[str, str]]:
     if not job.details["charged"]:
         return [{"charge_type": "unit", "package_type": job.details["pack"], "amount": "0"}]
     entries = []
-    for part in [part_from(texts) for texts in job.details["parts"]]:
+    for part in stated_parts(job):
         entry = {"charge_type": "unit", "package_type": part.unit, "amount": format_decimal(part.amount)}
         if part.source != "pack":
             entry = {
