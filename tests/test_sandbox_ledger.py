@@ -18,7 +18,7 @@ from kling_pricing.wire.charges import Charge
 from kling_pricing.wire.formats import kling, tasks
 from kling_pricing.wire.task import read_quota_task
 from tests.conftest import bundled, examples
-from tests.rehearsals import JOBS, rehearsing, with_words
+from tests.rehearsals import JOBS, RUN_S, rehearsing, with_words
 
 FAULTS = (
     *("", "", "[fail:moderation]", "[cancel]", "[500]", "[500:accepted]", "[lost-answer]", "[429]", "[402]"),
@@ -67,6 +67,25 @@ def test_without_faults_ledger_and_bill_are_equal(provider: str, book: PriceBook
         run.settle()
         assert (run.spent, run.open) == (run.billed, [])
         assert run.spent > 0
+
+
+def test_jobs_through_an_mcp_endpoint_are_billed_alike(book: PriceBook, tmp_path: Path) -> None:
+    """A job that a tool submits is priced, bound, and settled by the tool that asks about it."""
+    with rehearsing("qingbo-ai", tmp_path, book) as run:
+
+        def called(tool: str, **arguments: Any) -> Any:
+            params = {"name": tool, "arguments": arguments}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            response = run.submit("/v1/mcp", message)
+            assert response is not None
+            return response.json()["result"]
+
+        created = called("create_task", model="kling-v3", input={"prompt": "a", "duration": 5})
+        task = created["structuredContent"]["task_id"]
+        assert (created["isError"], created["structuredContent"]["should_poll"]) == (False, True)
+        run.sandbox.advance(seconds=RUN_S)
+        assert called("get_task", task_id=task)["structuredContent"]["cost"] == 189000
+        assert (run.spent, run.open) == (run.billed, []) == (Decimal("0.378"), [])
 
 
 ReadCharge = Callable[..., Charge | None]

@@ -16,6 +16,7 @@ from kling_pricing.sandbox.exports import plant
 from kling_pricing.sandbox.faces import Face, StatementRow, new_face
 from kling_pricing.sandbox.jobs import Job, Records
 from kling_pricing.sandbox.keeping import kept_of
+from kling_pricing.sandbox.mcp_calls import answer_message
 from kling_pricing.sandbox.payloads import payload_of
 from kling_pricing.sandbox.plans import Plan, apply_faults
 from kling_pricing.sandbox.rating import Rated
@@ -169,6 +170,8 @@ class RehearsedProvider:
         face = self.faces[accepting[0].wire_format if accepting else next(iter(self.faces))]
         try:
             self._check_key(call)
+            if (outcome := self._message(call)) is not None:
+                return outcome
             if accepting:
                 return self._submit(call, accepting)
             for each in self.faces.values():
@@ -177,6 +180,19 @@ class RehearsedProvider:
             return Outcome(self._about_a_task(call))
         except DeclinedError as error:
             return Outcome(face.decline(error))
+
+    def _message(self, call: Call) -> Outcome | None:
+        """Answers a message to an MCP endpoint; None: the call is none."""
+        for face in self.faces.values():
+            rules, (main, *_) = face.matrix.http.mcp, face.matrix.submissions
+            if rules is not None and call.method == "POST" and rules.pattern.matches(segments_of(call.path)):
+                paths = (main.status or "", main.cancel or "")
+                return Outcome(*answer_message(call, rules, paths, self._answered))
+        return None
+
+    def _answered(self, call: Call) -> tuple[Reply, str]:
+        outcome = self.handle(call)
+        return outcome.reply, outcome.answer
 
     def _check_key(self, call: Call) -> None:
         key = self._entry.api_key
