@@ -22,13 +22,13 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from tests.conftest import AT, PRICES, bundled, video
+from tests.conftest import AT, PRICES, bundled, bundled_book, video
 
 QINGBO = "https://www.qingbo.dev/v1/tasks"
 NEWER = "https://api.qingbo.ai/v1/tasks"
 OFFICIAL = "https://api-singapore.klingai.com"
 GATEWAY = "http://localhost:8080"
-BOOK = load_price_book()
+BOOK = bundled_book()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,18 @@ def test_a_request_for_another_endpoint_is_refused(
     assert caught.value.suggestions == ()  # no other setting helps
     own = [option for option in compare(payload, url=url, at=AT, book=book) if not option.changes]
     assert {(option.quote, option.why_not) for option in own} == {(None, message)}
+
+
+def test_a_model_of_another_path_is_refused_with_that_path(book: PriceBook) -> None:
+    """The API refuses it too, so it must not be priced as if it would run."""
+    payload = {"model_name": "kling-v3-omni", "prompt": "a"}
+    (found,) = check(payload, url="https://api-singapore.klingai.com/v1/videos/text2video", at=AT, book=book)
+    assert (found.code, found.field, found.value) == ("endpoint_model", "model_name", "kling-v3-omni")
+    assert found.message == (
+        "/v1/videos/text2video does not accept kling-v3-omni; post it to /v1/videos/omni-video, or use one of "
+        "its models: kling-v1, kling-v1-6, kling-v2-master, kling-v2-1-master, kling-v2-5-turbo, kling-v2-6, "
+        "kling-v3"
+    )
 
 
 def test_suggestions_are_valid_at_the_endpoint(book: PriceBook) -> None:

@@ -35,7 +35,7 @@ from kling_pricing.hooks.http_messages import (
     TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import UnpricedPath
+from kling_pricing.hooks.route import UnpricedPath
 
 _LARGE_BYTES = 1 << 20
 """aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
@@ -55,8 +55,9 @@ class GuardMiddleware:
 
     Args:
         guard: the guard whose budgets apply.
-        options: see `Options`. If other middlewares follow this one, refusals and failed connections release no
-            money, because those may have sent the request before; see the option `sends_once`.
+        options: see `Options`. If other middlewares follow this one, refusals and failed connections do not
+            release the money, because those middlewares may have sent the request before; see the option
+            `sends_once`.
     """
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
@@ -76,7 +77,7 @@ class GuardMiddleware:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers)
         if route is None:
             return await handler(request)
         if isinstance(route, TaskEndpoint):
@@ -111,7 +112,7 @@ class GuardMiddleware:
     async def _observed(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, task: TaskEndpoint
     ) -> aiohttp.ClientResponse:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         response = await handler(request)
         content_type = response.headers.get("content-type", "")
         if may_describe_task(content_type, streams=task.reply is not None):

@@ -28,7 +28,7 @@ from kling_pricing.hooks.http_messages import (
     TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import UnpricedPath
+from kling_pricing.hooks.route import UnpricedPath
 
 if TYPE_CHECKING:
     import httpx
@@ -48,13 +48,13 @@ class GuardedTransport(_Transport):
     """Guards the requests that a client sends through another transport.
 
     A submission is priced, checked, reserved, made cheaper if a budget requires it, sent, and bound to its
-    task. When the client requests the task's status, the answer settles the reservation. Every other request
-    passes untouched.
+    task. When the client requests the task's status, the response settles the reservation. Every other request
+    passes unchanged.
 
     Args:
         inner: the transport that sends, such as `httpx.HTTPTransport()`. With a transport of another library or
-            your own, refusals and failed connections release no money, because it may have sent the request
-            before; see the option `sends_once`.
+            your own, refusals and failed connections do not release the money, because that transport may have
+            sent the request before; see the option `sends_once`.
         guard: the guard whose budgets apply.
         options: see `Options`.
 
@@ -92,7 +92,7 @@ class GuardedTransport(_Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
             return self._inner.handle_request(request)
         library = _library(request)
@@ -117,7 +117,7 @@ class GuardedTransport(_Transport):
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
     def _observed(self, request: Any, task: TaskEndpoint) -> Any:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         library = _library(request)
         response = self._inner.handle_request(request)
         if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
@@ -163,7 +163,7 @@ class AsyncGuardedTransport(_AsyncTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
             return await self._inner.handle_async_request(request)
         library = _library(request)
@@ -191,7 +191,7 @@ class AsyncGuardedTransport(_AsyncTransport):
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
     async def _observed(self, request: Any, task: TaskEndpoint) -> Any:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         library = _library(request)
         response = await self._inner.handle_async_request(request)
         if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
@@ -206,6 +206,12 @@ def _library(request: Any) -> Any:
     """Returns the library whose client created a request; the response must have its class."""
     modules = (base.__module__.partition(".")[0] for base in type(request).__mro__)
     return sys.modules[next(name for name in modules if name.startswith("httpx"))]
+
+
+def _target(request: Any) -> str | None:
+    """Returns the target that the caller set in place of the URL's path; None: it set none."""
+    target = request.extensions.get("target")
+    return target.decode("latin-1") if isinstance(target, bytes) else target
 
 
 def _is_library_transport(transport: Any) -> bool:

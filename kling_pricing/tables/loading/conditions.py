@@ -23,7 +23,7 @@ def _condition(value: Any, kind: type) -> Condition:
         return _range(value, kind)
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise ValueError("allows no value; list at least one")
+        raise ValueError("does not allow any value; list at least one")
     for item in values:
         if type(item) is not kind and not (kind is Decimal and type(item) is int):
             raise ValueError(f"must be {_KINDS[kind]}, got {written(item)}")
@@ -122,6 +122,24 @@ TaskPath: TypeAlias = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{_TASK_PATH}$"}),
 ]
 """The path of a task's URL."""
+
+_OWN_ID_FIELD = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
+
+OwnIdField: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(_OWN_ID_FIELD, "the name of a field, or a path such as options.external_id")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_OWN_ID_FIELD}$"}),
+]
+"""A field of a payload, or the path to a field inside objects."""
+
+_LOOKUP_PATH = _TASK_PATH.replace("task_id", "own_id")
+
+LookupPath: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(_LOOKUP_PATH, "the path of a task's URL, such as /tasks?own_ids={own_id}")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_LOOKUP_PATH}$"}),
+]
+"""The path of a task's URL, with the caller's own id in it."""
 
 _LISTED_PATH = r"(/([a-z0-9._~:-]+|\{[a-z_]+\}))+(/\*)?"
 

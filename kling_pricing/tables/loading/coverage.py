@@ -12,7 +12,7 @@ from kling_pricing.strict_yaml import YamlDocument
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Cell
-from kling_pricing.tables.rules import Choice, Conditions, OneOf, compile_choice
+from kling_pricing.tables.rules import Choice, Condition, Conditions, OneOf, compile_choice
 from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES, INPUT_OF
 
 
@@ -91,27 +91,41 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
     It tries every action, and every turning point of the facts that tiers test. All other facts stay unknown,
     so that a rule excludes a cell only if it does so for any values of those facts.
     """
-    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution", "action"})
-    unknown = dict.fromkeys(FACT_TYPES)
+    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"model", "resolution", "action"})
     choose_tier = compile_choice(tiers)
     for capabilities in matrix.models.values():
         reached: set[tuple[str, str]] = set()
         domains = [_domain(fact, capabilities, tiers) for fact in tier_facts]
         actions = capabilities.limit("action")
         domains.append(list(actions.values) if isinstance(actions, OneOf) else [None])
+        facts: dict[str, Any] = {**dict.fromkeys(FACT_TYPES), "model": capabilities.model}
         for resolution in _resolutions(capabilities):
+            facts["resolution"] = None if resolution == ANY else resolution
             for values in product(*domains):
-                known = dict(zip((*tier_facts, "action"), values, strict=True))
-                facts = {
-                    **unknown,
-                    **known,
-                    "model": capabilities.model,
-                    "resolution": None if resolution == ANY else resolution,
-                }
+                facts.update(zip((*tier_facts, "action"), values, strict=True))
                 new = [tier for tier in choose_tier(facts) if (resolution, tier) not in reached]
                 if new and capabilities.allows(facts):
                     reached.update((resolution, tier) for tier in new)
                     yield from (Cell(capabilities.model, resolution, tier) for tier in new)
+
+
+def may_hold(conditions: Conditions, capabilities: ModelCapabilities) -> bool:
+    """Returns whether a request for a model can meet some conditions, each of them by itself."""
+    return all(
+        any(condition.holds(value) is not False for value in _values(fact, condition, capabilities))
+        for fact, condition in conditions.items()
+    )
+
+
+def _values(fact: str, condition: Condition, capabilities: ModelCapabilities) -> Iterable[Any]:
+    if fact == "model":
+        return (capabilities.model,)
+    if fact == "resolution":
+        return _resolutions(capabilities)
+    if fact == "action":
+        actions = capabilities.limit("action")
+        return actions.values if isinstance(actions, OneOf) else (None,)
+    return _domain(fact, capabilities, (Choice("", {fact: condition}),))
 
 
 def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:

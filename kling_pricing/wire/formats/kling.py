@@ -279,8 +279,8 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     """
     if "duration_s" in changes and payload.get("multi_prompt") and payload.get("multi_shot") in (True, "true"):
         raise WireFormatError(
-            "a multi-shot video lasts as long as its shots together; change multi_prompt together "
-            "with duration",
+            "a multi-shot video is as long as all its shots together; change multi_prompt and duration "
+            "together",
             wire_format=_NAME,
             field="multi_prompt",
         )
@@ -334,7 +334,16 @@ def read_task(body: Mapping[str, Any]) -> Task:
         state=state,
         charge=read_charge(data, succeeded=state == "succeeded"),
         duration_s=_length(data.get("task_result")),
+        own_id=_own_id(data),
     )
+
+
+def _own_id(data: Mapping[str, Any]) -> str | None:
+    """Returns the caller's own id: `external_id`, or `external_task_id` in an older task."""
+    info = data.get("task_info")
+    older = info.get("external_task_id") if isinstance(info, Mapping) else None
+    own_id = data.get("external_id") or older
+    return own_id if isinstance(own_id, str) and own_id else None
 
 
 def _task_id(data: Mapping[str, Any]) -> str | None:
