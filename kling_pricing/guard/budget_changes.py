@@ -37,9 +37,7 @@ def record(
     provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
     charge_currency = currency_code(currency or state.book.table(provider, when).currency)
     for _ in range(MAX_ROUNDS):
-        in_force, claimed = state.with_budgets(
-            lambda known: claims(known.budgets, all_labels, charge_currency, when)
-        )
+        in_force, claimed = state.with_budgets(lambda known: claims(known.budgets, all_labels, charge_currency))
         request, spent = booking(
             provider,
             task_id,
@@ -73,11 +71,8 @@ def open_budget(
             f"budget {name} has a bucket for each value of {', '.join(bucket_labels)}; "
             "give exactly these labels"
         )
-    now = state.clock()
-    if budget.period(now) is None:
-        raise BudgetError(f"budget {name} has no current window")
     bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
-    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None, now), nanos_up(ledger_amount(spent))))
+    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None), nanos_up(ledger_amount(spent))))
 
 
 def apply(state: GuardState, budgets: BudgetsLike) -> BudgetsFile:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS
+
 
 class Check(NamedTuple):
     """One column, and the value that other records require it to have.
@@ -37,6 +39,13 @@ class Dialect(NamedTuple):
         is_not: the operator that compares two values, either of which may be null.
         project_label: the label `project` of a reservation.
         labels_differ: whether a reservation lacks any of a bucket's labels.
+        sealed: the digest of a reservation's columns that never change.
+        observation_sealed: the digest of an observation's columns that never change.
+        deadline: a reservation's deadline as the journal writes it.
+        freeze_at: the instant of a freeze, as text.
+        journal_at: the instant of a journal entry, as text.
+        label_names: the names of a bucket's labels, in order.
+        calendar_digest: the digest of the calendar.
         extra_reservation_checks: checks for the store's additional reservation columns.
         extra_bucket_checks: checks for the store's additional bucket columns.
     """
@@ -44,6 +53,13 @@ class Dialect(NamedTuple):
     is_not: str
     project_label: str
     labels_differ: str
+    sealed: str
+    observation_sealed: str
+    deadline: str
+    freeze_at: str
+    journal_at: str
+    label_names: str
+    calendar_digest: str
     extra_reservation_checks: tuple[Check, ...] = ()
     extra_bucket_checks: tuple[Check, ...] = ()
 
@@ -54,11 +70,27 @@ SQLITE = Dialect(
     labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS required WHERE NOT EXISTS (SELECT 1"
     " FROM json_each(reservation.labels) AS label"
     " WHERE label.key = required.key AND label.value = required.value))",
+    sealed=f"seal({', '.join(f'reservation.{column}' for column in SEALED_COLUMNS)})",
+    observation_sealed=f"seal({', '.join(SEALED_OBSERVATION_COLUMNS)})",
+    deadline="deadline",
+    freeze_at="frozen_at",
+    journal_at="at",
+    label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
+    calendar_digest="seal((SELECT group_concat(schedule || window_start || window_end || zone_data, ', ')"
+    " FROM (SELECT * FROM calendar ORDER BY schedule, window_start)))",
 )
 POSTGRES = Dialect(
     is_not="IS DISTINCT FROM",
     project_label="reservation.labels->>'project'",
     labels_differ="NOT reservation.labels @> CAST(bucket.labels AS jsonb)",
+    sealed="sealed(reservation.*)",
+    observation_sealed=f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})",
+    deadline="instant_text(deadline)",
+    freeze_at="instant_text(frozen_at)",
+    journal_at="instant_text(at)",
+    label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
+    " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
+    calendar_digest="calendar_digest()",
     extra_reservation_checks=(
         Check(
             "dispatch_token",
@@ -78,7 +110,7 @@ POSTGRES = Dialect(
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert"),
+    *("carry_over", "alert", "calendar", "freeze", "thaw"),
 )
 
 RESERVATION_CHECKS = (
@@ -102,6 +134,14 @@ RESERVATION_CHECKS = (
         "CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END",
         "CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END",
     ),
+    Check("task_id", "task_id", "events.task", when="events.task IS NOT NULL AND task_id IS NOT NULL"),
+    Check(
+        "deadline",
+        "{deadline}",
+        "coalesce(events.doubtful_from, events.expires_at)",
+        when="coalesce(events.doubtful_from, events.expires_at) IS NOT NULL",
+    ),
+    Check("seal", "reservation.seal", "{sealed}", source="the columns that never change give"),
     Check("created_at", "created_at", "events.reserved_at", when="events.reserved_at IS NOT NULL"),
     Check(
         "dispatched_at",
@@ -180,6 +220,9 @@ _JOURNAL = """
       max(CASE WHEN kind = 'record' THEN seq END) AS recorded,
       min(CASE WHEN kind = 'reserve' THEN at END) AS reserved_at,
       max(CASE WHEN kind = 'dispatch' THEN at END) AS sent_at,
+      max(CASE WHEN kind = 'reserve' THEN detail END) AS expires_at,
+      max(CASE WHEN kind = 'dispatch' THEN detail END) AS doubtful_from,
+      max(CASE WHEN kind IN ('bind', 'record') THEN detail END) AS task,
       max(CASE WHEN kind = 'bind' THEN seq END) AS bound,
       max(CASE WHEN kind = 'doubt' THEN seq END) AS doubted,
       max(CASE WHEN kind IN ('settle', 'record') THEN seq END) AS settled,
@@ -188,7 +231,8 @@ _JOURNAL = """
     FROM journal GROUP BY reservation, bucket
   ), by_reservation AS MATERIALIZED (
     SELECT reservation, min(begun) AS begun, max(recorded) AS recorded, min(reserved_at) AS reserved_at,
-      max(sent_at) AS sent_at,
+      max(sent_at) AS sent_at, max(expires_at) AS expires_at, max(doubtful_from) AS doubtful_from,
+      max(task) AS task,
       max(bound) AS bound, max(doubted) AS doubted, max(settled) AS settled, max(released) AS released
     FROM by_line WHERE reservation IS NOT NULL GROUP BY reservation
   ), revised AS MATERIALIZED (
@@ -295,6 +339,33 @@ _FURTHER_CHECKS = (
     WHERE bucket.labels <> '{{}}' GROUP BY bucket.labels, reservation.labels
     HAVING {labels_differ}
     """,
+    """
+    SELECT 'observation ' || id || ' of task ' || task_id, 'seal', seal, {observation_sealed},
+      'the columns that never change give', 0
+    FROM observation WHERE seal {is_not} {observation_sealed}
+    """,
+    """
+    SELECT 'observation ' || id || ' of task ' || task_id, 'applied_to', applied_to, 'another reservation',
+      'the task belongs to', 0
+    FROM observation WHERE applied_to IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM reservation WHERE reservation.id = applied_to
+        AND reservation.provider = observation.provider AND reservation.task_id = observation.task_id
+    )
+    """,
+    """
+    SELECT 'the freeze', 'actor, reason and instant', kept, derived, 'the journal gives', 0 FROM (
+      SELECT (SELECT {freeze_at} || ' ' || actor || ': ' || reason FROM frozen) AS kept,
+        (SELECT CASE kind WHEN 'freeze' THEN {journal_at} || ' ' || detail END FROM journal
+          WHERE kind IN ('freeze', 'thaw') ORDER BY seq DESC LIMIT 1) AS derived
+    ) AS freezes WHERE kept {is_not} derived
+    """,
+    """
+    SELECT 'the calendar', 'digest', computed, recorded, 'the journal gives', 0 FROM (
+      SELECT {calendar_digest} AS computed,
+        (SELECT detail FROM journal WHERE kind = 'calendar' ORDER BY seq DESC LIMIT 1) AS recorded
+    ) AS digests
+    WHERE computed {is_not} recorded AND (recorded IS NOT NULL OR EXISTS (SELECT 1 FROM calendar))
+    """,
 )
 """Queries for problems that no `Check` can express; each selects the columns of `differences`."""
 
@@ -330,11 +401,18 @@ def _select(columns: str, tables: str) -> str:
     return f"SELECT {columns} FROM {tables}"  # noqa: S608 (constants only)
 
 
-FACTS = {
+_FACTS = {
     "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
     "bucket": """
         SELECT budget, definition, currency, cap, alerts, max(window_end) AS window_end FROM bucket
         GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
+    """,
+    "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
+    "window": """
+        SELECT used.*, calendar.schedule FROM (
+          SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
+          WHERE window_end > (SELECT min(at) FROM journal WHERE kind = 'calendar')
+        ) AS used LEFT JOIN calendar USING (window_start, window_end)
     """,
     "rounding": """
         SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation WHERE reserved > expected
@@ -349,4 +427,11 @@ FACTS = {
         GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
     """,
 }
-"""Queries for the facts that `verification` checks. They group equal rows, so they return few."""
+
+
+def facts(dialect: Dialect) -> dict[str, str]:
+    """Returns the queries for the facts that `verification` checks.
+
+    The queries group equal rows, so they return few.
+    """
+    return {name: query.format(**dialect._asdict()) for name, query in _FACTS.items()}

@@ -8,11 +8,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.calendars import ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     Alert,
-    BucketClaim,
     Change,
     PricedVariant,
     Reservation,
@@ -20,11 +20,11 @@ from kling_pricing.ledger.model import (
     Shortfall,
 )
 from kling_pricing.ledger.terms import read_terms, written_terms
-from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.money import from_nanos
+from kling_pricing.windows import Period
 
 _decode = json.JSONDecoder(parse_float=Decimal).decode
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
-_sorted_dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def loads(data: str | bytes) -> Any:
@@ -33,7 +33,7 @@ def loads(data: str | bytes) -> Any:
 
 
 def order_text(order: ReservationRequest) -> str:
-    """Returns a request to reserve as JSON. Caps and limits are left out, because the ledger has them."""
+    """Returns a request to reserve as JSON. The server finds the budgets, caps and windows itself."""
     return _dumps(
         {
             "project": order.project,
@@ -42,17 +42,15 @@ def order_text(order: ReservationRequest) -> str:
             "provider": order.provider,
             "wire_format": order.wire_format,
             "labels": dict(order.labels),
-            "may_be_unmatched": order.may_be_unmatched,
             "budgets": order.budgets,
             "holds": [order.holds.start.isoformat(), order.holds.end.isoformat()],
-            "claims": [_claim(claim) for claim in order.claims],
         }
     )
 
 
-def claim_text(claim: BucketClaim) -> str:
-    """Returns a claim as JSON."""
-    return _dumps(_claim(claim))
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Returns labels as JSON."""
+    return _dumps(dict(labels))
 
 
 def candidates_text(candidates: Sequence[PricedVariant]) -> str:
@@ -65,28 +63,12 @@ def candidate_text(candidate: PricedVariant) -> str:
     return _dumps(_candidate(candidate))
 
 
-def text(number: Decimal | None) -> str | None:
-    """Returns a number as text, exactly. For numbers that are not whole nanos."""
-    return None if number is None else format_decimal(number)
-
-
-def _claim(claim: BucketClaim) -> dict[str, Any]:
-    return {
-        "budget": claim.budget,
-        "definition": claim.definition,
-        "labels": _sorted_dumps(dict(claim.labels)),
-        "periods": [[period.start.isoformat(), period.end.isoformat()] for period in claim.periods],
-        "rate": text(claim.rate),
-    }
-
-
 def _candidate(candidate: PricedVariant) -> dict[str, Any]:
     terms = candidate.terms
     return {
         "changes": dict(candidate.changes),
         "terms": dict(zip(terms._fields, written_terms(terms), strict=True)),
         "reserved": candidate.reserved,
-        "amounts": candidate.amounts,
     }
 
 
@@ -189,6 +171,12 @@ def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
             _instant(row["window_end"]),
         ),
     )
+
+
+def window(row: Sequence[str]) -> ScheduledWindow:
+    """Returns the window of the calendar in a row from the server."""
+    schedule, start, end, zone_data = row
+    return ScheduledWindow(schedule, Period(_instant(start), _instant(end)), zone_data)
 
 
 def history(row: Mapping[str, Any]) -> BucketHistory:

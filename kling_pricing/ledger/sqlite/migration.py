@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.sqlite import schema
+from kling_pricing.ledger.sqlite import revisions, schema, seals
 from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing, unavailable
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
+
+_FIRST_WITH_CALENDAR = 3
+"""The first schema version whose ledgers keep the windows of their budgets."""
 
 
 class Migrated(NamedTuple):
@@ -61,6 +64,8 @@ def migrate(path: Path, now: datetime) -> Migrated:
                 for step in range(version + 1, schema.VERSION + 1):
                     for statement in schema.STEPS[step]:
                         connection.execute(statement)
+                if version < _FIRST_WITH_CALENDAR:
+                    revisions.make_calendar(connection, now)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
         finally:
@@ -102,6 +107,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             raise missing(path)
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
+            seals.register(connection)
             if not schema.version_of(connection, path):
                 raise missing(path)
             yield connection

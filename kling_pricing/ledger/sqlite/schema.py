@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.terms import Terms
+from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS, Terms
 
 APPLICATION_ID = 0x4B50524C
 """Identifies a file as a ledger (`PRAGMA application_id`)."""
@@ -167,6 +167,42 @@ STEPS: dict[int, tuple[str, ...]] = {
         """
         CREATE UNIQUE INDEX observation_once ON observation
         (provider, task_id, ifnull(state, ''), ifnull(charge, ''))
+        """,
+    ),
+    3: (
+        """
+        CREATE TABLE calendar (
+          schedule TEXT NOT NULL,
+          window_start TEXT NOT NULL,
+          window_end TEXT NOT NULL,
+          zone_data TEXT NOT NULL,
+          PRIMARY KEY (schedule, window_start)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "ALTER TABLE reservation ADD COLUMN seal TEXT",
+        f"UPDATE reservation SET seal = seal({', '.join(SEALED_COLUMNS)})",  # noqa: S608 (constants only)
+        "ALTER TABLE observation ADD COLUMN seal TEXT",
+        f"UPDATE observation SET seal = seal({', '.join(SEALED_OBSERVATION_COLUMNS)})",  # noqa: S608
+        "ALTER TABLE observation ADD COLUMN applied_to TEXT REFERENCES reservation (id)",
+        # Version 2 stored an observation that it refused, and then ignored an equal one for ever. Such a
+        # reservation is still bound, so the observation can be applied when it is made again.
+        """
+        UPDATE observation SET applied_to = (
+          SELECT reservation.id FROM reservation
+          WHERE reservation.provider = observation.provider AND reservation.task_id = observation.task_id
+            AND NOT (
+              reservation.state = 'bound' AND NOT reservation.doubted
+              AND ifnull(observation.state, '') IN ('succeeded', 'failed', 'cancelled')
+            )
+        )
+        """,
+        """
+        CREATE TABLE frozen (
+          scope TEXT NOT NULL PRIMARY KEY,
+          actor TEXT NOT NULL,
+          reason TEXT NOT NULL,
+          frozen_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
         """,
     ),
 }

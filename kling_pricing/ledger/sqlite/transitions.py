@@ -52,10 +52,11 @@ _SPEND_LINE = "UPDATE reservation_line SET spent = ? WHERE reservation = ? AND b
 
 def dispatch(db: sqlite3.Connection, reservation: str, doubtful_after: timedelta, now: datetime) -> bool:
     """Moves a reservation from reserved to dispatching. Returns False if it is not reserved or has expired."""
-    updated = db.execute(_DISPATCH, (written(now), written(now + doubtful_after), reservation))
+    deadline = written(now + doubtful_after)
+    updated = db.execute(_DISPATCH, (written(now), deadline, reservation))
     if updated.rowcount == 0:
         return False
-    enter(db, now, "dispatch", reservation, (), None)
+    enter(db, now, "dispatch", reservation, (), deadline)
     return True
 
 
@@ -70,7 +71,7 @@ def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Chang
         return _bound_already(db, ref, task_id, now)
     *row, is_seen = db.execute(_SELECT_BOUND, (ref,)).fetchone()
     bound = from_row(row, now)
-    enter(db, now, "bind", bound.id, (), None)
+    enter(db, now, "bind", bound.id, (), task_id)
     change = Change(bound)
     if not is_seen:
         return change
@@ -82,6 +83,10 @@ def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Chang
         seen = Observation(bound.provider, task_id, state, read_charge(charge), None, None, now)
         after = take_up(db, change.reservation, seen, now)
         change = Change(after.reservation, change.alerts + after.alerts)
+    db.execute(
+        "UPDATE observation SET applied_to = ? WHERE provider = ? AND task_id = ?",
+        (bound.id, bound.provider, task_id),
+    )
     return change
 
 

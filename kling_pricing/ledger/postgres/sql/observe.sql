@@ -8,14 +8,17 @@ DECLARE
   now timestamptz := begin_verb();
   task text[] := ARRAY[p_provider, p_task_id];
   kept reservation;
-  is_new boolean;
+  stored bigint;
   refusal text;
 BEGIN
+  PERFORM require_amount(p_made);
   PERFORM lock_task(p_provider, p_task_id);   -- so that either `bind` sees the observation, or this call sees the binding
-  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, seen_at)
-  VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now)
+  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, seen_at, seal)
+  VALUES (
+    p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now,
+    observation_sealed(p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now)
+  )
   ON CONFLICT DO NOTHING;
-  is_new := FOUND;
   IF p_ref IS NULL THEN
     kept := lookup(task);
     IF kept.id IS NULL THEN
@@ -29,7 +32,12 @@ BEGIN
     ));
   END IF;
   IF kept.task_id = p_task_id THEN
-    IF is_new THEN
+    -- An equal observation that was refused earlier was stored but not applied.
+    UPDATE observation SET applied_to = kept.id
+    WHERE provider = p_provider AND task_id = p_task_id AND state IS NOT DISTINCT FROM p_state
+      AND charge IS NOT DISTINCT FROM p_charge AND applied_to IS NULL
+    RETURNING id INTO stored;
+    IF stored IS NOT NULL THEN
       PERFORM take_up(p_call, kept, p_state, p_charge, p_made, now);
       IF p_remark IS NOT NULL THEN
         PERFORM alert_charge(now, p_call, kept.id, p_remark);
