@@ -134,14 +134,6 @@ RESERVATION_CHECKS = (
         "CASE WHEN task_id IS NULL THEN 'missing' ELSE 'known' END",
         "CASE WHEN events.bound IS NULL AND events.recorded IS NULL THEN 'missing' ELSE 'known' END",
     ),
-    Check("task_id", "task_id", "events.task", when="events.task IS NOT NULL AND task_id IS NOT NULL"),
-    Check(
-        "deadline",
-        "{deadline}",
-        "coalesce(events.doubtful_from, events.expires_at)",
-        when="coalesce(events.doubtful_from, events.expires_at) IS NOT NULL",
-    ),
-    Check("seal", "reservation.seal", "{sealed}", source="the columns that never change give"),
     Check("created_at", "created_at", "events.reserved_at", when="events.reserved_at IS NOT NULL"),
     Check(
         "dispatched_at",
@@ -164,6 +156,14 @@ RESERVATION_CHECKS = (
     Check(
         "reserved", "reserved", "expected", source="the quote is", when="reserved < expected", is_amount=True
     ),
+    Check("task_id", "task_id", "events.task", when="events.task IS NOT NULL AND task_id IS NOT NULL"),
+    Check(
+        "deadline",
+        "{deadline}",
+        "coalesce(events.doubtful_from, events.expires_at)",
+        when="coalesce(events.doubtful_from, events.expires_at) IS NOT NULL",
+    ),
+    Check("seal", "reservation.seal", "{sealed}", source="the columns that never change give"),
 )
 LINE_CHECKS = (
     Check("held", f"CASE WHEN {_OPEN} THEN line.held ELSE 0 END", "events.held", is_amount=True),

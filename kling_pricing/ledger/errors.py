@@ -186,8 +186,8 @@ def no_window(budget: str) -> LedgerError:
 def frozen(actor: str, reason: str, frozen_at: datetime) -> BudgetFrozenError:
     """Returns the error for a request while spending is frozen."""
     return BudgetFrozenError(
-        f"{actor} froze all spending at {frozen_at.isoformat(timespec='seconds')} ({reason}); when it is safe to "
-        "spend again, an administrator runs `kling-pricing budget thaw --all`",
+        f"{actor} froze all spending at {frozen_at.isoformat(timespec='seconds')} ({reason}); when it is safe "
+        "to spend again, an administrator runs `kling-pricing budget thaw --all`",
         actor=actor,
         reason=reason,
         frozen_at=frozen_at,

@@ -202,7 +202,7 @@ def _upgrade(connection: Connection, before: int) -> None:
         connection.execute("SET LOCAL timezone = 'UTC'")
         connection.execute("UPDATE reservation SET seal = sealed(reservation.*)")
         columns = ", ".join(SEALED_OBSERVATION_COLUMNS)
-        connection.execute(f"UPDATE observation SET seal = observation_sealed({columns})".encode())
+        connection.execute(f"UPDATE observation SET seal = observation_sealed({columns})".encode())  # noqa: S608
         revisions.make_calendar(connection)
     for role in roles:
         _grant(connection, role)

@@ -45,8 +45,8 @@ _OBSERVE = (
     f" VALUES ({', '.join('?' * len(SEALED_OBSERVATION_COLUMNS))}, ?)"
 )
 _APPLY = (
-    "UPDATE observation SET applied_to = ? WHERE provider = ? AND task_id = ? AND ifnull(state, '') = ifnull(?, '')"
-    " AND ifnull(charge, '') = ifnull(?, '') AND applied_to IS NULL"
+    "UPDATE observation SET applied_to = ? WHERE provider = ? AND task_id = ?"
+    " AND ifnull(state, '') = ifnull(?, '') AND ifnull(charge, '') = ifnull(?, '') AND applied_to IS NULL"
 )
 
 
