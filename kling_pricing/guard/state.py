@@ -11,6 +11,7 @@ from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_documen
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.calendars import ends_soon
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.tables.price_book import PriceBook
@@ -81,6 +82,8 @@ class GuardState:
         self._on_alert = on_alert
         self.ledger: Ledger = connect(ledger, clock=self.clock)
         self.in_force = _install(self.ledger, budgets)
+        for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
+            _log.warning("ledger %s: %s", self.ledger.name, warning)
 
     def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
         """Calls a function with the budgets that this guard knows.

@@ -45,7 +45,7 @@ def migrate(path: Path, now: datetime) -> Migrated:
         LedgerUnavailableError: there is no ledger, the ledger is newer than this release, or the disk has no
             room for the copy. Nothing was changed.
     """
-    with _opened(path) as connection:
+    with opened(path) as connection:
         version = schema.version_of(connection, path)
         if version == schema.VERSION:
             return Migrated(version, None)
@@ -93,14 +93,14 @@ def describe(path: Path) -> Description:
     Raises:
         LedgerUnavailableError: there is no ledger.
     """
-    with _opened(path) as connection:
+    with opened(path) as connection:
         version = schema.version_of(connection, path)
         row = connection.execute("SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
         return Description(version, None if row is None else row[0])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Connects to a ledger's file. Closes the connection at the end, which rolls back uncommitted changes."""
     try:
         if not (path.is_file() and path.stat().st_size):
