@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS
+from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
 
 
 class Check(NamedTuple):
@@ -39,30 +39,28 @@ class Dialect(NamedTuple):
         is_not: the operator that compares two values, either of which may be null.
         project_label: the label `project` of a reservation.
         labels_differ: whether a reservation lacks any of a bucket's labels.
-        sealed: the digest of a reservation's columns that never change.
-        observation_sealed: the digest of an observation's columns that never change.
         deadline: a reservation's deadline as the journal writes it.
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
         label_names: the names of a bucket's labels, in order.
-        calendar_digest: the digest of the calendar.
         extra_reservation_checks: checks for the store's additional reservation columns.
         extra_bucket_checks: checks for the store's additional bucket columns.
+        extra_queries: further queries for problems, each with the columns of `differences`.
     """
 
     is_not: str
     project_label: str
     labels_differ: str
-    sealed: str
-    observation_sealed: str
     deadline: str
     freeze_at: str
     journal_at: str
     label_names: str
-    calendar_digest: str
     extra_reservation_checks: tuple[Check, ...] = ()
     extra_bucket_checks: tuple[Check, ...] = ()
+    extra_queries: tuple[str, ...] = ()
 
+
+_OBSERVATION_SEALED = f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})"
 
 SQLITE = Dialect(
     is_not="IS NOT",
@@ -70,33 +68,27 @@ SQLITE = Dialect(
     labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS required WHERE NOT EXISTS (SELECT 1"
     " FROM json_each(reservation.labels) AS label"
     " WHERE label.key = required.key AND label.value = required.value))",
-    sealed=f"seal({', '.join(f'reservation.{column}' for column in SEALED_COLUMNS)})",
-    observation_sealed=f"seal({', '.join(SEALED_OBSERVATION_COLUMNS)})",
     deadline="deadline",
     freeze_at="frozen_at",
     journal_at="at",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
-    calendar_digest="seal((SELECT group_concat(schedule || window_start || window_end || zone_data, ', ')"
-    " FROM (SELECT * FROM calendar ORDER BY schedule, window_start)))",
 )
 POSTGRES = Dialect(
     is_not="IS DISTINCT FROM",
     project_label="reservation.labels->>'project'",
     labels_differ="NOT reservation.labels @> CAST(bucket.labels AS jsonb)",
-    sealed="sealed(reservation.*)",
-    observation_sealed=f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})",
     deadline="instant_text(deadline)",
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
-    calendar_digest="calendar_digest()",
     extra_reservation_checks=(
         Check(
             "dispatch_token",
             "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
             "CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END",
         ),
+        Check("seal", "reservation.seal", "sealed(reservation.*)", source="the columns that never change give"),
     ),
     extra_bucket_checks=(
         Check(
@@ -104,6 +96,21 @@ POSTGRES = Dialect(
             "CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END",
             "CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END",
         ),
+    ),
+    extra_queries=(
+        f"""
+        SELECT 'observation ' || id || ' of task ' || task_id, 'seal', coalesce(seal, ''),
+          {_OBSERVATION_SEALED}, 'the columns that never change give', 0
+        FROM observation WHERE seal IS DISTINCT FROM {_OBSERVATION_SEALED}
+        """,  # noqa: S608 (constants only)
+        """
+        SELECT 'the calendar', 'digest', computed, recorded, 'the journal gives', 0 FROM (
+          SELECT calendar_digest() AS computed,
+            (SELECT detail FROM journal WHERE kind = 'calendar' ORDER BY seq DESC LIMIT 1) AS recorded
+        ) AS digests
+        WHERE computed IS DISTINCT FROM recorded
+          AND (recorded IS NOT NULL OR EXISTS (SELECT 1 FROM calendar))
+        """,
     ),
 )
 
@@ -163,7 +170,6 @@ RESERVATION_CHECKS = (
         "coalesce(events.doubtful_from, events.expires_at)",
         when="coalesce(events.doubtful_from, events.expires_at) IS NOT NULL",
     ),
-    Check("seal", "reservation.seal", "{sealed}", source="the columns that never change give"),
 )
 LINE_CHECKS = (
     Check("held", f"CASE WHEN {_OPEN} THEN line.held ELSE 0 END", "events.held", is_amount=True),
@@ -340,11 +346,6 @@ _FURTHER_CHECKS = (
     HAVING {labels_differ}
     """,
     """
-    SELECT 'observation ' || id || ' of task ' || task_id, 'seal', seal, {observation_sealed},
-      'the columns that never change give', 0
-    FROM observation WHERE seal {is_not} {observation_sealed}
-    """,
-    """
     SELECT 'observation ' || id || ' of task ' || task_id, 'applied_to', applied_to, 'another reservation',
       'the task belongs to', 0
     FROM observation WHERE applied_to IS NOT NULL AND NOT EXISTS (
@@ -359,13 +360,6 @@ _FURTHER_CHECKS = (
           WHERE kind IN ('freeze', 'thaw') ORDER BY seq DESC LIMIT 1) AS derived
     ) AS freezes WHERE kept {is_not} derived
     """,
-    """
-    SELECT 'the calendar', 'digest', computed, recorded, 'the journal gives', 0 FROM (
-      SELECT {calendar_digest} AS computed,
-        (SELECT detail FROM journal WHERE kind = 'calendar' ORDER BY seq DESC LIMIT 1) AS recorded
-    ) AS digests
-    WHERE computed {is_not} recorded AND (recorded IS NOT NULL OR EXISTS (SELECT 1 FROM calendar))
-    """,
 )
 """Queries for problems that no `Check` can express; each selects the columns of `differences`."""
 
@@ -378,7 +372,7 @@ def differences(dialect: Dialect) -> str:
     """
     nothing = "CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0"
     branches = [_select(f"missing.*, {nothing}", f"({query}) AS missing") for query in _MISSING]
-    branches += _FURTHER_CHECKS
+    branches += _FURTHER_CHECKS + dialect.extra_queries
     parts = [_JOURNAL]
     extra = {"reservations": dialect.extra_reservation_checks, "buckets": dialect.extra_bucket_checks}
     for name, subject, tables, common in _SCOPES:

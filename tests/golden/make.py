@@ -4,10 +4,11 @@ Give it the URL of an empty PostgreSQL database::
 
     python tests/golden/make.py postgresql://postgres@127.0.0.1:5432/empty
 
-It fills a ledger in each store with the same events. It writes each ledger as SQL (`sqlite-VERSION.sql`,
-`postgres-VERSION.sql`), and a report about it by the current code (`*.json`), to this folder.
+It fills a ledger in each store with the same events. It writes each ledger as SQL (`sqlite-VERSION.sql.gz`,
+`postgres-VERSION.sql.gz`), and a report about it by the current code (`*.json`), to this folder.
 """
 
+import gzip
 import json
 import sqlite3
 import sys
@@ -166,6 +167,14 @@ def fill(url: str, clock: Clock) -> None:
     guard.close()
 
 
+def golden_sql(store: str, version: int) -> str:
+    """Returns the golden ledger of a version as SQL, which is compressed since ledgers have long calendars."""
+    path = HERE / f"{store}-{version}.sql"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    return gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()).decode()
+
+
 def plain(value: Any) -> Any:
     """Returns JSON data: named tuples as objects, amounts and instants as text."""
     if hasattr(value, "terms"):
@@ -233,7 +242,11 @@ def postgres_text(url: str) -> str:
             for row in cursor.fetchall():
                 named = dict(zip(types, row, strict=True))
                 values = [
-                    sql.Literal(json.dumps(named[column]) if types[column] == 3802 else named[column])  # jsonb
+                    sql.Literal(
+                        json.dumps(named[column])
+                        if types[column] == 3802 and named[column] is not None  # jsonb
+                        else named[column]
+                    )
                     for column in columns
                 ]
                 lines.append(
@@ -269,7 +282,7 @@ def main(url: str) -> None:
             version = sqlite_schema.VERSION
             (HERE / f"{store}-{version}.json").write_text(report, encoding="utf-8")
             text = sqlite_text(path) if store == "sqlite" else postgres_text(url)
-            (HERE / f"{store}-{version}.sql").write_text(text, encoding="utf-8")
+            (HERE / f"{store}-{version}.sql.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
@@ -237,7 +238,9 @@ class SQLiteLedger:
         queries = {"difference": checks.differences(checks.SQLITE), **checks.facts(checks.SQLITE)}
         with self._file.reading_alone() as db:
             db.row_factory = sqlite3.Row
-            seals.register(db)
-            facts = {name: db.execute(query).fetchall() for name, query in queries.items()}
+            facts: dict[str, list[Any]] = {
+                name: db.execute(query).fetchall() for name, query in queries.items()
+            }
+            facts["difference"] += seals.differences(db)
             damage = [line for (line,) in db.execute("PRAGMA integrity_check") if line != "ok"]
         judge(self.name, facts, "file", damage)

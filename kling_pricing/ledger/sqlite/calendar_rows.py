@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.ledger import checks
 from kling_pricing.ledger.calendars import (
     CalendarChange,
     ScheduledWindow,
@@ -16,6 +15,7 @@ from kling_pricing.ledger.calendars import (
 )
 from kling_pricing.ledger.sqlite import balances
 from kling_pricing.ledger.sqlite.codec import instant, written
+from kling_pricing.ledger.sqlite.seals import calendar_digest
 from kling_pricing.windows import FOREVER, Period
 
 _COLUMNS = "schedule, window_start, window_end, zone_data"
@@ -108,8 +108,7 @@ def _write(
             ],
         )
     if changed:
-        (digest,) = db.execute(f"SELECT {checks.SQLITE.calendar_digest}").fetchone()
-        balances.enter(db, now, "calendar", None, (), digest)
+        balances.enter(db, now, "calendar", None, (), calendar_digest(db))
 
 
 def _windows(rows: Iterable[tuple[str, str, str, str]]) -> list[ScheduledWindow]:

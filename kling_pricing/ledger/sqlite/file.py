@@ -16,7 +16,7 @@ from threading import RLock
 from typing import TypeVar, TypeVarTuple
 
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.sqlite import forks, schema, seals
+from kling_pricing.ledger.sqlite import forks, schema
 from kling_pricing.ledger.sqlite.errors import (
     BUSY_TIMEOUT_S,
     CANNOT_OPEN,
@@ -285,7 +285,6 @@ class SQLiteFile:
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
-            seals.register(connection)
             self._is_current(connection)  # comes first, so that a foreign database stays unchanged
             self._queue.open()
             try:

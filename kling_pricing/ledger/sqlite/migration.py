@@ -16,7 +16,7 @@ from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 
 _FIRST_WITH_CALENDAR = 3
-"""The first schema version whose ledgers keep the windows of their budgets."""
+"""The first schema version whose ledgers keep the windows of their budgets, and seals."""
 
 
 class Migrated(NamedTuple):
@@ -65,6 +65,7 @@ def migrate(path: Path, now: datetime) -> Migrated:
                     for statement in schema.STEPS[step]:
                         connection.execute(statement)
                 if version < _FIRST_WITH_CALENDAR:
+                    seals.seal_all(connection)
                     revisions.make_calendar(connection, now)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
@@ -107,7 +108,6 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             raise missing(path)
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            seals.register(connection)
             if not schema.version_of(connection, path):
                 raise missing(path)
             yield connection

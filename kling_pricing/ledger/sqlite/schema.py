@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS, Terms
+from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
 """Identifies a file as a ledger (`PRAGMA application_id`)."""
@@ -180,9 +180,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         ) STRICT, WITHOUT ROWID
         """,
         "ALTER TABLE reservation ADD COLUMN seal TEXT",
-        f"UPDATE reservation SET seal = seal({', '.join(SEALED_COLUMNS)})",  # noqa: S608 (constants only)
         "ALTER TABLE observation ADD COLUMN seal TEXT",
-        f"UPDATE observation SET seal = seal({', '.join(SEALED_OBSERVATION_COLUMNS)})",  # noqa: S608
         "ALTER TABLE observation ADD COLUMN applied_to TEXT REFERENCES reservation (id)",
         # Version 2 stored an observation that it refused, and then ignored an equal one for ever. Such a
         # reservation is still bound, so the observation can be applied when it is made again.

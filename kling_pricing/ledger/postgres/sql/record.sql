@@ -14,7 +14,7 @@ DECLARE
   amounts bigint[];
   nothing bigint[];
 BEGIN
-  PERFORM require_labels(p_order);
+  PERFORM require_order(p_order);
   IF outdated IS NOT NULL THEN
     RETURN outdated;
   END IF;

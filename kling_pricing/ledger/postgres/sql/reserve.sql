@@ -25,7 +25,7 @@ DECLARE
   nothing bigint[] := '{}';
   alerts jsonb;
 BEGIN
-  PERFORM require_labels(p_order);
+  PERFORM require_order(p_order);
   PERFORM require_interval(p_expires_after);
   PERFORM lock_key(p_order->>'project', p_order->>'key');
   -- One statement, because every reservation needs it and usually there is nothing to do.

@@ -121,9 +121,6 @@ DECLARE
   terms jsonb := p_candidate->'terms';
   kept reservation;
 BEGIN
-  IF terms IS NULL OR p_order ? 'claims' THEN   -- earlier releases sent no terms, or claims
-    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 3; upgrade kling-pricing on this machine';
-  END IF;
   kept := jsonb_populate_record(NULL::reservation, terms - 'pack_units');
   kept.pack_units := (terms->>'pack_units')::jsonb;
   kept.id := p_id;
@@ -369,9 +366,12 @@ BEGIN
   RETURN amounts;
 END $$;
 
--- Refuses a request whose labels are not printable texts that include its project.
-CREATE OR REPLACE FUNCTION require_labels(p_order jsonb) RETURNS void LANGUAGE plpgsql AS $$
+-- Refuses a request from an earlier release, and one whose labels are not printable texts that include its project.
+CREATE OR REPLACE FUNCTION require_order(p_order jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+  IF p_order ? 'claims' THEN   -- earlier releases chose the buckets themselves
+    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 3; upgrade kling-pricing on this machine';
+  END IF;
   IF jsonb_typeof(p_order->'labels') IS DISTINCT FROM 'object'
     OR p_order->'labels'->>'project' IS DISTINCT FROM p_order->>'project'
     OR jsonb_path_exists(p_order->'labels', '$.* ? (@.type() != "string")')

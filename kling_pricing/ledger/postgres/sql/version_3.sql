@@ -45,7 +45,7 @@ ALTER TABLE reservation ADD CONSTRAINT labels_are_texts CHECK (
 ) NOT VALID;
 ALTER TABLE reservation ADD CONSTRAINT changes_are_an_object CHECK (jsonb_typeof(changes) = 'object') NOT VALID;
 ALTER TABLE reservation ADD CONSTRAINT pack_units_are_texts CHECK (
-  pack_units IS NULL
+  pack_units IS NULL OR jsonb_typeof(pack_units) = 'null'
   OR (jsonb_typeof(pack_units) = 'object' AND NOT jsonb_path_exists(pack_units, '$.* ? (@.type() != "string")'))
 ) NOT VALID;
 ALTER TABLE reservation ADD CONSTRAINT names_are_printable CHECK (
@@ -73,7 +73,7 @@ ALTER TABLE observation ADD CONSTRAINT names_are_printable CHECK (
   AND length(provider) BETWEEN 1 AND 200 AND length(task_id) BETWEEN 1 AND 200
 ) NOT VALID;
 ALTER TABLE observation ADD CONSTRAINT charge_is_readable CHECK (
-  charge IS NULL OR (
+  charge IS NULL OR jsonb_typeof(charge) = 'null' OR (
     coalesce(jsonb_typeof(charge->'parts') = 'array', false)
     AND NOT jsonb_path_exists(charge, 'strict $.parts[*] ? (@.type() != "array" || @.size() != 2)')
     AND NOT jsonb_path_exists(charge, 'strict $.parts[*][0] ? (@.type() != "string" || !(@ like_regex "^[0-9]{1,60}([.][0-9]{1,60})?$"))')
