@@ -45,16 +45,6 @@ def golden(store: str, version: int) -> Any:
     return report
 
 
-def migrated(url: str, clock: Clock) -> Any:
-    """Returns the report about a migrated ledger, without the entry for the calendar that a migration makes."""
-    report = reported(url, clock)
-    assert [entry["kind"] for entry in report["journal"]].count("calendar") >= 1
-    calendars = [entry for entry in report["journal"] if entry["kind"] == "calendar"]
-    if calendars == report["journal"][-1:]:
-        report["journal"] = report["journal"][:-1]
-    return report
-
-
 def _with_charge(*, amount: str | None, amount_unit: str | None, **observation: Any) -> dict[str, Any]:
     part = {"amount": amount, "unit": amount_unit}
     charge = None if amount is None else {"parts": [part], "problem": None, "list_price": None}
@@ -118,7 +108,7 @@ def test_a_ledger_of_any_version_is_the_same_after_it_was_migrated(
     url = old(version)
     prepare(url, create=False)
     with by_clock(url):
-        assert migrated(url, clock) == golden(store, version)
+        assert reported(url, clock) == golden(store, version)
         with BudgetGuard(url, second_budgets(), clock=clock) as guard:
             before = {bucket.budget: bucket for bucket in guard.status()}
             admission = guard.admit(CLIP, project="trailer", labels={"user": "new"})
@@ -399,7 +389,7 @@ def test_ctrl_c_while_migrating_leaves_the_old_ledger_or_the_new_one(tmp_path: P
             with path.with_name(f"{path.name}.{suffix}").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
         migration.migrate(path, END + timedelta(seconds=1))
-        assert migrated(url, clock) == golden("sqlite", 1)
+        assert reported(url, clock) == golden("sqlite", 1)
         assert not path.with_name("spend.db.copying").exists()
     assert place > 10
 
@@ -451,7 +441,7 @@ def test_a_migration_that_is_killed_leaves_the_old_ledger(tmp_path: Path, clock:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'third'").fetchall() == []
     prepare(url, create=False)
-    assert migrated(url, clock) == golden("sqlite", 1)
+    assert reported(url, clock) == golden("sqlite", 1)
     assert len([*tmp_path.glob("spend.db.version-1.*")]) == 2
 
 
@@ -465,7 +455,7 @@ def test_two_simultaneous_migrations_both_succeed(
     texts = [process.communicate()[0] for process in both]
     assert sorted("up to date" in text for text in texts) == [False, True]
     with by_clock(url):
-        assert migrated(url, clock) == golden(store, 1)
+        assert reported(url, clock) == golden(store, 1)
 
 
 def test_a_migration_that_fails_leaves_a_server_as_it_was(postgres_database: str) -> None:

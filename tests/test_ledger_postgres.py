@@ -81,7 +81,7 @@ def test_a_granted_role_can_do_everything_that_a_guard_does(role: str, book: Pri
         "UPDATE kling_pricing.calendar SET window_end = now()",
         "UPDATE kling_pricing.budget_revision SET document = '{}'",
         "DELETE FROM kling_pricing.frozen",
-        "SELECT kling_pricing.put_calendar('[]', '{}', now())",
+        "SELECT kling_pricing.put_calendar('[]', '{}', false, now())",
         "SELECT kling_pricing.freeze_all('me', 'because')",
         "SELECT kling_pricing.thaw_all('me', 'because')",
         "SELECT kling_pricing.grant_guard('public')",

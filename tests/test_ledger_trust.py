@@ -133,7 +133,7 @@ POISON: list[tuple[str, tuple[Any, ...]]] = [
     ("reserve", ("p", order(1), candidate(expected=-NANOS), "1 min")),
     ("reserve", ("p", order(1), candidate(quantity="NaN"), "1 min")),
     ("reserve", ("p", order(1), candidate(pack_units="[1]"), "1 min")),
-    ("record_spend", ("p", order(1), candidate()[1:-1], "t", "infinity")),
+    ("record_spend", ("p", order(1), candidate()[1:-1], "t", "-infinity")),
     ("record_spend", ("p", order(1), candidate()[1:-1], "x" * 201, "2026-11-21T00:00:00Z")),
     ("dispatch", ("id0", "token", "infinity")),
     ("settle", ("c", ["id0"], "-1", "operator")),

@@ -64,6 +64,7 @@ class CalendarChange(NamedTuple):
         before: the windows in the ledger that are not over, in order.
         after: the windows that replace them, in order.
         past: the windows before them; empty unless the schedule is new.
+        is_new: whether the calendar in the ledger lacks the schedule.
     """
 
     schedule: str
@@ -71,6 +72,7 @@ class CalendarChange(NamedTuple):
     before: tuple[Period, ...]
     after: tuple[Period, ...]
     past: tuple[Period, ...]
+    is_new: bool
 
     @property
     def moved(self) -> tuple[tuple[datetime, datetime], ...]:
@@ -125,7 +127,7 @@ def calendar_changes(
         after = tuple(window for window in computed if window.end > now)
         is_new = earlier is not None or not windows
         past = tuple(window for window in computed if window.end <= now) if is_new else ()
-        change = CalendarChange(schedule, zone_data_version(budget), before, after, past)
+        change = CalendarChange(schedule, zone_data_version(budget), before, after, past, is_new)
         reaches = bool(before) and (not budget.recurs or before[-1].end >= now + NEEDED)
         is_over = bool(windows) and not budget.recurs and not after
         if is_new or (not is_over and (change.moved or not reaches)):

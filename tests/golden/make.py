@@ -37,7 +37,7 @@ END = BEGIN + timedelta(days=11)
 CLIP = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1080p", "audio": True}
 TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
-    *("observation", "calendar", "frozen"),
+    *("observation", "calendar", "calendar_digest", "frozen"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates"}

@@ -15,7 +15,8 @@ from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
-from kling_pricing.ledger.checks import POSTGRES, facts
+from kling_pricing.ledger.checks import facts
+from kling_pricing.ledger.dialects import POSTGRES
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (

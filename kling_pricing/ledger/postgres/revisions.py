@@ -157,7 +157,8 @@ def put_calendar(revising: _Revising, budgets: BudgetsFile, earlier: Uncalendare
         }
         for change in changes
     ]
-    revising.call("put_calendar", json.dumps(texts), json.dumps(schedules), revising.now)
+    is_replaced = not all(change.is_new for change in changes)
+    revising.call("put_calendar", json.dumps(texts), json.dumps(schedules), is_replaced, revising.now)
 
 
 def calendar_changes_for(

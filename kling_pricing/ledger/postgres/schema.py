@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks
+from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres import revisions
@@ -70,8 +70,8 @@ def scripts(before: int) -> Iterator[str]:
 def _verification() -> str:
     """Returns the script of the function that runs all queries of `verify` on one snapshot."""
     queries = {
-        "difference": checks.differences(checks.POSTGRES),
-        **checks.facts(checks.POSTGRES),
+        "difference": checks.differences(dialects.POSTGRES),
+        **checks.facts(dialects.POSTGRES),
         "in_force": "SELECT * FROM budget",
     }
     rows = " UNION ALL ".join(

@@ -11,7 +11,7 @@ from typing import Any
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks
+from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
 from kling_pricing.ledger.kept_charges import read_charge
@@ -235,7 +235,7 @@ class SQLiteLedger:
         """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""
         with self._file.reading():
             pass  # raises if the file is missing or was replaced
-        queries = {"difference": checks.differences(checks.SQLITE), **checks.facts(checks.SQLITE)}
+        queries = {"difference": checks.differences(dialects.SQLITE), **checks.facts(dialects.SQLITE)}
         with self._file.reading_alone() as db:
             db.row_factory = sqlite3.Row
             facts: dict[str, list[Any]] = {

@@ -108,7 +108,11 @@ def _write(
             ],
         )
     if changed:
-        balances.enter(db, now, "calendar", None, (), calendar_digest(db))
+        digest = calendar_digest(db)
+        if not db.execute("UPDATE calendar_digest SET digest = ?", (digest,)).rowcount:
+            db.execute("INSERT INTO calendar_digest (digest, begun_at) VALUES (?, ?)", (digest, at))
+        elif not all(change.is_new for change in changed):
+            balances.enter(db, now, "calendar", None, (), digest)
 
 
 def _windows(rows: Iterable[tuple[str, str, str, str]]) -> list[ScheduledWindow]:

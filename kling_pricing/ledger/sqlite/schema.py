@@ -179,6 +179,7 @@ STEPS: dict[int, tuple[str, ...]] = {
           PRIMARY KEY (schedule, window_start)
         ) STRICT, WITHOUT ROWID
         """,
+        "CREATE TABLE calendar_digest (digest TEXT NOT NULL, begun_at TEXT NOT NULL) STRICT",
         "ALTER TABLE reservation ADD COLUMN seal TEXT",
         "ALTER TABLE observation ADD COLUMN seal TEXT",
         "ALTER TABLE observation ADD COLUMN applied_to TEXT REFERENCES reservation (id)",

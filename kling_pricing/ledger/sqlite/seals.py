@@ -28,7 +28,7 @@ def seal(*values: str | int | None) -> str:
 
 
 def calendar_digest(db: sqlite3.Connection) -> str:
-    """Returns the digest of the calendar, which the journal records."""
+    """Returns the digest of the calendar, which the table `calendar_digest` keeps."""
     digest = hashlib.sha256()
     rows = db.execute(
         "SELECT schedule || window_start || window_end || zone_data FROM calendar"
@@ -57,13 +57,12 @@ def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
             derived = seal(*values)
             if kept != derived:
                 yield _difference(name, "seal", kept, derived, "the columns that never change give")
-    (recorded, is_empty) = db.execute(
-        "SELECT (SELECT detail FROM journal WHERE kind = 'calendar' ORDER BY seq DESC LIMIT 1),"
-        " NOT EXISTS (SELECT 1 FROM calendar)"
+    recorded, is_empty = db.execute(
+        "SELECT (SELECT digest FROM calendar_digest), NOT EXISTS (SELECT 1 FROM calendar)"
     ).fetchone()
     computed = calendar_digest(db)
     if computed != recorded and (recorded is not None or not is_empty):
-        yield _difference("the calendar", "digest", computed, recorded, "the journal gives")
+        yield _difference("the calendar", "digest", recorded, computed, "its rows give")
 
 
 def _difference(subject: str, what: str, kept: str | None, derived: str | None, source: str) -> dict[str, Any]:

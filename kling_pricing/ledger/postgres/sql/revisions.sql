@@ -56,7 +56,7 @@ $$;
 
 -- Replaces parts of the calendar, one schedule for each element of `p_changes`. Open buckets get the new end of their
 -- window. `p_schedules` maps the definition of every budget that ever was in force to its schedule.
-CREATE OR REPLACE FUNCTION put_calendar(p_changes jsonb, p_schedules jsonb, p_now timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION put_calendar(p_changes jsonb, p_schedules jsonb, p_is_replaced boolean, p_now timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   change jsonb;
@@ -71,7 +71,12 @@ BEGIN
       AND bucket.window_start = calendar.window_start AND bucket.window_end > p_now AND calendar.window_start <= p_now
       AND bucket.window_end <> calendar.window_end;
   END LOOP;
-  PERFORM enter(p_now, 'calendar', NULL, NULL, NULL, NULL, calendar_digest());
+  UPDATE calendar_digest SET digest = calendar_digest();
+  IF NOT FOUND THEN
+    INSERT INTO calendar_digest (digest, begun_at) VALUES (calendar_digest(), p_now);
+  ELSIF p_is_replaced THEN
+    PERFORM enter(p_now, 'calendar', NULL, NULL, NULL, NULL, calendar_digest());
+  END IF;
 END $$;
 
 -- Returns the windows of the buckets of a ledger that has no calendar yet.

@@ -10,6 +10,11 @@ CREATE TABLE calendar (
   PRIMARY KEY (schedule, window_start)
 );
 
+CREATE TABLE calendar_digest (
+  digest text NOT NULL,
+  begun_at timestamptz NOT NULL             -- when the first calendar was made
+);
+
 -- How a budget matches requests: labels with a given value, labels that must be present, labels with one of several
 -- values, and labels that split the budget into buckets.
 ALTER TABLE budget ADD COLUMN fixed_labels jsonb NOT NULL DEFAULT '{}';
