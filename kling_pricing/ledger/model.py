@@ -33,7 +33,7 @@ class BucketClaim(NamedTuple):
             definition share their buckets.
         labels: the labels of the bucket.
         schedule: the schedule of the budget's windows in the ledger's calendar.
-        recurs: whether a new window follows each window; if not, the claim may have no window now.
+        recurs: whether a new window follows each window.
         cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
         currency: the budget's currency.
         rate: the value of one unit of the quote's currency in the budget's currency; None: the currencies are
@@ -84,7 +84,7 @@ class ReservationRequest(NamedTuple):
         labels: the labels that budgets may match, including the project.
         claims: one claim for each budget that matches.
         may_be_unmatched: whether the request is allowed if no budget is in force for it.
-        holds: the period in which the request may be reserved; outside it, the price may differ.
+        holds: the period in which the request may be reserved.
         budgets: digest of the budgets that the claims come from.
     """
 
