@@ -85,7 +85,7 @@ class ReservationRequest(NamedTuple):
         claims: one claim for each budget that matches.
         may_be_unmatched: whether the request is allowed if no budget is in force for it.
         holds: the period in which the request may be reserved.
-        budgets: digest of the budgets that the claims come from.
+        budgets: digest of the budgets in force.
     """
 
     project: str
@@ -345,11 +345,7 @@ class Outdated(NamedTuple):
 
 
 class Mistimed(NamedTuple):
-    """The result for a request that is not valid at the ledger's instant. The ledger stores nothing about it.
-
-    Attributes:
-        now: the ledger's instant, UTC.
-    """
+    """The result for a request that is not valid at the ledger's instant `now`, UTC. The ledger stores nothing."""
 
     now: datetime
 
