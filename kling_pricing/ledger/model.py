@@ -345,7 +345,11 @@ class Outdated(NamedTuple):
 
 
 class Mistimed(NamedTuple):
-    """The result for a request that is not valid at the ledger's instant `now`, UTC. The ledger stores nothing."""
+    """The result for a request that is not valid at the ledger's instant. The ledger stores nothing about it.
+
+    Attributes:
+        now: the ledger's instant, UTC.
+    """
 
     now: datetime
 
