@@ -36,8 +36,7 @@ class BucketClaim(NamedTuple):
         recurs: whether a new window follows each window.
         cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
         currency: the budget's currency.
-        rate: the value of one unit of the quote's currency in the budget's currency; None: the currencies are
-            the same.
+        rate: the accounting rate from the quote's currency; None: the currencies are the same.
         may_cap: whether a cheaper variant may be reserved if the request does not fit.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
