@@ -505,7 +505,7 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
         if held is None:
             with pytest.raises(BudgetExceededError, match="no budget is in force"):
                 guard.admit(video(), project="a")
-            with pytest.raises(BudgetError, match="budget all has no current window"):
+            with pytest.raises(LedgerError, match="budget all has no open window"):
                 guard.open_budget("all", 1)
             assert guard.status() == []
         else:
