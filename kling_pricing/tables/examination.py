@@ -59,8 +59,9 @@ def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datet
     capabilities = matrix.models[request.facts["model"]]
     facts = request.facts
     notes: list[Note] = []
-    if unsure := [*capabilities.unsure(facts), *capabilities.unsure_warnings(facts)]:
-        notes.extend(filter(None, (_note(rule, request) for rule in _in_force(unsure, at))))
+    unsure, warnings = capabilities.unsure(facts), capabilities.unsure_warnings(facts)
+    if unsure or warnings:
+        notes.extend(filter(None, (_note(rule, request) for rule in _in_force([*unsure, *warnings], at))))
     if request.media:
         for limit in capabilities.media:
             notes += _media_notes(limit, request)
