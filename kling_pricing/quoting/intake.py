@@ -7,7 +7,6 @@ a payload the same way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -83,7 +82,9 @@ class Intake:
 
     def with_options(self, **options: Any) -> Intake:
         """Returns a copy with some of its options replaced."""
-        changed = copy(self)
+        changed = Intake.__new__(Intake)
+        for name in self.__slots__:
+            setattr(changed, name, getattr(self, name))
         for name, value in options.items():
             setattr(changed, name, value)
         return changed

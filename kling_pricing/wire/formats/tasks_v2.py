@@ -7,10 +7,10 @@ The API refuses any parameter that its pages do not list.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
+from kling_pricing.strict_json import snapshot
 from kling_pricing.wire.facts import add_prompt_facts, add_shot_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -150,7 +150,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     Raises:
         WireFormatError: a new duration for a payload with shots.
     """
-    amended = deepcopy(dict(payload))
+    amended = snapshot(payload)
     for name, value in changes.items():
         field = FIELD_NAMES[name]
         current = payload.get(field)
