@@ -105,7 +105,9 @@ def compare(
     variations = Variations(payload, read, intake)
     itself = _candidate(variations.original, {}, intake, matrix)
     names = dict.fromkeys((*book.tables, *([] if own_provider is None else [own_provider])))
-    offerings = {name: _Provider(intake.with_options(provider=name), _models(book, name, intake.at)) for name in names}
+    offerings = {
+        name: _Provider(intake.with_options(provider=name), _models(book, name, intake.at)) for name in names
+    }
     options = []
     for candidate in (itself, *_candidates(variations, intake, matrix)):
         model = candidate.request.facts["model"]

@@ -42,7 +42,10 @@ def other_readings(
     """Returns the other readings of a payload whose wire format is assumed; None if there are none."""
     differing = intake.book.other_defaults.get((table.provider, request.wire_format, request.model), ())
     stated, priced_facts = request.stated_fields, table.priced_facts
-    defaults = [entry for entry in differing if entry.fact not in stated and entry.fact in priced_facts]
+    defaults = []
+    for entry in differing:
+        if entry.fact not in stated and entry.fact in priced_facts:
+            defaults.append(entry)  # noqa: PERF401 (usually there are none)
     if not defaults:
         return None
     return OtherReadings(defaults, snapshot(payload), intake.media and snapshot(intake.media))

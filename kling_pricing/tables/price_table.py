@@ -74,7 +74,8 @@ class PriceTable:
         priced_formats: the wire formats whose requests the table prices.
         counting_facts: the facts that count the units of some requests.
         deciding_facts: returns the facts that decide the price of a request without unknown facts.
-        bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity and the counted value.
+        bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity's `id` and the counted
+            value.
         comparing_notes: the engine's cache of at most `MAX_BILLS` notes that state the price of a request which
             another table bills, by the wire format and the deciding facts.
     """
@@ -121,7 +122,7 @@ class PriceTable:
     deciding_facts: Callable[[Mapping[str, Any]], tuple[Any, ...]] = field(
         init=False, repr=False, compare=False
     )
-    bills: dict[tuple[str, str | None, str, Quantity, int], Bill] = field(init=False, repr=False, compare=False)
+    bills: dict[tuple[str, str | None, str, int, int], Bill] = field(init=False, repr=False, compare=False)
     comparing_notes: dict[tuple[str, tuple[Any, ...]], Note] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

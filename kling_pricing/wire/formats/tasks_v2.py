@@ -132,9 +132,11 @@ def _convert_material(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple
     media = list_media("image", "image_urls[{}]", facts.pop("images", ()))
     media += [Medium("image", fields[name], facts[name]) for name in _FRAMES if name in facts]
     images_with_roles = facts.pop("image_roles", ())
-    media += list_media("image", "image_with_roles[{}].url", [image["url"] for image in images_with_roles])
-    if not fields.keys().isdisjoint(_IMAGES):
+    roles: set[str] = set()
+    if images_with_roles:
+        media += list_media("image", "image_with_roles[{}].url", [image["url"] for image in images_with_roles])
         roles = {image["role"] for image in images_with_roles}
+    if not fields.keys().isdisjoint(_IMAGES):
         for name in _FRAMES:
             facts[name] = name in facts or name in roles
         facts["images"] = len(media)
