@@ -181,7 +181,8 @@ def _answer_all(
                 interruption.allowed(waiting=False)
                 if item is not None:
                     text = _text(item, answer, tally, as_json=as_json, alone=not many)
-                    answers += [] if text is None else [text]
+                    if text is not None:
+                        answers.append(text)
                 if item is None or len(answers) >= MAX_TOGETHER:
                     _print(answers)
                     interruption.allowed(waiting=True)

@@ -112,7 +112,7 @@ def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], ti
     if type(counted) is not int or quantity.added or quantity.floor:
         # unknown, or a video length to the millisecond, or one of several facts that are counted
         return _new_bill(table, request, facts, tier, quantity)
-    # the table has the quantity as long as its cache, and hashing the number is faster than hashing the quantity
+    # the table has the quantity as long as the cache, and its `id` is faster to look up than the quantity
     place = facts["model"], facts["resolution"], tier, id(quantity), counted
     bill = table.bills.get(place)
     if bill is None:

@@ -200,11 +200,8 @@ class ModelCapabilities:
         unknown: tuple[str, ...] = ()
         for fact, source in self.open_facts:
             if facts[fact] is None and fact in priced:
-                if (
-                    source is None
-                    or source in stated
-                    or any(f"{medium.kind}s" == source for medium, _ in media)
-                ):
+                is_stated = source is None or source in stated
+                if is_stated or any(f"{medium.kind}s" == source for medium, _ in media):
                     unknown = (*unknown, fact)
         return unknown
 
