@@ -168,7 +168,7 @@ def test_a_quote_notes_what_the_newer_list_charges(
 
 
 def test_the_note_on_the_newer_list_belongs_to_its_request() -> None:
-    """Each of many similar requests has the newer list's own price in its note, and keeps it when quoted again."""
+    """Each of many similar requests has its own price by the newer list in the note, also when quoted again."""
     settings = [
         {"duration": duration, "resolution": resolution, "audio": audio, **inputs}
         for duration in (5, 10)
