@@ -161,22 +161,18 @@ class Intake:
         )
         return request, matrix
 
-    def table(self, request: VideoRequest) -> PriceTable:
-        """Returns the billing provider's price table that is in force.
+    def table(self, request: VideoRequest, provider: str | None = None) -> PriceTable:
+        """Returns a provider's price table that is in force; by default, the billing provider's.
 
         Raises:
             PriceNotFoundError: the provider cannot be determined or has no table in force, or the table does
                 not price the request's wire format or, at this instant, its model.
         """
-        provider = self.provider
+        provider = provider or self.provider
         if provider is None:
             provider = provider_of(request, self.book, None)
             if provider is None:
                 raise _no_provider(request, self.book)
-        return self.table_of(provider, request)
-
-    def table_of(self, provider: str, request: VideoRequest) -> PriceTable:
-        """Returns a provider's price table in force; raises as `table` does."""
         model = request.facts["model"]
         table = self.book.table(provider, self.at, model)
         if request.wire_format not in table.priced_formats:

@@ -160,7 +160,7 @@ def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[No
 
 def _newer_list_note(table: PriceTable, request: VideoRequest, intake: Intake) -> Note:
     try:
-        quoted = price(intake.table_of(table.provider, request), request)
+        quoted = price(intake.table(request, table.provider), request)
     except PriceNotFoundError:
         gives = "has no price"
     else:
