@@ -25,6 +25,30 @@ def read_payload(request: RequestLike) -> Mapping[str, Any]:
     return as_object(json_value(request) if isinstance(request, str | bytes | bytearray) else request)
 
 
+def snapshot(payload: RequestLike) -> dict[str, Any]:
+    """Returns a copy of a payload, so that the caller cannot change the request after it is priced.
+
+    Raises:
+        WireFormatError: the payload is not a JSON object, or is nested too deeply.
+    """
+    try:
+        copied: dict[str, Any] = _copied(read_payload(payload))
+    except RecursionError:
+        raise WireFormatError("the payload is nested too deeply; flatten it") from None
+    return copied
+
+
+_SCALARS = frozenset({str, int, bool, float, Decimal, type(None)})
+
+
+def _copied(value: Any) -> Any:
+    if type(value) in _SCALARS:  # nearly all values, and much faster than `isinstance`
+        return value
+    if isinstance(value, Mapping):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def as_object(value: Any) -> Mapping[str, Any]:
     """Checks that a parsed value is a JSON object, and returns it.
 

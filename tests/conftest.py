@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -76,10 +77,16 @@ def bundled(*path: str) -> Path:
     return root.joinpath(*path)
 
 
+@cache
+def bundled_book() -> PriceBook:
+    """Returns the bundled tables, which are loaded once per process."""
+    return load_price_book()
+
+
 @pytest.fixture(scope="session")
 def book() -> PriceBook:
     """The bundled tables."""
-    return load_price_book()
+    return bundled_book()
 
 
 @pytest.fixture
@@ -98,13 +105,27 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
-    parser.addoption("--torture", type=int, default=5, metavar="SECONDS", help="how long to kill processes")
+    parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
     parser.addoption(
         "--focus-validator",
         action="store_true",
         help="have the official validator of FOCUS look at what is written; CI always does",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Divides the whole suite among as many processes as there are cores, at most four, with pytest-xdist.
+
+    Files that the command names run in a single process, and so does everything with `-n 0`, with `--pdb` or
+    without pytest-xdist. A process runs consecutive tests, so most modules set up their fixtures once.
+    """
+    names_files = any(".py" in name for name in config.option.file_or_dir)
+    has_choice = config.getoption("numprocesses", default=0) is None and not config.getoption("usepdb")
+    if has_choice and not names_files and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.option.numprocesses = min(os.cpu_count() or 1, 4)
+        config.option.dist = "worksteal"
 
 
 class Clock:

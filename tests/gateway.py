@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 
 from standardwebhooks import Webhook
 
-from kling_pricing import KlingPricingError, PriceBook, load_price_book, quote
-from tests.conftest import AT
+from kling_pricing import KlingPricingError, PriceBook, quote
+from tests.conftest import AT, bundled_book
 
 PATIENCE_S = 10
 """The longest wait for a test, so that a failing test ends."""
@@ -121,7 +121,7 @@ class Gateway:
         self.accepted = threading.Event()
         self.arrivals = threading.Semaphore(0)
         self.hanging = threading.Event()
-        self._book = book or load_price_book()
+        self._book = book or bundled_book()
         self._secret = secret
         self._faults: list[Fault] = []
         self._by_key: dict[str, Job] = {}

@@ -136,7 +136,7 @@ def one_job(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
 # torture: processes that are killed at any moment
 
 
-STALLED_S = 20
+STALLED_S = 60
 """The seconds without any acknowledgement after which the workers count as stuck."""
 
 

@@ -18,7 +18,7 @@ from kling_pricing.hooks.aiohttp import GuardMiddleware
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 """How long a client waits by default before it gives up."""
 
 

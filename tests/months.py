@@ -175,14 +175,14 @@ def _failed_charged(grower: Grower, task_id: str, at: datetime) -> tuple[str, st
     clip = grower.clip()
     grower.send(task_id, at, clip, state="released", ended="failed")
     grower.charge(task_id, at, grower.quota(**clip))
-    return "explained", "failed task charged"
+    return "explained", "a failed task was charged"
 
 
 def _failed_and_settled(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     clip = grower.clip()
     grower.send(task_id, at, clip, state="settled", ended="failed")
     grower.charge(task_id, at, grower.quota(**clip))
-    return "explained", "failed task charged"
+    return "explained", "a failed task was charged"
 
 
 def _free(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:

@@ -238,8 +238,8 @@ def test_unknown_facts_about_a_file_become_one_note() -> None:
     quoted = quote(video("kling-v3-omni", video_list=VIDEO), media={URL: {"type": "mp4"}}, at=AT)
     (note,) = [note for note in quoted.notes if note.code == "video_not_checked"]
     assert note.message == (
-        "video_list[0].video_url: size and length not checked (unknown; pass them as media facts); "
-        "the limits are 100 MB and 2 to 30 seconds"
+        "video_list[0].video_url: size and length are unknown, so the limits of 100 MB and 2 to 30 seconds are "
+        "not checked; pass the size and length as media facts"
     )
 
 
@@ -247,16 +247,16 @@ def test_files_with_the_same_unknown_facts_share_a_note() -> None:
     """The note lists every such file once."""
     payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
     known = {"size_bytes": 1, "type": "png"}
-    several = "size and type not checked (unknown; pass them as media facts); "
-    limits = "the limits are 30 MB and jpeg, png or webp"
+    several = "size and type are unknown, so the limits of 30 MB and jpeg, png or webp are not checked; "
+    remedy = "pass the size and type as media facts"
     quoted = quote(payload, media={"b": known, "c": {"type": "png"}}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
-        f"image_urls[0]: {several}{limits}",
-        "image_urls[2]: size not checked (unknown; pass it as media facts); the limit is 30 MB",
+        f"image_urls[0]: {several}{remedy}",
+        "image_urls[2]: size is unknown, so the limit of 30 MB is not checked; pass the size as media facts",
     ]
     quoted = quote(payload, media={"b": known}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
-        f"image_urls[0], image_urls[2]: {several}{limits}"
+        f"image_urls[0], image_urls[2]: {several}{remedy}"
     ]
 
 
@@ -271,7 +271,7 @@ def test_a_rule_that_needs_an_unknown_fact_becomes_a_note() -> None:
     }
     (note,) = [note for note in quote(payload, at=AT).notes if note.code == "not_checked"]
     assert note.message == (
-        "some facts about video_url are unknown, so this rule is not checked: "
+        "some facts about video_url are unknown, so this rule was not checked: "
         "with character_orientation video, the reference video must be 3 to 30 seconds long"
     )
 

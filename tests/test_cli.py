@@ -714,7 +714,10 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
             "tasks does not take an orientation; leave it out",
         ),
         ("--model kling-v3 --wire-format kling_services", "kling_services do not name a model"),
-        ("--model kling-v3-pro-audio --no-audio --wire-format video_generations", "none of its names has them"),
+        (
+            "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
+            "no name of this model has these options",
+        ),
     ],
 )
 def test_a_quick_quote_says_what_the_api_cannot_do(arguments: str, message: str) -> None:
@@ -808,7 +811,7 @@ def test_a_new_table_has_every_combination_to_fill_in(tmp_path: Path, provider: 
     assert f"{text.count(': null')} values are not filled in yet" in problem
     assert "currency, sources[0].ref, sources[0].checked, rates.kling-v" in problem
     again = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
-    assert (again.returncode, "exists already" in again.stderr, path.read_text()) == (2, True, text)
+    assert (again.returncode, "already exists" in again.stderr, path.read_text()) == (2, True, text)
     filled = text.replace("currency: null", "currency: USD").replace("checked: null", "checked: 2026-11-30")
     path.write_text(filled.replace("ref: null", "ref: our bill").replace("null", "0.1"))
     assert run("tables", "check", tmp_path).stderr == ""

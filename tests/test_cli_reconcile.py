@@ -66,11 +66,11 @@ exceptions:
   stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; matching requests without a known \
 task: 1. Ask the provider whether the task belongs to reservation ID; if so, pair them with \
 `--pair RESERVATION=stranger`.
-  ID: in doubt candidate, -0.714 USD: no response gave a task for this request; matching charges of \
+  ID: in doubt candidate, -0.714 USD: no response named a task for this request; matching charges of \
 unknown tasks: 1. Ask the provider whether the request became task stranger; if so, pair them with \
 `--pair ID=TASK`.
-  t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip; \
-if it is as requested, dispute the extra 0.714 USD.
+  t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip. \
+If the clip is as requested, dispute the extra 0.714 USD.
 the totals tie out; 3 exceptions, 2 of them still open
 """
 
@@ -146,7 +146,7 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         ),
         (
             ("--statement", "HERE", "--tolerance", "0.1"),
-            "--tolerance limits each line and --batch-tolerance limits all lines together; give both options",
+            "--tolerance limits each line, and --batch-tolerance limits their total; give both options",
         ),
         (
             ("--statement", "HERE", "--format", "html"),

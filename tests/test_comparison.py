@@ -23,11 +23,11 @@ from kling_pricing import (
     quote,
 )
 from kling_pricing.wire.formats import wire_format
-from tests.conftest import AT, PRICES, video
+from tests.conftest import AT, PRICES, bundled_book, video
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 CLIP = video("kling-v3", duration=5, resolution="1080p", audio=True)
-BOOK = load_price_book()
+BOOK = bundled_book()
 
 
 def rows(options: list[Option], provider: str) -> list[tuple[Any, ...]]:

@@ -22,13 +22,13 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
-from tests.conftest import AT, PRICES, bundled, video
+from tests.conftest import AT, PRICES, bundled, bundled_book, video
 
 QINGBO = "https://www.qingbo.dev/v1/tasks"
 NEWER = "https://api.qingbo.ai/v1/tasks"
 OFFICIAL = "https://api-singapore.klingai.com"
 GATEWAY = "http://localhost:8080"
-BOOK = load_price_book()
+BOOK = bundled_book()
 
 
 @pytest.mark.parametrize(

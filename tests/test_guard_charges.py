@@ -121,11 +121,11 @@ UNCLEAR = [
     ),
     (
         newer(units("6") | {"charge_type": "voucher"}),
-        "billing[0].charge_type is voucher, neither unit nor cash",
+        "billing[0].charge_type is voucher, which is neither unit nor cash",
     ),
-    (newer(units("much")), "billing[0].amount is much, not an exact amount"),
-    (older(units="0"), "final_unit_deduction is 0, and final_balance_deduction does not say what was paid"),
-    (older("failed", units="many"), "final_unit_deduction is many, not an exact amount"),
+    (newer(units("much")), "billing[0].amount is much, which is not an exact amount"),
+    (older(units="0"), "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"),
+    (older("failed", units="many"), "final_unit_deduction is many, which is not an exact amount"),
     (newer(units("99999999999")), "the charge of 13999999999.86 USD is implausibly high"),
 ]
 
@@ -285,7 +285,7 @@ def test_a_list_price_is_only_checked(open_guard: OpenGuard, body: Any, listed: 
     assert settled is not None
     assert (settled.state, settled.basis) == ("settled", "response")
     expected = (
-        f"the list price in the response is {listed} USD, and the price of the job is 0.84; the account may be "
+        f"the list price in the response is {listed} USD, but the price of the job is 0.84; the account may be "
         "in another currency, or a price has changed"
     )
     charges = [alert.detail for alert in alerts if alert.kind == "charge"]
@@ -389,19 +389,19 @@ def omni(**config: str) -> dict[str, Any]:
             "1080p-ref-audio",
             None,
             "7",
-            "1080p reference_audio, 5 second, 7 CNY; quoted: kling-v3-omni 720p silent, 5 second, 3 CNY",
+            "1080p reference_audio, 5 second, 7 CNY; the quote was kling-v3-omni 720p silent, 5 second, 3 CNY",
         ),
         (
             "720p-noref-mute",
             "10",
             "6",
-            "720p silent, 10 second, 6 CNY; quoted: kling-v3-omni 720p silent, 5 second, 3 CNY",
+            "720p silent, 10 second, 6 CNY; the quote was kling-v3-omni 720p silent, 5 second, 3 CNY",
         ),
         (
             "4k-noref-mute",
             None,
             "3",
-            "4k silent, 5 second, which has no price; quoted: kling-v3-omni 720p silent, 5 second, 3 CNY",
+            "4k silent, 5 second, which has no price; the quote was kling-v3-omni 720p silent, 5 second, 3 CNY",
         ),
     ],
 )
@@ -464,7 +464,7 @@ def test_what_was_made_counts_in_the_response_that_binds(
     )
     assert settled is not None
     assert (settled.billed, settled.basis) == (Decimal(7), "response")
-    assert "quoted: kling-v3-omni 720p silent, 5 second, 3 CNY" in caplog.text
+    assert "the quote was kling-v3-omni 720p silent, 5 second, 3 CNY" in caplog.text
 
 
 def test_the_length_of_a_file_never_counts(open_guard: OpenGuard) -> None:

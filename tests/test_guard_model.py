@@ -2,7 +2,8 @@
 
 `Model` is the transition table in plain Python: whole nanos, fractions, days since the epoch, no database.
 The machine sends every event to both and compares everything observable.
-For longer runs: `HYPOTHESIS_PROFILE=long pytest tests/test_guard_model.py`.
+For longer runs, which also verify the ledger after every step instead of every fifth and the last:
+`HYPOTHESIS_PROFILE=long pytest tests/test_guard_model.py`.
 """
 # ruff: noqa: D102 (the model's methods and the machine's rules are named after the guard's verbs)
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,6 +59,8 @@ UNCLEAR_UNITS = 4
 EXPIRES_AFTER, DOUBTFUL_AFTER = timedelta(minutes=15), timedelta(minutes=5)
 DAY = timedelta(days=1)
 EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+VERIFY_EVERY = 5
+"""The number of steps after which the ledger is verified; long runs verify it after every step."""
 _T = TypeVar("_T")
 
 
@@ -646,9 +650,11 @@ class GuardMachine(RuleBasedStateMachine):
         self.model = Model(revision, self.clock)
         self.admissions: dict[str, Admission] = {}
         self.journal: list[Any] = []
+        self.steps = count()
 
     def teardown(self) -> None:
         if hasattr(self, "guards"):
+            self.guard.verify()
             for guard in self.guards:
                 guard.close()
             shutil.rmtree(self.folder)
@@ -901,7 +907,11 @@ class GuardMachine(RuleBasedStateMachine):
             balances[budget, str(dict(bucket_labels)), "held"] += account.held
             balances[budget, str(dict(bucket_labels)), "spent"] += account.spent
         assert sums == balances
-        self.guard.verify()
+
+    @invariant()
+    def the_ledger_verifies_itself(self) -> None:
+        if hasattr(self, "model") and (LONG or next(self.steps) % VERIFY_EVERY == 0):
+            self.guard.verify()
 
 
 def charge_in_model(charge: Charge) -> int:

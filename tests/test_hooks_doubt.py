@@ -117,7 +117,7 @@ def test_a_refusal_releases_nothing_while_another_process_resends_the_job(
         replies = []
         for guarded in (one, other):
             replies.append(threads.submit(guarded.post, "/v1/tasks", json=CLIP, headers=KEY))
-            assert gateway.arrivals.acquire(timeout=10)
+            assert gateway.arrivals.acquire(timeout=60)
         gateway.resume()
         assert sorted(reply.result().status_code for reply in replies) == [200, 429]
     (reservation,) = first.history()
@@ -239,9 +239,9 @@ def test_an_unlisted_path_is_refused(guard: BudgetGuard, official: Gateway, path
                 guarded.request(method, f"{official.url}{path}", json=JOB)
             assert str(caught.value) == (
                 f"{method.upper()} {path}: this API may bill for the request, but no capability file lists the "
-                "path, so its price is unknown and it was not sent; correct the path, or let it pass without a "
-                f"price by setting allow_paths=['{path}'] in the hook or allow_paths: [{path}] in your "
-                "own price table"
+                "path, so the price is unknown and the request was not sent; correct the path; or, to send the "
+                f"request although no budget counts its cost, set allow_paths=['{path}'] in the hook or "
+                f"allow_paths: [{path}] in your own price table"
             )
         assert guarded.get(path).status_code == 404
     assert [request.method for request in official.received] == ["GET"]
@@ -255,10 +255,10 @@ def test_another_spelling_of_a_submission_is_refused(guard: BudgetGuard, officia
         with pytest.raises(KlingPricingError) as caught:
             guarded.post(f"{official.url}{path}", json=JOB)
         assert str(caught.value).endswith(
-            ": some servers read this path as /v1/videos/text2video, where jobs are submitted, so it was not "
-            "sent; write /v1/videos/text2video"
+            ": some servers read this path as /v1/videos/text2video, where jobs are submitted, so the "
+            "request was not sent; write /v1/videos/text2video"
         )
-        with pytest.raises(KlingPricingError, match=r"POST only, so the request was not sent; use POST$"):
+        with pytest.raises(KlingPricingError, match=r"only with POST, so the request was not sent; use POST$"):
             guarded.put("/v1/videos/text2video", json=JOB)
     assert official.received == []
 
@@ -296,10 +296,10 @@ def test_a_billed_path_without_a_price_is_refused_with_the_reason(
     with client(guard, official) as guarded, pytest.raises(KlingPricingError) as caught:
         guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"})
     assert str(caught.value) == (
-        "POST /v1/videos/effects: this API bills for the request, but its price is unknown (each effect has "
-        "its own price, and the list is not in the copies that we have), so it was not sent; let it pass "
-        "without a price by setting allow_paths=['/v1/videos/effects'] in the hook or allow_paths: "
-        "[/v1/videos/effects] in your own price table"
+        "POST /v1/videos/effects: this API bills for the request, but the price is unknown (each effect has "
+        "its own price, and the copies that we have do not include the list), so the request was not sent; "
+        "to send the request although no budget counts its cost, set allow_paths=['/v1/videos/effects'] in "
+        "the hook or allow_paths: [/v1/videos/effects] in your own price table"
     )
     with client(guard, official, allow_paths=["/v1/videos/effects"]) as guarded:
         assert guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"}).status_code == 200

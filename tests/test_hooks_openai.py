@@ -123,7 +123,7 @@ def test_version_3_passes_a_raised_refusal_on_unchanged(tmp_path: Path, book: Pr
                 client.post("/videos", body=job, cast_to=object)
             with pytest.raises(
                 KlingPricingError,
-                match=r"^POST /v1/videos/v-1/remix: this API bills for the request, but its price is unknown",
+                match=r"^POST /v1/videos/v-1/remix: this API bills for the request, but the price is unknown",
             ):
                 client.post("/videos/v-1/remix", body={"prompt": "a ship"}, cast_to=object)
         assert (caught.value.requested, gateway.received) == (Decimal("1.5"), [])

@@ -20,9 +20,9 @@ from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath
 from kling_pricing.wire.endpoints import Endpoint, locations, normalized_host
 from kling_pricing.wire.paths import PathPattern, readings
-from tests.conftest import PRICES, Clock, bundled, examples
+from tests.conftest import PRICES, Clock, bundled, bundled_book, examples
 
-BOOK = load_price_book()
+BOOK = bundled_book()
 ROUTES = Routes(BOOK, {})
 HOSTS = sorted(BOOK.hosts)
 SUBMISSIONS = sorted(BOOK.paths)

@@ -124,7 +124,11 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
             "refused[0].status",
             "min 500 is above max 400; swap them",
         ),
-        ("{refused: [{status: [], source: x}]}", "refused[0].status", "allows no value; list at least one"),
+        (
+            "{refused: [{status: [], source: x}]}",
+            "refused[0].status",
+            "does not allow any value; list at least one",
+        ),
         ("{refused: [{status: 400, but: [1], source: x}]}", "refused[0].but", "unknown key"),
         ("{error: {message: no}}", "error", "must be a map that contains '{message}'"),
         (

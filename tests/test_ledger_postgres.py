@@ -337,7 +337,9 @@ def test_a_clock_that_is_off_is_refused(postgres_ledger: str, book: PriceBook, c
         assert [bucket.held for bucket in guard.status(clock.now)] == [COST]
         assert [bucket.held for bucket in guard.status(client_clock.now)] == [0]
         client_clock.pass_by(days=-1)
-        with pytest.raises(LedgerError, match="fall in different windows or price periods; set this clock"):
+        with pytest.raises(
+            LedgerError, match="fall in different windows or price periods; set this machine's clock"
+        ):
             guard.admit(CLIP, project="a")
         assert len(guard.history()) == 1
         guard.close()

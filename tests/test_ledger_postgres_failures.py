@@ -361,7 +361,7 @@ def assert_nothing_was_lost_or_spent_twice(url: str, path: Path) -> None:
 @pytest.fixture
 def seconds(request: pytest.FixtureRequest) -> int:
     """Returns the duration of the torture."""
-    return int(request.config.getoption("--torture", default=5))
+    return int(request.config.getoption("--torture"))
 
 
 def test_caps_hold_while_clients_and_the_server_are_killed(

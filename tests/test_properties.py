@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import KlingPricingError, check, load_price_book, quote
+from kling_pricing import KlingPricingError, check, quote
 from kling_pricing.wire.formats import NAMES, wire_format
 from kling_pricing.wire.formats.tasks import FIELD_NAMES
 from kling_pricing.wire.task import STATES
-from tests.conftest import AT, examples
+from tests.conftest import AT, bundled_book, examples
 
 MODELS = ["kling-video-o1", "kling-v3-omni", "kling-v3", "kling-v2.6"]
 ACTIONS = ["generate", "image2video", "first_last_frame", "reference", "reference_video"]
@@ -116,7 +116,7 @@ def test_check_and_quote_agree(payload: dict[str, Any]) -> None:
 @cache
 def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Returns payloads with a format's own fields and plausible or odd values, empty lists among them."""
-    names = [name for model in load_price_book().matrices[name].models.values() for name in model.names]
+    names = [name for model in bundled_book().matrices[name].models.values() for name in model.names]
     texts = st.sampled_from(
         [*names, "a boat", "", "5", "10", "std", "pro", "on", "off", "720x1280", "1080P", "https://e/x"]
     )
@@ -176,7 +176,7 @@ def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, 
     """Any content of a format's fields gives a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
     before = repr(payload)
-    submissions = load_price_book().matrices[name].submissions
+    submissions = bundled_book().matrices[name].submissions
     url = data.draw(st.sampled_from([None, *(f"https://gw.example{entry.path}" for entry in submissions)]))
     for provider in ("qingbo", "kling", "tencent-vod"):
         try:
@@ -207,7 +207,7 @@ def reordered(payload: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) -> None:
     """A payload reads the same after a similar one was read, although readers cache how they read a payload."""
     payload = data.draw(fields_of(name))

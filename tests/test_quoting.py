@@ -1,6 +1,7 @@
 """Quotes: the exact price of a request, with the reason."""
 
 import json
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from kling_pricing import (
     check,
     quote,
 )
+from kling_pricing.quoting.quote import LazyNotes
 from tests.conftest import AT, video
 
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
@@ -115,10 +117,11 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
 
 
 NEWER = (
-    "qingbo-ai, the newer list of the same company, charges 0.756 USD for this request (qingbo-ai/2026-09-24)"
+    "the company that published these prices has a newer list, qingbo-ai, "
+    "which gives 0.756 USD for this request (qingbo-ai/2026-09-24)"
 )
 STALE = (
-    "qingbo/2026-04-29 was read from a copy of 2026-04-29, 206 days before the quoted time; "
+    "qingbo/2026-04-29 is based on a copy dated 2026-04-29, 206 days before the quoted time; "
     "check that its prices are still valid"
 )
 
@@ -138,20 +141,20 @@ def test_a_quote_explains_itself() -> None:
 @pytest.mark.parametrize(
     ("payload", "at", "note"),
     [
-        (video("kling-v3", duration=5), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
-        (video("kling-v3", resolution="4k"), AT, "charges 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
-        (video("kling-v2.6", duration=10), AT, "charges 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", duration=5), AT, "gives 0.378 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v3", resolution="4k"), AT, "gives 2.41065 USD for this request (qingbo-ai/2026-09-24)"),
+        (video("kling-v2.6", duration=10), AT, "gives 0.378 USD for this request (qingbo-ai/2026-09-24)"),
         (
             video("kling-v3-omni", video_urls=["v"]),
             datetime(2026, 9, 3, tzinfo=UTC),
-            "charges 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
+            "gives 1.134 USD for this request (qingbo-ai/2026-06-19)",  # 5 s x 2 x 0.1134
         ),
         (
             video("kling-v3", resolution="4k"),
             datetime(2026, 9, 20, tzinfo=UTC),
             "has no price for this request (qingbo-ai/2026-09-19)",
         ),
-        (video(extra={"mode": "pro"}), AT, "charges 0.756 USD for this request (qingbo-ai/2026-09-24)"),
+        (video(extra={"mode": "pro"}), AT, "gives 0.756 USD for this request (qingbo-ai/2026-09-24)"),
         (video("kling-v3"), datetime(2026, 6, 18, tzinfo=UTC), None),  # the newer list was not in force
     ],
 )
@@ -160,7 +163,8 @@ def test_a_quote_notes_what_the_newer_list_charges(
 ) -> None:
     """The note has the amount for this very request, by the list in force at the instant of the quote."""
     notes = [note.message for note in quote(payload, at=at).notes if note.code == "newer_list_elsewhere"]
-    assert notes == ([] if note is None else [f"qingbo-ai, the newer list of the same company, {note}"])
+    newer = "the company that published these prices has a newer list, qingbo-ai, which"
+    assert notes == ([] if note is None else [f"{newer} {note}"])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_a_quote_notes_what_the_newer_list_charges(
 def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
     """A quote from before that day has a note, and a model has no price before its launch."""
     known = datetime(2026, 4, 29, tzinfo=UTC)
-    note = "qingbo/2026-04-29 is known from 2026-04-29; before that, prices may have differed"
+    note = "the prices in qingbo/2026-04-29 are known from 2026-04-29; earlier prices may have differed"
 
     def notes(at: datetime) -> list[str]:
         return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]
@@ -301,6 +305,62 @@ def test_a_quote_crosses_a_process_pool(book: PriceBook) -> None:
     assert pickle.loads(pickle.dumps(quoted)) == quoted  # noqa: S301
     copy = pickle.loads(pickle.dumps(book))  # noqa: S301
     assert quote(video(), at=AT, book=copy) == quoted
+
+
+WITH_NOTES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (video(), {}, "assumed_resolution"),
+    (video(), {}, "other_reading"),
+    (video(), {}, "newer_list_elsewhere"),
+    (video(extra={"mode": "pro"}), {}, "extra_refused_elsewhere"),
+    (video("kling-v3-omni", image_urls=["i"]), {"media": {"i": {"type": "png"}}}, "image_not_checked"),
+    (
+        {
+            "model_name": "kling-v3-omni",
+            "prompt": "a paper boat in the rain",
+            "mode": "pro",
+            "video_list": [{"video_url": "https://example.com/v.mp4", "refer_type": "base"}],
+        },
+        {"url": "https://api-singapore.klingai.com/v1/videos/omni-video"},
+        "range",
+    ),
+]
+"""A payload, the arguments of its quote, and the code of one of its notes."""
+
+
+@pytest.mark.parametrize(("payload", "arguments", "code"), WITH_NOTES)
+def test_notes_do_not_depend_on_when_they_are_read(
+    payload: dict[str, Any], arguments: dict[str, Any], code: str
+) -> None:
+    """A quote has the same notes, and equals the same quote, before and after they are read or pickled."""
+    import pickle  # noqa: PLC0415
+
+    read, unread = quote(payload, at=AT, **arguments), quote(payload, at=AT, **arguments)
+    notes = read.notes
+    assert code in [note.code for note in notes]
+    copies = [pickle.loads(pickle.dumps(each)) for each in (read, unread)]  # noqa: S301
+    assert [each.notes for each in (*copies, unread)] == [notes] * 3
+    again = quote(payload, at=AT, **arguments)
+    assert again == read
+    assert again._replace(lazy_notes=LazyNotes(tuple)) != read
+
+
+@pytest.mark.parametrize(("payload", "arguments", "code"), WITH_NOTES)
+def test_a_payload_that_changes_after_its_quote_does_not_change_the_notes(
+    payload: dict[str, Any], arguments: dict[str, Any], code: str
+) -> None:
+    """The notes speak of the payload and the files as they were when the quote was made."""
+    notes = quote(payload, at=AT, **arguments).notes
+    payload, arguments = deepcopy(payload), deepcopy(arguments)
+    quoted = quote(payload, at=AT, **arguments)
+    for changed in (
+        *payload.get("video_list", []),
+        payload.get("extra", {}),
+        arguments.get("media", {}),
+        payload,
+    ):
+        changed.clear()
+    assert quoted.notes == notes
+    assert code in [note.code for note in notes]
 
 
 @pytest.mark.parametrize(

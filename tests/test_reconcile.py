@@ -143,14 +143,14 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         ),
         (None, "in_doubt_candidate"): (
             *(D("0.9996"), None),
-            "no response gave a task for this request; matching charges of unknown tasks: 1",
+            "no response named a task for this request; matching charges of unknown tasks: 1",
         ),
         ("alien", "not_in_ledger"): (None, D("0.155554"), "the task is not in this ledger"),
         ("after", "timing"): (D("0.714"), None, "sent in the period, charged after it (2026-12-01 00:05 UTC)"),
         ("longer", "explained"): (D("0.714"), D("1.428"), "billed 10 s for a 5 s request"),
         ("silent", "explained"): (D("0.714"), D("0.476"), "billed at the 1080p silent rate"),
         ("rounded", "explained"): (D("2.276725"), D("2.276726"), "quota rounded up"),
-        ("failed", "explained"): (D(0), D("0.714"), "failed task charged"),
+        ("failed", "explained"): (D(0), D("0.714"), "a failed task was charged"),
         ("odd", "unexplained"): (
             *(D("0.714"), D("0.714002")),
             "no known price table, tier, length or rule accounts for this charge",
@@ -305,7 +305,10 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
     assert world.guard.reservation(hold).task_id is None
     for pairs, problem in (
         ({"unknown": "stranger"}, "no such reservation"),
-        ({bound: "stranger"}, "it is bound, with task known; pair only a hold without a task"),
+        (
+            {bound: "stranger"},
+            "the reservation is bound, with task known; pair only a reservation that was sent and has no task",
+        ),
         ({hold: "known"}, "already has a reservation"),
         ({hold: "unheard"}, "is not on the statement"),
     ):
@@ -355,7 +358,7 @@ def test_an_unreadable_row_has_its_own_line(world: World) -> None:
         shown = {line.rows[0]: line.cause for line in result.lines("invalid_row")}
         assert (result.rows.read, result.rows.invalid, result.exceptions) == (12, 11, 11)
         assert [line.cause for line in result.lines("not_in_ledger")] == ["the task is not in this ledger"]
-    bad_id = "column task_id is not a task id: it has more than 200 characters or an invisible one"
+    bad_id = "column task_id is not a task id: it has more than 200 characters, or an invisible character"
     number = "column cost is not an amount in plain digits, such as 0.714: "
     assert shown == {
         "november.csv:2": "column cost has more digits than its unit allows: '12.5'",

@@ -137,7 +137,9 @@ def test_an_id_with_an_invisible_character_is_refused(world: World, task_id: str
     """An id with an invisible character is refused, because two ids that look the same would be two tasks."""
     line = world.line(world.statement(f"{HEADER}{task_id},kling-v3,completed,1793880000,5\n"))
     assert (line.category, line.task_id) == ("invalid_row", None)
-    assert line.cause == "column task_id is not a task id: it has more than 200 characters or an invisible one"
+    assert line.cause == (
+        "column task_id is not a task id: it has more than 200 characters, or an invisible character"
+    )
 
 
 def test_files_of_one_name_are_numbered(world: World) -> None:

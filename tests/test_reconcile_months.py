@@ -53,7 +53,7 @@ def misplaced(month: Month, lines: list[Line], unreadable: dict[str, str]) -> li
         name = unreadable[line.rows[0]] if line.category == "invalid_row" else line.task_id
         if name is None:
             name = line.labels["shot"]  # a request without a known task
-            planted = ("in_doubt_candidate", "no response gave a task for this request")
+            planted = ("in_doubt_candidate", "no response named a task for this request")
         else:
             planted = month.planted[name]
         if line.category != planted[0] or planted[1] not in line.cause:

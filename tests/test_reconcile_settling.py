@@ -96,7 +96,7 @@ def test_a_charge_across_two_periods_is_booked_whole(world: World, clock: Clock)
         ("timing", D("0.714"), D("0.714"), D("0.6"), ""),
         ("timing", D("0.714"), None, D("0.114"), ""),
     ]
-    assert october.cause == "partly charged outside the period: 0.714 USD in total"
+    assert october.cause == "partly charged outside the period; the whole charge is 0.714 USD"
     assert settle(world) == (1, 0, {})
     assert booked(world, reservation) == ("settled", D("0.714"), "statement")
 

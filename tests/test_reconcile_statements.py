@@ -223,8 +223,14 @@ def test_the_parts_of_an_answer_add_up(world: World, fields: dict[str, Any], bil
 @pytest.mark.parametrize(
     ("entry", "fault"),
     [
-        ({"charge_type": "points", "amount": "6"}, "billing[0].charge_type is points, neither unit nor cash"),
-        ({"charge_type": "unit", "amount": "6"}, "billing[0].package_type is null, not a kind of pack"),
+        (
+            {"charge_type": "points", "amount": "6"},
+            "billing[0].charge_type is points, which is neither unit nor cash",
+        ),
+        (
+            {"charge_type": "unit", "amount": "6"},
+            "billing[0].package_type is null, which is not a known kind of pack",
+        ),
         ({"charge_type": "cash", "currency": "USD"}, "billing[0].amount is missing"),
     ],
 )

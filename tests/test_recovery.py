@@ -269,7 +269,7 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
         reader.start()
         assert gateway.hanging.wait(30)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
         reader.join()
         os.close(terminal)
         assert process.returncode == 130

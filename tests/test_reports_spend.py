@@ -1,13 +1,11 @@
 """Spend statements from the ledger alone, on every store, in Python and on the command line."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, LedgerUnavailableError, PriceBook
 from kling_pricing.reports import read_spend, write_spend
 from kling_pricing.reports.spend import month_of
+from tests import commands
 from tests.conftest import AT, Clock, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
@@ -25,7 +24,7 @@ BUDGETS = [
     Budget(name="all", cap=Decimal(20), currency="USD"),
 ]
 _AT = re.escape(AT.isoformat())
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., commands.Done]
 
 
 @pytest.fixture
@@ -213,20 +212,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Run:
     """Returns a function that runs `kling-pricing report` on a ledger with a job of every status."""
     spending = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/spend.db"
     spend(spending, book, Clock())
-    environment = {name: value for name, value in os.environ.items() if name != "KLING_PRICING_TABLES"}
-    environment["KLING_PRICING_LEDGER"] = spending
-
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kling_pricing", "report", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            encoding="utf-8",
-            env=environment,
-        )
-
-    return command
+    return partial(commands.run, "report", ledger=spending)
 
 
 def test_the_command_prints_a_month_and_writes_its_files(run: Run, tmp_path: Path) -> None:
@@ -236,7 +222,7 @@ def test_the_command_prints_a_month_and_writes_its_files(run: Run, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(
         "trailer, November 2026: not final yet\n"
-        "1.414 USD spent so far. Of 7 jobs, 1 is settled at the quote only and 3 are not settled yet.\n"
+        "1.414 USD spent so far. Of 7 jobs, 1 is settled only at the quote and 3 are not settled yet.\n"
     )
     assert "│ Total   │          │ USD      │    7 │ 1.414 │                0.714 │ 2.142 │" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html"]

@@ -170,14 +170,14 @@ RATE = "rates.kling-v2-6.720p.silent"
             "{tier: silent, when: {resolution: []}}\nq",
             9,
             "tiers[0].when",
-            "resolution: allows no value; list at least one",
+            "resolution: does not allow any value; list at least one",
         ),
         (
             "  - {tier: silent}",
             "  - {tier: silent, when: {audio: false}}",
             9,
             "tiers[0]",
-            "the last entry must always match; remove its `when`, or add an entry",
+            "the last entry must always match; remove its `when`, or add an entry without `when`",
         ),
         (
             "  - {tier: silent}",
@@ -629,7 +629,7 @@ def test_a_table_that_does_not_price_the_providers_requests_cannot_be_extended(f
     assert error.key_path == "extends"
     assert error.problem == (
         "kling/2026-09-20 does not price requests in openai_videos, which octopusx accepts; "
-        "extend a table that does"
+        "extend a table that prices them"
     )
 
 
@@ -949,17 +949,17 @@ def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder)
         (
             "kling-v3: {valid_from: 2027-01-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's",
+            "has an empty period within the table's period",
         ),
         (
             "kling-v3: {valid_until: 2026-01-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's",
+            "has an empty period within the table's period",
         ),
         (
             "kling-v3: {valid_from: 2026-03-01, valid_until: 2026-03-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's",
+            "has an empty period within the table's period",
         ),
         ("kling-v3: {from: 2026-03-01}", "model_periods.kling-v3.from", "unknown key"),
     ],

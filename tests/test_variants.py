@@ -23,17 +23,16 @@ from kling_pricing import (
     Quote,
     WireFormatError,
     check,
-    load_price_book,
     quote,
 )
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.settings import Limits
 from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
 from kling_pricing.wire.formats import wire_format
-from tests.conftest import AT, Clock, video
+from tests.conftest import AT, Clock, bundled_book, video
 from tests.guards import VerifiedGuard
 
-BOOK = load_price_book()
+BOOK = bundled_book()
 URL = "https://example.com/a.png"
 CLIP = "https://example.com/a.mp4"
 RESOLUTIONS = ("720p", "1080p", "4k")

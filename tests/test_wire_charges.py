@@ -69,7 +69,7 @@ def test_the_deductions_of_an_older_task_are_read(task: dict[str, Any], expected
 def test_no_units_alone_are_no_charge_of_a_success() -> None:
     """An account that pays in money has 0 units too; a failed task with 0 units was not charged."""
     task = {"final_unit_deduction": "0"}
-    problem = "final_unit_deduction is 0, and final_balance_deduction does not say what was paid"
+    problem = "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"
     assert read(task) == charge(problem=problem)
     assert read(task, succeeded=False) == charge(("0", "unit"))
 
@@ -100,23 +100,26 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ({"billing": {"amount": "1"}}, "billing is not a list of objects"),
         ({"billing": ["1"]}, "billing is not a list of objects"),
         ({"billing": [VIDEO | {"amount": ""}]}, "billing[0].amount is missing"),
-        ({"billing": [VIDEO | {"amount": 0.6}]}, "billing[0].amount is 0.6, not an exact amount"),
-        ({"billing": [VIDEO | {"amount": "-1"}]}, "billing[0].amount is -1, not an exact amount"),
-        ({"billing": [VIDEO | {"package_type": None}]}, "billing[0].package_type is null, not a kind of pack"),
+        ({"billing": [VIDEO | {"amount": 0.6}]}, "billing[0].amount is 0.6, which is not an exact amount"),
+        ({"billing": [VIDEO | {"amount": "-1"}]}, "billing[0].amount is -1, which is not an exact amount"),
+        (
+            {"billing": [VIDEO | {"package_type": None}]},
+            "billing[0].package_type is null, which is not a known kind of pack",
+        ),
         (
             {"billing": [VIDEO, CASH | {"charge_type": "voucher"}]},
-            "billing[1].charge_type is voucher, neither unit nor cash",
+            "billing[1].charge_type is voucher, which is neither unit nor cash",
         ),
         (
             {"billing": [{"amount": "1", "currency": "USD"}]},
-            "billing[0].charge_type is null, neither unit nor cash",
+            "billing[0].charge_type is null, which is neither unit nor cash",
         ),
-        ({"billing": [CASH | {"currency": "$"}]}, "billing[0].currency is $, not a currency"),
-        ({"final_unit_deduction": "many"}, "final_unit_deduction is many, not an exact amount"),
+        ({"billing": [CASH | {"currency": "$"}]}, "billing[0].currency is $, which is not a currency"),
+        ({"final_unit_deduction": "many"}, "final_unit_deduction is many, which is not an exact amount"),
         ({"final_balance_deduction": "0.5"}, "final_balance_deduction is not an object"),
         (
             {"final_unit_deduction": "6", "final_balance_deduction": {"quota": []}},
-            "final_balance_deduction.quota is a list, not an exact amount",
+            "final_balance_deduction.quota is a list, which is not an exact amount",
         ),
     ],
 )
@@ -150,7 +153,7 @@ def test_quota_is_whole() -> None:
     assert read_quota("0.5", "cost") == charge(
         problem="cost is 0.5, which is not a whole number of units and may be money"
     )
-    assert read_quota([], "cost") == charge(problem="cost is a list, not an exact amount")
+    assert read_quota([], "cost") == charge(problem="cost is a list, which is not an exact amount")
 
 
 @pytest.mark.parametrize("value", [0.5, True, "1e3", "-1", " 1", Decimal("NaN"), Decimal(-1), 10**15, ""])

@@ -323,7 +323,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
             parse(payload)
         return
     if payload.get("multi_prompt") and payload.get("multi_shot") in {True, "true"} and "duration_s" in change:
-        with pytest.raises(WireFormatError, match="as long as its shots"):
+        with pytest.raises(WireFormatError, match="as long as all its shots"):
             amend(payload, change)
         return
     assert parse(amend(payload, change)).facts == parse(payload).facts | change
@@ -799,7 +799,9 @@ def test_every_price_of_a_retired_model_is_exact(
             quoted = quote(payload, at=at)
             assert quoted.total == Decimal(units) * UNIT * seconds
             assert (quoted.tier, quoted.resolution, quoted.table.id) == (tier, resolution, "kling/2026-07")
-        with pytest.raises(PriceNotFoundError, match="the price list of 2026-09-20 no longer has this model"):
+        with pytest.raises(
+            PriceNotFoundError, match="the price list of 2026-09-20 no longer includes this model"
+        ):
             quote(payload, at=AT)
 
 
@@ -846,7 +848,9 @@ def test_a_model_before_its_launch_is_refused_with_the_day(payload: dict[str, An
     with pytest.raises(PriceNotFoundError, match=f"from {launch:%Y-%m-%d}"):
         quote(payload, url=url, at=launch - timedelta(seconds=1))
     (note,) = [note for note in quote(payload, url=url, at=launch).notes if note.code == "before_known_prices"]
-    assert note.message == ("kling/2026-07 is known from 2026-06-17; before that, prices may have differed")
+    assert note.message == (
+        "the prices in kling/2026-07 are known from 2026-06-17; earlier prices may have differed"
+    )
     if payload.get("model_name") in {"kling-v2-6", "kling-v3"}:
         assert "before_known_prices" not in [note.code for note in quote(payload, url=url, at=JULY).notes]
 
@@ -1039,7 +1043,7 @@ def test_the_official_api_ignores_the_older_field(host: str) -> None:
     assert (quoted.canonical_model, quoted.total) == ("kling-v1", Decimal("0.14"))  # 5 s x 0.2 units
     notes = {note.code: note.message for note in quoted.notes}
     assert notes["model_ignored"] == (
-        "this API ignores the field model and uses the default of the path; name the model in model_name"
+        "this API ignores the field model and uses the default model of the path; give the model in model_name"
     )
     omni = quote({"model": "kling-v3-omni", "prompt": "a"}, url=f"{url}/omni-video", at=AT)
     assert omni.canonical_model == "kling-video-o1"
@@ -1133,11 +1137,11 @@ def test_the_samples_of_the_reference_are_quoted(payload: dict[str, Any], total:
 @pytest.mark.parametrize(
     ("name", "explanation"),
     [
-        ("kling-v4", "Kling 4.0 is announced, but no page of the official API names it"),
-        ("KLING-4.0-flash", "Kling 4.0 is announced"),
+        ("kling-v4", "Kling 4.0 has been announced, but the pages of the official API do not mention it"),
+        ("KLING-4.0-flash", "Kling 4.0 has been announced"),
         ("kling-3.0-turbo", "Kling 3.0 Turbo has no legacy endpoint"),
-        ("kling-video-o3", "the API names it kling-v3-omni"),
-        ("kling-3.0", "this API names Kling 3.0 kling-v3"),
+        ("kling-video-o3", "in this API, its name is kling-v3-omni"),
+        ("kling-3.0", "in this API, the name of Kling 3.0 is kling-v3"),
     ],
 )
 def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: str) -> None:
@@ -1154,7 +1158,7 @@ def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: 
 @pytest.mark.parametrize("wire_format", ["tasks", "tasks_v2", "openai_videos"])
 def test_kling_4_is_explained_in_every_format(wire_format: str) -> None:
     """An explanation in one capability file serves all formats, for a name that no API takes."""
-    with pytest.raises(CapabilityError, match=r"has no model kling-v4: Kling 4.0 is announced"):
+    with pytest.raises(CapabilityError, match=r"has no model kling-v4: Kling 4.0 has been announced"):
         quote({"model": "kling-v4", "prompt": "a", "duration": 5}, wire_format=wire_format, at=AT)
     with pytest.raises(CapabilityError, match=r"unknown model kling-3\.0-turbo; known models: "):
         quote({"model": "kling-3.0-turbo", "prompt": "a", "duration": 5}, wire_format="tasks", at=AT)
@@ -1199,7 +1203,9 @@ def test_motion_control_is_billed_by_the_length_of_its_video(
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     ranged = [note.message for note in quoted.notes if note.code == "range"]
     assert ranged == (
-        [] if length_s else ["the price depends on video_url, which is unknown; the lines show the maximum"]
+        []
+        if length_s
+        else ["the price depends on video_url, which is unknown; the line items show the maximum"]
     )
 
 

@@ -203,9 +203,12 @@ def test_a_hook_guards_each_service(
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/v1/images/kolors-virtual-try-on", "no price of virtual try-on is published"),
+        ("/v1/images/kolors-virtual-try-on", "no price for virtual try-on is published"),
         ("/v1/videos/effects", "each effect has its own price"),
-        ("/v1/videos/multi-elements/init-selection", "the price list of 2026-09-20 no longer has this service"),
+        (
+            "/v1/videos/multi-elements/init-selection",
+            "the price list of 2026-09-20 no longer includes this service",
+        ),
     ],
 )
 def test_a_service_without_a_readable_price_is_refused(guard: BudgetGuard, path: str, why: str) -> None:
@@ -213,7 +216,7 @@ def test_a_service_without_a_readable_price_is_refused(guard: BudgetGuard, path:
     inner = httpx.MockTransport(lambda _: httpx.Response(500))
     with (
         httpx.Client(transport=GuardedTransport(inner, guard, project="p")) as client,
-        pytest.raises(KlingPricingError, match="its price is unknown") as caught,
+        pytest.raises(KlingPricingError, match="the price is unknown") as caught,
     ):
         client.post(f"{OFFICIAL}{path}", json={})
     assert f"({why}" in str(caught.value)
@@ -225,7 +228,7 @@ def test_an_edit_of_elements_that_left_the_price_list_is_refused(guard: BudgetGu
     inner = httpx.MockTransport(lambda _: httpx.Response(500))
     with (
         httpx.Client(transport=GuardedTransport(inner, guard, project="p")) as client,
-        pytest.raises(KlingPricingError, match="the price list of 2026-09-20 no longer has this model"),
+        pytest.raises(KlingPricingError, match="the price list of 2026-09-20 no longer includes this model"),
     ):
         client.post(f"{OFFICIAL}/v1/videos/multi-elements", json=payload)
     assert guard.history() == []

@@ -223,12 +223,12 @@ def test_an_empty_field_counts_as_left_out(field: str, empty: Any) -> None:
         ({"contents": [{"type": "element", "element_id": "1"}]}, "contents[0].id", "is required; add it"),
         ({"contents": [{"type": "element", "id": "1"}]}, "contents[0].element_id", "is required; add it"),
         ({"contents": [{"type": "voice", "id": "1"}]}, "contents[0].voice_id", "is required; add it"),
-        ({"contents": [PROMPT, PROMPT]}, "contents[1].type", "must be unlike that of any other entry"),
-        ({"contents": [FIRST, FIRST]}, "contents[1].type", "must be unlike that of any other entry"),
+        ({"contents": [PROMPT, PROMPT]}, "contents[1].type", "must be different from every other entry"),
+        ({"contents": [FIRST, FIRST]}, "contents[1].type", "must be different from every other entry"),
         (
             {"contents": [element("a"), element("a")]},
             "contents[1].id",
-            "must be unlike that of any other entry",
+            "must be different from every other entry",
         ),
     ],
 )
@@ -288,7 +288,7 @@ def test_an_amend_keeps_the_callers_order_and_spelling() -> None:
     assert payload == before
     with pytest.raises(WireFormatError, match=r"^the path of the URL names the model; post the request to"):
         amend(payload, {"model": "kling-3.0"})
-    with pytest.raises(WireFormatError, match=r"^a multi-shot request is as long as its shots"):
+    with pytest.raises(WireFormatError, match=r"^a multi-shot video is as long as all its shots"):
         amend({"prompt": "shot 1, 5, a;"}, {"duration_s": 10})
 
 
@@ -325,7 +325,7 @@ def test_an_amended_payload_parses_like_the_original_with_the_changes(
     """This holds for any payload and changes, and the original payload is not changed."""
     before = copy.deepcopy(payload)
     if parse(payload).facts.get("shots") and "duration_s" in change:
-        with pytest.raises(WireFormatError, match="as long as its shots"):
+        with pytest.raises(WireFormatError, match="as long as all its shots"):
             amend(payload, change)
         return
     assert parse(amend(payload, change)).facts == parse(payload).facts | change

@@ -642,7 +642,7 @@ def range_of(payload: dict[str, Any]) -> tuple[str, str, str]:
     with pytest.raises(PriceNotFoundError, match="the quote is a range") as caught:
         _ = quoted.total
     unknown, _, rest = note.removeprefix("the price depends on ").partition(", which ")
-    assert rest == f"{'are' if ', ' in unknown else 'is'} unknown; the lines show the maximum"
+    assert rest == f"{'are' if ', ' in unknown else 'is'} unknown; the line items show the maximum"
     assert note == f"the price depends on {unknown}, which {rest}"
     assert unknown in str(caught.value)
     assert not [note for note in quoted.notes if note.code == "not_checked"]

@@ -179,7 +179,7 @@ def test_responses_are_read() -> None:
     assert (done.state, done.charge) == ("succeeded", charge(("357000", "quota")))
     assert read_task({"task_id": "t1", "status": "new"}).state is None
     unreadable = read_task({"task_id": "t1", "cost": 0.5})
-    assert unreadable.charge == charge(problem="cost is 0.5, not an exact amount")
+    assert unreadable.charge == charge(problem="cost is 0.5, which is not an exact amount")
 
 
 @pytest.mark.parametrize("cost", [Decimal("0.3213"), "160650.5"])

@@ -242,7 +242,7 @@ def test_changes_that_the_format_cannot_express_are_refused() -> None:
     with pytest.raises(WireFormatError) as caught:
         amend(multi_shot(5, 5), {"duration_s": 8})
     assert str(caught.value) == (
-        "a multi-shot video lasts as long as its shots together; change their durations so that they add "
+        "a multi-shot video is as long as all its shots together; change their durations so that they add "
         "up to 8 seconds"
     )
     assert caught.value.field == "extra.shot_1_duration"
@@ -300,7 +300,7 @@ def test_responses_are_read() -> None:
     assert (done.state, done.charge) == ("succeeded", charge(("535500", "quota")))
     assert read_task({"task_id": "t1", "status": "new"}).state is None
     unreadable = read_task({"task_id": "t1", "cost": 0.5})
-    assert unreadable.charge == charge(problem="cost is 0.5, not an exact amount")
+    assert unreadable.charge == charge(problem="cost is 0.5, which is not an exact amount")
 
 
 def camera(kind: str, **config: Any) -> dict[str, Any]:

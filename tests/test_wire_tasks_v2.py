@@ -340,8 +340,8 @@ def test_the_length_of_a_multi_shot_request_is_not_changed(
     else:
         with pytest.raises(
             WireFormatError,
-            match=r"lasts as long as its shots together; change the durations in multi_prompt "
-            r"together with duration$",
+            match=r"is as long as all its shots together; change duration and the durations in multi_prompt "
+            r"together$",
         ):
             amend(payload, {"duration_s": duration})
 
@@ -364,7 +364,7 @@ def test_responses_are_read() -> None:
     assert read_task({"task_id": "t1", "status": "failed", "cost": 0}).charge == charge(("0", "quota"))
     assert read_task({"task_id": "t1", "status": "new"}).state is None
     unreadable = read_task({"task_id": "t1", "cost": 0.5})
-    assert unreadable.charge == charge(problem="cost is 0.5, not an exact amount")
+    assert unreadable.charge == charge(problem="cost is 0.5, which is not an exact amount")
 
 
 # What the API accepts

@@ -64,8 +64,8 @@ _Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
 class FixedWindow(FileModel):
     """A window with a fixed start and end."""
 
-    start: Day = Field(description="The first day, in the budget's time zone.")
-    end: Day = Field(description="The day after the last day.")
+    start: Day = Field(description="The first day of the window, in the budget's time zone.")
+    end: Day = Field(description="The day after the last day of the window.")
 
     @model_validator(mode="after")
     def _ordered(self) -> FixedWindow:
@@ -115,7 +115,7 @@ class BudgetEntry(FileModel):
         description="Maps each label to a value, a list of values, any (all values share one bucket) or * (one "
         "bucket per value). An empty map matches every request.",
     )
-    cap: _Amount = Field(description="Maximum amount that may be held and spent in one window.")
+    cap: _Amount = Field(description="Maximum total of the held and spent amounts in one window.")
     currency: Currency
     window: Annotated[Literal["lifetime"] | Calendar | FixedWindow, BeforeValidator(_window)] = "lifetime"
     timezone: str = Field("UTC", description="IANA name of the time zone, such as Asia/Shanghai.")
@@ -124,23 +124,24 @@ class BudgetEntry(FileModel):
     )
     on_exceed: Literal["reject", "cap"] = Field(
         "reject",
-        description="What happens to a request that does not fit: reject refuses it, and cap makes it cheaper.",
+        description="What happens to a request that does not fit: reject refuses the request, and cap makes "
+        "the request cheaper.",
     )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
         (), description="Fractions of the cap, such as 0.8. Each fraction triggers one alert per window."
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="Capping never makes the video shorter than this."
+        None, description="The shortest length, in seconds, to which capping may shorten a video."
     )
     min_resolution: Literal["720p", "1080p", "4k"] | None = Field(
-        None, description="Capping never lowers the resolution below this."
+        None, description="The lowest resolution to which capping may reduce a video."
     )
     keep: _Settings = Field((), description="Settings that capping must not change.")
     carry_over: bool = Field(
         default=False,
-        description="Whether new buckets count the amounts already in the ledger when the match, window, time "
-        "zone or currency changes.",
+        description="Whether new buckets include the amounts that are already in the ledger when the match, "
+        "window, time zone or currency changes.",
     )
 
     @field_validator("cap", "max_request")
@@ -249,10 +250,11 @@ class Capping(FileModel):
     """The settings of capping, which makes a request cheaper."""
 
     sacrifice: _Settings = Field(
-        SACRIFICE, description="Settings that capping may change. Capping changes the first setting first."
+        SACRIFICE,
+        description="Settings that capping may change. Capping changes the settings in the order listed.",
     )
     models: _Names = Field(
-        (), description="Replacement models, best first; required if sacrifice contains model."
+        (), description="Replacement models, best first. The list is required if sacrifice contains model."
     )
 
     @field_validator("sacrifice", "models")
@@ -263,7 +265,10 @@ class Capping(FileModel):
     @model_validator(mode="after")
     def _consistent(self) -> Capping:
         if ("model" in self.sacrifice) != bool(self.models):
-            raise ValueError("to change the model, add model to sacrifice and list the replacement models")
+            raise ValueError(
+                "to let capping change the model, add model to sacrifice and list the "
+                "replacement models under models"
+            )
         return self
 
 

@@ -78,9 +78,9 @@ def check_command(file: str) -> None:
 def apply_command(file: str, ledger: str) -> None:
     """Install the budgets from FILE in a ledger.
 
-    They replace the ledger's current budgets; balances stay. You may freely change caps, request limits, alerts
-    and the minimum duration and resolution for capping. To change a budget's match, window, time zone or
-    currency, rename the budget or set carry_over: true.
+    These budgets replace the ledger's current budgets. Balances do not change. You can always change caps,
+    request limits, alerts, and the minimum duration and resolution for capping. To change a budget's match,
+    window, time zone or currency, rename the budget or set carry_over: true.
 
     \b
     Example:
@@ -138,9 +138,9 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
 @labels_option
 @ledger_option
 def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str) -> None:
-    """Record spend from before the ledger was in use.
+    """Record money that was spent before the ledger was in use.
 
-    The amount counts towards the current window of BUDGET. Each window accepts only one such amount.
+    The amount counts towards the current window of BUDGET. Each window accepts only one opening amount.
 
     \b
     Example:
@@ -155,7 +155,7 @@ def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str)
 def schema_command() -> None:
     """Print the JSON Schema of a budgets file.
 
-    Editors can use the schema for completion.
+    A text editor can use the schema to complete and check budgets files.
 
     \b
     Example:

@@ -116,10 +116,10 @@ def in_doubt_command(
 ) -> None:
     """List the jobs whose outcome is unknown.
 
-    These jobs were sent, but no response has identified their tasks, or a response names a charge that has no
-    value in the reservation's currency. Their money stays reserved. With --poll, the command first asks the
-    provider about every unsettled job and settles or releases the finished jobs. You can stop the command with
-    Ctrl-C and run it again. No response is lost, and no charge is counted twice.
+    These jobs were sent, but no response has identified their tasks, or a response states a charge that cannot
+    be converted to the reservation's currency. The money for these jobs stays reserved. With --poll, the
+    command first asks the provider about every unsettled job and settles or releases the finished jobs. You
+    can stop the command with Ctrl-C and run it again. No response is lost, and no charge is counted twice.
 
     \b
     Examples:
@@ -128,8 +128,9 @@ def in_doubt_command(
       kling-pricing in-doubt --poll --base-url https://gw.example.com
 
     Look up each remaining job at the provider, then run `bind` or `resolve` for that job. Below the list, the
-    command prints any reported tasks that belong to no reservation. With --json, each line is one object. An
-    object with an "outcome" is the polling result for a job. Any other object with an "id" is a job in doubt.
+    command prints any reported tasks that do not belong to a reservation. With --json, each line is one
+    object. An object with an "outcome" is the polling result for a job. Any other object with an "id" is a job
+    in doubt.
     """
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
         if asks:
@@ -139,7 +140,7 @@ def in_doubt_command(
     for seen in unclaimed:
         fields = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
         task = f"task {seen.task_id} at {seen.provider} ({seen.state or 'state unknown'})"
-        click.echo(to_json(fields) if as_json else f"{task} belongs to no reservation")
+        click.echo(to_json(fields) if as_json else f"{task} does not belong to a reservation")
 
 
 def _ask(

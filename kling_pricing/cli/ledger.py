@@ -37,7 +37,7 @@ def ledger() -> None:
     "--grant", metavar="ROLE", help="Let ROLE use guards. ROLE can edit neither the journal nor the budgets."
 )
 def init_command(url: str, grant: str | None) -> None:
-    """Create a ledger at URL, or upgrade it.
+    """Create a ledger at URL, or upgrade an existing ledger.
 
     You can safely repeat the command.
 
@@ -54,8 +54,8 @@ def init_command(url: str, grant: str | None) -> None:
 def migrate_command(url: str) -> None:
     """Upgrade the ledger at URL to this version of kling-pricing.
 
-    Stop the guards first. The command copies a ledger in a file before it changes the file. You can safely
-    repeat the command.
+    Stop the guards first. If the ledger is a file, the command makes a copy before it changes the file. You can
+    safely repeat the command.
 
     \b
     Example:
@@ -71,7 +71,7 @@ def migrate_command(url: str) -> None:
 def info_command(url: str, as_json: bool) -> None:
     """Show the setup of the ledger at URL.
 
-    The command also warns about settings that can lose data.
+    The command also warns about settings that can lead to data loss.
 
     \b
     Example:

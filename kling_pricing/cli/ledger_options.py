@@ -55,7 +55,7 @@ labels_option = click.option(
     multiple=True,
     callback=_labels,
     metavar="LABEL=VALUE",
-    help="Label that budgets may match, such as user=li. Repeat the option for several labels.",
+    help="Label that budgets can match, such as user=li. Repeat the option for several labels.",
 )
 
 

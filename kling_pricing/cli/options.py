@@ -174,7 +174,7 @@ _PROVIDER_OPTIONS = [
         "--url",
         callback=_url,
         metavar="URL",
-        help="Endpoint URL. Its path determines the API, and its host determines the provider.",
+        help="Endpoint URL. The path of the URL determines the API, and the host determines the provider.",
     ),
     tables_option,
     click.option(

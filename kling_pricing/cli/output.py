@@ -38,14 +38,22 @@ class Texts:
     file, few requests differ in other ways, so most texts can be reused.
     """
 
-    def __init__(self, make: Callable[[Quote], str]) -> None:
+    def __init__(self, make: Callable[[Quote], str], *, notes: bool) -> None:
+        """Prepares the cache.
+
+        Args:
+            make: returns the text of a quote.
+            notes: whether the text contains the notes.
+        """
         self._make = make
+        self._notes = notes
         self._texts: dict[tuple[Any, ...], str] = {}
 
     def __call__(self, quote: Quote) -> str:
         """Returns the text of a quote. The text may depend only on the parts of the cache key."""
-        request, table, *answer = quote
-        key = table.id, table.digest, request.model, request.wire_format, request.facts["action"], *answer
+        request, table, *price, _ = quote
+        notes = quote.notes if self._notes else ()
+        key = table.id, table.digest, request.model, request.wire_format, request.facts["action"], notes, *price
         text = self._texts.get(key)
         if text is None:
             if len(self._texts) >= MAX_TEXTS:
@@ -69,10 +77,10 @@ def _json(quote: Quote) -> str:
     return pydantic_core.to_json(data).decode()
 
 
-row_text = Texts(_row)
+row_text = Texts(_row, notes=False)
 """Returns a quote as one line under `HEADINGS`, without the last column."""
 
-json_text = Texts(_json)
+json_text = Texts(_json, notes=True)
 """Returns a quote as one line of JSON."""
 
 

@@ -48,8 +48,8 @@ def all_tables(book: PriceBook) -> list[PriceTable]:
 def check_command(folder: str | None) -> None:
     """Check the price tables and capability files in FOLDER.
 
-    The command checks these files together with the bundled tables, which they extend. Without FOLDER, it
-    checks only the bundled tables. It reports every mistake with its file and line.
+    The command checks these files together with the bundled tables, which they extend. Without FOLDER,
+    the command checks only the bundled tables. The command reports every mistake with its file and line.
 
     \b
     Example:
@@ -125,7 +125,7 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise click.UsageError(f"{path} exists already; fill it in, or move it away") from None
+        raise click.UsageError(f"{path} already exists; fill it in, or move it away") from None
     except OSError as error:
         raise click.UsageError(f"{path}: cannot be written: {error.strerror}") from None
     click.echo(f"{path}: {counted(count, 'rate')} to fill in; then run kling-pricing tables check {out}")
@@ -136,7 +136,7 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
 def schema_command(kind: str) -> None:
     """Print the JSON Schema for one kind of file.
 
-    Editors can use the schema for completion.
+    A text editor can use the schema to complete and check files of this kind.
 
     \b
     Example:

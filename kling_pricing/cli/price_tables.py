@@ -108,7 +108,7 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     if table.contract is not None:
         console.print(f"{table.id} is a contract: {_contract_text(table, table.contract)}")
         if table.contract.discount:
-            console.print("the discount is not yet taken off the prices above")
+            console.print("the prices above do not include the discount")
     for model, validity in table.model_periods.items():
         console.print(f"{model} in force: {period(validity)}")
 

@@ -110,12 +110,14 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 @click.option(
     "--encoding",
     metavar="NAME",
-    help="The encoding of text files, such as gb18030; by default UTF-8, or UTF-16 with a byte order mark.",
+    help="Encoding of text files, such as gb18030. Default: UTF-8, or UTF-16 if the file has a byte order "
+    "mark.",
 )
 @click.option(
     "--account-currency",
     metavar="CODE",
-    help="The currency of amounts that the statement gives without one; by default that of the price table.",
+    help="Currency of amounts that the statement gives without a currency. Default: the account currency in "
+    "the price table, or else the currency of its prices.",
 )
 @click.option(
     "--grace",
@@ -129,21 +131,22 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     callback=_time,
     default="24h",
     show_default=True,
-    help="Maximum time from a request without a task to an unknown task that could belong to the request.",
+    help="Maximum time between a request whose task is unknown and an unknown charge that may belong to the "
+    "request.",
 )
 @click.option(
     "--tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="Maximum amount that may stay unexplained in a line.",
+    help="Maximum unexplained amount that is tolerated in one line.",
 )
 @click.option(
     "--batch-tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="Maximum unexplained amount for all such lines together. If the total is larger, none is tolerated.",
+    help="Maximum total of the tolerated amounts of all lines. If the total is larger, no amount is tolerated.",
 )
 @click.option(
     "--pair",
@@ -151,7 +154,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     metavar="RESERVATION=TASK_ID",
     multiple=True,
     callback=_pairs,
-    help="Assign an unknown task to a reservation without a task. Repeat the option for several pairs.",
+    help="Assign a task of the statement to a reservation without a task. Repeat the option for several pairs.",
 )
 @click.option(
     "--settle",
@@ -161,7 +164,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 @click.option(
     "--memory-limit",
     metavar="SIZE",
-    help="Maximum memory to use, such as 500MB. Data that does not fit is kept on disk.",
+    help="Maximum memory to use, such as 500MB. Data that does not fit in memory is stored on disk.",
 )
 @tables_option
 @json_option
@@ -188,9 +191,9 @@ def reconcile_command(
 ) -> None:
     """Compare a provider's statement with the expected costs.
 
-    The command compares them task by task and puts every line of the comparison into one category. It explains
-    every difference to the last digit or marks the difference as unexplained. The totals tie out, which means
-    that the expected amounts plus the variances equal the billed amounts exactly. The ledger changes only with
+    The command compares the two task by task and puts every line of the comparison into one category. It
+    explains each difference to the last digit or marks the difference as unexplained. The totals always tie
+    out: the expected amounts plus the variances equal the billed amounts exactly. The ledger changes only with
     --settle.
 
     \b
@@ -203,7 +206,7 @@ def reconcile_command(
 
     if (tolerance == 0) != (batch_tolerance == 0):
         raise click.UsageError(
-            "--tolerance limits each line and --batch-tolerance limits all lines together; give both options"
+            "--tolerance limits each line, and --batch-tolerance limits their total; give both options"
         )
     refuse_without_folder(out, format=formats)
     try:

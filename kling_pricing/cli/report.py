@@ -73,9 +73,9 @@ def report_command(
     money was reserved. An amount is provisional if its job is settled only at the quote, and held if its job is
     not settled yet.
 
-    With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. It
-    also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the SHA-256
-    digests of all files.
+    With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. The
+    command also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the
+    SHA-256 digests of all files.
 
     \b
     Examples:

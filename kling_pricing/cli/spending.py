@@ -145,7 +145,8 @@ def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
     help="Reservation that the response belongs to. Required until the task is bound.",
 )
 @wire_format_option(
-    "API that sent the response. Default: the reservation's API, or else detected from the response."
+    "API that sent the response. Default: the reservation's API. Without a reservation, the API is detected "
+    "from the response."
 )
 @ledger_option
 @json_option
@@ -154,9 +155,9 @@ def observe_command(
 ) -> None:
     """Update a reservation from a provider's response.
 
-    FILE contains a submit response, a status response or the body of a callback; - means standard input. A
-    submit response binds the reservation to its task. A response about a finished task settles the reservation.
-    Passing the same response again changes nothing.
+    FILE contains the response to a submission or to a status request, or the body of a callback; - means
+    standard input. The response to a submission binds the reservation to its task. A response about a finished
+    task settles the reservation. Passing the same response again changes nothing.
 
     \b
     Examples:
@@ -210,8 +211,8 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
         show_reservation(settled, as_json=as_json)
     if amount is not None and amount != settled.billed:
         click.echo(
-            f"not changed; the recorded amount has a stronger basis ({settled.basis}) than the amount "
-            f"{format_decimal(amount)}",
+            f"not changed to {format_decimal(amount)}, because the recorded amount has a stronger basis "
+            f"({settled.basis})",
             err=True,
         )
 
@@ -241,12 +242,14 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
 
 @click.command("resolve", epilog=LEDGER_EXIT_CODES)
 @ref_argument
-@click.option("--charged/--not-charged", default=None, help="Whether the provider charged the job. Required.")
+@click.option(
+    "--charged/--not-charged", default=None, help="Whether the provider charged for the job. Required."
+)
 @click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
 @ledger_option
 @json_option
 def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledger: str, as_json: bool) -> None:
-    """Record whether the provider charged a job.
+    """Record whether the provider charged for a job.
 
     Look up the job at the provider first. --charged settles the reservation, and --not-charged releases its
     money. REF is the reservation's id or PROVIDER:TASK_ID. To correct a settled reservation, run
@@ -289,8 +292,8 @@ def record_command(
 ) -> None:
     """Record spend that did not go through this ledger.
 
-    AMOUNT is the amount that PROVIDER charged for TASK_ID. It counts immediately towards every matching budget,
-    even above the cap. Repeating the command changes nothing.
+    AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every matching
+    budget, even if it exceeds the cap. Repeating the command changes nothing.
 
     \b
     Example:

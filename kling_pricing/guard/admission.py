@@ -14,7 +14,6 @@ from kling_pricing.guard.reservation_requests import (
     limits,
     priced_variant,
     reservation_request,
-    snapshot,
 )
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState, InForce
 from kling_pricing.ledger.model import (
@@ -31,7 +30,7 @@ from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
-from kling_pricing.strict_json import RequestLike
+from kling_pricing.strict_json import RequestLike, snapshot
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 
@@ -138,7 +137,7 @@ def admit(
         else:
             reason = (
                 f"this machine's clock ({now.isoformat()}) and the ledger's clock ({answer.now.isoformat()}) "
-                "fall in different windows or price periods; set this clock"
+                "fall in different windows or price periods; set this machine's clock"
             )
     raise LedgerUnavailableError(reason)
 
@@ -224,7 +223,8 @@ def _raise_if_sent(state: GuardState, project: str, key: str) -> None:
     for reservation in state.ledger.reservations(project=project, key=key)[-1:]:
         if reservation.state not in {"reserved", "released"}:
             raise ReservationStateError(
-                f"key {key!r} was used for reservation {reservation.id}, which is {reservation.state}",
+                f"key {key!r} was already used for reservation {reservation.id}, which is "
+                f"{reservation.state}; use another key for another job",
                 reservation_id=reservation.id,
                 state=reservation.state,
                 task_id=reservation.task_id,

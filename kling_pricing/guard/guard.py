@@ -33,10 +33,10 @@ class BudgetGuard:
             guard on a ledger installs its budgets. Later guards must pass the same budgets or none. When
             `apply` installs a new revision, running guards adopt the revision at their next admission.
         book: the price tables to use; by default, the bundled ones and those in `KLING_PRICING_TABLES`.
-        on_alert: called once for each alert threshold that a bucket reaches, and for each bill above the
-            reserved amount. Only the process that commits the change calls it, after the commit. If that
-            process stops before the call, the journal still contains the alert. Exceptions that `on_alert`
-            raises are logged and have no other effect.
+        on_alert: called once for each alert threshold that a bucket reaches, for each bill above the reserved
+            amount, and for each doubtful charge. Only the process that commits the change calls it, after the
+            commit. If that process stops before the call, the journal still contains the alert. Exceptions
+            that `on_alert` raises are logged and have no other effect.
         expires_after: how long a reservation waits for dispatch before its money is released.
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         clock: returns the current instant with a time zone; by default, the system clock.
@@ -241,9 +241,9 @@ class BudgetGuard:
     ) -> Reservation | None:
         """Records a submit or status response, or the body of a callback.
 
-        It is stored and applied to the reservation, at once or as soon as the task is bound. A finished task
-        settles at the exact sum of the charge that the response names, and is in doubt if that has no value in
-        the reservation's currency. Without a charge, the quote or the price of what was made counts.
+        The response applies to the reservation at once or as soon as the task is bound. A finished task settles
+        at the exact sum of the charge in the response, or is in doubt if the charge cannot be converted to the
+        reservation's currency. Without a charge, it settles at the quote or the price of the stated facts.
 
         Args:
             body: the response, as a mapping or as JSON text or bytes.
@@ -326,7 +326,7 @@ class BudgetGuard:
     ) -> None:
         """Records the amount that was spent in a budget's current window before the guard was in use.
 
-        Each window accepts only one such amount.
+        Each window accepts only one opening balance.
 
         Args:
             budget: the budget's name.
@@ -342,9 +342,9 @@ class BudgetGuard:
     def apply(self, budgets: BudgetsLike) -> BudgetsFile:
         """Replaces the ledger's budgets; intended for administrators.
 
-        Balances stay. Caps, request limits, alerts and capping minimums may change freely. To change a budget's
-        match, window, time zone or currency, give the budget another name or set `carry_over: true`. With
-        `carry_over`, the new buckets count the amounts that are already in the ledger.
+        Balances do not change. Caps, request limits, alerts and capping minimums can always be changed. To
+        change a budget's match, window, time zone or currency, give the budget another name or set
+        `carry_over: true`. With `carry_over`, the new buckets count the amounts that are already in the ledger.
 
         Raises:
             BudgetError: the budgets cannot replace the installed ones; nothing has changed.

@@ -87,11 +87,13 @@ def _compare_made(
     quoted = f"{format_decimal(reservation.expected)} {reservation.currency}"
     rate = _rate(table, reservation.model, resolution, tier)
     if rate is None:
-        return Comparison(remark=f"the response says {made}, which has no price; quoted: {asked}, {quoted}")
+        return Comparison(
+            remark=f"the response says {made}, which has no price; the quote was {asked}, {quoted}"
+        )
     price, minimum = table.charge(rate, quantity), reservation.terms.minimum
     if price > reservation.expected:
         priced = f"{format_decimal(price)} {reservation.currency}"
-        return Comparison(price, f"the response says {made}, {priced}; quoted: {asked}, {quoted}")
+        return Comparison(price, f"the response says {made}, {priced}; the quote was {asked}, {quoted}")
     return Comparison(None if minimum is None else max(price, minimum))
 
 
@@ -145,7 +147,7 @@ def _list_price_remark(reservation: Reservation, charge: Charge, table: PriceTab
     if total == price:
         return None
     return (
-        f"the list price in the response is {format_decimal(total)} {terms.currency}, and the price of the "
+        f"the list price in the response is {format_decimal(total)} {terms.currency}, but the price of the "
         f"job is {format_decimal(price)}; the account may be in another currency, or a price has changed"
     )
 

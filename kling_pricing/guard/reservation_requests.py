@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError, WireFormatError
+from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError
 from kling_pricing.guard.fingerprint import fingerprint
 from kling_pricing.ledger.claims import claims
 from kling_pricing.ledger.model import BucketClaim, PricedVariant, Refused, ReservationRequest, Shortfall
@@ -18,7 +18,6 @@ from kling_pricing.ledger.terms import Terms
 from kling_pricing.money import NANOS, format_decimal, from_nanos, multiply, nanos_up
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
-from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.windows import FOREVER, Period
 
 
@@ -264,18 +263,3 @@ def _why(
     if cheapest is None:
         return f"{problem}; no cheaper valid variant is allowed"
     return f"{problem}; the cheapest valid variant costs {format_decimal(cheapest)} {binding.currency}"
-
-
-def snapshot(payload: RequestLike) -> dict[str, Any]:
-    """Returns a copy of a payload, so that the caller cannot change the request after it is priced."""
-    try:
-        copied: dict[str, Any] = _copied(read_payload(payload))
-    except RecursionError:
-        raise WireFormatError("the payload is nested too deeply; flatten it") from None
-    return copied
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _copied(item) for name, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value

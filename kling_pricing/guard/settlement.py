@@ -102,7 +102,9 @@ def _observe_list(
             others were recorded.
     """
     if reference is not None:
-        raise WireFormatError(f"the answer lists {len(listed)} tasks; observe it without a reservation")
+        raise WireFormatError(
+            f"the response lists {len(listed)} tasks; observe the response without a reservation"
+        )
     state.book.tables_of(provider)
     unreadable: WireFormatError | None = None
     for answer in listed:

@@ -55,8 +55,9 @@ class GuardMiddleware:
 
     Args:
         guard: the guard whose budgets apply.
-        options: see `Options`. If other middlewares follow this one, refusals and failed connections release no
-            money, because those may have sent the request before; see the option `sends_once`.
+        options: see `Options`. If other middlewares follow this one, refusals and failed connections do not
+            release the money, because those middlewares may have sent the request before; see the option
+            `sends_once`.
     """
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
@@ -111,7 +112,7 @@ class GuardMiddleware:
     async def _observed(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, task: TaskEndpoint
     ) -> aiohttp.ClientResponse:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         response = await handler(request)
         content_type = response.headers.get("content-type", "")
         if may_describe_task(content_type, streams=task.reply is not None):

@@ -48,13 +48,13 @@ class GuardedTransport(_Transport):
     """Guards the requests that a client sends through another transport.
 
     A submission is priced, checked, reserved, made cheaper if a budget requires it, sent, and bound to its
-    task. When the client requests the task's status, the answer settles the reservation. Every other request
-    passes untouched.
+    task. When the client requests the task's status, the response settles the reservation. Every other request
+    passes unchanged.
 
     Args:
         inner: the transport that sends, such as `httpx.HTTPTransport()`. With a transport of another library or
-            your own, refusals and failed connections release no money, because it may have sent the request
-            before; see the option `sends_once`.
+            your own, refusals and failed connections do not release the money, because that transport may have
+            sent the request before; see the option `sends_once`.
         guard: the guard whose budgets apply.
         options: see `Options`.
 
@@ -117,7 +117,7 @@ class GuardedTransport(_Transport):
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
     def _observed(self, request: Any, task: TaskEndpoint) -> Any:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         library = _library(request)
         response = self._inner.handle_request(request)
         if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
@@ -191,7 +191,7 @@ class AsyncGuardedTransport(_AsyncTransport):
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
     async def _observed(self, request: Any, task: TaskEndpoint) -> Any:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         library = _library(request)
         response = await self._inner.handle_async_request(request)
         if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):

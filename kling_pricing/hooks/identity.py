@@ -71,7 +71,9 @@ def identity(
     if callable(labels):
         returned = labels(request)
         if not isinstance(returned, Mapping):
-            raise KlingPricingError(f"the function in labels must return a mapping, got {shown(returned)}")
+            raise KlingPricingError(
+                f"the function given as labels must return a mapping, got {shown(returned)}"
+            )
         values |= returned
     if PROJECT not in values:
         raise KlingPricingError(
@@ -89,7 +91,7 @@ def identity(
     if scope_key and header_key and scope_key != header_key:
         place = "the body" if key_in_body else f"the header {key_header}"
         raise KlingPricingError(
-            f"the scope gives the job key {scope_key!r}, and {place} gives another; give one key"
+            f"`with spending(...)` gives the job key {scope_key!r}, and {place} gives another; give one key"
         )
     return Identity(values.pop(PROJECT), scope_key or header_key or _default_key(request), values)
 

@@ -1,4 +1,4 @@
-"""Messages to an MCP endpoint of an API: one of its tools submits jobs, and the others cost nothing.
+"""Messages to the MCP endpoint of an API, where one tool submits jobs and the other tools are free.
 
 MCP (Model Context Protocol) sends JSON-RPC messages. A call of the submitting tool is priced as the payload
 that its arguments contain. Its answer, JSON or an event stream, is read as that of the API's own endpoint.

@@ -23,9 +23,9 @@ class PollResult(NamedTuple):
 
     Attributes:
         reservation: the reservation after polling.
-        outcome: `settled` or `released`; still `running`; `unclear`: finished, with a charge that has no value
-            in the reservation's currency; `unknown` to the provider, which proves nothing; `unanswered`; or
-            `unaskable`: the API cannot be asked, because the task's id is unknown.
+        outcome: `settled` or `released`; still `running`; `unclear`: finished, with a charge that cannot be
+            converted to the reservation's currency; `unknown` to the provider, which proves nothing;
+            `unanswered`; or `unaskable`: the API cannot be asked, because the task's id is unknown.
         detail: the reason in words; may be empty.
     """
 
@@ -60,12 +60,12 @@ def poll(
 ) -> Iterator[PollResult]:
     """Asks the provider about jobs, one after another, and settles or releases the jobs that have ended.
 
-    Polling again bills nothing twice. Each answer is recorded before the next request, so you can stop at any
-    time.
+    Polling again counts no charge twice. Each response is recorded before the next request, so you can stop at
+    any time.
 
     Args:
-        guard: the guard that records the answers.
-        fetch: sends the requests; see `Fetch`. It is called with URLs below `base_url` only.
+        guard: the guard that records the responses.
+        fetch: sends the requests; see `Fetch`. It is called only with URLs below `base_url`.
         base_url: the address of the provider's API, such as `https://gw.example.com/api`; the default is the
             first host of its price table.
         reservations: the reservations to ask about; the default is all `unsettled` ones.
@@ -81,7 +81,7 @@ def poll(
 def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | None = None) -> list[str]:
     """Returns the URLs at which a reservation's task may be found; some APIs have one for each kind of task.
 
-    The list is empty if the task's id is unknown and the API cannot look a task up by the reservation's id.
+    The list is empty if the task's id is unknown and the API cannot look up a task by the reservation's id.
 
     Raises:
         KlingPricingError: `base_url` is not a URL, or it is missing and no host of the provider is known.

@@ -76,24 +76,30 @@ class UnlistedPath(NamedTuple):
                 "write the host and the path in their plain form"
             )
         if self.meant:
-            cause = f"some servers read this path as {self.meant}, where jobs are submitted, so it was not sent"
+            cause = (
+                f"some servers read this path as {self.meant}, where jobs are submitted, so the request was "
+                "not sent"
+            )
             remedy = f"write {self.meant}"
             if method != "POST":
-                cause = f"jobs are submitted to {self.meant} with POST only, so the request was not sent"
+                cause = f"jobs are submitted to {self.meant} only with POST, so the request was not sent"
                 remedy = "use POST"
             return KlingPricingError(f"{request}: {cause}; {remedy}")
         if self.why:
-            cause = f"this API bills for the request, but its price is unknown ({self.why}), so it was not sent"
-            remedy = "let it pass"
+            cause = (
+                f"this API bills for the request, but the price is unknown ({self.why}), so the request was "
+                "not sent"
+            )
+            remedy = "to"
         else:
             cause = (
-                "this API may bill for the request, but no capability file lists the path, so its price "
-                "is unknown and it was not sent"
+                "this API may bill for the request, but no capability file lists the path, so the price is "
+                "unknown and the request was not sent"
             )
-            remedy = "correct the path, or let it pass"
+            remedy = "correct the path; or, to"
         return KlingPricingError(
-            f"{request}: {cause}; {remedy} without a price by setting allow_paths=[{path!r}] in the hook or "
-            f"allow_paths: [{path}] in your own price table"
+            f"{request}: {cause}; {remedy} send the request although no budget counts its cost, set "
+            f"allow_paths=[{path!r}] in the hook or allow_paths: [{path}] in your own price table"
         )
 
 
@@ -214,13 +220,18 @@ class Routes:
             return None if task_id is None else TaskEndpoint(provider, task_id)
         if task_id is not None and all(self._task(method, reading, provider) for reading in spellings):
             return TaskEndpoint(provider, task_id)
+        others = (self._endpoint(provider, reading) for reading in spellings[1:])  # the first one is literal
+        submitted = {endpoint.submissions, *(other.submissions for other in others)}
+        are_own = self._are_own(provider, submitted)
+        submits = method == "POST" and endpoint.is_submission and len(submitted) == 1
+        if submits and are_own:
+            return endpoint
         passed = self._passed(method, place, provider, spellings)
         if passed is None and not endpoint.is_submission and self._lists_tasks(segments, provider, endpoint):
             return TaskEndpoint(provider, "")
-        submitted = {self._endpoint(provider, reading).submissions for reading in spellings}
-        if not isinstance(passed, UnlistedPath) and not self._are_own(provider, submitted):
+        if not isinstance(passed, UnlistedPath) and not are_own:
             return passed  # another provider's API has a submission there, if any
-        if method == "POST" and endpoint.is_submission and len(submitted) == 1:
+        if submits:
             return endpoint
         if meant := next(filter(None, submitted), ()):
             return self._unlisted(provider, place.path)._replace(meant=meant[0].path)

@@ -1,7 +1,7 @@
 """Signed callbacks: verified by the Standard Webhooks scheme, accepted once, and observed.
 
 Anyone who knows the URL can send an unsigned callback. Treat it as a hint to ask the provider (see
-`kling_pricing.hooks.recovery`), not as the provider's answer.
+`kling_pricing.hooks.recovery`), not as the provider's response.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Webhooks:
     """Receives the signed callbacks of one provider; safe to share between threads.
 
     The object remembers the callbacks that it accepted for as long as their signatures are valid. If several
-    processes receive callbacks, a repeated one can reach another process. It changes nothing there, because
-    observing the same answer again has no effect.
+    processes receive callbacks, a repeated one can reach another process. The repeated callback changes nothing
+    there, because observing the same response again has no effect.
 
     Args:
         guard: the guard that observes the callbacks.
@@ -83,15 +83,16 @@ class Webhooks:
             headers: the headers of the request.
 
         Returns:
-            The updated reservation; None: no reservation has this task yet. The ledger then keeps the
+            The updated reservation; None if no reservation has this task yet. The ledger then keeps the
             observation, unless the task was only submitted, as in the test callback of a provider's console.
 
         Raises:
             WebhookError: the signature is wrong or too old, the body cannot be read or names no task, the
-                callback was accepted before, or it is being processed at this moment. In the last case the
-                sender must repeat it, because the first delivery may still fail. The error's `status` is the
-                HTTP status to answer with.
-            LedgerError: the ledger could not be written; answer 5xx, so that the provider sends it again.
+                callback was accepted before, or it is being processed at this moment. In the last case, the
+                sender must send the callback again, because the first delivery may still fail. The error's
+                `status` is the HTTP status to answer with.
+            LedgerError: the ledger could not be written; respond with 5xx, so that the provider sends the
+                callback again.
         """
         message_id = self._verify(body, {name.lower(): value for name, value in headers.items()})
         with self._lock:

@@ -58,7 +58,7 @@ class Ledger(Protocol):
         """Returns the budgets in force, or None if the ledger has none yet."""
 
     def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
-        """Replaces the budgets in force. Balances stay.
+        """Replaces the budgets in force. Balances do not change.
 
         Returns:
             Alerts for the new thresholds that existing balances already reach.

@@ -78,7 +78,7 @@ def key_sent(reservation: Reservation) -> ReservationStateError:
 
 def not_dispatched(reservation: Reservation) -> ReservationStateError:
     """Returns the error for a dispatch of a reservation that was dispatched or released, or has expired."""
-    why = "its payload is handed out only once, and only while it is reserved"
+    why = "the payload is handed out only once, and only while the reservation's state is reserved"
     expired = "it was not dispatched in time; admit the request again"
     return wrong_state(reservation, "dispatched", expired if reservation.reason == "expired" else why)
 
@@ -113,8 +113,8 @@ def not_released(reservation: Reservation) -> ReservationStateError:
         "refusal; otherwise, resolve it",
         "bound": "the provider accepted it and may charge for it; observe the provider's responses, or resolve "
         "it",
-        "settled": "the job is paid; if the provider did not charge for it after all, settle it at 0 on the "
-        "basis operator",
+        "settled": "the job has been paid for; if the provider did not charge for the job after all, settle "
+        "the reservation at 0 with the basis operator",
     }
     return wrong_state(reservation, "released", causes[reservation.state])
 
@@ -138,8 +138,8 @@ def settled_otherwise(reservation: Reservation, amount: Decimal) -> ReservationS
     return wrong_state(
         reservation,
         f"settled at {format_decimal(amount)} {reservation.currency}",
-        f"it is already settled at {format_decimal(billed)} on the basis {reservation.basis}; use a stronger "
-        "basis",
+        f"it is already settled at {format_decimal(billed)} with the basis {reservation.basis}; use a "
+        "stronger basis",
     )
 
 
@@ -149,8 +149,8 @@ def settled_already(reservation: Reservation, amount: Decimal) -> ReservationSta
     return wrong_state(
         reservation,
         f"resolved as charged {format_decimal(amount)} {reservation.currency}",
-        f"it is already settled at {format_decimal(billed)} on the basis {reservation.basis}; to correct that "
-        "amount, settle it on the basis operator",
+        f"it is already settled at {format_decimal(billed)} with the basis {reservation.basis}; to correct "
+        "the amount, settle the reservation with the basis operator",
     )
 
 

@@ -86,7 +86,7 @@ class Observation(NamedTuple):
         provider: the provider that sent the response or callback.
         task_id: the provider's id for the task.
         state: `queued`, `processing`, `succeeded`, `failed` or `cancelled`; None: not stated.
-        charge: the charge that the response names; None: it names none.
+        charge: the charge that the response names; None if it names no charge.
         duration_s: the length that was generated or billed, in seconds; None: not stated.
         model: the provider's name for the model.
         seen_at: the instant at which the observation was first stored, UTC.

@@ -126,7 +126,7 @@ class Reservation(NamedTuple):
         created_at: the instant of the reservation.
         dispatched_at: the instant at which the payload was handed out to be sent.
         closed_at: the instant at which the job was settled or the reservation released.
-        deadline: the instant at which a reserved reservation expires, or a dispatched one comes to be in doubt.
+        deadline: the instant at which a reserved reservation expires, or a dispatched one becomes in doubt.
     """
 
     id: str
@@ -248,7 +248,7 @@ class Alert(NamedTuple):
         labels: the labels of the bucket.
         threshold: the fraction of the cap that was reached; None for the other kinds.
         cap: the bucket's cap.
-        used: the amount that the bucket now holds and has spent.
+        used: the total of the bucket's held and spent amounts.
         currency: the currency of both amounts.
         window_end: the end of the window, UTC.
         reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.

@@ -6,7 +6,7 @@ priced like any other payload.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -14,14 +14,13 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import PriceNotFoundError
-from kling_pricing.findings import Note
 from kling_pricing.quoting.engine import quote_valid
 from kling_pricing.quoting.intake import Intake, provider_of
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.variants import Variant, Variations
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
-from kling_pricing.tables.examination import examine
+from kling_pricing.tables.examination import violations
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Validity
@@ -64,7 +63,6 @@ class _Candidate(NamedTuple):
     payload: Mapping[str, Any]
     request: VideoRequest
     changes: Mapping[str, Any]
-    notes: Sequence[Note]
     refusal: str
 
 
@@ -137,11 +135,11 @@ def _is_in_force(table: PriceTable, at: datetime) -> bool:
 
 
 def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
-    payload, request, changes, notes, why_not = candidate
+    payload, request, changes, why_not = candidate
     quote = None
     if not why_not:
         try:
-            quote = quote_valid(payload, request, notes, intake.with_options(provider=provider))
+            quote = quote_valid(payload, request, intake.with_options(provider=provider))
         except PriceNotFoundError as error:
             alternatives = f"; available prices: {', '.join(error.priced_instead)}"
             why_not = str(error).removesuffix(alternatives)  # the other rows show the available prices
@@ -152,9 +150,8 @@ def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
 def _candidate(
     variant: Variant, changes: Mapping[str, Any], intake: Intake, matrix: CapabilityMatrix
 ) -> _Candidate:
-    broken, notes = examine(matrix, variant.request, intake.at)
-    refusal = "; ".join(violation.message for violation in broken)
-    return _Candidate(variant.payload, variant.request, changes, notes, refusal)
+    refusal = "; ".join(violation.message for violation in violations(matrix, variant.request, intake.at))
+    return _Candidate(variant.payload, variant.request, changes, refusal)
 
 
 def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix) -> Iterator[_Candidate]:

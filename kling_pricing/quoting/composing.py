@@ -80,7 +80,7 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
         kinds = [kind.replace("_", " ") for kind, urls in description.files.items() if urls]
         raise WireFormatError(
             f"wire format {name} cannot combine these inputs: {', '.join(kinds)}; give fewer inputs, or write "
-            "the request into a file",
+            "the request to a file",
             wire_format=name,
         )
     actions: dict[int, str] = {}
@@ -160,7 +160,7 @@ def _candidates(
     wire = wire_format_named(wire_format)
     if "model" not in wire.FIELD_NAMES:
         raise WireFormatError(
-            f"requests in wire format {wire_format} do not name a model; write the request into a file, and "
+            f"requests in wire format {wire_format} do not name a model; write the request to a file, and "
             "pass the URL of its endpoint",
             wire_format=wire_format,
         )
@@ -193,8 +193,8 @@ def _without_files(
     ]
     if not fitting:
         raise WireFormatError(
-            f"in wire format {wire_format}, the model's name decides the settings, and none of its names has "
-            f"them; use one of: {', '.join(name for name, _ in names)}",
+            f"in wire format {wire_format}, the model's name sets the options, and no name of this model has "
+            f"these options; use one of: {', '.join(name for name, _ in names)}",
             wire_format=wire_format,
             field=wire.FIELD_NAMES["model"],
         )

@@ -5,19 +5,19 @@ Pure: with `at` given it reads no clock. It opens no connection and changes none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
-from kling_pricing.findings import Note, Violation
+from kling_pricing.findings import Violation
 from kling_pricing.quoting.intake import Intake
-from kling_pricing.quoting.notes import newer_list, other_readings, quote_notes
+from kling_pricing.quoting.notes import other_readings, quote_notes
 from kling_pricing.quoting.pricing import price
-from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.quote import LazyNotes, Quote
 from kling_pricing.quoting.suggestions import nearest_valid
 from kling_pricing.strict_json import RequestLike, read_payload
-from kling_pricing.tables.examination import examine, violations
+from kling_pricing.tables.examination import violations
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -64,38 +64,30 @@ def quote(
 def quote_payload(payload: Mapping[str, Any], intake: Intake) -> Quote:
     """Reads, checks and prices a payload; raises as `quote` does."""
     request, matrix = intake.read(payload)
-    broken, notes = examine(matrix, request, intake.at)
+    broken = violations(matrix, request, intake.at)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
             violations=broken,
             suggestions=nearest_valid(payload, request, intake, is_priced=_price_test(request, intake)),
         )
-    return quote_valid(payload, request, notes, intake)
+    return quote_valid(payload, request, intake)
 
 
-def quote_valid(
-    payload: Mapping[str, Any], request: VideoRequest, notes: Iterable[Note], intake: Intake
-) -> Quote:
+def quote_valid(payload: Mapping[str, Any], request: VideoRequest, intake: Intake) -> Quote:
     """Prices a valid request.
 
     Args:
         payload: the payload.
         request: the request that the payload was read as.
-        notes: the notes from its examination.
         intake: the intake that read the request.
 
     Raises:
         PriceNotFoundError: no price is published for it.
     """
     table = intake.table(request)
-    if request.format_assumed:
-        place = table.provider, request.wire_format, request.model
-        if other_defaults := intake.book.other_defaults.get(place):
-            notes = [*notes, *other_readings(payload, request, table, other_defaults, intake)]
-    if table.newer_list is not None:
-        notes = [*notes, *newer_list(table.newer_list, request, intake)]
-    return price(table, request, quote_notes(request, table, notes, intake.at))
+    readings = other_readings(payload, request, table, intake) if request.format_assumed else None
+    return price(table, request, LazyNotes(quote_notes, request, table, readings, intake))
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:

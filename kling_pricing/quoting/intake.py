@@ -19,6 +19,7 @@ from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.tables.capabilities import CapabilityMatrix, fillings
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable, period
+from kling_pricing.tables.rates import Validity
 from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.facts import Facts, counts_as_reference
@@ -173,19 +174,19 @@ class Intake:
 
     def table_of(self, provider: str, request: VideoRequest) -> PriceTable:
         """Returns a provider's price table in force; raises as `table` does."""
-        if provider in self.book.unpriced and provider not in self.book.tables:
-            raise self.book.without_prices(self.book.unpriced[provider], request.facts["model"])
-        table = self.book.table(provider, self.at)
+        model = request.facts["model"]
+        table = self.book.table(provider, self.at, model)
         if request.wire_format not in table.priced_formats:
             known = ", ".join((*table.wire_formats, *table.also_prices))
             raise PriceNotFoundError(
                 f"{table.id} does not price requests in wire format {request.wire_format}, because the "
                 f"table does not say how they are billed; it prices requests in {known}",
                 provider=provider,
-                model=request.facts["model"],
+                model=model,
             )
-        if table.model_periods:
-            _check_model_period(table, request.facts["model"], self.at)
+        validity = table.model_periods.get(model)
+        if validity is not None and not validity.holds(self.at):
+            raise _out_of_period(table, model, validity, self.at)
         return table
 
 
@@ -299,17 +300,15 @@ def _unknown_model(
     )
 
 
-def _check_model_period(table: PriceTable, model: str, at: datetime) -> None:
-    validity = table.model_periods.get(model)
-    if validity is not None and not validity.holds(at):
-        why = table.period_reasons.get(model)
-        raise PriceNotFoundError(
-            f"no price for {model} is in force at {at.isoformat()}: {table.id} prices it only "
-            f"{period(validity)}{f', because {why}' if why else ''}; "
-            "choose a time in that period, or add your own price table",
-            provider=table.provider,
-            model=model,
-        )
+def _out_of_period(table: PriceTable, model: str, validity: Validity, at: datetime) -> PriceNotFoundError:
+    why = table.period_reasons.get(model)
+    return PriceNotFoundError(
+        f"no price for {model} is in force at {at.isoformat()}: {table.id} prices it only "
+        f"{period(validity)}{f', because {why}' if why else ''}; "
+        "choose a time in that period, or add your own price table",
+        provider=table.provider,
+        model=model,
+    )
 
 
 def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:

@@ -2,27 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from kling_pricing.display import shown, with_article
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
+from kling_pricing.quoting.quote import shown_range
+from kling_pricing.strict_json import snapshot
+from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 
 
+class OtherReadings(NamedTuple):
+    """The wire formats of the provider in which a payload would have other defaults.
+
+    Attributes:
+        defaults: the defaults that differ, of facts that the payload does not state.
+        payload: a copy of the payload, because the caller may change his own before the notes are written.
+        media: a copy of the caller's facts about files.
+    """
+
+    defaults: Sequence[OtherDefault]
+    payload: Mapping[str, Any]
+    media: MediaLike | None
+
+
+def other_readings(
+    payload: Mapping[str, Any], request: VideoRequest, table: PriceTable, intake: Intake
+) -> OtherReadings | None:
+    """Returns the other readings of a payload whose wire format is assumed; None if there are none."""
+    differing = intake.book.other_defaults.get((table.provider, request.wire_format, request.model), ())
+    stated, priced_facts = request.stated_fields, table.priced_facts
+    defaults = [entry for entry in differing if entry.fact not in stated and entry.fact in priced_facts]
+    if not defaults:
+        return None
+    return OtherReadings(defaults, snapshot(payload), intake.media and snapshot(intake.media))
+
+
 def quote_notes(
-    request: VideoRequest, table: PriceTable, examination: Iterable[Note], at: datetime
+    request: VideoRequest,
+    table: PriceTable,
+    readings: OtherReadings | None,
+    intake: Intake,
 ) -> tuple[Note, ...]:
-    """Returns the notes on a quote: assumed defaults, then the examination's notes, then the table's notes."""
+    """Returns the notes on a quote.
+
+    They are the assumed defaults, then the examination's notes, the notes on other readings and newer lists,
+    and the table's notes.
+
+    Args:
+        request: the request.
+        table: its price table.
+        readings: the other readings of its payload; None if there are none.
+        intake: the intake that read it.
+    """
+    at = intake.at
     stated, defaults, counting = request.stated_fields, request.defaults, table.counting_facts
     notes = []
     if "model" not in stated and request.names_model:
@@ -45,10 +90,17 @@ def quote_notes(
         decisive = request.field(request.implied_by)
         action = with_article(str(request.facts["action"]))
         notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
-    notes += examination
+    notes += examination_notes(intake.book.matrices[request.wire_format], request, at)
+    if readings is not None:
+        notes += _other_readings(readings, request, table, intake)
+    if table.newer_list is not None:
+        notes += _newer_list(table.newer_list, request, intake)
     notes += table.lasting_notes
     if table.known_from is not None and at < table.known_from:
-        message = f"{table.id} is known from {table.known_from:%Y-%m-%d}; before that, prices may have differed"
+        message = (
+            f"the prices in {table.id} are known from {table.known_from:%Y-%m-%d}; "
+            "earlier prices may have differed"
+        )
         notes.append(Note("before_known_prices", message))
     for since, note in table.dated_notes:
         if since <= at:
@@ -63,24 +115,19 @@ def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
     return any(fact in quantity.facts for quantity in table.choose_quantity(request.facts))
 
 
-def other_readings(
-    payload: Mapping[str, Any],
-    request: VideoRequest,
-    table: PriceTable,
-    other_defaults: Iterable[OtherDefault],
-    intake: Intake,
+def _other_readings(
+    readings: OtherReadings, request: VideoRequest, table: PriceTable, intake: Intake
 ) -> list[Note]:
     """Returns a note for each setting whose default differs in another wire format of the provider."""
     notes = []
-    for other, fact, default in other_defaults:
-        if fact in request.stated_fields or fact not in table.priced_facts:
-            continue
+    for other, fact, default in readings.defaults:
         wire = wire_format_named(other)
         if wire.FIELDS.keys() >= {*request.stated_fields.values()}:
             ours, theirs = request.field(fact), wire.FIELD_NAMES.get(fact, fact)
             amount = ""
             with suppress(WireFormatError, CapabilityError):
-                reading, _ = intake.with_options(wire_format=other).read(payload)
+                reader = intake.with_options(wire_format=other, media=readings.media)
+                reading, _ = reader.read(readings.payload)
                 amount = _amount(table, reading)
             price_of_it = f"and the price would be {amount}" if amount else "which may change the price"
             notes.append(
@@ -93,29 +140,38 @@ def other_readings(
     return notes
 
 
-def newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[Note]:
+def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[Note]:
     """Returns a note on the price of a request in the same company's newer list, if that list is in force."""
     try:
         table = intake.book.table(provider, intake.at)
     except PriceNotFoundError:
         return []
-    amount = ""
-    with suppress(PriceNotFoundError):
-        amount = _amount(intake.table_of(provider, request), request)
-    return [_newer_list_note(provider, table.id, amount)]
+    try:
+        quoted = price(intake.table_of(provider, request), request)
+    except PriceNotFoundError:
+        return [_newer_list_note(provider, table.id, None)]
+    return [_newer_list_note(provider, table.id, (quoted.minimum, quoted.maximum, table.currency))]
 
 
 @lru_cache(maxsize=4096)  # the same amounts recur
-def _newer_list_note(provider: str, table: str, amount: str) -> Note:
-    charges = f"charges {amount} for this request" if amount else "has no price for this request"
-    return Note("newer_list_elsewhere", f"{provider}, the newer list of the same company, {charges} ({table})")
+def _newer_list_note(provider: str, table: str, amount: tuple[Decimal, Decimal, str] | None) -> Note:
+    if amount is None:
+        gives = "has no price"
+    else:
+        minimum, maximum, currency = amount
+        gives = f"gives {shown_range(minimum, maximum)} {currency}"
+    return Note(
+        "newer_list_elsewhere",
+        f"the company that published these prices has a newer list, {provider}, which {gives} for this request "
+        f"({table})",
+    )
 
 
 @lru_cache(maxsize=1024)
 def _stale_note(table: str, checked: date, days: int) -> Note:
     return Note(
         "stale_table",
-        f"{table} was read from a copy of {checked:%Y-%m-%d}, {days} days before the quoted time; "
+        f"{table} is based on a copy dated {checked:%Y-%m-%d}, {days} days before the quoted time; "
         "check that its prices are still valid",
     )
 

@@ -10,7 +10,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import add, format_decimal, multiply
-from kling_pricing.quoting.quote import Quote, counted
+from kling_pricing.quoting.quote import LazyNotes, Quote, counted
 from kling_pricing.tables.price_table import MAX_BILLS, PriceTable
 from kling_pricing.tables.rates import ANY, Bill, Cell, Contract, LineItem, Quantity, Rate
 from kling_pricing.wire.request import VideoRequest
@@ -19,8 +19,16 @@ _NO_UNITS, MAX_UNITS = Decimal(0), Decimal(10**6)
 """A quantity above `MAX_UNITS` is a mistake, whatever a table's limits say."""
 
 
-def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()) -> Quote:
+_NO_NOTES = LazyNotes(tuple)
+
+
+def price(table: PriceTable, request: VideoRequest, notes: LazyNotes = _NO_NOTES) -> Quote:
     """Prices a valid request with one table; the price is exactly unit price x quantity.
+
+    Args:
+        table: the table.
+        request: the request.
+        notes: the notes of the quote, without the one on a range.
 
     Raises:
         PriceNotFoundError: the table has no rate for the request's model, resolution and tier; the rate for
@@ -32,7 +40,7 @@ def price(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...] = ()
     return _range(table, request, notes)
 
 
-def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) -> Quote:
+def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
     """Prices a request for every combination of values that its unknown facts may have."""
     bills = [bill for facts in _completions(request) for bill in _bills(table, request, facts)]
     if not bills:
@@ -43,14 +51,17 @@ def _range(table: PriceTable, request: VideoRequest, notes: tuple[Note, ...]) ->
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
     if lowest != highest:
-        unknown = _deciding_fields(table, request)
-        verb = "is" if len(unknown) == 1 else "are"
-        note = Note(
-            "range",
-            f"the price depends on {', '.join(unknown)}, which {verb} unknown; the lines show the maximum",
-        )
-        notes = (*notes, note)
+        notes = LazyNotes(_with_range_note, notes, table, request)
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
+
+
+def _with_range_note(lazy: LazyNotes, table: PriceTable, request: VideoRequest) -> tuple[Note, ...]:
+    unknown = _deciding_fields(table, request)
+    verb = "is" if len(unknown) == 1 else "are"
+    message = (
+        f"the price depends on {', '.join(unknown)}, which {verb} unknown; the line items show the maximum"
+    )
+    return (*lazy.notes, Note("range", message))
 
 
 def _remedy(unknown_facts: Iterable[str]) -> str:

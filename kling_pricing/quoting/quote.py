@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -11,6 +12,44 @@ from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import LineItem, Rate
 from kling_pricing.wire.request import VideoRequest
+
+
+class LazyNotes:
+    """The notes of a quote. They are written when they are first read, because most callers never read them.
+
+    Nothing changes the data that they are written from, so it does not matter when they are read.
+    They are compared, hashed and pickled by their content.
+
+    Args:
+        write: returns the notes.
+        inputs: its arguments.
+    """
+
+    __slots__ = ("_inputs", "_notes", "_write")
+
+    def __init__(self, write: Callable[..., tuple[Note, ...]], *inputs: Any) -> None:
+        self._write = write
+        self._inputs = inputs
+        self._notes: tuple[Note, ...] | None = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes."""
+        if self._notes is None:
+            self._notes = self._write(*self._inputs)
+        return self._notes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyNotes) and self.notes == other.notes
+
+    def __hash__(self) -> int:
+        return hash(self.notes)
+
+    def __repr__(self) -> str:
+        return f"LazyNotes({list(self.notes)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyNotes, (tuple, self.notes)
 
 
 class Quote(NamedTuple):
@@ -24,7 +63,7 @@ class Quote(NamedTuple):
         minimum: the lowest possible price of the request, in `currency`.
         maximum: the highest possible price; equal to `minimum` unless a deciding fact is unknown.
         list_total: under a contract, the maximum at the published prices; else None.
-        notes: the assumptions and observations.
+        lazy_notes: the source of `notes`.
     """
 
     request: VideoRequest
@@ -34,7 +73,7 @@ class Quote(NamedTuple):
     minimum: Decimal
     maximum: Decimal
     list_total: Decimal | None
-    notes: tuple[Note, ...]
+    lazy_notes: LazyNotes
 
     def __repr__(self) -> str:
         return (
@@ -58,6 +97,11 @@ class Quote(NamedTuple):
                 model=self.canonical_model,
             )
         return self.maximum
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The assumptions and observations."""
+        return self.lazy_notes.notes
 
     @property
     def provider(self) -> str:
@@ -156,8 +200,7 @@ class Quote(NamedTuple):
 
     def shown_total(self) -> str:
         """Returns the total, or both ends of the range, as text for a person."""
-        highest = format_decimal(self.maximum)
-        return highest if self.minimum == self.maximum else f"{format_decimal(self.minimum)} to {highest}"
+        return shown_range(self.minimum, self.maximum)
 
     def explain(self) -> str:
         """Returns the complete explanation as several lines of text for a person."""
@@ -178,6 +221,12 @@ class Quote(NamedTuple):
             *(f"  note: {note.message}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+
+def shown_range(minimum: Decimal, maximum: Decimal) -> str:
+    """Returns an amount, or both ends of a range, as text for a person."""
+    highest = format_decimal(maximum)
+    return highest if minimum == maximum else f"{format_decimal(minimum)} to {highest}"
 
 
 def counted(quantity: Decimal, unit: str) -> str:

@@ -15,7 +15,7 @@ from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
-from kling_pricing.tables.examination import examine
+from kling_pricing.tables.examination import violations
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.request import VideoRequest
 
@@ -213,10 +213,9 @@ def _quieter(request: VideoRequest, limits: Limits) -> list[bool | None]:
 
 def _quote(variant: Variant, matrix: CapabilityMatrix, intake: Intake) -> Quote | None:
     """Returns the quote for a variant; None if the variant is invalid or has no known price."""
-    broken, notes = examine(matrix, variant.request, intake.at)
-    if broken:
+    if violations(matrix, variant.request, intake.at):
         return None
     try:
-        return quote_valid(variant.payload, variant.request, notes, intake)
+        return quote_valid(variant.payload, variant.request, intake)
     except PriceNotFoundError:
         return None

@@ -78,7 +78,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
     ),
     "timing": CategoryRule(
         "Timing",
-        "Billed or expected on the other side of the cut-off.",
+        "Submitted in one period and charged in another.",
         "timing",
         f"gap IS NOT NULL AND {_NEEDS_ACTION}",
     ),
@@ -88,7 +88,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
     "not_billed": CategoryRule("Not billed", "Expected, overdue, and not on the statement.", "open", _ALWAYS),
     "in_doubt_candidate": CategoryRule(
         "In doubt",
-        "A request without a known task and an unknown charge that match each other.",
+        "A request whose task is unknown, and a charge of an unknown task that matches the request.",
         "open",
         _ALWAYS,
     ),
@@ -99,7 +99,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
         "ifnull(line.billed, 0) <> 0",
     ),
     "billed_twice": CategoryRule(
-        "Billed twice", "The statement charges one task more than once.", "open", _ALWAYS
+        "Billed twice", "The statement charges for one task more than once.", "open", _ALWAYS
     ),
     "reserved_twice": CategoryRule(
         "Reserved twice", "More than one reservation has the task.", "open", _ALWAYS

@@ -225,7 +225,7 @@ def _is_of_the_quote(variance: Variance, fit: Fit) -> bool:
 
 def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:
     """Returns an explanation in words."""
-    parts = ["failed task charged"] if variance.refunded else []
+    parts = ["a failed task was charged"] if variance.refunded else []
     differences = _differences(variance, way, tables)
     parts += [differences] if differences else []
     if way.fit.rounding != "exact":

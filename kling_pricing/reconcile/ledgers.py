@@ -103,14 +103,15 @@ def read_ledgers(
 
 
 def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
-    """Gives holds the tasks that somebody decided are theirs.
+    """Assigns tasks to reservations that have no task.
 
     Args:
         workspace: where the reservations are.
         pairs: reservation -> task.
 
     Raises:
-        KlingPricingError: it is no hold without a task, or its task has another or is not on the statement.
+        KlingPricingError: a reservation has a task or was not sent, or a task has another reservation or is not
+            on the statement.
     """
     for reservation, task_id in pairs.items():
         rows = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
@@ -121,7 +122,10 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
             continue  # paired before, and settled since
         if known is not None or state not in {"dispatching", "settled"}:
             has = f", with task {known}" if known else ""
-            raise KlingPricingError(f"pair {reservation}: it is {state}{has}; pair only a hold without a task")
+            raise KlingPricingError(
+                f"pair {reservation}: the reservation is {state}{has}; pair only a "
+                "reservation that was sent and has no task"
+            )
         if workspace.one("SELECT count(*) FROM reserved WHERE task_id = ?", [task_id]):
             raise KlingPricingError(f"pair {reservation}: task {task_id} already has a reservation")
         if not workspace.one("SELECT count(*) FROM charge WHERE task_id = ? AND problem IS NULL", [task_id]):

@@ -107,8 +107,8 @@ def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
 def _reserved_twice(_line: Line, details: LineDetails) -> _CauseAndRemedy:
     ids = ", ".join(details.reservations or ())
     remedy = (
-        f"Find out which of the reservations {ids} the task belongs to, and settle every other one at zero "
-        "in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
+        f"Find out which of the reservations {ids} the task belongs to, and settle the other reservations at "
+        "zero, each in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
     )
     return f"{details.copies} reservations have this task", remedy
 
@@ -134,17 +134,17 @@ def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if details.state == "settled":
         command = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
     if line.task_id is None:
-        search = "Look for the request at the provider, and pair it with its task if it has one"
+        search = "Look for the request at the provider, and pair the request with its task if there is one"
     else:
         search = "Ask the provider whether the task will be charged"
-    return _absence(line, details), f"{search}; if it costs nothing, run {command}."
+    return _absence(line, details), f"{search}; if the job costs nothing, run {command}."
 
 
 def _absence(line: Line, details: LineDetails) -> str:
     """Returns how an expected charge is missing from the statement."""
     sent = "" if line.submitted_at is None else f"sent {_instant(line.submitted_at)}, "
     if line.task_id is None:
-        return f"{sent}no response gave a task for this request, and no charge matches it"
+        return f"{sent}no response named a task for this request, and no charge matches the request"
     if not line.rows:
         return f"{sent}not on the statement"
     if details.stated_state:
@@ -157,7 +157,7 @@ def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
     more = (details.fits or 0) - len(names)
     nearest = " or ".join(names) + (f" or one of {more} more" if more > 0 else "")
     if line.billed is None:
-        cause = f"no response gave a task for this request; matching charges of unknown tasks: {details.fits}"
+        cause = f"no response named a task for this request; matching charges of unknown tasks: {details.fits}"
         question = f"the request became task {nearest}"
         pair = f"{line.reservation_id}=TASK"
     else:
@@ -177,14 +177,16 @@ def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
         f"kling-pricing record --project PROJECT --currency {line.currency}{at} -- "
         f"{quote(line.provider)} {quote(line.task_id or '')} {format_decimal(billed)}"
     )
-    return cause, f"Find out who submitted the task, and record it with `{command}`; or dispute the charge."
+    question = "Find out who submitted the task"
+    return cause, f"{question}. If the task is yours, record it with `{command}`; if not, dispute the charge."
 
 
 def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if line.billed is None:
         return f"sent in the period, charged {_side(line.billed_at, details)}", ""
     if line.expected is not None:
-        cause = f"partly charged outside the period: {_money(details.whole or Decimal(0), line)} in total"
+        whole = _money(details.whole or Decimal(0), line)
+        cause = f"partly charged outside the period; the whole charge is {whole}"
     else:
         cause = f"charged in the period, sent {_side(line.submitted_at, details)}"
     if line.due is None or details.whole is None or details.whole == line.due:
@@ -262,7 +264,7 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     if details.kind == "not_charged":
         return "No payment is due; reconcile with `--settle` to return the money to its budgets."
     if details.kind == "misrounding":
-        return f"The charge is {compared}. Ask the provider why it does not round as its price table says."
+        return f"The charge is {compared}. Ask why the provider does not round as the price table says."
     if difference < 0:
         return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
     if details.kind == "table":
@@ -278,7 +280,9 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
             f"The charge is {compared}. Ask the provider for the calculation, and dispute the charge if there "
             "is no answer."
         )
-    return f"Compare the request with the delivered clip; if it is as requested, dispute the extra {extra}."
+    return (
+        f"Compare the request with the delivered clip. If the clip is as requested, dispute the extra {extra}."
+    )
 
 
 def _money(amount: Decimal, line: Line) -> str:

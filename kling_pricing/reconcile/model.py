@@ -1,4 +1,4 @@
-"""The nouns of a reconciliation: what finance reads, and what reports print. No I/O."""
+"""The types of a reconciliation's result, which reports print. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ class Line(NamedTuple):
         quantity: units, as quoted.
         unit: the unit of the quantity.
         table: id of the price table of the quote.
-        currency: of the amounts. A task that was expected in one currency and charged in another has two lines.
-        quoted: the quote of its reservation; None: it has no reservation in this currency.
-        list_total: under a contract, that quote at the published prices; else None.
-        due: what the whole task should cost, in whichever period; None: unknown in this currency.
-        expected: the part of `due` that falls in the period; None: nothing does.
-        billed: what the statement charges in the period; None: nothing.
+        currency: the currency of the amounts. A task that was expected in one currency and charged in another
+            has two lines.
+        quoted: the quote of the task's reservation; None if there is no reservation in this currency.
+        list_total: under a contract, the quote at the published prices; else None.
+        due: the expected cost of the whole task, in all periods; None if it is not known in this currency.
+        expected: the part of `due` that falls in the period; None if no part does.
+        billed: the amount that the statement charges in the period; None if it charges none.
         variance: billed minus expected, with None counted as zero.
-        booked: what the ledger has counted as spent; None: not settled.
+        booked: the amount that the ledger counts as spent; None if the reservation is not settled.
         basis: the basis of `booked`.
         submitted_at: when the request was sent, UTC.
         billed_at: when the task was charged according to the statement, else when it was submitted, UTC.
-        rows: where the task is on the statement: `file:row`, several for a task with several rows.
-        cause: the explanation of the variance, or the problem, in words; empty: nothing to say.
-        remedy: the action that the line needs; empty: none, and then the line is not an exception.
+        rows: the task's rows on the statement, each as `file:row`.
+        cause: the explanation of the variance, or the problem, in words; empty if there is neither.
+        remedy: the action that the line needs; empty if the line is not an exception.
     """
 
     category: Category
@@ -76,8 +77,8 @@ class Total(NamedTuple):
     """The sum of some lines.
 
     Attributes:
-        name: what the lines have in common: a category, standing, project, model or day; empty: all lines.
-        currency: of the amounts; lines in different currencies are never added up.
+        name: the category, standing, project, model or day that the lines share; empty for all lines.
+        currency: the currency of the amounts; lines in different currencies are never added up.
         lines: the number of lines.
         expected: sum of the expected amounts.
         billed: sum of the billed amounts.
@@ -93,12 +94,12 @@ class Total(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """How much may stay unexplained, in the currency of the lines.
+    """The unexplained amounts that are tolerated, in the currency of the lines.
 
     Attributes:
         line: the largest difference from the expected amount that a line may have.
-        batch: the largest sum of such differences, regardless of their signs. If the sum is larger, none of
-            these lines is tolerated.
+        batch: the largest sum of such differences, regardless of their signs. If the sum is larger, no such
+            difference is tolerated.
     """
 
     line: Decimal = Decimal(0)
@@ -106,12 +107,12 @@ class Tolerance(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows of the statements, counted; `read` is the sum of the other counts.
+    """The numbers of statement rows; `read` is the sum of the other numbers.
 
     Attributes:
         read: all rows.
         charges: charges of the period.
-        uncharged: rows of the period about tasks that are not charged yet, and replaced answers.
+        uncharged: rows of the period about tasks that are not charged yet, and replaced responses.
         invalid: rows that cannot be read.
         outside: rows of other periods.
         ignored: rows that are not charges by the mapping, such as those of other services, and blank rows.

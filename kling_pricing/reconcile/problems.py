@@ -47,7 +47,9 @@ PROBLEMS: Mapping[str, Problem] = {
     "rounded": Problem(
         "is {text}: ids were rounded by a spreadsheet; export again with text ids", _EXPORT_AGAIN
     ),
-    "long": Problem(f"is not a task id: it has more than {MAX_LABEL_CHARS} characters or an invisible one"),
+    "long": Problem(
+        f"is not a task id: it has more than {MAX_LABEL_CHARS} characters, or an invisible character"
+    ),
     "number": Problem("is not an amount in plain digits, such as 0.714: {text}"),
     "separator": Problem(
         "has a separator that may be a decimal separator or a thousands separator: {text}",

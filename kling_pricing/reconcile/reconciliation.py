@@ -136,7 +136,7 @@ class Reconciliation:
     ) -> Settled:
         """Writes the statement's charges into the ledgers that count another amount, or none yet.
 
-        It binds paired tasks. It skips tasks that somebody must look at first: tasks that are charged twice or
+        It binds paired tasks. It skips tasks that a person must check first: tasks that are charged twice or
         in another currency, or have several reservations; tasks that an operator corrected; and late charges
         that differ from the quote. Each task is a separate transaction, and a second run changes nothing. The
         lines stay as they are. A refusal of a ledger is in the result and needs action.
@@ -187,19 +187,20 @@ def reconcile(
         provider: the provider that bills.
         since: start of the period, with a time zone.
         until: end of the period (exclusive).
-        mapping: the meaning of the columns: a name, or a YAML file; by default the mapping that fits.
+        mapping: the mapping of the columns: a name, or a YAML file; by default, the mapping that matches.
         encoding: the encoding of text files, such as `gb18030`; by default UTF-8, or UTF-16 with a byte order
             mark.
-        account_currency: the currency of the account, for amounts of money that a statement gives without one;
-            by default that of the price table.
+        account_currency: the currency of amounts that a statement gives without a currency; by default, the
+            account currency in the price table, or else the currency of its prices.
         grace: how long after its submission a task may still be charged.
-        tolerance: how much may stay unexplained, per line and for all such lines; by default nothing.
-        pairs: reservation without a task -> the task that somebody decided belongs to it.
-        window: how long after a request without a task was sent an unknown task is proposed for it.
+        tolerance: the unexplained amounts that are tolerated, per line and in total; by default, none.
+        pairs: reservation without a task -> the task that you assign to it.
+        window: the maximum time between a request without a task and an unknown charge that may belong to it.
         book: the price tables that explain charges; by default the bundled ones and those of
             `KLING_PRICING_TABLES`.
-        memory_limit: the most memory that the database may use, such as `500MB`; the rest goes to disk.
-        folder: the folder for that; by default the system's folder for temporary files.
+        memory_limit: the maximum memory that the database may use, such as `500MB`; other data is stored on
+            disk.
+        folder: the folder for data on disk; by default, the system's folder for temporary files.
         on_progress: called with the current stage and its progress, from the thread that does the work.
 
     Returns:

@@ -80,11 +80,13 @@ Decimals: TypeAlias = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
 
 
 class RequiredColumnEntry(FileModel):
-    """A column by its name; a path such as `data.task_id` reaches into JSON, and into JSON text in a column."""
+    """A column, given by name, or by a path such as `data.task_id` into JSON or into JSON text in a column."""
 
     column: Text
     also: list[Text] = Field(
-        [], description="Other names of the column. The first column that is not empty is used."
+        [],
+        description="Other names of the column. In each row, the first of these columns that is not empty "
+        "is used.",
     )
 
     @property
@@ -96,15 +98,15 @@ class RequiredColumnEntry(FileModel):
 class ColumnEntry(RequiredColumnEntry):
     """A column that a statement may lack."""
 
-    optional: bool = Field(default=False, description="Whether the column is optional.")
+    optional: bool = Field(default=False, description="Whether a statement may lack the column.")
 
 
 class TaskEntry(RequiredColumnEntry):
-    """The column with the provider's name for the task, as its API gave it."""
+    """The column with the task id, as the provider's API returned it."""
 
     optional: bool = Field(
         default=False,
-        description="Whether to skip rows that have neither a task nor a model that the mapping lists.",
+        description="Whether to skip rows without a task id, unless they name a model that the mapping lists.",
     )
 
 
@@ -115,12 +117,14 @@ class RowUnitEntry(FileModel):
         None, description="The unit's name in price tables. Null means the same name as on the statement."
     )
     decimals: Decimals | None = Field(
-        None, description="Maximum number of decimal places. Null means the default."
+        None,
+        description="Maximum number of decimal places in this unit. Null means the `decimals` of the amount "
+        "column.",
     )
     value: Annotated[Price, Field(gt=0)] | None = Field(
-        None, description="The value of one unit, if no price table of the provider gives it."
+        None, description="The value of one unit, if no price table of the provider states the value."
     )
-    currency: Currency | None = Field(None, description="The currency of the value.")
+    currency: Currency | None = Field(None, description="The currency of `value`.")
 
     @model_validator(mode="after")
     def _whole_value(self) -> RowUnitEntry:
@@ -130,13 +134,14 @@ class RowUnitEntry(FileModel):
 
 
 class SignEntry(ColumnEntry):
-    """A column that says whether the amount is a charge or a refund; capitals do not count."""
+    """A column that says whether the amount is a charge or a refund. Upper and lower case are the same."""
 
     positive: list[Text] = Field(
-        [], description="Texts that mark charges. Default: every text not listed below."
+        [],
+        description="Texts that mark charges. Default: every text that is not listed under negative or zero.",
     )
     negative: list[Text] = Field(
-        [], description="Texts that mark refunds whose amounts are written as positive."
+        [], description="Texts that mark refunds. The amounts of these refunds have no minus sign."
     )
     zero: list[Text] = Field(
         [], description="Texts that mark amounts that are not owed, such as free test credit."
@@ -158,19 +163,23 @@ class AmountEntry(RequiredColumnEntry):
 
     unit: Unit | None = Field(
         None,
-        description="The unit of the amount, which is a currency or the provider's own unit. With unit_column, "
-        "it applies only if the statement lacks that column.",
+        description="The unit of the amount, which is a currency or the provider's own unit. If unit_column "
+        "is given, `unit` applies only to statements without that column.",
     )
     unit_column: Text | None = Field(None, description="The column with the unit of each row.")
     units: Annotated[dict[Text, RowUnitEntry], AfterValidator(_distinct)] = Field(
-        {}, description="The unit for each text in unit_column (or unit). A text that is not listed is refused."
+        {},
+        description="The unit for each text in unit_column, or for `unit`. If the map is not empty, every "
+        "other text is refused.",
     )
-    decimals: Decimals = Field(description="Maximum number of decimal places. An amount with more is refused.")
+    decimals: Decimals = Field(
+        description="Maximum number of decimal places. An amount with more decimal places is refused."
+    )
     charges: Literal["positive", "negative"] = Field(
-        "positive", description="The sign of a charge; a refund has the opposite sign."
+        "positive", description="The sign of the amount of a charge. A refund has the opposite sign."
     )
     sign: SignEntry | None = Field(
-        None, description="The column that distinguishes charges from refunds, if amounts have no sign."
+        None, description="The column that distinguishes charges from refunds, if the amounts have no sign."
     )
 
     @model_validator(mode="after")
@@ -203,10 +212,10 @@ class TimeEntry(ColumnEntry):
         ),
     ] = Field(
         (ISO,),
-        description="iso; unix (seconds or milliseconds); ms (milliseconds); a pattern such as "
-        "%d/%m/%Y %H:%M; or a list of these.",
+        description="The format of the times: iso, unix (seconds or milliseconds), ms (milliseconds), a "
+        "pattern such as %d/%m/%Y %H:%M, or a list of formats.",
     )
-    offset: Offset = Field("+00:00", description="The UTC offset of times that state no offset.")
+    offset: Offset = Field("+00:00", description="The UTC offset of times that do not state an offset.")
 
     @property
     def ahead(self) -> timedelta:
@@ -220,8 +229,8 @@ class ModelColumnEntry(ColumnEntry):
 
     names_of: list[Name] = Field(
         [],
-        description="The wire formats that define the model names in the statement, given as file names in "
-        "capabilities/.",
+        description="The wire formats whose model names the statement uses. A wire format is named after its "
+        "file in capabilities/.",
     )
     names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
         {},
@@ -231,10 +240,11 @@ class ModelColumnEntry(ColumnEntry):
 
 
 class ResolutionEntry(ColumnEntry):
-    """The column with the resolution; capitals do not count."""
+    """The column with the resolution. Upper and lower case are the same."""
 
     names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
-        {}, description="The resolution in price tables for each resolution on the statement, if they differ."
+        {},
+        description="For each resolution on the statement, its name in price tables, if the name differs.",
     )
 
 
@@ -253,39 +263,50 @@ class FactEntry(ColumnEntry):
 class PrechargeEntry(FileModel):
     """Rows of a provider that charges a task in advance and corrects the charge in a later row.
 
-    Of each task, a row with a refund makes the charge zero; else the latest row with a final amount counts;
-    else the amounts of its rows do.
+    If a task has a refund row, its charge is zero. Otherwise, the latest row with a final amount counts. If
+    there is no such row, the amounts of the task's rows are added up.
     """
 
     final: ColumnEntry = Field(
-        description="The final amount of the whole task, in a row that corrects an earlier charge."
+        description="The column with the final amount of the whole task, in a row that corrects an earlier "
+        "charge."
     )
-    taken: ColumnEntry = Field(description="The amount charged in advance, as stated in such a row.")
-    refund: ColumnEntry = Field(description="The reason for the full refund, in a refund row.")
+    taken: ColumnEntry = Field(
+        description="The column with the amount that was charged in advance, in a row "
+        "that corrects an earlier charge."
+    )
+    refund: ColumnEntry = Field(description="The column with the reason for a full refund.")
 
 
 class ColumnsEntry(FileModel):
-    """The meaning of each column; a column that is not named here is not read."""
+    """The meaning of each column. Columns that are not named here are not read."""
 
     task_id: TaskEntry
     amount: AmountEntry
-    billed_at: TimeEntry | None = Field(None, description="When the task was charged.")
-    submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
+    billed_at: TimeEntry | None = Field(
+        None, description="The column with the time at which the task was charged."
+    )
+    submitted_at: TimeEntry | None = Field(
+        None, description="The column with the time at which the task was submitted."
+    )
     model: ModelColumnEntry | None = None
     resolution: ResolutionEntry | None = None
     duration_s: ColumnEntry | None = None
     state: StateEntry | None = None
     facts: list[FactEntry] = []
     row_id: ColumnEntry | None = Field(
-        None, description="The provider's id for the row. A row in several files is counted once."
+        None,
+        description="The column with the provider's id for the row. A row that appears in several files "
+        "is counted once.",
     )
     precharge: PrechargeEntry | None = Field(
-        None, description="How to recognize rows that correct a charge made in advance."
+        None,
+        description="The columns by which to recognize rows that correct a charge that was made in advance.",
     )
 
 
 class AnswersEntry(FileModel):
-    """Answers of an API about its tasks, one per row; their fields are known, so columns are not named."""
+    """Responses of an API about its tasks, one per row; the wire format defines the fields."""
 
     wire_format: Name
     decimals: Decimals = Field(
@@ -293,10 +314,12 @@ class AnswersEntry(FileModel):
     )
     currency: Currency | None = Field(
         None,
-        description="The account's currency, for amounts without a currency. Null means the price "
-        "table's currency.",
+        description="The account's currency, for amounts without a currency. Null means the currency given "
+        "with --account-currency, or else the account currency in the price table.",
     )
-    submitted_at: TimeEntry | None = Field(None, description="When the task was submitted.")
+    submitted_at: TimeEntry | None = Field(
+        None, description="The column with the time at which the task was submitted."
+    )
 
 
 class StatementFile(FileModel):
@@ -306,28 +329,31 @@ class StatementFile(FileModel):
     about: Text = Field(description="A description of the statement, in one sentence.")
     providers: list[Name] = Field(
         [],
-        description="The providers that issue such statements. If empty, the mapping is tried when none of the "
-        "provider's own mappings matches.",
+        description="The providers that issue such statements. If the list is empty, the mapping is tried for "
+        "every provider whose own mappings do not match.",
     )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     rows: list[Text] = Field(
-        [], description="Paths to the list of rows in a JSON object, such as data.result.detail."
+        [], description="Paths at which a JSON object may hold the list of rows, such as data.result.detail."
     )
     where: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(
-        {}, description="For each column, the texts that mark a row as a charge. All other rows are skipped."
+        {},
+        description="For each column, the texts that mark a row as a charge. Rows with other texts are "
+        "skipped.",
     )
     without: list[Text] = Field(
         [],
-        description="Columns that such a statement never has. A file with one of them is a different "
+        description="Columns that such a statement never has. A file with any of these columns is a different "
         "kind of statement.",
     )
     delimiter: Annotated[str, Field(pattern=r"^[,;|\t]$")] | None = Field(
         None,
-        description="The column delimiter in CSV. If null, the delimiter is the one with which the file's "
-        "columns match this mapping.",
+        description="The column delimiter in CSV. Null means the delimiter with which the file's columns "
+        "match this mapping.",
     )
     decimal: Literal[".", ","] | None = Field(
-        None, description="The decimal separator in CSV. Null means the separator is detected from the amounts."
+        None,
+        description="The decimal separator in CSV. Null means that the separator is detected from the amounts.",
     )
     sheet: Text | None = Field(None, description="The sheet to read from a workbook. Default: the first sheet.")
     columns: ColumnsEntry | None = None

@@ -37,9 +37,9 @@ class BarChart(NamedTuple):
     Attributes:
         name: for programs.
         title: for people.
-        about: one sentence on what it shows, which screen readers read too.
+        about: one sentence that describes the chart, also for screen readers.
         unit: of every amount.
-        upright: whether bars stand (over time) or lie (beside names).
+        upright: whether the bars are vertical (over time) or horizontal (beside names).
         wide: whether it takes the whole width of a page.
         series: the parts of each bar.
         mark: the meaning of the bars' marks; None if they have none.
@@ -71,7 +71,7 @@ class DeltaChart(NamedTuple):
     Attributes:
         name: for programs.
         title: for people.
-        about: one sentence on what it shows.
+        about: one sentence that describes the chart.
         unit: of every amount.
         deltas: in order.
     """
@@ -103,7 +103,7 @@ class ShareChart(NamedTuple):
     Attributes:
         name: for programs.
         title: for people.
-        about: one sentence on what it shows.
+        about: one sentence that describes the chart.
         series: the parts of each whole.
         shares: the wholes.
     """
@@ -144,7 +144,7 @@ class StepChart(NamedTuple):
     Attributes:
         name: for programs.
         title: for people.
-        about: one sentence on what it shows.
+        about: one sentence that describes the chart.
         unit: of every amount.
         start: start of the time axis, UTC.
         end: end of the time axis, UTC.

@@ -75,7 +75,7 @@ def _rows(reconciled: Reconciled) -> Iterator[Row]:
 
 
 def _should_be(line: Line) -> Decimal | None:
-    """Returns the right charge of a line; None: unknown in this currency."""
+    """Returns the right charge of a line; None if it is not known in this currency."""
     if line.category in {"invalid_row", "currency_mismatch"}:
         return None
     if line.due is not None and (line.category == "timing" or (line.billed or 0) > line.due):

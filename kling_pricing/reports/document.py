@@ -58,7 +58,7 @@ class Section(NamedTuple):
     Attributes:
         name: for programs: the name of its files.
         title: for people: its heading, and the name of its sheet.
-        about: one or two sentences on what it shows.
+        about: one or two sentences that describe the section.
         columns: its columns.
         rows: returns its rows, always the same in the same order; there may be millions.
         totals: one row per currency, below the table; not in CSV and Parquet, whose readers sum the rows.

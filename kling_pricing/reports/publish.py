@@ -38,8 +38,8 @@ def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
     if in_the_way:
         files = ", ".join(map(shown, sorted(in_the_way)))
         raise KlingPricingError(
-            f"{folder}: cannot replace {files}: not written by an earlier report, or changed since; "
-            f"move {'it' if len(in_the_way) == 1 else 'them'} away, or choose another folder"
+            f"{folder}: cannot replace files that were not written by an earlier report or have changed since: "
+            f"{files}; move {'it' if len(in_the_way) == 1 else 'them'} away, or choose another folder"
         )
 
 

@@ -215,8 +215,7 @@ def _coverage(currency: str, by_standing: Sequence[Total]) -> ShareChart:
     return ShareChart(
         f"coverage_{currency}",
         "Coverage, by count and by value",
-        "How much is matched or explained, how much falls on the other side of the cut-off, and how much is "
-        "still open.",
+        "How much is matched or explained, how much falls outside the period, and how much is still open.",
         tuple(Series(title, TONES[name]) for name, title in STANDINGS.items()),
         tuple(shares),
     )

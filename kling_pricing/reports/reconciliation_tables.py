@@ -47,7 +47,7 @@ def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Secti
     return Section(
         "summary",
         "Tie-out",
-        "The expected amount plus the variance of each category is the billed amount.",
+        "The expected amount plus the variances of all categories equals the billed amount.",
         (
             _CATEGORY,
             Column("meaning", "Meaning", "prose"),

@@ -102,7 +102,7 @@ def _verdict(spent: Spend, overall: Totals) -> Verdict:
             about=f"{total} spent on {jobs}. Every job is settled or released.",
         )
     pending = [
-        *([f"{provisional:,} {_is_or_are(provisional)} settled at the quote only"] if provisional else []),
+        *([f"{provisional:,} {_is_or_are(provisional)} settled only at the quote"] if provisional else []),
         *([f"{held:,} {_is_or_are(held)} not settled yet"] if held else []),
     ]
     return Verdict(
@@ -166,7 +166,7 @@ def _charts(
             yield ShareChart(
                 f"final_{currency}",
                 "Settlement status",
-                "Final: settled at the actual charge. Provisional: settled at the quote only. "
+                "Final: settled at the actual charge. Provisional: settled only at the quote. "
                 "Held: not settled yet.",
                 _SERIES,
                 (

@@ -122,7 +122,8 @@ class ModelCapabilities:
         assumable: the defaults of inputs that the model accepts and that have more than one allowed value.
         open_facts: the facts without a default that are unknown unless the payload states them, each with the
             input it is derived from, or None if it is an input itself.
-        unsure: returns the rules that some facts may break.
+        unsure: returns the rules that some facts may break, without the warnings.
+        unsure_warnings: returns the warnings that some facts may break.
         imply_action: returns the actions that some facts may imply.
     """
 
@@ -139,6 +140,7 @@ class ModelCapabilities:
     open_facts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, compare=False)
     assumable: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     unsure: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
+    unsure_warnings: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
     imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(
         init=False, repr=False, compare=False
     )
@@ -163,7 +165,9 @@ class ModelCapabilities:
         unknown = [fact for fact in tested if EMPTY_FACTS[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
         object.__setattr__(self, "_unstated", {**EMPTY_FACTS, "reference": False, **self.defaults})
-        object.__setattr__(self, "unsure", compile_filter(self.rules))
+        binding, warnings = [[rule for rule in self.rules if rule.warning is kind] for kind in (False, True)]
+        object.__setattr__(self, "unsure", compile_filter(binding))
+        object.__setattr__(self, "unsure_warnings", compile_filter(warnings))
         object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -219,7 +223,7 @@ class ModelCapabilities:
         return not any(
             hold(rule.when, facts) and hold(rule.need, facts) is False
             for rule in self.unsure(facts)
-            if not rule.warning and not rule.is_dated
+            if not rule.is_dated
         )
 
     def limit(self, fact: str, facts: Mapping[str, Any] | None = None) -> Condition | None:

@@ -1,8 +1,11 @@
-"""Checks a request against a capability matrix: every violation, and a note for each limit left unchecked."""
+"""Checks a request against a capability matrix: every violation, and a note for each limit left unchecked.
+
+The notes have a function of their own, because a quote writes its notes only when they are read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,20 +28,7 @@ _MB = 1 << 20
 
 def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | None = None) -> list[Violation]:
     """Returns every reason for which the API would refuse the request at an instant, by default now."""
-    return examine(matrix, request, instant(at))[0]
-
-
-def examine(
-    matrix: CapabilityMatrix, request: VideoRequest, at: datetime
-) -> tuple[list[Violation], list[Note]]:
-    """Checks a request against every rule of its model that holds at an instant.
-
-    Returns:
-        All violations; and notes for warnings and for limits that cannot be checked because a fact, such as the
-        length of a reference video, is unknown.
-    """
     capabilities = matrix.models[request.facts["model"]]
-    notes: list[Note] = []
     stated = request.stated_fields
     broken: list[Violation] = []
     for name in capabilities.required:
@@ -48,21 +38,37 @@ def examine(
         broken.extend(_not_taken(capabilities, request))
     if unsure := capabilities.unsure(request.facts):
         blamed = {violation.field for violation in broken}
-        for rule in unsure:
-            if rule.is_dated and not rule.is_in_force(at):
-                continue
-            verdict = _judge(rule, request)
-            if isinstance(verdict, Violation):
-                if verdict.field not in blamed:
-                    broken.append(verdict)
-            elif verdict is not None:
-                notes.append(verdict)
+        for rule in _in_force(unsure, instant(at)):
+            violation = _violation(rule, request)
+            if violation is not None and violation.field not in blamed:
+                broken.append(violation)
     if request.media:
         for limit in capabilities.media:
-            _check_media(limit, request, broken, notes)
+            broken.extend(_media_violations(limit, request))
     if request.endpoint is not None:
         broken.extend(_wrong_endpoint(matrix, request, request.endpoint))
-    return broken, notes
+    return broken
+
+
+def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datetime) -> list[Note]:
+    """Returns the notes on a request without violations.
+
+    They are warnings, and limits that cannot be checked because a fact is unknown, such as the length of a
+    reference video.
+    """
+    capabilities = matrix.models[request.facts["model"]]
+    facts = request.facts
+    notes: list[Note] = []
+    if unsure := [*capabilities.unsure(facts), *capabilities.unsure_warnings(facts)]:
+        notes.extend(filter(None, (_note(rule, request) for rule in _in_force(unsure, at))))
+    if request.media:
+        for limit in capabilities.media:
+            notes += _media_notes(limit, request)
+    return notes
+
+
+def _in_force(rules: Iterable[Rule], at: datetime) -> Iterator[Rule]:
+    return (rule for rule in rules if not rule.is_dated or rule.is_in_force(at))
 
 
 def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: Endpoint) -> Iterator[Violation]:
@@ -109,26 +115,38 @@ def _missing(capabilities: ModelCapabilities, request: VideoRequest, name: str) 
     )
 
 
-def _judge(rule: Rule, request: VideoRequest) -> Violation | Note | None:
-    """Evaluates a rule for every reading of an ambiguous payload; a violation takes precedence."""
-    note = None
-    for facts in request.readings or (request.facts,):
-        verdict = _verdict(rule, request, facts)
-        if isinstance(verdict, Violation):
-            return verdict
-        note = note or verdict
-    return note
+def _readings(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
+    """Returns the facts in every reading of the payload; several if it is ambiguous."""
+    return request.readings or (request.facts,)
 
 
-def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Violation | Note | None:
+def _broken_fact(rule: Rule, facts: Mapping[str, Any]) -> str | None:
+    """Returns the first fact that certainly breaks a rule that certainly applies; None if there is none."""
+    if not hold(rule.when, facts):
+        return None
+    broken = (fact for fact, condition in rule.need.items() if condition.holds(facts[fact]) is False)
+    return next(broken, None)
+
+
+def _violation(rule: Rule, request: VideoRequest) -> Violation | None:
+    for facts in _readings(request):
+        fact = _broken_fact(rule, facts)
+        if fact is not None:
+            return _rule_violation(rule, request, fact, facts)
+    return None
+
+
+def _note(rule: Rule, request: VideoRequest) -> Note | None:
+    notes = (_note_on_reading(rule, request, facts) for facts in _readings(request))
+    return next(filter(None, notes), None)
+
+
+def _note_on_reading(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Note | None:
+    if rule.warning:
+        return None if _broken_fact(rule, facts) is None else Note(rule.code, rule.message)
     if hold(rule.need, facts):  # a reading may fill in a fact that was unknown
         return None
     applies = hold(rule.when, facts)
-    broken = [fact for fact, condition in rule.need.items() if condition.holds(facts[fact]) is False]
-    if rule.warning:
-        return Note(rule.code, rule.message) if applies and broken else None
-    if applies and broken:
-        return _violation(rule, request, broken[0], facts)
     if applies is False:
         return None
     unknown = [name for name in (*rule.when, *rule.need) if facts[name] is None]
@@ -138,11 +156,11 @@ def _verdict(rule: Rule, request: VideoRequest, facts: Mapping[str, Any]) -> Vio
     inputs = " and ".join(dict.fromkeys(request.field(name) for name in stated or unknown))
     return Note(
         "not_checked",
-        f"some facts about {inputs} are unknown, so this rule is not checked: {_sentence(rule, request)}",
+        f"some facts about {inputs} are unknown, so this rule was not checked: {_sentence(rule, request)}",
     )
 
 
-def _violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:
+def _rule_violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping[str, Any]) -> Violation:
     value, wire_field = facts[fact], request.field(fact)
     message = rule.message or f"{_sentence(rule, request)}, not {shown(value)}"
     message += request.assumption
@@ -190,32 +208,37 @@ def _entries(condition: Condition) -> str:
     return f"{number} {'entry' if number in {'1', 'at least 1', 'at most 1'} else 'entries'}"
 
 
-def _check_media(limit: MediaLimit, request: VideoRequest, broken: list[Violation], notes: list[Note]) -> None:
+def _media_violations(limit: MediaLimit, request: VideoRequest) -> Iterator[Violation]:
+    for medium, facts in request.media:
+        if medium.kind == limit.kind:
+            for name, condition in limit.limits.items():
+                value = getattr(facts, name)
+                if value is not None and not condition.holds(value):
+                    yield _media_violation(limit, name, medium, facts)
+
+
+def _media_notes(limit: MediaLimit, request: VideoRequest) -> Iterator[Note]:
+    """Yields a note for each group of files with the same unknown facts."""
     unchecked: dict[tuple[str, ...], list[str]] = {}
     for medium, facts in request.media:
-        if medium.kind != limit.kind:
-            continue
-        unknown = []
-        for name, condition in limit.limits.items():
-            value = getattr(facts, name)
-            if value is None:
-                unknown.append(name)
-            elif not condition.holds(value):
-                broken.append(_media_violation(limit, name, medium, facts))
-        if unknown:
-            unchecked.setdefault(tuple(unknown), []).append(medium.field)
+        if medium.kind == limit.kind:
+            unknown = tuple([name for name in limit.limits if getattr(facts, name) is None])
+            if unknown:
+                unchecked.setdefault(unknown, []).append(medium.field)
     for names, places in unchecked.items():
         text = limit.unchecked.get(names)
         if text is None:
             text = limit.unchecked[names] = _not_checked(limit, names)
-        notes.append(Note(f"{limit.kind}_not_checked", f"{', '.join(places)}: {text}"))
+        yield Note(f"{limit.kind}_not_checked", f"{', '.join(places)}: {text}")
 
 
 def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
     words = _joined([_MEDIA_WORDS[name] for name in names])
     limits = _joined([_media_range(name, limit.limits[name]) for name in names])
-    pronoun, verb = ("them", "limits are") if len(names) > 1 else ("it", "limit is")
-    return f"{words} not checked (unknown; pass {pronoun} as media facts); the {verb} {limits}"
+    noun, verb = ("limits", "are") if len(names) > 1 else ("limit", "is")
+    return (
+        f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} as media facts"
+    )
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:

@@ -58,6 +58,7 @@ class PriceBook:
     marking_models: Mapping[str, str] = field(init=False)
     priced_facts: frozenset[str] = field(init=False)
     other_defaults: Mapping[tuple[str, str, str], tuple[OtherDefault, ...]] = field(init=False)
+    _by_precedence: dict[str, tuple[PriceTable, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         formats = {
@@ -87,6 +88,8 @@ class PriceBook:
         }
         for name in ("tables", "matrices", "contracts", "unpriced"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        by_precedence = {provider: self.tables_of(provider)[::-1] for provider in self.tables}
+        object.__setattr__(self, "_by_precedence", by_precedence)
         object.__setattr__(self, "formats", formats)
         object.__setattr__(self, "providers", providers)
         priced = (fact for tables in self.tables.values() for table in tables for fact in table.priced_facts)
@@ -198,23 +201,26 @@ class PriceBook:
         """
         return find_endpoint(url, self.hosts, self.paths, self.formats)
 
-    def table(self, provider: str, at: datetime) -> PriceTable:
+    def table(self, provider: str, at: datetime, model: str | None = None) -> PriceTable:
         """Returns the provider's table in force at an instant.
+
+        Args:
+            provider: the provider.
+            at: the instant.
+            model: the model of the request, for errors; None: unknown.
 
         Raises:
             PriceNotFoundError: the provider is unknown, has no published prices, or has no table in force at
                 that instant.
         """
-        tables = self.tables.get(provider)
-        if tables is None or self.contracts:
-            if provider in self.unpriced and provider not in self.tables:
-                raise self.without_prices(self.unpriced[provider])
-            tables = self.tables_of(provider)
-        for table in reversed(tables):
+        for table in self._by_precedence.get(provider, ()):
             if (table.valid_from is None or table.valid_from <= at) and (
                 table.valid_until is None or at < table.valid_until
             ):  # as `Validity.holds`, inlined because every quote pays for it
                 return table
+        if provider in self.unpriced and provider not in self.tables:
+            raise self.without_prices(self.unpriced[provider], model)
+        tables = self.tables_of(provider)
         periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
         raise PriceNotFoundError(
             f"no price table for {provider} is in force at {at.isoformat()}; its tables: {periods}",

@@ -125,9 +125,8 @@ class Validity(NamedTuple):
 
     def holds(self, at: datetime) -> bool:
         """Returns whether an instant is in the period."""
-        return (self.valid_from is None or self.valid_from <= at) and (
-            self.valid_until is None or at < self.valid_until
-        )
+        since, until = self
+        return (since is None or since <= at) and (until is None or at < until)
 
 
 class Contract(NamedTuple):

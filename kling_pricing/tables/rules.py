@@ -147,44 +147,67 @@ def compile_filter(rules: Sequence[R]) -> Callable[[Mapping[str, Any]], list[R]]
     """Compiles a function that returns the rules that facts break or, if a fact is unknown, may break.
 
     The function is a first pass that is cheap for a valid request; `hold` then decides between the two cases.
-    Consecutive rules that test the same fact first share one test, which most requests do not pass.
-    For `{when: {audio: true}, need: {resolution: [1080p]}}` and two rules for some actions its source is::
+    Consecutive rules that test the same fact first share one test, which most requests do not pass. Those among
+    them with the same condition share a second test.
+    For `{when: {audio: true}, need: {resolution: [1080p]}}` and two rules for different actions its source is::
 
         def select(facts):
             action = facts["action"]
             audio = facts["audio"]
             resolution = facts["resolution"]
             unsure = []
-            if audio is not False and not (resolution in c0): unsure.append(rules[0])
-            if action in c1:
-                images = facts["images"]
-                if action in c2 and not (images in c3): unsure.append(rules[1])
-                if action in c4 and not (images in c5): unsure.append(rules[2])
+            if audio is not False and not (resolution == c1): unsure.append(rules[0])
+            if (action is None or action in c2):
+                if (action is None or action == c3):
+                    images = facts["images"]
+                    if not (images == c4): unsure.append(rules[1])
+                if (action is None or action == c5):
+                    images = facts["images"]
+                    if not (images == c6): unsure.append(rules[2])
             return unsure
     """
     constants: dict[str, Any] = {"rules": rules}
     lines = ["unsure = []"]
     always: set[str] = set()
-    for fact, group in groupby(range(len(rules)), lambda index: next(iter(rules[index].when), None)):
-        indexes = [*group]
-        tests = [
-            f"if {_may_be_broken(rules[index], constants)}: unsure.append(rules[{index}])" for index in indexes
-        ]
-        tested = {name for index in indexes for name in (*rules[index].when, *rules[index].need)}
-        if fact is None or len(indexes) == 1:
+    for fact, group in groupby(enumerate(rules), lambda entry: next(iter(entry[1].when), None)):
+        entries = [*group]
+        if fact is None or len(entries) == 1:
+            tests, tested = _tests(entries, None, constants)
             always |= tested
             lines += tests
         else:
             always.add(fact)
-            conditions = [rules[index].when[fact] for index in indexes]
+            conditions = [rule.when[fact] for _, rule in entries]
             lines.append(f"if {_one_may_hold(fact, conditions, constants)}:")
-            lines += [f"    {line}" for line in (*_assignments(tested - {fact}), *tests)]
+            for condition, same in groupby(zip(conditions, entries, strict=True), lambda pair: pair[0]):
+                tests, tested = _tests([entry for _, entry in same], fact, constants)
+                lines.append(f"    if {_may_hold(fact, condition, constants)}:")
+                lines += [f"        {line}" for line in (*_assignments(tested - {fact}), *tests)]
     return _function(always, [*lines, "return unsure"], constants)
 
 
-def _may_be_broken(rule: WhenNeed, constants: dict[str, Any]) -> str:
-    applies = [_may_hold(fact, condition, constants) for fact, condition in rule.when.items()]
-    needed = [_surely_holds(fact, condition, constants) for fact, condition in rule.need.items()]
+def _tests(
+    entries: Iterable[tuple[int, WhenNeed]], passed: str | None, constants: dict[str, Any]
+) -> tuple[list[str], set[str]]:
+    """Returns the lines that test some rules, and the facts that they test.
+
+    Args:
+        entries: the rules, each with its index.
+        passed: the fact whose conditions in `when` may hold, because a test before these lines has shown it.
+        constants: the values that the lines name.
+    """
+    lines: list[str] = []
+    tested: set[str] = set()
+    for index, rule in entries:
+        when = {fact: condition for fact, condition in rule.when.items() if fact != passed}
+        lines.append(f"if {_may_be_broken(when, rule.need, constants)}: unsure.append(rules[{index}])")
+        tested |= when.keys() | rule.need.keys()
+    return lines, tested
+
+
+def _may_be_broken(when: Conditions, need: Conditions, constants: dict[str, Any]) -> str:
+    applies = [_may_hold(fact, condition, constants) for fact, condition in when.items()]
+    needed = [_surely_holds(fact, condition, constants) for fact, condition in need.items()]
     return " and ".join([*applies, f"not ({' and '.join(needed)})"])
 
 
@@ -219,7 +242,7 @@ def _holds(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
     if _is_one_bool(condition):
         return f"{fact} is {condition.values[0]}"
     if isinstance(condition, OneOf):
-        return f"{fact} in {_constant(constants, frozenset(condition.values))}"
+        return _among(fact, condition, constants)
     return _within(fact, condition, constants)
 
 
@@ -232,9 +255,15 @@ def _surely_holds(fact: str, condition: Condition, constants: dict[str, Any]) ->
 def _may_hold(fact: str, condition: Condition, constants: dict[str, Any]) -> str:
     if _is_one_bool(condition):
         return f"{fact} is not {not condition.values[0]}"
-    if isinstance(condition, OneOf):
-        return f"{fact} in {_constant(constants, frozenset((*condition.values, None)))}"
-    return f"({fact} is None or {_within(fact, condition, constants)})"
+    return f"({fact} is None or {_holds(fact, condition, constants)})"
+
+
+def _among(fact: str, condition: OneOf, constants: dict[str, Any]) -> str:
+    values = frozenset(condition.values)
+    if len(values) == 1:  # a comparison is faster than a look-up
+        (value,) = values
+        return f"{fact} == {_constant(constants, value)}"
+    return f"{fact} in {_constant(constants, values)}"
 
 
 def _within(fact: str, condition: Condition, constants: dict[str, Any]) -> str:

@@ -120,10 +120,12 @@ def _entry(entry: Mapping[str, Any], place: str) -> ChargePart:
         currency = _currency(entry.get("currency"), f"{place}.currency")
         return ChargePart(Decimal(0) if entry.get("cash_type") == _FREE else amount, currency)
     if kind != "unit":
-        raise _UnreadableChargeError(f"{place}.charge_type is {shown(kind)}, neither unit nor cash")
+        raise _UnreadableChargeError(f"{place}.charge_type is {shown(kind)}, which is neither unit nor cash")
     pack = entry.get("package_type")
     if not isinstance(pack, str) or not _KIND.fullmatch(pack):
-        raise _UnreadableChargeError(f"{place}.package_type is {shown(pack)}, not a kind of pack")
+        raise _UnreadableChargeError(
+            f"{place}.package_type is {shown(pack)}, which is not a known kind of pack"
+        )
     return ChargePart(amount, pack.lower())
 
 
@@ -166,7 +168,9 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     units = _amount(task.get("final_unit_deduction"), "final_unit_deduction")
     money = _amount(balance.get("quota"), "final_balance_deduction.quota")
     if units is not None and not units and money is None and succeeded:
-        return Charge((), "final_unit_deduction is 0, and final_balance_deduction does not say what was paid")
+        return Charge(
+            (), "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"
+        )
     parts = []
     if units or (units is not None and not money):
         parts.append(ChargePart(units, _unit_of(task.get("task_result"))))
@@ -186,7 +190,7 @@ def _amount(value: Any, field: str) -> Decimal | None:
     """Returns an amount; None if it is absent or empty."""
     amount = exact_number(value)
     if amount is None and value not in (None, ""):
-        raise _UnreadableChargeError(f"{field} is {shown(value)}, not an exact amount")
+        raise _UnreadableChargeError(f"{field} is {shown(value)}, which is not an exact amount")
     return amount
 
 
@@ -195,4 +199,4 @@ def _currency(value: Any, field: str) -> str:
         return CASH
     if isinstance(value, str) and _CURRENCY.fullmatch(value):
         return value.upper()
-    raise _UnreadableChargeError(f"{field} is {shown(value)}, not a currency")
+    raise _UnreadableChargeError(f"{field} is {shown(value)}, which is not a currency")

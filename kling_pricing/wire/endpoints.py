@@ -123,7 +123,7 @@ def endpoint(
         KlingPricingError: the URL is not an http or https URL.
     """
     location = _location(url)
-    return endpoint_at(location.provider(hosts), location.parts, paths, formats)._replace(host=location.host)
+    return endpoint_at(location.provider(hosts), location.parts, paths, formats, location.host)
 
 
 def endpoint_at(
@@ -131,6 +131,7 @@ def endpoint_at(
     parts: Sequence[str],
     paths: Mapping[str, tuple[Submission, ...]],
     formats: Mapping[str, tuple[str, ...]],
+    host: str = "",
 ) -> Endpoint:
     """Returns the endpoint of a provider at a path, which is split at its slashes; see `endpoint`."""
     # A gateway may serve the API below a prefix of its own, so the longest known end of the path counts.
@@ -138,7 +139,7 @@ def endpoint_at(
     submissions = next((paths[end] for end in ends if end in paths), ())
     provider_formats = formats.get(provider or "", ())
     own = tuple([entry for entry in submissions if entry.wire_format in provider_formats])
-    return Endpoint(provider, own or submissions)
+    return Endpoint(provider, own or submissions, host)
 
 
 def provider_and_path(url: Any, hosts: Mapping[str, str]) -> tuple[str | None, list[str]]:

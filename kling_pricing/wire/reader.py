@@ -248,12 +248,12 @@ def _compile(
             except (KeyError, InvalidValue): return None
             return (
                 {'model': v0, 'resolution': read2(v2)},
-                {'model': 'model', 'resolution': 'extra.mode'},
+                paths.copy(),
                 False,
             )
     """
     constants: dict[str, Any] = {"__builtins__": {}, "type": type, "len": len, "KeyError": KeyError}
-    constants |= {"InvalidValue": _InvalidValue, "violations": _RaisedViolations()}
+    constants |= {"paths": dict(paths), "InvalidValue": _InvalidValue, "violations": _RaisedViolations()}
     variables = {"": "payload"}
     lines: list[str] = []
     entries = dict.fromkeys(keys, "")
@@ -286,7 +286,7 @@ def read(payload):
     try:
         {body}
     except (KeyError, InvalidValue): return None
-    return {{{", ".join(entries.values())}}}, {dict(paths)!r}, {special}
+    return {{{", ".join(entries.values())}}}, paths.copy(), {special}
 """
     exec(compile(text, "<fields>", "exec"), constants)  # noqa: S102 (see the module's docstring)
     return cast("_CompiledFunction", constants["read"])

@@ -265,7 +265,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingErr
         f"{format_decimal(Decimal(about['amount']))} is more than a ledger can store"
     ),
     "no_budgets": lambda _, __: LedgerError(
-        "the ledger has lost its budgets: its database was replaced; start the guard again"
+        "the ledger has lost its budgets because its database was replaced; start the guard again"
     ),
     "not_in_force": lambda about, _: BudgetError(
         f"this guard's definition of budget {about['budget']} is not in force; start the guard again"

@@ -48,7 +48,8 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
         return unavailable(
             name,
             f"{message}; only an administrator may create ledgers, change budgets and set opening balances; "
-            f"to let {user} use guards, an administrator runs `kling-pricing ledger init URL --grant {user}`",
+            f"to let {user} use guards, ask an administrator to run `kling-pricing ledger init URL --grant "
+            f"{user}`",
         )
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return unavailable(

@@ -158,7 +158,7 @@ class FileReader(ABC):
     def places(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
         """Returns the position of each of these columns that the header has."""
         if repeated := next((name for name in columns if header.count(name) > 1), None):
-            problem = "appears twice in the header; rename or remove one"
+            problem = "appears twice in the header; rename or remove one of the two columns"
             raise self.error(problem, row=self.layout.header_row, column=repeated)
         return {name: header.index(name) for name in columns if name in header}
 

@@ -35,8 +35,8 @@ class FocusCharge(NamedTuple):
     Attributes:
         provider: who charged it.
         task_id: the provider's name for it.
-        billed: what was charged.
-        expected: what was expected to be charged; None: unknown.
+        billed: the charge.
+        expected: the expected charge; None if it is not known.
         quoted: the quote of its reservation, in `currency`; None: it has no reservation in that currency.
         list_total: under a contract, that quote at the published prices; None: there is no contract, or the
             reservation did not keep it.
@@ -51,8 +51,8 @@ class FocusCharge(NamedTuple):
         labels: of its reservation.
         project: whose it is.
         reservation_id: the ledger's name for it.
-        standing: the category of its line, or what its amount rests on.
-        cause: what explains a variance.
+        standing: the category of its line, or the basis of its amount.
+        cause: the explanation of a variance.
     """
 
     provider: str

@@ -205,7 +205,7 @@ def _model_periods(entry: PriceFile, document: YamlDocument) -> dict[str, Validi
         until = narrowed.valid_until or entry.valid_until
         if since and until and since >= until:
             raise document.error(
-                path, "has an empty period within the table's; make valid_from earlier than valid_until"
+                path, "has an empty period within the table's period; make valid_from earlier than valid_until"
             )
         if entry.valid_from and since and since < entry.valid_from:
             raise document.error((*path, "valid_from"), "is before the table's valid_from; leave it out")
@@ -224,7 +224,8 @@ def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
         always = [place for place, when in enumerate(whens) if not when]
         if not always:
             raise document.error(
-                (key, len(whens) - 1), "the last entry must always match; remove its `when`, or add an entry"
+                (key, len(whens) - 1),
+                "the last entry must always match; remove its `when`, or add an entry without `when`",
             )
         if always[0] != len(whens) - 1:
             raise document.error(

@@ -23,7 +23,7 @@ def _condition(value: Any, kind: type) -> Condition:
         return _range(value, kind)
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise ValueError("allows no value; list at least one")
+        raise ValueError("does not allow any value; list at least one")
     for item in values:
         if type(item) is not kind and not (kind is Decimal and type(item) is int):
             raise ValueError(f"must be {_KINDS[kind]}, got {written(item)}")

@@ -124,7 +124,7 @@ def _adopted(base: PriceTable, provider: UnpricedProvider, document: YamlDocumen
     if not wire_formats:
         problem = (
             f"{base.id} does not price requests in {' or '.join(provider.wire_formats)}, which "
-            f"{provider.provider} accepts; extend a table that does"
+            f"{provider.provider} accepts; extend a table that prices them"
         )
         raise document.error(("extends",), problem)
     return replace(

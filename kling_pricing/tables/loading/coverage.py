@@ -91,23 +91,18 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
     It tries every action, and every turning point of the facts that tiers test. All other facts stay unknown,
     so that a rule excludes a cell only if it does so for any values of those facts.
     """
-    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"resolution", "action"})
-    unknown = dict.fromkeys(FACT_TYPES)
+    tier_facts = sorted({fact for choice in tiers for fact in choice.when} - {"model", "resolution", "action"})
     choose_tier = compile_choice(tiers)
     for capabilities in matrix.models.values():
         reached: set[tuple[str, str]] = set()
         domains = [_domain(fact, capabilities, tiers) for fact in tier_facts]
         actions = capabilities.limit("action")
         domains.append(list(actions.values) if isinstance(actions, OneOf) else [None])
+        facts: dict[str, Any] = {**dict.fromkeys(FACT_TYPES), "model": capabilities.model}
         for resolution in _resolutions(capabilities):
+            facts["resolution"] = None if resolution == ANY else resolution
             for values in product(*domains):
-                known = dict(zip((*tier_facts, "action"), values, strict=True))
-                facts = {
-                    **unknown,
-                    **known,
-                    "model": capabilities.model,
-                    "resolution": None if resolution == ANY else resolution,
-                }
+                facts.update(zip((*tier_facts, "action"), values, strict=True))
                 new = [tier for tier in choose_tier(facts) if (resolution, tier) not in reached]
                 if new and capabilities.allows(facts):
                     reached.update((resolution, tier) for tier in new)

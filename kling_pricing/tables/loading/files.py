@@ -26,8 +26,10 @@ from kling_pricing.tables.loading.http_entries import HttpEntry
 class SourceEntry(FileModel):
     """A publication of the file's content."""
 
-    ref: Text = Field(description="The page or document.")
-    checked: Instant = Field(description="The date of the copy that was read of this page.")
+    ref: Text = Field(description="The page or document that the data comes from.")
+    checked: Instant = Field(
+        description="The day on which the page or document was read, or the date of the copy that was read."
+    )
     authority: Literal["official", "secondary"]
 
 
@@ -66,7 +68,10 @@ _Counted: TypeAlias = Literal["duration_s", "video_length_s", "calls"]
 
 
 class LeastEntry(FileModel):
-    """The least that is billed, a multiple of a fact: twice the duration is `{fact: duration_s, times: 2}`."""
+    """The smallest quantity that is billed, as a multiple of a fact.
+
+    For example, `{fact: duration_s, times: 2}` is twice the duration.
+    """
 
     fact: _Counted
     times: Annotated[int, Field(gt=0)] = 1
@@ -75,9 +80,11 @@ class LeastEntry(FileModel):
 class QuantityEntry(FileModel):
     """The facts that are counted as units; the first entry that matches wins."""
 
-    fact: _Counted | None = Field(None, description="The name of the fact to count. Alternatively, give `sum`.")
-    sum: list[_Counted] | None = Field(None, description="The facts that are counted together, two or more.")
-    at_least: LeastEntry | None = Field(None, description="The least that is billed; null: no such limit.")
+    fact: _Counted | None = Field(None, description="The fact that is counted. Give either `fact` or `sum`.")
+    sum: list[_Counted] | None = Field(None, description="Two or more facts whose sum is counted.")
+    at_least: LeastEntry | None = Field(
+        None, description="The smallest quantity that is billed. Null means that there is no minimum."
+    )
     unit: Text = "second"
     per: Annotated[int, Field(gt=0)] = 1
     rounding: Literal["exact", "truncate", "nearest", "ceil"] = "exact"
@@ -109,7 +116,7 @@ class UnpricedEntry(CellsEntry):
 class UnreachedEntry(CellsEntry):
     """Published rates that no request of the listed APIs can reach, such as rates of the past.
 
-    They stay in the table, exempt from the check that a request can reach every rate.
+    They stay in the table and are exempt from the check that a request can reach every rate.
     """
 
 
@@ -137,24 +144,26 @@ class PriceFile(FileModel):
     provider: Name
     hosts: list[Name] = []
     wire_formats: list[Name] = Field(
-        description="The wire formats of the provider's API. The main one comes first."
+        description="The wire formats of the provider's API. The main wire format comes first."
     )
     also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
     allow_paths: list[UrlPath] = Field(
-        [], description="Path prefixes. Hooks let requests to these paths pass without a price."
+        [],
+        description="Path prefixes. Hooks pass on requests to these paths without a price, and no budget "
+        "counts their cost.",
     )
     currency: Currency
     valid_from: Instant | None
     valid_until: Instant | None = None
     known_from: Instant | None = Field(
         None,
-        description="The first day on which the prices are known, if valid_from is null. Earlier quotes "
-        "get a note.",
+        description="The first day on which the prices are known, if valid_from is null. Quotes for an "
+        "earlier time get a note.",
     )
     newer_list: Name | None = Field(
         None,
-        description="The name under which a newer price list of the same company is known. A note on "
-        "each quote gives the newer price.",
+        description="The provider name of a newer price list by the same company. A note on each quote gives "
+        "the price in that list.",
     )
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
     billing: BillingEntry
@@ -165,7 +174,7 @@ class PriceFile(FileModel):
         "resolutions."
     )
     free: bool = Field(
-        default=False, description="Whether prices of 0 are intended; otherwise they are refused."
+        default=False, description="Whether prices of 0 are intended. If not, a price of 0 is refused."
     )
     unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
@@ -175,8 +184,9 @@ class PriceFile(FileModel):
     )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
-        description="The currency of the accounts, for money that a response names without one; or host -> the "
-        "currency of the accounts there. Null: not known.",
+        description="The currency of customer accounts, for amounts that a response states without a "
+        "currency. A map gives the currency of the accounts at each host. Null means that the currency is not "
+        "known.",
     )
     model_periods: dict[Name, PeriodEntry] = Field(
         {}, description="Models whose rates are in force for only a part of the table's period."
@@ -198,18 +208,22 @@ class ContractFile(FileModel):
     discount: Price | None = Field(
         None, description="The fraction deducted from the list total. Write ten percent as 0.1."
     )
-    unit_value: Price | None = Field(None, description="The customer's price for one of the provider's units.")
+    unit_value: Price | None = Field(None, description="The customer's price for one unit of the provider.")
     account_currency: Currency | None = Field(
-        None, description="The currency of the customer's account; null: as in the published table."
+        None,
+        description="The currency of the customer's account. Null means the account currency of the "
+        "published table.",
     )
     rates: dict[Name, dict[Name, dict[Code, Price]]] = Field(
         {}, description="Prices that replace the published ones, in the same currency or unit."
     )
     free: bool = Field(
-        default=False, description="Whether prices of 0 are intended; otherwise they are refused."
+        default=False, description="Whether prices of 0 are intended. If not, a price of 0 is refused."
     )
     allow_paths: list[UrlPath] = Field(
-        [], description="Path prefixes. Hooks let requests to these paths pass without a price."
+        [],
+        description="Path prefixes. Hooks pass on requests to these paths without a price, and no budget "
+        "counts their cost.",
     )
     notes: list[NoteEntry] = []
 
@@ -218,10 +232,15 @@ class ProviderFile(FileModel):
     """A provider that publishes its API, but no prices: `providers/<provider>.yaml`."""
 
     provider: Name
-    hosts: list[Name] = Field([], description="The hosts of the provider's API. Empty if none is published.")
+    hosts: list[Name] = Field(
+        [], description="The hosts of the provider's API. The list is empty if the provider publishes no host."
+    )
     wire_formats: Annotated[
         list[Name],
-        Field(min_length=1, description="The wire formats of the provider's API. The main one comes first."),
+        Field(
+            min_length=1,
+            description="The wire formats of the provider's API. The main wire format comes first.",
+        ),
     ]
     why: Text = Field(description="Why the provider has no prices, as a sentence without a full stop.")
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
@@ -234,14 +253,16 @@ class RuleEntry(FileModel):
     when: FactConditions = {}
     need: Annotated[FactConditions, Field(min_length=1)]
     message: Text | None = Field(
-        None, description="The message that users see. If absent, it is generated from the rule."
+        None, description="The message that users see. If it is absent, the message is generated from the rule."
     )
     source: Text
     since: Instant | None = Field(
-        None, description="The rule applies from this instant. Null means that it always applied."
+        None, description="The rule applies from this instant. Null means that the rule has always applied."
     )
     until: Instant | None = Field(
-        None, description="The rule applies before this instant. Null means until further notice."
+        None,
+        description="The rule applies before this instant. Null means that the rule applies until "
+        "further notice.",
     )
 
 
@@ -254,10 +275,13 @@ class WarningEntry(FileModel):
     message: Text
     source: Text
     since: Instant | None = Field(
-        None, description="The warning applies from this instant. Null means that it always applied."
+        None,
+        description="The warning applies from this instant. Null means that the warning has always applied.",
     )
     until: Instant | None = Field(
-        None, description="The warning applies before this instant. Null means until further notice."
+        None,
+        description="The warning applies before this instant. Null means that the warning applies until "
+        "further notice.",
     )
 
 
@@ -274,19 +298,23 @@ class EndpointEntry(FileModel):
 
     path: UrlPath = Field(description="The documented path. A gateway may add a path prefix.")
     actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
-        None, description="The actions that the path accepts. Null means any action that the payload states."
+        None, description="The actions that the path accepts. Null means that the path accepts every action."
     )
     model: Text | None = Field(
-        None, description="The model if the payload has none, because the path contains it or has a default."
+        None,
+        description="The model for payloads that do not name one, because the path contains the model or has "
+        "a default model.",
     )
     status: TaskPath | None = Field(None, description="The path for reading a task's status.")
     other_status: list[TaskPath] = Field([], description="Other paths for reading a task's status.")
-    cancel: TaskPath | None = Field(None, description="The path to which a POST cancels a task.")
+    cancel: TaskPath | None = Field(
+        None, description="The path to which a POST request is sent to cancel a task."
+    )
     source: Text
 
 
 class IgnoredFieldEntry(FileModel):
-    """A field that a provider accepts and ignores; other APIs of the same shape read it."""
+    """A field that one provider accepts but ignores; other providers of the same wire format read it."""
 
     field: Code
     provider: Name
@@ -294,10 +322,10 @@ class IgnoredFieldEntry(FileModel):
 
 
 class KnownNamesEntry(FileModel):
-    """Names of models that this API does not take, and the sentence that says what they are."""
+    """Names of models that this API does not offer, and a sentence that explains the names."""
 
     names: Annotated[list[Text], Field(min_length=1)]
-    why: Text = Field(description="What the model is, and who sells it.")
+    why: Text = Field(description="An explanation of what the model is and who sells it.")
     source: Text
 
 
@@ -324,9 +352,11 @@ class ModelEntry(FileModel):
     ]
     limits: FactConditions
     required: list[Code] | None = Field(
-        None, description="Inputs that a payload must have. Null means the file's required inputs."
+        None, description="Inputs that a payload must have. Null means the inputs under `required` in the file."
     )
-    defaults: FactValues = Field({}, description="Defaults that differ from the file's defaults.")
+    defaults: FactValues = Field(
+        {}, description="The defaults of this model, where they differ from the file's defaults."
+    )
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
@@ -346,9 +376,11 @@ class CapabilityFile(FileModel):
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
-    ignored_fields: list[IgnoredFieldEntry] = Field([], description="Fields that a provider ignores.")
+    ignored_fields: list[IgnoredFieldEntry] = Field(
+        [], description="Fields that a provider accepts but ignores."
+    )
     known_names: list[KnownNamesEntry] = Field(
-        [], description="Models that people ask for, but that this API does not take."
+        [], description="Names of models that users ask for but that this API does not offer."
     )
     models: Annotated[dict[Name, ModelEntry], Field(min_length=1)]
 

@@ -12,15 +12,17 @@ from kling_pricing.tables.loading.conditions import ErrorShape, ListedPath, Stat
 
 
 class IdempotencyEntry(FileModel):
-    """The header for an idempotency key: requests with the same key create one task."""
+    """The header for an idempotency key. Requests with the same key create only one task."""
 
     header: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
-    hours: Annotated[int, Field(gt=0)] = Field(description="How long the API remembers a key.")
+    hours: Annotated[int, Field(gt=0)] = Field(
+        description="The number of hours for which the API remembers a key."
+    )
     source: Text
 
 
 class OwnIdEntry(FileModel):
-    """The payload's field for a task id of the caller's choice, by which the API can look the task up."""
+    """The payload field for a task id that the caller chooses and by which the API can look up the task."""
 
     field: Code
     source: Text
@@ -31,15 +33,16 @@ def _as_list(value: Any) -> Any:
 
 
 class RefusedEntry(FileModel):
-    """Answers to a submission that prove that the API did not accept it."""
+    """Responses to a submission that prove that the API did not accept the job."""
 
     status: StatusCondition
     unless: list[int] = Field([], description="HTTP statuses to which the entry does not apply.")
     code: Annotated[list[Text], BeforeValidator(_as_list)] = Field(
-        [], description="The required error code, or a list of codes. Empty means any code."
+        [], description="The required error code, or a list of codes. An empty list means any code."
     )
     unless_message: Text | None = Field(
-        None, description="The entry does not apply if the error message contains this text, in any case."
+        None,
+        description="The entry does not apply if the error message contains this text, in upper or lower case.",
     )
     source: Text
 
@@ -48,30 +51,33 @@ class PathsEntry(FileModel):
     """A group of paths and its source."""
 
     paths: Annotated[list[ListedPath], Field(min_length=1)] = Field(
-        description="A segment in braces matches any single segment. A final /* matches every path below."
+        description="The paths. A segment in braces matches any single segment, and a final /* matches every "
+        "path below."
     )
     source: Text
 
 
 class UnpricedPathsEntry(PathsEntry):
-    """Paths at which requests are billed, but have no published price; they are refused with the reason."""
+    """Paths at which requests are billed but have no published price. Hooks refuse them with the reason."""
 
     why: Text
 
 
 class McpEntry(FileModel):
-    """The API's MCP endpoint, one of whose tools submits jobs."""
+    """The API's MCP endpoint, which has a tool that submits jobs."""
 
     path: ListedPath
     submits_to: UrlPath = Field(description="The endpoint whose payload format the submitting tool accepts.")
     create: Text = Field(description="The tool that submits jobs.")
     nested: Text = Field(description="The argument that may hold the payload without its model.")
-    beside: list[Text] = Field([], description="Arguments that are not part of the payload.")
-    key: Text = Field(description="The argument that holds the idempotency key.")
-    task_tools: list[Text] = Field(
-        [], description="Free tools whose response describes the task given in their argument task_id."
+    beside: list[Text] = Field(
+        [], description="Arguments of the submitting tool that are not part of the payload."
     )
-    free: list[Text] = Field([], description="The other free tools. Calls to unlisted tools are refused.")
+    key: Text = Field(description="The argument that holds the idempotency key.")
+    task_tools: list[Text] = Field([], description="Free tools that take a task_id and return that task.")
+    free: list[Text] = Field(
+        [], description="The other free tools. Calls to tools that are not listed are refused."
+    )
     methods: list[Text] = Field(
         description="JSON-RPC methods that are free of charge. Notifications are always free."
     )
@@ -89,7 +95,7 @@ class TaskListEntry(FileModel):
 
 
 class BilledFactsEntry(FileModel):
-    """The facts in a response about a finished task that state what is billed."""
+    """The facts in the response about a finished task that the charge is based on."""
 
     facts: Annotated[
         list[Literal["action", "resolution", "reference", "audio", "duration_s"]], Field(min_length=1)
@@ -109,28 +115,35 @@ class HttpEntry(FileModel):
         [], description="Paths where a POST, PUT or PATCH request is free of charge."
     )
     other_services: list[PathsEntry] = Field(
-        [], description="Services other than video jobs. Requests to them pass and are counted as unpriced."
+        [],
+        description="Services other than video jobs. Requests to these services are passed on and counted "
+        "as unpriced.",
     )
-    unpriced: list[UnpricedPathsEntry] = Field([], description="Billed paths without a published price.")
+    unpriced: list[UnpricedPathsEntry] = Field(
+        [], description="Paths that are billed but have no published price."
+    )
     allow_paths: list[UrlPath] = Field(
-        [], description="In your own files: path prefixes whose requests pass without a price."
+        [],
+        description="Path prefixes, only for your own files. Hooks pass on requests to these paths "
+        "without a price, and no budget counts their cost.",
     )
     mcp: McpEntry | None = None
     refused: list[RefusedEntry] = Field(
-        [], description="Errors that prove a refusal. After any other error, the outcome is unknown."
+        [], description="Responses that prove a refusal. After any other error, the outcome is unknown."
     )
     task_lists: list[TaskListEntry] = Field(
-        [], description="Paths whose response to a GET or a POST lists tasks, such as /tasks."
+        [], description="Paths that return a list of tasks for a GET or POST request, such as /tasks."
     )
     billed_facts: BilledFactsEntry | None = Field(
-        None, description="Facts in a response about a finished task that state what is billed."
+        None, description="The facts in the response about a finished task that the charge is based on."
     )
     error: ErrorShape = Field(
-        {"error": {"message": MESSAGE, "code": CODE}}, description="The structure of an error body."
+        {"error": {"message": MESSAGE, "code": CODE}},
+        description="The structure of the body of an error response.",
     )
     code_at: list[Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")]] = Field(
         [],
-        description="Where a response may hold the error code, such as error.code. The first path that "
-        "exists is "
-        "used, and the message is read from the same object. Empty means the place shown in `error`.",
+        description="Paths at which a response may hold the error code, such as error.code. The first path "
+        "that exists is used, and the message is read from the same object. If the list is empty, the code is "
+        "read from its place in `error`.",
     )

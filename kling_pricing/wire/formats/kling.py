@@ -279,8 +279,8 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     """
     if "duration_s" in changes and payload.get("multi_prompt") and payload.get("multi_shot") in (True, "true"):
         raise WireFormatError(
-            "a multi-shot video lasts as long as its shots together; change multi_prompt together "
-            "with duration",
+            "a multi-shot video is as long as all its shots together; change multi_prompt and duration "
+            "together",
             wire_format=_NAME,
             field="multi_prompt",
         )

@@ -99,7 +99,7 @@ def _check_contents(contents: Sequence[Any], path: str, violations: Violations) 
             marks += [("id", entry["id"])] if isinstance(entry.get("id"), str) and entry["id"] else []
             for name, value in marks:
                 if (name, value) in seen:
-                    violations.append(wrong_value(f"{place}.{name}", "unlike that of any other entry", value))
+                    violations.append(wrong_value(f"{place}.{name}", "different from every other entry", value))
                 seen.add((name, value))
 
 
@@ -236,7 +236,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         )
     if "duration_s" in changes and parse(payload, allow_unknown=True).facts.get("shots"):
         raise WireFormatError(
-            "a multi-shot request is as long as its shots; change the prompt together with duration",
+            "a multi-shot video is as long as all its shots together; change the prompt and duration together",
             wire_format=_NAME,
             field="prompt",
         )

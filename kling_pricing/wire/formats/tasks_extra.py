@@ -195,7 +195,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         elif value != sum(shot["duration"] for shot in shots.values()):
             raise _amend_error(
                 f"extra.shot_{next(iter(shots))}_duration",
-                "a multi-shot video lasts as long as its shots together; change their durations so that "
+                "a multi-shot video is as long as all its shots together; change their durations so that "
                 f"they add up to {value} seconds",
             )
     if extra or payload.get("extra") is not None:
