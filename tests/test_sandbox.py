@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -358,6 +361,26 @@ def test_a_duplicate_id_names_the_task_before(play: Play) -> None:
     assert (first == second, stage.bill) == (True, {"USD": Decimal("1.68")})
 
 
+def test_an_answer_may_name_a_wrong_charge(play: Play) -> None:
+    """Each shape names twice the charge, and the bill stays right."""
+    official, tasks = play(), play("qingbo")
+    said = official.ended(payload={**PRO, "prompt": "a [says:x2]"})
+    (newer,) = official.get(f"/tasks?task_ids={said['task_id']}")["data"]
+    assert (said["final_unit_deduction"], newer["billing"][0]["amount"]) == ("12", "12")
+    assert tasks.ended("/v1/tasks", {**CLIP, "prompt": "a [says:x2]"})["cost"] == 714000
+    assert (official.bill, tasks.bill) == ({"USD": Decimal("0.84")}, {"USD": Decimal("0.714")})
+
+
+def test_free_calls_cost_nothing(play: Play) -> None:
+    """A quote names the price, and deletions and assets answer, without a task or a charge."""
+    newer, official = play("qingbo-ai"), play()
+    quoted = newer.post("/waveapi/quote", {"model": "kling-v3", "prompt": "a", "duration": 5})
+    assert quoted.json()["data"]["total_usd"] == 0.378
+    assert newer.post("/v1/assets", {}).status_code == 200
+    assert official.post("/v1/general/delete-voices", {"voice_id": "1"}).json()["code"] == 0
+    assert (newer.sandbox.tasks("qingbo-ai"), newer.bill, official.bill) == ([], {}, {})
+
+
 def test_faults_can_be_given_for_the_next_submissions(play: Play) -> None:
     """Each entry is for one submission; an unknown fault is refused with a suggestion."""
     stage = play()
@@ -494,6 +517,21 @@ def test_the_official_export_is_the_answer_of_its_api(play: Play) -> None:
     assert amounts == [Decimal("2.5"), Decimal("0.49")]
 
 
+@pytest.mark.parametrize("export", ["package", "balance"])
+def test_the_official_exports_are_paged_by_creation(export: str, play: Play) -> None:
+    """Every deduction is on one page, whose cursor stands beside the result."""
+    stage = play(account={"pays": [{"package": "pack", "balance": "cash"}[export]]})
+    made = [stage.ended()["task_id"] for _ in range(5)]
+    seen: list[str] = []
+    wanted: dict[str, Any] = {"start_time": 0, "limit": 2}
+    while wanted:
+        data = stage.post(f"/account/billing/{export}", wanted).json()["data"]
+        seen += [row["task_id"] for row in data["result"]["detail"]]
+        wanted = {"cursor": data["next_cursor"], "limit": 2} if data["has_more"] else {}
+    assert seen == made
+    assert stage.post(f"/account/billing/{export}", {}).json()["code"] == 1201
+
+
 @pytest.mark.parametrize(
     ("form", "start"),
     [
@@ -585,3 +623,47 @@ def test_a_scenario_with_an_unknown_provider_is_refused(book: PriceBook) -> None
     """The error suggests the provider that was meant."""
     with pytest.raises(ScenarioError, match="did you mean 'kling'"):
         Sandbox({"providers": {"klong": {}}}, book=book).start()
+
+
+def test_the_scenario_on_the_page_is_valid(tmp_path: Path, book: PriceBook) -> None:
+    """The example of a scenario file in the docs runs."""
+    page = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    path = tmp_path / "rehearsal.yaml"
+    path.write_text(text)
+    with Sandbox(path, book=book) as sandbox:
+        assert httpx.post(sandbox.url("kling") + TEXT, json=PRO).json()["code"] == 0
+
+
+PLUGIN_TESTS = """\
+import sys, urllib.request
+import pytest
+
+def test_nothing_is_imported_before():
+    assert "uvicorn" not in sys.modules
+
+@pytest.mark.kling_scenario({"speed": 0, "faults": [{"fault": "503", "job": 1}]})
+def test_a_scenario(kling_sandbox):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(kling_sandbox.url("kling") + "/v1/videos/text2video", b"{}")
+    assert caught.value.code == 503
+
+def test_the_fixture(kling_sandbox):
+    assert kling_sandbox.bill("kling") == {}
+"""
+
+
+def test_the_pytest_plugin_offers_a_sandbox(tmp_path: Path) -> None:
+    """The fixture and its marker work, and nothing is imported before a test asks for the fixture."""
+    (tmp_path / "test_it.py").write_text(PLUGIN_TESTS)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "kling_pricing.sandbox.pytest_plugin",
+        "--strict-markers",
+    ]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

@@ -2,171 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, load_price_book
-from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.recovery import poll
-from kling_pricing.money import sum_of
-from kling_pricing.sandbox import Sandbox
+from kling_pricing import PriceBook, load_price_book
 from kling_pricing.wire import charges
 from kling_pricing.wire.charges import Charge
 from kling_pricing.wire.formats import kling, tasks
 from kling_pricing.wire.task import read_quota_task
-from tests.conftest import AT, Clock, bundled, examples
-
-CURRENCY = {"octopusx": "CNY"}
-PRICED_BY = {"octopusx": "tencent-vod", "uniall": "kling"}
-VIDEO = "https://media.example/clip.mp4"
-PATIENCE_S = 10
-RUN_S = 1000
-"""Longer than every job of a scenario takes."""
-
-SCENARIO: dict[str, Any] = {"speed": 0, "start": "2026-11-21T00:00:00Z", "queue_s": 1, "run_s": 5}
-
-
-class Rehearsed(NamedTuple):
-    """A guarded client of a sandbox."""
-
-    sandbox: Sandbox
-    guard: BudgetGuard
-    client: httpx.Client
-    provider: str
-
-    def submit(self, path: str, payload: dict[str, Any], **headers: str) -> httpx.Response | None:
-        """Submits a job; None: the client got no answer, or the guard refused the job."""
-        with suppress(httpx.TransportError, KlingPricingError):
-            return self.client.post(f"{self.sandbox.url(self.provider)}{path}", json=payload, headers=headers)
-        return None
-
-    def settle(self) -> None:
-        """Lets every job end, and asks about each that is not settled."""
-        self.sandbox.advance(seconds=RUN_S)
-
-        def fetch(url: str) -> tuple[int, bytes]:
-            response = httpx.get(url, timeout=PATIENCE_S)
-            return response.status_code, response.content
-
-        for _ in poll(self.guard, fetch, base_url=self.sandbox.url(self.provider)):
-            pass
-
-    @property
-    def spent(self) -> Decimal:
-        """The sum of what the ledger has settled."""
-        return sum_of(entry.billed for entry in self.guard.history() if entry.billed is not None)
-
-    @property
-    def open(self) -> list[str]:
-        """The reservations that are visibly not at their end."""
-        failed = {
-            task["id"] for task in self.sandbox.tasks(self.provider) if task["state"] in {"failed", "cancelled"}
-        }
-        return [
-            entry.id
-            for entry in self.guard.history()
-            if entry.in_doubt
-            or entry.state in {"dispatching", "bound"}
-            or (entry.basis == "quote" and entry.task_id in failed)  # settled until the refund is confirmed
-        ]
-
-    @property
-    def billed(self) -> Decimal:
-        """The sandbox's bill."""
-        return self.sandbox.bill(self.provider).get(CURRENCY.get(self.provider, "USD"), Decimal(0))
-
-
-def with_currency(book: PriceBook) -> PriceBook:
-    """Returns the price book of a customer who has said that his account at the sandbox is in USD."""
-    tables = {
-        name: tuple(
-            replace(table, account_currencies={"": "USD"}) if table.units else table for table in provided
-        )
-        for name, provided in book.tables.items()
-    }
-    return PriceBook({**book.tables, **tables}, book.matrices, book.contracts, book.unpriced)
-
-
-@contextmanager
-def rehearsing(
-    provider: str,
-    folder: Path,
-    book: PriceBook,
-    scenario: dict[str, Any] | None = None,
-    guard_book: PriceBook | None = None,
-) -> Iterator[Rehearsed]:
-    """Runs a sandbox, a guard with one wide budget, and a guarded client."""
-    currency = CURRENCY.get(provider, "USD")
-    with Sandbox(SCENARIO | (scenario or {}), book=book) as sandbox:
-        budget = Budget(name="all", cap=Decimal(10_000), currency=currency)
-        with BudgetGuard(
-            f"sqlite:///{folder}/spend.db", [budget], book=guard_book or with_currency(book), clock=Clock(AT)
-        ) as guard:
-            transport = GuardedTransport(
-                httpx.HTTPTransport(),
-                guard,
-                project="trailer",
-                hosts={sandbox.host: PRICED_BY.get(provider, provider)},
-                sends_once=True,
-                media={VIDEO: {"length_s": 5}},
-            )
-            with httpx.Client(transport=transport, timeout=PATIENCE_S) as client:
-                yield Rehearsed(sandbox, guard, client, provider)
-            guard.verify()
-
-
-OFFICIAL = "/v1/videos/text2video"
-JOBS: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "qingbo": [
-        (
-            "/v1/tasks",
-            {"model": "kling-v3", "prompt": "a", "duration": 5, "resolution": "1080p", "audio": True},
-        ),
-        ("/v1/tasks", {"model": "kling-video-o1", "prompt": "a", "duration": 10, "video_urls": [VIDEO]}),
-        ("/v1/tasks", {"model": "kling-v3", "prompt": "a", "extra": {"mode": "pro"}}),
-    ],
-    "qingbo-ai": [
-        ("/v1/tasks", {"model": "kling-v3-omni", "prompt": "a", "duration": 7, "resolution": "4k"}),
-        (
-            "/v1/tasks",
-            {
-                "model": "kling-v3-motion-control",
-                "prompt": "a",
-                "duration": 0,
-                "video_urls": [VIDEO],
-                "image_urls": ["https://media.example/i.png"],
-                "character_orientation": "image",
-            },
-        ),
-    ],
-    "kling": [
-        (OFFICIAL, {"model_name": "kling-v3", "prompt": "a", "duration": "5", "mode": "pro", "sound": "on"}),
-        (OFFICIAL, {"model_name": "kling-v2-6", "prompt": "a"}),
-        ("/v1/videos/omni-video", {"prompt": "a", "video_list": [{"video_url": VIDEO}]}),
-        ("/text-to-video/kling-3.0-turbo", {"prompt": "a", "settings": {"duration": 3}}),
-        ("/v1/images/generations", {"prompt": "a", "n": 3}),
-        ("/v1/audio/tts", {"text": "a", "voice_id": "v"}),
-    ],
-    "octopusx": [
-        (
-            "/v1/videos",
-            {"model": "Kling-3.0-Omni", "prompt": "a", "seconds": "6", "metadata": {"video_url": VIDEO}},
-        ),
-        ("/v1/videos", {"model": "Kling-2.6", "prompt": "a"}),
-    ],
-    "uniall": [("/v1/video/generations", {"model": "kling-v3-pro-audio", "prompt": "a", "duration": 4})],
-}
-"""Provider -> the path and the payload of jobs."""
+from tests.conftest import bundled, examples
+from tests.rehearsals import JOBS, RUN_S, rehearsing, with_words
 
 FAULTS = (
     *("", "", "[fail:moderation]", "[cancel]", "[500]", "[500:accepted]", "[lost-answer]", "[429]", "[402]"),
@@ -175,12 +27,6 @@ FAULTS = (
 OFFICIAL_FAULTS = ("[200:1102]", "[pays:cash]", "[pays:test_balance]", "[fail:charged]", "[429:1303]")
 UNSTATED = {"octopusx", "uniall"}
 """The providers whose answers name no charge, so that only what was made can raise a bill."""
-
-
-def with_words(payload: dict[str, Any], words: str) -> dict[str, Any]:
-    """Returns the payload with words in its prompt or text."""
-    name = "text" if "text" in payload else "prompt"
-    return {**payload, name: f"{payload[name]} {words}".strip()}
 
 
 def scripts(provider: str) -> st.SearchStrategy[list[tuple[tuple[str, dict[str, Any]], str]]]:
@@ -221,6 +67,25 @@ def test_without_faults_ledger_and_bill_are_equal(provider: str, book: PriceBook
         run.settle()
         assert (run.spent, run.open) == (run.billed, [])
         assert run.spent > 0
+
+
+def test_jobs_through_an_mcp_endpoint_are_billed_alike(book: PriceBook, tmp_path: Path) -> None:
+    """A job that a tool submits is priced, bound, and settled by the tool that asks about it."""
+    with rehearsing("qingbo-ai", tmp_path, book) as run:
+
+        def called(tool: str, **arguments: Any) -> Any:
+            params = {"name": tool, "arguments": arguments}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            response = run.submit("/v1/mcp", message)
+            assert response is not None
+            return response.json()["result"]
+
+        created = called("create_task", model="kling-v3", input={"prompt": "a", "duration": 5})
+        task = created["structuredContent"]["task_id"]
+        assert (created["isError"], created["structuredContent"]["should_poll"]) == (False, True)
+        run.sandbox.advance(seconds=RUN_S)
+        assert called("get_task", task_id=task)["structuredContent"]["cost"] == 189000
+        assert (run.spent, run.open) == (run.billed, []) == (Decimal("0.378"), [])
 
 
 ReadCharge = Callable[..., Charge | None]

@@ -63,28 +63,34 @@ def sandbox_command(
     Words in a prompt make things go wrong:
 
     \b
-      [fail:moderation]      the task fails        [charge:x2]           it is charged twice
-      [500] [429:1303]       an error, no task     [500:accepted]        an error, and a task
-      [lost-answer]          a task, no answer     [timeout]             no answer until you give up
-      [200:1102]             a refusal with 200    [duplicate-id]        the id of the task before
-      [slow:30]              30 s longer           [bill:1080p-ref-audio]  it bills something else
-      [pays:cash]            paid from balance     [no-charge]           answers name no charge
-      [statement:twice]      an error on the statement
+      [500] [429:1303]         an error; no task is created
+      [200:1102]               a refusal with HTTP 200
+      [500:accepted]           an error, and a task
+      [lost-answer] [timeout]  a task, and no answer
+      [duplicate-id]           the answer names the task before
+      [fail:moderation]        the task fails
+      [slow:30]                it runs 30 seconds longer
+      [charge:x2]              it is charged twice
+      [says:x2]                the answer names twice the charge
+      [no-charge]              answers name no charge
+      [bill:1080p-ref-audio]   something else is made, and billed
+      [pays:cash]              it is paid from the balance
+      [statement:twice]        an error on the statement
 
     A scenario file has the same words with rates, and the accounts. See docs/sandbox.md.
 
     \b
     Calls that steer it, with PROVIDER such as kling:
-      GET  /PROVIDER/_bill                      what it has really taken
-      GET  /PROVIDER/_statement?from=&until=    its statement, in its own format
-      GET  /PROVIDER/_planted                   the errors on that statement
-      POST /PROVIDER/_faults                    {"faults": ["500", "lost-answer"]}, for the next jobs
-      POST /_clock                              {"forward_s": 60}, {"speed": 10} or {"now": "2026-12-01"}
+      GET  /PROVIDER/_bill         what it has really taken
+      GET  /PROVIDER/_statement    its own format; ?from=2026-11-01&until=...
+      GET  /PROVIDER/_planted      the errors on that statement
+      POST /PROVIDER/_faults       {"faults": ["500"]}: for the next jobs
+      POST /_clock                 {"forward_s": 60} or {"speed": 10}
     """
     try:
         from kling_pricing.sandbox import running  # noqa: PLC0415 (needs an extra)
     except ModuleNotFoundError as error:
-        raise click.ClickException(not_installed("the sandbox", str(error.name), "server")) from None
+        raise click.UsageError(not_installed("the sandbox", str(error.name), "server")) from None
     from kling_pricing.sandbox.scenario import read_scenario  # noqa: PLC0415 (as above)
 
     with errors_shown(as_json=False):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ _DAY_MS = 24 * 3600 * 1000
 _LATER_MS = 2 * _DAY_MS
 _TWO, _DEARER = Decimal(2), Decimal("1.25")
 _SIGNIFICANT = 6
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 
 
 class _PlannedRow(NamedTuple):
@@ -107,33 +109,27 @@ def planted_errors(records: Records, provider: str, since_ms: int, until_ms: int
             yield {"task": job.id, "error": planted, "at": from_ms(at_ms).isoformat(), "money": money}
 
 
-def saved(lines: Any, form: str, whole: Any) -> Reply:
+def saved(lines: Any, form: str, whole: Any, columns: Sequence[str]) -> Reply:
     """Returns a statement in a form of `FORMS`.
 
     Args:
         lines: the rows, as flat objects.
         form: the form.
         whole: the answer of the API around those rows; None: the API gives CSV.
+        columns: the names of the columns of a statement without rows.
     """
     if form == "api" and whole is not None:
         return Reply(200, whole, {"content-type": JSON})
-    if form == "spreadsheet":
-        return _text(_table(lines, ";", _german), "utf-8-sig")
-    if form == "unicode-text":
-        return _text(_table(lines, "\t", _capitals), "utf-16")
-    if form == "rounded-ids":
-        return _text(_table(lines, ",", _rounded), "utf-8")
-    return _text(_table(lines, ",", _plain), "utf-8")
-
-
-def _text(text: str, encoding: str) -> Reply:
+    delimiter, cell, encoding = _SAVES.get(form, _SAVES["csv"])
     charset = encoding.removesuffix("-sig")
-    return Reply(200, text.encode(encoding), {"content-type": f"text/csv; charset={charset}"})
+    content = _table(lines, delimiter, cell, columns).encode(encoding)
+    return Reply(200, content, {"content-type": f"text/csv; charset={charset}"})
 
 
-def _table(lines: Iterable[Mapping[str, Any]], delimiter: str, cell: Any) -> str:
-    rows = [*lines]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def _table(
+    rows: Sequence[Mapping[str, Any]], delimiter: str, cell: Callable[[str, Any], str], columns: Sequence[str]
+) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row)) or columns
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(names)
@@ -156,7 +152,7 @@ def _capitals(name: str, value: Any) -> str:
 
 def _german(name: str, value: Any) -> str:
     text = _capitals(name, value)
-    return text.replace(".", ",") if isinstance(value, Decimal) else text
+    return text.replace(".", ",") if _DECIMAL.fullmatch(text) else text
 
 
 def _rounded(name: str, value: Any) -> str:
@@ -165,3 +161,12 @@ def _rounded(name: str, value: Any) -> str:
     if not text.isdecimal() or len(text) <= 11:  # noqa: PLR2004 (a spreadsheet's widest whole number)
         return text
     return format(Decimal(text), f".{_SIGNIFICANT - 1}E")
+
+
+_SAVES: Mapping[str, tuple[str, Callable[[str, Any], str], str]] = {
+    "csv": (",", _plain, "utf-8"),
+    "spreadsheet": (";", _german, "utf-8-sig"),
+    "unicode-text": ("\t", _capitals, "utf-16"),
+    "rounded-ids": (",", _rounded, "utf-8"),
+}
+"""Form -> the delimiter, the function that writes a cell, and the encoding."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kling_pricing.money import format_decimal
 from kling_pricing.sandbox.faces import Face
 from kling_pricing.sandbox.plans import Plan
 from kling_pricing.sandbox.rating import Rated
@@ -39,6 +40,7 @@ def kept_of(
         "reason": plan.reason,
         "charged_failure": plan.charged_failure,
         "states_charge": plan.states_charge,
+        "stated_factor": format_decimal(plan.stated_factor),
         "statement": list(plan.statement),
         "charged": False,
     }

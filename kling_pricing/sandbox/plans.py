@@ -13,11 +13,12 @@ from kling_pricing.display import did_you_mean, shown
 _WORD = re.compile(r"\[([a-z0-9][a-z0-9-]*)(?::([A-Za-z0-9._-]+))?\]")
 _STATUS = re.compile(r"[2-5][0-9]{2}")
 _FACTOR = re.compile(r"x?[0-9]{1,6}(\.[0-9]{1,9})?")
+_MULTIPLE = re.compile(r"x[0-9]{1,6}(\.[0-9]{1,9})?")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 _RESOLUTION = re.compile(r"[0-9]+[pk]")
-_SPEC = {
-    "ref": {"reference": True},
-    "noref": {"reference": False},
+_SPEC: Mapping[str, Mapping[str, Any]] = {
+    "ref": {"reference": True, "videos": 1},
+    "noref": {"reference": False, "videos": 0},
     "audio": {"audio": True},
     "mute": {"audio": False},
 }
@@ -47,6 +48,7 @@ class Plan:
         delay_s: the seconds that the task takes longer.
         factor: the multiple of the price that is charged.
         amount: the amount that is charged, in the API's own unit; None: by the price.
+        stated_factor: the multiple of the charge that answers name.
         facts: facts that the API decides, such as those of a billing spec.
         length_s: the length of the reference video in seconds; None: by the scenario.
         duplicate_id: whether the answer names the task before this one.
@@ -65,6 +67,7 @@ class Plan:
     delay_s: int = 0
     factor: Decimal = Decimal(1)
     amount: Decimal | None = None
+    stated_factor: Decimal = Decimal(1)
     facts: dict[str, Any] = field(default_factory=dict)
     length_s: Decimal | None = None
     duplicate_id: bool = False
@@ -165,6 +168,10 @@ def _charge(plan: Plan, argument: str) -> None:
         plan.amount = Decimal(text)
 
 
+def _say(plan: Plan, argument: str) -> None:
+    plan.stated_factor = Decimal(_matching(argument, _MULTIPLE, "says:x2")[1:])
+
+
 def _bill(plan: Plan, argument: str) -> None:
     facts: dict[str, Any] = {}
     for part in argument.split("-"):
@@ -219,6 +226,7 @@ _FAULTS = {
     "lost-answer": _lose_answer,
     "slow": _slow,
     "charge": _charge,
+    "says": _say,
     "bill": _bill,
     "seconds": _seconds,
     "length": _length,

@@ -16,15 +16,18 @@ from kling_pricing.sandbox.exports import plant
 from kling_pricing.sandbox.faces import Face, StatementRow, new_face
 from kling_pricing.sandbox.jobs import Job, Records
 from kling_pricing.sandbox.keeping import kept_of
+from kling_pricing.sandbox.mcp_calls import answer_message
 from kling_pricing.sandbox.payloads import payload_of
 from kling_pricing.sandbox.plans import Plan, apply_faults
-from kling_pricing.sandbox.rating import complete, judge, price
+from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
+from kling_pricing.sandbox.reception import Reception
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.sandbox.served_paths import (
     SubmissionPath,
     formats_of,
     priced_by,
+    segments_of,
     submission_paths,
     task_at,
     task_paths,
@@ -90,6 +93,7 @@ class RehearsedProvider:
             wire_format: new_face(wire_format, book.matrices[wire_format], name) for wire_format in formats
         }
         matrices = [book.matrices[wire_format] for wire_format in formats]
+        self._reception = Reception(book, scenario, name, self.priced_by, self.faces)
         self._submissions = submission_paths(matrices)
         self._statuses = task_paths(matrices)
 
@@ -128,6 +132,18 @@ class RehearsedProvider:
         """Returns the face of the API that a job was submitted to."""
         return self.faces[job.face]
 
+    def estimate(self, payload: Mapping[str, Any], wire_format: str) -> Rated:
+        """Returns the price of a payload, and creates nothing.
+
+        Raises:
+            DeclinedError: the API refuses the payload.
+        """
+        path = next(
+            path for paths in self._submissions.values() for path in paths if path.wire_format == wire_format
+        )
+        reading = self.faces[wire_format].read(payload)
+        return self._reception.rated(path, reading, Plan(), from_ms(self.now_ms))[0]
+
     def rows(self, since_ms: int, until_ms: int) -> Iterable[StatementRow]:
         """Yields the rows of the statement of a period."""
         for job, at_ms, _, parts, changes in self._records.rows(self.name, since_ms, until_ms):
@@ -154,6 +170,8 @@ class RehearsedProvider:
         face = self.faces[accepting[0].wire_format if accepting else next(iter(self.faces))]
         try:
             self._check_key(call)
+            if (outcome := self._message(call)) is not None:
+                return outcome
             if accepting:
                 return self._submit(call, accepting)
             for each in self.faces.values():
@@ -162,6 +180,19 @@ class RehearsedProvider:
             return Outcome(self._about_a_task(call))
         except DeclinedError as error:
             return Outcome(face.decline(error))
+
+    def _message(self, call: Call) -> Outcome | None:
+        """Answers a message to an MCP endpoint; None: the call is none."""
+        for face in self.faces.values():
+            rules, (main, *_) = face.matrix.http.mcp, face.matrix.submissions
+            if rules is not None and call.method == "POST" and rules.pattern.matches(segments_of(call.path)):
+                paths = (main.status or "", main.cancel or "")
+                return Outcome(*answer_message(call, rules, paths, self._answered))
+        return None
+
+    def _answered(self, call: Call) -> tuple[Reply, str]:
+        outcome = self.handle(call)
+        return outcome.reply, outcome.answer
 
     def _check_key(self, call: Call) -> None:
         key = self._entry.api_key
@@ -175,6 +206,10 @@ class RehearsedProvider:
                 return Reply(404, b"", {"content-type": "text/plain"})
             return Reply(_OK, _FILE, {"content-type": "video/mp4"})
         found = task_at(self._statuses, call.method, call.path)
+        if found is None and call.method == "POST":
+            for face in self.faces.values():
+                if any(free.matches(segments_of(call.path)) for free in face.matrix.http.free):
+                    return Reply(_OK, face.free(call))
         if found is None:
             raise DeclinedError("not_found", f"{call.method} {call.path} is not known here")
         wire_format, kind, task_id = found
@@ -210,7 +245,7 @@ class RehearsedProvider:
             return Outcome(self.faces[first.wire_format].decline(_planned_error(plan)))
         if (job := self._replayed(call, first.wire_format)) is not None:
             return Outcome(Reply(_OK, self.face(job).created(job, self)), job=job)
-        path, reading = self._read(payload, accepting)
+        path, reading = self._reception.read(payload, accepting)
         face = self.faces[path.wire_format]
         try:
             job = self._accepted(call, path, reading, plan, number)
@@ -238,27 +273,6 @@ class RehearsedProvider:
             return None
         return job
 
-    def _read(
-        self, payload: Mapping[str, Any], accepting: tuple[SubmissionPath, ...]
-    ) -> tuple[SubmissionPath, Reading]:
-        """Reads a payload in the first of the formats at its path that has all its fields and its model.
-
-        Raises:
-            DeclinedError: no format has them; the error is that of the first format.
-        """
-        first_error: DeclinedError | None = None
-        for path in accepting:
-            try:
-                reading = self.faces[path.wire_format].read(payload)
-                matrix = self._book.matrices[path.wire_format]
-                written = reading.model or path.model
-                if len(accepting) == 1 or (written is not None and matrix.find(written) is not None):
-                    return path, reading
-                first_error = first_error or DeclinedError("invalid", "the model is not supported")
-            except DeclinedError as error:
-                first_error = first_error or error
-        raise first_error or DeclinedError("invalid", "the payload cannot be read")
-
     def _accepted(self, call: Call, path: SubmissionPath, reading: Reading, plan: Plan, number: int) -> Job:
         """Creates the task of a submission.
 
@@ -266,14 +280,9 @@ class RehearsedProvider:
             DeclinedError: the API refuses it; nothing is created.
         """
         now_ms, matrix, face = self.now_ms, self._book.matrices[path.wire_format], self.faces[path.wire_format]
-        at = from_ms(now_ms)
-        if reading.video_url and "video_length_s" not in reading.facts:
-            reading.facts["video_length_s"] = plan.length_s or self._scenario.length_s(reading.video_url)
-        facts = judge(matrix, reading, at, path.model, path.actions)
+        rated, facts = self._reception.rated(path, reading, plan, from_ms(now_ms))
         if reading.external_id and self.find(reading.external_id, external=True) is not None:
             raise DeclinedError("exists", "external_task_id already exists")
-        facts = complete(facts, matrix.models[facts["model"]], self._entry.hidden) | plan.facts
-        rated = price(self._book, self.priced_by, path.wire_format, facts, at)
         limit = self._entry.concurrency
         if limit is not None and self._records.unfinished(self.name) >= limit:
             raise DeclinedError("concurrency", "parallel task over resource pack limit")

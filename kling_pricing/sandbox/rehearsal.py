@@ -159,7 +159,7 @@ class Rehearsal:
             raise KlingPricingError(f"unknown form {shown(form)}; {did_you_mean(form, FORMS)}")
         face = next(iter(provider.faces.values()))
         lines = face.statement(provider.rows(*_period(query)), query.get("export", ""))
-        return saved(lines, form, face.export_answer(lines))
+        return saved(lines, form, face.export_answer(lines), face.COLUMNS)
 
     def _ended(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
         job = provider.find(task_id)

@@ -42,6 +42,11 @@ class TaskPath(NamedTuple):
     kind: str
 
 
+def segments_of(path: str) -> tuple[str, ...]:
+    """Returns a path, split at its slashes."""
+    return tuple(path.strip("/").split("/"))
+
+
 def submission_paths(matrices: Iterable[CapabilityMatrix]) -> Mapping[str, tuple[SubmissionPath, ...]]:
     """Returns path -> the submissions there, in the order of the wire formats."""
     paths: dict[str, tuple[SubmissionPath, ...]] = {}
@@ -60,13 +65,13 @@ def task_paths(matrices: Iterable[CapabilityMatrix]) -> tuple[TaskPath, ...]:
             named: list[Any] = [("status", path) for path in (entry.status, *entry.other_status)]
             for kind, path in [*named, ("cancel", entry.cancel)]:
                 if path is not None and "?" not in path:
-                    paths.append(TaskPath(tuple(path.strip("/").split("/")), matrix.wire_format, kind))
+                    paths.append(TaskPath(segments_of(path), matrix.wire_format, kind))
     return tuple(dict.fromkeys(paths))
 
 
 def task_at(paths: Iterable[TaskPath], method: str, path: str) -> tuple[str, str, str] | None:
     """Returns the wire format, the kind and the task's id of a call about a task; None: it is another call."""
-    segments = tuple(path.strip("/").split("/"))
+    segments = segments_of(path)
     for served in paths:
         fits = len(segments) == len(served.segments) and all(
             pattern == segment or pattern.startswith("{")

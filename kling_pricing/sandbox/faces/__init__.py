@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from hashlib import sha256
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from kling_pricing.sandbox.accounts import Part
+from kling_pricing.sandbox.accounts import Part, part_from
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
 from kling_pricing.sandbox.jobs import Job
+from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
 from kling_pricing.tables.capabilities import CapabilityMatrix
 
@@ -69,6 +71,9 @@ class Desk(Protocol):
     def face(self, job: Job) -> Face:
         """Returns the face of the API that a job was submitted to."""
 
+    def estimate(self, payload: Mapping[str, Any], wire_format: str) -> Rated:
+        """Returns the price of a payload, and creates nothing; raises as `Face.read` does."""
+
 
 class Face(ABC):
     """The shapes, words and codes of one API.
@@ -81,6 +86,7 @@ class Face(ABC):
         CODES: cause -> the HTTP status and the code of a refusal.
         CODE_OF_STATUS: HTTP status -> the code of an error with that status, where one is asked for.
         WORDS: state -> the API's word for it, if they differ.
+        COLUMNS: the columns of a statement without rows.
     """
 
     NAME: ClassVar[str]
@@ -90,6 +96,7 @@ class Face(ABC):
     CODES: ClassVar[Mapping[str, tuple[int, str]]]
     CODE_OF_STATUS: ClassVar[Mapping[int, str]] = {}
     WORDS: ClassVar[Mapping[str, str]] = {}
+    COLUMNS: ClassVar[tuple[str, ...]]
 
     def __init__(self, matrix: CapabilityMatrix, provider: str) -> None:
         self.matrix = matrix
@@ -147,9 +154,21 @@ class Face(ABC):
             status, code = error.status, self.CODE_OF_STATUS.get(error.status, code)
         return Reply(status, self.error(status, error.code or code, str(error)))
 
+    def free(self, call: Call) -> Any:
+        """Returns the body of the answer to a call that costs nothing."""
+        return {}
+
     def route(self, call: Call, desk: Desk) -> Reply | None:
         """Answers a call that is neither a submission nor about one task in its path; None: not known."""
         return None
+
+
+def stated_parts(job: Job) -> list[Part]:
+    """Returns the parts of a charge as answers name them, which may be wrong; empty: nothing was charged."""
+    if not job.details["charged"]:
+        return []
+    factor = Decimal(job.details["stated_factor"])
+    return [part_from(texts).times(factor) for texts in job.details["parts"]]
 
 
 NAMES = (

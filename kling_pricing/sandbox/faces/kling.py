@@ -8,9 +8,9 @@ from hashlib import sha256
 from typing import Any
 
 from kling_pricing.money import add, format_decimal
-from kling_pricing.sandbox.accounts import Part, part_from
+from kling_pricing.sandbox.accounts import Part
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
-from kling_pricing.sandbox.faces import Desk, Face, StatementRow
+from kling_pricing.sandbox.faces import Desk, Face, StatementRow, stated_parts
 from kling_pricing.sandbox.faces.tasks_extra import add_camera, add_masks
 from kling_pricing.sandbox.jobs import Job
 from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, add_shots, cites_voice, invalid
@@ -34,6 +34,7 @@ DOCUMENTED_CODES = {
     "exists": (400, "1201"),
     "internal": (500, "5000"),
 }
+EXPORT_COLUMNS = ("task_id", "model_name", "deduction_time", "deduction_amount", "package_id", "product_type")
 CODES_BY_STATUS = {
     400: "1201",
     401: "1000",
@@ -86,7 +87,7 @@ def deduction(job: Job) -> dict[str, Any]:
 
     An account that pays in money has 0 units. Free test money is not taken, so the quota is then 0.
     """
-    parts = [part_from(texts) for texts in job.details["parts"]] if job.details["charged"] else []
+    parts = stated_parts(job)
     sums = amounts_by_source(parts)
     fields: dict[str, Any] = {"final_unit_deduction": format_decimal(sums.get("pack", _ZERO))}
     if "cash" in sums or "test_balance" in sums:
@@ -106,6 +107,7 @@ class KlingFace(Face):
     NAME = "kling"
     SIGNS = True
     WORDS = {"queued": "submitted", "succeeded": "succeed", "cancelled": "failed"}
+    COLUMNS = EXPORT_COLUMNS
     CODES = DOCUMENTED_CODES
     CODE_OF_STATUS = CODES_BY_STATUS
 
@@ -277,6 +279,10 @@ class KlingFace(Face):
             if place >= (page - 1) * size:
                 data.append(self._data(job, desk))
         return Reply(200, enveloped(data))
+
+    def free(self, call: Call) -> Any:
+        """Returns the body of the answer to a call that costs nothing."""
+        return enveloped({})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
         """Returns an export of deductions; see `official_export`."""

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kling_pricing.money import format_decimal
-from kling_pricing.sandbox.accounts import part_from
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
-from kling_pricing.sandbox.faces import Desk, Face, StatementRow
+from kling_pricing.sandbox.faces import Desk, Face, StatementRow, stated_parts
 from kling_pricing.sandbox.faces.kling import (
     CODES_BY_STATUS,
     DOCUMENTED_CODES,
+    EXPORT_COLUMNS,
     enveloped,
+    exported,
     official_error,
     official_export,
     official_id,
@@ -25,6 +26,7 @@ from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, ad
 
 _SHOT = re.compile(r"\s*shot\s+([0-9]{1,3})\s*,\s*([0-9]{1,6})\s*,([^;]*)(?:;|$)", re.IGNORECASE)
 _MAX_IDS = 20
+_EXPORTS = ("/account/billing/package", "/account/billing/balance")
 _PAGE_DEFAULT, _PAGE_MAX = 100, 500
 _MONTH_MS = 30 * 24 * 3600 * 1000
 
@@ -52,6 +54,7 @@ class KlingV2Face(Face):
     NAME = "kling_v2"
     SIGNS = True
     WORDS = {"queued": "submitted", "cancelled": "failed"}
+    COLUMNS = EXPORT_COLUMNS
     CODES = DOCUMENTED_CODES
     CODE_OF_STATUS = CODES_BY_STATUS
 
@@ -163,11 +166,34 @@ class KlingV2Face(Face):
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
         """Answers queries of tasks by ids, and lists of tasks."""
+        if call.method == "POST" and call.path in _EXPORTS:
+            return self._exported(call, desk)
         if call.path != "/tasks":
             return None
         if call.method == "GET":
             return self._queried(call, desk)
         return self._listed(call, desk) if call.method == "POST" else None
+
+    def _exported(self, call: Call, desk: Desk) -> Reply:
+        """Answers with a page of deductions of the tasks that were created in a period."""
+        wanted = json_object(call.body)
+        limit = wanted.get("limit", _PAGE_MAX)
+        if type(limit) is not int or not 1 <= limit <= _PAGE_MAX:
+            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+        skipped = 0
+        if cursor := wanted.get("cursor"):
+            skipped, since, until = _cursor(cursor)
+        elif wanted.get("start_time") in (None, ""):
+            invalid("start_time is required")
+        else:
+            since = _instant(wanted["start_time"], 0)
+            until = _instant(wanted.get("end_time"), desk.now_ms)
+        rows = (row for row in desk.rows(0, 2**62) if since <= row.job.created_ms <= until)
+        lines = official_export(rows, call.path.rpartition("/")[2])
+        page = lines[skipped : skipped + limit]
+        has_more = len(lines) > skipped + limit
+        following = f"{skipped + limit}.{since}.{until}" if has_more else ""
+        return Reply(200, exported(page, following, has_more=has_more))
 
     def _queried(self, call: Call, desk: Desk) -> Reply:
         """Answers with the tasks that are known; unknown ids are left out."""
@@ -218,13 +244,17 @@ class KlingV2Face(Face):
         """Returns an export of deductions; see `official_export`."""
         return official_export(rows, export)
 
+    def export_answer(self, lines: Any) -> Any:
+        """Returns the answer of the official export that has these rows."""
+        return exported(lines, "", has_more=False)
+
 
 def billed(job: Job) -> list[dict[str, str]]:
     """Returns the list `billing` of a job; a job that is not charged has one entry with nothing."""
     if not job.details["charged"]:
         return [{"charge_type": "unit", "package_type": job.details["pack"], "amount": "0"}]
     entries = []
-    for part in [part_from(texts) for texts in job.details["parts"]]:
+    for part in stated_parts(job):
         entry = {"charge_type": "unit", "package_type": part.unit, "amount": format_decimal(part.amount)}
         if part.source != "pack":
             entry = {

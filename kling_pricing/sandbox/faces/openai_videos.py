@@ -8,6 +8,7 @@ from hashlib import sha256
 from math import gcd
 from typing import Any
 
+from kling_pricing.sandbox.clock import from_ms
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
 from kling_pricing.sandbox.faces import Desk, Face, StatementRow
 from kling_pricing.sandbox.jobs import Job
@@ -27,6 +28,7 @@ class OpenaiVideosFace(Face):
 
     NAME = "openai_videos"
     WORDS = {"processing": "in_progress", "succeeded": "completed"}
+    COLUMNS = ("task_id", "model", "created_at", "seconds", "amount", "currency")
     CODES = {
         "invalid": (400, "invalid_request"),
         "unpriced": (400, "model_not_found"),
@@ -200,7 +202,7 @@ class OpenaiVideosFace(Face):
             {
                 "task_id": row.job.id,
                 "model": billing_spec(row.job),
-                "created_at": row.at_ms // _MS_PER_S,
+                "created_at": from_ms(row.at_ms).isoformat(),
                 "seconds": row.job.details["made_s"],
                 "amount": part.amount if part.source == "cash" else part.worth,
                 "currency": part.currency,

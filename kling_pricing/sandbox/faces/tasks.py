@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kling_pricing.sandbox.exchange import Call, Reply
-from kling_pricing.sandbox.faces import Desk, Face, StatementRow
+from kling_pricing.sandbox.faces import Desk, Face, StatementRow, stated_parts
 from kling_pricing.sandbox.jobs import Job
 from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, invalid
 
@@ -19,6 +19,7 @@ class TasksFace(Face):
     NAME = "tasks"
     WAITS = True
     WORDS = {"succeeded": "completed"}
+    COLUMNS = ("task_id", "model", "status", "created_at", "cost")
     CODES = {
         "invalid": (400, "invalid_request"),
         "unpriced": (500, "price_not_configured"),
@@ -103,7 +104,7 @@ class TasksFace(Face):
             return body
         body["completed_at"] = job.updated_ms // _MS_PER_S
         if desk.states_charge(job):
-            body["cost"] = self._cost(job) if job.details["charged"] else 0
+            body["cost"] = sum(int(part.amount) for part in stated_parts(job))
         if job.state == "succeeded":
             videos = [{"url": f"{desk.base}/_files/{job.id}.mp4"}] if desk.has_result(job) else []
             body["result"] = {"videos": videos}

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kling_pricing.sandbox.exchange import Call, Reply
 from kling_pricing.sandbox.faces import Desk
 from kling_pricing.sandbox.faces.tasks import TasksFace
 from kling_pricing.sandbox.jobs import Job
+from kling_pricing.sandbox.payloads import json_object
 from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, add_shots, invalid
 
+_QUOTE_PATH = "/waveapi/quote"
 _ROLES = ("first_frame", "last_frame", "reference")
 
 
@@ -54,6 +57,14 @@ class TasksV2Face(TasksFace):
         """Returns the body of the answer to a status request."""
         body = super().task(job, desk)
         return body | {"billing_status": "settled"} if job.is_final else body
+
+    def route(self, call: Call, desk: Desk) -> Reply | None:
+        """Answers the quote of a job, which costs nothing."""
+        if call.method != "POST" or call.path != _QUOTE_PATH:
+            return super().route(call, desk)
+        rated = desk.estimate(json_object(call.body), self.NAME)
+        quoted = {"total_usd": rated.money, "unit": "second", "billed_quantity": rated.quantity}
+        return Reply(200, {"code": 0, "message": "", "data": quoted | {"multipliers": {}}})
 
     def _read_material(self, fields: PayloadFields, reading: Reading) -> None:
         images = fields.texts("image_urls", "images")

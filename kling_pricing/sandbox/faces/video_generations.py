@@ -26,6 +26,7 @@ class VideoGenerationsFace(Face):
 
     NAME = "video_generations"
     WORDS = {"processing": "in_progress", "succeeded": "completed", "cancelled": "failed"}
+    COLUMNS = ("id", "user_id", "created_at", "type", "content", "model_name", "quota", "other")
     CODES = {
         "invalid": (400, "invalid_request"),
         "unpriced": (503, "model_not_found"),
