@@ -22,6 +22,7 @@ from kling_pricing.sandbox.plans import Plan, apply_faults
 from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
 from kling_pricing.sandbox.reception import Reception
+from kling_pricing.sandbox.result_files import result_file
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.sandbox.served_paths import (
     SubmissionPath,
@@ -36,8 +37,6 @@ from kling_pricing.tables.price_book import PriceBook
 
 _HOUR_MS, _DAY_MS = 3600 * 1000, 24 * 3600 * 1000
 _OK = 200
-_FILE = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
-"""The first bytes of an MP4 file, which stand for every result."""
 
 
 class Outcome(NamedTuple):
@@ -106,7 +105,8 @@ class RehearsedProvider:
 
     def find(self, name: str, *, external: bool = False) -> Job | None:
         """Returns a task by its id, or by the caller's own id."""
-        return self._records.find(self.name, name, by="external_id" if external else "id")
+        job = self._records.find(self.name, name, by="external_id" if external else "id")
+        return None if job is None or job.details.get("deleted") else job
 
     def newest(
         self,
@@ -118,6 +118,11 @@ class RehearsedProvider:
     ) -> Iterator[Job]:
         """Yields the tasks, the newest first."""
         return self._records.newest(self.name, keep, before=before, since_ms=since_ms, until_ms=until_ms)
+
+    def delete(self, job: Job) -> None:
+        """Hides a task from calls about it; its charge stays on the bill."""
+        job.details["deleted"] = True
+        self._records.save(job)
 
     def states_charge(self, job: Job) -> bool:
         """Returns whether answers name the charge of a job."""
@@ -204,7 +209,8 @@ class RehearsedProvider:
             job = self.find(call.path.removeprefix("/_files/").partition(".")[0])
             if job is None or job.state != "succeeded" or not self.has_result(job):
                 return Reply(404, b"", {"content-type": "text/plain"})
-            return Reply(_OK, _FILE, {"content-type": "video/mp4"})
+            content_type, content = result_file(call.path)
+            return Reply(_OK, content, {"content-type": content_type})
         found = task_at(self._statuses, call.method, call.path)
         if found is None and call.method == "POST":
             for face in self.faces.values():
