@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kling_pricing import PriceBook
@@ -46,6 +48,7 @@ ACCEPTED = 8
 """The tasks that the calls create: two after the lost answer, because the SDK sends the job again."""
 BILL = {"CNY": 6 * Decimal("1.5") + Decimal("2.5")}
 """All of them but the one that failed."""
+MAGIC = {"mp4": b"ftyp", "png": b"PNG", "mp3": b"ID3", "wav": b"WAVE"}
 
 
 @pytest.fixture
@@ -84,3 +87,82 @@ def test_the_openai_sdks_use_the_sandbox_as_they_use_the_api(
         sandbox.resume()
         sandbox.advance(seconds=60)
         assert sandbox.bill("octopusx") == BILL
+
+
+@pytest.fixture
+def kling(book: PriceBook) -> Iterator[tuple[Sandbox, httpx.Client]]:
+    """A sandbox whose clock stands still, and a client of the official API in it."""
+    account = {"packs": {"video": 60}}
+    with (
+        Sandbox({**SCENARIO, "providers": {"kling": account}}, book=book) as sandbox,
+        httpx.Client(base_url=sandbox.url("kling")) as client,
+    ):
+        yield sandbox, client
+
+
+def test_a_task_is_found_by_the_callers_own_id_in_the_query(kling: tuple[Sandbox, httpx.Client]) -> None:
+    """Clients ask for `?external_task_id=` at the path of the submission; an unknown id is an error."""
+    _, client = kling
+    path = "/v1/videos/text2video"
+    job = {"model_name": "kling-v3", "prompt": "a heron", "external_task_id": "mine"}
+    task = client.post(path, json=job).json()["data"]["task_id"]
+    found = client.get(path, params={"external_task_id": "mine"})
+    assert (found.status_code, found.json()["data"]["task_id"]) == (200, task)
+    missing = client.get(path, params={"external_task_id": "yours"})
+    assert (missing.status_code, missing.json()["code"]) == (400, 1201)
+
+
+def test_the_packs_say_what_is_left_of_them(kling: tuple[Sandbox, httpx.Client]) -> None:
+    """Clients read the packs to see whether a key works and a job can be paid."""
+    _, client = kling
+
+    def packs() -> list[tuple[str, int, str]]:
+        infos = client.get("/account/costs").json()["data"]["resource_pack_subscribe_infos"]
+        return [(info["resource_pack_id"], info["remaining_quantity"], info["status"]) for info in infos]
+
+    before = packs()
+    for _ in range(10):
+        client.post("/v1/videos/text2video", json={"model_name": "kling-v3", "prompt": "a", "duration": "10"})
+    assert (before, packs()) == (
+        [("p-video", 60, "online"), ("p-image", 100_000, "online")],
+        [("p-video", 0, "runOut"), ("p-image", 100_000, "online")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "payload", "names"),
+    [
+        ("/v1/audio/text-to-audio", {"prompt": "rain", "duration": 3.0}, ["audios"]),
+        ("/v1/audio/video-to-audio", {"video_id": "v"}, ["audios", "videos"]),
+        ("/v1/videos/avatar/image2video", {"image": "aGk=", "audio_id": "a"}, ["videos"]),
+        (
+            "/v1/general/custom-voices",
+            {"voice_name": "L", "voice_url": "https://a.example/a.mp3"},
+            ["voices"],
+        ),
+        ("/v1/images/generations", {"model_name": "kling-v3", "prompt": "a heron"}, ["images"]),
+    ],
+)
+def test_each_service_gives_what_it_makes(
+    kling: tuple[Sandbox, httpx.Client], path: str, payload: dict[str, object], names: list[str]
+) -> None:
+    """Every file can be downloaded, and begins as a file of its kind begins; sounds have their lengths."""
+    sandbox, client = kling
+    task = client.post(path, json=payload).json()["data"]["task_id"]
+    sandbox.advance(seconds=60)
+    result = client.get(f"{path}/{task}").json()["data"]["task_result"]
+    assert [*result] == names
+    for entry in (entry for entries in result.values() for entry in entries):
+        for url in (value for name, value in entry.items() if "url" in name):
+            content = client.get(url).content
+            assert MAGIC[url.rpartition(".")[2]] in content[:16]
+    if path.endswith("text-to-audio"):
+        assert result["audios"][0]["duration_mp3"] == "3.041"
+
+
+def test_speech_comes_with_the_answer(kling: tuple[Sandbox, httpx.Client]) -> None:
+    """Text to speech has no status path, so its answer has the sound and the charge."""
+    _, client = kling
+    data = client.post("/v1/audio/tts", json={"text": "hello", "voice_id": "v"}).json()["data"]
+    assert (data["task_status"], data["final_unit_deduction"]) == ("succeed", "0.05")
+    assert data["task_result"]["audios"][0]["url"].endswith(".mp3")
