@@ -437,8 +437,7 @@ def test_callbacks_come_at_every_change_and_are_signed(play: Play) -> None:
         stage = play(account={"webhook_secret": secret})
         stage.created(payload={**PRO, "callback_url": url})
         stage.sandbox.advance(seconds=100)
-        while len(stage.sandbox.call("GET", "/_callbacks")) < 3:
-            pass
+        stage.sandbox.callbacks(at_least=3)
     words = [request.json["task_status"] for request in received]
     assert (words, received[-1].json["final_unit_deduction"]) == (["submitted", "processing", "succeed"], "6")
     for request in received:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from email.parser import BytesParser
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from kling_pricing.sandbox.reading import invalid
 
@@ -21,12 +21,16 @@ def json_object(body: bytes) -> dict[str, Any]:
         DeclinedError: the body is not a JSON object.
     """
     try:
-        value = json.loads(body or b"{}", parse_float=Decimal)
+        value = json.loads(body or b"{}", parse_float=Decimal, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         invalid("the body is not JSON")
     if not isinstance(value, dict):
         invalid("the body is not a JSON object")
     return cast("dict[str, Any]", value)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    invalid(f"{name} is not JSON")
 
 
 def payload_of(body: bytes, headers: Mapping[str, str], *, forms: bool) -> dict[str, Any]:

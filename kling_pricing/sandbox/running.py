@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -36,6 +37,7 @@ except ModuleNotFoundError as missing:
 _PATIENCE_S = 60
 _BACKLOG = 2048
 _GRACE_S = 1
+_PAUSE_S = 1 / 100
 
 
 class Sandbox:
@@ -204,6 +206,26 @@ class Sandbox:
     def resume(self) -> None:
         """Lets go of every answer that is held."""
         self.call("POST", "/_resume")
+
+    def callbacks(self, *, at_least: int = 0) -> list[dict[str, Any]]:
+        """Returns the newest callbacks that were sent: URL, body and the status of the response.
+
+        Args:
+            at_least: the number of callbacks to wait for.
+
+        Raises:
+            KlingPricingError: they are not sent within a minute.
+        """
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            sent: list[dict[str, Any]] = self.call("GET", "/_callbacks")
+            if len(sent) >= at_least:
+                return sent
+            if time.monotonic() > until:
+                raise KlingPricingError(
+                    f"only {len(sent)} of {at_least} callbacks were sent; advance the clock"
+                )
+            time.sleep(_PAUSE_S)
 
     @property
     def received(self) -> list[dict[str, Any]]:

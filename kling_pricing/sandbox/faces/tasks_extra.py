@@ -11,6 +11,7 @@ from kling_pricing.sandbox.faces.tasks import TasksFace
 from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, add_shots, invalid
 
 _SHOT = re.compile(r"shot_(0|[1-9][0-9]{0,5})_prompt")
+_NUMBERS = (int, Decimal, type(None))
 _MODES = {"std": "720p", "pro": "1080p"}
 
 
@@ -71,8 +72,10 @@ def add_camera(fields: PayloadFields, reading: Reading, *, is_zero_kept: bool) -
     camera = fields.take("camera_control", dict, "camera")
     if not camera:
         return
-    config = {name: Decimal(value) for name, value in (camera.get("config") or {}).items() if value is not None}
-    settings = [value for value in config.values() if value or is_zero_kept]
+    config = camera.get("config") or {}
+    if not isinstance(config, Mapping) or not all(type(value) in _NUMBERS for value in config.values()):
+        invalid("camera_control.config must hold numbers")
+    settings = [Decimal(value) for value in config.values() if value is not None and (value or is_zero_kept)]
     reading.facts |= {
         "camera": camera.get("type") or "",
         "camera_config_size": len(settings),
