@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from kling_pricing import PriceBook
+from kling_pricing.errors import ScenarioError
 from kling_pricing.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -166,3 +171,42 @@ def test_speech_comes_with_the_answer(kling: tuple[Sandbox, httpx.Client]) -> No
     data = client.post("/v1/audio/tts", json={"text": "hello", "voice_id": "v"}).json()["data"]
     assert (data["task_status"], data["final_unit_deduction"]) == ("succeed", "0.05")
     assert data["task_result"]["audios"][0]["url"].endswith(".mp3")
+
+
+def token(secret: str, **claims: Any) -> str:
+    """Returns a JSON Web Token with HS256, as the official API documents it; times are in seconds from now."""
+    now_s = int(time.time())
+    body: dict[str, Any] = {"iss": "key-1", "exp": 1800, "nbf": -5} | claims
+    body |= {name: now_s + body[name] for name in ("exp", "nbf")}
+    parts = [urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "HS256"}, body)]
+    signature = hmac.digest(secret.encode(), b".".join(parts), "sha256")
+    return b".".join([*parts, urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [
+        (f"Bearer {token('secret-1')}", None),
+        ("", 1001),
+        ("Bearer key-1", 1002),
+        (f"Bearer {token('secret-1', iss='key-2')}", 1002),
+        (f"Bearer {token('secret-2')}", 1000),
+        (f"Bearer {token('secret-1', exp=-1)}", 1004),
+        (f"Bearer {token('secret-1', nbf=600)}", 1003),
+    ],
+)
+def test_tokens_that_clients_sign_are_checked(book: PriceBook, authorization: str, code: int | None) -> None:
+    """Each fault of a token has the documented code; a client that gets 1004 signs a new one."""
+    account = {"api_key": "key-1", "secret_key": "secret-1"}
+    with Sandbox({**SCENARIO, "providers": {"kling": account}}, book=book) as sandbox:
+        job = {"model_name": "kling-v3", "prompt": "a heron"}
+        headers = {"authorization": authorization} if authorization else {}
+        answer = httpx.post(f"{sandbox.url('kling')}/v1/videos/text2video", json=job, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == ((200, 0) if code is None else (401, code))
+        assert len(sandbox.tasks("kling")) == (code is None)
+
+
+def test_a_secret_without_an_issuer_is_refused() -> None:
+    """Else every call would be let in."""
+    with pytest.raises(ScenarioError, match="give api_key too"):
+        Sandbox({"providers": {"kling": {"secret_key": "secret-1"}}})

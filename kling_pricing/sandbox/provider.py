@@ -16,6 +16,7 @@ from kling_pricing.sandbox.exports import plant
 from kling_pricing.sandbox.faces import Face, StatementRow, new_face
 from kling_pricing.sandbox.jobs import Job, Records
 from kling_pricing.sandbox.keeping import kept_of
+from kling_pricing.sandbox.keys import check_key
 from kling_pricing.sandbox.mcp_calls import answer_message
 from kling_pricing.sandbox.payloads import payload_of
 from kling_pricing.sandbox.plans import Plan, apply_faults
@@ -174,7 +175,7 @@ class RehearsedProvider:
         accepting = self._submissions.get(call.path, ()) if call.method == "POST" else ()
         face = self.faces[accepting[0].wire_format if accepting else next(iter(self.faces))]
         try:
-            self._check_key(call)
+            check_key(self._entry.api_key, self._entry.secret_key, call.headers)
             if (outcome := self._message(call)) is not None:
                 return outcome
             if accepting:
@@ -198,11 +199,6 @@ class RehearsedProvider:
     def _answered(self, call: Call) -> tuple[Reply, str]:
         outcome = self.handle(call)
         return outcome.reply, outcome.answer
-
-    def _check_key(self, call: Call) -> None:
-        key = self._entry.api_key
-        if key is not None and call.headers.get("authorization", "").removeprefix("Bearer ") != key:
-            raise DeclinedError("no_key", "Authentication failed")
 
     def _about_a_task(self, call: Call) -> Reply:
         if call.path.startswith("/_files/") and call.method == "GET":
