@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -352,6 +353,17 @@ def test_a_held_answer_never_comes_but_the_task_is_there(play: Play) -> None:
     assert stage.bill == {"USD": Decimal("0.84")}
 
 
+def test_a_held_answer_is_sent_when_the_sandbox_is_told_to(play: Play) -> None:
+    """The client waits until `resume`, and then gets the usual answer."""
+    stage = play()
+    with ThreadPoolExecutor(1) as waiting:
+        response = waiting.submit(stage.post, TEXT, {**PRO, "prompt": "a [timeout]"})
+        while not stage.sandbox.tasks("kling"):
+            assert not response.done()
+        stage.sandbox.resume()
+        assert response.result(10).json()["data"]["task_id"] == stage.sandbox.tasks("kling")[0]["id"]
+
+
 def test_a_duplicate_id_names_the_task_before(play: Play) -> None:
     """Two answers name one task, and the bill has both tasks."""
     stage = play()
@@ -390,6 +402,15 @@ def test_faults_can_be_given_for_the_next_submissions(play: Play) -> None:
     assert stage.bill == {"USD": Decimal("2.52")}
     with pytest.raises(KlingPricingError, match="did you mean 'fail'"):
         stage.sandbox.fail_next("kling", "fial")
+
+
+def test_an_answer_may_have_another_body_and_headers(play: Play) -> None:
+    """The task is created as usual, and only the answer differs."""
+    stage = play()
+    stage.sandbox.fail_next("kling", [], headers={"retry-after": "7"}, body=b"<html>bad gateway</html>")
+    response = stage.post(TEXT, PRO)
+    assert (response.text, response.headers["retry-after"]) == ("<html>bad gateway</html>", "7")
+    assert len(stage.sandbox.tasks("kling")) == 1
 
 
 def test_the_same_seed_gives_the_same_answers(book: PriceBook) -> None:
@@ -587,6 +608,28 @@ def test_a_sandbox_can_run_in_a_process() -> None:
         assert len(sandbox.tasks("kling")) == 1
     with pytest.raises(httpx.ConnectError):
         httpx.get(sandbox.url())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "problem"),
+    [
+        ("/_clock", "{", "the body is not JSON"),
+        ("/_clock", '{"now": "2020-01-01"}', "the clock cannot go back"),
+        ("/_clock", '{"speed": -1}', "invalid speed -1"),
+        ("/_clock", '{"hours": 1}', "a clock takes now, forward_s"),
+        ("/kling/_faults", '{"faults": 500}', "faults must be a list"),
+        ("/kling/_tasks/1", "{}", "the task 1 is not known"),
+        ("/klong/_bill", "", "begin the path with one of /kling"),
+    ],
+)
+def test_a_steering_call_that_cannot_be_read_is_refused(path: str, body: str, problem: str, play: Play) -> None:
+    """The answer is an error in words, and nothing changes."""
+    stage = play()
+    before = stage.sandbox.call("GET", "/_clock")
+    response = httpx.post(stage.sandbox.url() + path, content=body)
+    assert response.status_code in {400, 404}
+    assert problem in response.json()["error"]
+    assert stage.sandbox.call("GET", "/_clock") == before
 
 
 def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:

@@ -42,7 +42,7 @@ def scripts(provider: str) -> st.SearchStrategy[list[tuple[tuple[str, dict[str, 
 def test_ledger_and_bill_agree_or_the_job_is_visibly_open(provider: str, book: PriceBook) -> None:
     """Whatever goes wrong, what the ledger has settled is the bill, unless a reservation is visibly open."""
 
-    @settings(max_examples=examples(8), suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(5), suppress_health_check=[HealthCheck.too_slow])
     @given(script=scripts(provider), seed=st.integers(0, 99))
     def agree(script: list[tuple[tuple[str, dict[str, Any]], str]], seed: int) -> None:
         with TemporaryDirectory() as folder, rehearsing(provider, Path(folder), book, {"seed": seed}) as run:

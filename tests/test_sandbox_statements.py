@@ -46,8 +46,11 @@ def reconciled(run: Rehearsed, folder: Path, paths: list[Path], book: PriceBook)
         return [(line.category, line.variance) for line in reconciliation.lines()]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("provider", [provider for provider in JOBS if provider != "uniall"])
+@pytest.mark.parametrize(
+    ("provider", "form"),
+    [("kling", form) for form in FORMS]
+    + [(provider, "api") for provider in ("qingbo", "qingbo-ai", "octopusx")],
+)
 def test_a_statement_ties_out(provider: str, form: str, book: PriceBook, tmp_path: Path) -> None:
     """Every job of every API is matched, however the statement is saved."""
     scenario: dict[str, Any] = {"providers": {"kling": {"pays": ["pack", "cash"], "packs": {"video": "9"}}}}

@@ -73,11 +73,11 @@ class Application:
         self, scope: Scope, receive: Receive, send: Send, outcome: Outcome
     ) -> tuple[int, dict[str, str], bytes]:
         """Sends an answer, or none; returns what the client got, with status 0 for nothing."""
-        if outcome.answer == "held":
-            await self._held(receive)
-        if outcome.answer != "sent":
-            self._drop(tuple(scope["client"]))
-            await receive()  # the server must notice that the connection is gone
+        is_gone = outcome.answer == "lost" or (outcome.answer == "held" and await self._held(receive))
+        if is_gone:
+            if outcome.answer == "lost":
+                self._drop(tuple(scope["client"]))
+                await receive()  # the server must notice that the connection is gone
             return 0, {}, b""
         reply = outcome.reply
         headers = {"content-type": JSON, **reply.headers}
@@ -88,15 +88,17 @@ class Application:
         await send({"type": "http.response.body", "body": content})
         return reply.status, headers, content
 
-    async def _held(self, receive: Receive) -> None:
-        """Waits until the client leaves or the rehearsal lets go of held answers."""
+    async def _held(self, receive: Receive) -> bool:
+        """Waits until the client leaves or held answers are let go; returns whether the client has left."""
         resumed = self._rehearsal.resumed
         gone = asyncio.ensure_future(receive())
         while not gone.done() and self._rehearsal.resumed == resumed:
             await asyncio.wait({gone}, timeout=_TICK_S)
+        has_left = gone.done()
         gone.cancel()
         with suppress(asyncio.CancelledError):
             await gone
+        return has_left
 
     async def _waited(self, provider: RehearsedProvider, call: Call, outcome: Outcome, job: Job) -> Outcome:
         """Waits for the end of a task, if the API lets the call ask for that (`Prefer: wait=10`)."""

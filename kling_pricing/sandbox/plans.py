@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from kling_pricing.display import did_you_mean, shown
 
@@ -55,6 +55,8 @@ class Plan:
         states_charge: whether answers name the charge; None: by the scenario.
         pays: the sources that pay, in order; empty: by the scenario.
         statement: the errors of the job's rows on the statement.
+        headers: further headers of the answer.
+        body: the body of the answer; None: the usual one.
     """
 
     status: int | None = None
@@ -74,6 +76,22 @@ class Plan:
     states_charge: bool | None = None
     pays: tuple[str, ...] = ()
     statement: tuple[str, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+class PlannedFault(NamedTuple):
+    """A fault of one of the next submissions.
+
+    Attributes:
+        words: the words of the fault, such as `500:accepted`.
+        headers: further headers of the answer.
+        body: the body of the answer; None: the usual one.
+    """
+
+    words: list[str]
+    headers: Mapping[str, str] = {}
+    body: bytes | None = None
 
 
 class FaultError(ValueError):

@@ -19,10 +19,10 @@ from kling_pricing.sandbox.keeping import kept_of
 from kling_pricing.sandbox.keys import check_key
 from kling_pricing.sandbox.mcp_calls import answer_message
 from kling_pricing.sandbox.payloads import payload_of
-from kling_pricing.sandbox.plans import Plan, apply_faults
+from kling_pricing.sandbox.plans import Plan, PlannedFault, apply_faults
 from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
-from kling_pricing.sandbox.reception import Reception
+from kling_pricing.sandbox.reception import Reception, planned_error
 from kling_pricing.sandbox.result_files import result_file
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.sandbox.served_paths import (
@@ -86,7 +86,7 @@ class RehearsedProvider:
         self._clock, self._callbacks = clock, callbacks
         self._entry = scenario.account(name)
         self._account = Account(self._entry)
-        self._faults: deque[list[str]] = deque()
+        self._faults: deque[PlannedFault] = deque()
         self.priced_by = self._entry.prices or priced_by(name, book)
         formats = formats_of(name, book)
         self.faces = {
@@ -159,16 +159,16 @@ class RehearsedProvider:
 
     # calls
 
-    def fail_next(self, faults: Iterable[list[str]]) -> None:
-        """Adds faults for the next submissions, one list each, before those of the scenario.
+    def fail_next(self, faults: Iterable[PlannedFault]) -> None:
+        """Adds faults for the next submissions, one for each, to those of the scenario.
 
         Raises:
             FaultError: a word is not a fault; nothing is added.
         """
-        lists = [*faults]
-        for words in lists:
-            apply_faults(Plan(), words)
-        self._faults += lists
+        planned = [*faults]
+        for fault in planned:
+            apply_faults(Plan(), fault.words)
+        self._faults += planned
 
     def handle(self, call: Call) -> Outcome:
         """Answers a call."""
@@ -243,8 +243,24 @@ class RehearsedProvider:
         payload = payload_of(call.body, call.headers, forms=forms)
         number = self._records.next_number()
         plan = self._plan(number, payload)
+        outcome = self._planned(call, accepting, payload, plan, number)
+        if plan.body is None and not plan.headers:
+            return outcome
+        reply = outcome.reply
+        body = reply.body if plan.body is None else plan.body
+        return outcome._replace(reply=Reply(reply.status, body, {**reply.headers, **plan.headers}))
+
+    def _planned(
+        self,
+        call: Call,
+        accepting: tuple[SubmissionPath, ...],
+        payload: dict[str, Any],
+        plan: Plan,
+        number: int,
+    ) -> Outcome:
+        first = accepting[0]
         if plan.status is not None and not plan.accepts:
-            return Outcome(self.faces[first.wire_format].decline(_planned_error(plan)))
+            return Outcome(self.faces[first.wire_format].decline(planned_error(plan)))
         if (job := self._replayed(call, first.wire_format)) is not None:
             return Outcome(Reply(_OK, self.face(job).created(job, self)), job=job)
         path, reading = self._reception.read(payload, accepting)
@@ -254,7 +270,7 @@ class RehearsedProvider:
         except DeclinedError as error:
             return Outcome(face.decline(error))
         if plan.status is not None:
-            return Outcome(face.decline(_planned_error(plan)))
+            return Outcome(face.decline(planned_error(plan)))
         named = job
         if plan.duplicate_id:
             named = self._records.last_before(job) or job
@@ -263,7 +279,9 @@ class RehearsedProvider:
     def _plan(self, number: int, payload: Any) -> Plan:
         plan = self._scenario.plan(self.name, number, payload)
         if self._faults:
-            apply_faults(plan, self._faults.popleft())
+            fault = self._faults.popleft()
+            apply_faults(plan, fault.words)
+            plan.headers, plan.body = dict(fault.headers), fault.body
         return plan
 
     def _replayed(self, call: Call, wire_format: str) -> Job | None:
@@ -385,9 +403,3 @@ class RehearsedProvider:
             "prices": self.priced_by,
             "left": self._account.as_dict(),
         }
-
-
-def _planned_error(plan: Plan) -> DeclinedError:
-    return DeclinedError(
-        "internal", "an error that the scenario asks for", status=plan.status, code=plan.code or None
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from kling_pricing.sandbox.exchange import DeclinedError
+from kling_pricing.sandbox.exchange import DeclinedError, Reply
 from kling_pricing.sandbox.faces import Face
 from kling_pricing.sandbox.plans import Plan
 from kling_pricing.sandbox.rating import Rated, complete, judge, price
@@ -76,3 +76,15 @@ class Reception:
 
     def _matrix(self, path: SubmissionPath) -> CapabilityMatrix:
         return self._book.matrices[path.wire_format]
+
+
+def planned_error(plan: Plan) -> DeclinedError:
+    """Returns the error that a plan asks for."""
+    problem = "an error that the scenario asks for"
+    return DeclinedError("internal", problem, status=plan.status, code=plan.code or None)
+
+
+def changed_answer(reply: Reply, plan: Plan) -> Reply:
+    """Returns an answer with the body and the headers that a plan asks for."""
+    body = reply.body if plan.body is None else plan.body
+    return Reply(reply.status, body, {**reply.headers, **plan.headers})

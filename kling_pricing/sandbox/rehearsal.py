@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -13,11 +14,11 @@ from kling_pricing.money import exact_amount
 from kling_pricing.sandbox.bill import END_OF_TIME_MS, bill
 from kling_pricing.sandbox.callbacks import Callbacks
 from kling_pricing.sandbox.clock import RehearsalClock, from_ms, to_ms
-from kling_pricing.sandbox.exchange import Call, Reply
+from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
 from kling_pricing.sandbox.exports import FORMS, planted_errors, saved
 from kling_pricing.sandbox.jobs import FINAL, Job, Records
 from kling_pricing.sandbox.payloads import json_object
-from kling_pricing.sandbox.plans import FaultError
+from kling_pricing.sandbox.plans import FaultError, PlannedFault
 from kling_pricing.sandbox.provider import Outcome, RehearsedProvider
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.tables.price_book import PriceBook
@@ -103,7 +104,7 @@ class Rehearsal:
                 return Outcome(self._steered(call))
             if call.path.startswith("/_") and not call.path.startswith("/_files/"):
                 return Outcome(self._steered_at(provider, call))
-        except (KlingPricingError, FaultError) as error:
+        except (KlingPricingError, FaultError, DeclinedError) as error:
             return Outcome(Reply(_BAD_REQUEST, {"error": str(error)}))
         self.received.append((provider.name, call))
         return provider.handle(call)
@@ -139,7 +140,7 @@ class Rehearsal:
             case "GET", "_tasks", []:
                 return Reply(_OK, [_shown(job) for job in self._newest(provider)])
             case "POST", "_faults", []:
-                provider.fail_next(_fault_lists(json_object(call.body)))
+                provider.fail_next(_planned_faults(json_object(call.body)))
                 return Reply(_CREATED, {})
             case "POST", "_tasks", [task_id]:
                 return self._ended(provider, task_id, json_object(call.body))
@@ -230,24 +231,43 @@ def _period(query: Mapping[str, str]) -> tuple[int, int]:
 def _instant(text: Any) -> datetime:
     """Reads a day, which means midnight UTC, or an instant with a time zone."""
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # as a plus arrives that is not encoded
         if len(text) == len("2026-11-30"):
             at = datetime.fromisoformat(f"{text}T00:00:00+00:00")
-    except (TypeError, ValueError):
+    except (AttributeError, ValueError):
         at = None
     if at is None or at.tzinfo is None:
         raise KlingPricingError(f"{shown(text)} is not an instant; write 2026-11-30 or 2026-11-30T12:00:00Z")
     return at
 
 
-def _fault_lists(wanted: Mapping[str, Any]) -> list[list[str]]:
+def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
+    """Reads the faults of the next submissions: a word, a list of words, or an object with more."""
     faults = wanted.get("faults")
-    lists = [[each] if isinstance(each, str) else each for each in faults] if isinstance(faults, list) else None
-    if lists is None or not all(isinstance(word, str) for each in lists for word in each):
+    if not isinstance(faults, list):
         raise KlingPricingError(
             'faults must be a list with one entry per submission, such as ["500", "lost-answer"]'
         )
-    return lists
+    return [_planned_fault(entry) for entry in faults]
+
+
+def _planned_fault(entry: Any) -> PlannedFault:
+    given = entry if isinstance(entry, dict) else {"words": entry}
+    words, headers, body = given.get("words", []), given.get("headers", {}), given.get("body_base64")
+    words = [words] if isinstance(words, str) else words
+    texts = (
+        [*words, *headers, *headers.values()]
+        if isinstance(words, list) and isinstance(headers, dict)
+        else [None]
+    )
+    if set(given) - {"words", "headers", "body_base64"} or not all(isinstance(text, str) for text in texts):
+        raise KlingPricingError(
+            "a fault is a word, a list of words, or an object with words, headers and body_base64"
+        )
+    try:
+        return PlannedFault(words, headers, None if body is None else b64decode(body, validate=True))
+    except (TypeError, ValueError):
+        raise KlingPricingError("body_base64 is not base64; encode the bytes of the body") from None
 
 
 def _received(name: str, call: Call) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -23,7 +24,7 @@ from kling_pricing.display import not_installed
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.sandbox.asgi import Application
 from kling_pricing.sandbox.har import HarFile
-from kling_pricing.sandbox.rehearsal import Rehearsal
+from kling_pricing.sandbox.rehearsal import Rehearsal, check_providers
 from kling_pricing.sandbox.scenario import Scenario, read_scenario
 from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.tables.price_book import PriceBook
@@ -118,13 +119,19 @@ class Sandbox:
 
     @contextmanager
     def _process(self, listening: socket.socket) -> Iterator[None]:
+        book = default_price_book()
+        check_providers(self._scenario, sorted({*book.tables, *book.unpriced}))
         context = multiprocessing.get_context("spawn")
         started = context.Event()
         arguments = (self._scenario.model_dump_json(exclude_unset=True), listening, self._record, started)
         process = context.Process(target=_run_in_process, args=arguments, daemon=True)
         process.start()
-        started.wait(_PATIENCE_S)
         try:
+            while not started.wait(_PAUSE_S):
+                if not process.is_alive():
+                    raise KlingPricingError(
+                        "the process of the sandbox has ended; see its output for the reason"
+                    )
             yield
         finally:
             process.terminate()
@@ -192,9 +199,29 @@ class Sandbox:
         """Moves the clock forwards; every change that is then due has happened on return."""
         self.call("POST", "/_clock", {"forward_s": seconds})
 
-    def fail_next(self, provider: str, *faults: str | Sequence[str]) -> None:
-        """Gives the next submissions one fault each, such as `lost-answer`, or a list of several."""
-        self.call("POST", f"/{provider}/_faults", {"faults": [*faults]})
+    def fail_next(
+        self,
+        provider: str,
+        *faults: str | Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        """Gives the next submissions one fault each.
+
+        Args:
+            provider: the provider.
+            faults: a word such as `lost-answer`, or a list of several, for each submission.
+            headers: further headers of these answers.
+            body: the body of these answers; None: the usual one.
+
+        Raises:
+            KlingPricingError: a word is not a fault.
+        """
+        more: dict[str, Any] = {"headers": dict(headers or {})}
+        if body is not None:
+            more["body_base64"] = b64encode(body).decode()
+        entries = [{"words": [fault] if isinstance(fault, str) else [*fault], **more} for fault in faults]
+        self.call("POST", f"/{provider}/_faults", {"faults": entries})
 
     def finish(
         self, provider: str, task_id: str, state: str = "succeeded", *, charge: Decimal | int | None = None
