@@ -23,7 +23,7 @@ from kling_pricing.sandbox.plans import Plan, PlannedFault, apply_faults
 from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
 from kling_pricing.sandbox.reception import Reception, planned_error
-from kling_pricing.sandbox.result_files import result_file
+from kling_pricing.sandbox.result_files import served_file
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.sandbox.served_paths import (
     SubmissionPath,
@@ -106,8 +106,7 @@ class RehearsedProvider:
 
     def find(self, name: str, *, external: bool = False) -> Job | None:
         """Returns a task by its id, or by the caller's own id."""
-        job = self._records.find(self.name, name, by="external_id" if external else "id")
-        return None if job is None or job.details.get("deleted") else job
+        return self._records.find(self.name, name, by="external_id" if external else "id")
 
     def newest(
         self,
@@ -202,11 +201,7 @@ class RehearsedProvider:
 
     def _about_a_task(self, call: Call) -> Reply:
         if call.path.startswith("/_files/") and call.method == "GET":
-            job = self.find(call.path.removeprefix("/_files/").partition(".")[0])
-            if job is None or job.state != "succeeded" or not self.has_result(job):
-                return Reply(404, b"", {"content-type": "text/plain"})
-            content_type, content = result_file(call.path)
-            return Reply(_OK, content, {"content-type": content_type})
+            return served_file(call.path.removeprefix("/_files/"), self)
         found = task_at(self._statuses, call.method, call.path)
         if found is None and call.method == "POST":
             for face in self.faces.values():
@@ -307,8 +302,7 @@ class RehearsedProvider:
         if limit is not None and self._records.unfinished(self.name) >= limit:
             raise DeclinedError("concurrency", "parallel task over resource pack limit")
         parts = self._account.take(rated, face.PACK, plan)
-        queue_s = self._scenario.queue_s if self._entry.queue_s is None else self._entry.queue_s
-        run_s = self._scenario.run_s if self._entry.run_s is None else self._entry.run_s
+        queue_s, run_s = self._scenario.times_s(self.name)
         start_ms = now_ms + queue_s * 1000
         idempotency = matrix.http.idempotency
         job = Job(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from base64 import b64decode
 
+from kling_pricing.sandbox.exchange import Reply
+from kling_pricing.sandbox.faces import Desk
+
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """A picture of one pixel."""
 _WAV = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\0\0\0\0"
@@ -16,6 +19,10 @@ _FILES = {
 }
 
 
-def result_file(name: str) -> tuple[str, bytes]:
-    """Returns the type and the bytes of the file with this name, by its ending."""
-    return _FILES.get(name.rpartition(".")[2], _FILES["mp4"])
+def served_file(name: str, desk: Desk) -> Reply:
+    """Returns a result of a task, whose id the name begins with; its ending says what it is."""
+    job = desk.find(name.partition(".")[0])
+    if job is None or job.state != "succeeded" or not desk.has_result(job):
+        return Reply(404, b"", {"content-type": "text/plain"})
+    content_type, content = _FILES.get(name.rpartition(".")[2], _FILES["mp4"])
+    return Reply(200, content, {"content-type": content_type})

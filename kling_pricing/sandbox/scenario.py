@@ -131,6 +131,14 @@ class Scenario(FileModel):
         """Returns the account at a provider."""
         return self.providers.get(provider) or AccountEntry()
 
+    def times_s(self, provider: str) -> tuple[int, int]:
+        """Returns how many seconds a task waits at a provider, and how many it runs."""
+        entry = self.account(provider)
+        return (
+            self.queue_s if entry.queue_s is None else entry.queue_s,
+            self.run_s if entry.run_s is None else entry.run_s,
+        )
+
     def plan(self, provider: str, number: int, payload: Any) -> Plan:
         """Returns the plan for the submission with this number; the same seed gives the same plan."""
         plan = Plan()
