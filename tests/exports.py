@@ -31,6 +31,7 @@ class Planted:
     Attributes:
         provider: the provider.
         mapping: the mapping of the files; None: the one that fits.
+        currency: the currency of the charges.
         files: name of each file -> its rows.
         wraps: name of a file -> a function that makes the answer of the API with those rows.
         charged: month -> task -> its charge in that month.
@@ -39,6 +40,7 @@ class Planted:
 
     provider: str
     mapping: str | None = None
+    currency: str = "USD"
     files: dict[str, Rows] = field(default_factory=dict)
     wraps: dict[str, Callable[[Rows], Any]] = field(default_factory=dict)
     charged: dict[str, dict[str, Decimal]] = field(default_factory=lambda: {name: {} for name in PERIODS})
@@ -198,6 +200,31 @@ def new_api(tasks: int = 60, *, names_first: bool = True) -> Planted:
         log(1, 50_000_000, at, model="")
     planted.files = {"log": rows}
     planted.wraps["log"] = lambda listed: {"success": True, "message": "", "data": {"items": listed, "page": 1}}
+    return planted
+
+
+def billing_specs(tasks: int = 36) -> Planted:
+    """Usage with the billing spec in the model's name, and times as text."""
+    planted = Planted("tencent-vod", "billing-specs", "CNY")
+    rows: Rows = []
+    specs = (("720p-noref-mute", "0.6"), ("1080p-noref-audio", "1"), ("1080p-ref-mute", "1.2"))
+    for number, at in _moments(tasks):
+        spec, rate = specs[number % len(specs)]
+        task_id, seconds = _task(number), 3 + number % 8
+        amount = Decimal(rate) * seconds
+        rows.append(
+            {
+                "task_id": task_id,
+                "created_at": f"{at:%Y-%m-%d %H:%M:%S}",
+                "model": f"kling-3.0-omni-{spec}",
+                "seconds": Decimal(seconds),
+                "amount": amount,
+                "currency": "CNY",
+            }
+        )
+        planted.charge(task_id, at, amount)
+        planted.send(task_id, at, amount)
+    planted.files = {"usage": rows}
     return planted
 
 

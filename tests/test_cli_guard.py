@@ -99,7 +99,7 @@ def test_a_shell_script_can_spend_from_admission_to_settlement(run_process: Run,
         stdin='{"task_id": "t-1", "status": "completed", "cost": 350000}',
     )
     assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["billed"]) == ("settled", "0.7")
-    (bucket,) = json.loads(run("budget", "status", "--json").stdout)
+    (bucket,) = json.loads(run("budget", "status", "--json").stdout)["budgets"]
     assert (bucket["spent"], bucket["held"], bucket["available"]) == ("0.7", "0", "0.3")
     assert run("verify").stdout == "OK: the balances match the journal\n"
 
@@ -232,7 +232,7 @@ def test_spend_from_elsewhere_is_recorded_and_opened(run: Run) -> None:
     """Both count in the budget at once."""
     assert run("record", "qingbo", "t-9", "0.25", "--project", "trailer").returncode == 0
     assert run("budget", "open", "trailer", "--spent", "0.5").stdout == "trailer: 0.5 counted as spent\n"
-    assert json.loads(run("budget", "status", "--json").stdout)[0]["available"] == "0.25"
+    assert json.loads(run("budget", "status", "--json").stdout)["budgets"][0]["available"] == "0.25"
     assert run("budget", "open", "trailer", "--spent", "0.5").returncode == 1
 
 

@@ -231,6 +231,18 @@ def test_a_request_for_another_endpoint_is_refused(
     assert {(option.quote, option.why_not) for option in own} == {(None, message)}
 
 
+def test_a_model_of_another_path_is_refused_with_that_path(book: PriceBook) -> None:
+    """The API refuses it too, so it must not be priced as if it would run."""
+    payload = {"model_name": "kling-v3-omni", "prompt": "a"}
+    (found,) = check(payload, url="https://api-singapore.klingai.com/v1/videos/text2video", at=AT, book=book)
+    assert (found.code, found.field, found.value) == ("endpoint_model", "model_name", "kling-v3-omni")
+    assert found.message == (
+        "/v1/videos/text2video does not accept kling-v3-omni; post it to /v1/videos/omni-video, or use one of "
+        "its models: kling-v1, kling-v1-6, kling-v2-master, kling-v2-1-master, kling-v2-5-turbo, kling-v2-6, "
+        "kling-v3"
+    )
+
+
 def test_suggestions_are_valid_at_the_endpoint(book: PriceBook) -> None:
     """Other violations get suggestions as without a URL."""
     payload = {"model_name": "kling-v3", "prompt": "a boat", "duration": "16"}

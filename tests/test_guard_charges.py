@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import Alert, Budget, BudgetGuard, PriceBook, Reservation, load_price_book
+from kling_pricing import Alert, Budget, BudgetGuard, Budgets, PriceBook, Reservation, load_price_book
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.wire.charges import Charge
 from kling_pricing.wire.task import Task
@@ -147,6 +147,25 @@ def test_a_charge_without_a_value_leaves_the_task_open(
     assert [(alert.kind, alert.detail) for alert in alerts] == [("charge", reason)]
     assert [entry.detail for entry in guard.journal() if entry.kind == "doubt"] == [reason]
     assert reason in caplog.text
+
+
+@pytest.mark.parametrize("moment", ["early", "late"])
+def test_a_charge_that_no_budget_can_count_leaves_the_task_open(
+    ledger: str, book: PriceBook, clock: Clock, moment: str
+) -> None:
+    """The charge may be too large only in the currency of a budget."""
+    rates = [{"quote": "USD", "budget": "CNY", "rate": Decimal("7.1")}]
+    budgets = Budgets([Budget(name="yuan", cap=10**6, currency="CNY")], accounting_rates=rates)
+    with VerifiedGuard(ledger, budgets, book=book, clock=clock) as guard:
+        if moment == "late":
+            bound(guard)
+        guard.observe(newer(cash("3000000000")), provider="kling")
+        if moment == "early":
+            bound(guard)
+        (doubted,) = guard.in_doubt()
+        assert doubted.reason == "the charge of 3000000000 USD is implausibly high"
+        assert doubted.state == "bound"
+        assert guard.status()[0].spent == 0
 
 
 def test_a_charge_that_overtakes_its_submission_leaves_the_task_open(open_guard: OpenGuard) -> None:

@@ -230,15 +230,16 @@ def test_an_answer_settles_or_releases(
     [
         ("succeed", {"final_unit_deduction": "6"}, "settled", Decimal("0.84")),
         ("succeed", {}, "settled", Decimal("0.84")),
-        ("failed", {}, "settled", Decimal("0.84")),
+        ("failed", {}, "released", None),
+        ("failed", {"final_unit_deduction": "6"}, "settled", Decimal("0.84")),
         ("failed", {"final_unit_deduction": "0"}, "released", None),
         ("failed", {"final_balance_deduction": {"quota": "0"}}, "released", None),
     ],
 )
-def test_units_are_converted_and_an_unconfirmed_refund_is_not_assumed(
+def test_units_are_converted_and_a_stated_deduction_counts(
     open_guard: OpenGuard, status: str, fields: dict[str, str], state: str, billed: Decimal | None
 ) -> None:
-    """A failed task is settled at the quote if the provider's refunds are unconfirmed."""
+    """A failed task is free at this provider, unless its answer states a deduction."""
     guard = open_guard()
     request = {"model_name": "kling-v3", "prompt": "a boat", "mode": "pro", "sound": "on", "duration": "5"}
     admission = guard.admit(request, project="trailer")
@@ -249,6 +250,19 @@ def test_units_are_converted_and_an_unconfirmed_refund_is_not_assumed(
     )
     assert found is not None
     assert (found.state, found.billed) == (state, billed)
+
+
+def test_an_unconfirmed_refund_is_not_assumed(open_guard: OpenGuard) -> None:
+    """A failed task is settled at the quote if the provider's refunds are unconfirmed."""
+    guard = open_guard(currency="CNY")
+    settings = {"output_config": {"resolution": "720P", "audio_generation": "Disabled"}}
+    request = {"model": "Kling-2.6", "prompt": "a boat", "duration": 5, "metadata": settings}
+    admission = guard.admit(request, project="trailer", provider="tencent-vod")
+    guard.dispatch(admission)
+    guard.bind(admission, "t")
+    found = guard.observe({"id": "t", "status": "failed"}, provider="tencent-vod")
+    assert found is not None
+    assert (found.state, found.billed, found.basis) == ("settled", Decimal("1.5"), "quote")
 
 
 def test_a_webhook_that_overtakes_bind_is_not_lost(open_guard: OpenGuard) -> None:

@@ -40,7 +40,8 @@ from kling_pricing.hooks.aiohttp import GuardMiddleware
 from kling_pricing.hooks.http_messages import OutgoingRequest, TaskEndpoint
 from kling_pricing.hooks.httpx import AsyncGuardedTransport, GuardedTransport
 from kling_pricing.hooks.requests import GuardedAdapter
-from kling_pricing.hooks.routes import Routes, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.route import UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import Routes
 from kling_pricing.wire.endpoints import Endpoint
 from tests.commands import HEEDS_SIGINT
 from tests.conftest import AT, PRICES, Clock, video

@@ -584,13 +584,21 @@ def kling_answer(code: int, message: str = "", data: dict[str, str] | None = Non
         (200, kling_answer(1102, data={"task_id": "t1", "task_status": "submitted"}), "bound", None),
     ],
 )
+@pytest.mark.parametrize("path", ["/v1/videos/text2video", "/text-to-video/kling-3.0-turbo"])
 def test_a_refusal_inside_a_success_is_judged_by_its_code(
-    guard: BudgetGuard, official: Gateway, status: int, answer: dict[str, Any], state: str, reason: str | None
+    guard: BudgetGuard,
+    official: Gateway,
+    path: str,
+    status: int,
+    answer: dict[str, Any],
+    state: str,
+    reason: str | None,
 ) -> None:
     """A definite code releases the money; any other answer without a task leaves the job in doubt."""
     transport = httpx.MockTransport(lambda _: httpx.Response(status, json=answer))
+    payload = {"model_name": "kling-v3", "prompt": "x"} if path.startswith("/v1/") else {"prompt": "x"}
     with client(guard, official, transport, sends_once=True) as guarded:
-        posted = guarded.post("/v1/videos/text2video", json={"model_name": "kling-v3", "prompt": "x"})
+        posted = guarded.post(path, json=payload)
         assert (posted.status_code, posted.json()) == (status, answer)
     (reservation,) = guard.history()
     assert ("in doubt" if reservation.in_doubt else reservation.state) == state

@@ -12,7 +12,8 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, TableError, load_price_book
 from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
+from kling_pricing.hooks.routes import Routes
 from tests.conftest import Clock, bundled
 from tests.gateway import Received, receiving
 from tests.hook_clients import CLIENTS

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, TableError, load_price_book
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.hooks.httpx import GuardedTransport
-from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import Routes
 from kling_pricing.wire.endpoints import Endpoint, locations, normalized_host
 from kling_pricing.wire.paths import PathPattern, readings
 from tests.conftest import PRICES, Clock, bundled, bundled_book, examples

@@ -37,11 +37,15 @@ unix = pytest.mark.skipif(os.name == "nt", reason="this system has no signals an
 def golden(store: str, version: int) -> Any:
     """Returns the report about the golden ledger that the code of its version wrote.
 
-    Version 1 stored one amount of a charge, and its unit.
+    Version 1 stored one amount of a charge, and its unit. Versions before 3 stored no facts, and did not count
+    requests without a price.
     """
     report = json.loads((HERE / f"{store}-{version}.json").read_text(encoding="utf-8"))
     if version == 1:
         report["unclaimed"] = [_with_charge(**observation) for observation in report["unclaimed"]]
+    if version < 3:
+        report["unclaimed"] = [{**observation, "facts": {}} for observation in report["unclaimed"]]
+        report["unpriced"] = []
     return report
 
 

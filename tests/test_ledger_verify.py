@@ -125,6 +125,7 @@ EDITS = {
 
 _QUOTE = "the journal does not store the terms of a quote"
 _RESPONSE = "nothing else in the ledger records the provider's response"
+_UNPRICED = "nothing else counts the requests that pass without a price"
 _CALL = "it only identifies a repeated call"
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
@@ -142,7 +143,8 @@ UNCHECKED = {
     "journal.seq": "it only orders the entries",
     "journal.told": _CALL,
     **{f"observation.{name}": _RESPONSE for name in ("id", "provider", "task_id", "state", "charge")},
-    **{f"observation.{name}": _RESPONSE for name in ("duration_s", "model", "seen_at")},
+    **{f"observation.{name}": _RESPONSE for name in ("duration_s", "model", "facts", "seen_at")},
+    **{f"unpriced_requests.{name}": _UNPRICED for name in ("provider", "path", "day", "requests", "told")},
 }
 """The reason why `verify` cannot find an edit, by table and column."""
 
@@ -172,6 +174,7 @@ DELETIONS = {
 UNDELETED = {
     "schema_version": "a guard refuses a ledger without a version",
     "observation": _RESPONSE,
+    "unpriced_requests": _UNPRICED,
     "journal, alert": "it moves no money; the alert fires again",
 }
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""

@@ -1,22 +1,25 @@
 """Exports of each provider, raw and saved again by a spreadsheet program, charge what was planted."""
 
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, PriceBook, load_price_book
-from kling_pricing.reconcile import reconcile
+from kling_pricing import Budget, BudgetGuard, PriceBook, StatementError, load_price_book
+from kling_pricing.reconcile import Line, reconcile
 from tests import exports
-from tests.conftest import PRICES, Clock
+from tests.conftest import PRICES, Clock, program
 from tests.exports import PERIODS, SAVES, Planted
 
 PLANTS: dict[str, Callable[[], Planted]] = {
     "kling": exports.kling,
     "qingbo": exports.qingbo,
     "new-api": exports.new_api,
+    "billing specs": exports.billing_specs,
     "new-api without names": lambda: exports.new_api(names_first=False),
 }
 
@@ -39,9 +42,8 @@ def ledgers(prices: PriceBook, tmp_path_factory: pytest.TempPathFactory) -> dict
     for name, plant in PLANTS.items():
         planted = plant()
         url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/spend.db"
-        with BudgetGuard(
-            url, [Budget(name="all", cap=10**6, currency="USD")], book=prices, clock=clock
-        ) as guard:
+        budgets = [Budget(name="all", cap=10**6, currency=planted.currency)]
+        with BudgetGuard(url, budgets, book=prices, clock=clock) as guard:
             for task_id, (at, amount) in planted.sent.items():
                 clock.now = at
                 guard.record(planted.provider, task_id, amount, labels={"project": "trailer"}, at=at)
@@ -99,3 +101,84 @@ def test_the_months_of_a_log_are_exported_one_by_one(
         with reconcile(ledger, path, provider="gateway", since=since, until=until, book=prices) as result:
             billed = {line.task_id: line.billed for line in result.lines() if line.billed is not None}
         assert billed == planted.charged[month]
+
+
+CSV, SEMICOLONS = (f"csv:Text - txt - csv (StarCalc):{ord(separator)},34,76,1" for separator in ",;")
+FIRST_COLUMN_AS_TEXT = "Text - txt - csv (StarCalc):44,34,76,1,1/2"
+
+RESAVES: dict[str, tuple[str, str, str | None]] = {
+    "csv": ("exported", CSV, None),
+    "xlsx": ("exported", "xlsx", None),
+    "xlsx to csv": ("xlsx", CSV, None),
+    "ids as text, xlsx": ("exported", "xlsx", FIRST_COLUMN_AS_TEXT),
+    "ids as text, xlsx to csv": ("ids as text, xlsx", CSV, None),
+    "ids as text, semicolons": ("exported", SEMICOLONS, FIRST_COLUMN_AS_TEXT),
+    "workbook to csv": ("workbook", CSV, None),
+}
+"""The name of a folder -> the folder whose files are saved again, the format, and how text is opened."""
+
+LOSES_IDS = {"csv", "xlsx", "xlsx to csv"}
+"""The ways in which long ids become numbers, and lose their last digits."""
+
+
+@pytest.fixture(scope="module")
+def resaved(ledgers: dict[str, tuple[Planted, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every export as LibreOffice saves it again, a folder for each way."""
+    office, folder = program("soffice"), tmp_path_factory.mktemp("resaved")
+    for kind, save in (("exported", exports.table), ("workbook", exports.workbook)):
+        (folder / kind).mkdir()
+        for name, (planted, _) in ledgers.items():
+            for file, rows in planted.files.items():
+                save(rows, folder / kind / f"{name}-{file}", None)
+    for name, (source, target, opened) in RESAVES.items():
+        subprocess.run(
+            [
+                office,
+                f"-env:UserInstallation={(folder / 'profile').as_uri()}",
+                "--headless",
+                *([f"--infilter={opened}"] if opened else []),
+                *("--convert-to", target, "--outdir", str(folder / name)),
+                *map(str, sorted((folder / source).iterdir())),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    return folder
+
+
+def _lines(
+    resaved: Path, how: str, planted: Planted, name: str, month: str, ledger: str, book: PriceBook
+) -> list[Line]:
+    """Reconciles a month of an export that was saved again."""
+    paths = sorted((resaved / how).glob(f"{name}-*"))
+    assert len(paths) == len(planted.files)
+    since, until = PERIODS[month]
+    options: dict[str, Any] = {"provider": planted.provider, "mapping": planted.mapping, "book": book}
+    with reconcile(ledger, paths, since=since, until=until, **options) as result:
+        return list(result.lines())
+
+
+@pytest.mark.parametrize("how", RESAVES)
+@pytest.mark.parametrize("name", PLANTS)
+def test_an_export_saved_by_a_spreadsheet_program_charges_what_was_planted_or_is_refused(
+    ledgers: dict[str, tuple[Planted, str]], prices: PriceBook, resaved: Path, name: str, how: str
+) -> None:
+    """Both months agree to the last digit; if the program rounded the ids, each row or the file is refused."""
+    planted, ledger = ledgers[name]
+    ids_are_lost = how in LOSES_IDS and name in {"kling", "billing specs"}
+    for month, charged in planted.charged.items():
+        if ids_are_lost and how != "xlsx":
+            with pytest.raises(StatementError, match=r"ids were rounded by a spreadsheet .*with text ids"):
+                _lines(resaved, how, planted, name, month, ledger, prices)
+            continue
+        lines = _lines(resaved, how, planted, name, month, ledger, prices)
+        billed = {line.task_id: line.billed for line in lines if line.billed is not None}
+        causes = [line.cause for line in lines if line.category == "invalid_row"]
+        if ids_are_lost:
+            lost = "task_id: a spreadsheet keeps only 15 digits of a number; export it as text"
+            rows = sum(len(listed) for listed in planted.files.values())
+            assert (billed, causes) == ({}, [f"the row cannot be read: {lost}"] * rows)
+            continue
+        assert (billed, causes) == (charged, [])
+        assert {line.cause for line in lines if line.remedy} == set()

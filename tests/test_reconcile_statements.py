@@ -138,6 +138,34 @@ def test_a_deduction_from_the_balance_is_never_read_as_units(world: World) -> No
         world.reconcile(path, mapping="kling-deductions-units")
 
 
+def test_image_jobs_are_settled_and_reconciled_in_image_units(world: World) -> None:
+    """8 image units an image: the names of the image models are those of video models, and the pack decides."""
+    url = "https://api-singapore.klingai.com/v1/images/generations"
+    for task_id, images in (("1", 3), ("2", 3), ("3", 2), ("4", 1)):
+        admission = world.guard.admit({"prompt": "a", "n": images}, project="p", url=url)
+        world.guard.dispatch(admission)
+        world.guard.bind(admission, task_id)
+    done = {
+        "task_id": "1",
+        "task_status": "succeed",
+        "final_unit_deduction": "24",
+        "task_result": {"images": []},
+    }
+    world.guard.observe({"code": 0, "data": done}, provider="kling")
+    settled = next(entry for entry in world.guard.history() if entry.task_id == "1")
+    assert (settled.state, settled.billed, settled.basis) == ("settled", D("0.084"), "response")
+    image = {"product_type": "image", "product_function": "Text to Image", "resolution": "1k"}
+    rows = [package(24, "1", **image), package(16, "2", **image), package(32, "3", **image)]
+    found = lines(world, write(world, "a.json", *rows), write(world, "b.json", balance(0.028, "4")))
+    assert {task: (line.category, line.billed, line.cause) for task, line in found.items()} == {
+        "1": ("matched", D("0.084"), ""),
+        "2": ("explained", D("0.056"), "billed 2 images for a request of 3 images"),
+        "3": ("explained", D("0.112"), "billed 4 images for a request of 2 images"),
+        "4": ("matched", D("0.028"), ""),
+    }
+    assert {line.model for line in found.values()} == {"kling-image-v3"}
+
+
 def test_columns_are_looked_up_in_every_row(world: World) -> None:
     """A column that only a later row has is read, as rows of images lack those of videos."""
     first = {

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, compare, load_price_book, quote
+from kling_pricing.strict_yaml import load
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
 
@@ -380,6 +381,17 @@ def test_the_table_in_force_is_found_to_the_instant(folder: Folder) -> None:
             book.table("acme", at)
 
 
+def test_a_source_was_checked_on_the_day_of_the_copy_that_it_names() -> None:
+    """A copy that was read later is as old as it was, so that notes about stale tables come in time."""
+    dated = 0
+    for file in bundled().rglob("*.yaml"):
+        for source in load(file.read_bytes(), name=file.name).tree["sources"]:
+            for day in re.findall(r"\b20\d\d-\d\d-\d\d\b", source["ref"]):
+                assert str(source["checked"]) == day, (file.name, source)
+                dated += 1
+    assert dated > 20
+
+
 def test_the_bundled_tables_have_sources(book: PriceBook) -> None:
     """Every table has a source and a digest, and every rule of every matrix has a source."""
     for tables in book.tables.values():
@@ -558,7 +570,8 @@ OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
 NO_PRICES = (
     "octopusx publishes no prices (its docs list models and billing names, but no amounts); "
     "add its prices as prices/octopusx/<date>.yaml to your own folder of tables, in full or "
-    "with `extends` and another provider's table"
+    "with `extends` and another provider's table (`kling-pricing tables new octopusx --wire-format "
+    "openai_videos --out FOLDER` writes a file to fill in)"
 )
 
 
@@ -1045,6 +1058,56 @@ def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_
     assert (error.key_path, remedy in str(error)) == (key_path, True)
 
 
+IMAGES = PACKS.replace("image: 0.0125}", "image: 0.0125}\npack_of: {kling-v3: image}")
+
+
+def test_a_models_rates_may_be_in_the_units_of_another_pack(folder: Folder) -> None:
+    """Each unit has its own value, and a contract sets them separately."""
+    contract = "extends: acme/a\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\n"
+    book = load_price_book(folder({"prices/acme/a.yaml": IMAGES}))
+    published = quote(video(), provider="acme", book=book, at=AT)
+    assert (published.lines[0].description, published.total) == (
+        "kling-v3 720p silent, 0.1 image units at 0.0125 EUR",
+        Decimal("0.00625"),
+    )
+    assert quote(video("kling-v2.6"), provider="acme", book=book, at=AT).total == Decimal("0.125")
+    for change, images, videos in (
+        ("unit_value: 0.4\n", "0.00625", "0.1"),
+        ("units: {image: 0.01}\n", "0.005", "0.125"),
+        ("unit_value: 0.4\nunits: {image: 0.01}\n", "0.005", "0.1"),
+        ("rates: {kling-v3: {720p: {silent: 0.2}}}\n", "0.0125", "0.125"),
+        ("units: {image: 0.01}\nrates: {kling-v3: {720p: {silent: 0.2}}}\n", "0.01", "0.125"),
+    ):
+        files = {"prices/acme/a.yaml": IMAGES, "prices/acme/ours.yaml": contract + change}
+        book = load_price_book(folder(files))
+        quoted = [quote(video(name), provider="acme", book=book, at=AT) for name in ("kling-v3", "kling-v2.6")]
+        assert [one.total for one in quoted] == [Decimal(images), Decimal(videos)]
+        assert quoted[0].list_total == Decimal("0.00625")
+
+
+@pytest.mark.parametrize(
+    ("contract", "old", "new", "key_path", "remedy"),
+    [
+        ("", "pack_of: {kling-v3:", "pack_of: {kling-v4:", "pack_of.kling-v4", "'kling-v4' has no rates"),
+        ("", "image}", "audio}", "pack_of.kling-v3", "`units` has no value of a unit of kind 'audio'; add it"),
+        ("", "0.0125", "0.000000001", "units.image", "0.1 image units at 0.000000001"),
+        ("units: {video: 0.4}", "", "", "units.video", "give the price as unit_value"),
+        ("units: {audio: 0.4}", "", "", "units.audio", "acme/a has no unit of this kind"),
+        ("units: {image: 0.000000001}", "", "", "units.image", "0.1 image units at 0.000000001"),
+    ],
+)
+def test_the_units_of_another_pack_are_checked(
+    folder: Folder, contract: str, old: str, new: str, key_path: str, remedy: str
+) -> None:
+    """Models, kinds of packs and values must agree, and the error names the line to change."""
+    files = {"prices/acme/a.yaml": IMAGES.replace(old, new) if old else IMAGES}
+    if contract:
+        source = "sources: [{ref: x, checked: 2026-11-01, authority: official}]"
+        files["prices/acme/ours.yaml"] = f"extends: acme/a\n{source}\n{contract}\n"
+    error = refusal(folder(files))
+    assert (error.key_path, remedy in str(error)) == (key_path, True)
+
+
 def test_the_currency_of_an_account_is_that_of_its_host(folder: Folder) -> None:
     """A table gives it for each host or for all of them; a contract gives it for all."""
     contract = (
@@ -1073,6 +1136,69 @@ def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
 def places(folder: Path) -> list[tuple[str, str]]:
     """Returns the file and the key path of every problem in a folder."""
     return [(problem.file.rpartition("/")[2], problem.key_path) for problem in refusal(folder).problems]
+
+
+def test_one_check_finds_all_problems_of_a_capability_file(folder: Folder) -> None:
+    """Names that no other part has, double entries and empty periods come in one run, each with its line."""
+    text = bundled("capabilities", "video_generations.yaml").read_text(encoding="utf-8")
+    code = "      - code: prompt_or_shots\n        since: 2026-02-01\n        until: 2026-01-01\n"
+    for old, new in (
+        ("required: [model]", "required: [modell]"),
+        ("{action: image2video, when", "{action: image3video, when"),
+        ("fields: [model, prompt,", "fields: [modle, prompt,"),
+        ("      resolution: [720p, 1080p]\n", "      action: [generate]\n"),
+        ("      - code: last_image_image\n", code),
+        ("endpoints:\n", "endpoints:\n  - {path: /v1/video/generations, actions: [fly], source: x}\n"),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    error = refusal(folder({"capabilities/video_generations.yaml": text}))
+    problems = [problem.key_path for problem in error.problems]
+    assert sorted(problems) == [
+        "endpoints[0].actions[0]",
+        "endpoints[1].path",
+        "implied_actions[1].action",
+        "models.kling-v3",
+        "models.kling-v3.fields[0]",
+        "models.kling-v3.limits.action",
+        "models.kling-v3.rules[2].until",
+        "required[0]",
+    ]
+
+
+def test_one_check_finds_all_problems_of_a_price_file(folder: Folder) -> None:
+    """Tiers, quantities, units, hosts and periods are all checked in one run."""
+    prices = PRICES.replace(
+        "rates:",
+        "account_currency: {x.example: EUR}\nmodel_periods: {kling-v9: {}}\nunits: {image: 0.1}\n"
+        "pack_of: {kling-v3: audio}\nrates:",
+    ).replace("  - {fact: duration_s}\n", "  - {unit: call}\n  - {fact: duration_s}\n")
+    problems = [problem.key_path for problem in refusal(folder({"prices/acme/a.yaml": prices})).problems]
+    assert sorted(problems) == [
+        "account_currency.x.example",
+        "model_periods.kling-v9",
+        "model_periods.kling-v9",
+        "pack_of.kling-v3",
+        "quantity[0]",
+        "quantity[1]",
+    ]
+
+
+def test_one_check_finds_all_problems_of_a_contract(folder: Folder) -> None:
+    """The discount, the rates and the units are all checked in one run."""
+    contract = (
+        "extends: acme/a\nsources: [{ref: x, checked: 2026-11-01, authority: official}]\ndiscount: 1\n"
+        "units: {audio: 0.1, video: 0.4}\n"
+        "rates: {kling-v9: {720p: {silent: 0.1}}, kling-v3: {720p: {silent: 0}}}\n"
+    )
+    files = {"prices/acme/a.yaml": PACKS, "prices/acme/ours.yaml": contract}
+    assert sorted(problem.key_path for problem in refusal(folder(files)).problems) == [
+        "discount",
+        "rates.kling-v3.720p.silent",
+        "rates.kling-v9.720p.silent",
+        "units.audio",
+        "units.video",
+    ]
 
 
 def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:

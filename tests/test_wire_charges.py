@@ -107,6 +107,22 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
             "billing[0].package_type is null, which is not a known kind of pack",
         ),
         (
+            {"billing": [VIDEO | {"package_type": "cash"}]},
+            "billing[0].package_type is cash, not a kind of pack",
+        ),
+        (
+            {"billing": [VIDEO | {"package_type": "Unit"}]},
+            "billing[0].package_type is Unit, not a kind of pack",
+        ),
+        (
+            {"billing": [CASH | {"cash_type": "voucher"}]},
+            "billing[0].cash_type is voucher, neither balance nor test_balance",
+        ),
+        (
+            {"final_balance_deduction": {"amount": "0.5", "list_price": "0.7"}},
+            "final_balance_deduction has no quota, so it does not say what was paid",
+        ),
+        (
             {"billing": [VIDEO, CASH | {"charge_type": "voucher"}]},
             "billing[1].charge_type is voucher, which is neither unit nor cash",
         ),

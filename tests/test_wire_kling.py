@@ -718,7 +718,8 @@ def test_every_price_per_second_is_exact(
         assert quoted.total == Decimal(units) * UNIT * seconds
         assert (quoted.tier, quoted.unit, quoted.currency) == (tier, "second", "USD")
         assert (quoted.provider, quoted.table.id) == ("kling", "kling/2026-09-20")
-        assert f"{Decimal(units).normalize():f} units at 0.14 USD" in quoted.lines[0].description
+        units_text = f"{Decimal(units).normalize():f} unit{'' if Decimal(units) == 1 else 's'}"
+        assert f"{units_text} at 0.14 USD" in quoted.lines[0].description
 
 
 SERVICE_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -759,7 +760,7 @@ def test_the_table_has_exactly_the_published_prices(book: PriceBook) -> None:
         cell: Decimal(units) * UNIT for cell, units in published.items()
     }
     assert {cells.model for cells in table.unpriced} == {model for model, *_ in RETIRED}
-    assert table.billing.failed_tasks == "unconfirmed"
+    assert table.billing.failed_tasks == "refunded"
     assert table.hosts == ("api-singapore.klingai.com", "api-beijing.klingai.com", "api.klingai.com")
 
 

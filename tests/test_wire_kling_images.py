@@ -1,5 +1,6 @@
 """The image jobs of the official API: the price depends on the model, the inputs and the number of images."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, CapabilityError, PriceBook, WireFormatError, check, quote
+from kling_pricing import (
+    Budget,
+    BudgetGuard,
+    CapabilityError,
+    PriceBook,
+    PriceNotFoundError,
+    WireFormatError,
+    check,
+    quote,
+)
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.wire.formats import kling_images
 from tests.charges import charge
@@ -54,6 +64,33 @@ def test_each_job_has_its_published_price(
     """The path names the job, and every image counts; a series is 4 images unless it says otherwise."""
     quoted = quote(payload, url=f"{OFFICIAL}{path}", at=AT, book=book)
     assert (quoted.total, quoted.provider) == (units * IMAGE_UNIT, "kling")
+
+
+def test_a_quote_counts_image_units(book: PriceBook, tmp_path: Path, clock: Clock) -> None:
+    """The line, the explanation and the reservation name image units, of which one is worth 0.0035 USD."""
+    url = f"{OFFICIAL}/v1/images/omni-image"
+    payload = {**OMNI, "resolution": "4k", "n": 3}
+    quoted = quote(payload, url=url, at=AT, book=book)
+    (line,) = quoted.lines
+    assert line.description == "kling-image-v3-omni 4k image, 16 image units at 0.0035 USD"
+    assert (line.quantity, line.unit, line.unit_price) == (Decimal(3), "image", Decimal("0.056"))
+    assert f"{line.description}: 3 images x 0.056 = 0.168 USD" in quoted.explain()
+    budgets = [Budget(name="all", cap="5", currency="USD")]
+    with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", budgets, book=book, clock=clock) as guard:
+        guard.admit(payload, project="p", url=url)
+        (reserved,) = guard.history()
+    assert (reserved.statement_unit, reserved.unit_value) == ("image", IMAGE_UNIT)
+
+
+def test_a_job_before_the_first_known_prices_is_refused_with_their_day(book: PriceBook) -> None:
+    """The list of July 2026 has no images, and the error says from when on they have prices."""
+    with pytest.raises(PriceNotFoundError) as caught:
+        quote(PROMPT, url=f"{OFFICIAL}/v1/images/generations", at=datetime(2026, 9, 14, tzinfo=UTC), book=book)
+    assert str(caught.value) == (
+        "kling/2026-07, which is in force then, has no price for requests in wire format kling_images; "
+        "kling/2026-09-20 has their prices, from 2026-09-15; choose a time in that period, or add your own "
+        "price table"
+    )
 
 
 def test_a_series_of_unknown_length_is_a_range(book: PriceBook) -> None:

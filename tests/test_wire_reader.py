@@ -153,6 +153,11 @@ def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
         ("kling", "generate_audio", "did you mean 'sound'?"),
         ("tasks", "model_name", "did you mean 'model'?"),
         ("tasks", "mode", "did you mean 'resolution'?"),
+        ("tasks", "ratio", "did you mean 'aspect_ratio'?"),
+        ("kling", "start_image_url", "did you mean 'image'?"),
+        ("kling", "end_image_url", "did you mean 'image_tail'?"),
+        ("kling", "video", "did you mean 'video_list'?"),
+        ("tasks_v2", "end_image_url", "did you mean 'last_frame_image'?"),
         ("kling_services", "model", "use one of: prompt, text, mode, "),
     ],
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 import click
@@ -31,6 +32,10 @@ from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger.journal import Bucket
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER
+
+_DAY = timedelta(days=1)
+_UNPRICED_PERIOD = timedelta(days=30)
+"""The period for which `budget status` shows the requests that passed without a price."""
 
 _BAR_CHARS = 20
 
@@ -99,7 +104,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left.
+    settled yet, and the money left. Below it stand the requests of the last 30 days that hooks let pass without
+    a price. No budget counts those.
 
     \b
     Example:
@@ -107,8 +113,14 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """
     with opened_guard(ledger, as_json=as_json) as guard:
         rows = guard.status(at)
+        today = (guard.clock() if at is None else at).astimezone(UTC).date()
+        unpriced = guard.unpriced(since=today - (_UNPRICED_PERIOD - _DAY), until=today + _DAY)
     if as_json:
-        click.echo(to_json([_bucket_dict(row) for row in rows]))
+        document = {
+            "budgets": [_bucket_dict(row) for row in rows],
+            "unpriced": [row._asdict() | {"day": row.day.isoformat()} for row in unpriced],
+        }
+        click.echo(to_json(document))
         return
     grid = Table(
         Column("Budget", no_wrap=True),
@@ -124,6 +136,12 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
         amounts = [format_decimal(amount) for amount in (row.spent, row.held, row.available)]
         grid.add_row(name, *amounts, f"{format_decimal(row.cap)} {row.currency}", _bar(row), _ends(row))
     print_table(grid)
+    for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
+        requests = counted(sum(row.requests for row in group), "request")
+        click.echo(
+            f"{requests} to {path} at {provider} passed without a price in the last "
+            f"{counted(_UNPRICED_PERIOD.days, 'day')}; no budget counts them"
+        )
 
 
 @budget.command("open", epilog=LEDGER_EXIT_CODES)

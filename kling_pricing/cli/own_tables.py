@@ -13,12 +13,9 @@ import click
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.output import counted, to_json
 from kling_pricing.errors import TableError
-from kling_pricing.tables.loading.book import load_price_book
-from kling_pricing.tables.loading.files import (
-    capability_file_schema,
-    price_file_schema,
-    provider_file_schema,
-)
+from kling_pricing.tables.loading.book import load_price_book, with_own_capabilities
+from kling_pricing.tables.loading.capability_file import capability_file_schema
+from kling_pricing.tables.loading.files import price_file_schema, provider_file_schema
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
@@ -72,6 +69,13 @@ def check_command(folder: str | None) -> None:
         counted(len(book.matrices), "capability matrix", "capability matrices"),
     )
     click.echo(f"OK: {', '.join(counts)}")
+    for table in checked:
+        if not table.hosts and folder and Path(folder, "prices", f"{table.id}.yaml").exists():
+            click.echo(
+                f"note: {table.id} names no host, so hooks do not know which requests go to {table.provider}; "
+                "add the host of the API to `hosts`, or give it to each hook with "
+                f"hosts={{HOST: {table.provider!r}}}"
+            )
 
 
 def _named(kind: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
@@ -105,11 +109,18 @@ def _named(kind: str) -> Callable[[click.Context, click.Parameter, str | None], 
     required=True,
     help="Folder with your own price tables.",
 )
-def new_command(new_provider: str, wire_format: str, currency: str | None, out: str) -> None:
+@click.option(
+    "--tables",
+    "own",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Folder with your own capability files. Without it, those in the folder of --out are used.",
+)
+def new_command(new_provider: str, wire_format: str, currency: str | None, out: str, own: str | None) -> None:
     """Write a price table for PROVIDER to fill in.
 
-    The file lists every combination of model, resolution and tier that the API allows. The command never
-    overwrites a file.
+    The file lists every combination of model, resolution and tier that the API allows, by your own capability
+    file for the API if there is one. The command never overwrites a file.
 
     \b
     Example:
@@ -119,7 +130,15 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
 
     today = datetime.now(UTC).date()
     path = Path(out, "prices", new_provider, f"{today}.yaml")
-    text, count = table_template(load_price_book(), new_provider, wire_format, currency, today)
+    book = load_price_book()
+    if own is None and any(Path(out, kind).is_dir() for kind in ("capabilities", "providers")):
+        own = out
+    if own is not None:
+        try:
+            book = with_own_capabilities(book, own)
+        except TableError as error:
+            raise click.BadParameter(str(error)) from None
+    text, count = table_template(book, new_provider, wire_format, currency, today)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:

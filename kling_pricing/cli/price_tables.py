@@ -86,7 +86,8 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     ]
     unpriced = [entry._asdict() for entry in table.unpriced]
     if as_json:
-        click.echo(to_json({**_summary(table), "rates": rates, "unpriced": unpriced}))
+        shown = {"rates": rates, "unpriced": unpriced, "unpriced_rest": table.unpriced_rest}
+        click.echo(to_json({**_summary(table), **shown}))
         return
     grid = Table(
         *(
@@ -100,6 +101,8 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
         grid.add_row(rate["model"], rate["resolution"], rate["tier"], rate["unit_price"], rate["description"])
     for entry in unpriced:
         grid.add_row(entry["model"], entry["resolution"] or "all", entry["tier"] or "all", "-", entry["why"])
+    if table.unpriced_rest is not None:
+        grid.add_row("all others", "all", "all", "-", table.unpriced_rest)
     console = wide_console()
     console.print(grid)
     for source in table.sources:

@@ -116,6 +116,8 @@ class AsyncBudgetGuard:
     history = _awaited(BudgetGuard.history)
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
+    unpriced = _awaited(BudgetGuard.unpriced)
+    count_unpriced = _awaited(BudgetGuard.count_unpriced)
     verify = _awaited(BudgetGuard.verify)
 
     async def pre_submit(  # noqa: D102 (its docstring is assigned below)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, Self, Unpack
 
@@ -14,7 +14,7 @@ from kling_pricing.guard import budget_changes, budget_status, dispatch, settlem
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
-from kling_pricing.ledger.journal import Bucket, Entry, Observation
+from kling_pricing.ledger.journal import Bucket, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import Alert, Basis, Reservation
 from kling_pricing.strict_json import RequestLike
 from kling_pricing.tables.price_book import PriceBook
@@ -33,10 +33,9 @@ class BudgetGuard:
             guard on a ledger installs its budgets. Later guards must pass the same budgets or none. When
             `apply` installs a new revision, running guards adopt the revision at their next admission.
         book: the price tables to use; by default, the bundled ones and those in `KLING_PRICING_TABLES`.
-        on_alert: called once for each alert threshold that a bucket reaches, for each bill above the reserved
-            amount, and for each doubtful charge. Only the process that commits the change calls it, after the
-            commit. If that process stops before the call, the journal still contains the alert. Exceptions
-            that `on_alert` raises are logged and have no other effect.
+        on_alert: called once for each `Alert`, after the commit, by the process that commits the change. If the
+            process stops before the call, the journal still contains the alert. Exceptions that `on_alert`
+            raises are logged and have no other effect.
         expires_after: how long a reservation waits for dispatch before its money is released.
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         clock: returns the current instant with a time zone; by default, the system clock.
@@ -82,6 +81,7 @@ class BudgetGuard:
 
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""
+        self._state.unpriced.write()
         self._state.ledger.close()
 
     # before a request is sent
@@ -124,8 +124,7 @@ class BudgetGuard:
 
         Raises:
             ReservationStateError: the payload was already handed out, the reservation was released or has
-                expired, or a new price came into force. In the last case, the reservation is released, and the
-                request can be admitted again.
+                expired, or a new price came into force, which releases it; admit the request again.
             LedgerUnavailableError: the ledger cannot be used, so nothing may be sent.
         """
         return dispatch.dispatch(self._state, admission)
@@ -181,9 +180,7 @@ class BudgetGuard:
     # after a request was sent
 
     def bind(self, ref: Reference, task_id: str) -> Reservation:
-        """Binds a reservation to the provider's task, and applies earlier observations of that task.
-
-        Repeating the call changes nothing.
+        """Binds a reservation to the provider's task, and applies earlier observations of it; may be repeated.
 
         Raises:
             ReservationStateError: the reservation was never dispatched or has another task, or the task has
@@ -292,8 +289,6 @@ class BudgetGuard:
         """
         return settlement.resolve(self._state, ref, outcome, amount)
 
-    # budgets, and spend outside the guard
-
     def record(
         self,
         provider: str,
@@ -304,9 +299,7 @@ class BudgetGuard:
         at: datetime | None = None,
         currency: str | None = None,
     ) -> Reservation:
-        """Records spend that did not go through the guard, even above the caps.
-
-        Repeating the call changes nothing.
+        """Records spend that did not go through the guard, even above the caps; may be repeated.
 
         Args:
             provider: the provider that billed.
@@ -351,8 +344,6 @@ class BudgetGuard:
         """
         return budget_changes.apply(self._state, budgets)
 
-    # queries
-
     def reservation(self, ref: Reference) -> Reservation:
         """Returns a reservation in its current state."""
         return self._state.ledger.reservation(ref_of(ref))
@@ -390,6 +381,15 @@ class BudgetGuard:
             at: an instant in the window, with a time zone; by default, now.
         """
         return budget_status.status(self._state, at)
+
+    def unpriced(self, *, since: date | None = None, until: date | None = None) -> list[UnpricedRequests]:
+        """Returns the numbers of requests that passed without a price, by day: from `since`, before `until`."""
+        self._state.unpriced.write()
+        return self._state.ledger.unpriced(since, until)
+
+    def count_unpriced(self, provider: str, path: str) -> None:
+        """Counts a request that a hook let pass without a price, in memory first; see `unpriced`."""
+        self._state.unpriced.add(provider, path)
 
     def verify(self) -> None:
         """Recomputes every balance from the journal, and compares it with the stored balance.

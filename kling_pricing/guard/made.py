@@ -3,54 +3,40 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
+from kling_pricing.ledger.journal import Observation
 from kling_pricing.ledger.model import Reservation
+from kling_pricing.ledger.outcomes import NOTHING, Comparison, needs_comparison
 from kling_pricing.money import add, divide, format_decimal, multiply
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Rate
 from kling_pricing.wire.charges import CASH, UNIT, VIDEO, Charge
 from kling_pricing.wire.facts import EMPTY_FACTS
-from kling_pricing.wire.task import Task
 
 _DURATION, _RESOLUTION, _REFERENCE, _ACTION = "duration_s", "resolution", "reference", "action"
 _TIER_FACTS = (_ACTION, _REFERENCE, "audio")
 
 
-class Comparison(NamedTuple):
-    """The difference between a response and the quote.
-
-    Attributes:
-        made: the price of what was made, in the reservation's currency, if it counts in place of the quote.
-        remark: a sentence about a contradiction, with both amounts; None: there is none.
-    """
-
-    made: Decimal | None = None
-    remark: str | None = None
-
-
-NOTHING = Comparison()
-
-
-def compare(reservation: Reservation, task: Task, book: PriceBook) -> Comparison:
+def compare(reservation: Reservation, seen: Observation, book: PriceBook) -> Comparison:
     """Compares what a response says about a finished task with what was quoted.
 
     If the response names a charge, only its list price is compared. Otherwise the facts that the capability
     file lists as billed decide within a quoted range, and raise an exact quote; they never lower it.
     """
-    if task.state != "succeeded":
+    if not needs_comparison(seen):
         return NOTHING
     table = _table_of(reservation, book)
     if table is None:
         return NOTHING
-    if task.charge is not None:
-        return Comparison(remark=_list_price_remark(reservation, task.charge, table))
+    if seen.charge is not None:
+        return Comparison(remark=_list_price_remark(reservation, seen.charge, table))
     matrix = book.matrices.get(reservation.wire_format)
     capabilities = None if matrix is None else matrix.models.get(reservation.model)
     if matrix is None or capabilities is None:
         return NOTHING
-    facts = _stated(task, matrix.http.billed_facts)
+    facts = _stated(seen, matrix.http.billed_facts)
     if not facts:
         return NOTHING
     # A response names only other actions than the general one.
@@ -59,14 +45,14 @@ def compare(reservation: Reservation, task: Task, book: PriceBook) -> Comparison
     return _compare_made(reservation, facts, known, table)
 
 
-def _stated(task: Task, billed: tuple[str, ...]) -> dict[str, Any]:
+def _stated(seen: Observation, billed: tuple[str, ...]) -> dict[str, Any]:
     """Returns the billed facts that a response states.
 
     A length counts if it is a whole number of seconds; any other length is that of the file.
     """
-    stated = dict(task.facts)
-    if task.duration_s is not None and task.duration_s > 0 and not task.duration_s % 1:
-        stated[_DURATION] = int(task.duration_s)
+    stated = dict(seen.facts)
+    if seen.duration_s is not None and seen.duration_s > 0 and not seen.duration_s % 1:
+        stated[_DURATION] = int(seen.duration_s)
     return {fact: stated[fact] for fact in billed if stated.get(fact) is not None}
 
 
@@ -155,7 +141,7 @@ def _list_price_remark(reservation: Reservation, charge: Charge, table: PriceTab
 def _list_value(unit: str, table: PriceTable) -> Decimal | None:
     """Returns the published value of a unit; None if it is not known."""
     rates = table.rates if table.contract is None else table.contract.list_rates
-    rate = next((rate for rate in rates.values() if rate.own_units), None)
+    rate = next((rate for rate in rates.values() if rate.own_units and rate.own_unit == table.own_unit), None)
     if rate is not None and rate.own_units and unit in {table.own_unit, UNIT, VIDEO}:
         return divide(rate.unit_price, rate.own_units)
     return table.units.get(unit)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.errors import KlingPricingError, ReservationNotFoundError
 from kling_pricing.guard.admission import Admission
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.ledger.redaction import short_text
+from kling_pricing.wire.task import Task
+
+_RESERVATION_ID = re.compile("[0-9a-f]{32}")
 
 Reference: TypeAlias = Admission | Reservation | Ref
 """A reservation's admission, the reservation itself, its id, or the provider and its task id."""
@@ -33,3 +39,24 @@ def ref_of(reference: Reference) -> Ref:
             f"{type(reference).__name__}; pass its admission, the reservation, its id, or (provider, task id)"
         ) from None
     return short_text("provider", provider), short_text("task_id", task_id)
+
+
+def named_by_own_id(find: Callable[[Ref], Reservation], provider: str, task: Task) -> Reservation | None:
+    """Returns the sent reservation whose id the caller gave to a task as its own id; None: there is none.
+
+    Hooks send the id of a reservation where an API takes one. So a response can name the reservation of a task
+    whose submission had no response.
+
+    Args:
+        find: returns the reservation of a reference, or raises a `ReservationNotFoundError`.
+        provider: the provider of the task.
+        task: the task in the response.
+    """
+    if task.own_id is None or not _RESERVATION_ID.fullmatch(task.own_id):
+        return None
+    with suppress(ReservationNotFoundError):
+        reservation = find(task.own_id)
+        is_sent = reservation.dispatched_at is not None and reservation.provider == provider
+        if is_sent and reservation.task_id in {None, task.task_id}:
+            return reservation
+    return None

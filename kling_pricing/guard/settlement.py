@@ -10,13 +10,13 @@ from typing import Any
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard.admission import Admission
-from kling_pricing.guard.made import NOTHING, compare
-from kling_pricing.guard.references import Reference, ref_of
+from kling_pricing.guard.made import compare
+from kling_pricing.guard.references import Reference, named_by_own_id, ref_of
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.errors import settled_already
-from kling_pricing.ledger.journal import Observation
-from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Change, Reservation
+from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Change, Ref, Reservation
+from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.redaction import kept_reason, observation, short_text
 from kling_pricing.money import ledger_amount
 from kling_pricing.strict_json import RequestLike
@@ -27,7 +27,26 @@ _log = logging.getLogger("kling_pricing.guard")
 
 def bind(state: GuardState, reference: Reference, task_id: str) -> Reservation:
     """Records the task of a request; see `BudgetGuard.bind`."""
-    return state.reservation_after(state.ledger.bind(ref_of(reference), short_text("task_id", task_id)))
+    change = _bound(state, ref_of(reference), short_text("task_id", task_id))
+    _log_doubts(change)
+    return state.reservation_after(change)
+
+
+def _bound(state: GuardState, ref: Ref, task_id: str) -> Change:
+    """Binds a reservation to a task, and compares earlier observations of the task with its quote.
+
+    Every further round is due to an observation that arrived in the meantime.
+    """
+    change = state.ledger.bind(ref, task_id)
+    while isinstance(change, Uncompared):
+        change = state.ledger.bind(ref, task_id, compared=_comparisons(state, change))
+    return change
+
+
+def _comparisons(state: GuardState, uncompared: Uncompared) -> dict[int, Comparison]:
+    return {
+        number: compare(uncompared.reservation, seen, state.book) for number, seen in uncompared.observations
+    }
 
 
 def settle(
@@ -113,7 +132,10 @@ def _observe_list(
         except WireFormatError as error:
             unreadable = unreadable or error
             continue
-        if task.task_id is not None and _format_of_task(state, provider, task.task_id) is not None:
+        if task.task_id is None:
+            continue
+        is_known = _format_of_task(state, provider, task.task_id) is not None
+        if is_known or named_by_own_id(state.ledger.reservation, provider, task) is not None:
             observe_task(state, task, provider, None)
     if unreadable is not None:
         raise unreadable
@@ -125,6 +147,8 @@ def observe_task(
     """Records the state of a task from a response; see `BudgetGuard.observe_task`."""
     provider = short_text("provider", provider)
     task_id = task.task_id
+    if reference is None:
+        reference = named_by_own_id(state.ledger.reservation, provider, task)
     ref = None if reference is None else ref_of(reference)
     if task_id is None and ref is not None:
         task_id = state.ledger.reservation(ref).task_id
@@ -134,41 +158,33 @@ def observe_task(
             "the request, otherwise leave the reservation in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())
-    quoted = _quoted(state, task, (provider, seen.task_id) if reference is None else reference)
-    compared = NOTHING if quoted is None else compare(quoted, task, state.book)
-    change = state.ledger.observe(seen, ref, made=compared.made, remark=compared.remark)
+    known = reference.reservation if isinstance(reference, Admission) else reference
+    compared = compare(known, seen, state.book) if isinstance(known, Reservation) else None
+    change = state.ledger.observe(seen, ref, compared)
+    if isinstance(change, Uncompared) and change.reservation.task_id == seen.task_id:
+        change = state.ledger.observe(seen, ref, compare(change.reservation, seen, state.book))
+    if isinstance(change, Uncompared):
+        change = _bound(state, change.reservation.id, seen.task_id)
     if change is None:
         return None
-    was_unbound = (
-        quoted is not None and quoted.task_id is None
-    )  # then the ledger raises no alert for the remark
-    _log_doubts(change, seen, compared.remark if was_unbound else None)
-    reservation = state.reservation_after(change)
-    if compared.made is not None and reservation.state == "settled" and reservation.basis == "quote":
-        # An observation without a comparison settled it: an earlier one, or the one that bound the task.
-        return state.reservation_after(state.ledger.settle(reservation.id, compared.made, "response"))
-    return reservation
+    _log_doubts(change, names_charge=seen.charge is not None)
+    return state.reservation_after(change)
 
 
-def _quoted(state: GuardState, task: Task, reference: Reference) -> Reservation | None:
-    """Returns the reservation to compare a response with; None: there is nothing to compare."""
-    has_list_price = task.charge is not None and task.charge.list_price is not None
-    if task.state != "succeeded" or not (task.facts or task.duration_s or has_list_price):
-        return None
-    try:
-        return _reservation_of(state, reference)
-    except ReservationNotFoundError:
-        return None
-
-
-def _log_doubts(change: Change, seen: Observation, remark: str | None) -> None:
+def _log_doubts(change: Change, *, names_charge: bool = False) -> None:
     """Logs a charge that has no value here, and a contradiction between a response and the quote."""
     reservation = change.reservation
     doubts = {alert.detail for alert in change.alerts if alert.kind == "charge"}
-    if reservation.in_doubt and seen.charge is not None:
+    if reservation.in_doubt and names_charge:
         doubts = {f"{reservation.reason}; the reservation stays in doubt until it is settled with an amount"}
-    for doubt in filter(None, (*doubts, remark)):
-        _log.warning("task %s of %s (reservation %s): %s", seen.task_id, seen.provider, reservation.id, doubt)
+    for doubt in doubts:
+        _log.warning(
+            "task %s of %s (reservation %s): %s",
+            reservation.task_id,
+            reservation.provider,
+            reservation.id,
+            doubt,
+        )
 
 
 def resolve(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
+from kling_pricing.guard.unpriced_counter import UnpricedCounter
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
@@ -58,6 +59,7 @@ class GuardState:
         expires_after: how long a reservation waits for dispatch.
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         in_force: the budgets in force when this guard last read the ledger.
+        unpriced: counts requests that pass without a price.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class GuardState:
         self._on_alert = on_alert
         self.ledger: Ledger = connect(ledger, clock=self.clock)
         self.in_force = _install(self.ledger, budgets)
+        self.unpriced = UnpricedCounter(self.ledger, self.clock)
 
     def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
         """Calls a function with the budgets that this guard knows.

@@ -35,7 +35,7 @@ from kling_pricing.hooks.http_messages import (
     TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import UnpricedPath
+from kling_pricing.hooks.route import UnpricedPath
 
 _LARGE_BYTES = 1 << 20
 """aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
@@ -77,7 +77,7 @@ class GuardMiddleware:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers)
         if route is None:
             return await handler(request)
         if isinstance(route, TaskEndpoint):

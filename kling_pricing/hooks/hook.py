@@ -18,6 +18,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.hooks.contradictions import other_readings
 from kling_pricing.hooks.error_responses import refuse
 from kling_pricing.hooks.hook_options import Options, check_options
 from kling_pricing.hooks.http_messages import (
@@ -33,7 +34,8 @@ from kling_pricing.hooks.identity import KEY_HEADER, identity
 from kling_pricing.hooks.mcp import FreeMessage, SubmittingCall, plain_response, read_message
 from kling_pricing.hooks.preparation import Preparation
 from kling_pricing.hooks.recording import Recorder
-from kling_pricing.hooks.routes import McpEndpoint, Routes, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.routes import Routes, creates
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.endpoints import Endpoint
 
@@ -78,12 +80,25 @@ class Hook:
         """Returns whether the inner sender never resends a request: the option `sends_once`, or the default."""
         return self._options.get("sends_once", default)
 
-    def route(self, method: str, url: str) -> Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | None:
+    def route(
+        self, method: str, url: str, headers: Mapping[str, str], target: str | None = None
+    ) -> Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | None:
         """Classifies a request; None: it passes untouched and unread.
 
         A request that passes without a price is counted.
+
+        Args:
+            method: the method.
+            url: the URL, with scheme and host.
+            headers: the headers; their names have no case.
+            target: the target of the request, if the caller replaced it; None: it is the URL's path.
         """
         route = self._routes.find(method.upper(), url)
+        for reading in other_readings(method.upper(), url, headers, target):
+            other = self._routes.find(reading.method, reading.url)
+            if other is not None and other != route and creates(reading.method):
+                path = "/" + url.partition("://")[2].partition("?")[0].partition("/")[2]
+                return UnlistedPath(path, "", contradiction=reading.due_to)
         if isinstance(route, UnpricedPath):
             self._count_unpriced(route)
             return None
@@ -185,6 +200,10 @@ class Hook:
         with self._counting:
             self._unpriced[path] += 1
             is_first = self._unpriced[path] == 1
+        try:
+            self._guard.count_unpriced(path.provider, path.path)
+        except KlingPricingError as error:  # the ledger cannot store such a path
+            _log.debug("did not count a request without a price: %s", error)
         if is_first:
             _log.warning(
                 "requests to %s at %s pass without a price; no budget counts them", path.path, path.provider

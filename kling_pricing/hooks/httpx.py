@@ -28,7 +28,7 @@ from kling_pricing.hooks.http_messages import (
     TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import UnpricedPath
+from kling_pricing.hooks.route import UnpricedPath
 
 if TYPE_CHECKING:
     import httpx
@@ -92,7 +92,7 @@ class GuardedTransport(_Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
             return self._inner.handle_request(request)
         library = _library(request)
@@ -163,7 +163,7 @@ class AsyncGuardedTransport(_AsyncTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method, str(request.url))
+        route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
             return await self._inner.handle_async_request(request)
         library = _library(request)
@@ -206,6 +206,12 @@ def _library(request: Any) -> Any:
     """Returns the library whose client created a request; the response must have its class."""
     modules = (base.__module__.partition(".")[0] for base in type(request).__mro__)
     return sys.modules[next(name for name in modules if name.startswith("httpx"))]
+
+
+def _target(request: Any) -> str | None:
+    """Returns the target that the caller set in place of the URL's path; None: it set none."""
+    target = request.extensions.get("target")
+    return target.decode("latin-1") if isinstance(target, bytes) else target
 
 
 def _is_library_transport(transport: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError, WireFormatError
@@ -161,14 +161,22 @@ class Preparation:
         payload: Mapping[str, Any],
         rules: HttpRules,
     ) -> ApprovedSubmission:
-        own_id = rules.own_id_field if self._options.get("send_reservation_id") else None
-        if own_id is not None and payload.get(own_id) is None:
-            payload = {**payload, own_id: pending.reservation_id}
+        if rules.own_id_field and self._options.get("send_reservation_id"):
+            payload = _with_own_id(payload, rules.own_id_field, pending.reservation_id)
         content, headers = body.sent(payload, rules.idempotency, pending.reservation_id)
         return ApprovedSubmission(content, headers, pending)
 
     def _rules(self, wire_format: str) -> HttpRules:
         return self._guard.book.matrices[wire_format].http
+
+
+def _with_own_id(payload: Mapping[str, Any], place: Sequence[str], own_id: str) -> Mapping[str, Any]:
+    """Returns a payload with an id in this place, unless the caller's own id is there."""
+    name, *rest = place
+    value = payload.get(name)
+    if rest:
+        return {**payload, name: _with_own_id(value or {}, rest, own_id)}
+    return payload if value else {**payload, name: own_id}
 
 
 def _check_files(body: Body | SubmittingCall, wire_format: str) -> None:

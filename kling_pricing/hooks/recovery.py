@@ -89,8 +89,7 @@ def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | No
     matrix = guard.book.matrices.get(reservation.wire_format)
     if matrix is None:
         return []
-    name = reservation.task_id or (matrix.http.own_id_field and reservation.id)
-    if not name:
+    if not (reservation.task_id or matrix.http.own_id_field):
         return []
     if base_url is not None and not base_url.startswith(("https://", "http://")):
         raise KlingPricingError("the base URL must be an http or https URL, such as https://gw.example.com/api")
@@ -101,7 +100,10 @@ def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | No
         if path is not None
     )
     root = (base_url or _root(guard, reservation.provider)).rstrip("/")
-    return [root + path.replace("{task_id}", quote(name, safe="")) for path in paths]
+    if reservation.task_id is None and matrix.http.own_id_lookup is not None:
+        return [root + matrix.http.own_id_lookup.replace("{own_id}", reservation.id)]
+    name = quote(reservation.task_id or reservation.id, safe="")
+    return [root + path.replace("{task_id}", name) for path in paths]
 
 
 def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_url: str | None) -> PollResult:

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse, Retry
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
 
@@ -31,7 +32,7 @@ from kling_pricing.hooks.http_messages import (
     TaskEndpoint,
     may_describe_task,
 )
-from kling_pricing.hooks.routes import UnpricedPath
+from kling_pricing.hooks.route import UnpricedPath
 
 
 class GuardedAdapter(BaseAdapter):
@@ -64,7 +65,7 @@ class GuardedAdapter(BaseAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Sends a request, or refuses it."""
-        route = self._hook.route(request.method or "", request.url or "")
+        route = self._hook.route(request.method or "", request.url or "", _headers(request))
         if route is None:
             return self._inner.send(request, *args, **kwargs)
         if isinstance(route, TaskEndpoint):
@@ -114,8 +115,12 @@ def _without_retries(adapter: BaseAdapter) -> BaseAdapter:
 
 
 def _outgoing(request: requests.PreparedRequest) -> OutgoingRequest:
-    headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+    headers = {name.lower(): value for name, value in _headers(request).items()}
     return OutgoingRequest(request.method or "", request.url or "", headers, _body(request.body))
+
+
+def _headers(request: requests.PreparedRequest) -> Mapping[str, str]:
+    return CaseInsensitiveDict({name: _text(value) for name, value in request.headers.items()})
 
 
 def _body(body: Any) -> bytes:

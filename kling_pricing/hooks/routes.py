@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urljoin
 
 from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.hooks.http_messages import TaskEndpoint
+from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
 from kling_pricing.tables.http_rules import McpRules
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.endpoints import Endpoint, Location, Submission, endpoint_at, locations
@@ -35,87 +36,9 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::([0-9]{1,5}))?")
 
 
-class McpEndpoint(NamedTuple):
-    """An MCP endpoint, one of whose tools submits jobs.
-
-    Attributes:
-        endpoint: the endpoint whose payloads that tool takes.
-        wire_format: the wire format whose capability file lists the MCP endpoint.
-        rules: what that file says about it.
-    """
-
-    endpoint: Endpoint
-    wire_format: str
-    rules: McpRules
-
-
-class UnlistedPath(NamedTuple):
-    """A path at which the API may bill for jobs, but which has no price.
-
-    Attributes:
-        path: the path of the URL.
-        wire_format: the wire format of the API.
-        why: the reason why a listed path has no price; empty: no capability file lists the path.
-        meant: the submission path that some servers read in this spelling; empty: there is none.
-        is_clear: whether the URL names one host and one path, however it is read.
-    """
-
-    path: str
-    wire_format: str
-    why: str = ""
-    meant: str = ""
-    is_clear: bool = True
-
-    def error(self, method: str) -> KlingPricingError:
-        """Returns the error with which a request to the path is refused."""
-        path = shown(self.path)
-        request = f"{method} {path}"
-        if not self.is_clear:
-            return KlingPricingError(
-                f"{request}: servers may read this URL in different ways, so the request was not sent; "
-                "write the host and the path in their plain form"
-            )
-        if self.meant:
-            cause = (
-                f"some servers read this path as {self.meant}, where jobs are submitted, so the request was "
-                "not sent"
-            )
-            remedy = f"write {self.meant}"
-            if method != "POST":
-                cause = f"jobs are submitted to {self.meant} only with POST, so the request was not sent"
-                remedy = "use POST"
-            return KlingPricingError(f"{request}: {cause}; {remedy}")
-        if self.why:
-            cause = (
-                f"this API bills for the request, but the price is unknown ({self.why}), so the request was "
-                "not sent"
-            )
-            remedy = "to"
-        else:
-            cause = (
-                "this API may bill for the request, but no capability file lists the path, so the price is "
-                "unknown and the request was not sent"
-            )
-            remedy = "correct the path; or, to"
-        return KlingPricingError(
-            f"{request}: {cause}; {remedy} send the request although no budget counts its cost, set "
-            f"allow_paths=[{path!r}] in the hook or allow_paths: [{path}] in your own price table"
-        )
-
-
-class UnpricedPath(NamedTuple):
-    """A path at which requests pass without a price.
-
-    Attributes:
-        provider: the provider at the URL's host.
-        path: the listed or allowed path that matches.
-    """
-
-    provider: str
-    path: str
-
-
-Route: TypeAlias = Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | UnpricedPath | None
+def creates(method: str) -> bool:
+    """Returns whether a request with this method, in capitals, may create something."""
+    return method not in _SAFE_METHODS
 
 
 class _TaskPath(NamedTuple):
@@ -205,15 +128,14 @@ class Routes:
             return None
         place = billing[0]
         provider = place.provider(self._hosts) or ""
-        creates = method not in _SAFE_METHODS
         spellings = readings(place.path)
         if len(places) > 1 or not spellings:
             unclear = self._unlisted(provider, place.path)._replace(is_clear=False)
-            return unclear if creates else None
+            return unclear if creates(method) else None
         segments = literal_segments(place.path)
         endpoint = self._endpoint(provider, segments)
         task_id = None if endpoint.is_submission else self._task(method, segments, provider)
-        if not creates:
+        if not creates(method):
             task_id = task_id or self._task_in_query(segments, url)
             if task_id is None and method == "GET" and self._lists_tasks(segments, provider, endpoint):
                 task_id = ""

@@ -16,6 +16,7 @@ from typing import Any
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationNotFoundError, WebhookError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
+from kling_pricing.guard.references import named_by_own_id
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.wire.task import listed_tasks
@@ -140,6 +141,7 @@ class Webhooks:
                 task.state == "queued"
                 and task.task_id
                 and not self._format_of_task(self._provider, task.task_id)
+                and named_by_own_id(self._guard.reservation, self._provider, task) is None
             ):
                 return None  # a test, or a task whose submission has not been recorded yet: it says nothing new
             return self._guard.observe_task(task, provider=self._provider)

@@ -7,17 +7,18 @@ changes nothing, with two exceptions: expired reservations stay released, and ob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
     Alert,
     Basis,
@@ -33,6 +34,7 @@ from kling_pricing.ledger.model import (
     Reserved,
     Revision,
 )
+from kling_pricing.ledger.outcomes import Comparison, Uncompared
 
 
 class Ledger(Protocol):
@@ -99,8 +101,19 @@ class Ledger(Protocol):
             ReservationStateError: the reservation was already dispatched or released, or has expired.
         """
 
-    def bind(self, ref: Ref, task_id: str) -> Change:
+    def bind(
+        self, ref: Ref, task_id: str, *, compared: Mapping[int, Comparison] = MappingProxyType({})
+    ) -> Change | Uncompared:
         """Binds a reservation to the provider's task, and applies earlier observations of that task.
+
+        Args:
+            ref: the reservation.
+            task_id: the provider's id for the task.
+            compared: the comparisons of earlier observations with the quote, by the observation's number.
+
+        Returns:
+            The change to the reservation; or the earlier observations that need a comparison, if `compared`
+            lacks one of them. Nothing was changed then.
 
         Raises:
             ReservationStateError: the reservation was never sent or has another task, or the task belongs to
@@ -138,8 +151,8 @@ class Ledger(Protocol):
         """
 
     def observe(
-        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
-    ) -> Change | None:
+        self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
+    ) -> Change | Uncompared | None:
         """Stores an observation of a task, and applies it to the task's reservation.
 
         If the task has no reservation yet, `bind` applies the observation later. An observation that is already
@@ -148,13 +161,14 @@ class Ledger(Protocol):
         Args:
             seen: the observation.
             ref: the reservation to bind to the task; None: the reservation that has the task.
-            made: the price of what was made, if the response states it; it counts if the task succeeded and the
-                response names no charge. Used only if the reservation is bound already.
-            remark: a contradiction in the response. It becomes an alert if the observation is new and the
-                reservation is bound already.
+            compared: the comparison of the observation with the quote, used if the reservation is bound
+                already; None: it was not compared. The price of what was made counts if the task succeeded and
+                the response names no charge. A remark becomes an alert if the observation is new.
 
         Returns:
-            The change to the reservation, or None if no reservation has the task yet.
+            The change to the reservation, or None if no reservation has the task yet; or the observations that
+            must be compared first. If the reservation has the task already, the verb must be repeated, and
+            nothing was stored. Otherwise the observation stays stored, and `bind` must be called.
 
         Raises:
             LedgerError: the reservation belongs to another provider. The observation stays stored.
@@ -177,6 +191,12 @@ class Ledger(Protocol):
             IdempotencyError: the window already has an opening balance.
             LedgerError: the budget has no open window.
         """
+
+    def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
+        """Adds numbers of requests without a price to the stored numbers; no two are of one path and day."""
+
+    def unpriced(self, since: date | None, until: date | None) -> list[UnpricedRequests]:
+        """Returns the stored numbers for days at or after `since` and before `until`, sorted."""
 
     def reservation(self, ref: Ref) -> Reservation:
         """Returns one reservation."""

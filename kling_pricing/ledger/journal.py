@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kling_pricing.wire.charges import Charge
 
@@ -89,6 +89,8 @@ class Observation(NamedTuple):
         charge: the charge that the response names; None if it names no charge.
         duration_s: the length that was generated or billed, in seconds; None: not stated.
         model: the provider's name for the model.
+        facts: further facts that the response about a successful task states, such as the resolution; empty:
+            none.
         seen_at: the instant at which the observation was first stored, UTC.
     """
 
@@ -98,4 +100,21 @@ class Observation(NamedTuple):
     charge: Charge | None
     duration_s: Decimal | None
     model: str | None
+    facts: Mapping[str, Any]
     seen_at: datetime
+
+
+class UnpricedRequests(NamedTuple):
+    """The number of requests that hooks let pass without a price on one day.
+
+    Attributes:
+        provider: the provider at the host of the requests.
+        path: the listed or allowed path that matched, such as `/v1/chat/*`.
+        day: the day in UTC.
+        requests: the number of requests.
+    """
+
+    provider: str
+    path: str
+    day: date
+    requests: int

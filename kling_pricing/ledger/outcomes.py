@@ -11,6 +11,42 @@ from kling_pricing.money import MAX_AMOUNT, add, format_decimal, multiply
 from kling_pricing.wire.charges import CASH, UNIT, VIDEO, Charge, ChargePart
 
 
+class Comparison(NamedTuple):
+    """The difference between a response and the quote.
+
+    Attributes:
+        made: the price of what was made, in the reservation's currency, if it counts in place of the quote.
+        remark: a sentence about a contradiction, with both amounts; None: there is none.
+    """
+
+    made: Decimal | None = None
+    remark: str | None = None
+
+
+NOTHING = Comparison()
+"""The comparison of a response that says nothing else than the quote."""
+
+
+class Uncompared(NamedTuple):
+    """The result for observations that must be compared with the quote first. No balance was changed.
+
+    A ledger knows no prices. So the caller compares the observations, and calls the verb again.
+
+    Attributes:
+        reservation: the reservation of the task, as it is now.
+        observations: the observations, each with its number in the ledger; 0 is the caller's own observation.
+    """
+
+    reservation: Reservation
+    observations: tuple[tuple[int, Observation], ...]
+
+
+def needs_comparison(seen: Observation) -> bool:
+    """Returns whether an observation states something that can contradict the quote."""
+    has_list_price = seen.charge is not None and seen.charge.list_price is not None
+    return seen.state == "succeeded" and bool(seen.facts or seen.duration_s or has_list_price)
+
+
 class Charged(NamedTuple):
     """The task was charged: settle the reservation.
 
@@ -79,8 +115,13 @@ def charged_amount(reservation: Reservation, charge: Charge) -> Decimal | Unclea
             return Unclear(_why_unclear(reservation, part))
         total = add(total, multiply(part.amount, value))
     if total > MAX_AMOUNT:
-        return Unclear(f"the charge of {format_decimal(total)} {reservation.currency} is implausibly high")
+        return implausible(total, reservation.currency)
     return total
+
+
+def implausible(charge: Decimal, currency: str) -> Unclear:
+    """Returns why a charge is not counted that is more than a ledger can hold in some budget's currency."""
+    return Unclear(f"the charge of {format_decimal(charge)} {currency} is implausibly high")
 
 
 def _value(reservation: Reservation, unit: str) -> Decimal | None:

@@ -20,6 +20,7 @@ from kling_pricing.wire.task import Task
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
 _UNIT = re.compile(r"[A-Za-z_-]{1,20}")
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,20}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -89,7 +90,8 @@ def currency_code(value: Any) -> str:
 def observation(task: Task, provider: str, task_id: str, seen_at: datetime) -> Observation:
     """Returns the facts of a response that a ledger stores.
 
-    Leaves out a model that does not look like a name, because it might hold other text.
+    Leaves out a model that does not look like a name, because it might hold other text. Facts are only of use
+    if the task succeeded.
     """
     return Observation(
         provider,
@@ -98,8 +100,18 @@ def observation(task: Task, provider: str, task_id: str, seen_at: datetime) -> O
         None if task.charge is None else _kept_charge(task.charge),
         task.duration_s,
         task.model if task.model and _MODEL.fullmatch(task.model) else None,
+        _kept_facts(task.facts) if task.state == "succeeded" else {},
         seen_at,
     )
+
+
+def _kept_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the facts whose values are switches, whole numbers or single words."""
+    return {
+        name: value
+        for name, value in facts.items()
+        if type(value) in (bool, int) or (isinstance(value, str) and _WORD.fullmatch(value))
+    }
 
 
 def _kept_charge(charge: Charge) -> Charge:

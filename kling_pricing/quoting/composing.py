@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from kling_pricing.display import joined_with_or
+from kling_pricing.display import joined_with_or, shown
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.format_choice import choose_format
@@ -30,6 +30,14 @@ _PROMPT = "a prompt"
 
 _FRAME_TYPES = {"first_frame": "first_frame", "last_frame": "end_frame"}
 """Kind of frame -> its `type` in APIs that take frames in a list of images."""
+
+_CONTENT_TYPES = {
+    "images": ("refer_image", "image", "first_frame"),
+    "first_frame": ("first_frame",),
+    "last_frame": ("last_frame",),
+    "videos": ("feature_video", "base_video", "video"),
+}
+"""Kind of file -> its possible types in APIs that list all inputs in `contents`, most usual first."""
 
 _IMAGE_LISTS = ("images", "image_roles")
 """The inputs that can also give frames, if each image states its purpose."""
@@ -56,15 +64,17 @@ class RequestDescription:
 
 def quote_description(description: RequestDescription, intake: Intake) -> Quote:
     """Quotes the request that a description stands for; raises as `compose` and `quote` do."""
-    name, payload = compose(description, intake)
+    name, payload, url = compose(description, intake)
+    if intake.url is None and url is not None:
+        intake = intake.with_options(url=url)
     is_detected = intake.url is None and choose_format(payload, intake.book, intake.provider)[0] == name
     if not is_detected:  # otherwise, the quote notes that another format could apply
         intake = intake.with_options(wire_format=name)
     return quote_payload(payload, intake)
 
 
-def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[str, Any]]:
-    """Returns the wire format for a description, and the payload.
+def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[str, Any], str | None]:
+    """Returns the wire format for a description, the payload, and the URL if its path names the model.
 
     If there are several ways to write the inputs, the function takes one that gives the described action and
     that the API accepts. If the API accepts none, it takes the one with the fewest violations.
@@ -75,7 +85,12 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
     """
     name = _format_of(description.model, intake)
     intake = intake.with_options(wire_format=name)
-    candidates = [*_candidates(name, description, intake.book.matrices[name])]
+    matrices = intake.book.matrices
+    if "contents" in wire_format_named(name).FIELDS:
+        candidates = [*_with_contents(name, description, intake)]
+    else:
+        found = _candidates(name, description, matrices[name], matrices)
+        candidates = [(payload, intake.url) for payload in found]
     if not candidates:
         kinds = [kind.replace("_", " ") for kind, urls in description.files.items() if urls]
         raise WireFormatError(
@@ -85,9 +100,9 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
         )
     actions: dict[int, str] = {}
     problems: dict[int, int] = {}
-    for number, payload in enumerate(candidates):
+    for number, (payload, url) in enumerate(candidates):
         try:
-            request, matrix = intake.read(payload)
+            request, matrix = intake.with_options(url=url).read(payload)
         except (CapabilityError, WireFormatError):
             continue
         actions[number] = str(request.facts["action"])
@@ -102,7 +117,7 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
             "change the inputs or the action",
             wire_format=name,
         )
-    return name, candidates[min(fitting or actions or [0], key=lambda number: problems.get(number, 0))]
+    return name, *candidates[min(fitting or actions or [0], key=lambda number: problems.get(number, 0))]
 
 
 def _format_of(model: str, intake: Intake) -> str:
@@ -119,10 +134,16 @@ def _format_of(model: str, intake: Intake) -> str:
     else:
         default, _ = choose_format({"model": _spelling(model, book)}, book, None)
         formats = (default, *WIRE_FORMATS)
-    knowing = (name for name in formats if [*_names(model, book.matrices[name])])
-    if (name := next(knowing, None)) is not None:
-        return name
+    for elsewhere in ({}, book.matrices):  # the names of other APIs come last
+        knowing = (name for name in formats if [*_names(model, book.matrices[name], elsewhere)])
+        if (name := next(knowing, None)) is not None:
+            return name
     if intake.provider is not None:
+        why = book.known_name(book.matrices[formats[0]], model)
+        if why is not None:
+            raise PriceNotFoundError(
+                f"{intake.provider} has no model {model!a}: {why}", provider=intake.provider, model=model
+            )
         models = dict.fromkeys(known for name in formats for known in book.matrices[name].models)
         raise PriceNotFoundError(
             f"{intake.provider} has no model {model!a}; use one of: {', '.join(models)}",
@@ -138,19 +159,38 @@ def _spelling(model: str, book: PriceBook) -> str:
     return next((name for name in names if name.lower() == model.lower()), model)
 
 
-def _names(model: str, matrix: CapabilityMatrix) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields the API's names for a model, each with the facts that the name implies."""
+def _names(
+    model: str, matrix: CapabilityMatrix, elsewhere: Mapping[str, CapabilityMatrix]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the API's names for a model, each with the facts that the name implies.
+
+    Args:
+        model: a name of the API or of the price tables; case does not matter.
+        matrix: the capabilities of the API.
+        elsewhere: other APIs, whose names for a model count as well if this API does not know the name.
+    """
     for name, (_, implied) in matrix.names.items():
         if name.lower() == model.lower():
             yield name, implied
             return
+    spelled = {model.lower()}
+    if not any(canonical.lower() in spelled for canonical, _ in matrix.names.values()):
+        spelled = {
+            canonical.lower()
+            for other in elsewhere.values()
+            for name, (canonical, implied) in other.names.items()
+            if name.lower() == model.lower() and not implied
+        }
     for name, (canonical, implied) in matrix.names.items():
-        if canonical.lower() == model.lower():
+        if canonical.lower() in spelled:
             yield name, implied
 
 
 def _candidates(
-    wire_format: str, description: RequestDescription, matrix: CapabilityMatrix
+    wire_format: str,
+    description: RequestDescription,
+    matrix: CapabilityMatrix,
+    elsewhere: Mapping[str, CapabilityMatrix],
 ) -> Iterator[dict[str, Any]]:
     """Yields every payload that could express the description.
 
@@ -175,17 +215,56 @@ def _candidates(
                 "wire format",
                 wire_format=wire_format,
             )
-    for payload in _without_files(wire, wire_format, description, matrix):
+    for payload in _without_files(wire, wire_format, description, matrix, elsewhere):
         for combination in product(*placements):
             if (complete := _with_files(payload, combination)) is not None:
                 yield complete
 
 
+def _with_contents(
+    wire_format: str, description: RequestDescription, intake: Intake
+) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Yields the payloads of an API that lists its inputs in `contents`, each with its URL."""
+    wire, matrix = wire_format_named(wire_format), intake.book.matrices[wire_format]
+    names = {name for name, _ in _names(description.model, matrix, intake.book.matrices)}
+    hosts = [host for host, provider in intake.book.hosts.items() if provider == intake.provider]
+    host = next(iter(hosts), "example.com")
+    urls = [f"https://{host}{entry.path}" for entry in matrix.submissions if entry.model in names]
+    if intake.url is not None:
+        submission = intake.book.endpoint(intake.url).submission(wire_format)
+        if submission is None or submission.model not in names:
+            named = "no model" if submission is None else submission.model
+            paths = ", ".join(entry.path for entry in matrix.submissions if entry.model in names)
+            raise WireFormatError(
+                f"the path of the URL names {named}, not {shown(description.model)}; "
+                f"{f'use {paths}' if paths else 'correct one of the two'}, or leave the URL out",
+                wire_format=wire_format,
+            )
+        urls = [intake.url]
+    settings = wire.amend({"settings": {}}, dict(description.settings))["settings"]
+    if description.orientation is not None:
+        settings["character_orientation"] = description.orientation
+    for url in urls:
+        for types in product(*(_CONTENT_TYPES[kind] for kind in description.files)):
+            contents = [
+                {"type": entry, "url": address}
+                for entry, addresses in zip(types, description.files.values(), strict=True)
+                for address in addresses
+            ]
+            if not contents:
+                yield {"prompt": _PROMPT, "settings": settings}, url
+            yield {"contents": [{"type": "prompt", "text": _PROMPT}, *contents], "settings": settings}, url
+
+
 def _without_files(
-    wire: WireFormat, wire_format: str, description: RequestDescription, matrix: CapabilityMatrix
+    wire: WireFormat,
+    wire_format: str,
+    description: RequestDescription,
+    matrix: CapabilityMatrix,
+    elsewhere: Mapping[str, CapabilityMatrix],
 ) -> Iterator[dict[str, Any]]:
     """Yields the payloads for each name of the model, without the action and then with it."""
-    names = [*_names(description.model, matrix)] or [(description.model, {})]
+    names = [*_names(description.model, matrix, elsewhere)] or [(description.model, {})]
     fitting = [
         (name, implied)
         for name, implied in names
@@ -203,6 +282,13 @@ def _without_files(
         raise WireFormatError(
             f"wire format {wire_format} does not take an orientation; leave it out", wire_format=wire_format
         )
+    if description.action == "motion_control" and description.orientation is None and "orientation" in paths:
+        raise WireFormatError(
+            f"in wire format {wire_format}, motion control needs the orientation of the character; give image "
+            "or video",
+            wire_format=wire_format,
+            field=".".join(paths["orientation"]),
+        )
     for name, implied in fitting:
         payload = wire.amend({}, {"model": name})
         capabilities = matrix.models.get(matrix.names[name][0]) if name in matrix.names else None
@@ -212,9 +298,11 @@ def _without_files(
         payload = wire.amend(payload, settings)
         if description.orientation is not None:
             payload = _with_value(payload, paths["orientation"], description.orientation)
-        yield payload
-        if description.action is not None and "action" in paths:
-            yield _with_value(payload, paths["action"], description.action)
+        by_video = capabilities is not None and "duration_s" in {*capabilities.required} - {*settings}
+        for whole in (payload, wire.amend(payload, {"duration_s": 0})) if by_video else (payload,):
+            yield whole  # some APIs want a duration of 0 if the length of a video decides
+            if description.action is not None and "action" in paths:
+                yield _with_value(whole, paths["action"], description.action)
 
 
 def _placements(

@@ -177,13 +177,7 @@ class Intake:
         model = request.facts["model"]
         table = self.book.table(provider, self.at, model)
         if request.wire_format not in table.priced_formats:
-            known = ", ".join((*table.wire_formats, *table.also_prices))
-            raise PriceNotFoundError(
-                f"{table.id} does not price requests in wire format {request.wire_format}, because the "
-                f"table does not say how they are billed; it prices requests in {known}",
-                provider=provider,
-                model=model,
-            )
+            raise _format_not_priced(table, request, self.book)
         validity = table.model_periods.get(model)
         if validity is not None and not validity.holds(self.at):
             raise _out_of_period(table, model, validity, self.at)
@@ -309,6 +303,25 @@ def _out_of_period(table: PriceTable, model: str, validity: Validity, at: dateti
         provider=table.provider,
         model=model,
     )
+
+
+def _format_not_priced(table: PriceTable, request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
+    name = request.wire_format
+    tables = (other for other in book.tables_of(table.provider) if name in other.priced_formats)
+    other = next(tables, None)
+    if other is None:
+        known = ", ".join((*table.wire_formats, *table.also_prices))
+        problem = (
+            f"{table.id} does not price requests in wire format {name}, because the table does not say how "
+            f"they are billed; it prices requests in {known}"
+        )
+    else:
+        problem = (
+            f"{table.id}, which is in force then, has no price for requests in wire format {name}; "
+            f"{other.id} has their prices, {period(other)}; choose a time in that period, or add your own "
+            "price table"
+        )
+    return PriceNotFoundError(problem, provider=table.provider, model=request.facts["model"])
 
 
 def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:

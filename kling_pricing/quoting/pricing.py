@@ -129,7 +129,9 @@ def _new_bill(
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
     if unknown := [fact for fact in quantity.facts if facts[fact] is None]:
-        raise _not_priced(table, request, f"{request.field(unknown[0])} is unknown{_remedy(unknown[:1])}")
+        field = request.field(unknown[0])
+        what = f"the length of the video in {field}" if unknown[0] == "video_length_s" else field
+        raise _not_priced(table, request, f"{what} is unknown{_remedy(unknown[:1])}")
     units = quantity.of(facts)
     if not _NO_UNITS < units <= MAX_UNITS:
         raise _not_priced(table, request, f"cannot bill {counted(units, quantity.unit)}")

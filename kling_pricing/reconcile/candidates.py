@@ -32,7 +32,7 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
     workspace.run(
         """
         CREATE TABLE unknown_charge AS
-        SELECT line.rowid AS line, charge.task_id, line.currency, line.billed, worth.grain, row_facts.model,
+        SELECT line.rowid AS line, charge.task_id, line.currency, line.billed, worth.grain, row_facts.models,
           coalesce(billed_at, submitted_at) AS charged_at
         FROM line JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
@@ -52,7 +52,7 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
     fits = """
         FROM request JOIN unknown_charge AS charge ON charge.currency = request.currency
           AND charge.billed BETWEEN request.due - ifnull(grain, 1) + 1 AND request.due + ifnull(grain, 1) - 1
-          AND (charge.model IS NULL OR charge.model = request.model)
+          AND (charge.models IS NULL OR list_contains(charge.models, request.model))
           AND (charged_at IS NULL OR charged_at BETWEEN dispatched_at - $skew AND dispatched_at + $window)
     """
     distance = "abs(epoch_us(coalesce(charged_at, dispatched_at)) - epoch_us(dispatched_at))"

@@ -109,7 +109,7 @@ def _explained(
             counted=Counted(counted_in, Decimal(worth).scaleb(-WORTH_DIGITS), decimals),
             charged=Decimal(native).scaleb(-MAX_DECIMALS),
             duration_s=duration_s,
-            stated=facts[row_facts],
+            stated=facts[row_facts].read_for(model),
         )
     )
 
@@ -164,7 +164,7 @@ def note_contradictions(
     for number, row_facts, model, resolution, tier, price_table in workspace.rows(
         "FROM charged_as ORDER BY id"
     ):
-        stated = facts[row_facts]
+        stated = facts[row_facts].read_for(model)
         stated_tier = stated.tier(tables[price_table], model) if price_table in tables else None
         difference = _differences(stated, Cell(model, resolution, tier), stated_tier)
         if difference:

@@ -126,7 +126,7 @@ class Repricer:
 
     def _fits_by_model(self, model: str, counted: Counted, unit: str) -> Mapping[int, Sequence[Fit]]:
         """Returns the fits for every length that the model allows, by the amount they give."""
-        lengths = self._lengths.get(model, ()) if unit == "second" else ()
+        lengths = self._lengths.get((model, unit), ())
         return self._index(model, counted, [Units(length, "other") for length in lengths], ())
 
     def _fits_by_task(
@@ -185,7 +185,7 @@ def _ways(
 
 def _in_unit(table: PriceTable, rate: Rate, units: Decimal, counted: Counted) -> Fraction | None:
     """Returns the price in the statement's unit; None: the table cannot express prices in that unit."""
-    if counted.unit == table.own_unit and rate.own_units is not None:
+    if rate.own_units is not None and counted.unit == rate.own_unit:
         return Fraction(rate.own_units) * Fraction(units)
     if counted.unit == table.currency:
         return Fraction(table.charge(rate, units))
@@ -206,14 +206,16 @@ def _roundings(stated: Decimal, seconds: int) -> Iterator[Units]:
                 yield Units(divide(rounded, seconds), rounding)
 
 
-def _lengths(book: PriceBook) -> dict[str, tuple[Decimal, ...]]:
-    """Returns every length in whole seconds that an API allows, by model."""
-    allowed: dict[str, set[int]] = {}
+def _lengths(book: PriceBook) -> dict[tuple[str, str], tuple[Decimal, ...]]:
+    """Returns every length in whole seconds, or number of images, that an API allows, by model and unit."""
+    allowed: dict[tuple[str, str], set[int]] = {}
     for matrix in book.matrices.values():
         for model, capabilities in matrix.models.items():
             durations = set(_allowed(capabilities, "duration_s"))
-            allowed.setdefault(model, set()).update(durations or _allowed(capabilities, "video_length_s"))
-    return {model: tuple(map(Decimal, sorted(lengths))) for model, lengths in allowed.items()}
+            seconds = durations or set(_allowed(capabilities, "video_length_s"))
+            for unit, numbers in (("second", seconds), ("image", set(_allowed(capabilities, "calls")))):
+                allowed.setdefault((model, unit), set()).update(numbers)
+    return {place: tuple(map(Decimal, sorted(numbers))) for place, numbers in allowed.items()}
 
 
 def _allowed(capabilities: ModelCapabilities, fact: str) -> Iterator[int]:

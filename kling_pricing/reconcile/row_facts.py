@@ -23,17 +23,23 @@ class RowFacts(NamedTuple):
         written_model: the model as the statement writes it; None: not stated.
         facts: the facts under the names that price tables use.
         unknown: column -> its text, where the mapping does not know the text.
+        other_models: further models that the name can mean, as an image model and a video model may share it.
     """
 
     written_model: str | None
     facts: Mapping[str, Any]
     unknown: Mapping[str, str] = {}
+    other_models: tuple[str, ...] = ()
 
     @property
     def model(self) -> str | None:
         """The canonical name of the model; None: not stated, or unknown."""
         model: str | None = self.facts.get("model")
         return model
+
+    def read_for(self, model: str | None) -> RowFacts:
+        """Returns the facts with the name read as a model, if it can mean that model."""
+        return self._replace(facts={**self.facts, "model": model}) if model in self.other_models else self
 
     @property
     def resolution(self) -> str | None:
@@ -70,7 +76,7 @@ def read_row_facts(
     )
     workspace.run(
         "CREATE TABLE known_facts (id BIGINT, model VARCHAR, written_model VARCHAR, resolution VARCHAR,"
-        " tier VARCHAR, unknown VARCHAR[][])"
+        " tier VARCHAR, unknown VARCHAR[][], models VARCHAR[])"
     )
     facts_by_id: dict[int, RowFacts] = {}
     rows = []
@@ -79,7 +85,9 @@ def read_row_facts(
         facts_by_id[number] = facts
         resolution = None if facts.resolution == ANY else facts.resolution
         unknown = [list(pair) for pair in facts.unknown.items()] or None
-        rows.append((number, facts.model, facts.written_model, resolution, facts.tier(table), unknown))
+        models = [facts.model, *facts.other_models] if facts.model else None
+        tier = facts.tier(table)
+        rows.append((number, facts.model, facts.written_model, resolution, tier, unknown, models))
     workspace.insert("known_facts", rows)
     workspace.run(
         "CREATE TABLE row_facts AS SELECT stated.*, known_facts.* EXCLUDE (id)"
@@ -95,9 +103,10 @@ def _row_facts(
     columns = mapping.columns
     if columns is None:
         names_of = [mapping.answers.wire_format] if mapping.answers else []
-        known = _facts_of_name(book, names_of, model) | (json.loads(facts[0]) if facts[0] else {})
-        return RowFacts(model or None, known)
-    known = _facts_of_model(book, columns, model)
+        named = next(iter(_facts_of_name(book, names_of, model)), {})
+        return RowFacts(model or None, named | (json.loads(facts[0]) if facts[0] else {}))
+    readings = _facts_of_model(book, columns, model)
+    known = dict(readings[0]) if readings else {}
     if resolution:
         names = columns.resolution.names if columns.resolution else {}
         known["resolution"] = _look_up(names, resolution) or folded(resolution)
@@ -107,24 +116,27 @@ def _row_facts(
         if meaning is None and text:
             unknown[entry.column] = text
         known |= meaning or {}
-    return RowFacts(model or None, known, unknown)
+    models = dict.fromkeys(reading["model"] for reading in readings if "model" in reading)
+    models.pop(known.get("model"), None)
+    return RowFacts(model or None, known, unknown, tuple(models))
 
 
-def _facts_of_model(book: PriceBook, columns: ColumnsEntry, written: str) -> dict[str, Any]:
+def _facts_of_model(book: PriceBook, columns: ColumnsEntry, written: str) -> list[dict[str, Any]]:
     """Returns the facts that the name of a model implies, by the mapping's own names or those of the APIs."""
     if columns.model is None:
-        return {}
+        return []
     listed = _look_up(columns.model.names, written)
-    return dict(listed) if listed is not None else _facts_of_name(book, columns.model.names_of, written)
+    return [dict(listed)] if listed is not None else _facts_of_name(book, columns.model.names_of, written)
 
 
-def _facts_of_name(book: PriceBook, names_of: Iterable[str], written: str) -> dict[str, Any]:
-    """Returns the facts that a name implies in the first of some wire formats that knows it."""
-    for wire_format in names_of:
-        for name, (model, implied) in book.matrices[wire_format].names.items():
-            if folded(name) == folded(written):
-                return {**implied, "model": model}
-    return {}
+def _facts_of_name(book: PriceBook, names_of: Iterable[str], written: str) -> list[dict[str, Any]]:
+    """Returns the facts that a name implies in each of some wire formats that knows it."""
+    return [
+        {**implied, "model": model}
+        for wire_format in names_of
+        for name, (model, implied) in book.matrices[wire_format].names.items()
+        if folded(name) == folded(written)
+    ]
 
 
 def _look_up(names: Mapping[str, Any], written: str) -> Any:

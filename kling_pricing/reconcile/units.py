@@ -46,9 +46,9 @@ def units_of(book: PriceBook, provider: str, at: datetime) -> dict[str, Unit]:
 def _units(table: PriceTable) -> Iterator[Unit]:
     for kind, value in table.units.items():
         yield Unit(kind, table.currency, value)
+    named = set()
     for rate in table.rates.values():
         counted = table.counted_in(rate)
-        if counted is not None:
-            name, worth = counted
-            yield Unit(name, table.currency, worth)
-            return
+        if counted is not None and counted[0] not in named:
+            named.add(counted[0])
+            yield Unit(counted[0], table.currency, counted[1])

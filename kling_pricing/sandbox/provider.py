@@ -391,9 +391,5 @@ class RehearsedProvider:
 
     def as_dict(self) -> dict[str, Any]:
         """Describes the provider for people."""
-        return {
-            "url": self.base,
-            "wire_formats": [*self.faces],
-            "prices": self.priced_by,
-            "left": self._account.as_dict(),
-        }
+        left = self._account.as_dict()
+        return {"url": self.base, "wire_formats": [*self.faces], "prices": self.priced_by, "left": left}

@@ -14,7 +14,7 @@ from kling_pricing.findings import Note, Violation
 from kling_pricing.tables.capabilities import CapabilityMatrix, MediaLimit, ModelCapabilities, Rule
 from kling_pricing.tables.rules import Condition, hold
 from kling_pricing.windows import instant
-from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.endpoints import Endpoint, Submission
 from kling_pricing.wire.facts import INPUT_OF
 from kling_pricing.wire.media import MediaFacts, Medium
 from kling_pricing.wire.request import VideoRequest
@@ -74,7 +74,10 @@ def _in_force(rules: Iterable[Rule], at: datetime) -> Iterator[Rule]:
 def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: Endpoint) -> Iterator[Violation]:
     submission = endpoint.submission(request.wire_format)
     action = request.facts["action"]
-    if submission is None or not submission.actions or action in submission.actions:
+    if submission is None:
+        return
+    if not submission.actions or action in submission.actions:
+        yield from _wrong_model(matrix, request, submission)
         return
     accepted = " or ".join(submission.actions)
     paths = ", ".join(
@@ -88,6 +91,25 @@ def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
     yield Violation(
         "endpoint_action", "url", submission.path, list(submission.actions), message, submission.source
     )
+
+
+def _wrong_model(
+    matrix: CapabilityMatrix, request: VideoRequest, submission: Submission
+) -> Iterator[Violation]:
+    model = request.facts["model"]
+    if not submission.models or request.model in submission.models:
+        return
+    if model in {matrix.names[name][0] for name in submission.models}:  # the name is in another case
+        return
+    names = matrix.models[model].names
+    others = [other.path for other in matrix.submissions if not set(other.models).isdisjoint(names)]
+    elsewhere = f"post it to {' or '.join(others)}, or " if others else ""
+    message = (
+        f"{submission.path} does not accept {request.model}; {elsewhere}"
+        f"use one of its models: {', '.join(submission.models)}"
+    )
+    field = request.field("model")
+    yield Violation("endpoint_model", field, request.model, list(submission.models), message, submission.source)
 
 
 def _not_taken(capabilities: ModelCapabilities, request: VideoRequest) -> Iterator[Violation]:

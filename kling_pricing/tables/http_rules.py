@@ -107,8 +107,8 @@ class HttpRules:
     Attributes:
         idempotency: the API's idempotency keys; None: it is not known to support them, so no request may be
             sent twice.
-        own_id_field: the payload's field for a task id of the caller's choice, by which the API can look the
-            task up; None: the API has no such field.
+        own_id_field: the place in the payload for a task id of the caller's choice, by which the API can look
+            the task up; empty: the API has no such field.
         refused: the definite refusals; after any other answer except a success, the outcome is unknown.
         forms: whether the API accepts multipart/form-data as well as JSON.
         free: the paths at which a POST, PUT or PATCH costs nothing.
@@ -119,12 +119,14 @@ class HttpRules:
         error: the shape of an error's body, with the placeholders `{message}`, `{code}` and `{status}`.
         code_at: the paths at which an answer may have an error's code, beside its message; empty: the path of
             the code in `error`.
+        own_id_lookup: the path at which the API looks a task up by that id, with `{own_id}` in it; None: the
+            status paths accept the id in the place of the task's id.
         task_lists: paths whose answer to a GET or a POST lists tasks, in addition to a GET of the endpoints.
         billed_facts: the facts in a response about a finished task that state what is billed.
     """
 
     idempotency: Idempotency | None = None
-    own_id_field: str | None = None
+    own_id_field: tuple[str, ...] = ()
     refused: tuple[RefusedAnswers, ...] = ()
     forms: bool = False
     free: tuple[PathPattern, ...] = ()
@@ -135,6 +137,7 @@ class HttpRules:
     error: Mapping[str, Any] = field(default_factory=lambda: {"error": {"message": MESSAGE, "code": CODE}})
 
     code_at: tuple[tuple[str, ...], ...] = ()
+    own_id_lookup: str | None = None
     task_lists: tuple[str, ...] = ()
     billed_facts: tuple[str, ...] = ()
 

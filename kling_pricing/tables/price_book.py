@@ -166,7 +166,9 @@ class PriceBook:
         elsewhere = f", or choose a provider with prices: {', '.join(pricing)}" if pricing else ""
         return PriceNotFoundError(
             f"{name} publishes no prices ({provider.why}); add its prices as prices/{name}/<date>.yaml to "
-            f"your own folder of tables, in full or with `extends` and another provider's table{elsewhere}",
+            "your own folder of tables, in full or with `extends` and another provider's table "
+            f"(`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` writes a file to "
+            f"fill in){elsewhere}",
             provider=name,
             model=model,
             priced_instead=pricing,

@@ -53,7 +53,8 @@ class PriceTable:
         unpriced: cells that the API allows but that have no published price.
         unreached: cells that today's rules cannot reach, kept so that past requests can be priced again.
         notes: the notes of quotes from this table, each with the instant from which it applies.
-        own_unit: the provider's unit in which the rates were published; None: the currency.
+        own_unit: the provider's unit in which rates were published unless a rate names another; None: the
+            currency.
         units: kind of a pack (video, image, audio) -> the value of its unit, in the table's currency.
         account_currencies: host -> the currency of the accounts there; an empty host stands for all.
         model_periods: the models that are priced for a part of the table's period only.
@@ -62,6 +63,7 @@ class PriceTable:
         newer_list: the provider with the same company's newer list; None: there is none.
         contract: the customer's contract; None for a published table.
         allow_paths: paths at and below which hooks let requests to the provider pass without a price.
+        unpriced_rest: why cells without a rate that `unpriced` does not list have no price; None: not stated.
         choose_tier, choose_quantity: return the tiers that some facts may have, and the ways to count units.
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
@@ -101,6 +103,7 @@ class PriceTable:
     newer_list: str | None = None
     contract: Contract | None = None
     allow_paths: tuple[str, ...] = ()
+    unpriced_rest: str | None = None
     choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
     choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
         init=False, repr=False, compare=False
@@ -158,10 +161,10 @@ class PriceTable:
         published = self.billing.statement_unit
         if published is not None:
             return published.name, divide(Decimal(1), published.per_currency_unit)
-        if self.own_unit is None or not rate.own_units:
+        if rate.own_unit is None or not rate.own_units:
             return None
         value = divide(rate.unit_price, rate.own_units)
-        return self.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
+        return rate.own_unit, value if self.contract is None else self.contract.unit_value(rate.cell, value)
 
     def account_currency(self, host: str) -> str | None:
         """Returns the currency of the accounts at a host (empty: not known); None if it is not known."""
@@ -169,7 +172,7 @@ class PriceTable:
 
     def why_unpriced(self, cell: Cell) -> str | None:
         """Returns the reason why a cell has no price; None if the table lists none."""
-        return next((entry.why for entry in self.unpriced if entry.covers(cell)), None)
+        return next((entry.why for entry in self.unpriced if entry.covers(cell)), self.unpriced_rest)
 
 
 def _restored_table(arguments: dict[str, Any]) -> PriceTable:

@@ -75,12 +75,14 @@ class Rate(NamedTuple):
         unit_price: the exact price of one unit, in the table's currency.
         description: the cell and, if the rate is published in the provider's own unit, the price in that unit.
         own_units: the price in the provider's own unit; None: the rate is published in the currency.
+        own_unit: the name of that unit; None: the rate is published in the currency.
     """
 
     cell: Cell
     unit_price: Decimal
     description: str
     own_units: Decimal | None = None
+    own_unit: str | None = None
 
 
 class LineItem(NamedTuple):

@@ -24,8 +24,12 @@ _MAX_NUMBER = 10**15
 _MAX_DECIMALS = 12
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _KIND = re.compile(r"[A-Za-z][A-Za-z_-]{0,19}")
-_FREE = "test_balance"
-"""The `cash_type` of free test money, which is not owed."""
+_REAL, _FREE = "balance", "test_balance"
+"""The values of `cash_type`: money of the account, and free test money, which is not owed."""
+
+_QUOTA = "quota"
+_NO_KINDS = {CASH, UNIT, _QUOTA}
+"""Units that are not kinds of packs, so a response that names them as such cannot be valued."""
 
 
 class ChargePart(NamedTuple):
@@ -81,7 +85,7 @@ def read_quota(value: Any, field: str) -> Charge | None:
             )
     except _UnreadableChargeError as error:
         return Charge((), str(error))
-    return None if amount is None else Charge((ChargePart(amount, "quota"),))
+    return None if amount is None else Charge((ChargePart(amount, _QUOTA),))
 
 
 def read_charge(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
@@ -118,11 +122,14 @@ def _entry(entry: Mapping[str, Any], place: str) -> ChargePart:
     kind = entry.get("charge_type")
     if kind == "cash":
         currency = _currency(entry.get("currency"), f"{place}.currency")
-        return ChargePart(Decimal(0) if entry.get("cash_type") == _FREE else amount, currency)
+        source = entry.get("cash_type")
+        if source not in (None, "", _REAL, _FREE):
+            raise _UnreadableChargeError(f"{place}.cash_type is {shown(source)}, neither {_REAL} nor {_FREE}")
+        return ChargePart(Decimal(0) if source == _FREE else amount, currency)
     if kind != "unit":
         raise _UnreadableChargeError(f"{place}.charge_type is {shown(kind)}, which is neither unit nor cash")
     pack = entry.get("package_type")
-    if not isinstance(pack, str) or not _KIND.fullmatch(pack):
+    if not isinstance(pack, str) or not _KIND.fullmatch(pack) or pack.lower() in _NO_KINDS:
         raise _UnreadableChargeError(
             f"{place}.package_type is {shown(pack)}, which is not a known kind of pack"
         )
@@ -167,6 +174,10 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
         raise _UnreadableChargeError("final_balance_deduction is not an object")
     units = _amount(task.get("final_unit_deduction"), "final_unit_deduction")
     money = _amount(balance.get("quota"), "final_balance_deduction.quota")
+    if money is None and any(
+        value not in (None, "") for name, value in balance.items() if name != "list_price"
+    ):
+        raise _UnreadableChargeError("final_balance_deduction has no quota, so it does not say what was paid")
     if units is not None and not units and money is None and succeeded:
         return Charge(
             (), "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"

@@ -18,10 +18,11 @@ _URL = re.compile(
     r"(?i:https?)://(?:[^/?#@\\\s]*@)?(\[[^\]/?#@\\\s]*\]|[^/?#@:\\\s]+)(?::([0-9]*))?(|/[^?#\\\s]*)(?:[?#].*)?"
 )
 
-_LENIENT_URL = re.compile(r"(?i:(https?)):[/\\]*([^/\\?#]*)([^?#]*)", re.DOTALL)
-_BACKSLASH_USERINFO = re.compile(r"(?i:https?):/*[^/?#]*\\[^/?#]*@")
-_PORT = re.compile(r":([0-9]*)$")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_LENIENT_URL = re.compile(r"(?:(?i:(https?|wss?)):[/\\]*|[/\\]{2,})([^/\\?#]*)([^?#]*)", re.DOTALL)
+_BACKSLASH_USERINFO = re.compile(r"(?:(?i:https?|wss?):/*|//+)[^/?#]*\\[^/?#]*@")
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", re.DOTALL)
+_DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+"""The ports by scheme. aiohttp sends a POST to a ws or wss URL too, and to a URL without a scheme."""
 _LINE_BREAKS = dict.fromkeys(map(ord, "\t\r\n"))
 """Characters that some clients drop from a URL."""
 _INVISIBLE = dict.fromkeys([*range(0x20), 0x7F, 0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF])
@@ -64,6 +65,7 @@ class Submission(NamedTuple):
         other_status: further paths that return a task.
         model: the model of payloads that name none, as this wire format writes it; None: there is no such
             model.
+        models: the models that it accepts, as this wire format writes them; empty: any model.
     """
 
     path: str
@@ -74,6 +76,7 @@ class Submission(NamedTuple):
     cancel: str | None = None
     other_status: tuple[str, ...] = ()
     model: str | None = None
+    models: tuple[str, ...] = ()
 
 
 class Endpoint(NamedTuple):
@@ -169,8 +172,8 @@ def _location(url: Any) -> Location:
 def locations(url: str) -> tuple[Location, ...]:
     """Returns every host and path that a client may read in a URL, however the URL is spelled.
 
-    Usually there is one. There are two if a backslash may end the host. There is none if the text is not an
-    http or https URL.
+    Usually there is one. There are two if a backslash may end the host. There is none if the text is not a URL
+    to which a client sends an HTTP request.
     """
     text = url.strip().translate(_LINE_BREAKS)
     texts = [text]
@@ -181,16 +184,9 @@ def locations(url: str) -> tuple[Location, ...]:
     found: list[Location] = []
     for spelling in texts:
         if match := _LENIENT_URL.match(spelling):
-            authority = match[2].rpartition("@")[2]
-            port = _PORT.search(authority)
-            host = authority[: port.start()] if port else authority
-            found.append(
-                Location(
-                    normalized_host(host),
-                    _normalized_port(port and port[1], match[1].lower()),
-                    match[3],
-                )
-            )
+            host, port = _HOST_AND_PORT.findall(match[2].rpartition("@")[2])[0]
+            port = _normalized_port(unquoted(port), (match[1] or "http").lower())
+            found.append(Location(normalized_host(host), port, match[3]))
     return tuple(dict.fromkeys(found))
 
 
@@ -204,4 +200,9 @@ def normalized_host(host: str) -> str:
 
 
 def _normalized_port(port: str | None, scheme: str) -> str:
-    return (port.lstrip("0") or "0") if port else _DEFAULT_PORTS[scheme]
+    """Returns a port as clients read it: as Python reads a number, with signs, spaces and foreign digits."""
+    if not port:
+        return _DEFAULT_PORTS[scheme]
+    with suppress(ValueError):
+        return str(int(port))
+    return port

@@ -20,6 +20,14 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 """Kind of file -> the inputs that can give such a file, the most usual one first."""
 
+_OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "aspect_ratio": ("ratio", "aspect"),
+    "first_frame": ("start_image", "start_image_url", "start_frame"),
+    "last_frame": ("end_image", "end_image_url", "end_frame", "tail_image", "tail_image_url"),
+    "videos": ("video", "reference_video"),
+}
+"""Input -> names that sellers use for it whose APIs are not read here."""
+
 
 def leaf_fields(
     fields: Mapping[str, Field], parent: tuple[str, ...] = ()
@@ -48,4 +56,7 @@ def meanings() -> Mapping[str, frozenset[str]]:
     for wire_format_name in NAMES:
         for path, field in leaf_fields(wire_format(wire_format_name).FIELDS):
             inputs.setdefault(path[-1].lower(), set()).add(field.name)
+    for name, words in _OTHER_NAMES.items():
+        for word in words:
+            inputs.setdefault(word, set()).add(name)
     return {name: frozenset(names) for name, names in inputs.items()}

@@ -24,6 +24,7 @@ class Task(NamedTuple):
         model: the model as the response names it.
         facts: further facts from the response's model name or fields, such as `action`, `resolution` and
             `audio`.
+        own_id: the id that the caller gave the task; None if the response has none.
     """
 
     task_id: str | None
@@ -32,6 +33,7 @@ class Task(NamedTuple):
     duration_s: Decimal | None = None
     model: str | None = None
     facts: Mapping[str, Any] = {}
+    own_id: str | None = None
 
 
 def listed_tasks(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:

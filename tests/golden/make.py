@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ END = BEGIN + timedelta(days=11)
 """The instant at which the reports are taken."""
 
 CLIP = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1080p", "audio": True}
+SPEC = {"id": "stray", "status": "completed", "model": "kling-3.0-omni-720p-noref-audio", "seconds": "5"}
 TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
-    "observation",
+    *("observation", "unpriced_requests"),
 )
 
 
@@ -163,6 +164,13 @@ def fill(url: str, clock: Clock) -> None:
     guard.close()
 
 
+def fill_further(url: str, clock: Clock) -> None:
+    """Adds an observation with facts, and a count of requests without a price."""
+    with BudgetGuard(url, clock=clock) as guard:
+        guard.observe(SPEC, provider="tencent-vod", wire_format="openai_videos")
+        guard.count_unpriced("qingbo-ai", "/v1/chat/*")
+
+
 def plain(value: Any) -> Any:
     """Returns JSON data: named tuples as objects, amounts and instants as text."""
     if hasattr(value, "terms"):
@@ -175,7 +183,7 @@ def plain(value: Any) -> Any:
         return [plain(element) for element in value]
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def reported(url: str, clock: Callable[[], datetime]) -> Any:
@@ -189,6 +197,7 @@ def reported(url: str, clock: Callable[[], datetime]) -> Any:
             "reservations": plain(guard.history()),
             "in doubt": plain(guard.in_doubt()),
             "unclaimed": plain(guard.unclaimed()),
+            "unpriced": plain(guard.unpriced()),
         }
     finally:
         guard.close()
@@ -261,6 +270,7 @@ def main(url: str) -> None:
             if store == "postgres":
                 stack.enter_context(driven_by(clock, url))
             fill(ledger, clock)
+            fill_further(ledger, clock)
             report = as_text(reported(ledger, clock))
             version = sqlite_schema.VERSION
             (HERE / f"{store}-{version}.json").write_text(report, encoding="utf-8")

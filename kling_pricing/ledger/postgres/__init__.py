@@ -6,8 +6,9 @@ The functions are in `sql/`, one file per verb. The database's clock decides abo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.checks import FACTS
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
     Alert,
@@ -33,6 +34,7 @@ from kling_pricing.ledger.model import (
     Revision,
     unsent,
 )
+from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.verification import judge
@@ -109,9 +111,12 @@ class PostgresLedger:
         """See `Ledger.dispatch`."""
         self._call("dispatch", reservation_id, _new_call(), doubtful_after)
 
-    def bind(self, ref: Ref, task_id: str) -> Change:
+    def bind(
+        self, ref: Ref, task_id: str, *, compared: Mapping[int, Comparison] = MappingProxyType({})
+    ) -> Change | Uncompared:
         """See `Ledger.bind`."""
-        return codec.change(self._call("bind", _new_call(), _array(ref), task_id))
+        texts = codec.comparisons_text(compared)
+        return codec.change_or_uncompared(self._call("bind", _new_call(), _array(ref), task_id, texts))
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
@@ -126,8 +131,8 @@ class PostgresLedger:
         return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
 
     def observe(
-        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
-    ) -> Change | None:
+        self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
+    ) -> Change | Uncompared | None:
         """See `Ledger.observe`."""
         response = self._call(
             "observe",
@@ -139,10 +144,10 @@ class PostgresLedger:
             written_charge(seen.charge),
             seen.duration_s,
             seen.model,
-            made,
-            remark,
+            codec.facts_text(seen.facts),
+            None if compared is None else codec.comparison_text(compared),
         )
-        return None if response is None else codec.change(response)
+        return None if response is None else codec.change_or_uncompared(response, seen)
 
     def record(
         self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
@@ -162,7 +167,15 @@ class PostgresLedger:
         """See `Ledger.open_bucket`."""
         return codec.alerts(self._call("open_bucket", _new_call(), codec.claim_text(claim), spent))
 
+    def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
+        """See `Ledger.count_unpriced`."""
+        self._call("count_unpriced", _new_call(), codec.counts_text(counts))
+
     # reading
+
+    def unpriced(self, since: date | None, until: date | None) -> list[UnpricedRequests]:
+        """See `Ledger.unpriced`."""
+        return [codec.unpriced(row) for row in self._server.rows("unpriced", since, until)]
 
     def reservation(self, ref: Ref) -> Reservation:
         """See `Ledger.reservation`."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     Alert,
@@ -19,6 +19,7 @@ from kling_pricing.ledger.model import (
     ReservationRequest,
     Shortfall,
 )
+from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.terms import read_terms, written_terms
 from kling_pricing.money import format_decimal, from_nanos
 
@@ -142,6 +143,38 @@ def change(row: Mapping[str, Any]) -> Change:
     return Change(reservation(row["reservation"]), alerts(row["alerts"]))
 
 
+def change_or_uncompared(row: Mapping[str, Any], seen: Observation | None = None) -> Change | Uncompared:
+    """Returns the effect of a verb in a row from the server, or the observations to compare first.
+
+    Args:
+        row: the row.
+        seen: the caller's own observation, which is meant if the row lists no other observations.
+    """
+    if "uncompared" not in row:
+        return change(row)
+    listed = tuple((stored["id"], observation(stored)) for stored in row["uncompared"])
+    return Uncompared(reservation(row["reservation"]), listed if seen is None or listed else ((0, seen),))
+
+
+def comparison_text(compared: Comparison) -> str:
+    """Returns a comparison as JSON."""
+    return _dumps(_comparison(compared))
+
+
+def comparisons_text(compared: Mapping[int, Comparison]) -> str:
+    """Returns comparisons by the number of their observation, as JSON."""
+    return _dumps({str(number): _comparison(comparison) for number, comparison in compared.items()})
+
+
+def facts_text(facts: Mapping[str, Any]) -> str | None:
+    """Returns the facts of an observation as JSON; None: there are none."""
+    return _sorted_dumps(dict(facts)) if facts else None
+
+
+def _comparison(compared: Comparison) -> list[str | None]:
+    return [text(compared.made), compared.remark]
+
+
 def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
     """Returns the shortfalls in rows from the server."""
     return tuple(
@@ -168,6 +201,7 @@ def observation(row: Mapping[str, Any]) -> Observation:
         read_charge(row["charge"]),
         _decimal(row["duration_s"]),
         row["model"],
+        dict(sorted((row["facts"] or {}).items())),
         _instant(row["seen_at"]),
     )
 
@@ -189,6 +223,16 @@ def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
             _instant(row["window_end"]),
         ),
     )
+
+
+def counts_text(counts: Sequence[UnpricedRequests]) -> str:
+    """Returns numbers of requests without a price as JSON."""
+    return _dumps([count._asdict() | {"day": count.day.isoformat()} for count in counts])
+
+
+def unpriced(row: Mapping[str, Any]) -> UnpricedRequests:
+    """Returns a number of requests without a price in a row from the server."""
+    return UnpricedRequests(row["provider"], row["path"], date.fromisoformat(row["day"]), row["requests"])
 
 
 def history(row: Mapping[str, Any]) -> BucketHistory:

@@ -16,12 +16,13 @@ from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import VERSION, Server
 
-_STEPS = {1: "tables.sql", 2: "version_2.sql"}
+_STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql"}
 """The scripts that create each version from the previous one. Version 1 starts from an empty schema."""
 
 _FUNCTIONS = (
     *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
-    *("observe.sql", "record.sql", "open_bucket.sql", "reading.sql", "revisions.sql", "grants.sql"),
+    *("observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql"),
+    "grants.sql",
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 

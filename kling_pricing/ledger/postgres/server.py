@@ -33,7 +33,7 @@ from kling_pricing.ledger.postgres.codec import loads
 from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
 from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable
 
-VERSION = 2
+VERSION = 3
 """The schema version that this release works with."""
 
 POOL_SIZE = 10

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     Alert,
@@ -28,8 +29,9 @@ from kling_pricing.ledger.model import (
     Reserved,
     Revision,
 )
+from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import export, queries, reservations, revisions, verbs
-from kling_pricing.ledger.sqlite.codec import decimal, instant, written
+from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.verification import judge
 
@@ -90,9 +92,11 @@ class SQLiteLedger:
         if refusal is not None:
             raise refusal
 
-    def bind(self, ref: Ref, task_id: str) -> Change:
+    def bind(
+        self, ref: Ref, task_id: str, *, compared: Mapping[int, Comparison] = MappingProxyType({})
+    ) -> Change | Uncompared:
         """See `Ledger.bind`."""
-        return self._file.transaction(verbs.bind, ref, task_id)
+        return self._file.transaction(verbs.bind, ref, task_id, compared)
 
     def doubt(self, ref: Ref, reason: str) -> Reservation:
         """See `Ledger.doubt`."""
@@ -107,10 +111,10 @@ class SQLiteLedger:
         return self._file.transaction(verbs.settle, ref, amount, basis)
 
     def observe(
-        self, seen: Observation, ref: Ref | None, *, made: Decimal | None = None, remark: str | None = None
-    ) -> Change | None:
+        self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
+    ) -> Change | Uncompared | None:
         """See `Ledger.observe`."""
-        change = self._file.transaction(verbs.observe, seen, ref, made, remark)
+        change = self._file.transaction(verbs.observe, seen, ref, compared)
         if isinstance(change, LedgerError):
             raise change
         return change
@@ -125,7 +129,16 @@ class SQLiteLedger:
         """See `Ledger.open_bucket`."""
         return self._file.transaction(verbs.open_bucket, claim, spent)
 
+    def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
+        """See `Ledger.count_unpriced`."""
+        self._file.transaction(verbs.count_unpriced, counts)
+
     # reading
+
+    def unpriced(self, since: date | None, until: date | None) -> list[UnpricedRequests]:
+        """See `Ledger.unpriced`."""
+        with self._file.reading() as db:
+            return queries.unpriced(db, since, until)
 
     def reservation(self, ref: Ref) -> Reservation:
         """See `Ledger.reservation`."""
@@ -168,16 +181,23 @@ class SQLiteLedger:
         """See `Ledger.unclaimed`."""
         with self._file.reading() as db:
             rows = db.execute(
-                "SELECT provider, task_id, state, charge, duration_s, model, seen_at"
+                "SELECT provider, task_id, state, charge, duration_s, model, facts, seen_at"
                 " FROM observation WHERE NOT EXISTS (SELECT 1 FROM reservation WHERE"
                 " reservation.provider = observation.provider AND reservation.task_id = observation.task_id)"
                 " ORDER BY id"
             ).fetchall()
         return [
             Observation(
-                provider, task_id, state, read_charge(charge), decimal(duration_s), model, instant(seen_at)
+                provider,
+                task_id,
+                state,
+                read_charge(charge),
+                decimal(duration_s),
+                model,
+                object_of(facts),
+                instant(seen_at),
             )
-            for provider, task_id, state, charge, duration_s, model, seen_at in rows
+            for provider, task_id, state, charge, duration_s, model, facts, seen_at in rows
         ]
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 from kling_pricing.money import from_nanos
 
@@ -59,6 +59,19 @@ def journal(db: sqlite3.Connection) -> list[Entry]:
         f"SELECT {_ENTRY} FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq"  # noqa: S608
     )
     return [_entry(*row) for row in rows]
+
+
+def unpriced(db: sqlite3.Connection, since: date | None, until: date | None) -> list[UnpricedRequests]:
+    """Returns the numbers of requests without a price, by provider, path and day."""
+    rows = db.execute(
+        "SELECT provider, path, day, requests FROM unpriced_requests WHERE day >= ? AND day < ?"
+        " ORDER BY provider, path, day",
+        ((since or date.min).isoformat(), "a" if until is None else until.isoformat()),
+    )
+    return [
+        UnpricedRequests(provider, path, date.fromisoformat(day), requests)
+        for provider, path, day, requests in rows
+    ]
 
 
 def _bucket(

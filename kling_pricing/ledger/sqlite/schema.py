@@ -169,6 +169,23 @@ STEPS: dict[int, tuple[str, ...]] = {
         (provider, task_id, ifnull(state, ''), ifnull(charge, ''))
         """,
     ),
+    3: (
+        "ALTER TABLE observation ADD COLUMN facts TEXT",
+        "DROP INDEX observation_once",
+        """
+        CREATE UNIQUE INDEX observation_once ON observation
+        (provider, task_id, ifnull(state, ''), ifnull(charge, ''), ifnull(duration_s, ''), ifnull(facts, ''))
+        """,
+        """
+        CREATE TABLE unpriced_requests (
+          provider TEXT NOT NULL,
+          path TEXT NOT NULL,
+          day TEXT NOT NULL,
+          requests INTEGER NOT NULL,
+          PRIMARY KEY (provider, path, day)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 

@@ -7,6 +7,7 @@ read to find the reason.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -14,7 +15,17 @@ from kling_pricing.ledger import errors
 from kling_pricing.ledger.journal import Observation
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import BASES, Basis, Change, Ref, Reservation
-from kling_pricing.ledger.outcomes import Charged, Unclear, outcome
+from kling_pricing.ledger.outcomes import (
+    NOTHING,
+    Charged,
+    Comparison,
+    NotCharged,
+    Unclear,
+    Uncompared,
+    implausible,
+    needs_comparison,
+    outcome,
+)
 from kling_pricing.ledger.sqlite.balances import (
     Move,
     charge_alerts,
@@ -23,9 +34,9 @@ from kling_pricing.ledger.sqlite.balances import (
     overrun_alerts,
     threshold_alerts,
 )
-from kling_pricing.ledger.sqlite.codec import decimal, written
-from kling_pricing.ledger.sqlite.reservations import COLUMNS, from_row, get
-from kling_pricing.money import multiply, nanos_up
+from kling_pricing.ledger.sqlite.codec import decimal, object_of, written
+from kling_pricing.ledger.sqlite.reservations import get
+from kling_pricing.money import MAX_AMOUNT, multiply, nanos_up
 
 OPEN = ("reserved", "dispatching", "bound")
 
@@ -38,9 +49,10 @@ _BIND = (
     " state = iif(state = 'dispatching', 'bound', state)"
     " WHERE id = ? AND task_id IS NULL AND dispatched_at IS NOT NULL"
 )
-_SELECT_BOUND = (
-    f"SELECT {COLUMNS}, EXISTS (SELECT 1 FROM observation AS seen WHERE seen.provider = reservation.provider"  # noqa: S608
-    " AND seen.task_id = reservation.task_id) FROM reservation WHERE id = ?"
+_SELECT_SEEN = (
+    "SELECT seen.id, seen.provider, seen.state, charge, duration_s, facts FROM observation AS seen"
+    " JOIN reservation ON reservation.provider = seen.provider"
+    " WHERE reservation.id = ? AND seen.task_id = ? ORDER BY seen.id"
 )
 _SETTLE = (
     "UPDATE reservation SET state = 'settled', billed = ifnull(?, expected), basis = ?, closed_at = ?,"
@@ -59,30 +71,60 @@ def dispatch(db: sqlite3.Connection, reservation: str, doubtful_after: timedelta
     return True
 
 
-def bind(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Change:
+def bind(
+    db: sqlite3.Connection, ref: Ref, task_id: str, compared: Mapping[int, Comparison], now: datetime
+) -> Change | Uncompared:
     """Binds a reservation to a task, and applies earlier observations of the task in their order.
+
+    Returns:
+        The change to the reservation; or the earlier observations that need a comparison, if `compared` lacks
+        one of them. Nothing was changed then.
 
     Raises:
         ReservationStateError: the reservation was never sent or has another task, or the task belongs to
             another reservation.
     """
+    observations = _observations(db, ref, task_id, now) if isinstance(ref, str) else ()
+    unknown = tuple(
+        (number, seen) for number, seen in observations if needs_comparison(seen) and number not in compared
+    )
+    if unknown:
+        reservation = get(db, ref, now)
+        if reservation.task_id is not None or reservation.dispatched_at is None or _has_task(db, unknown[0][1]):
+            return _bound_already(db, ref, task_id, now)
+        return Uncompared(reservation, unknown)
     if not isinstance(ref, str) or db.execute(_BIND, (task_id, ref)).rowcount == 0:
         return _bound_already(db, ref, task_id, now)
-    *row, is_seen = db.execute(_SELECT_BOUND, (ref,)).fetchone()
-    bound = from_row(row, now)
-    enter(db, now, "bind", bound.id, (), None)
-    change = Change(bound)
-    if not is_seen:
-        return change
-    rows = db.execute(
-        "SELECT state, charge FROM observation WHERE provider = ? AND task_id = ? ORDER BY id",
-        (bound.provider, task_id),
-    ).fetchall()
-    for state, charge in rows:
-        seen = Observation(bound.provider, task_id, state, read_charge(charge), None, None, now)
-        after = take_up(db, change.reservation, seen, now)
+    change = Change(get(db, ref, now))
+    enter(db, now, "bind", ref, (), None)
+    for number, seen in observations:
+        after = take_up(db, change.reservation, seen, now, compared.get(number, NOTHING))
         change = Change(after.reservation, change.alerts + after.alerts)
     return change
+
+
+def _observations(
+    db: sqlite3.Connection, reservation: str, task_id: str, now: datetime
+) -> tuple[tuple[int, Observation], ...]:
+    """Returns the observations of a task at a reservation's provider in their order, each with its number."""
+    rows = db.execute(_SELECT_SEEN, (reservation, task_id)).fetchall()
+    return tuple(
+        (
+            number,
+            Observation(
+                provider, task_id, state, read_charge(charge), decimal(duration_s), None, object_of(facts), now
+            ),
+        )
+        for number, provider, state, charge, duration_s, facts in rows
+    )
+
+
+def _has_task(db: sqlite3.Connection, seen: Observation) -> bool:
+    """Returns whether a reservation has the task of an observation."""
+    row = db.execute(
+        "SELECT 1 FROM reservation WHERE provider = ? AND task_id = ?", (seen.provider, seen.task_id)
+    )
+    return row.fetchone() is not None
 
 
 def _bound_already(db: sqlite3.Connection, ref: Ref, task_id: str, now: datetime) -> Change:
@@ -106,13 +148,38 @@ def take_up(
     reservation: Reservation,
     seen: Observation,
     now: datetime,
-    made: Decimal | None = None,
+    compared: Comparison,
 ) -> Change:
-    """Applies an observation of a reservation's task.
+    """Applies an observation of a reservation's task, and its comparison with the quote.
 
     An observation is applied only once, because its effect could differ later.
     """
-    effect = outcome(reservation, seen, made)
+    effect = outcome(reservation, seen, compared.made)
+    if (
+        isinstance(effect, Charged)
+        and effect.amount > reservation.reserved
+        and _is_too_much(db, reservation, effect)
+    ):
+        effect = implausible(effect.amount, reservation.currency)
+    change = _take_up(db, reservation, effect, now)
+    if compared.remark is None:
+        return change
+    remarks = charge_alerts(db, reservation.id, compared.remark, now)
+    return Change(change.reservation, change.alerts + remarks)
+
+
+def _is_too_much(db: sqlite3.Connection, reservation: Reservation, charged: Charged) -> bool:
+    """Returns whether a charge in the currency of one of its budgets is more than a ledger can hold."""
+    rates = [rate for *_, rate in _lines(db, reservation.id) if rate is not None]
+    return any(multiply(charged.amount, rate) > MAX_AMOUNT for rate in rates)
+
+
+def _take_up(
+    db: sqlite3.Connection,
+    reservation: Reservation,
+    effect: Charged | NotCharged | Unclear | None,
+    now: datetime,
+) -> Change:
     if isinstance(effect, Charged):
         return settle(db, reservation, effect.amount, effect.basis, now)
     if isinstance(effect, Unclear):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.journal import Observation
+from kling_pricing.ledger.journal import Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
     DOUBTED,
@@ -34,9 +34,10 @@ from kling_pricing.ledger.model import (
     Reserved,
     Revision,
 )
+from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
 from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
-from kling_pricing.ledger.sqlite.codec import text, written
+from kling_pricing.ledger.sqlite.codec import object_text, text, written
 
 
 def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
@@ -102,9 +103,11 @@ def dispatch(
     return errors.not_dispatched(current)
 
 
-def bind(db: sqlite3.Connection, now: datetime, ref: Ref, task_id: str) -> Change:
+def bind(
+    db: sqlite3.Connection, now: datetime, ref: Ref, task_id: str, compared: Mapping[int, Comparison]
+) -> Change | Uncompared:
     """See `Ledger.bind`."""
-    return transitions.bind(db, ref, task_id, now)
+    return transitions.bind(db, ref, task_id, compared, now)
 
 
 def doubt(db: sqlite3.Connection, now: datetime, ref: Ref, reason: str) -> Reservation:
@@ -155,13 +158,18 @@ def observe(
     now: datetime,
     seen: Observation,
     ref: Ref | None,
-    made: Decimal | None,
-    remark: str | None,
-) -> Change | LedgerError | None:
+    compared: Comparison | None,
+) -> Change | Uncompared | LedgerError | None:
     """See `Ledger.observe`. Returns an error, so that the observation is committed: the task may be billed."""
+    task = (seen.provider, seen.task_id)
+    if compared is None and needs_comparison(seen):
+        reservation = reservations.find(db, task, now)
+        if reservation is not None and ref in {None, reservation.id, task}:
+            return Uncompared(reservation, ((0, seen),))
     added = db.execute(
         "INSERT OR IGNORE INTO observation"
-        " (provider, task_id, state, charge, duration_s, model, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        " (provider, task_id, state, charge, duration_s, model, facts, seen_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             seen.provider,
             seen.task_id,
@@ -169,10 +177,10 @@ def observe(
             written_charge(seen.charge),
             text(seen.duration_s),
             seen.model,
+            object_text(seen.facts) if seen.facts else None,
             written(now),
         ),
     )
-    task = (seen.provider, seen.task_id)
     reservation = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
     if reservation is None:
         return None
@@ -181,11 +189,9 @@ def observe(
     if reservation.task_id == seen.task_id:
         if not added.rowcount:
             return Change(reservation)
-        change = transitions.take_up(db, reservation, seen, now, made)
-        remarks = balances.charge_alerts(db, reservation.id, remark, now) if remark else ()
-        return Change(change.reservation, change.alerts + remarks)
+        return transitions.take_up(db, reservation, seen, now, compared or NOTHING)
     try:
-        return transitions.bind(db, reservation.id, seen.task_id, now)
+        return transitions.bind(db, reservation.id, seen.task_id, {}, now)
     except ReservationStateError as error:
         return error
 
@@ -241,6 +247,15 @@ def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
     return balances.threshold_alerts(db, grown(moves), None, now)
+
+
+def count_unpriced(db: sqlite3.Connection, _now: datetime, counts: Sequence[UnpricedRequests]) -> None:
+    """See `Ledger.count_unpriced`."""
+    db.executemany(
+        "INSERT INTO unpriced_requests (provider, path, day, requests) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (provider, path, day) DO UPDATE SET requests = requests + excluded.requests",
+        [(count.provider, count.path, count.day.isoformat(), count.requests) for count in counts],
+    )
 
 
 def _new_id() -> str:

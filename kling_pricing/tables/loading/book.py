@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from itertools import chain, pairwise
 
 from kling_pricing.display import did_you_mean
-from kling_pricing.errors import TableProblems
+from kling_pricing.errors import TableError, TableProblems
 from kling_pricing.strict_yaml import Path, YamlDocument, checked, load
 from kling_pricing.tables.loading.contracts import load_contracts
 from kling_pricing.tables.loading.coverage import check_coverage
@@ -21,11 +21,12 @@ from kling_pricing.tables.loading.files import CellsEntry, ContractFile, PriceFi
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
 from kling_pricing.tables.loading.matrices import load_matrix
 from kling_pricing.tables.loading.parts import (
+    OwnUnit,
     cells,
     check_filled,
     check_period,
     check_zeros,
-    make_rate,
+    own_unit_rate,
     table_id,
     table_notes,
     table_sources,
@@ -107,6 +108,32 @@ def load_price_book(directory: str | os.PathLike[str] | None = None) -> PriceBoo
     return PriceBook(published, matrices, contracts, gateways)
 
 
+def with_own_capabilities(book: PriceBook, directory: str | os.PathLike[str]) -> PriceBook:
+    """Returns the published tables with the capability and provider files of a folder, for a new table.
+
+    The folder's price files are not read, because they may be incomplete.
+
+    Raises:
+        TableError: a file is refused, or the folder cannot be read.
+    """
+    problems = TableProblems()
+    matrices, unpriced = dict(book.matrices), dict(book.unpriced)
+    files = table_files(directory)
+    for (kind, *_), (name, file) in files.items():
+        if kind == "capabilities":
+            with problems.collected():
+                matrix = load_matrix(file, name)
+                matrices[matrix.wire_format] = matrix
+    problems.raise_first()
+    for (kind, *_), (name, file) in files.items():
+        if kind == "providers":
+            with problems.collected():
+                provider, _ = load_provider(file, name, matrices)
+                unpriced[provider.provider] = provider
+    problems.raise_first()
+    return PriceBook(book.tables, matrices, {}, unpriced)
+
+
 def _check_newer_lists(
     tables: Mapping[str, list[tuple[PriceTable, YamlDocument]]], problems: TableProblems
 ) -> None:
@@ -126,7 +153,8 @@ def _table(document: YamlDocument, data: bytes, folder: str, problems: TableProb
     entry = checked(document, PriceFile)
     if entry.provider != folder:
         raise document.error(("provider",), f"differs from the folder's name {folder!r}; make them the same")
-    check_period(entry.valid_from, entry.valid_until, document)
+    with problems.collected():
+        check_period(entry.valid_from, entry.valid_until, document)
     if entry.known_from is not None and entry.valid_from is not None:
         problem = "applies only to a table whose valid_from is null; remove it"
         problems.append(document.error(("known_from",), problem))
@@ -138,7 +166,7 @@ def _table(document: YamlDocument, data: bytes, folder: str, problems: TableProb
         amounts["unit", "value"] = entry.unit.value
     with problems.collected():
         check_zeros(amounts, document, free=entry.free)
-    _check_choices(entry, document)
+    problems += _problems_of_choices(entry, document)
     return PriceTable(
         provider=entry.provider,
         id=table_id(document),
@@ -153,30 +181,39 @@ def _table(document: YamlDocument, data: bytes, folder: str, problems: TableProb
         billing=_billing(entry),
         tiers=tuple(Choice(choice.tier, choice.when) for choice in entry.tiers),
         quantity=tuple(Choice(_quantity(choice), choice.when) for choice in entry.quantity),
-        rates=_rates(entry, document),
+        units=_units(entry, document, problems),
+        rates=_rates(entry, document, problems),
         unpriced=_cells(entry.unpriced),
         unreached=_cells(entry.unreached),
         notes=table_notes(entry.notes),
         own_unit=entry.unit.name if entry.unit else None,
-        units=_units(entry, document),
-        account_currencies=_account_currencies(entry, document),
-        model_periods=_model_periods(entry, document),
+        account_currencies=_account_currencies(entry, document, problems),
+        model_periods=_model_periods(entry, document, problems),
         period_reasons={model: period.why for model, period in entry.model_periods.items() if period.why},
         known_from=entry.known_from,
         newer_list=entry.newer_list,
         allow_paths=tuple(entry.allow_paths),
+        unpriced_rest=entry.unpriced_rest,
     )
 
 
-def _units(entry: PriceFile, document: YamlDocument) -> dict[str, Decimal]:
+def _units(entry: PriceFile, document: YamlDocument, problems: TableProblems) -> dict[str, Decimal]:
     """Returns the values of the units of packs, none of which may contradict the unit of the rates."""
     unit = entry.unit
     if unit is not None and entry.units.get(unit.name, unit.value) != unit.value:
-        raise document.error(("units", unit.name), "differs from the value of `unit`; make them the same")
+        problem = "differs from the value of `unit`; make them the same"
+        problems.append(document.error(("units", unit.name), problem))
+    for model, kind in entry.pack_of.items():
+        if model not in entry.rates:
+            problem = f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}"
+            problems.append(document.error(("pack_of", model), problem))
+        if kind not in entry.units:
+            problem = f"`units` has no value of a unit of kind {kind!r}; add it"
+            problems.append(document.error(("pack_of", model), problem))
     return dict(entry.units)
 
 
-def _account_currencies(entry: PriceFile, document: YamlDocument) -> dict[str, str]:
+def _account_currencies(entry: PriceFile, document: YamlDocument, problems: TableProblems) -> dict[str, str]:
     """Returns host -> the currency of the accounts there; an empty host stands for all."""
     given = entry.account_currency
     if not isinstance(given, dict):
@@ -184,7 +221,8 @@ def _account_currencies(entry: PriceFile, document: YamlDocument) -> dict[str, s
     for host in given:
         if host not in entry.hosts:
             remedy = did_you_mean(host, entry.hosts)
-            raise document.error(("account_currency", host), f"is not one of the hosts; {remedy}")
+            problem = f"is not one of the hosts; {remedy}"
+            problems.append(document.error(("account_currency", host), problem))
     return given
 
 
@@ -192,30 +230,32 @@ def _cells(entries: Sequence[CellsEntry]) -> tuple[Cells, ...]:
     return tuple(Cells(entry.model, entry.resolution, entry.tier, entry.why) for entry in entries)
 
 
-def _model_periods(entry: PriceFile, document: YamlDocument) -> dict[str, Validity]:
+def _model_periods(entry: PriceFile, document: YamlDocument, problems: TableProblems) -> dict[str, Validity]:
     """Returns the periods of single models, each of which must be within the table's period."""
     periods = {}
     for model, narrowed in entry.model_periods.items():
         path = ("model_periods", model)
-        if model not in entry.rates:
-            raise document.error(path, f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}")
-        if narrowed.valid_from is None and narrowed.valid_until is None:
-            raise document.error(path, "has no period; give valid_from, valid_until or both")
         since = narrowed.valid_from or entry.valid_from
         until = narrowed.valid_until or entry.valid_until
-        if since and until and since >= until:
-            raise document.error(
-                path, "has an empty period within the table's period; make valid_from earlier than valid_until"
-            )
+        if model not in entry.rates:
+            problem = f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}"
+            problems.append(document.error(path, problem))
+        if narrowed.valid_from is None and narrowed.valid_until is None:
+            problems.append(document.error(path, "has no period; give valid_from, valid_until or both"))
+        elif since and until and since >= until:
+            problem = "has an empty period within the table's period; make valid_from earlier than valid_until"
+            problems.append(document.error(path, problem))
         if entry.valid_from and since and since < entry.valid_from:
-            raise document.error((*path, "valid_from"), "is before the table's valid_from; leave it out")
+            problem = "is before the table's valid_from; leave it out"
+            problems.append(document.error((*path, "valid_from"), problem))
         if entry.valid_until and until and until > entry.valid_until:
-            raise document.error((*path, "valid_until"), "is after the table's valid_until; leave it out")
+            problem = "is after the table's valid_until; leave it out"
+            problems.append(document.error((*path, "valid_until"), problem))
         periods[model] = Validity(since, until)
     return periods
 
 
-def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
+def _problems_of_choices(entry: PriceFile, document: YamlDocument) -> Iterator[TableError]:
     """Checks that only the last entry of a first-match list always matches, and that `unpriced` is unique."""
     for key, whens in (
         ("tiers", [choice.when for choice in entry.tiers]),
@@ -223,27 +263,23 @@ def _check_choices(entry: PriceFile, document: YamlDocument) -> None:
     ):
         always = [place for place, when in enumerate(whens) if not when]
         if not always:
-            raise document.error(
-                (key, len(whens) - 1),
-                "the last entry must always match; remove its `when`, or add an entry without `when`",
-            )
-        if always[0] != len(whens) - 1:
-            raise document.error(
-                (key, always[0] + 1),
-                "cannot be reached, because the entry before it always matches; put that entry last",
-            )
+            problem = "the last entry must always match; remove its `when`, or add an entry without `when`"
+            yield document.error((key, len(whens) - 1), problem)
+        elif always[0] != len(whens) - 1:
+            problem = "cannot be reached, because the entry before it always matches; put that entry last"
+            yield document.error((key, always[0] + 1), problem)
     for place, choice in enumerate(entry.quantity):
         if (choice.fact is None) == (choice.sum is None):
-            raise document.error(("quantity", place), "must have either fact or sum; give one of the two")
+            problem = "must have either fact or sum; give one of the two"
+            yield document.error(("quantity", place), problem)
         if choice.sum is not None and len(set(choice.sum)) != max(len(choice.sum), 2):
-            raise document.error(
-                ("quantity", place, "sum"), "must list two or more different facts; use `fact` for one"
-            )
+            problem = "must list two or more different facts; use `fact` for one"
+            yield document.error(("quantity", place, "sum"), problem)
     seen: set[tuple[str, str | None, str | None]] = set()
     for place, unpriced in enumerate(entry.unpriced):
         cell = (unpriced.model, unpriced.resolution, unpriced.tier)
         if cell in seen:
-            raise document.error(("unpriced", place), "is listed twice; keep one entry")
+            yield document.error(("unpriced", place), "is listed twice; keep one entry")
         seen.add(cell)
 
 
@@ -260,11 +296,26 @@ def _quantity(entry: QuantityEntry) -> Quantity:
     return Quantity(fact, entry.unit, entry.per, entry.rounding, entry.step, entry.minimum, tuple(added), floor)
 
 
-def _rates(entry: PriceFile, document: YamlDocument) -> dict[Cell, Rate]:
-    try:
-        return {cell: make_rate(cell, price, entry.unit, entry.currency) for cell, price in cells(entry.rates)}
-    except ValueError as error:
-        raise document.error(("unit", "value"), str(error)) from None
+def _rates(entry: PriceFile, document: YamlDocument, problems: TableProblems) -> dict[Cell, Rate]:
+    own = entry.unit
+    default = None if own is None else OwnUnit(own.name, own.name, own.value)
+    units = {
+        model: OwnUnit(kind, f"{kind} unit", entry.units[kind])
+        for model, kind in entry.pack_of.items()
+        if kind in entry.units
+    }
+    rates = {}
+    for cell, price in cells(entry.rates):
+        unit = units.get(cell.model, default)
+        if unit is None:
+            rates[cell] = Rate(cell, price, str(cell))
+            continue
+        try:
+            rates[cell] = own_unit_rate(cell, price, unit, entry.currency)
+        except ValueError as error:
+            path = ("units", unit.name) if cell.model in units else ("unit", "value")
+            problems.append(document.error(path, str(error)))
+    return rates
 
 
 def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable, ...]:

@@ -123,6 +123,24 @@ TaskPath: TypeAlias = Annotated[
 ]
 """The path of a task's URL."""
 
+_OWN_ID_FIELD = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
+
+OwnIdField: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(_OWN_ID_FIELD, "the name of a field, or a path such as options.external_id")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_OWN_ID_FIELD}$"}),
+]
+"""A field of a payload, or the path to a field inside objects."""
+
+_LOOKUP_PATH = _TASK_PATH.replace("task_id", "own_id")
+
+LookupPath: TypeAlias = Annotated[
+    str,
+    BeforeValidator(matching_text(_LOOKUP_PATH, "the path of a task's URL, such as /tasks?own_ids={own_id}")),
+    WithJsonSchema({"type": "string", "pattern": f"^{_LOOKUP_PATH}$"}),
+]
+"""The path of a task's URL, with the caller's own id in it."""
+
 _LISTED_PATH = r"(/([a-z0-9._~:-]+|\{[a-z_]+\}))+(/\*)?"
 
 ListedPath: TypeAlias = Annotated[

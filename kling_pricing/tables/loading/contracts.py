@@ -14,6 +14,7 @@ from kling_pricing.money import divide
 from kling_pricing.strict_yaml import Path, YamlDocument, checked
 from kling_pricing.tables.loading.files import ContractFile
 from kling_pricing.tables.loading.parts import (
+    OwnUnit,
     cells,
     check_period,
     check_zeros,
@@ -80,24 +81,33 @@ def _contract(
     if base.provider != folder:
         problem = f"is a price table for {base.provider}; move this file to prices/{base.provider}/"
         raise document.error(("extends",), problem)
+    problems = TableProblems()
     if entry.discount is not None and entry.discount >= 1:
-        raise document.error(("discount",), "must be a fraction below 1; write ten percent as 0.1")
+        problem = "must be a fraction below 1; write ten percent as 0.1"
+        problems.append(document.error(("discount",), problem))
     if entry.unit_value is not None and base.own_unit is None:
-        raise document.error(("unit_value",), f"{base.id} has no unit of its own; give a discount or rates")
+        problem = f"{base.id} has no unit of its own; give a discount or rates"
+        problems.append(document.error(("unit_value",), problem))
     amounts: dict[Path, Decimal] = {("rates", *cell): price for cell, price in cells(entry.rates)}
     if entry.unit_value is not None:
         amounts["unit_value",] = entry.unit_value
-    check_zeros(amounts, document, free=entry.free)
+    with problems.collected():
+        check_zeros(amounts, document, free=entry.free)
     changes = entry.discount, entry.unit_value, entry.account_currency
-    if changes == (None, None, None) and not (entry.rates or entry.allow_paths or adopted):
-        raise document.error((), "changes nothing; give a discount, a unit_value, rates or account_currency")
+    if changes == (None, None, None) and not (entry.rates or entry.units or entry.allow_paths or adopted):
+        problem = "changes nothing; give a discount, a unit_value, units, rates or account_currency"
+        problems.append(document.error((), problem))
     valid_from, valid_until = entry.valid_from or base.valid_from, entry.valid_until or base.valid_until
-    check_period(valid_from, valid_until, document)
+    with problems.collected():
+        check_period(valid_from, valid_until, document)
     if (base.valid_from and valid_from and valid_from < base.valid_from) or (
         base.valid_until and (valid_until is None or valid_until > base.valid_until)
     ):
         problem = f"is outside the period of {base.id} ({period(base)}); add a contract for the other table"
-        raise document.error(("valid_until" if entry.valid_until else "valid_from",), problem)
+        problems.append(document.error(("valid_until" if entry.valid_until else "valid_from",), problem))
+    units = _units(entry, base, document, problems)
+    rates = _rates(entry, base, units, document, problems)
+    problems.raise_first()
     return replace(
         base,
         id=table_id(document),
@@ -105,8 +115,8 @@ def _contract(
         valid_from=valid_from,
         valid_until=valid_until,
         sources=table_sources(entry.sources),
-        rates=_checked_rates(entry, base, document),
-        units=_units(entry, base),
+        rates=rates,
+        units=units,
         account_currencies={"": entry.account_currency} if entry.account_currency else base.account_currencies,
         notes=(*base.notes, *table_notes(entry.notes)),
         contract=Contract(
@@ -132,47 +142,66 @@ def _adopted(base: PriceTable, provider: UnpricedProvider, document: YamlDocumen
     )
 
 
-def _checked_rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dict[Cell, Rate]:
-    try:
-        return _rates(entry, base, document)
-    except ValueError as error:
-        raise document.error(("rates",) if entry.unit_value is None else ("unit_value",), str(error)) from None
-
-
-def _rates(entry: ContractFile, base: PriceTable, document: YamlDocument) -> dict[Cell, Rate]:
-    rates = dict(base.rates)
-    if entry.unit_value is not None and base.own_unit is not None:
-        for cell, rate in base.rates.items():
-            if rate.own_units is not None:
-                rates[cell] = own_unit_rate(
-                    cell, rate.own_units, base.own_unit, entry.unit_value, base.currency
-                )
-    for cell, price in cells(entry.rates):
+def _rates(
+    entry: ContractFile,
+    base: PriceTable,
+    units: Mapping[str, Decimal],
+    document: YamlDocument,
+    problems: TableProblems,
+) -> dict[Cell, Rate]:
+    """Returns the published rates at the customer's unit values, and the customer's own rates."""
+    rates, own = dict(base.rates), dict(cells(entry.rates))
+    for cell, price in own.items():
         if cell not in base.rates:
             problem = f"{base.id} has no price for {cell} that a contract could replace; remove this rate"
-            raise document.error(("rates", *cell), problem)
-        if base.own_unit is None:
+            problems.append(document.error(("rates", *cell), problem))
+        elif base.rates[cell].own_unit is None:
             rates[cell] = Rate(cell, price, f"{cell}, contract price")
+    for cell, rate in base.rates.items():
+        in_pack = rate.own_unit != base.own_unit
+        value_path: Path = ("units", str(rate.own_unit)) if in_pack else ("unit_value",)
+        changed = rate.own_unit in entry.units if in_pack else entry.unit_value is not None
+        if rate.own_unit is None or rate.own_units is None or not (changed or cell in own):
+            continue
+        if in_pack:
+            value: Decimal | None = units[rate.own_unit]
         else:
             value = _unit_value(base) if entry.unit_value is None else entry.unit_value
-            if value is None:
-                problem = f"all rates of {base.id} are 0, so the value of its unit is unknown; add a unit_value"
-                raise document.error(("rates", *cell), problem)
-            rates[cell] = own_unit_rate(cell, price, base.own_unit, value, base.currency)
+        if value is None:
+            problem = f"all rates of {base.id} are 0, so the value of its unit is unknown; add a unit_value"
+            problems.append(document.error(("rates", *cell), problem))
+            continue
+        shown = f"{rate.own_unit} unit" if in_pack else rate.own_unit
+        unit = OwnUnit(rate.own_unit, shown, value)
+        try:
+            rates[cell] = own_unit_rate(cell, own.get(cell, rate.own_units), unit, base.currency)
+        except ValueError as error:
+            problems.append(document.error(value_path if changed else ("rates",), str(error)))
     return rates
 
 
-def _units(entry: ContractFile, base: PriceTable) -> dict[str, Decimal]:
+def _units(
+    entry: ContractFile, base: PriceTable, document: YamlDocument, problems: TableProblems
+) -> dict[str, Decimal]:
     """Returns the values of the units of packs: `unit_value` is also that of packs with the rates' unit."""
-    if entry.unit_value is None:
-        return dict(base.units)
     published = _unit_value(base)
-    return {kind: entry.unit_value if value == published else value for kind, value in base.units.items()}
+    for kind in entry.units:
+        if kind not in base.units:
+            problem = f"{base.id} has no unit of this kind; {did_you_mean(kind, list(base.units))}"
+            problems.append(document.error(("units", kind), problem))
+        elif base.units[kind] == published:
+            problem = "is the unit of the published rates; give the price as unit_value"
+            problems.append(document.error(("units", kind), problem))
+    values = dict(base.units)
+    if entry.unit_value is not None:
+        values = {kind: entry.unit_value if value == published else value for kind, value in values.items()}
+    return values | entry.units
 
 
 def _unit_value(base: PriceTable) -> Decimal | None:
-    """Returns the published value of one unit, which every rate in units implies; None if all rates are 0."""
-    rate = next((rate for rate in base.rates.values() if rate.own_units), None)
+    """Returns the published value of one unit of the rates, which rates imply; None if all of them are 0."""
+    in_units = (rate for rate in base.rates.values() if rate.own_unit == base.own_unit)
+    rate = next((rate for rate in in_units if rate.own_units), None)
     return None if rate is None else divide(rate.unit_price, rate.own_units or Decimal(1))
 
 

@@ -12,7 +12,7 @@ from kling_pricing.strict_yaml import YamlDocument
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Cell
-from kling_pricing.tables.rules import Choice, Conditions, OneOf, compile_choice
+from kling_pricing.tables.rules import Choice, Condition, Conditions, OneOf, compile_choice
 from kling_pricing.wire.facts import EMPTY_FACTS, FACT_TYPES, INPUT_OF
 
 
@@ -107,6 +107,25 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
                 if new and capabilities.allows(facts):
                     reached.update((resolution, tier) for tier in new)
                     yield from (Cell(capabilities.model, resolution, tier) for tier in new)
+
+
+def may_hold(conditions: Conditions, capabilities: ModelCapabilities) -> bool:
+    """Returns whether a request for a model can meet some conditions, each of them by itself."""
+    return all(
+        any(condition.holds(value) is not False for value in _values(fact, condition, capabilities))
+        for fact, condition in conditions.items()
+    )
+
+
+def _values(fact: str, condition: Condition, capabilities: ModelCapabilities) -> Iterable[Any]:
+    if fact == "model":
+        return (capabilities.model,)
+    if fact == "resolution":
+        return _resolutions(capabilities)
+    if fact == "action":
+        actions = capabilities.limit("action")
+        return actions.values if isinstance(actions, OneOf) else (None,)
+    return _domain(fact, capabilities, (Choice("", {fact: condition}),))
 
 
 def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""The pydantic models of the files in `pricing_tables/`, and their JSON Schemas.
+"""The pydantic models of the files in `pricing_tables/` about prices and providers, and their JSON Schemas.
 
-`PriceFile` is `prices/<provider>/<date>.yaml`, `CapabilityFile` is `capabilities/<wire format>.yaml`, and
-`ProviderFile` is `providers/<provider>.yaml`.
-The models describe one file each. `book`, `matrices` and `unpriced` turn them into the frozen `PriceTable`,
-`CapabilityMatrix` and `UnpricedProvider`, and check the files against each other.
+`PriceFile` is `prices/<provider>/<date>.yaml`, `ContractFile` extends one, and `ProviderFile` is
+`providers/<provider>.yaml`; `capability_file` has the models of capability files.
+The models describe one file each. `book`, `contracts` and `unpriced` turn them into the frozen `PriceTable` and
+`UnpricedProvider`, and check the files against each other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from kling_pricing.money import NANOS
 from kling_pricing.strict_yaml import Code, Currency, FileModel, Instant, Name, Price, Text, UrlPath
 from kling_pricing.tables.loading.conditions import (
     FactConditions,
-    FactValues,
-    MediaConditions,
-    TaskPath,
 )
-from kling_pricing.tables.loading.http_entries import HttpEntry
 
 
 class SourceEntry(FileModel):
@@ -182,6 +178,11 @@ class PriceFile(FileModel):
         description="The value of one pack unit in the table's currency, by kind of pack (video, "
         "image, audio).",
     )
+    pack_of: dict[Name, Code] = Field(
+        {},
+        description="Models whose rates are in the units of another kind of pack, one of `units`. All other "
+        "rates are in `unit`.",
+    )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
         description="The currency of customer accounts, for amounts that a response states without a "
@@ -192,6 +193,9 @@ class PriceFile(FileModel):
         {}, description="Models whose rates are in force for only a part of the table's period."
     )
     unpriced: list[UnpricedEntry] = []
+    unpriced_rest: Text | None = Field(
+        None, description="Why all combinations without a rate have no price. Null rates then count as absent."
+    )
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
 
@@ -208,7 +212,12 @@ class ContractFile(FileModel):
     discount: Price | None = Field(
         None, description="The fraction deducted from the list total. Write ten percent as 0.1."
     )
-    unit_value: Price | None = Field(None, description="The customer's price for one unit of the provider.")
+    unit_value: Price | None = Field(None, description="The customer's price for one of the provider's units.")
+    units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
+        {},
+        description="The customer's price for one pack unit, by kind of pack. It applies to kinds that have a "
+        "unit of their own, such as image.",
+    )
     account_currency: Currency | None = Field(
         None,
         description="The currency of the customer's account. Null means the account currency of the "
@@ -246,145 +255,6 @@ class ProviderFile(FileModel):
     sources: Annotated[list[SourceEntry], Field(min_length=1)]
 
 
-class RuleEntry(FileModel):
-    """If all conditions in `when` hold, all in `need` must hold, or the API refuses the request."""
-
-    code: Code
-    when: FactConditions = {}
-    need: Annotated[FactConditions, Field(min_length=1)]
-    message: Text | None = Field(
-        None, description="The message that users see. If it is absent, the message is generated from the rule."
-    )
-    source: Text
-    since: Instant | None = Field(
-        None, description="The rule applies from this instant. Null means that the rule has always applied."
-    )
-    until: Instant | None = Field(
-        None,
-        description="The rule applies before this instant. Null means that the rule applies until "
-        "further notice.",
-    )
-
-
-class WarningEntry(FileModel):
-    """A rule that the API does not enforce; a request that breaks it gets a note."""
-
-    code: Code
-    when: FactConditions = {}
-    need: Annotated[FactConditions, Field(min_length=1)]
-    message: Text
-    source: Text
-    since: Instant | None = Field(
-        None,
-        description="The warning applies from this instant. Null means that the warning has always applied.",
-    )
-    until: Instant | None = Field(
-        None,
-        description="The warning applies before this instant. Null means that the warning applies until "
-        "further notice.",
-    )
-
-
-class ImpliedActionEntry(FileModel):
-    """The action that inputs imply if the payload has the default action; the first entry that matches wins."""
-
-    action: Code
-    when: FactConditions
-    source: Text
-
-
-class EndpointEntry(FileModel):
-    """A path that accepts this API's payloads."""
-
-    path: UrlPath = Field(description="The documented path. A gateway may add a path prefix.")
-    actions: Annotated[list[Code], Field(min_length=1)] | None = Field(
-        None, description="The actions that the path accepts. Null means that the path accepts every action."
-    )
-    model: Text | None = Field(
-        None,
-        description="The model for payloads that do not name one, because the path contains the model or has "
-        "a default model.",
-    )
-    status: TaskPath | None = Field(None, description="The path for reading a task's status.")
-    other_status: list[TaskPath] = Field([], description="Other paths for reading a task's status.")
-    cancel: TaskPath | None = Field(
-        None, description="The path to which a POST request is sent to cancel a task."
-    )
-    source: Text
-
-
-class IgnoredFieldEntry(FileModel):
-    """A field that one provider accepts but ignores; other providers of the same wire format read it."""
-
-    field: Code
-    provider: Name
-    source: Text
-
-
-class KnownNamesEntry(FileModel):
-    """Names of models that this API does not offer, and a sentence that explains the names."""
-
-    names: Annotated[list[Text], Field(min_length=1)]
-    why: Text = Field(description="An explanation of what the model is and who sells it.")
-    source: Text
-
-
-class MediaEntry(FileModel):
-    """Limits for the files in a request, which are checked if the caller passes facts about the files."""
-
-    kind: Literal["image", "video"]
-    limits: MediaConditions
-    source: Text
-
-
-class ModelEntry(FileModel):
-    """The requests that the API accepts for one model."""
-
-    names: list[Text] | dict[Text, FactValues] = Field(
-        min_length=1,
-        description="The model's names in this wire format. A name can imply facts, as in "
-        "{some-name-720p: {resolution: 720p}}.",
-    )
-    actions: Annotated[list[Code], Field(min_length=1)]
-    fields: Annotated[
-        list[Code],
-        Field(min_length=1, description="The inputs that the model accepts. Any other input is refused."),
-    ]
-    limits: FactConditions
-    required: list[Code] | None = Field(
-        None, description="Inputs that a payload must have. Null means the inputs under `required` in the file."
-    )
-    defaults: FactValues = Field(
-        {}, description="The defaults of this model, where they differ from the file's defaults."
-    )
-    rules: list[RuleEntry] = []
-    warnings: list[WarningEntry] = []
-    media: list[MediaEntry] = []
-    source: Text
-
-
-class CapabilityFile(FileModel):
-    """The requests that one API accepts: `capabilities/<wire format>.yaml`."""
-
-    wire_format: Name
-    sources: Annotated[list[SourceEntry], Field(min_length=1)]
-    endpoints: list[EndpointEntry] = Field([], description="The paths to which payloads are posted.")
-    http: HttpEntry = HttpEntry()
-    required: list[Code]
-    defaults: FactValues = Field(description="The API's default for each fact that the payload does not state.")
-    implied_actions: list[ImpliedActionEntry] = []
-    rules: list[RuleEntry] = []
-    warnings: list[WarningEntry] = []
-    media: list[MediaEntry] = []
-    ignored_fields: list[IgnoredFieldEntry] = Field(
-        [], description="Fields that a provider accepts but ignores."
-    )
-    known_names: list[KnownNamesEntry] = Field(
-        [], description="Names of models that users ask for but that this API does not offer."
-    )
-    models: Annotated[dict[Name, ModelEntry], Field(min_length=1)]
-
-
 def price_file_schema() -> dict[str, Any]:
     """Returns the JSON Schema of `prices/<provider>/<date>.yaml`."""
     return PriceFile.model_json_schema()
@@ -393,8 +263,3 @@ def price_file_schema() -> dict[str, Any]:
 def provider_file_schema() -> dict[str, Any]:
     """Returns the JSON Schema of `providers/<provider>.yaml`."""
     return ProviderFile.model_json_schema()
-
-
-def capability_file_schema() -> dict[str, Any]:
-    """Returns the JSON Schema of `capabilities/<wire format>.yaml`."""
-    return CapabilityFile.model_json_schema()

@@ -6,9 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kling_pricing.strict_yaml import Code, FileModel, Text, UrlPath
+from kling_pricing.strict_yaml import FileModel, Text, UrlPath
 from kling_pricing.tables.http_rules import CODE, MESSAGE
-from kling_pricing.tables.loading.conditions import ErrorShape, ListedPath, StatusCondition
+from kling_pricing.tables.loading.conditions import (
+    ErrorShape,
+    ListedPath,
+    LookupPath,
+    OwnIdField,
+    StatusCondition,
+)
 
 
 class IdempotencyEntry(FileModel):
@@ -24,7 +30,12 @@ class IdempotencyEntry(FileModel):
 class OwnIdEntry(FileModel):
     """The payload field for a task id that the caller chooses and by which the API can look up the task."""
 
-    field: Code
+    field: OwnIdField
+    lookup: LookupPath | None = Field(
+        None,
+        description="The path at which the API looks a task up by that id; by default, the status paths accept "
+        "the id in the place of the task's id.",
+    )
     source: Text
 
 

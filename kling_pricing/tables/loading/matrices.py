@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.resources.abc import Traversable
 from typing import Any
 
 from kling_pricing.display import did_you_mean
+from kling_pricing.errors import TableError, TableProblems
 from kling_pricing.strict_yaml import Path, YamlDocument, read
 from kling_pricing.tables.capabilities import (
     CapabilityMatrix,
@@ -17,16 +18,31 @@ from kling_pricing.tables.capabilities import (
     ModelCapabilities,
     Rule,
 )
-from kling_pricing.tables.loading.files import CapabilityFile, MediaEntry, ModelEntry, RuleEntry, WarningEntry
+from kling_pricing.tables.loading.capability_file import (
+    CapabilityFile,
+    MediaEntry,
+    ModelEntry,
+    RuleEntry,
+    WarningEntry,
+)
 from kling_pricing.tables.loading.folders import file_bytes
 from kling_pricing.tables.loading.parts import http_rules
 from kling_pricing.tables.rules import Choice, OneOf
 from kling_pricing.wire.endpoints import Submission
+from kling_pricing.wire.fields import Field
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import wire_format
 
 _RESERVED_CODES = frozenset(
-    {"field_not_taken", "endpoint_action", "unknown_field", "wrong_type", "unknown_model", "not_checked"}
+    {
+        "field_not_taken",
+        "endpoint_action",
+        "endpoint_model",
+        "unknown_field",
+        "wrong_type",
+        "unknown_model",
+        "not_checked",
+    }
 )
 
 
@@ -34,13 +50,16 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
     """Loads the matrix in a file; messages use `name` for the file.
 
     Raises:
-        TableError: the file is refused.
+        TableError: the file is refused; `others` has the file's other problems.
     """
     entry, document = read(file_bytes(file, name), CapabilityFile, name=name)
     if entry.wire_format != file.name.removesuffix(".yaml"):
         problem = f"differs from the file's name {file.name.removesuffix('.yaml')!r}; make them the same"
         raise document.error(("wire_format",), problem)
-    _check_vocabulary(entry, document)
+    if entry.wire_format not in WIRE_FORMATS:
+        problem = f"unknown wire format; known wire formats: {', '.join(WIRE_FORMATS)}"
+        raise document.error(("wire_format",), problem)
+    problems = TableProblems(_problems_of_vocabulary(entry, document))
     names: dict[str, tuple[str, Mapping[str, Any]]] = {}
     models = {}
     for model, model_entry in entry.models.items():
@@ -53,9 +72,10 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
             if written in names:
                 path = ("models", model, "names", place if isinstance(model_entry.names, list) else written)
                 problem = f"{written!r} is already a name of {names[written][0]}; remove one of the two"
-                raise document.error(path, problem)
+                problems.append(document.error(path, problem))
             names[written] = (model, implied[written])
-        models[model] = _model_capabilities(model, model_entry, entry, document)
+        models[model] = _model_capabilities(model, model_entry, entry, document, problems)
+    problems.raise_first()
     return CapabilityMatrix(
         entry.wire_format,
         models,
@@ -71,6 +91,7 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
                 endpoint.cancel,
                 tuple(endpoint.other_status),
                 endpoint.model,
+                tuple(endpoint.models),
             )
             for endpoint in entry.endpoints
         ),
@@ -80,52 +101,54 @@ def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
     )
 
 
-def _check_vocabulary(entry: CapabilityFile, document: YamlDocument) -> None:
+def _problems_of_vocabulary(entry: CapabilityFile, document: YamlDocument) -> Iterator[TableError]:
     """Checks a matrix's names against its wire format, and its parts against each other."""
-    if entry.wire_format not in WIRE_FORMATS:
-        problem = f"unknown wire format; known wire formats: {', '.join(WIRE_FORMATS)}"
-        raise document.error(("wire_format",), problem)
-    inputs = wire_format(entry.wire_format).FIELD_NAMES
+    wire = wire_format(entry.wire_format)
+    inputs, fields = wire.FIELD_NAMES, wire.FIELDS
     actions = {action for model in entry.models.values() for action in model.actions}
-
-    def check_known(word: str, words: Iterable[str], path: Path) -> None:
-        if word not in words:
-            raise document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(words))}")
-
     paths: set[str] = set()
+    words: list[tuple[str, Collection[str], Path]] = []
     for place, endpoint in enumerate(entry.endpoints):
         if endpoint.path in paths:
-            raise document.error(("endpoints", place, "path"), "is listed twice; keep one entry")
+            yield document.error(("endpoints", place, "path"), "is listed twice; keep one entry")
         paths.add(endpoint.path)
         for position, action in enumerate(endpoint.actions or ()):
-            check_known(action, actions, ("endpoints", place, "actions", position))
+            words.append((action, actions, ("endpoints", place, "actions", position)))
+        names = [name for model in entry.models.values() for name in model.names]
         if endpoint.model is not None:
-            names = [name for model in entry.models.values() for name in model.names]
-            check_known(endpoint.model, names, ("endpoints", place, "model"))
+            words.append((endpoint.model, names, ("endpoints", place, "model")))
+        for position, name in enumerate(endpoint.models):
+            words.append((name, names, ("endpoints", place, "models", position)))
     for place, ignored in enumerate(entry.ignored_fields):
-        check_known(ignored.field, wire_format(entry.wire_format).FIELDS, ("ignored_fields", place, "field"))
+        words.append((ignored.field, fields, ("ignored_fields", place, "field")))
     if entry.http.own_id is not None:
-        check_known(entry.http.own_id.field, wire_format(entry.wire_format).FIELDS, ("http", "own_id", "field"))
+        inside: Mapping[str, Field] = fields
+        for name in entry.http.own_id.field.split("."):
+            words.append((name, inside, ("http", "own_id", "field")))
+            inside = inside[name].inside if name in inside else {}
     if entry.http.mcp is not None:
-        check_known(entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to"))
-    for place, name in enumerate(entry.required):
-        check_known(name, inputs, ("required", place))
+        words.append((entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to")))
+    words += [(name, inputs, ("required", place)) for place, name in enumerate(entry.required)]
     for place, implied in enumerate(entry.implied_actions):
-        check_known(implied.action, actions, ("implied_actions", place, "action"))
+        words.append((implied.action, actions, ("implied_actions", place, "action")))
     for model, capabilities in entry.models.items():
         for place, name in enumerate(capabilities.fields):
-            check_known(name, inputs, ("models", model, "fields", place))
+            words.append((name, inputs, ("models", model, "fields", place)))
+    for word, known, path in words:
+        if word not in known:
+            yield document.error(path, f"{word!r} is unknown; {did_you_mean(word, sorted(known))}")
+    for model, capabilities in entry.models.items():
         if "action" in capabilities.limits:
             problem = "`actions` already lists the actions; remove this limit"
-            raise document.error(("models", model, "limits", "action"), problem)
+            yield document.error(("models", model, "limits", "action"), problem)
         resolutions = capabilities.limits.get("resolution")
         if "resolution" in capabilities.fields and not isinstance(resolutions, OneOf):
             problem = "the model accepts a resolution; list the allowed values, such as resolution: [720p]"
-            raise document.error(("models", model, "limits"), problem)
+            yield document.error(("models", model, "limits"), problem)
 
 
 def _model_capabilities(
-    model: str, entry: ModelEntry, file: CapabilityFile, document: YamlDocument
+    model: str, entry: ModelEntry, file: CapabilityFile, document: YamlDocument, problems: TableProblems
 ) -> ModelCapabilities:
     limits = {"action": OneOf(tuple(entry.actions))} | entry.limits
     rules = [Rule(f"{fact}_limit", {}, {fact: limit}, entry.source) for fact, limit in limits.items()]
@@ -133,13 +156,16 @@ def _model_capabilities(
     for path, level in levels:
         for key in ("rules", "warnings"):
             entries: list[RuleEntry | WarningEntry] = getattr(level, key)
-            rules += [_rule(rule, document, (*path, key, place)) for place, rule in enumerate(entries)]
+            for place, listed in enumerate(entries):
+                if listed.since and listed.until and listed.since >= listed.until:
+                    problem = "must be later than since; correct one of the two"
+                    problems.append(document.error((*path, key, place, "until"), problem))
+                rules.append(_rule(listed))
     seen: set[str] = set(_RESERVED_CODES)
     for rule in rules:
         if rule.code in seen:
-            raise document.error(
-                ("models", model), f"the code {rule.code!r} is used twice for this model; rename one"
-            )
+            problem = f"the code {rule.code!r} is used twice for this model; rename one"
+            problems.append(document.error(("models", model), problem))
         seen.add(rule.code)
     rules = [
         replace(rule, when={fact: condition for fact, condition in rule.when.items() if fact != "model"})
@@ -163,9 +189,7 @@ def _model_capabilities(
     )
 
 
-def _rule(entry: RuleEntry | WarningEntry, document: YamlDocument, path: Path) -> Rule:
-    if entry.since and entry.until and entry.since >= entry.until:
-        raise document.error((*path, "until"), "must be later than since; correct one of the two")
+def _rule(entry: RuleEntry | WarningEntry) -> Rule:
     return Rule(
         entry.code,
         entry.when,

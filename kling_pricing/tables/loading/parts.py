@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from kling_pricing.errors import TableProblems
 from kling_pricing.findings import Note
@@ -12,10 +13,24 @@ from kling_pricing.money import MAX_DECIMALS, format_decimal, multiply, round_mo
 from kling_pricing.strict_yaml import Path as KeyPath
 from kling_pricing.strict_yaml import YamlDocument, key_path
 from kling_pricing.tables.http_rules import HttpRules, Idempotency, McpRules, RefusedAnswers, UnpricedPaths
-from kling_pricing.tables.loading.files import NoteEntry, SourceEntry, UnitEntry
+from kling_pricing.tables.loading.files import NoteEntry, SourceEntry
 from kling_pricing.tables.loading.http_entries import HttpEntry, McpEntry, PathsEntry
 from kling_pricing.tables.rates import Cell, Rate, TableSource
 from kling_pricing.wire.paths import PathPattern
+
+
+class OwnUnit(NamedTuple):
+    """A unit of the provider's own, in which rates are published.
+
+    Attributes:
+        name: the name, which is the kind of the pack if the unit is that of a pack.
+        shown: the name in descriptions of rates.
+        value: the value of one unit, in the table's currency.
+    """
+
+    name: str
+    shown: str
+    value: Decimal
 
 
 def table_id(document: YamlDocument) -> str:
@@ -42,32 +57,22 @@ def cells(rates: Mapping[str, Mapping[str, Mapping[str, Decimal]]]) -> Iterator[
                 yield Cell(model, resolution, tier), price
 
 
-def make_rate(cell: Cell, price: Decimal, unit: UnitEntry | None, currency: str) -> Rate:
-    """Returns the rate of a cell; converts a price in the provider's own unit to the currency exactly.
+def own_unit_rate(cell: Cell, price: Decimal, unit: OwnUnit, currency: str) -> Rate:
+    """Returns the rate of a cell that costs `price` units; converts the price to the currency exactly.
 
     Raises:
         ValueError: the converted price has more decimals than are allowed.
     """
-    if unit is None:
-        return Rate(cell, price, str(cell))
-    return own_unit_rate(cell, price, unit.name, unit.value, currency)
-
-
-def own_unit_rate(cell: Cell, price: Decimal, name: str, value: Decimal, currency: str) -> Rate:
-    """Returns the rate of a cell that costs `price` units of `value` each.
-
-    Raises:
-        ValueError: the converted price has more decimals than are allowed.
-    """
-    amount = multiply(price, value)
+    amount, value = multiply(price, unit.value), format_decimal(unit.value)
     if amount != round_money(amount):
         raise ValueError(
-            f"the price of {cell} is {format_decimal(price)} {name}s at {format_decimal(value)}, "
+            f"the price of {cell} is {format_decimal(price)} {unit.shown}s at {value}, "
             f"which is {format_decimal(amount)} {currency}, but at most {MAX_DECIMALS} decimal places are "
             "allowed; give the price or the unit value fewer decimal places"
         )
-    description = f"{cell}, {format_decimal(price)} {name}s at {format_decimal(value)} {currency}"
-    return Rate(cell, amount, description, price)
+    number = format_decimal(price)
+    description = f"{cell}, {number} {unit.shown}{'' if price == 1 else 's'} at {value} {currency}"
+    return Rate(cell, amount, description, price, unit.name)
 
 
 def check_period(valid_from: datetime | None, valid_until: datetime | None, document: YamlDocument) -> None:
@@ -100,19 +105,33 @@ def check_zeros(amounts: Mapping[KeyPath, Decimal], document: YamlDocument, *, f
 def check_filled(document: YamlDocument) -> None:
     """Checks that the currency, the sources and the rates of a price file are filled in.
 
+    If the file says why the rest has no price, null rates are removed from the document.
+
     Raises:
         TableError: values are still null; the message lists all of them.
     """
     tree = document.tree if isinstance(document.tree, dict) else {}
+    if tree.get("unpriced_rest") is not None:
+        _remove_nulls(tree.get("rates"))
     missing = [
         path for key in ("currency", "sources", "rates") if key in tree for path in _nulls(tree[key], (key,))
     ]
     if missing:
         raise document.error(
             missing[0],
-            f"{len(missing)} values are not filled in yet; enter them, or move combinations without a price to "
-            f"`unpriced`: {', '.join(key_path(path) for path in missing)}",
+            f"{len(missing)} values are not filled in yet; enter them, move combinations without a price to "
+            "`unpriced`, or give one reason for all rates that are null as `unpriced_rest`: "
+            f"{', '.join(key_path(path) for path in missing)}",
         )
+
+
+def _remove_nulls(rates: object) -> None:
+    """Removes null rates, and the resolutions and models that have no other."""
+    if isinstance(rates, dict):
+        for key, value in [*rates.items()]:
+            _remove_nulls(value)
+            if value is None or value == {}:
+                del rates[key]
 
 
 def _nulls(node: object, path: KeyPath) -> Iterator[KeyPath]:
@@ -134,7 +153,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
     key = entry.idempotency
     return HttpRules(
         Idempotency(key.header, key.hours, key.source) if key else None,
-        entry.own_id.field if entry.own_id else None,
+        tuple(entry.own_id.field.split(".")) if entry.own_id else (),
         tuple(
             RefusedAnswers(
                 answer.status,
@@ -155,6 +174,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         _mcp_rules(entry.mcp) if entry.mcp else None,
         entry.error,
         tuple(tuple(path.split(".")) for path in entry.code_at),
+        own_id_lookup=entry.own_id.lookup if entry.own_id else None,
         task_lists=tuple(listed.path for listed in entry.task_lists),
         billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
     )

@@ -9,7 +9,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-from kling_pricing.tables.loading.coverage import reachable_cells
+from kling_pricing.tables.loading.coverage import may_hold, reachable_cells
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell, Quantity
@@ -17,6 +17,8 @@ from kling_pricing.tables.rules import Choice, Conditions, OneOf
 
 _PLAIN = re.compile(r"[a-z][a-z_]*")
 _CONSTANTS = {"true", "false", "null", "yes", "no", "on", "off"}
+
+_HOSTS = "hosts of the API, without https:// and path, such as api.example.com"
 
 _TIERS = (Choice("audio", {"audio": OneOf((True,))}), Choice("silent", {}))
 _QUANTITY = (Choice(Quantity("duration_s"), {}),)
@@ -39,20 +41,28 @@ def table_template(
     """
     model = _similar(book, wire_format)
     tiers, quantity = (_TIERS, _QUANTITY) if model is None else (model.tiers, model.quantity)
-    cells = [*reachable_cells(book.matrices[wire_format], tiers)]
+    matrix = book.matrices[wire_format]
+    cells = [*reachable_cells(matrix, tiers)]
     example = cells[0]
     reached = {cell.tier for cell in cells}
     tiers = tuple(tier for tier in tiers if tier.result in reached or not tier.when)
+    counting = [
+        choice
+        for choice in quantity
+        if any(may_hold(choice.when, capabilities) for capabilities in matrix.models.values())
+    ]
     hosts = book.unpriced[provider].hosts if provider in book.unpriced else ()
     origin = "Common tiers" if model is None else f"The tiers and units of {model.id}"
-    units = " or ".join(dict.fromkeys(choice.result.unit for choice in quantity))
+    units = " or ".join(dict.fromkeys(choice.result.unit for choice in counting))
     lines = [
         f"# Prices of {provider}. Replace every null, then run `kling-pricing tables check`.",
-        "# If the provider publishes no price for a combination, remove its rate and list it under `unpriced`:",
+        "# If the provider has no price for a combination, remove its rate and list it under `unpriced`:",
         "# unpriced:",
         f'#   - {{model: {example.model}, resolution: {example.resolution}, tier: {example.tier}, why: "..."}}',
+        "# If you know only some of the prices, leave the other rates null and state the reason in one line:",
+        f'# unpriced_rest: "{provider} has not given us this price"',
         f"provider: {provider}",
-        f"hosts: [{', '.join(hosts)}]  # hosts of the API",
+        f"hosts: [{', '.join(hosts)}]  # {_HOSTS}",
         f"wire_formats: [{wire_format}]",
         f"currency: {currency or 'null'}",
         f"valid_from: {day}  # the first day of these prices",
@@ -67,7 +77,7 @@ def table_template(
         "tiers:",
         *(f"  - {_flow(_entry({'tier': tier.result}, tier.when))}" for tier in tiers),
         "quantity:",
-        *(f"  - {_flow(_entry(_quantity(choice.result), choice.when))}" for choice in quantity),
+        *(f"  - {_flow(_entry(_quantity(choice.result), choice.when))}" for choice in counting),
         "",
         f"rates:  # model -> resolution -> tier -> price per {units}",
         *_rates(cells),

@@ -334,7 +334,16 @@ def read_task(body: Mapping[str, Any]) -> Task:
         state=state,
         charge=read_charge(data, succeeded=state == "succeeded"),
         duration_s=_length(data.get("task_result")),
+        own_id=_own_id(data),
     )
+
+
+def _own_id(data: Mapping[str, Any]) -> str | None:
+    """Returns the caller's own id: `external_id`, or `external_task_id` in an older task."""
+    info = data.get("task_info")
+    older = info.get("external_task_id") if isinstance(info, Mapping) else None
+    own_id = data.get("external_id") or older
+    return own_id if isinstance(own_id, str) and own_id else None
 
 
 def _task_id(data: Mapping[str, Any]) -> str | None:

@@ -1,8 +1,8 @@
 -- Stores an observation of a task, and applies it to the task's reservation. If the task has no reservation yet,
--- `bind` applies the observation later.
+-- `bind` applies the observation later. `p_compared` is its comparison with the quote: [made, remark].
 CREATE OR REPLACE FUNCTION observe(
   p_call text, p_ref text[], p_provider text, p_task_id text, p_state text, p_charge jsonb, p_duration_s numeric,
-  p_model text, p_made numeric, p_remark text
+  p_model text, p_facts jsonb, p_compared jsonb
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
@@ -12,8 +12,14 @@ DECLARE
   refusal text;
 BEGIN
   PERFORM lock_task(p_provider, p_task_id);   -- so that either `bind` sees the observation, or this call sees the binding
-  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, seen_at)
-  VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, now)
+  IF p_compared IS NULL AND needs_comparison(p_state, p_charge, p_duration_s, p_facts) THEN
+    kept := lookup(task);
+    IF kept.id IS NOT NULL AND (p_ref IS NULL OR p_ref IN (task, ARRAY[kept.id])) THEN
+      RETURN jsonb_build_object('reservation', shown(kept, now), 'uncompared', '[]'::jsonb);
+    END IF;
+  END IF;
+  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, facts, seen_at)
+  VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, p_facts, now)
   ON CONFLICT DO NOTHING;
   is_new := FOUND;
   IF p_ref IS NULL THEN
@@ -30,28 +36,26 @@ BEGIN
   END IF;
   IF kept.task_id = p_task_id THEN
     IF is_new THEN
-      PERFORM take_up(p_call, kept, p_state, p_charge, p_made, now);
-      IF p_remark IS NOT NULL THEN
-        PERFORM alert_charge(now, p_call, kept.id, p_remark);
-      END IF;
+      PERFORM take_up(p_call, kept, p_state, p_charge, p_compared, now);
       kept := reread(kept.id);
     END IF;
     RETURN jsonb_build_object('reservation', shown(kept, now), 'alerts', alerts_of(p_call));
   END IF;
   BEGIN
-    RETURN bound(p_call, kept, p_task_id, now);
+    RETURN bound(p_call, kept, p_task_id, '{}', now);
   EXCEPTION WHEN SQLSTATE 'KP001' THEN   -- undoes only `bound`; commits the observation, because the task may be billed
     GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
   END;
   RETURN jsonb_build_object('refusal', refusal::jsonb);
 END $$;
 
--- Applies an observation to the locked reservation of its task. An observation is applied only once, because its effect
--- could differ later. The rules are those of `outcomes.outcome`.
+-- Applies an observation, and its comparison with the quote, to the locked reservation of its task. An observation is
+-- applied only once, because its effect could differ later. The rules are those of `outcomes.outcome`.
 CREATE OR REPLACE FUNCTION take_up(
-  p_call text, p_kept reservation, p_state text, p_charge jsonb, p_made numeric, p_now timestamptz
+  p_call text, p_kept reservation, p_state text, p_charge jsonb, p_compared jsonb, p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+  made numeric := p_compared->>0;
   charged numeric;
   unclear text;
 BEGIN
@@ -63,14 +67,17 @@ BEGIN
     PERFORM keep_open(p_call, p_kept, unclear, p_now);
   ELSIF charged > 0 OR (p_state = 'succeeded' AND charged IS NOT NULL) THEN
     PERFORM spend(p_call, p_kept, charged, 'response', p_now);
-  ELSIF p_state = 'succeeded' AND p_made IS NOT NULL THEN
-    PERFORM spend(p_call, p_kept, p_made, 'response', p_now);
+  ELSIF p_state = 'succeeded' AND made IS NOT NULL THEN
+    PERFORM spend(p_call, p_kept, made, 'response', p_now);
   ELSIF p_state = 'succeeded' OR (charged IS NULL AND p_kept.failed_tasks <> 'refunded') THEN
     PERFORM spend(p_call, p_kept, from_nanos(p_kept.expected), 'quote', p_now);
   ELSIF p_kept.state = 'settled' THEN   -- it was not charged after all
     PERFORM spend(p_call, p_kept, 0, 'response', p_now);
   ELSIF p_kept.state <> 'released' THEN
     PERFORM give_back(p_kept.id, p_state, 'release', p_now);
+  END IF;
+  IF p_compared->>1 IS NOT NULL THEN
+    PERFORM alert_charge(p_now, p_call, p_kept.id, p_compared->>1);
   END IF;
 END $$;
 
@@ -97,7 +104,9 @@ BEGIN
     END IF;
     amount := amount + (part->>0)::numeric * unit_value;
   END LOOP;
-  IF amount > 4000000000 THEN
+  IF amount > 4000000000 OR amount > from_nanos(p_kept.reserved) AND EXISTS (
+    SELECT 1 FROM reservation_line WHERE reservation = p_kept.id AND amount * rate > 4000000000
+  ) THEN
     reason := 'the charge of ' || trim_scale(amount) || ' ' || p_kept.currency || ' is implausibly high';
     amount := NULL;
   END IF;
