@@ -210,3 +210,22 @@ def test_a_secret_without_an_issuer_is_refused() -> None:
     """Else every call would be let in."""
     with pytest.raises(ScenarioError, match="give api_key too"):
         Sandbox({"providers": {"kling": {"secret_key": "secret-1"}}})
+
+
+@pytest.mark.parametrize(
+    ("speed", "wait_s", "status"), [(1000, 30, "completed"), (0, 1, "queued"), (1000, 0, "queued")]
+)
+def test_a_message_may_wait_for_the_end_of_its_task(
+    book: PriceBook, speed: int, wait_s: int, status: str
+) -> None:
+    """The tool that submits answers when the task ends, or with the task as it is after `wait_seconds`."""
+    job = {"prompt": "a heron", "duration": 5}
+    arguments = {"model": "kling-v3", "input": job, "idempotency_key": "k", "wait_seconds": wait_s}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    message |= {"params": {"name": "create_task", "arguments": arguments}}
+    with Sandbox({**SCENARIO, "speed": speed, "queue_s": 20}, book=book) as sandbox:
+        answer = httpx.post(f"{sandbox.url('qingbo-ai')}/v1/mcp", json=message, timeout=60).json()
+        task = answer["result"]["structuredContent"]
+        assert (answer["id"], task["status"], task["should_poll"]) == (1, status, status == "queued")
+        (kept,) = sandbox.tasks("qingbo-ai")
+        assert kept["id"] == task["task_id"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.sandbox.accounts import Account, part_from
+from kling_pricing.sandbox.call_outcomes import Outcome
 from kling_pricing.sandbox.callbacks import Callbacks
 from kling_pricing.sandbox.clock import RehearsalClock, from_ms
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply, to_json
@@ -17,7 +18,7 @@ from kling_pricing.sandbox.faces import Face, StatementRow, new_face
 from kling_pricing.sandbox.jobs import Job, Records
 from kling_pricing.sandbox.keeping import kept_of
 from kling_pricing.sandbox.keys import check_key
-from kling_pricing.sandbox.mcp_calls import answer_message
+from kling_pricing.sandbox.mcp_calls import answer_message, poll_asked_for
 from kling_pricing.sandbox.payloads import payload_of
 from kling_pricing.sandbox.plans import Plan, PlannedFault, apply_faults
 from kling_pricing.sandbox.rating import Rated
@@ -38,20 +39,6 @@ from kling_pricing.tables.price_book import PriceBook
 
 _HOUR_MS, _DAY_MS = 3600 * 1000, 24 * 3600 * 1000
 _OK = 200
-
-
-class Outcome(NamedTuple):
-    """What becomes of a call.
-
-    Attributes:
-        reply: the answer.
-        answer: whether the answer is `sent`, `lost` or `held`; see `Plan`.
-        job: the task that a submission created or named; None: another call, or none.
-    """
-
-    reply: Reply
-    answer: str = "sent"
-    job: Job | None = None
 
 
 class RehearsedProvider:
@@ -192,7 +179,8 @@ class RehearsedProvider:
             rules, (main, *_) = face.matrix.http.mcp, face.matrix.submissions
             if rules is not None and call.method == "POST" and rules.pattern.matches(segments_of(call.path)):
                 paths = (main.status or "", main.cancel or "")
-                return Outcome(*answer_message(call, rules, paths, self._answered))
+                reply, answer = answer_message(call, rules, paths, self._answered)
+                return Outcome(reply, answer, poll=poll_asked_for(call, reply, rules))
         return None
 
     def _answered(self, call: Call) -> tuple[Reply, str]:
