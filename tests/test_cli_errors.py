@@ -95,6 +95,7 @@ BAD: dict[str, tuple[str, str]] = {
     "out": ("request.json/below", "request.json/below"),
     "new_provider": ("Acme Inc", "provider must be lower-case letters, digits, dots, underscores and hyphens"),
     "orientation": ("north", "'north' is not one of"),
+    "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "port": ("70000", "70000 is not in the range"),
     "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
