@@ -33,6 +33,7 @@ _PLACES = {
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
     "report": "report:report_command",
+    "sandbox": "rehearse:sandbox_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
 
@@ -98,6 +99,10 @@ def app() -> None:
       kling-pricing reconcile --statement november.csv --provider qingbo \\
           --from 2026-11-01 --until 2026-12-01
       kling-pricing report --month 2026-11
+
+    \b
+    Rehearsals (a provider of your own, which costs nothing):
+      kling-pricing sandbox --speed 60
 
     Run `kling-pricing COMMAND --help` for a command's options and an example.
     """
