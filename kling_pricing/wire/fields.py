@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 from kling_pricing.display import joined_with_or, json_kind, nearest, reportable, shown
 from kling_pricing.findings import Violation
-from kling_pricing.wire.meanings import meanings, related
+from kling_pricing.wire.meanings import leaf_fields, meanings, related
 
 
 class Violations(list[Violation]):
@@ -207,6 +207,11 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
     }
     close = _field_meant(leaf, {leaf: fields[known].name for leaf, known in siblings.items()})
     known = list(siblings.values())
+    if close is None:  # it may belong inside an object
+        inside = {path[-1]: (".".join(path), inner) for path, inner in leaf_fields(fields) if len(path) > 1}
+        inputs = {leaf: inner.name for leaf, (_, inner) in inside.items() if inner.published}
+        close = _field_meant(leaf, inputs)
+        siblings = {leaf: path for leaf, (path, _) in inside.items()}
     advice = f"use one of: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
     return Violation(
         "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {advice}", _SOURCE

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kling_pricing.wire.fields import Field
 
 PLACES: Mapping[str, tuple[str, ...]] = {
-    "images": ("images", "image", "image_list", "first_frame", "motion_image"),
+    "images": ("images", "image", "image_list", "first_frame", "motion_image", "subjects"),
     "first_frame": ("first_frame", "image", "image_list", "images"),
     "last_frame": ("last_frame", "last_frame_url"),
     "videos": ("videos", "video_list", "motion_video", "video_url"),
