@@ -160,6 +160,8 @@ def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
         ("kling", "video", "did you mean 'video_list'?"),
         ("tasks_v2", "end_image_url", "did you mean 'last_frame_image'?"),
         ("kling_services", "model", "use one of: prompt, text, mode, "),
+        ("kling", "start_time", "use one of: model_name, "),
+        ("kling", "first_frame_url", "did you mean 'image'?"),
         ("kling_v2", "duration", "did you mean 'settings.duration'?"),
         ("kling_v2", "mode", "did you mean 'settings.resolution'?"),
         ("kling_v2", "sound", "did you mean 'settings.audio'?"),

@@ -39,6 +39,8 @@ _KIND_NAMES = {
     dict: "an object",
 }
 _SOURCE = "the API's parameter list"
+_FOREIGN_CUTOFF = 0.88
+"""How alike an unknown name and a name of another API must be, so that `start_time` is not `start_image`."""
 
 
 class Field(NamedTuple):
@@ -231,6 +233,8 @@ def _field_meant(word: str, inputs: Mapping[str, str]) -> str | None:
     close = nearest(word, [*inputs, *documented])
     if close is None or close in inputs:
         return close
+    if nearest(word, [close], cutoff=_FOREIGN_CUTOFF) is None:
+        return None
     inputs_meant = documented[close]
     for meant in (inputs_meant, related(inputs_meant)):
         same = [name for name, given in inputs.items() if given in meant]
