@@ -88,6 +88,15 @@ def read_quota(value: Any, field: str) -> Charge | None:
     return None if amount is None else Charge((ChargePart(amount, _QUOTA),))
 
 
+def read_money(value: Any, field: str, currency: str) -> Charge | None:
+    """Returns a charge in a currency; None if the field is absent or empty."""
+    try:
+        amount = _amount(value, field)
+    except _UnreadableChargeError as error:
+        return Charge((), str(error))
+    return None if amount is None else Charge((ChargePart(amount, currency),))
+
+
 def read_charge(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     """Returns the charge that a task of Kling's official API names; None if it names none.
 
