@@ -39,7 +39,7 @@ _KIND_NAMES = {
     dict: "an object",
 }
 _SOURCE = "the API's parameter list"
-_FOREIGN_CUTOFF = 0.88
+_FOREIGN_CUTOFF_PERCENT = 88
 """How alike an unknown name and a name of another API must be, so that `start_time` is not `start_image`."""
 
 
@@ -233,7 +233,7 @@ def _field_meant(word: str, inputs: Mapping[str, str]) -> str | None:
     close = nearest(word, [*inputs, *documented])
     if close is None or close in inputs:
         return close
-    if nearest(word, [close], cutoff=_FOREIGN_CUTOFF) is None:
+    if nearest(word, [close], cutoff_percent=_FOREIGN_CUTOFF_PERCENT) is None:
         return None
     inputs_meant = documented[close]
     for meant in (inputs_meant, related(inputs_meant)):
