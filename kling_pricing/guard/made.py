@@ -133,8 +133,9 @@ def _list_price_remark(reservation: Reservation, charge: Charge, table: PriceTab
     if total == price:
         return None
     return (
-        f"the list price in the response is {format_decimal(total)} {terms.currency}, but the price of the "
-        f"job is {format_decimal(price)}; the account may be in another currency, or a price has changed"
+        f"the list price in the response is {format_decimal(total)} {terms.currency}, but the list price in "
+        f"the price table is {format_decimal(price)} {terms.currency}; the account may be in another "
+        "currency, or the price may have changed"
     )
 
 

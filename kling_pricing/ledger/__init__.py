@@ -289,7 +289,7 @@ def file_of(url: str) -> Path:
     if scheme == "sqlite" and separator and is_path:
         return Path(rest[1:]).absolute()
     raise LedgerUnavailableError(
-        f"{url!r} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
+        f"{url!r} is not the URL of a ledger; write sqlite:///spend.db for a file in the current folder, "
         "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
     )
 

@@ -45,7 +45,8 @@ def load_mappings(
             mapping = _checked(file_bytes(file, name), name, book)
             if mapping.statement != file.name.removesuffix(".yaml"):
                 problem = (
-                    f"statement is {mapping.statement!r}, but the file has another name; make the two the same"
+                    f"statement is {mapping.statement!r}, but the file has another name; use the same name "
+                    "for both"
                 )
                 raise TableError(problem, file=name)
             mappings[mapping.statement] = mapping
@@ -132,7 +133,9 @@ def lay_out(file: FileReader, mapping: StatementFile) -> None:
         problem = f"is missing, and the mapping {mapping.statement} needs it; the file has: {present}"
         raise file.error(problem, row=row, column=" or ".join(lacking))
     other = next(column for column in mapping.without if column in header)
-    problem = f"does not occur in statements for mapping {mapping.statement}; choose another with --mapping"
+    problem = (
+        f"does not occur in statements for mapping {mapping.statement}; choose another mapping with --mapping"
+    )
     raise file.error(problem, row=row, column=other)
 
 

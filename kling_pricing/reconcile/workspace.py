@@ -58,7 +58,7 @@ class Workspace:
         if _PATTERN.search(str(self.folder)):
             self._kept.cleanup()
             raise KlingPricingError(
-                f"{self.folder.parent}: cannot keep temporary files in a path with one of * ? [ \\; "
+                f"{self.folder.parent}: cannot keep temporary files in a path that contains any of * ? [ \\; "
                 "give another folder"
             )
         settings: dict[str, Any] = {

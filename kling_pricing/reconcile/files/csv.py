@@ -173,11 +173,12 @@ class CsvReader(FileReader):
                     line = records.line_num + 1
             except csv.Error as error:
                 raise self.error(
-                    f"is not valid CSV from this row on ({error}); correct the quotes", row=line
+                    f"is not valid CSV from this row on ({error}); correct the quotation marks", row=line
                 ) from None
             except UnicodeDecodeError:
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding, such as gb18030",
+                    "is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding, such as "
+                    "gb18030",
                     row=self._undecodable(),
                 ) from None
 

@@ -83,7 +83,10 @@ class XlsxReader(FileReader):
                     for name, (place, _) in cells.items()
                 }
                 lost = ", ".join(name for name, text in texts.items() if text is None)
-                fault = f"{lost}: a spreadsheet keeps only {_MAX_DIGITS} digits of a number; export it as text"
+                fault = (
+                    f"a spreadsheet keeps only {_MAX_DIGITS} digits of a number, so digits of {lost} are "
+                    "missing; export the column as text"
+                )
                 if not lost:
                     texts = {name: text_in(text or "", cells[name][1]) for name, text in texts.items()}
                     nested = next((name for name, text in texts.items() if text is None), "")
