@@ -480,7 +480,7 @@ def test_a_budget_matches_requests_by_their_labels(
     """A label must equal a value or one of a list, or may have any value, in one bucket or one per value."""
     guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
     if bucket is None:
-        with pytest.raises(BudgetExceededError, match=r"no budget is in force for .*; add one") as refused:
+        with pytest.raises(BudgetExceededError, match="no budget in force matches .*; add one") as refused:
             guard.admit(video(), project="a", labels=labels)
         assert (refused.value.budget, refused.value.available) == (None, Decimal(0))
     else:
@@ -505,7 +505,9 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
         if held is None:
             with pytest.raises(BudgetExceededError, match="no budget is in force"):
                 guard.admit(video(), project="a")
-            with pytest.raises(BudgetError, match="budget all has no current window"):
+            with pytest.raises(
+                BudgetError, match=("budget all has no current window: its period has not begun or is over")
+            ):
                 guard.open_budget("all", 1)
             assert guard.status() == []
         else:
@@ -605,7 +607,7 @@ def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock)
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
-    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given budgets"):
         BudgetGuard(ledger, [Budget(**{**BUDGET, "cap": 11})], clock=clock)
     assert [row.cap for row in BudgetGuard(ledger, clock=clock).status()] == [10]
 
@@ -744,7 +746,14 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
     [
         ("none", {}, "unknown budget none; the ledger's budgets are all, users"),
         ("all", {"user": "li"}, "budget all has a single bucket; omit the labels"),
-        ("users", {}, "budget users has a bucket for each value of user; give exactly these labels"),
+        (
+            "users",
+            {},
+            (
+                "budget users has separate buckets; specify a value for each of these labels, and no other "
+                "labels: user"
+            ),
+        ),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
     ],
 )

@@ -304,8 +304,8 @@ def test_a_list_price_is_only_checked(open_guard: OpenGuard, body: Any, listed: 
     assert settled is not None
     assert (settled.state, settled.basis) == ("settled", "response")
     expected = (
-        f"the list price in the response is {listed} USD, but the price of the job is 0.84; the account may be "
-        "in another currency, or a price has changed"
+        f"the list price in the response is {listed} USD, but the list price in the quote is 0.84 USD; the "
+        "account may be in another currency, or the price may have changed"
     )
     charges = [alert.detail for alert in alerts if alert.kind == "charge"]
     assert charges == ([] if listed is None else [expected])

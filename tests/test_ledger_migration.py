@@ -180,8 +180,8 @@ def test_an_older_ledger_is_refused_with_the_command_to_run(
     url = old(1)
     place = url if store == "sqlite" else "URL"
     problem = (
-        f"this ledger has schema version 1 and this kling-pricing needs version {schema.VERSION}; stop the"
-        f" guards and run `kling-pricing ledger migrate {place}`"
+        "this ledger has schema version 1, but this release of kling-pricing needs version "
+        f"{schema.VERSION}; stop the guards and run `kling-pricing ledger migrate {place}`"
     )
     for budgets in (None, second_budgets()):
         with pytest.raises(LedgerUnavailableError) as refusal:
@@ -220,8 +220,8 @@ def test_a_newer_ledger_is_refused_and_says_to_upgrade(
     url = old(schema.VERSION)
     newer(url, store)
     problem = (
-        f"this ledger was written by a newer kling-pricing (schema version {schema.VERSION + 1}); upgrade"
-        " kling-pricing"
+        f"this ledger was written by a newer release of kling-pricing (schema version {schema.VERSION + 1}); "
+        "upgrade kling-pricing"
     )
     for refused in (
         lambda: BudgetGuard(url, book=book),
@@ -312,7 +312,8 @@ def test_a_copy_never_replaces_another_file(tmp_path: Path) -> None:
     other = tmp_path / "spend.db.version-1.20261121T093000.000000Z"
     other.write_text("mine")
     with pytest.raises(
-        LedgerUnavailableError, match=r"the copy would replace spend\.db\.version-1\S+Z; move that file away"
+        LedgerUnavailableError,
+        match=(r"the copy would replace spend\.db\.version-1\S+Z; move that file elsewhere"),
     ):
         migration.migrate(path, END)
     assert (other.read_text(), migration.describe(path).version) == ("mine", 1)

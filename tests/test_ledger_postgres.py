@@ -220,7 +220,8 @@ def test_a_missing_ledger_says_how_to_create_it(postgres_database: str) -> None:
     """A guard creates no schema, and its error names the command that does."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     with pytest.raises(
-        LedgerUnavailableError, match="`kling-pricing ledger init URL`; until then, nothing can be spent"
+        LedgerUnavailableError,
+        match=("`kling-pricing ledger init URL`; nothing can be spent until this is resolved"),
     ):
         BudgetGuard(postgres_database, [TRAILER])
 

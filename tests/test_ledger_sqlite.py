@@ -78,8 +78,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     [
         (VERSION + 1, rf"newer kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$"),
         (VERSION - 1, r"migrate sqlite:////.*/spend\.db`$"),
-        (0, "its schema version is 0, which no release writes; restore a backup$"),
-        (-1, "its schema version is -1, which no release writes; restore a backup$"),
+        (0, "its schema version is 0, which no release of kling-pricing has used; restore a backup$"),
+        (-1, "its schema version is -1, which no release of kling-pricing has used; restore a backup$"),
     ],
 )
 def test_a_schema_that_is_not_known_is_refused_and_left_alone(
@@ -111,7 +111,8 @@ def test_a_database_that_is_not_a_ledger_is_refused_and_left_alone(
     edited(path, *statements)
     before = contents(path.parent)
     with pytest.raises(
-        LedgerError, match="it is not a ledger but another database; give a file that does not exist yet"
+        LedgerError,
+        match=("the file is another kind of database, not a ledger; give a file that does not exist yet"),
     ):
         opened()
     assert contents(path.parent) == before
@@ -480,9 +481,7 @@ def test_verify_finds_a_balance_that_was_edited(
     guard.verify()
     guard.close()
     edited(path, statement)
-    with pytest.raises(
-        LedgerError, match=r"differences between the journal and the other tables.* restore a backup"
-    ):
+    with pytest.raises(LedgerError, match=r"the journal and the other tables differ.* restore a backup"):
         guard.verify()
 
 

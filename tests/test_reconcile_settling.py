@@ -96,7 +96,7 @@ def test_a_charge_across_two_periods_is_booked_whole(world: World, clock: Clock)
         ("timing", D("0.714"), D("0.714"), D("0.6"), ""),
         ("timing", D("0.714"), None, D("0.114"), ""),
     ]
-    assert october.cause == "partly charged outside the period; the whole charge is 0.714 USD"
+    assert october.cause == "the task was partly charged outside the period; the whole charge is 0.714 USD"
     assert settle(world) == (1, 0, {})
     assert booked(world, reservation) == ("settled", D("0.714"), "statement")
 
@@ -165,7 +165,7 @@ def test_an_operator_clears_tasks_that_cost_nothing(world: World, clock: Clock) 
     world.bill("t", 357000)
     with world.reconcile() as result:
         (line,) = result.lines("explained")
-    assert line.cause == "charged, although nothing is due for this task"
+    assert line.cause == "the task was charged, although nothing is due for it"
     assert f"`kling-pricing settle {task} --amount 0.714 --basis operator`" in line.remedy
     assert clock.now == NOON
 
