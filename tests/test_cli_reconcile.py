@@ -146,8 +146,10 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         ),
         (
             ("--statement", "HERE", "--tolerance", "0.1"),
-            "--tolerance limits the unexplained amount of each line, and --batch-tolerance limits the total "
-            "of these amounts; give both options",
+            (
+                "--tolerance limits the unexplained amount of each line, and --batch-tolerance limits the "
+                "total of these amounts; give both options"
+            ),
         ),
         (
             ("--statement", "HERE", "--format", "html"),

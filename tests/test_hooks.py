@@ -174,8 +174,10 @@ OPTIONS = (
         ({"project": 5}, "project must be text, got 5"),
         (
             {"media": 5},
-            "media must be a mapping from URLs to facts, or a function that returns the facts about a URL, "
-            "got 5",
+            (
+                "media must be a mapping from URLs to facts, or a function that returns the facts about a "
+                "URL, got 5"
+            ),
         ),
         ({"key_header": ""}, "key_header must be the name of a header, got ''"),
         ({"key_header": None}, "key_header must be the name of a header, got null"),
@@ -214,7 +216,7 @@ def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, gateway: Ga
     """If it returns no labels, nothing is sent."""
     with (
         client(guard, gateway, labels=lambda _: None) as guarded,
-        pytest.raises(KlingPricingError, match="^the `labels` function must return a mapping, got null$"),
+        pytest.raises(KlingPricingError, match=r"^the `labels` function must return a mapping, got null$"),
     ):
         guarded.post("/v1/tasks", json=CLIP)
     assert gateway.received == []
@@ -346,7 +348,7 @@ def test_a_scope_with_a_key_is_one_job(guard: BudgetGuard, gateway: Gateway) -> 
         with pytest.raises(IdempotencyError):
             guarded.post("/v1/tasks", json={**CLIP, "duration": 6})
         with pytest.raises(
-            KlingPricingError, match=("the header Idempotency-Key gives another key; give only one key$")
+            KlingPricingError, match=r"the header Idempotency-Key gives another key; give only one key$"
         ):
             guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-2"})
     (reservation,) = guard.history()

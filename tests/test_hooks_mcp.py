@@ -238,13 +238,17 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
         ),
         (
             call("upscale", NESTED),
-            "the MCP tool 'upscale' is not listed in the capability file, so its price is unknown; the "
-            f"listed tools are {KNOWN}",
+            (
+                "the MCP tool 'upscale' is not listed in the capability file, so its price is unknown; the "
+                f"listed tools are {KNOWN}"
+            ),
         ),
         (
             call("Create_Task", NESTED),
-            "the MCP tool 'Create_Task' is not listed in the capability file, so its price is unknown; the "
-            f"listed tools are {KNOWN}",
+            (
+                "the MCP tool 'Create_Task' is not listed in the capability file, so its price is unknown; "
+                f"the listed tools are {KNOWN}"
+            ),
         ),
         (
             {"id": 1, "method": "tools/call"},
@@ -252,8 +256,10 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
         ),
         (
             {"id": 1, "method": "sampling/createMessage"},
-            "the MCP method 'sampling/createMessage' is not listed in the capability file, so its price is "
-            f"unknown; {METHODS}",
+            (
+                "the MCP method 'sampling/createMessage' is not listed in the capability file, so its price "
+                f"is unknown; {METHODS}"
+            ),
         ),
         ({"id": 1}, f"the MCP message has no method; {METHODS}"),
         ("ping", "an MCP message must be a JSON object, got text"),

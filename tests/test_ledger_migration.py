@@ -256,7 +256,9 @@ def test_a_guard_that_is_open_notices_a_migration(
             guard.verify,
             lambda: list(other.sent("qingbo", clock.now + timedelta(days=1))),
         ):
-            with pytest.raises(LedgerUnavailableError, match=r"newer kling-pricing .*; upgrade kling-pricing$"):
+            with pytest.raises(
+                LedgerUnavailableError, match=r"newer release of kling-pricing .*; upgrade kling-pricing$"
+            ):
                 verb()
         other.close()
 
@@ -351,7 +353,9 @@ def test_a_file_that_is_not_a_ledger_is_not_migrated(tmp_path: Path) -> None:
     assert "the file is empty" in run("ledger", "migrate", url).stderr
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE films (name TEXT)")
-    assert "it is not a ledger but another database" in " ".join(run("ledger", "migrate", url).stderr.split())
+    assert "the file is another kind of database, not a ledger" in " ".join(
+        run("ledger", "migrate", url).stderr.split()
+    )
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -229,7 +229,10 @@ def test_a_missing_ledger_says_how_to_create_it(postgres_database: str) -> None:
 @pytest.mark.parametrize(
     ("version", "problem"),
     [
-        (VERSION + 1, rf"newer kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$"),
+        (
+            VERSION + 1,
+            rf"newer release of kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$",
+        ),
         (VERSION - 1, "stop the guards and run `kling-pricing ledger migrate URL`$"),
     ],
 )

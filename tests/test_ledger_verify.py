@@ -105,7 +105,7 @@ EDITS = {
     "reservation_line.held": Edit("held + 1", "held is .*1, but the journal gives", "bucket = 1"),
     "reservation_line.spent": Edit("spent + 1", "spent is .*1, but the journal gives", "bucket = 1"),
     "reservation_line.rate": Edit(
-        "'7.5'", "rate is 7.5, but the budget revisions have 7.123456789", "rate > '0'", "7.5"
+        "'7.5'", "rate is 7.5, but the budgets installed in this ledger give 7.123456789", "rate > '0'", "7.5"
     ),
     "journal.at": Edit(EARLIER, "created_at is .*, but the journal gives 2020-02-29", "kind = 'reserve'"),
     "journal.kind": Edit("'other'", "kind is other, but it must be one of the known kinds", "kind = 'opening'"),

@@ -370,13 +370,18 @@ def test_an_unreadable_row_has_its_own_line(world: World) -> None:
         shown = {line.rows[0]: line.cause for line in result.lines("invalid_row")}
         assert (result.rows.read, result.rows.invalid, result.exceptions) == (12, 11, 11)
         assert [line.cause for line in result.lines("not_in_ledger")] == ["the task is not in this ledger"]
-    bad_id = "the value in column task_id is not a task id: it has more than 200 characters, or an invisible character"
+    bad_id = (
+        "the value in column task_id is not a task id: it has more than 200 characters, or an invisible "
+        "character"
+    )
     number = "the value in column cost is not an amount in plain digits, such as 0.714: "
     assert shown == {
         "november.csv:2": "the value in column cost has more digits than its unit allows: '12.5'",
         "november.csv:3": f"{number}'1e5'",
         "november.csv:4": f"{number}text of 24 characters",
-        "november.csv:6": "the value in column created_at is not a time in the mapping's format: text of 9 characters",
+        "november.csv:6": (
+            "the value in column created_at is not a time in the mapping's format: text of 9 characters"
+        ),
         "november.csv:7": "the value in column task_id is empty",
         "november.csv:8": "the value in column cost is empty",
         "november.csv:9": "the row cannot be read: it has 4 columns, but the first row has 5",
@@ -550,8 +555,10 @@ def test_numbers_of_json_and_spreadsheets_are_exact(world: World) -> None:
     assert billed["a"] == D("0.1")
     assert (lost.rows, lost.cause) == (
         ("a.xlsx:3",),
-        "the row cannot be read: a spreadsheet keeps only 15 digits of a number, so digits of amount "
-        "are missing; export the column as text",
+        (
+            "the row cannot be read: a spreadsheet keeps only 15 digits of a number, so digits of amount are "
+            "missing; export the column as text"
+        ),
     )
 
 
@@ -680,7 +687,10 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
     )
     line = world.line(path, mapping="openai-videos-answers")
     assert (line.category, line.billed) == ("not_billed", None)
-    assert line.cause == "sent 2026-11-05 12:00 UTC, on the statement as succeeded, without a charge"
+    assert (
+        line.cause
+        == "the task was sent at 2026-11-05 12:00 UTC and is on the statement as succeeded, without a charge"
+    )
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,8 @@ def test_an_id_with_an_invisible_character_is_refused(world: World, task_id: str
     line = world.line(world.statement(f"{HEADER}{task_id},kling-v3,completed,1793880000,5\n"))
     assert (line.category, line.task_id) == ("invalid_row", None)
     assert line.cause == (
-        "the value in column task_id is not a task id: it has more than 200 characters, or an invisible character"
+        "the value in column task_id is not a task id: it has more than 200 characters, or an invisible "
+        "character"
     )
 
 
@@ -223,7 +224,10 @@ def billed(world: World, text: str | bytes, name: str = "november.csv", **more: 
 
 
 NUMBER = "the value in column deduction_amount is not an amount in plain digits, such as 0.714: "
-EITHER = "the value in column deduction_amount has a separator that may be a decimal separator or a thousands separator: "
+EITHER = (
+    "the value in column deduction_amount has a separator that may be a decimal separator or a thousands "
+    "separator: "
+)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +414,9 @@ def test_a_time_that_a_spreadsheet_rounded_is_named(world: World) -> None:
     """The row says that its time was rounded, and the remedy is to keep the column as text."""
     text = f"task_id,model_name,deduction_time,deduction_amount\n{IDS[0]},kling-v3,1.79386E+12,6\n"
     assert billed(world, text) == {
-        "november.csv:2": "the value in column deduction_time is '1.79386E+12', a time that was rounded by a spreadsheet"
+        "november.csv:2": (
+            "the value in column deduction_time is '1.79386E+12', a time that was rounded by a spreadsheet"
+        )
     }
 
 

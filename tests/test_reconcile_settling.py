@@ -59,7 +59,9 @@ def test_a_running_task_is_not_free_yet(world: World, status: str) -> None:
     for statement, more in ((table, {}), (dump, {"mapping": "tasks-answers"})):
         line = world.line(statement, **more)
         assert (line.category, line.billed) == ("not_billed", None)
-        assert line.cause == f"sent 2026-11-05 12:00 UTC, on the statement as {status}, without a charge"
+        assert line.cause == (
+            f"the task was sent at 2026-11-05 12:00 UTC and is on the statement as {status}, without a charge"
+        )
         assert settle(world, statement, **more) == (0, 0, {})
     assert booked(world, reservation) == ("bound", None, None)
     world.rows.clear()

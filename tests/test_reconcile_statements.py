@@ -80,7 +80,10 @@ def test_a_unit_without_a_known_value_is_never_valued_as_another(world: World, k
         assert [total.billed for total in result.totals("all")] == [0]
     assert (line.category, line.cause) == (
         "invalid_row",
-        f"the value in column product_type is {kind}, and no price table of the provider gives the value of that unit",
+        (
+            f"the value in column product_type is {kind}, and no price table of the provider gives the value "
+            "of that unit"
+        ),
     )
     assert line.remedy == (
         "Ask the provider for the value, and add it to `units` in your own price table; until then, the "
@@ -384,8 +387,8 @@ def test_first_rows_without_a_task_are_used_once(world: World) -> None:
         "c": (D("1.02"), ("log.json:6",)),
     }
     assert left.cause == (
-        "column other.task_id is empty, although the row charges '500000' for a model whose rows must have "
-        "a task id"
+        "the value in column other.task_id is empty, although the row charges '500000' for a model whose "
+        "rows must have a task id"
     )
 
 
@@ -452,7 +455,10 @@ def test_a_mapping_gives_units_signs_and_rows(world: World) -> None:
         "a": D(1),
         "b": D("0.25"),
         "november.csv:6 the value in column amount has more digits than its unit allows: '1.5'": None,
-        "november.csv:7 the value in column kind is neither a currency nor a known unit: text of 5 characters": None,
+        (
+            "november.csv:7 the value in column kind is neither a currency nor a known unit: text of 5 "
+            "characters"
+        ): None,
         f"november.csv:8 the value in column at is not a time in the mapping's format: '{MS // 1000}'": None,
     }
 
@@ -524,11 +530,14 @@ def test_answers_of_another_month_are_left_out(world: World, name: str, nested: 
     [
         (
             log(6, 5, task_id=TASK, actual_quota="much", pre_consumed_quota=5),
-            "column other.actual_quota is not an amount in plain digits, such as 0.714: 'much'",
+            "the value in column other.actual_quota is not an amount in plain digits, such as 0.714: 'much'",
         ),
         (
             log(6, 5, task_id=TASK, actual_quota=5, pre_consumed=5.5),
-            "column other.pre_consumed_quota is not an amount in plain digits, such as 0.714: '5.5'",
+            (
+                "the value in column other.pre_consumed_quota is not an amount in plain digits, such as "
+                "0.714: '5.5'"
+            ),
         ),
         (log(2, 5, task_id=TASK) | {"created_at": ""}, "the value in column created_at is empty"),
     ],

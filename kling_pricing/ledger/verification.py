@@ -33,9 +33,9 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
     problems = [*map(_difference, facts["difference"]), *_by_budgets(facts), *damage]
     if problems:
         raise LedgerError(
-            f"ledger {ledger}: the journal and the other tables differ ({len(problems)} in all): "
-            f"{'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the {backup}, and restore a "
-            "backup"
+            f"ledger {ledger}: {len(problems)} difference{'s' * (len(problems) > 1)} between the journal "
+            f"and the other tables: {'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the "
+            f"{backup}, and restore a backup"
         )
 
 
