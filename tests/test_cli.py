@@ -625,7 +625,7 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
         "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}
     }
     differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
-    assert "the periods of individual models differ" in differs.stdout
+    assert "the validity periods of individual models differ" in differs.stdout
     assert differs.returncode == 1
 
 

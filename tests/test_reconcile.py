@@ -426,14 +426,17 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
     ("make", "problem"),
     [
         (_written("a.csv", b""), r"a\.csv: is empty"),
-        (_written("a.csv", b"task_id,model,cost\n"), "no mapping for qingbo matches its columns"),
+        (_written("a.csv", b"task_id,model,cost\n"), "no mapping for qingbo matches the columns of the file"),
         (_written("a.csv", HEADER.encode() + b"t,kling-v3,\xff,1,1\n"), r"a\.csv:2: is not UTF-8"),
         (
             _written("a.csv", HEADER.encode() + b't,"kling-v3,x,1,1\n'),
             r"a\.csv:2: is not valid CSV from this row on",
         ),
         (_written("a.csv", b"task_id,task_id,model,created_at,cost\n"), "column task_id: appears twice"),
-        (_written("a.pdf", b"x"), r"a\.pdf: cannot be read as a statement; convert it to a file that ends in"),
+        (
+            _written("a.pdf", b"x"),
+            r"a\.pdf: cannot be read as a statement; convert it to a file of one of the types",
+        ),
         (_written("a.jsonl", b"\n"), "has no rows; leave it out"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
         (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),

@@ -342,7 +342,7 @@ def history_command(
     "verify",
     epilog=exit_codes_help(
         "the balances match the journal",
-        "a balance or an entry differs; stop spending",
+        "a balance or an entry is wrong; stop spending",
         "bad usage, or a ledger that cannot be used",
     ),
 )

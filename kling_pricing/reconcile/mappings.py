@@ -111,8 +111,9 @@ def choose_mapping(
     header, nearest = _nearest(file, own)
     names = ", ".join(sorted(known))
     raise file.error(
-        f"no mapping for {provider} matches its columns ({', '.join(sorted(set(header))) or 'none'}){nearest}; "
-        f"choose one with --mapping: {names}, or give your own YAML file"
+        f"no mapping for {provider} matches the columns of the file "
+        f"({', '.join(sorted(set(header))) or 'none'}){nearest}; choose a mapping with --mapping "
+        f"({names}), or give your own YAML file"
     )
 
 
@@ -199,7 +200,9 @@ def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Seq
             likeliest, _ = _likeliest_header(file, mapping)
             lacking = [n for n in mapping.needed if not any(has_column(likeliest, name) for name in n)]
             if len(lacking) == 1 and len(mapping.needed) > 2:  # noqa: PLR2004 (most columns are there)
-                return likeliest, f"; {mapping.statement} matches except for column {' or '.join(lacking[0])}"
+                return likeliest, (
+                    f"; {mapping.statement} nearly matches, but column {' or '.join(lacking[0])} is missing"
+                )
             header = max(header, likeliest, key=len)
     return header, ""
 
