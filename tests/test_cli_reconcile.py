@@ -64,11 +64,11 @@ EXCEPTIONS = """\
 statement rows: 3 read, 3 charges in the period
 exceptions:
   stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; matching requests without a known \
-task: 1. Ask the provider whether the task belongs to reservation ID; if so, pair them with \
-`--pair RESERVATION=stranger`.
-  ID: in doubt candidate, -0.714 USD: no response named a task for this request; matching charges of \
-unknown tasks: 1. Ask the provider whether the request became task stranger; if so, pair them with \
-`--pair ID=TASK`.
+task: 1. Ask the provider whether the task belongs to reservation ID; if so, assign \
+the task to the reservation with `--pair RESERVATION=stranger`.
+  ID: in doubt candidate, -0.714 USD: no response named a task for this request; matching charges for \
+unknown tasks: 1. Ask the provider whether the request became task stranger; if so, assign the task to the \
+reservation with `--pair ID=TASK`.
   t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip. \
 If the clip is as requested, dispute the extra 0.714 USD.
 the totals tie out; 3 exceptions, 2 of them still open
