@@ -281,7 +281,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingErr
         "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
     "not_in_force": lambda about, _: BudgetError(
-        f"this guard's definition of budget {about['budget']} is no longer in force; restart the guard"
+        f"this guard's definition of budget {about['budget']} is not in force; restart the guard"
     ),
 }
 

@@ -214,7 +214,7 @@ class _Lines:
             self._size += len(line)
             if len(line) > MAX_LINE or self._size > _LONGEST_FIELD:
                 raise self._error(
-                    "has a row that is too long; correct its line breaks and quotes", row=self._row
+                    "has a row that is too long; correct the line breaks and quotation marks", row=self._row
                 )
             yield line
 

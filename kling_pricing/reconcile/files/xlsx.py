@@ -151,8 +151,8 @@ class XlsxReader(FileReader):
         stored = self.path.stat().st_size
         if expanded > _MAX_EXPANDED or expanded > max(_ALWAYS_EXPANDED, _MAX_RATIO * stored):
             raise self.error(
-                f"expands from {stored} to {expanded} bytes, which no statement does; export it again, or "
-                "save it as CSV"
+                f"expands from {stored} to {expanded} bytes, which is too much for a statement; export "
+                "the statement again, or save it as CSV"
             )
 
     @contextmanager
