@@ -78,7 +78,7 @@ def sandbox_command(
       [pays:cash]              the task is paid from the balance
       [statement:twice]        an error on the statement
 
-    A scenario file gives the same words with their rates, and the accounts. See docs/sandbox.md.
+    A scenario file can set the accounts and when each of these faults occurs. See docs/sandbox.md.
 
     \b
     Calls that control the sandbox, where PROVIDER is a name such as kling:
