@@ -480,7 +480,9 @@ def test_a_budget_matches_requests_by_their_labels(
     """A label must equal a value or one of a list, or may have any value, in one bucket or one per value."""
     guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
     if bucket is None:
-        with pytest.raises(BudgetExceededError, match=r"no budget is in force for .*; add one") as refused:
+        with pytest.raises(
+            BudgetExceededError, match=r"no budget in force matches .*; add a matching budget"
+        ) as refused:
             guard.admit(video(), project="a", labels=labels)
         assert (refused.value.budget, refused.value.available) == (None, Decimal(0))
     else:
@@ -503,9 +505,11 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
     for hours, held in ((-1, None), (0, "0.357"), (23, "0.714"), (24, None)):
         clock.now = AT + timedelta(hours=hours)
         if held is None:
-            with pytest.raises(BudgetExceededError, match="no budget is in force"):
+            with pytest.raises(BudgetExceededError, match="no budget in force"):
                 guard.admit(video(), project="a")
-            with pytest.raises(BudgetError, match="budget all has no current window"):
+            with pytest.raises(
+                BudgetError, match=("budget all has no current window: its period has not begun or is over")
+            ):
                 guard.open_budget("all", 1)
             assert guard.status() == []
         else:
@@ -601,11 +605,11 @@ def test_a_reservation_keeps_its_accounting_rate(ledger: str, clock: Clock) -> N
 
 def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
     """Other budgets are refused, and an empty ledger needs budgets."""
-    with pytest.raises(BudgetError, match="has no budgets yet; check that it is the right ledger"):
+    with pytest.raises(BudgetError, match="has no budgets yet; check that this is the right ledger"):
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
-    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given budgets"):
         BudgetGuard(ledger, [Budget(**{**BUDGET, "cap": 11})], clock=clock)
     assert [row.cap for row in BudgetGuard(ledger, clock=clock).status()] == [10]
 
@@ -663,7 +667,7 @@ def test_a_budget_with_another_definition_carries_over_or_is_renamed(
     guard.admit(video(), project="b")
     before = guard.status(), guard.journal()
     rates = [{"quote": "USD", "budget": "CNY", "rate": "7"}]
-    with pytest.raises(BudgetError, match="give it another name, or set carry_over: true"):
+    with pytest.raises(BudgetError, match="give the budget another name, or set carry_over: true"):
         guard.apply(Budgets([Budget(**{**DAILY, **change})], accounting_rates=rates))
     assert (guard.status(), guard.journal()) == before
     guard.apply(Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates))
@@ -744,7 +748,14 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
     [
         ("none", {}, "unknown budget none; the ledger's budgets are all, users"),
         ("all", {"user": "li"}, "budget all has a single bucket; omit the labels"),
-        ("users", {}, "budget users has a bucket for each value of user; give exactly these labels"),
+        (
+            "users",
+            {},
+            (
+                "budget users has separate buckets; specify a value for each of these labels, and no other "
+                "labels: user"
+            ),
+        ),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
     ],
 )

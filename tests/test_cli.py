@@ -554,7 +554,9 @@ def test_tables_diff_shows_changed_rates_in_percent() -> None:
     }
     assert [rate["change_percent"] for rate in answer["rates"][1:-5]] == ["-10.40", "-10.40", "-1.98", "-2.01"]
     periods = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-04", "--json")
-    assert json.loads(periods.stdout)["other"] == ["the periods of individual models differ; compare the files"]
+    assert json.loads(periods.stdout)["other"] == [
+        ("the validity periods of individual models differ; compare the files")
+    ]
     shown = run("tables", "diff", "qingbo-ai/2026-09-24", "qingbo-ai/2026-09-07")
     assert ("+9.52%" in shown.stdout, "removed" in shown.stdout, shown.returncode) == (True, True, 1)
     assert "added" in run("tables", "diff", "qingbo-ai/2026-09-07", "qingbo-ai/2026-09-24").stdout
@@ -565,7 +567,7 @@ def test_tables_diff_never_compares_two_currencies() -> None:
     result = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026", "--json")
     answer = json.loads(result.stdout)
     assert {rate["change_percent"] for rate in answer["rates"]} == {None}
-    assert answer["other"][0] == ("the currencies differ (USD and CNY), so the changes have no percentages")
+    assert answer["other"][0] == ("the currencies differ (USD and CNY), so no percentages are shown")
     shown = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026")
     assert "not compared" in shown.stdout
     assert result.returncode == shown.returncode == 1
@@ -623,7 +625,7 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
         "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}
     }
     differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
-    assert "the periods of individual models differ" in differs.stdout
+    assert "the validity periods of individual models differ" in differs.stdout
     assert differs.returncode == 1
 
 

@@ -164,7 +164,9 @@ def test_references_are_ids_or_tasks(run: Run) -> None:
     assert corrected.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
     weaker = run("settle", "qingbo:t-1", "--amount", "0.9")
     assert weaker.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
-    assert weaker.stderr == "not changed to 0.9, because the recorded amount has a stronger basis (operator)\n"
+    assert weaker.stderr == (
+        "the amount was not changed to 0.9, because the recorded amount has a stronger basis (operator)\n"
+    )
     for arguments in (("settle", "nothing"), ("release", reservation), ("bind", reservation, "t-2")):
         result = run(*arguments)
         assert (result.returncode, result.stdout) == (1, "")
