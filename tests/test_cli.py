@@ -266,7 +266,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
     assert "qingbo/2026-04-29" in run("tables", "list").stdout
     shown = run("tables", "show", "qingbo/2026-04-29").stdout
     assert "video_reference" in shown
-    assert "the page prices this model's audio at 720p and 1080p only" in shown
+    assert "for this model, QingBo's Kling series page lists prices with audio only at 720p and 1080p" in shown
     missing = run("tables", "show", "qingbo/2020-01-01")
     assert "unknown price table 'qingbo/2020-01-01'; did you mean 'qingbo/2026-04-29'?" in missing.stderr
     assert missing.returncode == 2

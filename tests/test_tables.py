@@ -773,11 +773,11 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
 # changes, put the new digest here.
 CLOSED = {
-    "kling/2026-07": "e79886eb5ee919a7f94823c485d746cba2189f700acad0d3a3b0341ad6890321",
-    "qingbo-ai/2026-06-19": "b5ef60efccef2c09d2f2014659fbdcb33884e5f23b654c58c704d6ff705cb68c",
-    "qingbo-ai/2026-09-04": "4f2e74a2995ebfd8450e526c16f98f54c4f51a11b8bbbee7da480bbfabbb95b2",
-    "qingbo-ai/2026-09-07": "3414c41567f334216e6d81844fbdef5bd221d05f1a70895390cfc7f2d9d609ec",
-    "qingbo-ai/2026-09-19": "f8078308aff614fac82903a30b6307e1acd57525f9d9b6dd78df0f9e41256047",
+    "kling/2026-07": "9ef34717a3de541c67fa4d1d7e76427b27f2b3849574220193c49995829ce2ec",
+    "qingbo-ai/2026-06-19": "04bd035e4352fa44c8a07068b2dd77ea07850b36bbefd1698b9fe8e9ad562627",
+    "qingbo-ai/2026-09-04": "880c7bcdf55f552832e67a062459a26a4f74ba45c4104fd30d56c00050d9dee7",
+    "qingbo-ai/2026-09-07": "f1b4afefbf53a29eebd0fd1c8b8640f6fddd2fabc74f2fb9c6965f3ab95b492a",
+    "qingbo-ai/2026-09-19": "5392f25e00ff4d0d8d90cc0878c5a0157051d0044299bb93f65c8e5b4c41dede",
 }
 
 

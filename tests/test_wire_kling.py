@@ -1142,7 +1142,7 @@ def test_the_samples_of_the_reference_are_quoted(payload: dict[str, Any], total:
         ("KLING-4.0-flash", "Kling 4.0 has been announced"),
         ("kling-3.0-turbo", "Kling 3.0 Turbo has no legacy endpoint"),
         ("kling-video-o3", "in this API, its name is kling-v3-omni"),
-        ("kling-3.0", "in this API, the name of Kling 3.0 is kling-v3"),
+        ("kling-3.0", "this API calls Kling 3.0 by the name kling-v3; use that name"),
     ],
 )
 def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: str) -> None:

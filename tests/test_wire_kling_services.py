@@ -203,7 +203,7 @@ def test_a_hook_guards_each_service(
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/v1/images/kolors-virtual-try-on", "no price for virtual try-on is published"),
+        ("/v1/images/kolors-virtual-try-on", "no price is published for virtual try-on"),
         ("/v1/videos/effects", "each effect has its own price"),
         (
             "/v1/videos/multi-elements/init-selection",

@@ -620,11 +620,11 @@ def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int)
         (job(V25, size="720x1280", meta={"scene_type": "motion_control"}), "not for kling-2.5"),
         (
             job(V26, size="720x1280", meta={"video_url": "v"}),
-            "only kling-3.0-omni and motion control have a price for a reference video",
+            "a price with a reference video is published only for kling-3.0-omni and for motion control",
         ),
         (
             job(V25, size="720x1280", meta={"video_url": "v"}),
-            "only kling-3.0-omni and motion control have a price for a reference video",
+            "a price with a reference video is published only for kling-3.0-omni and for motion control",
         ),
     ],
 )

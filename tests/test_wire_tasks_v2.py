@@ -799,7 +799,7 @@ def test_a_model_has_no_price_before_its_launch() -> None:
         quote(v2("kling-3.0-turbo"), at=LAUNCH - JUST_BEFORE)
     assert str(caught.value) == (
         "no price for kling-3.0-turbo is in force at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
-        "prices it only from 2026-06-24 until 2026-09-04, because it was launched on that day; "
+        "prices it only from 2026-06-24 until 2026-09-04, because the model was launched on that day; "
         "choose a time in that period, or add your own price table"
     )
 

@@ -130,7 +130,8 @@ class PeriodEntry(FileModel):
     valid_from: Instant | None = Field(None, description="Null means the table's valid_from.")
     valid_until: Instant | None = Field(None, description="Null means the table's valid_until.")
     why: Text | None = Field(
-        None, description="Why the model has its own period, as a clause such as 'it was launched on that day'."
+        None,
+        description="Why the model has its own period, as a clause such as 'the model was launched on that day'.",
     )
 
 
