@@ -36,6 +36,23 @@ def shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, line breaks other than a line feed, marks of the writing direction, and surrogates.
+
+A terminal obeys them instead of showing them. A line feed and a tab are not among them.
+"""
+
+
+def printable(text: str) -> str:
+    """Returns a text for a terminal: control characters are shown as escapes, as in JSON.
+
+    The text of a JSON document still means the same.
+    """
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def not_installed(feature: str, module: str, extra: str) -> str:
     """Returns the message that a feature needs an optional package, with the command that installs it."""
     return f"{feature} needs {module}, which is not installed; run `pip install 'kling-pricing[{extra}]'`"
@@ -43,6 +60,13 @@ def not_installed(feature: str, module: str, extra: str) -> str:
 
 _NOT_SHOWN = "[...]"
 _ADDRESS = re.compile(r"\S*(?:://|www\.)\S*")
+_NAMED = re.compile(
+    r"(?i)("
+    r"\b(?:[a-z]+[-_ ])*(?:api[-_ ]?key|secret|passw(?:or)?d|pwd|authorization|credentials?)[\"']?\s*[=:]\s*"
+    r"|\b(?:[a-z]+[-_])*(?:key|token|signature|sig)(?:[\"']\s*:\s*|[\"']?\s*=\s*|:(?=\S))"
+    r")(?:\"[^\"]*\"?|'[^']*'?|(?:(?:bearer|basic)\s+)?[^\s&;,)}\]]+)"
+)
+"""A value that a name before it marks as a secret, however short it is: `key=...`, `"token": "..."`."""
 _KEYS = {
     "name": re.compile(r"\b[sap]k[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"),
     "sentence": re.compile(r"(?i:bearer\s+\S+)|\b(?:sk|pk|ak|key)[-_][A-Za-z0-9_-]{12,}"),
@@ -55,10 +79,13 @@ def without_secrets(text: str, kind: Literal["name", "sentence", "foreign"]) -> 
 
     In a `name`, only certain keys are replaced, because a project or a task may have a long name.
     In a `sentence`, everything that looks like a key is replaced. In a `foreign` text, such as an error message
-    from another program, every long run of letters and digits is replaced too.
+    from another program, every long run of letters and digits is replaced too, and so is every value that is
+    called a key, a token, a password or the like.
     """
     if "://" in text or "www." in text:
         text = _ADDRESS.sub(_NOT_SHOWN, text)
+    if kind == "foreign":
+        text = _NAMED.sub(rf"\1{_NOT_SHOWN}", text)
     return _KEYS[kind].sub(_NOT_SHOWN, text)
 
 

@@ -16,6 +16,7 @@
         LedgerUnavailableError     the ledger cannot be read or written, so nothing may be spent
       WebhookError            a signed callback is rejected: the HTTP status of the response
       StatementError          a provider's statement or its mapping cannot be read: file, row, column
+      ScenarioError           a scenario of the sandbox is invalid: file, line, key path
 
 Catch `KlingPricingError` to catch them all.
 The attributes carry the data; the message names the place and the remedy.
@@ -289,3 +290,19 @@ class StatementError(KlingPricingError):
         self.file = file
         self.row = row
         self.column = column
+
+
+class ScenarioError(KlingPricingError):
+    """A scenario of the sandbox is invalid, in a file or as a mapping.
+
+    Attributes:
+        file: the file's name; empty when the scenario is not from a file.
+        line: the line in that file, starting at 1; None when no line applies.
+        key_path: the key in the scenario, such as `faults[0].rate`.
+    """
+
+    def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
+        super().__init__(_located(file, line, key_path, problem))
+        self.file = file
+        self.line = line
+        self.key_path = key_path

@@ -20,8 +20,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 MAX_LINES = 400
 MAX_LOOSE_FILES = 10
 
-PARALLEL_FOLDERS = ({"ledger/sqlite", "ledger/postgres"}, {"reconcile/files", "reports/formats"})
-"""Folders that hold the same choice twice: two stores, and the files that come in and go out."""
+PARALLEL_FOLDERS = (
+    {"ledger/sqlite", "ledger/postgres"},
+    {"reconcile/files", "reports/formats"},
+    {"wire/formats", "sandbox/faces"},
+)
+"""Folders that hold the same choice twice: two stores, files that come in and go out, two ends of an API."""
 
 ONE_PER_STAGE = {"__init__.py", "errors.py", "model.py"}
 """File names that mean the same thing wherever they stand."""

@@ -1,11 +1,15 @@
 """The guard for asynchronous code."""
 
 import asyncio
+import gc
 import inspect
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from kling_pricing import (
     Budget,
     BudgetExceededError,
     BudgetGuard,
+    LedgerUnavailableError,
     PriceBook,
     ReservationStateError,
 )
@@ -183,6 +188,49 @@ def test_the_reservation_of_a_cancelled_dispatch_is_released(
         other.verify()
 
 
+@pytest.mark.parametrize("verb", ["admit", "pre_submit", "admission", "settle"])
+def test_a_cancelled_verb_that_fails_later_logs_nothing(
+    verb: str, ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """No caller is left for its error, so asyncio must not report that none retrieved it."""
+    begun, gate, reports = threading.Event(), threading.Event(), []
+    gate.set()
+
+    def gated() -> datetime:
+        begun.set()
+        gate.wait()
+        return clock.now
+
+    async def admission(guard: AsyncBudgetGuard) -> None:
+        async with guard.admission(CLIP, project="trailer"):
+            pass
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["message"]))
+        small = Budget(name="trailer", cap="0.01", currency="USD")
+        async with await AsyncBudgetGuard.open(ledger, [small], book=book, clock=gated) as guard:
+            calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+                "admit": lambda: guard.admit(CLIP, project="trailer"),
+                "pre_submit": lambda: guard.pre_submit(CLIP, project="trailer"),
+                "admission": lambda: admission(guard),
+                "settle": lambda: guard.settle("unknown", 1),
+            }
+            gate.clear()
+            begun.clear()
+            task = asyncio.create_task(calls[verb]())
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            gate.set()
+        del task
+        gc.collect()
+
+    done(work())
+    gc.collect()
+    assert reports == []
+
+
 def test_a_verb_cancelled_before_its_turn_does_not_begin(ledger: str, book: PriceBook, clock: Clock) -> None:
     """A verb that is cancelled while it waits for a thread leaves the ledger unchanged."""
     gate = threading.Event()
@@ -206,6 +254,29 @@ def test_a_verb_cancelled_before_its_turn_does_not_begin(ledger: str, book: Pric
             gate.set()
             admitted = await asyncio.gather(*running)
             assert len(await guard.history()) == len(admitted) == guard.max_concurrency
+
+    done(work())
+
+
+def test_waits_for_a_thread_count_towards_the_limit(
+    tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verbs that wait for a thread while another program has locked the ledger give up with the first ones."""
+    monkeypatch.setattr("kling_pricing.ledger.sqlite.file.BUSY_TIMEOUT_S", 1)
+    path = tmp_path / "spend.db"
+
+    async def work() -> None:
+        async with await AsyncBudgetGuard.open(f"sqlite:///{path}", [ROOMY], book=book) as guard:
+            other = sqlite3.connect(path, timeout=0, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            admitted = [guard.admit(CLIP, project="trailer") for _ in range(5 * guard.max_concurrency)]
+            outcomes = await asyncio.gather(*admitted, return_exceptions=True)
+            waited_s = time.monotonic() - began
+            other.close()
+            assert {type(outcome) for outcome in outcomes} == {LedgerUnavailableError}
+            assert waited_s < 4, waited_s  # five times the limit, if the waits added up
+            await guard.verify()
 
     done(work())
 

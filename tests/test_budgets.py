@@ -311,7 +311,7 @@ RATES = "accounting_rates:\n  - {quote: CNY, budget: USD, rate: 0.14}\n"
 BAD_FILES = [
     ("", None, "", "the file is empty; it needs budgets"),
     ("- a\n", 1, "", "must be a map of keys and values"),
-    ("{", 2, "", "not YAML"),
+    ("{", 1, "", "not YAML"),
     ("budgets: []\n", 1, "budgets", "must not be empty; add at least one"),
     ("budgets: 5\n", 1, "budgets", "must be a list, got 5"),
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),

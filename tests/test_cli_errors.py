@@ -78,6 +78,7 @@ BAD: dict[str, tuple[str, str]] = {
     "formats": ("pdf", "'pdf' is not one of"),
     "from": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "grace": ("soon", "'soon'"),
+    "host": ("203.0.113.1", "cannot listen at 203.0.113.1"),
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
@@ -94,7 +95,14 @@ BAD: dict[str, tuple[str, str]] = {
     "out": ("request.json/below", "request.json/below"),
     "new_provider": ("Acme Inc", "provider must be lower-case letters, digits, dots, underscores and hyphens"),
     "orientation": ("north", "'north' is not one of"),
+    "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
+    "port": ("70000", "70000 is not in the range"),
+    "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
+    "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "seed": ("x", "'x' is not a valid integer"),
+    "speed": ("-1", "-1 is not in the range"),
+    "start": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
     "provider": (
         "nobody",
@@ -132,6 +140,7 @@ NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],
+    "record": ["--port", "0"],
     "from": ["--until", "2026-12-01"],
     "tolerance": ["--batch-tolerance", "1"],
 }
@@ -230,6 +239,7 @@ REFUSE_NOTHING = {
         "budget schema",
         "history",
         "report",
+        "sandbox",
     ),
     "budget apply",  # budgets that the ledger does not take cannot be used
     "in-doubt",  # it asks the provider, and lists
@@ -299,7 +309,7 @@ def test_every_error_has_an_exit_code() -> None:
     codes = {kind.__name__: exit_code(kind.__new__(kind)) for kind in kinds}
     assert {name for name, code in codes.items() if code == UNREADABLE} == {
         *("KlingPricingError", "TableError", "BudgetError", "LedgerUnavailableError", "StatementError"),
-        "WebhookError",
+        *("ScenarioError", "WebhookError"),
     }
     assert {*codes.values()} == {REFUSED, UNREADABLE}
 

@@ -721,27 +721,28 @@ def test_a_request_that_aiohttp_compresses_can_be_changed(
 def test_a_redirect_is_followed_with_the_callers_own_request(
     name: str, status: int, open_guard: Callable[..., BudgetGuard], gateway: Gateway
 ) -> None:
-    """A redirect to a guarded URL for the same job is admitted and changed there again."""
+    """A redirect to a guarded URL for the same job is admitted and changed there again.
+
+    Only aiohttp is certain to pass a request to another host through its hook, so only there may it follow.
+    """
     guard = open_guard(TIGHT)
     with running(PROVIDER) as other:
-        gateway.inject(Fault(status, headers={"Location": f"{other.url}/v1/tasks"}))
+        target = other if name == "aiohttp" else gateway
+        gateway.inject(Fault(status, headers={"Location": f"{target.url}/v1/tasks"}))
         hosts = {gateway.host: PROVIDER, other.host: PROVIDER}
         guarded = CLIENTS[name](guard, project="trailer", hosts=hosts)
-        for client in (getattr(guarded, "client", None), getattr(guarded, "_client", None)):
-            if client is not None and hasattr(client, "follow_redirects"):
-                client.follow_redirects = True
         try:
             reply = guarded.send("POST", f"{gateway.url}/v1/tasks", body=BODY, headers=JSON | KEY)
         finally:
             guarded.close()
         assert reply.status == 200
-        payloads = [request.json for request in (*gateway.received, *other.received)]
-        assert payloads == [{**CLIP, "duration": 3}] * 2
-        assert [request.headers["Content-Type"] for request in other.received] == ["application/json"]
+        received = [*gateway.received, *other.received]
+        assert [request.json for request in received] == [{**CLIP, "duration": 3}] * 2
+        assert [request.headers["Content-Type"] for request in received] == ["application/json"] * 2
         first, second = guard.history()
         assert (first.state, first.attempt, first.key) == ("released", 1, "shot-1")
         assert (second.state, second.attempt, second.changes) == ("bound", 2, first.changes)
-        assert [request.headers["Idempotency-Key"] for request in other.received] == [second.id]
+        assert [request.headers["Idempotency-Key"] for request in received] == [first.id, second.id]
 
 
 def test_a_redirected_request_of_aiohttp_gets_its_own_id(guard: BudgetGuard, official: Gateway) -> None:

@@ -288,7 +288,10 @@ def waiting(url: str) -> bool:
             "postgresql://user@127.0.0.1:1/none?wait_s=0",
             "wait_s in the ledger's URL must be a whole number of at least 1, got '0'",
         ),
-        ("postgresql://user@127.0.0.1:1/none?nonsense=1", "write postgresql://user@host/database"),
+        (
+            "postgresql://user@127.0.0.1:1/none?nonsense=1",
+            "unknown option after the `[?]`; use the options of libpq",
+        ),
         ("postgresql://user@no.such.host.invalid/none?wait_s=1", "host"),
         ("mysql://user@host/none", "or postgresql://user@host/database"),
     ],

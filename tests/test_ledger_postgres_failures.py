@@ -22,6 +22,7 @@ from kling_pricing import (
     BudgetExceededError,
     BudgetGuard,
     LedgerError,
+    LedgerUnavailableError,
     PriceBook,
     load_price_book,
 )
@@ -36,6 +37,8 @@ COST = Decimal("0.714")
 TRAILER = Budget(
     name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD", alerts=[Decimal("0.5")]
 )
+
+RAISED = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(2), currency="USD")
 
 # the network
 
@@ -425,3 +428,32 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing(folder_of_servers: Pa
             assert_nothing_was_lost_or_spent_twice(standby.url, path)
         finally:
             standby.stop("immediate")
+
+
+@pytest.mark.parametrize("change", ["apply", "migrate"])
+def test_a_session_idle_in_a_transaction_does_not_stop_the_guards(
+    change: str, postgres_ledger: str, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of the budgets gives up after the limit for locks; until then, verbs wait behind it."""
+    monkeypatch.setattr("kling_pricing.ledger.postgres.locks.LOCK_WAIT_S", 1)
+    with BudgetGuard(postgres_ledger, [TRAILER], book=book) as guard, psycopg.connect(postgres_ledger) as idle:
+        idle.execute("LOCK TABLE kling_pricing.budget_revision, kling_pricing.schema_version IN ROW SHARE MODE")
+        changes: dict[str, Callable[[], object]] = {
+            "apply": lambda: apply_budgets(postgres_ledger, [RAISED]),
+            "migrate": lambda: prepare(postgres_ledger, create=False),
+        }
+        if change == "migrate":
+            idle.execute("LOCK TABLE kling_pricing.schema_version IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(1) as thread:
+            asked = time.monotonic()
+            changing = thread.submit(changes[change])
+            if change == "apply":
+                guard.release(guard.admit(CLIP, project="trailer"))
+            with pytest.raises(
+                LedgerUnavailableError, match="another session has held a lock on the ledger for 1 s"
+            ):
+                changing.result()
+            assert time.monotonic() - asked < 6
+        idle.rollback()
+        apply_budgets(postgres_ledger, [RAISED])
+        assert guard.status()[0].cap == 2

@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -567,6 +569,42 @@ def test_ctrl_c_within_a_verb_leaves_nothing_open(path: Path, opened: Callable[[
             break
     assert place > 20
     guard.verify()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_waits_for_another_program_do_not_add_up(
+    begun: bool,  # noqa: FBT001
+    shared: bool,  # noqa: FBT001
+    path: Path,
+    opened: Callable[[], BudgetGuard],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Verbs of several threads and processes that wait in a queue all give up after the limit of one verb."""
+    limit_s = 1.5
+    monkeypatch.setattr("kling_pricing.ledger.sqlite.file.BUSY_TIMEOUT_S", limit_s)
+    first = opened()
+    guards = [first] * 4 if shared else [first, *(opened() for _ in range(3))]
+    if not begun:
+        for guard in guards:
+            guard.close()
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    def waited_s(guard: BudgetGuard) -> float:
+        asked = time.monotonic()
+        with pytest.raises(LedgerUnavailableError, match="another program has locked it"):
+            guard.admit(VIDEO, project="trailer")
+        return time.monotonic() - asked
+
+    with ThreadPoolExecutor(4) as threads:
+        waits = sorted(threads.map(waited_s, guards))
+    assert waits[0] > limit_s / 2
+    assert waits[-1] < 2 * limit_s, waits
+    other.execute("ROLLBACK")
+    for guard in guards:
+        guard.release(guard.admit(VIDEO, project="trailer"))
+    first.verify()
 
 
 @unix

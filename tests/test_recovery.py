@@ -17,13 +17,15 @@ from urllib.request import urlopen
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.recovery import PollResult, poll, status_urls, unsettled
 from tests import commands
 from tests.commands import INTERRUPTIBLE, Done
-from tests.conftest import Clock, video
+from tests.conftest import Clock, examples, video
 from tests.gateway import Fault, Gateway, running
 
 BUDGET = Budget(name="all", cap=100, currency="USD")
@@ -86,6 +88,72 @@ def test_polling_settles_ended_jobs_once(guard: BudgetGuard, book: PriceBook) ->
         assert outcomes(poll(guard, fetch, base_url=gateway.url)) == first[2:]
         assert guard.journal() == journal
         assert guard.status()[0].spent == Decimal("0.357")
+
+
+ODD_IDS = ["x" * 201, "a\nb", "a\x00b", "\ud800", "\x1b[2J", "\u202e", " ", 7, ["a"], {}]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS)
+def test_an_odd_answer_does_not_end_the_polling(odd: Any, guard: BudgetGuard, book: PriceBook) -> None:
+    """The jobs after it are settled. The job itself is listed with the reason and stays as it was."""
+    with running("qingbo", book) as gateway:
+        submit(guard, gateway, "/v1/tasks", *[CLIP] * 3)
+        for task_id in gateway.jobs:
+            gateway.finish(task_id)
+        answers = [{"task_id": odd, "status": "completed", "cost": 1}]
+
+        def answer(url: str) -> tuple[int, bytes]:
+            return (200, json.dumps(answers.pop()).encode()) if answers else fetch(url)
+
+        first, *others = poll(guard, answer, base_url=gateway.url)
+        outcome = "unanswered" if isinstance(odd, str) else "unknown"  # such as an error without a task
+        assert (first.outcome, first.reservation.state) == (outcome, "bound")
+        assert first.detail
+        assert outcomes(iter(others)) == [("settled", "settled")] * 2
+        assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [("settled", "settled")]
+
+
+_names = st.sampled_from(
+    ["task_id", "id", "status", "data", "result", "cost", "model", "seconds", "error", "code"]
+)
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.text(st.characters(categories=["Cs", "Cc", "Lo"]), max_size=300)
+    | st.sampled_from(["completed", "failed", "1e999999", "-1", "NaN", "9" * 400, "x" * 201]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=examples(150))
+@given(st.dictionaries(_names, _values, max_size=6), st.booleans())
+def test_no_answer_ends_the_polling(polled: BudgetGuard, body: dict[str, Any], named: bool) -> None:  # noqa: FBT001
+    """Whatever JSON an API answers about a job, polling goes on to the next one."""
+    reservation = polled.history()[0]
+    if named:
+        body["task_id"] = reservation.task_id
+        body.pop("status", None)
+    text = json.dumps(body).encode()
+    results = [*poll(polled, lambda _: (200, text), base_url="https://gw.example.com")]
+    assert len(results) == len(unsettled(polled)) + sum(
+        result.outcome in {"settled", "released"} for result in results
+    )
+
+
+@pytest.fixture(scope="module")
+def polled(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Iterator[BudgetGuard]:
+    """A guard with two running jobs."""
+    folder = tmp_path_factory.mktemp("ledger")
+    with BudgetGuard(f"sqlite:///{folder}/spend.db", [BUDGET], book=book) as opened:
+        for number in (1, 2):
+            admission = opened.admit(CLIP, project="trailer")
+            opened.dispatch(admission)
+            opened.bind(admission, f"task-{number}")
+        yield opened
+        opened.verify()
 
 
 def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: PriceBook) -> None:

@@ -169,7 +169,7 @@ def stop(event, arguments):
             raise KeyboardInterrupt
 
 def contents(at):
-    return {path.name: path.read_bytes() for path in at.iterdir() if not path.name.startswith(".report-")}
+    return {path.name: path.read_bytes() for path in at.iterdir() if not path.name.startswith(".kling-")}
 
 sys.addaudithook(stop)
 for moves in range(1, 99):
@@ -185,7 +185,7 @@ for moves in range(1, 99):
             write_spend(other, at, formats=["json"])
         except KeyboardInterrupt:
             assert contents(at) == before, moves
-            assert not list(at.glob(".report-*"))
+            assert not list(at.glob(".kling-pricing-report-*"))
         if child == 0:
             os._exit(0)
     after = contents(at)
@@ -195,6 +195,7 @@ for moves in range(1, 99):
     assert contents(at).keys() == {
         *("manifest.json", "report.json", "jobs.jsonl", "budgets.jsonl", "burn_down.jsonl")
     }, moves
+    assert not list(at.glob(".*")), moves
     if done:
         print(moves)
         break

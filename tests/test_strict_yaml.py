@@ -5,11 +5,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kling_pricing.errors import TableError
 from kling_pricing.strict_yaml import MAX_BYTES, FileModel, load, read
+from tests.conftest import examples
 
 
 class Shelf(FileModel):
@@ -82,8 +83,10 @@ def test_a_value_in_quotes_is_text(text: str) -> None:
         ("true: 1", 1, "", "a key must be text"),
         ("? [a]\n: 1", 1, "", "a key must be text"),
         ("&k a: 1", 1, "", "a key must be text"),
-        ("a: [1", 2, "", "not YAML"),
-        ("{\n", 2, "", "not YAML"),
+        ("a: [1", 1, "", "not YAML"),
+        ("{\n", 1, "", "not YAML"),
+        ("budgets: []\nname", 2, "", "not YAML"),
+        ("budgets: []\n\n  name\n", 3, "", "not YAML"),
         ("a: 1\n\tb: 2", 2, "", "not YAML"),
         ("a: 1\nb: \x07", 2, "", "invisible character U+0007; remove it"),
         ("a: 1 # x\u2028b: 2", 1, "", "invisible character U+2028; remove it"),
@@ -169,3 +172,77 @@ def test_any_bytes_give_a_tree_or_a_table_error(data: bytes) -> None:
         load(data, name="f.yaml")
     except TableError as error:
         assert error.file == "f.yaml"
+
+
+_tokens = st.sampled_from(
+    [
+        *(
+            "budgets: []",
+            "name: a",
+            "a",
+            "b:",
+            "- ",
+            "? ",
+            ": ",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "#",
+            "'",
+            '"',
+            "|",
+            ">",
+        ),
+        *(
+            "\n",
+            "\n  ",
+            "\n\n",
+            "\r\n",
+            "\t",
+            " ",
+            "&a ",
+            "*a",
+            "!!int ",
+            "%YAML 1.1",
+            "---",
+            "...",
+            "@",
+            "`",
+            "\x85",
+        ),
+        *("\u2028", "\ufeff", "\x00", "é", "\U0001f600", "0.1", "~", "<<", "\\", "%"),
+    ]
+)
+
+
+@settings(max_examples=examples(400))
+@given(
+    st.one_of(st.lists(_tokens, max_size=12).map("".join), st.text()), st.binary(max_size=3), st.integers(0, 99)
+)
+def test_any_text_is_read_or_refused_with_its_place(text: str, noise: bytes, place: int) -> None:
+    """No other error than a `TableError` leaves the reader, and its line exists in the file."""
+    whole = text.encode("utf-8", "surrogatepass")
+    place %= len(whole) + 1
+    for data in (whole, whole[:place] + noise + whole[place:], whole[:place]):
+        try:
+            load(data, name="f.yaml")
+        except TableError as error:
+            assert error.file == "f.yaml"
+            assert error.problem
+            assert error.line is None or 1 <= error.line <= data.count(b"\n") + data.count(b"\xc2\x85") + 1
+
+
+@settings(max_examples=examples(100))
+@given(
+    line=st.text("abc :-[]{}'\"&*%@|>?!,#", max_size=12),
+    before=st.sampled_from(["budgets: []\n", "name: a\n", ""]),
+)
+def test_a_last_line_that_is_no_yaml_is_an_ordinary_error(line: str, before: str) -> None:
+    """A model's file may end in any line."""
+    for text in (before + line, before + line + "\n"):
+        try:
+            read(text.encode(), Shelf, name="f.yaml")
+        except TableError as error:
+            assert error.line is None or error.line <= max(1, len(text.splitlines()))

@@ -108,11 +108,11 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ),
         (
             {"billing": [VIDEO | {"package_type": "cash"}]},
-            "billing[0].package_type is cash, not a kind of pack",
+            "billing[0].package_type is cash, which is not a known kind of pack",
         ),
         (
             {"billing": [VIDEO | {"package_type": "Unit"}]},
-            "billing[0].package_type is Unit, not a kind of pack",
+            "billing[0].package_type is Unit, which is not a known kind of pack",
         ),
         (
             {"billing": [CASH | {"cash_type": "voucher"}]},

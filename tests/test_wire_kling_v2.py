@@ -724,7 +724,7 @@ def test_the_same_key_for_another_path_is_another_job(tmp_path: Path) -> None:
 def test_responses_are_read() -> None:
     """Submit and status responses and callbacks give the task, its state, its length and its charge."""
     created = {"id": "t1", "status": "submitted", "create_time": 1, "update_time": 2, "external_id": "e"}
-    assert read_task({"code": 0, "message": "ok", "data": created}) == Task("t1", "queued")
+    assert read_task({"code": 0, "message": "ok", "data": created}) == Task("t1", "queued", own_id="e")
     done = {
         "id": "t1",
         "status": "succeeded",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
 from kling_pricing import __version__
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.groups import Group
+from kling_pricing.display import printable
 
 _PLACES = {
     "quote": "quote_and_check:quote_command",
@@ -29,12 +33,31 @@ _PLACES = {
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
     "report": "report:report_command",
+    "sandbox": "rehearse:sandbox_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
 
 
+@contextmanager
+def _arguments_printable() -> Iterator[None]:
+    """Shows control characters in the errors about arguments, which repeat them."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)
+        raise
+
+
 class _LazyGroup(Group):
     """Imports only the module of the command that is called."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _arguments_printable():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _arguments_printable():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)
         return [*_PLACES]
@@ -76,6 +99,10 @@ def app() -> None:
       kling-pricing reconcile --statement november.csv --provider qingbo \\
           --from 2026-11-01 --until 2026-12-01
       kling-pricing report --month 2026-11
+
+    \b
+    Rehearsals (a provider of your own, which costs nothing):
+      kling-pricing sandbox --speed 60
 
     Run `kling-pricing COMMAND --help` for a command's options and an example.
     """

@@ -26,7 +26,7 @@ from kling_pricing.cli.ledger_options import (
     read_amount,
 )
 from kling_pricing.cli.options import at_option
-from kling_pricing.cli.output import counted, print_table, to_json
+from kling_pricing.cli.output import counted, echo, print_table, to_json
 from kling_pricing.errors import BudgetError
 from kling_pricing.guard import apply_budgets
 from kling_pricing.ledger.journal import Bucket
@@ -66,9 +66,9 @@ def check_command(file: str) -> None:
     try:
         checked = load_budgets(file)
     except BudgetError as error:
-        click.echo(str(error), err=True)
+        echo(str(error), err=True)
         sys.exit(REFUSED)
-    click.echo(f"OK: {counted(len(checked.budgets), 'budget')} ({_names(checked)})")
+    echo(f"OK: {counted(len(checked.budgets), 'budget')} ({_names(checked)})")
 
 
 @budget.command(
@@ -93,7 +93,7 @@ def apply_command(file: str, ledger: str) -> None:
     """
     with errors_shown(as_json=False):
         installed = apply_budgets(ledger, file)
-    click.echo(f"Installed {counted(len(installed.budgets), 'budget')}: {_names(installed)}")
+    echo(f"Installed {counted(len(installed.budgets), 'budget')}: {_names(installed)}")
 
 
 @budget.command("status", epilog=READING_EXIT_CODES)
@@ -120,7 +120,7 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
             "budgets": [_bucket_dict(row) for row in rows],
             "unpriced": [row._asdict() | {"day": row.day.isoformat()} for row in unpriced],
         }
-        click.echo(to_json(document))
+        echo(to_json(document))
         return
     grid = Table(
         Column("Budget", no_wrap=True),
@@ -138,7 +138,7 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     print_table(grid)
     for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
         requests = counted(sum(row.requests for row in group), "request")
-        click.echo(
+        echo(
             f"{requests} to {path} at {provider} passed without a price in the last "
             f"{counted(_UNPRICED_PERIOD.days, 'day')}; no budget counts them"
         )
@@ -166,7 +166,7 @@ def open_command(name: str, spent: Decimal, labels: dict[str, str], ledger: str)
     """
     with opened_guard(ledger) as guard:
         guard.open_budget(name, spent, labels=labels)
-    click.echo(f"{name}: {format_decimal(spent)} counted as spent")
+    echo(f"{name}: {format_decimal(spent)} counted as spent")
 
 
 @budget.command("schema", epilog=exit_codes_help())
@@ -179,7 +179,7 @@ def schema_command() -> None:
     Example:
       kling-pricing budget schema
     """
-    click.echo(to_json(budgets_file_schema()))
+    echo(to_json(budgets_file_schema()))
 
 
 def _names(installed: BudgetsFile) -> str:

@@ -9,14 +9,13 @@ from itertools import groupby
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.table import Column, Table
 
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
-from kling_pricing.cli.output import print_table, signed, to_json
+from kling_pricing.cli.output import echo, print_table, signed, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.money import format_decimal, subtract
 from kling_pricing.quoting.comparison import Option, compare
@@ -49,7 +48,7 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
     original = _original_per_currency(options, settings["book"], settings["provider"])
     if as_json:
         for option in options:
-            click.echo(to_json(_row(option, original)))
+            echo(to_json(_row(option, original)))
     else:
         _show(options, original)
     unchanged = [option for option in options if not option.changes]
@@ -123,7 +122,7 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
                 quoted.shown_total(),
                 "" if difference is None else signed(difference),
                 *_cells(option),
-                escape(", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items()))
+                ", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items())
                 or "none (the original request)",
             )
         print_table(grid)
@@ -131,7 +130,7 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
     if refused:
         grid = Table(*_columns(), Column("Reason", min_width=_READABLE_CHARS), title="Not available")
         for option in refused:
-            grid.add_row(*_cells(option), escape(with_options(option.why_not)))
+            grid.add_row(*_cells(option), with_options(option.why_not))
         print_table(grid)
 
 
@@ -144,7 +143,7 @@ def _columns() -> list[Column]:
 
 
 def _cells(option: Option) -> list[str]:
-    return [option.provider, escape(option.model), option.resolution or "not stated", _word(option.audio)]
+    return [option.provider, option.model, option.resolution or "not stated", _word(option.audio)]
 
 
 def _word(value: Any) -> str:

@@ -10,10 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NoReturn
 
-import click
-
 from kling_pricing.cli.exit_codes import REFUSED, UNREADABLE, exit_code
-from kling_pricing.cli.output import to_json
+from kling_pricing.cli.output import echo, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
@@ -87,9 +85,9 @@ def fail(error: KlingPricingError, *, as_json: bool, place: str = "", is_answer:
     """
     code = exit_code(error)
     if as_json:
-        click.echo(to_json(error_dict(error)))
+        echo(to_json(error_dict(error)))
     else:
-        click.echo(error_text(error, place, code), err=not (is_answer and code == REFUSED))
+        echo(error_text(error, place, code), err=not (is_answer and code == REFUSED))
     sys.exit(code)
 
 

@@ -26,7 +26,7 @@ from kling_pricing.cli.ledger_options import (
     show_reservations,
 )
 from kling_pricing.cli.options import instant_option, known_provider, tables_option
-from kling_pricing.cli.output import counted, to_json
+from kling_pricing.cli.output import bar_columns, counted, echo, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
@@ -140,7 +140,7 @@ def in_doubt_command(
     for seen in unclaimed:
         fields = {"provider": seen.provider, "task_id": seen.task_id, "state": seen.state}
         task = f"task {seen.task_id} at {seen.provider} ({seen.state or 'state unknown'})"
-        click.echo(to_json(fields) if as_json else f"{task} does not belong to a reservation")
+        echo(to_json(fields) if as_json else f"{task} does not belong to a reservation")
 
 
 def _ask(
@@ -169,18 +169,18 @@ def _ask(
         if not as_json:
             counts = ", ".join(f"{count} {_WORDS.get(outcome, outcome)}" for outcome, count in outcomes.items())
             total = f"asked about {outcomes.total()} of {counted(len(reservations), 'job')}"
-            click.echo(f"{total}: {counts}" if counts else total)
+            echo(f"{total}: {counts}" if counts else total)
 
 
 def _show(result: PollResult, *, as_json: bool) -> None:
     if as_json:
         fields = {"outcome": result.outcome, "detail": result.detail}
-        click.echo(to_json(fields | reservation_dict(result.reservation)))
+        echo(to_json(fields | reservation_dict(result.reservation)))
     elif result.outcome in _CHANGED:
         show_reservation(result.reservation, as_json=False)
     elif result.detail:
         words = _WORDS.get(result.outcome, result.outcome)
-        click.echo(f"{result.reservation.id}: {words} ({with_options(result.detail)})", err=True)
+        echo(f"{result.reservation.id}: {words} ({with_options(result.detail)})", err=True)
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _bar(total: int) -> Iterator[Any]:
     if not console.is_terminal:
         yield lambda: None
         return
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    columns = (*bar_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task("Asking the provider", total=total)
         yield lambda: bar.advance(task)

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress
 
+from kling_pricing.cli.output import bar_columns
+from kling_pricing.display import printable
 from kling_pricing.errors import KlingPricingError, WireFormatError
 from kling_pricing.strict_json import as_object, json_value
 
@@ -99,8 +101,10 @@ def opened(path: str) -> Iterator[RequestFile]:
             name, size_bytes = path, Path(path).stat().st_size
         console = Console(stderr=True)
         if console.is_terminal and not sys.stdout.isatty():
-            bar = closing.enter_context(Progress(console=console, transient=True, redirect_stdout=False))
-            task = bar.add_task(name, total=size_bytes)
+            bar = closing.enter_context(
+                Progress(*bar_columns(), console=console, transient=True, redirect_stdout=False)
+            )
+            task = bar.add_task(printable(name), total=size_bytes)
             yield RequestFile(name, stream, lambda size: bar.advance(task, size))
         else:
             yield RequestFile(name, stream, lambda _: None)

@@ -8,7 +8,7 @@ from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option
-from kling_pricing.cli.output import to_json
+from kling_pricing.cli.output import echo, to_json
 from kling_pricing.ledger.administration import info, prepare
 
 _EXIT_CODES = exit_codes_help(
@@ -46,7 +46,7 @@ def init_command(url: str, grant: str | None) -> None:
       kling-pricing ledger init postgresql://admin@db/spend --grant guards
     """
     with errors_shown(as_json=False):
-        click.echo(prepare(url, create=True, grant=grant))
+        echo(prepare(url, create=True, grant=grant))
 
 
 @ledger.command("migrate", epilog=_EXIT_CODES)
@@ -62,7 +62,7 @@ def migrate_command(url: str) -> None:
       kling-pricing ledger migrate postgresql://admin@db/spend
     """
     with errors_shown(as_json=False):
-        click.echo(prepare(url, create=False))
+        echo(prepare(url, create=False))
 
 
 @ledger.command("info", epilog=_EXIT_CODES)
@@ -80,9 +80,9 @@ def info_command(url: str, as_json: bool) -> None:
     with errors_shown(as_json=as_json):
         described = info(url)
     if as_json:
-        click.echo(to_json({**described.facts, "warnings": described.warnings}))
+        echo(to_json({**described.facts, "warnings": described.warnings}))
         return
     for name, fact in described.facts.items():
-        click.echo(f"{name}: {fact}")
+        echo(f"{name}: {fact}")
     for warning in described.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
-from kling_pricing.cli.output import print_table, to_json
+from kling_pricing.cli.output import echo, print_table, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert, Ref, Reservation
@@ -99,14 +99,14 @@ def show_alert(alert: Alert) -> None:
     """Prints an alert on standard error."""
     if alert.kind == "charge":
         budget = f" (budget {alert.budget})"
-        click.echo(f"alert: reservation {alert.reservation_id}{budget}: {alert.detail}", err=True)
+        echo(f"alert: reservation {alert.reservation_id}{budget}: {alert.detail}", err=True)
         return
     labels = ", ".join(f"{label} {value}" for label, value in alert.labels.items())
     budget = f"{alert.budget} ({labels})" if labels else alert.budget
     used = f"{format_decimal(alert.used)} of {format_decimal(alert.cap)} {alert.currency}"
     overrun = "a bill exceeds its reservation; " if alert.kind == "overrun" else ""
     reservation = f" (reservation {alert.reservation_id})" if alert.reservation_id else ""
-    click.echo(f"alert: {overrun}budget {budget} has used {used}{reservation}", err=True)
+    echo(f"alert: {overrun}budget {budget} has used {used}{reservation}", err=True)
 
 
 def reservation_dict(reservation: Reservation) -> dict[str, Any]:
@@ -126,21 +126,21 @@ def reservation_dict(reservation: Reservation) -> dict[str, Any]:
 def show_reservation(reservation: Reservation, *, as_json: bool) -> None:
     """Prints the state of a reservation."""
     if as_json:
-        click.echo(to_json(reservation_dict(reservation)))
+        echo(to_json(reservation_dict(reservation)))
         return
     task = f", task {reservation.task_id}" if reservation.task_id else ""
     amount = "nothing to pay" if reservation.state == "released" else _amount(reservation)
-    click.echo(f"{reservation.id}: {_state(reservation)}, {amount}{task}{_charge_problem(reservation, '; ')}")
+    echo(f"{reservation.id}: {_state(reservation)}, {amount}{task}{_charge_problem(reservation, '; ')}")
 
 
 def show_reservations(reservations: list[Reservation], *, as_json: bool) -> None:
     """Prints a table of reservations."""
     if as_json:
         for reservation in reservations:
-            click.echo(to_json(reservation_dict(reservation)))
+            echo(to_json(reservation_dict(reservation)))
         return
     if not reservations:
-        click.echo("no reservations")
+        echo("no reservations")
         return
     grid = Table(
         *(
@@ -162,7 +162,7 @@ def show_reservations(reservations: list[Reservation], *, as_json: bool) -> None
     print_table(grid)
     for reservation in reservations:
         if problem := _charge_problem(reservation, f"{reservation.id}: "):
-            click.echo(problem)
+            echo(problem)
 
 
 def _charge_problem(reservation: Reservation, before: str) -> str:

@@ -10,12 +10,15 @@ from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
+import click
 import pydantic_core
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from kling_pricing.cli.wording import with_options
+from kling_pricing.display import printable
 from kling_pricing.money import format_decimal
 from kling_pricing.quoting.quote import Quote
 
@@ -89,14 +92,24 @@ def placed_json(text: str, place: str) -> str:
     return f'{{"place":{encode_basestring(place)},{text[1:]}'
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints a line on standard output or standard error; control characters in it are shown, not sent."""
+    click.echo(printable(text), err=err)
+
+
+_CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\n"})
+
+
 def print_whole(text: str) -> None:
-    """Prints text of any length in full.
+    """Prints text of any length in full; control characters in it are shown, not sent.
 
     If standard output is unbuffered (`PYTHONUNBUFFERED`), a single `write` drops the bytes that a pipe does not
     accept at once.
     """
     out = sys.stdout
     out.flush()
+    if not text.isascii() or text.encode().translate(None, _CONTROLS) != text.encode():
+        text = printable(text)
     rest = memoryview(text.encode(out.encoding, out.errors or "strict"))
     while rest:
         rest = rest[out.buffer.write(rest) :]
@@ -131,22 +144,35 @@ def print_table(grid: Table) -> None:
         console.print(grid)
         return
     if grid.title is not None:
-        console.print(grid.title, style="italic")
+        console.print(grid.title, style="italic", highlight=False)
     names = [str(column.header) for column in grid.columns]
     widest = max(map(len, names))
     for cells in zip(*(column.cells for column in grid.columns), strict=True):
         for name, cell in zip(names, cells, strict=True):
-            text = cell if isinstance(cell, Text) else Text.from_markup(str(cell))
-            console.print(Text.assemble(f"{name:<{widest}}  ", text), soft_wrap=True)
+            text = cell if isinstance(cell, Text) else Text(printable(str(cell)))
+            console.print(Text.assemble(printable(f"{name:<{widest}}  "), text), soft_wrap=True)
         console.print()
 
 
 _UNLIMITED = 10_000
 
 
+class _PlainConsole(Console):
+    """A console that prints text as it is: square brackets are no markup, and control characters are shown."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options | {"markup": False, "emoji": False})
+
+
 def wide_console() -> Console:
     """Returns a console as wide as the terminal. In a file or pipe, it is wide enough for every table."""
-    return Console(width=None if sys.stdout.isatty() else 160)
+    return _PlainConsole(width=None if sys.stdout.isatty() else 160)
+
+
+def bar_columns() -> tuple[ProgressColumn, ...]:
+    """Returns the columns of a progress bar; labels are text and not markup."""
+    label = TextColumn("{task.description}", style="progress.description", markup=False)
+    return (label, *Progress.get_default_columns()[1:])
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:

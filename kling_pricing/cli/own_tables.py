@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
-from kling_pricing.cli.output import counted, to_json
+from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.errors import TableError
 from kling_pricing.tables.loading.book import load_price_book, with_own_capabilities
 from kling_pricing.tables.loading.capability_file import capability_file_schema
@@ -56,9 +56,9 @@ def check_command(folder: str | None) -> None:
         book = load_price_book(folder)
     except TableError as error:
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            echo(str(problem), err=True)
         if error.others:
-            click.echo(f"{len(error.problems)} problems in all", err=True)
+            echo(f"{len(error.problems)} problems in all", err=True)
         sys.exit(REFUSED)
     checked = [table for table in all_tables(book) if table.contract is None]
     contracts = [table for table in all_tables(book) if table.contract is not None]
@@ -68,10 +68,10 @@ def check_command(folder: str | None) -> None:
         counted(sum(len(table.rates) for table in checked), "rate"),
         counted(len(book.matrices), "capability matrix", "capability matrices"),
     )
-    click.echo(f"OK: {', '.join(counts)}")
+    echo(f"OK: {', '.join(counts)}")
     for table in checked:
         if not table.hosts and folder and Path(folder, "prices", f"{table.id}.yaml").exists():
-            click.echo(
+            echo(
                 f"note: {table.id} names no host, so hooks do not know which requests go to {table.provider}; "
                 "add the host of the API to `hosts`, or give it to each hook with "
                 f"hosts={{HOST: {table.provider!r}}}"
@@ -147,7 +147,7 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
         raise click.UsageError(f"{path} already exists; fill it in, or move it away") from None
     except OSError as error:
         raise click.UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    click.echo(f"{path}: {counted(count, 'rate')} to fill in; then run kling-pricing tables check {out}")
+    echo(f"{path}: {counted(count, 'rate')} to fill in; then run kling-pricing tables check {out}")
 
 
 @click.command("schema", epilog=exit_codes_help())
@@ -169,4 +169,4 @@ def schema_command(kind: str) -> None:
         "providers": provider_file_schema,
         "statements": statement_file_schema,
     }
-    click.echo(to_json(schemas[kind]()))
+    echo(to_json(schemas[kind]()))

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.options import tables_option
-from kling_pricing.cli.output import counted, to_json, wide_console
+from kling_pricing.cli.output import counted, echo, to_json, wide_console
 from kling_pricing.cli.own_tables import all_tables, check_command, new_command, schema_command
 from kling_pricing.display import did_you_mean
 from kling_pricing.money import format_decimal, percent_change
@@ -45,9 +45,9 @@ def list_command(book: PriceBook, as_json: bool) -> None:
     listed = all_tables(book)
     if as_json:
         for table in listed:
-            click.echo(to_json(_summary(table)))
+            echo(to_json(_summary(table)))
         for provider in _without_prices(book):
-            click.echo(to_json(_provider_summary(provider)))
+            echo(to_json(_provider_summary(provider)))
         return
     grid = Table(Column("Table", no_wrap=True), "In force", "Currency", "Rates", "Wire formats", "Last checked")
     for table in listed:
@@ -87,7 +87,7 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     unpriced = [entry._asdict() for entry in table.unpriced]
     if as_json:
         shown = {"rates": rates, "unpriced": unpriced, "unpriced_rest": table.unpriced_rest}
-        click.echo(to_json({**_summary(table), **shown}))
+        echo(to_json({**_summary(table), **shown}))
         return
     grid = Table(
         *(
@@ -144,7 +144,7 @@ def diff_command(before_id: str, after_id: str, book: PriceBook, as_json: bool) 
             "rates": rates,
             "other": other,
         }
-        click.echo(to_json(diff))
+        echo(to_json(diff))
     else:
         _show_diff(before, after, rates, other)
     sys.exit(REFUSED if rates or other else DONE)
@@ -154,7 +154,7 @@ def _show_diff(
     before: PriceTable, after: PriceTable, rates: list[dict[str, str | None]], other: list[str]
 ) -> None:
     if not rates and not other:
-        click.echo(f"{before.id} and {after.id} have the same prices")
+        echo(f"{before.id} and {after.id} have the same prices")
         return
     if rates:
         headings = ("Model", "Resolution", "Tier", before.id, after.id)
@@ -169,7 +169,7 @@ def _show_diff(
             grid.add_row(rate["model"], rate["resolution"], rate["tier"], *amounts, _change_in_words(rate))
         wide_console().print(grid)
     for line in other:
-        click.echo(line)
+        echo(line)
 
 
 def _change_in_words(rate: dict[str, str | None]) -> str:

@@ -26,6 +26,7 @@ from kling_pricing.cli.interruption import Interruption
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import (
     HEADINGS,
+    echo,
     json_text,
     placed_json,
     print_whole,
@@ -186,9 +187,9 @@ def _answer_all(
     except KeyboardInterrupt:
         tally.exit_code, many = INTERRUPTED, True
         _print(answers)
-        click.echo("interrupted; all results above are complete", err=True)
+        echo("interrupted; all results above are complete", err=True)
     if many:
-        click.echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
+        echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
     sys.exit(tally.exit_code)
 
 
@@ -228,7 +229,7 @@ def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: boo
         if as_json:
             return to_json(_placed(error_dict(error), item, alone=alone))
         if isinstance(error, UnreadableInputError):
-            click.echo(str(error), err=True)
+            echo(str(error), err=True)
             return None
         return error_text(error, item.place, code)
 

@@ -20,7 +20,7 @@ from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
 from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
-from kling_pricing.cli.output import signed, to_json, wide_console
+from kling_pricing.cli.output import bar_columns, echo, signed, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
@@ -246,12 +246,12 @@ def reconcile_command(
     except KlingPricingError as error:
         fail(error, as_json=as_json)
     if as_json:
-        click.echo(to_json(answer))
+        echo(to_json(answer))
     else:
         if answer["totals"]:
             wide_console().print(grid)
         for line in _sentences(answer, out):
-            click.echo(line)
+            echo(line)
     sys.exit(REFUSED if answer["exceptions"] or _refused(answer) else DONE)
 
 
@@ -262,7 +262,7 @@ def _progress() -> Iterator[Any]:
     if not console.is_terminal:
         yield lambda _stage, _done, _total: None
         return
-    with Progress(console=console, transient=True, redirect_stdout=False) as bars:
+    with Progress(*bar_columns(), console=console, transient=True, redirect_stdout=False) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int | None) -> None:

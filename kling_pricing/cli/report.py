@@ -14,7 +14,7 @@ from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option
 from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
-from kling_pricing.cli.output import to_json, wide_console
+from kling_pricing.cli.output import echo, to_json, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
 from kling_pricing.reports.document import Cell, Section
@@ -113,16 +113,16 @@ def _write(
             billing_account=billing_account,
             on_format=lambda _: bar.update(1),
         )
-    click.echo(f"wrote {counted(len(manifest.files), 'file')} and manifest.json to {out}", err=True)
+    echo(f"wrote {counted(len(manifest.files), 'file')} and manifest.json to {out}", err=True)
 
 
 def _show(spent: Spend, *, as_json: bool) -> None:
     document = spend_document.document(spent)
     if as_json:
-        click.echo(to_json(as_data(document)))
+        echo(to_json(as_data(document)))
         return
-    click.echo(f"{document.title}: {document.verdict.headline[0].lower()}{document.verdict.headline[1:]}")
-    click.echo(document.verdict.about)
+    echo(f"{document.title}: {document.verdict.headline[0].lower()}{document.verdict.headline[1:]}")
+    echo(document.verdict.about)
     _show_table(next(section for section in document.sections if section.name == _PRINTED_TABLE))
 
 

@@ -26,7 +26,7 @@ from kling_pricing.cli.ledger_options import (
     show_reservations,
 )
 from kling_pricing.cli.options import instant_option, provider_options, require_provider, wire_format_option
-from kling_pricing.cli.output import to_json
+from kling_pricing.cli.output import echo, to_json
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, WireFormatError
 from kling_pricing.guard.responses import read_answer
@@ -102,12 +102,12 @@ def pre_submit_command(
             "changes": dict(admission.changes),
             "payload": body,
         }
-        click.echo(to_json(answer))
+        echo(to_json(answer))
         return
     changes = ", ".join(f"{setting} = {shown(value)}" for setting, value in admission.changes.items())
     capped = f"; changed to fit: {changes}" if changes else ""
-    click.echo(f"reserved {amount} {reservation.currency} as {reservation.id}{capped}", err=True)
-    click.echo(to_json(body))
+    echo(f"reserved {amount} {reservation.currency} as {reservation.id}{capped}", err=True)
+    echo(to_json(body))
 
 
 @click.command("bind", epilog=LEDGER_EXIT_CODES)
@@ -173,7 +173,7 @@ def observe_command(
         if observed is not None:
             show_reservation(observed, as_json=as_json)
         else:
-            click.echo("null" if as_json else "stored for later; the task is not bound to a reservation yet")
+            echo("null" if as_json else "stored for later; the task is not bound to a reservation yet")
 
 
 def _read_answer(file: str) -> Mapping[str, Any]:
@@ -210,7 +210,7 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
         settled = guard.settle(ref, amount, basis=basis)
         show_reservation(settled, as_json=as_json)
     if amount is not None and amount != settled.billed:
-        click.echo(
+        echo(
             f"not changed to {format_decimal(amount)}, because the recorded amount has a stronger basis "
             f"({settled.basis})",
             err=True,
@@ -354,4 +354,4 @@ def verify_command(ledger: str) -> None:
     """
     with opened_guard(ledger) as guard:
         guard.verify()
-    click.echo("OK: the balances match the journal")
+    echo("OK: the balances match the journal")

@@ -13,7 +13,7 @@ from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from kling_pricing.guard import Admission, BudgetGuard, QuoteOptions
-from kling_pricing.guard.threads import WorkerPool
+from kling_pricing.guard.threads import WorkerPool, shielded
 from kling_pricing.strict_json import RequestLike
 
 _P = ParamSpec("_P")
@@ -133,7 +133,7 @@ class AsyncBudgetGuard:
         try:
             return await self.dispatch(admitted)
         except asyncio.CancelledError as error:  # cancelled between `admit` and `dispatch`
-            await asyncio.shield(self.close_admission(admitted, error))
+            await shielded(self.close_admission(admitted, error))
             raise
 
     pre_submit.__doc__ = BudgetGuard.pre_submit.__doc__
@@ -153,6 +153,6 @@ class AsyncBudgetGuard:
         try:
             yield admitted
         except BaseException as error:
-            await asyncio.shield(self.close_admission(admitted, error))
+            await shielded(self.close_admission(admitted, error))
             raise
         await self.close_admission(admitted)

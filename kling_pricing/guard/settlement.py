@@ -8,7 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 from kling_pricing.display import shown
-from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
+from kling_pricing.errors import (
+    KlingPricingError,
+    LedgerUnavailableError,
+    ReservationNotFoundError,
+    WireFormatError,
+)
 from kling_pricing.guard.admission import Admission
 from kling_pricing.guard.made import compare
 from kling_pricing.guard.references import Reference, named_by_own_id, ref_of
@@ -117,28 +122,29 @@ def _observe_list(
     """Records what a list says about the tasks in the ledger; other tasks leave no trace.
 
     Raises:
-        WireFormatError: the list is said to be about one reservation; or a task in it cannot be read, after the
-            others were recorded.
+        KlingPricingError: the caller names a reservation; or a task in the list cannot be read or recorded,
+            after the others were recorded.
     """
     if reference is not None:
         raise WireFormatError(
             f"the response lists {len(listed)} tasks; observe the response without a reservation"
         )
     state.book.tables_of(provider)
-    unreadable: WireFormatError | None = None
+    first: KlingPricingError | None = None
     for answer in listed:
         try:
             task = task_in(state, answer, provider, wire_format)
-        except WireFormatError as error:
-            unreadable = unreadable or error
-            continue
-        if task.task_id is None:
-            continue
-        is_known = _format_of_task(state, provider, task.task_id) is not None
-        if is_known or named_by_own_id(state.ledger.reservation, provider, task) is not None:
-            observe_task(state, task, provider, None)
-    if unreadable is not None:
-        raise unreadable
+            if task.task_id is None:
+                continue
+            is_known = _format_of_task(state, provider, task.task_id) is not None
+            if is_known or named_by_own_id(state.ledger.reservation, provider, task) is not None:
+                observe_task(state, task, provider, None)
+        except LedgerUnavailableError:
+            raise
+        except KlingPricingError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def observe_task(

@@ -100,9 +100,10 @@ class GuardMiddleware:
             failed = partial(self._hook.failed, connected=connected, sent_once=sent_once)
             await self._threads.finish(partial(failed, decision.pending, error))
             raise
-        answered = partial(self._hook.answered, decision.pending, answer, sent_once=sent_once)
-        refusal = await self._threads.finish(answered)
-        if refusal is not None:
+        answered = partial(self._hook.answered, decision.pending, answer)
+        # a session passes every redirected request through its middlewares again
+        refusal = await self._threads.finish(partial(answered, sent_once=sent_once, redirects=None))
+        if isinstance(refusal, ErrorResponse):
             return await _client_response(request, refusal)
         if decision.body is not None and response.status in METHOD_PRESERVING_REDIRECTS:
             await request.update_body(_payload(request, outgoing.body))  # the redirected request gets this body

@@ -28,6 +28,7 @@ from kling_pricing.hooks.http_messages import (
     PassedMessage,
     PendingSubmission,
     ProviderResponse,
+    Redirect,
     TaskEndpoint,
 )
 from kling_pricing.hooks.identity import KEY_HEADER, identity
@@ -37,12 +38,15 @@ from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
 from kling_pricing.hooks.routes import Routes, creates
 from kling_pricing.tables.http_rules import HttpRules
-from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.endpoints import Endpoint, origin
 
 _log = logging.getLogger("kling_pricing.hooks")
 
 METHOD_PRESERVING_REDIRECTS = {307, 308}
 """Redirects after which a client sends the same request to another URL."""
+
+_MAX_REDIRECTS = 5
+"""The maximum number of redirects of one submission that a hook follows."""
 
 
 class Hook:
@@ -136,8 +140,13 @@ class Hook:
         return partial(self._preparation.prepare, endpoint, request, submitter, call)
 
     def answered(
-        self, pending: PendingSubmission, response: ProviderResponse, *, sent_once: bool = True
-    ) -> ErrorResponse | None:
+        self,
+        pending: PendingSubmission,
+        response: ProviderResponse,
+        *,
+        sent_once: bool = True,
+        redirects: int | None = 0,
+    ) -> ErrorResponse | Redirect | None:
         """Takes the step after a submission got a response.
 
         Failures of the ledger are logged and not raised, because the caller needs the provider's response.
@@ -146,26 +155,84 @@ class Hook:
             pending: the submission.
             response: the provider's response.
             sent_once: whether the client is known to have sent the request at most once.
+            redirects: the number of redirects that led to this submission; None: every request of the client
+                comes through this hook, so the client itself may follow redirects to guarded URLs.
 
         Returns:
-            A response for the caller in place of the provider's; None: the caller gets the provider's.
+            A response for the caller in place of the provider's; or the URL to which the hook must send the
+            caller's request again; None: the caller gets the provider's response.
 
         Raises:
-            KlingPricingError: the response redirects the client to a URL that is not guarded, and `refusals`
-                is `raise`.
+            KlingPricingError: the response redirects the client to a URL that may not be guarded, and
+                `refusals` is `raise`.
         """
         rules = self._rules(pending.wire_format)
         plain = response if pending.reply is None else plain_response(response, pending.reply, rules)
         self._recorder.record_response(pending, plain, rules, sent_once=sent_once)
-        if response.status in METHOD_PRESERVING_REDIRECTS:
-            target = urljoin(pending.url, response.headers.get("location", ""))
-            if not isinstance(self._routes.find("POST", target), Endpoint | McpEndpoint):
-                error = KlingPricingError(
-                    "the provider redirected the submission to a host or path that is not guarded, so the "
-                    "redirect was not followed; list the host in `hosts`, or submit to the target URL yourself"
-                )
-                return refuse(error, rules, self._options)
-        return None
+        if response.status not in METHOD_PRESERVING_REDIRECTS or not response.headers.get("location"):
+            return None
+        target = _target(pending.url, response.headers["location"])
+        if target is None and self._routes.find("POST", response.headers["location"]) is None:
+            return None  # no client can follow it
+        if target is None or not isinstance(self._routes.find("POST", target), Endpoint | McpEndpoint):
+            return self._unfollowed(
+                "to a host or path that is not guarded",
+                "list the host in `hosts`, or submit to the target URL yourself",
+                rules,
+            )
+        if redirects is None:
+            return None
+        if origin(target) != origin(pending.url):
+            return self._unfollowed(
+                "to another scheme, host or port, where this client may not be guarded",
+                "submit to the target URL yourself",
+                rules,
+            )
+        if redirects >= _MAX_REDIRECTS:
+            return self._unfollowed(
+                f"more than {_MAX_REDIRECTS} times", "submit to the last target URL yourself", rules
+            )
+        return Redirect(target)
+
+    def passed(self, method: str, url: str, response: ProviderResponse) -> ErrorResponse | None:
+        """Takes the step after a request that is no submission got a response.
+
+        After some redirects, the client would send the request again, perhaps past this hook and to a URL that
+        takes submissions.
+
+        Args:
+            method: the method of the request.
+            url: the URL of the request.
+            response: the status and the headers of the response; its body is not read.
+
+        Returns:
+            A response for the caller in place of this one; None: the caller gets this one.
+
+        Raises:
+            KlingPricingError: the response redirects the client to a URL that takes submissions or that is
+                refused, and `refusals` is `raise`.
+        """
+        location = response.headers.get("location")
+        if response.status not in METHOD_PRESERVING_REDIRECTS or not location:
+            return None
+        route = self._routes.find(method.upper(), _target(url, location) or location)
+        if not isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
+            return None
+        wire_format = route.wire_formats[0] if isinstance(route, Endpoint) else route.wire_format
+        return self._unfollowed(
+            "to a URL where jobs may be submitted",
+            "send it to the target URL yourself",
+            self._rules(wire_format),
+            "request",
+        )
+
+    def _unfollowed(
+        self, where: str, remedy: str, rules: HttpRules, request: str = "submission"
+    ) -> ErrorResponse:
+        error = KlingPricingError(
+            f"the provider redirected the {request} {where}, so the redirect was not followed; {remedy}"
+        )
+        return refuse(error, rules, self._options)
 
     def failed(
         self,
@@ -212,6 +279,14 @@ class Hook:
     def _rules(self, wire_format: str) -> HttpRules:
         matrix = self._guard.book.matrices.get(wire_format)
         return HttpRules() if matrix is None else matrix.http
+
+
+def _target(url: str, location: str) -> str | None:
+    """Returns the URL to which a response redirects; None: the Location header cannot be read."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return None
 
 
 def _task(endpoint: Endpoint, message: FreeMessage) -> TaskEndpoint | None:

@@ -106,6 +106,16 @@ class ErrorResponse(NamedTuple):
     body: bytes
 
 
+class Redirect(NamedTuple):
+    """A redirect that the hook follows with the caller's own request, which is admitted there again.
+
+    Attributes:
+        url: the URL to send the request to; it has the same scheme, host and port as the request's own.
+    """
+
+    url: str
+
+
 class ProviderResponse(NamedTuple):
     """A response of the provider.
 

@@ -17,7 +17,7 @@ from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.guard.threads import WorkerPool
 from kling_pricing.hooks.file_facts import MEDIA_HEADER
-from kling_pricing.hooks.hook import Hook
+from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS, Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
@@ -25,6 +25,7 @@ from kling_pricing.hooks.http_messages import (
     OutgoingRequest,
     PassedMessage,
     ProviderResponse,
+    Redirect,
     TaskEndpoint,
     may_describe_task,
 )
@@ -92,9 +93,13 @@ class GuardedTransport(_Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""
+        return self._handle(request, 0)
+
+    def _handle(self, request: Any, redirects: int) -> Any:
+        """Sends a request to which this many redirects led, or refuses it."""
         route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
-            return self._inner.handle_request(request)
+            return self._passed(request)
         library = _library(request)
         if isinstance(route, TaskEndpoint):
             return self._observed(request, route)
@@ -103,7 +108,7 @@ class GuardedTransport(_Transport):
             return _client_response(library, decision)
         if isinstance(decision, PassedMessage):
             if decision.task is None:
-                return self._inner.handle_request(request)
+                return self._passed(request)
             return self._observed(request, decision.task)
         try:
             response = self._inner.handle_request(_approved_request(library, request, decision))
@@ -113,13 +118,26 @@ class GuardedTransport(_Transport):
             self._hook.failed(decision.pending, error, connected=connected, sent_once=self._sends_once)
             raise
         answer = _provider_response(library, response, raw)
-        refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
+        instead = self._hook.answered(decision.pending, answer, sent_once=self._sends_once, redirects=redirects)
+        if isinstance(instead, Redirect):
+            return self._handle(_redirected_request(library, request, instead), redirects + 1)
+        return _with_body(library, response, raw) if instead is None else _client_response(library, instead)
+
+    def _passed(self, request: Any) -> Any:
+        """Sends a request that is no submission, and keeps the client from a redirect past this hook."""
+        response = self._inner.handle_request(request)
+        if response.status_code not in METHOD_PRESERVING_REDIRECTS:
+            return response
+        raw = _read(response)
+        library = _library(request)
+        answer = _provider_response(library, response, raw)
+        refusal = self._hook.passed(request.method, str(request.url), answer)
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
     def _observed(self, request: Any, task: TaskEndpoint) -> Any:
         """Sends a request whose response describes a task, and records the response."""
         library = _library(request)
-        response = self._inner.handle_request(request)
+        response = self._passed(request)
         if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
             return response
         raw = _read(response)
@@ -163,9 +181,13 @@ class AsyncGuardedTransport(_AsyncTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Sends a request, or refuses it."""
+        return await self._handle(request, 0)
+
+    async def _handle(self, request: Any, redirects: int) -> Any:
+        """Sends a request to which this many redirects led, or refuses it."""
         route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
-            return await self._inner.handle_async_request(request)
+            return await self._passed(request)
         library = _library(request)
         if isinstance(route, TaskEndpoint):
             return await self._observed(request, route)
@@ -175,7 +197,7 @@ class AsyncGuardedTransport(_AsyncTransport):
             return _client_response(library, decision)
         if isinstance(decision, PassedMessage):
             if decision.task is None:
-                return await self._inner.handle_async_request(request)
+                return await self._passed(request)
             return await self._observed(request, decision.task)
         try:
             response = await self._inner.handle_async_request(_approved_request(library, request, decision))
@@ -186,14 +208,27 @@ class AsyncGuardedTransport(_AsyncTransport):
             await self._threads.finish(partial(failed, decision.pending, error))
             raise
         answer = _provider_response(library, response, raw)
-        answered = partial(self._hook.answered, decision.pending, answer, sent_once=self._sends_once)
-        refusal = await self._threads.finish(answered)
+        answered = partial(self._hook.answered, sent_once=self._sends_once, redirects=redirects)
+        instead = await self._threads.finish(partial(answered, decision.pending, answer))
+        if isinstance(instead, Redirect):
+            return await self._handle(_redirected_request(library, request, instead), redirects + 1)
+        return _with_body(library, response, raw) if instead is None else _client_response(library, instead)
+
+    async def _passed(self, request: Any) -> Any:
+        """Sends a request that is no submission, and keeps the client from a redirect past this hook."""
+        response = await self._inner.handle_async_request(request)
+        if response.status_code not in METHOD_PRESERVING_REDIRECTS:
+            return response
+        raw = await _aread(response)
+        library = _library(request)
+        answer = _provider_response(library, response, raw)
+        refusal = self._hook.passed(request.method, str(request.url), answer)
         return _with_body(library, response, raw) if refusal is None else _client_response(library, refusal)
 
     async def _observed(self, request: Any, task: TaskEndpoint) -> Any:
         """Sends a request whose response describes a task, and records the response."""
         library = _library(request)
-        response = await self._inner.handle_async_request(request)
+        response = await self._passed(request)
         if not may_describe_task(response.headers.get("content-type", ""), streams=task.reply is not None):
             return response
         raw = await _aread(response)
@@ -232,6 +267,16 @@ def _approved_request(library: Any, request: Any, decision: ApprovedSubmission) 
     body = request.content if decision.body is None else decision.body
     return library.Request(
         request.method, request.url, headers=headers, content=body, extensions=request.extensions
+    )
+
+
+def _redirected_request(library: Any, request: Any, redirect: Redirect) -> Any:
+    """Returns the caller's own request, for the URL to which it was redirected."""
+    headers = library.Headers(request.headers)
+    for name in ("content-length", "transfer-encoding"):
+        headers.pop(name, None)
+    return library.Request(
+        request.method, redirect.url, headers=headers, content=request.content, extensions=request.extensions
     )
 
 

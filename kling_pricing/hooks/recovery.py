@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from kling_pricing.errors import KlingPricingError, ReservationStateError, WireFormatError
+from kling_pricing.errors import KlingPricingError, LedgerUnavailableError, WireFormatError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.task_updates import observe_answer
 from kling_pricing.ledger.model import Reservation
@@ -25,7 +25,8 @@ class PollResult(NamedTuple):
         reservation: the reservation after polling.
         outcome: `settled` or `released`; still `running`; `unclear`: finished, with a charge that cannot be
             converted to the reservation's currency; `unknown` to the provider, which proves nothing;
-            `unanswered`; or `unaskable`: the API cannot be asked, because the task's id is unknown.
+            `unanswered`, which includes an answer about a task that cannot be recorded; or `unaskable`: the API
+            cannot be asked, because the task's id is unknown.
         detail: the reason in words; may be empty.
     """
 
@@ -61,7 +62,7 @@ def poll(
     """Asks the provider about jobs, one after another, and settles or releases the jobs that have ended.
 
     Polling again counts no charge twice. Each response is recorded before the next request, so you can stop at
-    any time.
+    any time. An answer that cannot be read or recorded is a result like any other and does not end the polling.
 
     Args:
         guard: the guard that records the responses.
@@ -72,7 +73,7 @@ def poll(
 
     Raises:
         KlingPricingError: the provider rejects the credentials (401, 403), or its address is not known.
-        LedgerError: the ledger cannot be used.
+        LedgerUnavailableError: the ledger cannot be used.
     """
     for reservation in unsettled(guard) if reservations is None else reservations:
         yield _poll_one(guard, fetch, reservation, base_url)
@@ -112,7 +113,7 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
         return PollResult(
             reservation, "unaskable", "the task is unknown, and this API cannot look up a task by reservation"
         )
-    detail = ""
+    detail, unusable = "", False
     for url in urls:
         try:
             status, body = fetch(url)
@@ -129,14 +130,17 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
             continue
         try:
             updated = observe_answer(guard, reservation, body)
-        except (WireFormatError, ReservationStateError) as error:
+        except LedgerUnavailableError:
+            raise
+        except KlingPricingError as error:  # about this answer only, so the other jobs are still asked about
             detail = str(error)
+            unusable = unusable or not isinstance(error, WireFormatError)
             continue
         if updated is not None:
             if updated.in_doubt:
                 return PollResult(updated, "unclear", updated.reason or "")
             return PollResult(updated, _OUTCOMES.get(updated.state, "running"))
-    return PollResult(reservation, "unknown", detail)
+    return PollResult(reservation, "unanswered" if unusable else "unknown", detail)
 
 
 _OUTCOMES: dict[str, Literal["settled", "released"]] = {"settled": "settled", "released": "released"}

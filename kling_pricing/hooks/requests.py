@@ -22,13 +22,14 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.async_guard import AsyncBudgetGuard
 from kling_pricing.hooks.file_facts import MEDIA_HEADER
-from kling_pricing.hooks.hook import Hook
+from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS, Hook
 from kling_pricing.hooks.hook_options import Options
 from kling_pricing.hooks.http_messages import (
     ErrorResponse,
     OutgoingRequest,
     PassedMessage,
     ProviderResponse,
+    Redirect,
     TaskEndpoint,
     may_describe_task,
 )
@@ -65,9 +66,15 @@ class GuardedAdapter(BaseAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Sends a request, or refuses it."""
+        return self._send(request, 0, *args, **kwargs)
+
+    def _send(
+        self, request: requests.PreparedRequest, redirects: int, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        """Sends a request to which this many redirects led, or refuses it."""
         route = self._hook.route(request.method or "", request.url or "", _headers(request))
         if route is None:
-            return self._inner.send(request, *args, **kwargs)
+            return self._passed(request, *args, **kwargs)
         if isinstance(route, TaskEndpoint):
             return self._observed(request, route, *args, **kwargs)
         outgoing = _outgoing(request)
@@ -77,7 +84,7 @@ class GuardedAdapter(BaseAdapter):
         if isinstance(decision, PassedMessage):
             message = _request_to_send(request, outgoing.body, {})
             if decision.task is None:
-                return self._inner.send(message, *args, **kwargs)
+                return self._passed(message, *args, **kwargs)
             return self._observed(message, decision.task, *args, **kwargs)
         try:
             body = outgoing.body if decision.body is None else decision.body
@@ -88,14 +95,26 @@ class GuardedAdapter(BaseAdapter):
             connected = not _never_connected(error)
             self._hook.failed(decision.pending, error, connected=connected, sent_once=self._sends_once)
             raise
-        refusal = self._hook.answered(decision.pending, answer, sent_once=self._sends_once)
+        instead = self._hook.answered(decision.pending, answer, sent_once=self._sends_once, redirects=redirects)
+        if isinstance(instead, Redirect):
+            again = _redirected_request(request, outgoing.body, instead)
+            return self._send(again, redirects + 1, *args, **kwargs)
+        return response if instead is None else _client_response(request, instead)
+
+    def _passed(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Sends a request that is no submission, and keeps the client from a redirect past this hook."""
+        response = self._inner.send(request, *args, **kwargs)
+        if response.status_code not in METHOD_PRESERVING_REDIRECTS:
+            return response
+        answer = _provider_response(response)
+        refusal = self._hook.passed(request.method or "", request.url or "", answer)
         return response if refusal is None else _client_response(request, refusal)
 
     def _observed(
         self, request: requests.PreparedRequest, task: TaskEndpoint, *args: Any, **kwargs: Any
     ) -> requests.Response:
         """Sends a request whose answer describes a task, and records the answer."""
-        response = self._inner.send(request, *args, **kwargs)
+        response = self._passed(request, *args, **kwargs)
         content_type = response.headers.get("content-type", "")
         if may_describe_task(content_type, streams=task.reply is not None):
             self._hook.on_task_answer(task, _provider_response(response))
@@ -144,6 +163,18 @@ def _request_to_send(
         copy.headers.pop(name, None)
     copy.prepare_body(body, None)
     copy.headers.update(headers)
+    return copy
+
+
+def _redirected_request(
+    request: requests.PreparedRequest, body: bytes, redirect: Redirect
+) -> requests.PreparedRequest:
+    """Returns the caller's own request, for the URL to which it was redirected."""
+    copy = request.copy()
+    for name in ("Content-Length", "Transfer-Encoding"):
+        copy.headers.pop(name, None)
+    copy.prepare_body(body, None)
+    copy.url = redirect.url
     return copy
 
 

@@ -18,7 +18,14 @@ from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
 from kling_pricing.tables.http_rules import McpRules
 from kling_pricing.tables.price_book import PriceBook
-from kling_pricing.wire.endpoints import Endpoint, Location, Submission, endpoint_at, locations
+from kling_pricing.wire.endpoints import (
+    Endpoint,
+    Location,
+    Submission,
+    endpoint_at,
+    locations,
+    possible_provider,
+)
 from kling_pricing.wire.paths import (
     PathPattern,
     Segments,
@@ -125,7 +132,8 @@ class Routes:
         places = locations(url)
         billing = [place for place in places if place.provider(self._hosts) is not None]
         if not billing:
-            return None
+            provider = None if method in _SAFE_METHODS else possible_provider(url, self._hosts)
+            return self._unlisted(provider, "")._replace(is_clear=False) if provider else None
         place = billing[0]
         provider = place.provider(self._hosts) or ""
         spellings = readings(place.path)

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kling_pricing.errors import ReservationNotFoundError, WireFormatError
+from kling_pricing.errors import (
+    KlingPricingError,
+    LedgerUnavailableError,
+    ReservationNotFoundError,
+    WireFormatError,
+)
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.references import named_by_own_id
 from kling_pricing.guard.responses import read_answer
@@ -84,16 +89,18 @@ def _observe_list(guard: BudgetGuard, provider: str, listed: Sequence[Mapping[st
     """Records each task of a list that is in the ledger.
 
     Raises:
-        WireFormatError: a task in the list cannot be read; the others were recorded.
+        KlingPricingError: a task in the list cannot be read or recorded; the others were recorded.
     """
-    unreadable: WireFormatError | None = None
+    first: KlingPricingError | None = None
     for answer in listed:
         try:
             _observe_item(guard, provider, answer)
-        except WireFormatError as error:
-            unreadable = unreadable or error
-    if unreadable is not None:
-        raise unreadable
+        except LedgerUnavailableError:
+            raise
+        except KlingPricingError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def _observe_item(guard: BudgetGuard, provider: str, answer: Mapping[str, Any]) -> Reservation | None:

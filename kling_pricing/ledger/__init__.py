@@ -7,6 +7,7 @@ changes nothing, with two exceptions: expired reservations stay released, and ob
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -257,6 +258,11 @@ class Ledger(Protocol):
         """Closes the connections. The next verb opens new ones."""
 
 
+_HARMLESS = re.compile(r"(?:sqlite:/{0,4})?(?::memory:|[\w.\\/-]{0,80})")
+_USERINFO = re.compile(r"[^/]*:[^/]*@|:/")
+"""A user and a password, or another URL, in the path of a file."""
+
+
 def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
     """Opens a ledger.
 
@@ -270,7 +276,9 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
         LedgerUnavailableError: the URL is not the URL of a ledger.
     """
     if not isinstance(url, str):
-        raise LedgerUnavailableError(f"the ledger must be a URL such as sqlite:///spend.db, got {url!r}")
+        raise LedgerUnavailableError(
+            f"the ledger must be a URL such as sqlite:///spend.db, got an object of type {type(url).__name__}"
+        )
     if is_on_a_server(url):
         server: Ledger = store("postgres").PostgresLedger(url, clock)
         return server
@@ -286,10 +294,11 @@ def file_of(url: str) -> Path:
     """
     scheme, separator, rest = url.partition("://")
     is_path = rest.startswith("/") and rest[1:] and rest != "/:memory:" and not set(rest) & set("?\0")
-    if scheme == "sqlite" and separator and is_path:
+    if scheme == "sqlite" and separator and is_path and not _USERINFO.search(rest):
         return Path(rest[1:]).absolute()
+    shown = repr(url) if _HARMLESS.fullmatch(url) else "this"  # a mistyped URL may have a password anywhere
     raise LedgerUnavailableError(
-        f"{url!r} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
+        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
         "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
     )
 

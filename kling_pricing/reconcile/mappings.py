@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kling_pricing.display import did_you_mean
+from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import StatementError, TableError
 from kling_pricing.reconcile.files.file_reader import FileReader, Layout, has_column
 from kling_pricing.reconcile.statement_file import ModelColumnEntry, StatementFile
@@ -20,6 +20,9 @@ from kling_pricing.strict_yaml import YamlDocument, read
 from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
+
+_MAX_LISTED = 40
+"""Columns of a file that an error lists."""
 
 
 def statement_file_schema() -> dict[str, Any]:
@@ -110,7 +113,7 @@ def choose_mapping(
     header, nearest = _nearest(file, own)
     names = ", ".join(sorted(known))
     raise file.error(
-        f"no mapping for {provider} matches its columns ({', '.join(sorted(set(header))) or 'none'}){nearest}; "
+        f"no mapping for {provider} matches its columns ({_listed(sorted(set(header))) or 'none'}){nearest}; "
         f"choose one with --mapping: {names}, or give your own YAML file"
     )
 
@@ -128,7 +131,7 @@ def lay_out(file: FileReader, mapping: StatementFile) -> None:
     header, row = _likeliest_header(file, mapping)
     lacking = _lacking(header, mapping)
     if lacking is not None:
-        present = ", ".join(filter(None, header))
+        present = _listed([*filter(None, header)])
         problem = f"is missing, and the mapping {mapping.statement} needs it; the file has: {present}"
         raise file.error(problem, row=row, column=" or ".join(lacking))
     other = next(column for column in mapping.without if column in header)
@@ -199,6 +202,12 @@ def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Seq
                 return likeliest, f"; {mapping.statement} matches except for column {' or '.join(lacking[0])}"
             header = max(header, likeliest, key=len)
     return header, ""
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Returns the names of columns for a message: not all of them if there are many."""
+    names = ", ".join(str(reportable(name)) for name in columns[:_MAX_LISTED])
+    return names if len(columns) <= _MAX_LISTED else f"{names} and {len(columns) - _MAX_LISTED} more"
 
 
 def _checked(data: bytes, name: str, book: PriceBook) -> StatementFile:

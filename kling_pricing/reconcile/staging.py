@@ -10,7 +10,8 @@ from typing import Self
 
 from kling_pricing.ledger.model import SENT_SEPARATOR
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and halves of characters, which JSON can write and UTF-8 cannot."""
 _MAX_CHARS = 400
 """Of a field: more than the database accepts for any column that it reads."""
 
@@ -66,7 +67,7 @@ class RowFile:
 
     def write(self, row: int, texts: Iterable[str], fault: str = "") -> None:
         """Adds a row; texts that are too long to be valid are cut, and control characters are replaced."""
-        self._file.write(SENT_SEPARATOR.join((str(row), fault, *map(_clean, texts))) + "\n")
+        self._file.write(SENT_SEPARATOR.join((str(row), _clean(fault), *map(_clean, texts))) + "\n")
 
     def relation(self) -> str:
         """Returns the SQL that reads the rows as a table: `row`, `fault`, and the columns as c0, c1, ..."""

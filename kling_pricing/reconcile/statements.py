@@ -222,7 +222,11 @@ class _Charges:
             complete = False  # Python may read what the database cannot, or it says where it stops
         if not complete:
             source = file.careful_source(mapping.read, exact)
-            self._insert(source)
+            try:
+                self._insert(source)
+            except WorkspaceError as error:
+                file.workspace.ensure_wanted()
+                raise file.error(f"cannot be read: {error}") from error
         return source.first_row
 
     def _insert(self, source: RowSource) -> bool:

@@ -6,14 +6,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from kling_pricing.display import not_installed
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -48,18 +49,18 @@ class Workspace:
             raise KlingPricingError(not_installed("reconciling", "duckdb", "reports")) from error
         if memory_limit is not None and not _LIMIT.fullmatch(memory_limit):
             raise KlingPricingError(f"a memory limit must be a size such as 500MB or 2GB, got {memory_limit!r}")
+        self._kept = ExitStack()
         try:
-            self._kept = TemporaryDirectory(prefix="kling-pricing-", dir=folder)
+            parent = Path(gettempdir() if folder is None else folder).absolute()
+            self.folder = self._kept.enter_context(temporary_folder("kling-pricing-workspace-", parent))
         except OSError as error:
             raise KlingPricingError(
                 f"{folder}: cannot keep temporary files there: {error.strerror}; give another folder"
             ) from None
-        self.folder = Path(self._kept.name).absolute()
         if _PATTERN.search(str(self.folder)):
-            self._kept.cleanup()
+            self._kept.close()
             raise KlingPricingError(
-                f"{self.folder.parent}: cannot keep temporary files in a path with one of * ? [ \\; "
-                "give another folder"
+                f"{parent}: cannot keep temporary files in a path with one of * ? [ \\; give another folder"
             )
         settings: dict[str, Any] = {
             "temp_directory": str(self.folder / "spilled"),
@@ -79,7 +80,7 @@ class Workspace:
         if self._database is not None:
             self._database.close()
             self._database = None
-            self._kept.cleanup()
+            self._kept.close()
 
     def alias(self, path: Path) -> Path:
         """Returns another path of a file, in the workspace's folder, without characters of a pattern."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from decimal import Context, localcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Literal, TypeAlias, get_args
 
 from kling_pricing.display import not_installed, shown
@@ -18,6 +16,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
 from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
 from kling_pricing.reports.publish import publish, refuse_to_overwrite
+from kling_pricing.temporary import temporary_folder
 
 Format: TypeAlias = Literal["html", "xlsx", "csv", "parquet", "json", "disputes", "focus"]
 """The output formats of reports."""
@@ -125,11 +124,8 @@ def _staging_folder(folder: Path) -> Iterator[Path]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(mkdtemp(prefix=".report-", dir=folder))
-        try:
+        with temporary_folder(".kling-pricing-report-", folder) as staging:
             yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except BaseException:
         for path in missing:
             with suppress(OSError):  # it was not created yet, or another process has put a file into it

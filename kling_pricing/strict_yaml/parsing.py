@@ -85,25 +85,31 @@ def load(data: bytes, *, name: str) -> YamlDocument:
         return YamlDocument(name, _Builder(name, text, lines).document(), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = f"not YAML: {error.problem or error.context}{_hint(text, mark)}"
+        number, hint = _line_and_hint(text, mark)
+        problem = f"not YAML: {error.problem or error.context}{hint}"
         if "nesting depth" in problem:  # newer parsers have their own limit and reach it first
             problem = _TOO_DEEP
-        raise TableError(problem, file=name, line=mark.line + 1 if mark else None) from None
+        raise TableError(problem, file=name, line=number) from None
     except yaml.YAMLError as error:
-        raise TableError(f"not YAML: {str(error).splitlines()[0]}", file=name) from None
+        reason = " ".join(str(error).split())
+        raise TableError(f"not YAML: {reason}", file=name) from None
 
 
-def _hint(text: str, mark: Any) -> str:
-    """Returns a remedy for common mistakes on the line of an error."""
+def _line_and_hint(text: str, mark: Any) -> tuple[int | None, str]:
+    """Returns the line of an error, and a remedy for common mistakes on it.
+
+    The parser often marks an error at the end of a file on the line after the last one.
+    """
     lines = text.splitlines()
-    if mark is None or mark.line >= len(lines):  # an error at the end of the file
-        return ""
-    line = lines[mark.line]
+    if mark is None or not lines:
+        return None, ""
+    number = min(mark.line + 1, len(lines))
+    line = lines[number - 1]
     if "\t" in line[: mark.column + 1]:
-        return "; indent with spaces instead of tabs"
+        return number, "; indent with spaces instead of tabs"
     if any(f" {sign}" in line for sign in "*&@%`"):
-        return '; quote text that begins with a special character, as in "*"'
-    return ""
+        return number, '; quote text that begins with a special character, as in "*"'
+    return number, ""
 
 
 class _Builder:

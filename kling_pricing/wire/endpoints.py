@@ -20,6 +20,8 @@ _URL = re.compile(
 
 _LENIENT_URL = re.compile(r"(?:(?i:(https?|wss?)):[/\\]*|[/\\]{2,})([^/\\?#]*)([^?#]*)", re.DOTALL)
 _BACKSLASH_USERINFO = re.compile(r"(?:(?i:https?|wss?):/*|//+)[^/?#]*\\[^/?#]*@")
+_PLAIN_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_HOST_PORT = re.compile(r"(?<=[^:]):[0-9]+$")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", re.DOTALL)
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 """The ports by scheme. aiohttp sends a POST to a ws or wss URL too, and to a URL without a scheme."""
@@ -188,6 +190,42 @@ def locations(url: str) -> tuple[Location, ...]:
             port = _normalized_port(unquoted(port), (match[1] or "http").lower())
             found.append(Location(normalized_host(host), port, match[3]))
     return tuple(dict.fromkeys(found))
+
+
+def possible_provider(url: str, hosts: Mapping[str, str]) -> str | None:
+    """Returns a provider at whose host a client may find itself with a URL whose host cannot be read.
+
+    The host of such a URL is missing or is not the name or address of a host, as in `https://[api.example.com`
+    and `https://api.example.com:443:443`. A client that reads it in its own way may find a host that bills.
+
+    Args:
+        url: the URL.
+        hosts: host, or host and port -> provider.
+
+    Returns:
+        The provider; None: the URL has one clear host, or it contains the name of none of these hosts.
+    """
+    places = locations(url)
+    if len(places) == 1 and _PLAIN_HOST.fullmatch(places[0].host):
+        return None
+    spelled = (url.translate(_LINE_BREAKS).lower(), normalized_host(url), normalized_host(unquoted(url)))
+    return next(
+        (
+            provider
+            for host, provider in hosts.items()
+            if any(_HOST_PORT.sub("", host) in text for text in spelled)
+        ),
+        None,
+    )
+
+
+def origin(url: str) -> tuple[str, str, str] | None:
+    """Returns the scheme, host and port of a URL; None: clients may read more than one in it, or none."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        return None
+    scheme = url.partition(":")[0].lower()
+    return scheme, normalized_host(match[1]), _normalized_port(match[2], scheme)
 
 
 def normalized_host(host: str) -> str:

@@ -73,7 +73,7 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
     facts = media.get(url, UNKNOWN)
     if isinstance(facts, MediaFacts):
         return facts
-    place = f"media facts for {shown(url)}"
+    place = f"media facts for {shown(_without_access(url))}"
     if not isinstance(facts, Mapping):
         raise KlingPricingError(
             f"{place}: must be a mapping with {', '.join(_READERS)}, got {json_kind(facts)}"
@@ -86,6 +86,14 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
         return MediaFacts(**facts)
     except KlingPricingError as error:
         raise KlingPricingError(f"{place}: {error}") from None
+
+
+def _without_access(url: str) -> str:
+    """Returns a URL without its user, password and query, which may give access to the file."""
+    address, question, _ = url.partition("?")
+    scheme, separator, rest = address.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}{question and '?...'}"
 
 
 def _size_bytes(value: Any) -> int:

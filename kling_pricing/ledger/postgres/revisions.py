@@ -17,6 +17,7 @@ from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.model import Alert, Reservation, Revision
 from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.connection import Connection
+from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import Server, rows_query
 from kling_pricing.money import format_decimal, multiply, nanos_up
 from kling_pricing.windows import FOREVER
@@ -112,11 +113,13 @@ def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
             return rows(function, *arguments)[0]
 
         with connection.transaction():
+            limit_locks(connection)
             ledger_state = call("revision_begin")
             revisions = [Revision(**columns) for columns in ledger_state["revisions"]]
             return work(_Revising(call, rows, revisions, datetime.fromisoformat(ledger_state["now"])))
 
-    return server.transaction(transaction)
+    with locks_explained(server.name):
+        return server.transaction(transaction)
 
 
 def _put(

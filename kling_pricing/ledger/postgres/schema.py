@@ -14,6 +14,7 @@ from kling_pricing.ledger import checks
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.connection import Connection
+from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import VERSION, Server
 
 _STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql"}
@@ -81,6 +82,7 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
     def work(connection: Connection) -> str:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+            limit_locks(connection)
             before = _version(connection, server.name)
             if before > VERSION:
                 raise other_version(server.name, before, VERSION)
@@ -96,7 +98,8 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
         return f"ledger {server.name}: {_change(before)}{granted}"
 
     try:
-        return server.transaction(work, checked=False)
+        with locks_explained(server.name):
+            return server.transaction(work, checked=False)
     finally:
         server.close()
 

@@ -18,20 +18,20 @@ from contextlib import suppress
 from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from weakref import WeakSet, finalize
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from kling_pricing.errors import LedgerError, LedgerUnavailableError
+from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.codec import loads
 from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
 from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable
+from kling_pricing.ledger.postgres.url import read_url
 
 VERSION = 3
 """The schema version that this release works with."""
@@ -91,8 +91,10 @@ class Server:
     """One database. The first use connects to it."""
 
     def __init__(self, url: str) -> None:
-        self._conninfo, self.pool_size, self.wait_s, self.answer_s = _read(url)
-        parameters = conninfo_to_dict(self._conninfo)
+        defaults = {"pool_size": POOL_SIZE, "wait_s": WAIT_S, "answer_s": ANSWER_S}
+        parameters, limits = read_url(url, defaults)
+        self.pool_size, self.wait_s, self.answer_s = (limits[name] for name in defaults)
+        self._conninfo = make_conninfo(**(_SETTINGS | parameters))
         place = ", ".join(str(parameters[name]) for name in ("host", "port") if parameters.get(name))
         self.name = f"{parameters.get('dbname') or 'default database'} on {place or 'this machine'}"
         self._user = str(parameters.get("user") or "this user")
@@ -285,28 +287,6 @@ class Server:
                 if version != VERSION:
                     return other_version(self.name, version, VERSION)
         return explained(error, self.name, self._user)
-
-
-def _read(url: str) -> tuple[str, int, int, int]:
-    """Splits a URL into a conninfo string for libpq, the pool size, and the limits `wait_s` and `answer_s`."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    limits = {"pool_size": POOL_SIZE, "wait_s": WAIT_S, "answer_s": ANSWER_S}
-    for name, default in limits.items():
-        value = options.pop(name, str(default))
-        if not (value.isascii() and value.isdigit() and int(value)):
-            raise LedgerUnavailableError(
-                f"{name} in the ledger's URL must be a whole number of at least 1, got {value!r}"
-            )
-        limits[name] = int(value)
-    try:
-        parameters = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(options, quote_via=quote))))
-    except psycopg.Error as error:
-        raise LedgerUnavailableError(
-            f"the ledger's URL is invalid ({first_line(error)}); write postgresql://user@host/database"
-        ) from None
-    conninfo = make_conninfo(**(_SETTINGS | parameters))
-    return conninfo, limits["pool_size"], limits["wait_s"], limits["answer_s"]
 
 
 def _configured(answer_s: int, connection: Connection) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
+from time import monotonic
 from typing import TypeVar, TypeVarTuple
 
 from kling_pricing.errors import LedgerUnavailableError
@@ -26,9 +27,16 @@ from kling_pricing.ledger.sqlite.errors import (
     unavailable,
 )
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
+from kling_pricing.ledger.waiting import asked_at
 
 OLDEST_SQLITE = (3, 37)
 """The first SQLite version with STRICT tables."""
+
+_SHORT_WAIT_S = 1
+"""After a shorter wait for its turn, a verb may wait for another program as long as if it had not waited."""
+
+_LAST_TRY_MS = 100
+"""How long a verb waits for another program if its limit has passed while it waited for its turn."""
 
 _Answer = TypeVar("_Answer")
 _Arguments = TypeVarTuple("_Arguments")
@@ -69,18 +77,22 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be written, or was migrated to another schema version.
         """
+        asked = asked_at()
         with self._mutex:
             if self._in_use:
                 raise self._reentered()
             try:
                 self._in_use = True
-                connection = self._connection or self._opened()
+                connection = self._connection or self._opened(asked)
                 try:
                     self._queue.take_turn()
                     self._ensure_in_place()
                     if connection.in_transaction:  # an exception struck during the last rollback
                         self._roll_back(connection)
-                    connection.execute("BEGIN IMMEDIATE")
+                    if monotonic() - asked < _SHORT_WAIT_S:
+                        connection.execute("BEGIN IMMEDIATE")
+                    else:
+                        self._begin_late(connection, asked)
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
                     if version != schema.VERSION:  # the file was migrated while it was open
                         schema.ensure_current(version, self.path)
@@ -102,6 +114,14 @@ class SQLiteFile:
                 raise explained(self.path, error) from error
             finally:
                 self._in_use = False
+
+    def _begin_late(self, connection: sqlite3.Connection, asked: float) -> None:
+        """Begins a write transaction that has waited for its turn, which counts towards its limit."""
+        try:
+            _limit_wait(connection, asked)
+            connection.execute("BEGIN IMMEDIATE")
+        finally:
+            _limit_wait(connection, monotonic())
 
     def is_begun(self) -> bool:
         """Returns whether the file exists and is not empty.
@@ -126,10 +146,11 @@ class SQLiteFile:
         Raises:
             LedgerUnavailableError: the file cannot be read.
         """
+        asked = asked_at()
         with self._alone(), self._errors():
             if not self.is_begun():
                 raise missing(self.path)
-            connection = self._opened()
+            connection = self._opened(asked)
             self._ensure_in_place()
             try:
                 connection.execute("BEGIN")
@@ -248,13 +269,13 @@ class SQLiteFile:
                 "ledger, put the right file back, and start the programs again"
             )
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self, asked: float) -> sqlite3.Connection:
         if self._connection is None:
-            self._open()
+            self._open(asked)
         assert self._connection is not None  # noqa: S101 (for the type checker)
         return self._connection
 
-    def _open(self) -> None:
+    def _open(self, asked: float) -> None:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             needed = ".".join(str(part) for part in OLDEST_SQLITE)
             raise self._unavailable(
@@ -272,9 +293,11 @@ class SQLiteFile:
             self._queue.open()
             try:
                 self._queue.take_turn()
+                _limit_wait(connection, asked)
                 self._prepare(connection)
             finally:
                 self._queue.end_turn()
+                _limit_wait(connection, monotonic())
             opened = self.path.stat()
         except BaseException:
             connection.close()
@@ -344,3 +367,9 @@ class SQLiteFile:
 
     def _unavailable(self, problem: str) -> LedgerUnavailableError:
         return unavailable(self.path, problem)
+
+
+def _limit_wait(connection: sqlite3.Connection, asked: float) -> None:
+    """Lets a connection wait for another program until the limit has passed since a verb was asked for."""
+    rest_ms = int(1000 * (BUSY_TIMEOUT_S - (monotonic() - asked)))
+    connection.execute(f"PRAGMA busy_timeout = {max(_LAST_TRY_MS, rest_ms)}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from kling_pricing.reconcile.files.file_reader import (
+    MAX_COLUMNS,
+    MAX_LINE,
     MAX_TITLE_ROWS,
+    TOO_MANY_COLUMNS,
     FileReader,
     Layout,
     RowSource,
@@ -34,9 +38,11 @@ class CsvReader(FileReader):
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
-        _, header = self._header
+        row, header = self._header
         if not any(header):
             raise self.error("is empty; the first row must hold the column names")
+        if len(header) > MAX_COLUMNS:
+            raise self.error(TOO_MANY_COLUMNS, row=row)
         return header
 
     def layouts(
@@ -92,7 +98,7 @@ class CsvReader(FileReader):
         if self.path.suffix.lower() == ".tsv":
             return ["\t"]
         with self.text_path.open(encoding="utf-8-sig", errors="replace") as file:
-            lines = [line[:_BLOCK] for line in islice(file, MAX_TITLE_ROWS)]
+            lines = [line[:_BLOCK] for line in islice(_Lines(file, self.error), MAX_TITLE_ROWS)]
         most = {
             delimiter: max((line.count(delimiter) for line in lines), default=0) for delimiter in _DELIMITERS
         }
@@ -109,9 +115,8 @@ class CsvReader(FileReader):
     def _head(self, delimiter: str) -> list[tuple[int, list[str]]]:
         """Returns the first rows that are not blank."""
         records = self._records(delimiter, strict=False)
-        return list(islice(((row, record) for row, record in records if any(record)), MAX_TITLE_ROWS)) or [
-            (1, [])
-        ]
+        first = ((row, record[: MAX_COLUMNS + 1]) for row, record in records if any(record))
+        return list(islice(first, MAX_TITLE_ROWS)) or [(1, [])]
 
     def _with_decimal(self, source: RowSource) -> RowSource:
         """Returns a source with the decimal separator of the file's numbers.
@@ -165,12 +170,14 @@ class CsvReader(FileReader):
     def _records(self, delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
         """Yields the line on which each record begins, and its fields."""
         with _long_fields(), self.text_path.open(encoding="utf-8-sig", newline="") as file:
-            records = csv.reader(file, delimiter=delimiter, strict=strict)
+            lines = _Lines(file, self.error)
+            records = csv.reader(lines, delimiter=delimiter, strict=strict)
             line = 1
             try:
                 for record in records:
                     yield line, record
                     line = records.line_num + 1
+                    lines.record_ended()
             except csv.Error as error:
                 raise self.error(
                     f"is not valid CSV from this row on ({error}); correct the quotes", row=line
@@ -185,6 +192,34 @@ class CsvReader(FileReader):
         """Returns the first line that is not UTF-8."""
         with self.text_path.open("rb") as file:
             return next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
+
+
+class _Lines:
+    """The lines of a file, with bounds on a line and on the lines of one record.
+
+    Raises:
+        StatementError: a line, or the lines of a record, are too long.
+    """
+
+    def __init__(self, file: TextIO, error: Callable[..., Exception]) -> None:
+        self._file = file
+        self._error = error
+        self._row = 0
+        self._size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._file.readline(MAX_LINE + 1):
+            self._row += 1
+            self._size += len(line)
+            if len(line) > MAX_LINE or self._size > _LONGEST_FIELD:
+                raise self._error(
+                    "has a row that is too long; correct its line breaks and quotes", row=self._row
+                )
+            yield line
+
+    def record_ended(self) -> None:
+        """Begins to count the lines of the next record."""
+        self._size = 0
 
 
 def _is_decimal(separator: str, other: str) -> str:

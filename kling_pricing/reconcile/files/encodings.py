@@ -48,9 +48,9 @@ def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[...,
     row = 1
     try:
         with path.open(encoding=used, newline="") as text, copy.open("w", encoding="utf-8", newline="") as file:
-            for line in text:
-                file.write(line)
-                row += 1
+            while part := text.readline(_BLOCK):  # a line may be longer than the memory
+                file.write(part)
+                row += part.endswith("\n")
     except UnicodeDecodeError as problem:
         row += problem.object[: problem.start].count(b"\n")
         raise error(f"is not {used}; give its encoding with --encoding", row=row) from None

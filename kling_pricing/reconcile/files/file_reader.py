@@ -28,6 +28,18 @@ MAX_TITLE_ROWS = 20
 """Rows among which the header of a table is looked for: titles may stand above it."""
 
 
+MAX_ROWS = 1 << 20
+"""Rows of a sheet, as in spreadsheet programs."""
+
+MAX_COLUMNS = 1 << 14
+"""Columns of a file, as in spreadsheet programs."""
+
+MAX_LINE = 1 << 24
+"""Characters of a line of a text file."""
+
+TOO_MANY_COLUMNS = f"has more than {MAX_COLUMNS} columns; export only the columns of the charges"
+
+
 class Layout(NamedTuple):
     """The layout of a file, where its format leaves a choice.
 

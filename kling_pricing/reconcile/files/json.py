@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 from kling_pricing.display import json_kind
 from kling_pricing.errors import WireFormatError
 from kling_pricing.reconcile.files.file_reader import (
+    MAX_COLUMNS,
+    MAX_LINE,
+    TOO_MANY_COLUMNS,
     FileReader,
     Layout,
     RowSource,
@@ -21,6 +24,9 @@ from kling_pricing.strict_json import EXACT_JSON, json_value
 _LINES = (".jsonl", ".ndjson")
 _ROWS_PER_REPORT = 5000
 """Rows between two reports of progress."""
+
+_MAX_WHOLE_BYTES = 1 << 28
+"""The size of a file that is read as a whole, because its objects are not on lines of their own."""
 
 Item: TypeAlias = Mapping[str, Any] | str
 """An object, or the fault of a row that is not an object."""
@@ -75,6 +81,8 @@ class JsonReader(FileReader):
                 break
             if isinstance(item, Mapping) and not names.keys() >= item.keys():
                 names |= dict.fromkeys(_paths(item, ""))
+                if len(names) > MAX_COLUMNS:
+                    raise self.error(TOO_MANY_COLUMNS)
         if not names and wanted != ():
             raise self.error(
                 "has no rows; leave it out, or write one JSON object per line or an array of objects"
@@ -88,6 +96,10 @@ class JsonReader(FileReader):
 
     @cached_property
     def _whole(self) -> Any:
+        if self.text_path.stat().st_size > _MAX_WHOLE_BYTES:
+            raise self.error(
+                f"is larger than {_MAX_WHOLE_BYTES >> 20} MB; write one JSON object per line (.jsonl)"
+            )
         try:
             return json_value(self.text_path.read_bytes(), decoder=EXACT_JSON)
         except WireFormatError as error:
@@ -98,7 +110,9 @@ class JsonReader(FileReader):
     def _lines(self) -> Iterator[tuple[int, Item]]:
         size = 0
         with self.text_path.open("rb") as file:
-            for row, line in enumerate(file, start=1):
+            for row, line in enumerate(iter(partial(file.readline, MAX_LINE + 1), b""), start=1):
+                if len(line) > MAX_LINE:
+                    raise self.error("has a line that is too long; write one JSON object per line", row=row)
                 size += len(line)
                 if row % _ROWS_PER_REPORT == 0:
                     self.on_bytes(size)

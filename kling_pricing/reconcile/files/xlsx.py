@@ -6,18 +6,23 @@ A spreadsheet keeps 15 digits of a number, so a number with more may have lost d
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
-from itertools import islice
-from typing import Any
-from zipfile import BadZipFile
+from itertools import count, islice
+from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 from kling_pricing.display import not_installed
+from kling_pricing.errors import StatementError
 from kling_pricing.reconcile.files.file_reader import (
     DATE_CELL,
+    MAX_COLUMNS,
+    MAX_ROWS,
     MAX_TITLE_ROWS,
+    TOO_MANY_COLUMNS,
     FileReader,
     Layout,
     RowSource,
@@ -27,6 +32,18 @@ from kling_pricing.reconcile.files.file_reader import (
 _MAX_DIGITS = 15
 _FIRST_LOST = 10**_MAX_DIGITS
 """From this number on, the spreadsheet may have replaced the last digit with a zero."""
+
+_MAX_RATIO = 100
+"""How many times its size on the disk a workbook may have when it is expanded; tables have 5 to 30 times."""
+
+_ALWAYS_EXPANDED = 1 << 26
+"""Bytes to which any workbook may expand."""
+
+_MAX_EXPANDED = 1 << 32
+"""Bytes to which no workbook may expand."""
+
+_MAX_REASON = 200
+"""Characters of an error of the reader of workbooks that are shown."""
 
 
 class XlsxReader(FileReader):
@@ -96,21 +113,58 @@ class XlsxReader(FileReader):
             import openpyxl  # noqa: PLC0415 (an extra, and slow to import)
         except ModuleNotFoundError as error:
             raise self.error(not_installed("XLSX", "openpyxl", "reports")) from error
-        with warnings.catch_warnings():
+        with self.path.open("rb") as file:  # openpyxl leaves a file open if it cannot read it
+            yield from self._records_in(file, openpyxl.load_workbook)
+
+    def _records_in(self, file: BinaryIO, load: Callable[..., Any]) -> Iterator[tuple[int, Sequence[Any]]]:
+        with warnings.catch_warnings(), self._damage_reported():
             warnings.simplefilter("ignore")  # about styles and extensions, which are not read
-            try:
-                book = openpyxl.load_workbook(self.path, read_only=True, data_only=True)
-            except (BadZipFile, KeyError, ValueError, OSError) as error:
-                raise self.error(f"cannot be read as XLSX: {error}") from None
-        try:
-            sheet_name = self.layout.sheet or book.sheetnames[0]
-            if sheet_name not in book.sheetnames:
-                raise self.error(f"has no sheet {sheet_name!r}; it has {', '.join(book.sheetnames)}")
+            self._refuse_inflated(file)
+            book = load(file, read_only=True, data_only=True)
+            if not book.worksheets:
+                raise self.error("has no sheet with cells")
+            names = [sheet.title for sheet in book.worksheets]
+            sheet_name = self.layout.sheet or names[0]
+            if sheet_name not in names:
+                raise self.error(f"has no sheet {sheet_name!r}; it has {', '.join(names)}")
             sheet = book[sheet_name]
             sheet.reset_dimensions()  # the size that a file states may be wrong
-            yield from enumerate(sheet.iter_rows(values_only=True), start=1)
-        finally:
-            book.close()
+            records = iter(sheet.iter_rows(values_only=True))
+        for row in count(1):
+            with self._damage_reported():
+                record = next(records, None)
+            if record is None:
+                return
+            if row > MAX_ROWS:
+                raise self.error(f"has more than {MAX_ROWS} rows; split it", row=row)
+            if len(record) > MAX_COLUMNS:
+                raise self.error(TOO_MANY_COLUMNS, row=row)
+            yield row, record
+
+    def _refuse_inflated(self, file: BinaryIO) -> None:
+        """Refuses a file that is much larger than its size on the disk, so that reading it would not end."""
+        with ZipFile(file) as archive:
+            expanded = sum(member.file_size for member in archive.infolist())
+        stored = self.path.stat().st_size
+        if expanded > _MAX_EXPANDED or expanded > max(_ALWAYS_EXPANDED, _MAX_RATIO * stored):
+            raise self.error(
+                f"expands from {stored} to {expanded} bytes, which no statement does; export it again, or "
+                "save it as CSV"
+            )
+
+    @contextmanager
+    def _damage_reported(self) -> Iterator[None]:
+        """Turns every error of the reader of workbooks into a `StatementError`.
+
+        A damaged file makes it raise the errors of ZIP, XML and its own code; no list of them is complete.
+        """
+        try:
+            yield
+        except StatementError:
+            raise
+        except Exception as error:  # noqa: BLE001 (see above)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise self.error(f"cannot be read as XLSX: {reason[:_MAX_REASON]}") from None
 
 
 def _text(cell: Any) -> str | None:

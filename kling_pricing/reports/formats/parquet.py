@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import MAX_DECIMALS, format_decimal
 from kling_pricing.reports.document import Document, Kind, Row, Section
 from kling_pricing.reports.formats.json import write_lines
 from kling_pricing.reports.formatting import decimals_of
+from kling_pricing.temporary import temporary_folder
 
 _TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
@@ -45,8 +46,8 @@ def write_section(section: Section, path: Path) -> None:
         f'CAST("{column.name}" AS {_TYPES[column.kind]}) AS "{column.name}"' for column in section.columns
     )
     text_columns = ", ".join(f"'{column.name}': 'VARCHAR'" for column in section.columns)
-    with TemporaryDirectory() as folder:
-        lines = Path(folder) / "rows.jsonl"
+    with temporary_folder("kling-pricing-rows-", gettempdir()) as folder:
+        lines = folder / "rows.jsonl"
         write_lines(section._replace(rows=lambda: map(_exact_row, section.rows())), lines)
         source = f"read_json({_literal(lines)}, format = 'newline_delimited', columns = {{{text_columns}}})"
         with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:

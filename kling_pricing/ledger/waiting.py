@@ -1,0 +1,26 @@
+"""The instant at which a verb was asked for, from which its limit for waiting counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from functools import partial
+from time import monotonic
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+_asked: ContextVar[float | None] = ContextVar("asked", default=None)
+
+
+def asked_at() -> float:
+    """Returns the instant, on the monotonic clock, at which the running verb was asked for; now by default."""
+    asked = _asked.get()
+    return monotonic() if asked is None else asked
+
+
+def asked_now(work: Callable[[], _Result]) -> Callable[[], _Result]:
+    """Returns a function that will run later, whose verbs count as asked for now."""
+    context = Context()
+    context.run(_asked.set, monotonic())
+    return partial(context.run, work)

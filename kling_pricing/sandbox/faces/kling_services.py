@@ -1,0 +1,75 @@
+"""Face `kling_services`: services of the official API beside video; some answer at once, with their charge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from kling_pricing.money import divide
+from kling_pricing.sandbox.faces import Desk
+from kling_pricing.sandbox.faces.kling import KlingFace, deduction, enveloped, read_options
+from kling_pricing.sandbox.jobs import Job
+from kling_pricing.sandbox.reading import PayloadFields, Reading, add_prompt, invalid
+
+_MS_PER_S = 1000
+_TEXTS = (
+    *("audio_id", "sound_file", "session_id", "video_id", "video_url", "voice_id", "voice_language"),
+    *("voice_name", "voice_url", "sound_effect_prompt", "bgm_prompt", "image"),
+)
+_NUMBERS = ("voice_speed",)
+_FACE_TIMES = ("sound_start_time", "sound_end_time", "sound_insert_time")
+_FACE_REST = ("face_id", "audio_id", "sound_file", "sound_volume", "original_audio_volume")
+
+
+class KlingServicesFace(KlingFace):
+    """The services."""
+
+    NAME = "kling_services"
+
+    def read(self, payload: Mapping[str, Any]) -> Reading:
+        """Reads a payload."""
+        reading = Reading()
+        fields = PayloadFields(payload, reading, empty_is_absent=True)
+        prompt, text = fields.take("prompt", str), fields.take("text", str, "text")
+        fields.word("mode", "resolution", {"std": "720p", "pro": "1080p"})
+        given = {name: fields.take(name, str, name) for name in _TEXTS}
+        for name in _NUMBERS:
+            fields.number(name, name)
+        fields.number("duration", "sound_length")
+        fields.take("asmr_mode", bool, "asmr_mode")
+        for face in fields.objects("face_choose", "face_choose"):
+            start, end, insert = (face.take(name, int) for name in _FACE_TIMES)
+            for name in _FACE_REST:
+                face.any(name)
+            face.rest()
+            if start is None or end is None or insert is None:
+                invalid("face_choose needs its times in milliseconds")
+            reading.facts["video_length_s"] = divide(Decimal(end - start), _MS_PER_S)
+        read_options(fields, reading)
+        fields.rest()
+        reading.video_url = given["sound_file"] or given["audio_id"] or ""
+        add_prompt(reading, prompt, 0)
+        if text is not None:
+            reading.facts["prompt_chars"] = len(text)
+        return reading
+
+    def created(self, job: Job, desk: Desk) -> Any:
+        """Returns the body of the answer to a submission; a service without a status path gives its result."""
+        if not job.is_final or self._has_status(job):
+            return super().created(job, desk)
+        charge = deduction(job) if desk.states_charge(job) else {}
+        body = enveloped({"session_id": job.id, **charge}, job)
+        return body | {"request_id": job.id}
+
+    def _has_status(self, job: Job) -> bool:
+        return any(entry.path == job.path and entry.status is not None for entry in self.matrix.submissions)
+
+    def result(self, job: Job, desk: Desk) -> dict[str, Any]:
+        """Returns what was made."""
+        if job.state != "succeeded" or not desk.has_result(job):
+            return {}
+        return {"videos": [{"id": f"v{job.id}", "url": f"{desk.base}/_files/{job.id}.mp4"}]}
+
+
+FACE = KlingServicesFace

@@ -1,0 +1,295 @@
+"""A rehearsal: all providers with one clock, and the calls that steer it."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections import deque
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from kling_pricing.display import did_you_mean, shown
+from kling_pricing.errors import KlingPricingError, ScenarioError
+from kling_pricing.money import exact_amount
+from kling_pricing.sandbox.bill import END_OF_TIME_MS, bill
+from kling_pricing.sandbox.callbacks import Callbacks
+from kling_pricing.sandbox.clock import RehearsalClock, from_ms, to_ms
+from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
+from kling_pricing.sandbox.exports import FORMS, planted_errors, saved
+from kling_pricing.sandbox.jobs import FINAL, Job, Records
+from kling_pricing.sandbox.payloads import json_object
+from kling_pricing.sandbox.plans import FaultError, PlannedFault
+from kling_pricing.sandbox.provider import Outcome, RehearsedProvider
+from kling_pricing.sandbox.scenario import Scenario
+from kling_pricing.tables.price_book import PriceBook
+
+_BATCH = 500
+_MAX_RECEIVED = 1_000
+_MAX_JOBS = 1_000
+_OK, _CREATED, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 201, 400, 404, 409
+
+
+class Rehearsal:
+    """Every provider of a price book, behind one address.
+
+    Args:
+        book: the price book.
+        scenario: the scenario.
+        url: the address.
+
+    Attributes:
+        received: the newest calls, each with the name of its provider.
+        resumed: how often held answers have been let go.
+
+    Raises:
+        ScenarioError: the scenario names a provider that the price book does not know.
+    """
+
+    def __init__(self, book: PriceBook, scenario: Scenario, url: str) -> None:
+        self.clock = RehearsalClock(scenario.start, scenario.speed)
+        self.received: deque[tuple[str, Call]] = deque(maxlen=_MAX_RECEIVED)
+        self.resumed = 0
+        self._url = url
+        self._records = Records()
+        self._callbacks = Callbacks()
+        self._hosts = book.hosts
+        names = sorted({*book.tables, *book.unpriced})
+        check_providers(scenario, names)
+        self.providers = {
+            name: RehearsedProvider(
+                name, book, scenario, self._records, self.clock, self._callbacks, f"{url}/{name}"
+            )
+            for name in names
+        }
+
+    def providers_by_url(self) -> dict[str, str]:
+        """Returns provider -> its base URL."""
+        return {name: provider.base for name, provider in self.providers.items()}
+
+    def bills(self) -> dict[str, str]:
+        """Returns provider -> what it has taken, as text, for the providers that took something."""
+        self.advance()
+        totals = {name: bill(self._records, name)["total"] for name in self.providers}
+        return {
+            name: ", ".join(f"{amount} {currency}" for currency, amount in total.items())
+            for name, total in totals.items()
+            if total
+        }
+
+    def provider_of(self, path: str, host: str) -> tuple[RehearsedProvider | None, str]:
+        """Returns the provider of a call, and the path below its prefix.
+
+        The first segment of the path names the provider, or else the host does: that of the provider's API, or
+        its name followed by `.localhost`.
+        """
+        first, slash, rest = path.lstrip("/").partition("/")
+        if first in self.providers:
+            return self.providers[first], slash + rest
+        name = host.lower().partition(":")[0]
+        named = self._hosts.get(name) or name.removesuffix(".localhost")
+        return self.providers.get(named), path
+
+    def advance(self) -> None:
+        """Makes every change of state that is due, in the order of their instants."""
+        now_ms = self.clock.now_ms()
+        while due := self._records.due(now_ms, _BATCH):
+            for job in due:
+                self.providers[job.provider].move_on(job)
+
+    def handle(self, provider: RehearsedProvider | None, call: Call) -> Outcome:
+        """Answers a call to a provider, or one that steers the rehearsal."""
+        self.advance()
+        try:
+            if provider is None:
+                return Outcome(self._steered(call))
+            if call.path.startswith("/_") and not call.path.startswith("/_files/"):
+                return Outcome(self._steered_at(provider, call))
+        except (KlingPricingError, FaultError, DeclinedError) as error:
+            return Outcome(Reply(_BAD_REQUEST, {"error": str(error)}))
+        self.received.append((provider.name, call))
+        return provider.handle(call)
+
+    def _steered(self, call: Call) -> Reply:
+        match call.method, call.path:
+            case "GET", "" | "/":
+                return Reply(_OK, {name: provider.as_dict() for name, provider in self.providers.items()})
+            case "GET", "/_clock":
+                return Reply(_OK, self._clock())
+            case "POST", "/_clock":
+                self._move_clock(json_object(call.body))
+                return Reply(_OK, self._clock())
+            case "POST", "/_resume":
+                self.resumed += 1
+                return Reply(_OK, {"resumed": self.resumed})
+            case "GET", "/_received":
+                return Reply(_OK, [_received(name, each) for name, each in self.received])
+            case "GET", "/_callbacks":
+                return Reply(_OK, [_sent(*each) for each in self._callbacks.sent])
+        names = ", ".join(f"/{name}" for name in self.providers)
+        return Reply(_NOT_FOUND, {"error": f"{call.path} is not known; begin the path with one of {names}"})
+
+    def _steered_at(self, provider: RehearsedProvider, call: Call) -> Reply:
+        _, action, *rest = call.path.split("/")
+        match call.method, action, rest:
+            case "GET", "_bill", []:
+                return Reply(_OK, bill(self._records, provider.name, *_period(call.query)))
+            case "GET", "_statement", []:
+                return self._statement(provider, call.query)
+            case "GET", "_planted", []:
+                return Reply(_OK, [*planted_errors(self._records, provider.name, *_period(call.query))])
+            case "GET", "_tasks", []:
+                return Reply(_OK, [_shown(job) for job in self._newest(provider)])
+            case "POST", "_faults", []:
+                provider.fail_next(_planned_faults(json_object(call.body)))
+                return Reply(_CREATED, {})
+            case "POST", "_tasks", [task_id]:
+                return self._ended(provider, task_id, json_object(call.body))
+            case "POST", "_callback", [task_id]:
+                return self._called_back(provider, task_id, json_object(call.body))
+        return Reply(_NOT_FOUND, {"error": f"{call.method} {call.path} is not known"})
+
+    def _newest(self, provider: RehearsedProvider) -> Iterator[Job]:
+        for place, job in enumerate(provider.newest(lambda _job: True)):
+            if place == _MAX_JOBS:
+                return
+            yield job
+
+    def _statement(self, provider: RehearsedProvider, query: Mapping[str, str]) -> Reply:
+        form = query.get("as", "api")
+        if form not in FORMS:
+            raise KlingPricingError(f"unknown form {shown(form)}; {did_you_mean(form, FORMS)}")
+        face = next(iter(provider.faces.values()))
+        lines = face.statement(provider.rows(*_period(query)), query.get("export", ""))
+        return saved(lines, form, face.export_answer(lines), face.COLUMNS)
+
+    def _ended(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
+        job = provider.find(task_id)
+        if job is None:
+            return Reply(_NOT_FOUND, {"error": f"the task {shown(task_id)} is not known"})
+        state, charge = wanted.get("state", "succeeded"), wanted.get("charge")
+        if state not in FINAL:
+            raise KlingPricingError(f"state must be one of {', '.join(sorted(FINAL))}, got {shown(state)}")
+        if job.is_final:
+            return Reply(_CONFLICT, {"error": f"the task has already ended as {job.state}"})
+        amount = None if charge is None else str(exact_amount(charge))
+        provider.finish(job, self.clock.now_ms(), state, amount)
+        return Reply(_OK, _shown(job))
+
+    def _called_back(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
+        job = provider.find(task_id)
+        url = wanted.get("url", "")
+        if job is None or not isinstance(url, str):
+            return Reply(_NOT_FOUND, {"error": f"the task {shown(task_id)} is not known"})
+        provider.announce(job, url, wanted.get("state"))
+        return Reply(_OK, {})
+
+    def _clock(self) -> dict[str, Any]:
+        return {"now": from_ms(self.clock.now_ms()).isoformat(), "speed": self.clock.speed}
+
+    def _move_clock(self, wanted: Mapping[str, Any]) -> None:
+        unknown = set(wanted) - {"now", "forward_s", "speed"}
+        forward_s = wanted.get("forward_s", 0)
+        if unknown or type(forward_s) is not int:
+            raise KlingPricingError("a clock takes now, forward_s (a whole number of seconds) and speed")
+        now = None if wanted.get("now") is None else _instant(wanted["now"])
+        self.clock.set(now=now, forward_s=forward_s, speed=wanted.get("speed"))
+        self.advance()
+
+    def close(self) -> None:
+        """Ends the rehearsal; its records are gone."""
+        self._callbacks.close()
+        self._records.close()
+
+
+def check_providers(scenario: Scenario, names: list[str]) -> None:
+    """Checks that a scenario names known providers only.
+
+    Raises:
+        ScenarioError: it does not.
+    """
+    named: list[tuple[tuple[str, ...], str]] = [(("providers", name), name) for name in scenario.providers]
+    named += [
+        (("providers", name, "prices"), entry.prices)
+        for name, entry in scenario.providers.items()
+        if entry.prices
+    ]
+    for path, name in named:
+        if name not in names:
+            raise ScenarioError(
+                f"unknown provider {shown(name)}; {did_you_mean(name, names)}", key_path=".".join(path)
+            )
+
+
+def _period(query: Mapping[str, str]) -> tuple[int, int]:
+    since, until = query.get("from"), query.get("until")
+    return (
+        0 if not since else to_ms(_instant(since)),
+        END_OF_TIME_MS if not until else to_ms(_instant(until)),
+    )
+
+
+def _instant(text: Any) -> datetime:
+    """Reads a day, which means midnight UTC, or an instant with a time zone."""
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # as a plus arrives that is not encoded
+        if len(text) == len("2026-11-30"):
+            at = datetime.fromisoformat(f"{text}T00:00:00+00:00")
+    except (AttributeError, ValueError):
+        at = None
+    if at is None or at.tzinfo is None:
+        raise KlingPricingError(f"{shown(text)} is not an instant; write 2026-11-30 or 2026-11-30T12:00:00Z")
+    return at
+
+
+def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
+    """Reads the faults of the next submissions: a word, a list of words, or an object with more."""
+    faults = wanted.get("faults")
+    if not isinstance(faults, list):
+        raise KlingPricingError(
+            'faults must be a list with one entry per submission, such as ["500", "lost-answer"]'
+        )
+    return [_planned_fault(entry) for entry in faults]
+
+
+def _planned_fault(entry: Any) -> PlannedFault:
+    given = entry if isinstance(entry, dict) else {"words": entry}
+    words, headers, body = given.get("words", []), given.get("headers", {}), given.get("body_base64")
+    words = [words] if isinstance(words, str) else words
+    texts = (
+        [*words, *headers, *headers.values()]
+        if isinstance(words, list) and isinstance(headers, dict)
+        else [None]
+    )
+    if set(given) - {"words", "headers", "body_base64"} or not all(isinstance(text, str) for text in texts):
+        raise KlingPricingError(
+            "a fault is a word, a list of words, or an object with words, headers and body_base64"
+        )
+    try:
+        return PlannedFault(words, headers, None if body is None else b64decode(body, validate=True))
+    except (TypeError, ValueError):
+        raise KlingPricingError("body_base64 is not base64; encode the bytes of the body") from None
+
+
+def _received(name: str, call: Call) -> dict[str, Any]:
+    return {
+        "provider": name,
+        "method": call.method,
+        "path": call.path,
+        "headers": dict(call.headers),
+        "body": call.body.decode(errors="replace"),
+    }
+
+
+def _sent(url: str, body: bytes, status: int) -> dict[str, Any]:
+    return {"url": url, "body": body.decode(), "status": status}
+
+
+def _shown(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "path": job.path,
+        "external_id": job.external_id,
+        "parts": job.details["parts"],
+        "charged": job.details["charged"],
+    }

@@ -1,0 +1,108 @@
+"""The wire formats and the paths that a provider serves, as the tables list them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.tables.capabilities import CapabilityMatrix
+from kling_pricing.tables.price_book import PriceBook
+
+
+class SubmissionPath(NamedTuple):
+    """A path that takes payloads of one wire format.
+
+    Attributes:
+        path: the path.
+        wire_format: the wire format.
+        actions: the actions that it performs; empty: the payload decides.
+        model: the model of payloads that name none; None: there is none.
+        status: the path that returns a task; None: the path answers with the result.
+    """
+
+    path: str
+    wire_format: str
+    actions: tuple[str, ...]
+    model: str | None
+    status: str | None
+
+
+class TaskPath(NamedTuple):
+    """A path about one task.
+
+    Attributes:
+        segments: the path, split at its slashes; a segment in braces is the task's id.
+        wire_format: the wire format.
+        kind: `status` or `cancel`.
+    """
+
+    segments: tuple[str, ...]
+    wire_format: str
+    kind: str
+
+
+def segments_of(path: str) -> tuple[str, ...]:
+    """Returns a path, split at its slashes."""
+    return tuple(path.strip("/").split("/"))
+
+
+def submission_paths(matrices: Iterable[CapabilityMatrix]) -> Mapping[str, tuple[SubmissionPath, ...]]:
+    """Returns path -> the submissions there, in the order of the wire formats."""
+    paths: dict[str, tuple[SubmissionPath, ...]] = {}
+    for matrix in matrices:
+        for entry in matrix.submissions:
+            served = SubmissionPath(entry.path, matrix.wire_format, entry.actions, entry.model, entry.status)
+            paths[entry.path] = (*paths.get(entry.path, ()), served)
+    return paths
+
+
+def task_paths(matrices: Iterable[CapabilityMatrix]) -> tuple[TaskPath, ...]:
+    """Returns the paths that are about one task."""
+    paths = []
+    for matrix in matrices:
+        for entry in matrix.submissions:
+            named: list[Any] = [("status", path) for path in (entry.status, *entry.other_status)]
+            for kind, path in [*named, ("cancel", entry.cancel)]:
+                if path is not None and "?" not in path:
+                    paths.append(TaskPath(segments_of(path), matrix.wire_format, kind))
+    return tuple(dict.fromkeys(paths))
+
+
+def task_at(paths: Iterable[TaskPath], method: str, path: str) -> tuple[str, str, str] | None:
+    """Returns the wire format, the kind and the task's id of a call about a task; None: it is another call."""
+    segments = segments_of(path)
+    for served in paths:
+        fits = len(segments) == len(served.segments) and all(
+            pattern == segment or pattern.startswith("{")
+            for pattern, segment in zip(served.segments, segments, strict=True)
+        )
+        if fits and method == ("GET" if served.kind == "status" else "POST"):
+            place = next(place for place, pattern in enumerate(served.segments) if pattern.startswith("{"))
+            return served.wire_format, served.kind, segments[place]
+    return None
+
+
+def formats_of(name: str, book: PriceBook) -> tuple[str, ...]:
+    """Returns the wire formats of a provider's API, or else those whose requests its tables price."""
+    if book.formats.get(name):
+        return book.formats[name]
+    return tuple(dict.fromkeys(known for table in book.tables[name] for known in table.also_prices))
+
+
+def priced_by(name: str, book: PriceBook) -> str:
+    """Returns the provider whose tables price a provider's jobs: itself, or the first that prices its API.
+
+    Raises:
+        KlingPricingError: no table prices its API.
+    """
+    if name in book.tables:
+        return name
+    main = formats_of(name, book)[0]
+    for other, tables in sorted(book.tables.items()):
+        if any(main in table.priced_formats for table in tables):
+            return other
+    raise KlingPricingError(
+        f"no price table covers the API of {name}; name a provider with prices in the scenario, "
+        f"as providers.{name}.prices"
+    )

@@ -1,0 +1,135 @@
+"""Cases from public reports, said as scenarios of the sandbox: what the ledger of a hook makes of each."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kling_pricing import PriceBook
+from kling_pricing.hooks.webhooks import Webhooks
+from tests.gateway import Received, receiving
+from tests.rehearsals import JOBS, Rehearsed, rehearsing
+
+SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="  # noqa: S105 (published with a test vector)
+TEXT = "/v1/videos/text2video"
+PRO: dict[str, Any] = JOBS["kling"][0][1]
+
+
+def account(**entry: Any) -> dict[str, Any]:
+    """Returns the scenario of an account at the official API."""
+    return {"providers": {"kling": entry}}
+
+
+def asked(run: Rehearsed, path: str) -> Any:
+    """Asks the provider through the guarded client."""
+    return run.client.get(f"{run.sandbox.url(run.provider)}{path}").json()
+
+
+@pytest.mark.parametrize(
+    ("entry", "spent"),
+    [
+        ({"pays": ["cash"], "cash_discount": "0.3"}, "0.588"),  # units "0" and money
+        ({"pays": ["pack", "cash"], "packs": {"video": "2.5"}}, "0.84"),  # the pack runs out half-way
+        ({"pays": ["test_balance"]}, "0"),  # free test money
+    ],
+)
+def test_an_account_that_pays_in_another_way_settles_at_what_was_taken(
+    entry: dict[str, Any], spent: str, book: PriceBook, tmp_path: Path
+) -> None:
+    """The status answer settles the job at exactly what the account paid."""
+    with rehearsing("kling", tmp_path, book, account(**entry)) as run:
+        run.submit(TEXT, PRO)
+        run.settle()
+        assert (run.spent, run.billed, run.open) == (Decimal(spent), Decimal(spent), [])
+
+
+def test_an_account_in_another_currency_is_visibly_open(book: PriceBook, tmp_path: Path) -> None:
+    """6 CNY for a job in USD is not booked at the quote in silence."""
+    with rehearsing("kling", tmp_path, book, account(pays=["cash"], currency="CNY", unit_value="1")) as run:
+        run.submit("/text-to-video/kling-3.0", {"prompt": "a", "settings": {"resolution": "1080p"}})
+        run.settle()
+        assert (run.spent, len(run.open)) == (Decimal(0), 1)
+        assert run.sandbox.bill("kling") == {"CNY": Decimal(4)}
+
+
+@pytest.mark.parametrize("path", ["/tasks?task_ids={}", TEXT + "?pageNum=1"])
+def test_a_list_of_tasks_settles_each(path: str, book: PriceBook, tmp_path: Path) -> None:
+    """One call about several tasks settles all of them, in both shapes of lists."""
+    with rehearsing("kling", tmp_path, book) as run:
+        for _ in range(3):
+            run.submit(TEXT, PRO)
+        ids = ",".join(task["id"] for task in run.sandbox.tasks("kling"))
+        run.sandbox.advance(seconds=100)
+        asked(run, path.format(ids))
+        assert (run.spent, run.billed, run.open) == (Decimal("2.52"), Decimal("2.52"), [])
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [(TEXT, PRO), ("/text-to-video/kling-3.0-turbo", {"prompt": "a", "settings": {"resolution": "1080p"}})],
+)
+def test_signed_callbacks_settle_in_both_shapes(
+    path: str, payload: dict[str, Any], book: PriceBook, tmp_path: Path
+) -> None:
+    """The callbacks of both shapes are verified and settle the job; each is sent twice, and counts once."""
+    with rehearsing("kling", tmp_path, book, account(webhook_secret=SECRET, callbacks_twice=True)) as run:
+        hooks = Webhooks(run.guard, SECRET, provider="kling")
+        received: list[Received] = []
+
+        def receive(request: Received) -> int:
+            received.append(request)
+            return 200
+
+        with receiving(receive) as url:
+            options = {"options": {"callback_url": url}} if "settings" in payload else {"callback_url": url}
+            run.submit(path, payload | options)
+            run.sandbox.advance(seconds=100)
+            run.sandbox.callbacks(at_least=6)
+        for request in received[::2]:
+            hooks.receive(request.body, dict(request.headers))
+        assert (run.spent, run.billed, run.open) == (run.billed, run.spent, [])
+        assert run.spent > 0
+
+
+def test_a_job_without_seconds_that_was_made_longer_is_booked_as_made(book: PriceBook, tmp_path: Path) -> None:
+    """The answer says 10 seconds and the tier; both decide within the quoted range."""
+    with rehearsing("octopusx", tmp_path, book) as run:
+        run.submit("/v1/videos", {"model": "Kling-3.0-Omni", "prompt": "a [seconds:10]"})
+        run.settle()
+        assert (run.spent, run.billed, run.open) == (Decimal(6), Decimal(6), [])
+
+
+@pytest.mark.parametrize("path", ["/v1/videos/{}", "/v1/video/generations/{}"])
+def test_both_status_paths_of_a_gateway_settle(path: str, book: PriceBook, tmp_path: Path) -> None:
+    """The video object and the envelope of the gateway's software settle the job."""
+    with rehearsing("uniall", tmp_path, book) as run:
+        run.submit(*JOBS["uniall"][0])
+        (task,) = run.sandbox.tasks("uniall")
+        run.sandbox.advance(seconds=100)
+        asked(run, path.format(task["id"]))
+        assert (run.spent, run.billed, run.open) == (Decimal("0.672"), Decimal("0.672"), [])
+
+
+def test_a_refusal_with_status_200_releases_the_money(book: PriceBook, tmp_path: Path) -> None:
+    """Code 1102 in a 200 is a refusal, and `already exists` is none."""
+    with rehearsing("kling", tmp_path, book) as run:
+        run.submit(TEXT, {**PRO, "prompt": "a [200:1102]"})
+        assert [entry.state for entry in run.guard.history()] == ["released"]
+        run.submit(TEXT, {**PRO, "external_task_id": "mine"})
+        run.submit(TEXT, {**PRO, "external_task_id": "mine"})
+        assert [entry.state for entry in run.guard.history()].count("released") == 1
+
+
+def test_the_older_host_of_the_official_api_is_served(book: PriceBook, tmp_path: Path) -> None:
+    """The same account answers under each of its hosts."""
+    with rehearsing("kling", tmp_path, book) as run:
+        body = json.dumps(PRO).encode()
+        for host in ("api.klingai.com", "api-singapore.klingai.com"):
+            answer = httpx.post(run.sandbox.url() + TEXT, content=body, headers={"Host": host})
+            assert answer.json()["code"] == 0
+        assert len(run.sandbox.tasks("kling")) == 2
