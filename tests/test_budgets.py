@@ -228,7 +228,7 @@ BAD_BUDGETS = [
         "must be text, a list of text values, any or *, got an object",
     ),
     ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is listed twice; keep one of them"),
-    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, which first appears on line 5; keep one of them"),
+    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key; the first one is on line 5; keep one of them"),
     ({"match": "[a]"}, 5, "match", "must be a map, got a list"),
     (
         {"window": "fortnight"},
@@ -309,14 +309,14 @@ ONE = "budgets:\n  - {name: a, cap: 1, currency: USD}\n"
 RATES = "accounting_rates:\n  - {quote: CNY, budget: USD, rate: 0.14}\n"
 # the file, the line, the key path, and a part of the error
 BAD_FILES = [
-    ("", None, "", "the file is empty; it needs budgets"),
+    ("", None, "", "the file is empty; it needs these keys: budgets"),
     ("- a\n", 1, "", "must be a map of keys and values"),
     ("{", 1, "", "not YAML"),
     ("budgets: []\n", 1, "budgets", "must not be empty; add at least one"),
     ("budgets: 5\n", 1, "budgets", "must be a list, got 5"),
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
     ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not supported"),
-    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, which first appears on line 1"),
+    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key; the first one is on line 1"),
     (
         f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n",
         1,

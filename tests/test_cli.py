@@ -725,24 +725,24 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v4 --provider kling", "kling has no model 'kling-v4': Kling 4.0 has been announced"),
         (
             "--model kling-v3 --action motion_control --image 1 --video 1 --provider kling",
-            "motion control needs the orientation of the character; give image or video",
+            "motion control needs the orientation of the character; set it to image or video",
         ),
         (
             "--model kling-3.0 --url https://api-singapore.klingai.com/omni-video/kling-o1",
-            "the path of the URL names kling-o1, not kling-3.0; use /text-to-video/kling-3.0, ",
+            "the path of the URL names kling-o1, not kling-3.0; use /text-to-video/kling-3.0 or ",
         ),
         (
             "--model kling-v3 --action generate --image 1 --provider kling",
-            "a request for image2video, not for",
+            "reads this request as image2video, not as",
         ),
-        ("--model kling-v3 --action image2video", "image2video accepts exactly one image"),
+        ("--model kling-v3 --action image2video", "image2video needs exactly one image"),
         (
             "--model kling-v3 --video 1 --wire-format video_generations",
-            "does not take videos",
+            "does not accept a video",
         ),
         (
             "--model kling-v3 --orientation image",
-            "tasks does not take an orientation; leave it out",
+            "tasks does not accept an orientation; leave it out",
         ),
         ("--model kling-v3 --wire-format kling_services", "kling_services do not name a model"),
         (
@@ -839,7 +839,7 @@ def test_a_new_table_has_every_combination_to_fill_in(tmp_path: Path, provider: 
     text = path.read_text()
     refused = run("tables", "check", tmp_path)
     (problem,) = refused.stderr.splitlines()
-    assert f"{text.count(': null')} values are not filled in yet" in problem
+    assert f"{text.count(': null')} values are not filled in yet (" in problem
     assert "currency, sources[0].ref, sources[0].checked, rates.kling-v" in problem
     again = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
     assert (again.returncode, "already exists" in again.stderr, path.read_text()) == (2, True, text)

@@ -71,7 +71,7 @@ def test_a_value_in_quotes_is_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "key_path", "remedy"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key, which first appears on line 1"),
+        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key; the first one is on line 1"),
         ("top:\n  x: {k: 1, k: 2}", 2, "top.x.k", "duplicate key"),
         ("a: &one 1", 1, "a", "anchors (&name) are not supported; repeat the value where it is used"),
         ("a: 1\nb: *one", 2, "b", "aliases (*name) are not supported; write the value itself"),

@@ -178,7 +178,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "  - {tier: silent, when: {audio: false}}",
             9,
             "tiers[0]",
-            "the last entry must always match; remove its `when`, or add an entry without `when`",
+            "the last entry must always match; remove its `when`, or add a last entry without `when`",
         ),
         (
             "  - {tier: silent}",
@@ -569,9 +569,9 @@ def test_the_tables_of_a_provider_end_with_its_contracts(folder: Folder) -> None
 OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
 NO_PRICES = (
     "octopusx publishes no prices (its docs list models and billing names, but no amounts); "
-    "add its prices as prices/octopusx/<date>.yaml to your own folder of tables, in full or "
-    "with `extends` and another provider's table (`kling-pricing tables new octopusx --wire-format "
-    "openai_videos --out FOLDER` writes a file to fill in)"
+    "add its prices to your own folder of tables, in a full price file (`kling-pricing tables new octopusx "
+    "--wire-format openai_videos --out FOLDER` writes a file to fill in) or in a file that extends another "
+    "provider's table"
 )
 
 
@@ -833,7 +833,11 @@ def test_a_sum_of_an_unknown_length_is_not_quoted(folder: Folder) -> None:
             "quantity[0]",
             "must have either fact or sum; give one of the two",
         ),
-        ("{sum: [duration_s]}", "quantity[0].sum", "must list two or more different facts; use `fact` for one"),
+        (
+            "{sum: [duration_s]}",
+            "quantity[0].sum",
+            "must list two or more different facts; for a single fact, use `fact`",
+        ),
         ("{sum: [duration_s, duration_s]}", "quantity[0].sum", "must list two or more different facts"),
         ("{sum: [duration_s, shots]}", "quantity[0].sum[1]", "duration_s"),
         (
@@ -1089,7 +1093,13 @@ def test_a_models_rates_may_be_in_the_units_of_another_pack(folder: Folder) -> N
     ("contract", "old", "new", "key_path", "remedy"),
     [
         ("", "pack_of: {kling-v3:", "pack_of: {kling-v4:", "pack_of.kling-v4", "'kling-v4' has no rates"),
-        ("", "image}", "audio}", "pack_of.kling-v3", "`units` has no value of a unit of kind 'audio'; add it"),
+        (
+            "",
+            "image}",
+            "audio}",
+            "pack_of.kling-v3",
+            "no value for units of kind 'audio'; add one",
+        ),
         ("", "0.0125", "0.000000001", "units.image", "0.1 image units at 0.000000001"),
         ("units: {video: 0.4}", "", "", "units.video", "give the price as unit_value"),
         ("units: {audio: 0.4}", "", "", "units.audio", "acme/a has no unit of this kind"),
@@ -1127,7 +1137,7 @@ def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
     """A mistyped host would leave its charges without a value."""
     prices = PACKS.replace("rates:", "account_currency: {api.acme.example: EUR}\nrates:")
     error = refusal(folder({"prices/acme/a.yaml": prices}))
-    assert (error.key_path, "is not one of the hosts" in error.problem) == (
+    assert (error.key_path, "is not one of the table's hosts" in error.problem) == (
         "account_currency.api.acme.example",
         True,
     )

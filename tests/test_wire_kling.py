@@ -1141,7 +1141,7 @@ def test_the_samples_of_the_reference_are_quoted(payload: dict[str, Any], total:
         ("kling-v4", "Kling 4.0 has been announced, but the pages of the official API do not mention it"),
         ("KLING-4.0-flash", "Kling 4.0 has been announced"),
         ("kling-3.0-turbo", "Kling 3.0 Turbo has no legacy endpoint"),
-        ("kling-video-o3", "in this API, its name is kling-v3-omni"),
+        ("kling-video-o3", "which this API calls kling-v3-omni; use that name"),
         ("kling-3.0", "this API calls Kling 3.0 by the name kling-v3; use that name"),
     ],
 )
@@ -1206,7 +1206,10 @@ def test_motion_control_is_billed_by_the_length_of_its_video(
     assert ranged == (
         []
         if length_s
-        else ["the price depends on video_url, which is unknown; the line items show the maximum"]
+        else [
+            "the price depends on the length of the video in video_url, which is unknown; the line "
+            "items show the maximum"
+        ]
     )
 
 

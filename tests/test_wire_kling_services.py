@@ -104,8 +104,8 @@ def test_a_service_refuses_what_its_page_excludes(
 @pytest.mark.parametrize(
     ("faces", "message"),
     [
-        ([], "face_choose must be a list of one face, got a list"),
-        ([face(5000), face(5000)], "face_choose must be a list of one face, got a list"),
+        ([], "face_choose must be a list with exactly one face, got a list"),
+        ([face(5000), face(5000)], "face_choose must be a list with exactly one face, got a list"),
         ([7], "face_choose[0] must be an object, got 7"),
         ([face(5000, sound_end_time=5.5)], "face_choose[0].sound_end_time must be a whole number, got 5.5"),
         ([face(5000, sound_end_time=None)], "face_choose[0].sound_end_time is required; add it"),

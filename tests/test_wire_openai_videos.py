@@ -708,7 +708,7 @@ def test_a_duration_in_the_output_config_alone_may_not_be_billed() -> None:
 @pytest.mark.parametrize("passed", [{"file_infos": "[]"}, {"ext_info": "{}"}])
 def test_passed_through_files_have_no_price_if_a_reference_has_none(model: str, passed: dict[str, Any]) -> None:
     """They may be a reference video; a scene type with a price of its own is quoted all the same."""
-    with pytest.raises(PriceNotFoundError, match="may contain a reference video, which has no price"):
+    with pytest.raises(PriceNotFoundError, match="which may contain a reference video, and no price"):
         priced(job(model, duration=5, size="720x1280", meta=passed, output=MUTE))
     scene = priced(job(model, duration=5, size="720x1280", meta={**passed, "scene_type": "avatar_i2v"}))
     assert scene.total == Decimal("2.0")

@@ -169,7 +169,7 @@ class _Builder:
             if key in entries:
                 first = self._lines[here]
                 raise self._error(
-                    event, here, f"duplicate key, which first appears on line {first}; keep one of them"
+                    event, here, f"duplicate key; the first one is on line {first}; keep one of them"
                 )
             self._lines[here] = event.start_mark.line + 1
             entries[key] = self._node(next(self._events), here)

@@ -122,7 +122,7 @@ Instant: TypeAlias = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": "A day (which means midnight UTC), or a time with a time zone.",
+            "description": "A day such as 2026-04-29, which means midnight UTC, or a time with a time zone.",
         }
     ),
 ]

@@ -65,7 +65,7 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
-        raise TableError(f"the file is empty; it needs {', '.join(required)}", file=document.name)
+        raise TableError(f"the file is empty; it needs these keys: {', '.join(required)}", file=document.name)
     try:
         return model.model_validate(document.tree)
     except ValidationError as error:

@@ -165,10 +165,9 @@ class PriceBook:
         ]
         elsewhere = f", or choose a provider with prices: {', '.join(pricing)}" if pricing else ""
         return PriceNotFoundError(
-            f"{name} publishes no prices ({provider.why}); add its prices as prices/{name}/<date>.yaml to "
-            "your own folder of tables, in full or with `extends` and another provider's table "
-            f"(`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` writes a file to "
-            f"fill in){elsewhere}",
+            f"{name} publishes no prices ({provider.why}); add its prices to your own folder of tables, in a "
+            f"full price file (`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` "
+            f"writes a file to fill in) or in a file that extends another provider's table{elsewhere}",
             provider=name,
             model=model,
             priced_instead=pricing,

@@ -75,8 +75,10 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
         return facts
     place = f"media facts for {shown(_without_access(url))}"
     if not isinstance(facts, Mapping):
+        *others, last = _READERS
         raise KlingPricingError(
-            f"{place}: must be a mapping with {', '.join(_READERS)}, got {json_kind(facts)}"
+            f"{place}: must be a mapping with one or more of the keys {', '.join(others)} and {last}; "
+            f"got {json_kind(facts)}"
         )
     for key in facts:
         if key not in _READERS:
