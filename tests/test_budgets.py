@@ -250,7 +250,12 @@ BAD_BUDGETS = [
         "window",
         "start: must be a day such as 2026-04-29, got '2026-02-30'",
     ),
-    ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "set end to the day after the last day"),
+    (
+        {"window": "{start: 2026-02-01, end: 2026-02-01}"},
+        5,
+        "window",
+        "set end to the day after the window's last day",
+    ),
     (
         {"timezone": "Asia/Shangai"},
         5,
@@ -340,7 +345,7 @@ BAD_FILES = [
     ),
     (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
-    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the replacement models"),
+    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list replacement models"),
     (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add model to sacrifice"),
     (
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
@@ -391,7 +396,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (
             {"window": {"start": "2026-01-02", "end": "2026-01-01"}},
             "window",
-            "set end to the day after the last day",
+            "set end to the day after the window's last day",
         ),
         (
             {"timezone": "Mars/Olympus"},
@@ -418,7 +423,7 @@ BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     (None, {}, "budgets must be a list of Budget objects, got NoneType"),
     ([1], {}, "must be a map of keys and values"),
     (ALL, {"unmatched": "permit"}, "must be 'refuse' or 'allow'"),
-    (ALL, {"capping": {"sacrifice": ("model",)}}, "list the replacement models"),
+    (ALL, {"capping": {"sacrifice": ("model",)}}, "list replacement models"),
     (ALL, {"limits": 1}, "unknown key"),
     (
         ALL,

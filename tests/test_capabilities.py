@@ -239,7 +239,7 @@ def test_unknown_facts_about_a_file_become_one_note() -> None:
     (note,) = [note for note in quoted.notes if note.code == "video_not_checked"]
     assert note.message == (
         "video_list[0].video_url: size and length are unknown, so the limits of 100 MB and 2 to 30 seconds are "
-        "not checked; pass the size and length in `media`"
+        "not checked; pass the size and length with `media`"
     )
 
 
@@ -248,11 +248,11 @@ def test_files_with_the_same_unknown_facts_share_a_note() -> None:
     payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
     known = {"size_bytes": 1, "type": "png"}
     several = "size and type are unknown, so the limits of 30 MB and jpeg, png or webp are not checked; "
-    remedy = "pass the size and type in `media`"
+    remedy = "pass the size and type with `media`"
     quoted = quote(payload, media={"b": known, "c": {"type": "png"}}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
         f"image_urls[0]: {several}{remedy}",
-        "image_urls[2]: size is unknown, so the limit of 30 MB is not checked; pass the size in `media`",
+        "image_urls[2]: size is unknown, so the limit of 30 MB is not checked; pass the size with `media`",
     ]
     quoted = quote(payload, media={"b": known}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [

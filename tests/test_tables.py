@@ -820,7 +820,7 @@ def test_a_quantity_may_be_a_sum_with_a_floor(length_s: str, duration: int, seco
 def test_a_sum_of_an_unknown_length_is_not_quoted(folder: Folder) -> None:
     """Nothing limits the length in this format, so the error asks for it."""
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": SUMMED}))
-    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`"):
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video with `media`"):
         quote(video("kling-v3-omni", video_list=CLIP), provider="acme", book=book, at=AT)
 
 
@@ -1053,7 +1053,7 @@ def test_a_table_gives_the_value_of_a_unit_by_the_kind_of_pack(folder: Folder) -
     ("old", "new", "key_path", "remedy"),
     [
         ("video: 0.5", "video: 0", "units.video", "must be greater than 0"),
-        ("video: 0.5", "unit: 0.4", "units.unit", "differs from the value of `unit`; make them the same"),
+        ("video: 0.5", "unit: 0.4", "units.unit", "differs from the value of `unit`; make the two"),
     ],
 )
 def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_path: str, remedy: str) -> None:

@@ -116,7 +116,7 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ),
         (
             {"billing": [CASH | {"cash_type": "voucher"}]},
-            "billing[0].cash_type is voucher, neither balance nor test_balance",
+            "billing[0].cash_type is voucher, which is neither balance nor test_balance",
         ),
         (
             {"final_balance_deduction": {"amount": "0.5", "list_price": "0.7"}},

@@ -850,7 +850,7 @@ def test_a_model_before_its_launch_is_refused_with_the_day(payload: dict[str, An
         quote(payload, url=url, at=launch - timedelta(seconds=1))
     (note,) = [note for note in quote(payload, url=url, at=launch).notes if note.code == "before_known_prices"]
     assert note.message == (
-        "the prices in kling/2026-07 are known from 2026-06-17; earlier prices may have differed"
+        "the prices in kling/2026-07 are known only from 2026-06-17; earlier prices may have differed"
     )
     if payload.get("model_name") in {"kling-v2-6", "kling-v3"}:
         assert "before_known_prices" not in [note.code for note in quote(payload, url=url, at=JULY).notes]
@@ -1207,8 +1207,10 @@ def test_motion_control_is_billed_by_the_length_of_its_video(
         []
         if length_s
         else [
-            "the price depends on the length of the video in video_url, which is unknown; the line "
-            "items show the maximum"
+            (
+                "the price depends on the length of the video in video_url, which is unknown; "
+                "the line items show the maximum"
+            )
         ]
     )
 

@@ -133,7 +133,7 @@ def test_only_the_mode_of_an_avatar_can_be_changed() -> None:
     assert kling_services.amend(payload, {"resolution": "720p"}) == payload | {"mode": "std"}
     assert kling_services.amend(payload, {}) == payload
     for changes in ({"resolution": "4k"}, {"duration_s": 5}):
-        with pytest.raises(WireFormatError, match="this API has no field for"):
+        with pytest.raises(WireFormatError, match="this API cannot express"):
             kling_services.amend(payload, changes)
 
 

@@ -129,7 +129,8 @@ class BudgetEntry(FileModel):
     )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
-        (), description="Fractions of the cap, such as 0.8. Each fraction triggers one alert per window."
+        (),
+        description="Fractions of the cap, such as 0.8. Reaching a fraction raises an alert, once per window.",
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="The shortest length, in seconds, to which capping may shorten a video."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.display import shown
+from kling_pricing.display import joined_with_and, shown
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import add, format_decimal, multiply
@@ -46,7 +46,7 @@ def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
     if not bills:
         verb = "is" if len(request.open_facts) == 1 else "are"
         raise _not_priced(
-            table, request, f"{' and '.join(request.open_facts)} {verb} unknown{_remedy(request.open_facts)}"
+            table, request, f"{joined_with_and(request.open_facts)} {verb} unknown{_remedy(request.open_facts)}"
         )
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
@@ -58,14 +58,12 @@ def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
 def _with_range_note(lazy: LazyNotes, table: PriceTable, request: VideoRequest) -> tuple[Note, ...]:
     unknown = _deciding_fields(table, request)
     verb = "is" if len(unknown) == 1 else "are"
-    message = (
-        f"the price depends on {' and '.join(unknown)}, which {verb} unknown; the line items show the maximum"
-    )
+    message = f"the price depends on {joined_with_and(unknown)}, which {verb} unknown; the line items show the maximum"
     return (*lazy.notes, Note("range", message))
 
 
 def _remedy(unknown_facts: Iterable[str]) -> str:
-    return "; pass the length of the video in `media`" if "video_length_s" in unknown_facts else ""
+    return "; pass the length of the video with `media`" if "video_length_s" in unknown_facts else ""
 
 
 def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:

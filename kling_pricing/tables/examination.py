@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from kling_pricing.display import joined_with_or, reportable, shown
+from kling_pricing.display import joined_with_and, joined_with_or, reportable, shown
 from kling_pricing.findings import Note, Violation
 from kling_pricing.tables.capabilities import CapabilityMatrix, MediaLimit, ModelCapabilities, Rule
 from kling_pricing.tables.rules import Condition, hold
@@ -255,10 +255,12 @@ def _media_notes(limit: MediaLimit, request: VideoRequest) -> Iterator[Note]:
 
 
 def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
-    words = _joined([_MEDIA_WORDS[name] for name in names])
-    limits = _joined([_media_range(name, limit.limits[name]) for name in names])
+    words = joined_with_and([_MEDIA_WORDS[name] for name in names])
+    limits = joined_with_and([_media_range(name, limit.limits[name]) for name in names])
     noun, verb = ("limits", "are") if len(names) > 1 else ("limit", "is")
-    return f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} in `media`"
+    return (
+        f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} with `media`"
+    )
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
@@ -299,8 +301,3 @@ def _measured(name: str, value: Any) -> str:
     if name == "length_s":
         return f"{value} second" if value == 1 else f"{value} seconds"
     return str(value)
-
-
-def _joined(words: list[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last

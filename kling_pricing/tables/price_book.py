@@ -222,8 +222,9 @@ class PriceBook:
         if provider in self.unpriced and provider not in self.tables:
             raise self.without_prices(self.unpriced[provider], model)
         tables = self.tables_of(provider)
-        periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
+        periods = "; ".join(f"{period(table)} ({table.id})" for table in tables)
         raise PriceNotFoundError(
-            f"no price table for {provider} is in force at {at.isoformat()}; its tables: {periods}",
+            f"no price table for {provider} is in force at {at.isoformat()}; choose a time in one of these "
+            f"periods: {periods}",
             provider=provider,
         )
