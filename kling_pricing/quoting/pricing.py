@@ -58,7 +58,8 @@ def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
 def _with_range_note(lazy: LazyNotes, table: PriceTable, request: VideoRequest) -> tuple[Note, ...]:
     unknown = _deciding_fields(table, request)
     verb = "is" if len(unknown) == 1 else "are"
-    message = f"the price depends on {joined_with_and(unknown)}, which {verb} unknown; the line items show the maximum"
+    message = f"the price depends on {joined_with_and(unknown)}, which {verb} unknown; "
+        "the line items show the maximum"
     return (*lazy.notes, Note("range", message))
 
 
