@@ -167,6 +167,39 @@ def test_a_quote_notes_what_the_newer_list_charges(
     assert notes == ([] if note is None else [f"{newer} {note}"])
 
 
+def test_the_note_on_the_newer_list_belongs_to_its_request() -> None:
+    """Each of many similar requests has its own price by the newer list in the note, also when quoted again."""
+    settings = [
+        {"duration": duration, "resolution": resolution, "audio": audio, **inputs}
+        for duration in (5, 10)
+        for resolution in ("720p", "1080p", "4k")
+        for audio in (False, True)
+        for inputs in ({}, {"video_urls": ["v"]}, {"image_urls": ["i"]})
+    ]
+    payloads = [
+        payload
+        for model in ("kling-v2.6", "kling-v3", "kling-v3-omni", "kling-video-o1")
+        for payload in (video(model, **setting) for setting in settings)
+        if not check(payload, at=AT)
+    ]
+    compared = 0
+    for payload in (*payloads, *reversed(payloads)):
+        try:
+            quoted = quote(payload, at=AT)
+        except PriceNotFoundError:
+            continue
+        try:
+            newer = quote(payload, provider="qingbo-ai", wire_format="tasks", at=AT)
+        except PriceNotFoundError:
+            amount = "has no price"
+        else:
+            amount = f"gives {newer.shown_total()} USD"
+        (message,) = [note.message for note in quoted.notes if note.code == "newer_list_elsewhere"]
+        assert f"which {amount} for this request" in message
+        compared += 1
+    assert compared > 80
+
+
 @pytest.mark.parametrize(
     ("model", "launched"),
     [

@@ -7,7 +7,6 @@ a payload the same way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -24,7 +23,7 @@ from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint
 from kling_pricing.wire.facts import Facts, counts_as_reference
 from kling_pricing.wire.formats import wire_format as wire_format_named
-from kling_pricing.wire.media import MediaFacts, MediaLike, Medium, facts_of
+from kling_pricing.wire.media import UNKNOWN, MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.wire.request import ParsedPayload, VideoRequest
 
 _NO_VALUES: Mapping[str, tuple[Any, ...]] = {}
@@ -85,7 +84,9 @@ class Intake:
 
     def with_options(self, **options: Any) -> Intake:
         """Returns a copy with some of its options replaced."""
-        changed = copy(self)
+        changed = Intake.__new__(Intake)
+        for name in self.__slots__:
+            setattr(changed, name, getattr(self, name))
         for name, value in options.items():
             setattr(changed, name, value)
         return changed
@@ -123,7 +124,7 @@ class Intake:
         facts["duration_stated"], facts["resolution_stated"] = "duration_s" in fields, "resolution" in fields
         if facts["shots_length_s"]:
             facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
-        known_media = _add_media(facts, parsed.media, self.media or {}) if parsed.media else ()
+        known_media = _add_media(facts, parsed.media, self.media) if parsed.media else ()
         if (known_media or facts["elements"]) and "reference" not in parsed.facts:
             facts["reference"] = counts_as_reference(facts)
         implied_by = None
@@ -162,20 +163,18 @@ class Intake:
         )
         return request, matrix
 
-    def table(self, request: VideoRequest) -> PriceTable:
-        """Returns the billing provider's price table that is in force.
+    def table(self, request: VideoRequest, provider: str | None = None) -> PriceTable:
+        """Returns a provider's price table that is in force; by default, the billing provider's.
 
         Raises:
             PriceNotFoundError: the provider cannot be determined or has no table in force, or the table does
                 not price the request's wire format or, at this instant, its model.
         """
-        provider = provider_of(request, self.book, self.provider)
+        provider = provider or self.provider
         if provider is None:
-            raise _no_provider(request, self.book)
-        return self.table_of(provider, request)
-
-    def table_of(self, provider: str, request: VideoRequest) -> PriceTable:
-        """Returns a provider's price table in force; raises as `table` does."""
+            provider = provider_of(request, self.book, None)
+            if provider is None:
+                raise _no_provider(request, self.book)
         model = request.facts["model"]
         table = self.book.table(provider, self.at, model)
         if request.wire_format not in table.priced_formats:
@@ -254,9 +253,11 @@ def _possible(
 
 
 def _add_media(
-    facts: Facts, media: Sequence[Medium], known: MediaLike
+    facts: Facts, media: Sequence[Medium], known: MediaLike | None
 ) -> tuple[tuple[Medium, MediaFacts], ...]:
     """Pairs each file with the caller's facts about it, and adds a video's length to the request's facts."""
+    if not known:
+        return tuple([(medium, UNKNOWN) for medium in media])
     pairs = tuple([(medium, facts_of(medium.url, known)) for medium in media])
     for medium, media_facts in pairs:
         if medium.kind == "video" and media_facts.length_s is not None:

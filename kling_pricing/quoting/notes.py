@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,11 +13,10 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
-from kling_pricing.quoting.quote import shown_range
 from kling_pricing.strict_json import snapshot
 from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
-from kling_pricing.tables.price_table import PriceTable
+from kling_pricing.tables.price_table import MAX_BILLS, PriceTable
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -44,7 +42,10 @@ def other_readings(
     """Returns the other readings of a payload whose wire format is assumed; None if there are none."""
     differing = intake.book.other_defaults.get((table.provider, request.wire_format, request.model), ())
     stated, priced_facts = request.stated_fields, table.priced_facts
-    defaults = [entry for entry in differing if entry.fact not in stated and entry.fact in priced_facts]
+    defaults = []
+    for entry in differing:
+        if entry.fact not in stated and entry.fact in priced_facts:
+            defaults.append(entry)  # noqa: PERF401 (usually there are none)
     if not defaults:
         return None
     return OtherReadings(defaults, snapshot(payload), intake.media and snapshot(intake.media))
@@ -146,24 +147,28 @@ def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[No
         table = intake.book.table(provider, intake.at)
     except PriceNotFoundError:
         return []
+    if request.open_facts or table.model_periods:
+        return [_newer_list_note(table, request, intake)]
+    place = request.wire_format, table.deciding_facts(request.facts)
+    note = table.comparing_notes.get(place)
+    if note is None:
+        note = _newer_list_note(table, request, intake)
+        if len(table.comparing_notes) < MAX_BILLS:
+            table.comparing_notes[place] = note
+    return [note]
+
+
+def _newer_list_note(table: PriceTable, request: VideoRequest, intake: Intake) -> Note:
     try:
-        quoted = price(intake.table_of(provider, request), request)
+        quoted = price(intake.table(request, table.provider), request)
     except PriceNotFoundError:
-        return [_newer_list_note(provider, table.id, None)]
-    return [_newer_list_note(provider, table.id, (quoted.minimum, quoted.maximum, table.currency))]
-
-
-@lru_cache(maxsize=4096)  # the same amounts recur
-def _newer_list_note(provider: str, table: str, amount: tuple[Decimal, Decimal, str] | None) -> Note:
-    if amount is None:
         gives = "has no price"
     else:
-        minimum, maximum, currency = amount
-        gives = f"gives {shown_range(minimum, maximum)} {currency}"
+        gives = f"gives {quoted.shown_total()} {table.currency}"
     return Note(
         "newer_list_elsewhere",
-        f"the company that published these prices has a newer price list, {provider}, which {gives} for this "
-        f"request ({table})",
+        f"the company that published these prices has a newer price list, {table.provider}, which {gives} for "
+        f"this request ({table.id})",
     )
 
 

@@ -51,15 +51,17 @@ def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
     if lowest != highest:
-        notes = LazyNotes(_with_range_note, notes, table, request)
+        notes = LazyNotes(_with_range_note, (notes, table, request))
     return Quote(request, table, rate, lines, lowest, highest, list_total, notes)
 
 
 def _with_range_note(lazy: LazyNotes, table: PriceTable, request: VideoRequest) -> tuple[Note, ...]:
     unknown = _deciding_fields(table, request)
     verb = "is" if len(unknown) == 1 else "are"
-    message = f"the price depends on {joined_with_and(unknown)}, which {verb} unknown; "
+    message = (
+        f"the price depends on {joined_with_and(unknown)}, which {verb} unknown; "
         "the line items show the maximum"
+    )
     return (*lazy.notes, Note("range", message))
 
 
@@ -116,7 +118,8 @@ def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], ti
     if type(counted) is not int or quantity.added or quantity.floor:
         # unknown, or a video length to the millisecond, or one of several facts that are counted
         return _new_bill(table, request, facts, tier, quantity)
-    place = facts["model"], facts["resolution"], tier, quantity, counted
+    # the table has the quantity as long as the cache, and its `id` is faster to look up than the quantity
+    place = facts["model"], facts["resolution"], tier, id(quantity), counted
     bill = table.bills.get(place)
     if bill is None:
         bill = _new_bill(table, request, facts, tier, quantity)

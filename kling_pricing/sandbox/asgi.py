@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from kling_pricing.sandbox.call_outcomes import Outcome, Poll
 from kling_pricing.sandbox.exchange import JSON, Call, Reply
 from kling_pricing.sandbox.har import HarFile
 from kling_pricing.sandbox.jobs import Job
-from kling_pricing.sandbox.provider import Outcome, RehearsedProvider
+from kling_pricing.sandbox.provider import RehearsedProvider
 from kling_pricing.sandbox.rehearsal import Rehearsal
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -62,6 +63,8 @@ class Application:
         outcome = self._rehearsal.handle(provider, call)
         if outcome.job is not None and provider is not None:
             outcome = await self._waited(provider, call, outcome, outcome.job)
+        if outcome.poll is not None and provider is not None:
+            outcome = await self._polled(provider, outcome, outcome.poll)
         sent = await self._answer(scope, receive, send, outcome)
         if self._har is not None:
             took_ms = (time.monotonic_ns() - started_ns) // _NS_PER_MS
@@ -114,6 +117,17 @@ class Application:
             self._rehearsal.advance()
             current = provider.find(job.id)
         return outcome._replace(reply=Reply(outcome.reply.status, face.created(current or job, provider)))
+
+    async def _polled(self, provider: RehearsedProvider, outcome: Outcome, poll: Poll) -> Outcome:
+        """Waits for the end of a task, if a message asks for that (`wait_seconds`)."""
+        until_ns = time.monotonic_ns() + poll.limit_s * 10**9
+        while time.monotonic_ns() < until_ns:
+            await asyncio.sleep(_TICK_S)
+            self._rehearsal.advance()
+            outcome = provider.handle(poll.call)
+            if b'"should_poll":true' not in outcome.reply.content:
+                break
+        return outcome
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

@@ -128,11 +128,11 @@ class Records:
         )
 
     def find(self, provider: str, name: str, *, by: str = "id") -> Job | None:
-        """Returns the newest job with an `id`, an `external_id` or a `key`; None: there is none."""
+        """Returns the newest job with an `id`, an `external_id` or a `key`; None: none, or it is deleted."""
         jobs = self._jobs(
             f"WHERE provider=? AND {by}=? AND {by}<>'' ORDER BY number DESC LIMIT 1", provider, name
         )
-        return next(jobs, None)
+        return next((job for job in jobs if not job.details.get("deleted")), None)
 
     def due(self, now_ms: int, limit: int) -> list[Job]:
         """Returns the jobs whose state changes at or before an instant, in the order of the changes."""

@@ -18,7 +18,7 @@ def kept_of(
 ) -> dict[str, Any]:
     """Returns what a job keeps of its submission; the prompt is not among it."""
     written = reading.model or path.model or facts["model"]
-    made_s = facts.get("duration_s") or facts.get("video_length_s") or 0
+    made_s = facts.get("sound_length_s") or facts.get("duration_s") or facts.get("video_length_s") or 0
     return {
         "written": written,
         "model": facts["model"],

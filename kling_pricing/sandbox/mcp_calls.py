@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kling_pricing.sandbox.call_outcomes import Poll
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply, to_json
 from kling_pricing.sandbox.payloads import json_object
 from kling_pricing.tables.http_rules import McpRules
@@ -16,6 +17,7 @@ Handle = Callable[[Call], tuple[Reply, str]]
 _PROTOCOL = "2025-06-18"
 _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS = -32600, -32601, -32602
 _POLL_AFTER_S = 5
+_WAIT, _MAX_WAIT_S = "wait_seconds", 45
 _FINAL = {"completed", "failed", "cancelled"}
 _ERROR = 400
 
@@ -82,6 +84,20 @@ def _tool(
         task |= {"terminal": is_final, "should_poll": not is_final}
         task |= {} if is_final else {"next_poll_after_seconds": _POLL_AFTER_S}
     return _result(number, _content(task, is_error=is_error)), "sent"
+
+
+def poll_asked_for(call: Call, reply: Reply, rules: McpRules) -> Poll | None:
+    """Returns the wait that a message asks for; None: none, or its task has ended."""
+    if _WAIT not in rules.beside or _WAIT.encode() not in call.body or not isinstance(reply.body, Mapping):
+        return None
+    message, result = json_object(call.body), reply.body.get("result", {})
+    params, task = message.get("params", {}), result.get("structuredContent", {})
+    limit_s = params.get("arguments", {}).get(_WAIT)
+    if params.get("name") != rules.create or type(limit_s) is not int or not task.get("should_poll"):
+        return None
+    asked = {"name": rules.task_tools[0], "arguments": {"task_id": task["task_id"]}}
+    body = to_json(message | {"params": asked}).encode()
+    return Poll(min(limit_s, _MAX_WAIT_S), call._replace(body=body))
 
 
 def _payload(arguments: Mapping[str, Any], rules: McpRules) -> dict[str, Any]:

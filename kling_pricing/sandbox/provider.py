@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.sandbox.accounts import Account, part_from
+from kling_pricing.sandbox.call_outcomes import Outcome
 from kling_pricing.sandbox.callbacks import Callbacks
 from kling_pricing.sandbox.clock import RehearsalClock, from_ms
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply, to_json
@@ -16,12 +17,14 @@ from kling_pricing.sandbox.exports import plant
 from kling_pricing.sandbox.faces import Face, StatementRow, new_face
 from kling_pricing.sandbox.jobs import Job, Records
 from kling_pricing.sandbox.keeping import kept_of
-from kling_pricing.sandbox.mcp_calls import answer_message
+from kling_pricing.sandbox.keys import check_key
+from kling_pricing.sandbox.mcp_calls import answer_message, poll_asked_for
 from kling_pricing.sandbox.payloads import payload_of
 from kling_pricing.sandbox.plans import Plan, PlannedFault, apply_faults
 from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
 from kling_pricing.sandbox.reception import Reception, planned_error
+from kling_pricing.sandbox.result_files import served_file
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.sandbox.served_paths import (
     SubmissionPath,
@@ -36,22 +39,6 @@ from kling_pricing.tables.price_book import PriceBook
 
 _HOUR_MS, _DAY_MS = 3600 * 1000, 24 * 3600 * 1000
 _OK = 200
-_FILE = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
-"""The first bytes of an MP4 file, which stand for every result."""
-
-
-class Outcome(NamedTuple):
-    """What becomes of a call.
-
-    Attributes:
-        reply: the answer.
-        answer: whether the answer is `sent`, `lost` or `held`; see `Plan`.
-        job: the task that a submission created or named; None: another call, or none.
-    """
-
-    reply: Reply
-    answer: str = "sent"
-    job: Job | None = None
 
 
 class RehearsedProvider:
@@ -119,6 +106,11 @@ class RehearsedProvider:
         """Yields the tasks, the newest first."""
         return self._records.newest(self.name, keep, before=before, since_ms=since_ms, until_ms=until_ms)
 
+    def delete(self, job: Job) -> None:
+        """Hides a task from calls about it; its charge stays on the bill."""
+        job.details["deleted"] = True
+        self._records.save(job)
+
     def states_charge(self, job: Job) -> bool:
         """Returns whether answers name the charge of a job."""
         stated = job.details["states_charge"]
@@ -169,7 +161,7 @@ class RehearsedProvider:
         accepting = self._submissions.get(call.path, ()) if call.method == "POST" else ()
         face = self.faces[accepting[0].wire_format if accepting else next(iter(self.faces))]
         try:
-            self._check_key(call)
+            check_key(self._entry.api_key, self._entry.secret_key, call.headers)
             if (outcome := self._message(call)) is not None:
                 return outcome
             if accepting:
@@ -187,24 +179,17 @@ class RehearsedProvider:
             rules, (main, *_) = face.matrix.http.mcp, face.matrix.submissions
             if rules is not None and call.method == "POST" and rules.pattern.matches(segments_of(call.path)):
                 paths = (main.status or "", main.cancel or "")
-                return Outcome(*answer_message(call, rules, paths, self._answered))
+                reply, answer = answer_message(call, rules, paths, self._answered)
+                return Outcome(reply, answer, poll=poll_asked_for(call, reply, rules))
         return None
 
     def _answered(self, call: Call) -> tuple[Reply, str]:
         outcome = self.handle(call)
         return outcome.reply, outcome.answer
 
-    def _check_key(self, call: Call) -> None:
-        key = self._entry.api_key
-        if key is not None and call.headers.get("authorization", "").removeprefix("Bearer ") != key:
-            raise DeclinedError("no_key", "Authentication failed")
-
     def _about_a_task(self, call: Call) -> Reply:
         if call.path.startswith("/_files/") and call.method == "GET":
-            job = self.find(call.path.removeprefix("/_files/").partition(".")[0])
-            if job is None or job.state != "succeeded" or not self.has_result(job):
-                return Reply(404, b"", {"content-type": "text/plain"})
-            return Reply(_OK, _FILE, {"content-type": "video/mp4"})
+            return served_file(call.path.removeprefix("/_files/"), self)
         found = task_at(self._statuses, call.method, call.path)
         if found is None and call.method == "POST":
             for face in self.faces.values():
@@ -305,8 +290,7 @@ class RehearsedProvider:
         if limit is not None and self._records.unfinished(self.name) >= limit:
             raise DeclinedError("concurrency", "parallel task over resource pack limit")
         parts = self._account.take(rated, face.PACK, plan)
-        queue_s = self._scenario.queue_s if self._entry.queue_s is None else self._entry.queue_s
-        run_s = self._scenario.run_s if self._entry.run_s is None else self._entry.run_s
+        queue_s, run_s = self._scenario.times_s(self.name)
         start_ms = now_ms + queue_s * 1000
         idempotency = matrix.http.idempotency
         job = Job(

@@ -12,6 +12,7 @@ from kling_pricing.display import did_you_mean, shown
 from kling_pricing.errors import KlingPricingError, ScenarioError
 from kling_pricing.money import exact_amount
 from kling_pricing.sandbox.bill import END_OF_TIME_MS, bill
+from kling_pricing.sandbox.call_outcomes import Outcome
 from kling_pricing.sandbox.callbacks import Callbacks
 from kling_pricing.sandbox.clock import RehearsalClock, from_ms, to_ms
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
@@ -19,7 +20,7 @@ from kling_pricing.sandbox.exports import FORMS, planted_errors, saved
 from kling_pricing.sandbox.jobs import FINAL, Job, Records
 from kling_pricing.sandbox.payloads import json_object
 from kling_pricing.sandbox.plans import FaultError, PlannedFault
-from kling_pricing.sandbox.provider import Outcome, RehearsedProvider
+from kling_pricing.sandbox.provider import RehearsedProvider
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.tables.price_book import PriceBook
 

@@ -63,6 +63,8 @@ class AccountEntry(FileModel):
     """Whether answers name charges, where the API does."""
     api_key: Text | None = None
     """The key that calls must have; None: any key or none."""
+    secret_key: Text | None = None
+    """The secret that signs the tokens of calls, whose issuer is `api_key`; None: calls have the key itself."""
     concurrency: int | None = Field(None, ge=1)
     """The most jobs that may be unfinished at a time; None: any number."""
     webhook_secret: Text | None = None
@@ -77,6 +79,12 @@ class AccountEntry(FileModel):
     """The days after which a result is deleted."""
     hidden: dict[Hidden, str | bool | int] = {}
     """The values of settings that a payload leaves out and for which the API publishes no default."""
+
+    @model_validator(mode="after")
+    def _issuer(self) -> AccountEntry:
+        if self.secret_key is not None and self.api_key is None:
+            raise ValueError("secret_key signs tokens whose issuer is api_key; give api_key too")
+        return self
 
 
 class FaultEntry(FileModel):
@@ -122,6 +130,14 @@ class Scenario(FileModel):
     def account(self, provider: str) -> AccountEntry:
         """Returns the account at a provider."""
         return self.providers.get(provider) or AccountEntry()
+
+    def times_s(self, provider: str) -> tuple[int, int]:
+        """Returns how many seconds a task waits at a provider, and how many it runs."""
+        entry = self.account(provider)
+        return (
+            self.queue_s if entry.queue_s is None else entry.queue_s,
+            self.run_s if entry.run_s is None else entry.run_s,
+        )
 
     def plan(self, provider: str, number: int, payload: Any) -> Plan:
         """Returns the plan for the submission with this number; the same seed gives the same plan."""

@@ -16,7 +16,7 @@ from kling_pricing.tables.rules import Condition, hold
 from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint, Submission
 from kling_pricing.wire.facts import INPUT_OF
-from kling_pricing.wire.media import MediaFacts, Medium
+from kling_pricing.wire.media import UNKNOWN, MediaFacts, Medium
 from kling_pricing.wire.request import VideoRequest
 
 _COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos", "voices"})
@@ -42,9 +42,9 @@ def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | N
             violation = _violation(rule, request)
             if violation is not None and violation.field not in blamed:
                 broken.append(violation)
-    if request.media:
+    if request.media and (known := [pair for pair in request.media if pair[1] is not UNKNOWN]):
         for limit in capabilities.media:
-            broken.extend(_media_violations(limit, request))
+            broken.extend(_media_violations(limit, known))
     if request.endpoint is not None:
         broken.extend(_wrong_endpoint(matrix, request, request.endpoint))
     return broken
@@ -59,8 +59,9 @@ def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datet
     capabilities = matrix.models[request.facts["model"]]
     facts = request.facts
     notes: list[Note] = []
-    if unsure := [*capabilities.unsure(facts), *capabilities.unsure_warnings(facts)]:
-        notes.extend(filter(None, (_note(rule, request) for rule in _in_force(unsure, at))))
+    unsure, warnings = capabilities.unsure(facts), capabilities.unsure_warnings(facts)
+    if unsure or warnings:
+        notes.extend(filter(None, (_note(rule, request) for rule in _in_force([*unsure, *warnings], at))))
     if request.media:
         for limit in capabilities.media:
             notes += _media_notes(limit, request)
@@ -230,8 +231,8 @@ def _entries(condition: Condition) -> str:
     return f"{number} {'entry' if number in {'1', 'at least 1', 'at most 1'} else 'entries'}"
 
 
-def _media_violations(limit: MediaLimit, request: VideoRequest) -> Iterator[Violation]:
-    for medium, facts in request.media:
+def _media_violations(limit: MediaLimit, media: Iterable[tuple[Medium, MediaFacts]]) -> Iterator[Violation]:
+    for medium, facts in media:
         if medium.kind == limit.kind:
             for name, condition in limit.limits.items():
                 value = getattr(facts, name)

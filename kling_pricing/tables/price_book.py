@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,6 +60,7 @@ class PriceBook:
     priced_facts: frozenset[str] = field(init=False)
     other_defaults: Mapping[tuple[str, str, str], tuple[OtherDefault, ...]] = field(init=False)
     _by_precedence: dict[str, tuple[PriceTable, ...]] = field(init=False, repr=False, compare=False)
+    _bounds: dict[str, list[datetime]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         formats = {
@@ -89,7 +91,12 @@ class PriceBook:
         for name in ("tables", "matrices", "contracts", "unpriced"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         by_precedence = {provider: self.tables_of(provider)[::-1] for provider in self.tables}
+        bounds = {
+            provider: sorted({bound for table in tables for bound in table.bounds})
+            for provider, tables in by_precedence.items()
+        }
         object.__setattr__(self, "_by_precedence", by_precedence)
+        object.__setattr__(self, "_bounds", bounds)
         object.__setattr__(self, "formats", formats)
         object.__setattr__(self, "providers", providers)
         priced = (fact for tables in self.tables.values() for table in tables for fact in table.priced_facts)
@@ -183,8 +190,9 @@ class PriceBook:
 
     def next_change(self, provider: str, at: datetime) -> datetime | None:
         """Returns the first instant after `at` at which a price of the provider may change; None: unknown."""
-        tables = (*self.tables.get(provider, ()), *self.contracts.get(provider, ()))
-        return min((bound for table in tables for bound in table.bounds if bound > at), default=None)
+        bounds = self._bounds.get(provider, ())
+        place = bisect_right(bounds, at)
+        return bounds[place] if place < len(bounds) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(

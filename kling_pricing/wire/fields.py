@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from kling_pricing.display import joined_with_or, json_kind, nearest, reportable, shown
+from kling_pricing.display import MAX_SHOWN_CHARS, joined_with_or, json_kind, nearest, reportable, shown
 from kling_pricing.findings import Violation
 from kling_pricing.wire.meanings import meanings, related
 
@@ -205,7 +206,8 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
         for sibling_group, sibling_leaf in [_group_and_leaf(known)]
         if sibling_group == group
     }
-    close = _field_meant(leaf, {leaf: fields[known].name for leaf, known in siblings.items()})
+    inputs = tuple([(leaf, fields[known].name) for leaf, known in siblings.items()])
+    close = _field_meant(leaf[:MAX_SHOWN_CHARS], inputs)
     known = list(siblings.values())
     advice = f"use one of: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
     return Violation(
@@ -213,22 +215,24 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
     )
 
 
-def _field_meant(word: str, inputs: Mapping[str, str]) -> str | None:
+@lru_cache(maxsize=1024)  # a program that writes a wrong name usually writes it in every request
+def _field_meant(word: str, inputs: tuple[tuple[str, str], ...]) -> str | None:
     """Returns the field that an unknown name most likely stands for; None if no field is likely.
 
     A name that another API documents stands for the same input here, never for a field that only looks alike.
 
     Args:
-        word: the unknown name.
-        inputs: field -> the input that it gives, for the fields that the API lists in this place.
+        word: the unknown name, or the start of a long one.
+        inputs: each field that the API lists in this place, with the input that it gives.
     """
     documented = meanings()
-    close = nearest(word, [*inputs, *documented])
-    if close is None or close in inputs:
+    fields = [name for name, _ in inputs]
+    close = nearest(word, [*fields, *documented])
+    if close is None or close in fields:
         return close
     inputs_meant = documented[close]
     for meant in (inputs_meant, related(inputs_meant)):
-        same = [name for name, given in inputs.items() if given in meant]
+        same = [name for name, given in inputs if given in meant]
         if same:
             return nearest(word, same) or same[0]
     return None

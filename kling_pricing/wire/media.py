@@ -126,3 +126,4 @@ def _length_s(value: Any) -> Decimal:
 
 _READERS = {"size_bytes": _size_bytes, "type": _type, "length_s": _length_s}
 UNKNOWN = MediaFacts()
+"""The facts about a file of which the caller gives none."""

@@ -59,6 +59,9 @@ class Desk(Protocol):
     ) -> Iterator[Job]:
         """Yields the tasks, the newest first."""
 
+    def delete(self, job: Job) -> None:
+        """Hides a task from calls about it; its charge stays on the bill."""
+
     def states_charge(self, job: Job) -> bool:
         """Returns whether answers name the charge of a job."""
 
@@ -70,6 +73,9 @@ class Desk(Protocol):
 
     def face(self, job: Job) -> Face:
         """Returns the face of the API that a job was submitted to."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describes the provider, with what is `left` of its account, where there is a limit."""
 
     def estimate(self, payload: Mapping[str, Any], wire_format: str) -> Rated:
         """Returns the price of a payload, and creates nothing; raises as `Face.read` does."""

@@ -46,6 +46,11 @@ CODES_BY_STATUS = {
     504: "5002",
 }
 _CONCURRENCY = "1303"
+_COSTS_PATH = "/account/costs"
+_PACK_KINDS = ("video", "image")
+_ENDLESS = "100000"
+"""The units that a pack is said to have left if it never runs out."""
+_YEAR_MS = 365 * 24 * 3600 * 1000
 
 
 def official_id(number: int, seed: int) -> str:
@@ -267,9 +272,15 @@ class KlingFace(Face):
         return {"videos": [video | {"duration": f"{job.details['made_s']}.041"}]}
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers lists of tasks: a GET of the path of a submission."""
+        """Answers a query of the packs, of one task by the caller's own id, or of a path's tasks."""
+        if call.method == "GET" and call.path == _COSTS_PATH:
+            return Reply(200, enveloped(_packs(desk)))
         if call.method != "GET" or call.path not in {entry.path for entry in self.matrix.submissions}:
             return None
+        if external_id := call.query.get("external_task_id"):
+            if (found := desk.find(external_id, external=True)) is None:
+                raise DeclinedError("task_not_found", "Task not found")
+            return Reply(200, self.task(found, desk))
         page = _within(call.query.get("pageNum", "1"), _PAGES_MAX, "pageNum")
         size = _within(call.query.get("pageSize", str(_PAGE_DEFAULT)), _PAGE_MAX, "pageSize")
         data = []
@@ -297,6 +308,24 @@ def exported(lines: Any, cursor: str, *, has_more: bool) -> Any:
     """Returns the answer of an official export; the cursor is beside the list and not in it."""
     result = {"result": {"detail": lines, "count": len(lines)}}
     return enveloped(result | {"next_cursor": cursor, "has_more": has_more})
+
+
+def _packs(desk: Desk) -> dict[str, Any]:
+    """Returns the packs of the account, each with the units that are left of it."""
+    packs, left = [], desk.as_dict()["left"]
+    for kind in _PACK_KINDS:
+        units = Decimal(left.get(kind, _ENDLESS))
+        pack: dict[str, Any] = {
+            "resource_pack_name": f"{kind} units",
+            "resource_pack_id": f"p-{kind}",
+            "resource_pack_type": "decreasing_total",
+            "total_quantity": max(units, Decimal(_ENDLESS)),
+            "remaining_quantity": units,
+            "status": "online" if units else "runOut",
+        }
+        times = {"purchase_time": 0, "effective_time": 0, "invalid_time": _YEAR_MS}
+        packs.append(pack | {name: desk.now_ms + after_ms for name, after_ms in times.items()})
+    return {"code": 0, "msg": "SUCCESS", "resource_pack_subscribe_infos": packs}
 
 
 def _refuse_data_uri(value: str | None) -> None:

@@ -19,6 +19,7 @@ _TEXTS = (
 )
 _NUMBERS = ("voice_speed",)
 _FACE_TIMES = ("sound_start_time", "sound_end_time", "sound_insert_time")
+_SOUNDS = ("text_to_audio", "video_to_audio")
 _FACE_REST = ("face_id", "audio_id", "sound_file", "sound_volume", "original_audio_volume")
 
 
@@ -36,7 +37,8 @@ class KlingServicesFace(KlingFace):
         given = {name: fields.take(name, str, name) for name in _TEXTS}
         for name in _NUMBERS:
             fields.number(name, name)
-        fields.number("duration", "sound_length")
+        if (length := fields.number("duration", "sound_length")) is not None:
+            reading.facts["sound_length_s"] = length
         fields.take("asmr_mode", bool, "asmr_mode")
         for face in fields.objects("face_choose", "face_choose"):
             start, end, insert = (face.take(name, int) for name in _FACE_TIMES)
@@ -58,6 +60,8 @@ class KlingServicesFace(KlingFace):
         """Returns the body of the answer to a submission; a service without a status path gives its result."""
         if not job.is_final or self._has_status(job):
             return super().created(job, desk)
+        if job.details["action"] == "avatar_tts":
+            return self.task(job, desk)
         charge = deduction(job) if desk.states_charge(job) else {}
         body = enveloped({"session_id": job.id, **charge}, job)
         return body | {"request_id": job.id}
@@ -69,7 +73,17 @@ class KlingServicesFace(KlingFace):
         """Returns what was made."""
         if job.state != "succeeded" or not desk.has_result(job):
             return {}
-        return {"videos": [{"id": f"v{job.id}", "url": f"{desk.base}/_files/{job.id}.mp4"}]}
+        url, length = f"{desk.base}/_files/{job.id}", f"{job.details['made_s']}.041"
+        if job.details["action"] == "custom_voice":
+            return {"voices": [{"voice_id": job.id, "trial_url": f"{url}.mp3", "owned_by": "sandbox"}]}
+        video = {"id": f"v{job.id}", "url": f"{url}.mp4", "duration": length}
+        if job.details["action"] == "avatar_tts":
+            return {"audios": [{"id": f"a{job.id}", "url": f"{url}.mp3", "duration": length}]}
+        if job.details["action"] not in _SOUNDS:
+            return {"videos": [video]}
+        urls = {"url_mp3": f"{url}.mp3", "url_wav": f"{url}.wav"}
+        sound = {"id": f"a{job.id}", **urls, "duration_mp3": length, "duration_wav": length}
+        return {"audios": [sound]} | ({"videos": [video]} if job.details["action"] == "video_to_audio" else {})
 
 
 FACE = KlingServicesFace

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import islice
 from math import gcd
 from typing import Any
 
@@ -19,6 +21,7 @@ _SOUND = {"enabled": True, "disabled": False}
 _SCENES = ("motion_control", "avatar_i2v", "lip_sync", "template_effect")
 _MS_PER_S = 1000
 _PAGE_DEFAULT, _PAGE_MAX = 20, 100
+_ORDERS = ("asc", "desc")
 _VIDEO_PATH, _GENERATIONS_PATH = "/v1/videos/", "/v1/video/generations/"
 _FLAT_WORDS = {"succeeded": "succeeded", "cancelled": "failed"}
 
@@ -160,6 +163,9 @@ class OpenaiVideosFace(Face):
             return Reply(302, b"", {"location": f"{desk.base}/_files/{job.id}.mp4"})
         if call.method == "DELETE" and not part:
             job = self._found(name, desk)
+            if not job.is_final:
+                invalid("only a completed or failed video can be deleted")
+            desk.delete(job)
             return Reply(200, {"id": job.id, "object": "video.deleted", "deleted": True})
         return None
 
@@ -182,19 +188,22 @@ class OpenaiVideosFace(Face):
         return Reply(200, {"code": "success", "message": "", "data": task})
 
     def _listed(self, call: Call, desk: Desk) -> Reply:
-        limit = call.query.get("limit", str(_PAGE_DEFAULT))
+        limit, order = call.query.get("limit", str(_PAGE_DEFAULT)), call.query.get("order", "desc")
         if not limit.isdecimal() or not 1 <= int(limit) <= _PAGE_MAX:
             invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+        if order not in _ORDERS:
+            invalid("order must be asc or desc")
         after = call.query.get("after")
-        before = self._found(after, desk).number if after else None
-        page = []
-        for job in desk.newest(lambda _job: True, before=before):
-            page.append(self.task(job, desk))
-            if len(page) > int(limit):
-                break
-        data = page[: int(limit)]
+        start = self._found(after, desk).number if after else 0
+        most = int(limit) + 1
+        if order == "desc":
+            jobs = [*islice(desk.newest(_is_kept, before=start or None), most)]
+        else:
+            newer = desk.newest(lambda job: _is_kept(job) and job.number > start)
+            jobs = [*reversed(deque(newer, maxlen=most))]
+        data = [self.task(job, desk) for job in jobs[: int(limit)]]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
-        return Reply(200, {"object": "list", "data": data, "has_more": len(page) > len(data), **ends})
+        return Reply(200, {"object": "list", "data": data, "has_more": len(jobs) > len(data), **ends})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
         """Returns usage per task, with the billing spec in the model name."""
@@ -210,6 +219,10 @@ class OpenaiVideosFace(Face):
             for row in rows
             for part in row.parts
         ]
+
+
+def _is_kept(job: Job) -> bool:
+    return not job.details.get("deleted")
 
 
 def billing_spec(job: Job) -> str:
