@@ -205,7 +205,12 @@ def test_the_digest_of_a_revision_is_recognised_however_it_was_taken() -> None:
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
     ({"limits": "x"}, 5, "limits", "unknown key; use one of: name, match, cap,"),
-    ({"name": "Trailer"}, 2, "name", "must be lower-case letters, digits, dots, underscores and hyphens"),
+    (
+        {"name": "Trailer"},
+        2,
+        "name",
+        "must be made of lower-case letters, digits, dots, underscores and hyphens",
+    ),
     ({"name": None}, 2, "name", "this key is required; add it"),
     ({"cap": None}, 2, "cap", "this key is required; add it"),
     ({"cap": "1e3"}, 3, "cap", "'1e3' is not a plain decimal number"),
@@ -383,7 +388,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ("given", "key", "problem"),
     [
         ({"nam": "x"}, "nam", "budget all: unknown key; did you mean 'name'?"),
-        ({"name": None}, "name", "must be lower-case letters"),
+        ({"name": None}, "name", "must be made of lower-case letters"),
         ({"cap": 10.0}, "cap", "must be exact, but 10.0 is a float"),
         ({"cap": True}, "cap", "must be an amount"),
         ({"cap": Decimal("NaN")}, "cap", "is not a finite number"),

@@ -144,7 +144,7 @@ def test_a_file_larger_than_its_limit_is_refused_unread() -> None:
         ("name: a\nwidth: 010", 2, "width", "must be a whole number, got '010'"),
         ("name: a\nwidth: true", 2, "width", "must be a whole number, got true"),
         ("name: a\nsound: no", 2, "sound", "must be true or false, got 'no'"),
-        ("name: 5", 1, "name", "must be text, got 5; put it in quotes"),
+        ("name: 5", 1, "name", "must be text, got 5; put it in quotation marks"),
         ("- a", 1, "", "must be a map of keys and values"),
         ("zzz: 1\nwidth: x", 1, "zzz", "unknown key"),
     ],

@@ -89,7 +89,11 @@ def explained(details: ErrorDetails) -> tuple[Path, str]:
         return path, "must be a map of keys and values"
     required = _REQUIRED_TYPES.get(kind.removesuffix("_type"))
     if required is not None:
-        quotes = "; put it in quotes" if required == "text" and isinstance(value, bool | int | Decimal) else ""
+        quotes = (
+            "; put it in quotation marks"
+            if required == "text" and isinstance(value, bool | int | Decimal)
+            else ""
+        )
         return path, f"must be {required}, got {written(value)}{quotes}"
     message = details["msg"].removeprefix("Value error, ")
     return path, message.replace("Input should be", "must be").replace("String should", "must")

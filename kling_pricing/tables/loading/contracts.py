@@ -103,7 +103,9 @@ def _contract(
     if (base.valid_from and valid_from and valid_from < base.valid_from) or (
         base.valid_until and (valid_until is None or valid_until > base.valid_until)
     ):
-        problem = f"is outside the period of {base.id} ({period(base)}); add a contract for each table"
+        problem = (
+            f"is outside the period of {base.id} ({period(base)}); write a separate contract for each table"
+        )
         problems.append(document.error(("valid_until" if entry.valid_until else "valid_from",), problem))
     units = _units(entry, base, document, problems)
     rates = _rates(entry, base, units, document, problems)
