@@ -386,7 +386,7 @@ def test_one_of_several_providers_must_be_chosen(folder: Callable[..., Path]) ->
         folder({"prices/gate/2026-11-01.yaml": PRICES, "prices/port/2026-11-01.yaml": other})
     )
     with pytest.raises(
-        PriceNotFoundError, match=r"several providers use wire format video_generations \(gate, port\)"
+        PriceNotFoundError, match=r"several providers use wire format video_generations \(gate and port\)"
     ):
         quote(video(), book=book, at=AT)
     assert quote(video(), provider="port", book=book, at=AT).total == Decimal("0.05")

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from kling_pricing.display import joined_with_or, nearest, reportable, shown
+from kling_pricing.display import joined_with_and, joined_with_or, nearest, reportable, shown
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
 from kling_pricing.quoting.format_choice import choose_format, format_at
@@ -339,11 +339,11 @@ def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
     if not speaking and len(unpriced) == 1:
         return book.without_prices(unpriced[0], model)
     if speaking:
-        problem = f"several providers use wire format {wire_format} ({', '.join(speaking)})"
+        problem = f"several providers use wire format {wire_format} ({joined_with_and(speaking)})"
     else:
         problem = f"no provider with known prices uses wire format {wire_format}"
     if pricing:
-        remedy = f"specify the provider whose prices apply ({model} is priced by {', '.join(pricing)})"
+        remedy = f"specify the provider whose prices apply ({model} is priced by {joined_with_and(pricing)})"
     else:
         remedy = f"no price table covers {model}; add your own table"
     return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)

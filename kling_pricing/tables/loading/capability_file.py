@@ -129,7 +129,8 @@ class ModelEntry(FileModel):
     ]
     limits: FactConditions
     required: list[Code] | None = Field(
-        None, description="Inputs that a payload must have. Null means the inputs in the file's `required`."
+        None,
+        description="Inputs that a payload must have. Null means the inputs listed in the file's `required`.",
     )
     defaults: FactValues = Field(
         {}, description="The defaults of this model, where they differ from the file's defaults."

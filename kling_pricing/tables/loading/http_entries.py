@@ -85,7 +85,7 @@ class McpEntry(FileModel):
         [], description="Arguments of the submitting tool that are not part of the payload."
     )
     key: Text = Field(description="The argument that holds the idempotency key.")
-    task_tools: list[Text] = Field([], description="Free tools that take a task_id and return that task.")
+    task_tools: list[Text] = Field([], description="Free tools that accept a task_id and return that task.")
     free: list[Text] = Field(
         [], description="The other free tools. Calls to tools that are not listed are refused."
     )
