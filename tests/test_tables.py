@@ -774,9 +774,9 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # changes, put the new digest here.
 CLOSED = {
     "kling/2026-07": "af97f6ba2d056905a21b0f7269ade62e5624625671dd62bbf2e3f9d18e5e9ca1",
-    "qingbo-ai/2026-06-19": "04bd035e4352fa44c8a07068b2dd77ea07850b36bbefd1698b9fe8e9ad562627",
-    "qingbo-ai/2026-09-04": "880c7bcdf55f552832e67a062459a26a4f74ba45c4104fd30d56c00050d9dee7",
-    "qingbo-ai/2026-09-07": "f1b4afefbf53a29eebd0fd1c8b8640f6fddd2fabc74f2fb9c6965f3ab95b492a",
+    "qingbo-ai/2026-06-19": "f7ecbf330820c4fff80425c99b7a0d80a6000eee752ed440241192df4609470c",
+    "qingbo-ai/2026-09-04": "52f68ffbfbc9c0bf2a9088adf77de1eca4edc78fe7a39825e03414f3a4fbb3ee",
+    "qingbo-ai/2026-09-07": "095e82f8f632f3a1de2252bb9f946b888e296a63a4dc8676ed08ae22ce133815",
     "qingbo-ai/2026-09-19": "5392f25e00ff4d0d8d90cc0878c5a0157051d0044299bb93f65c8e5b4c41dede",
 }
 
