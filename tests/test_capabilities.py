@@ -238,7 +238,7 @@ def test_unknown_facts_about_a_file_become_one_note() -> None:
     quoted = quote(video("kling-v3-omni", video_list=VIDEO), media={URL: {"type": "mp4"}}, at=AT)
     (note,) = [note for note in quoted.notes if note.code == "video_not_checked"]
     assert note.message == (
-        "video_list[0].video_url: size and length are unknown, so the limits of 100 MB and 2 to 30 seconds are "
+        "video_list[0].video_url: size and length are unknown, so the limits (100 MB; 2 to 30 seconds) are "
         "not checked; pass the size and length with `media`"
     )
 
@@ -247,12 +247,12 @@ def test_files_with_the_same_unknown_facts_share_a_note() -> None:
     """The note lists every such file once."""
     payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
     known = {"size_bytes": 1, "type": "png"}
-    several = "size and type are unknown, so the limits of 30 MB and jpeg, png or webp are not checked; "
+    several = "size and type are unknown, so the limits (30 MB; jpeg, png or webp) are not checked; "
     remedy = "pass the size and type with `media`"
     quoted = quote(payload, media={"b": known, "c": {"type": "png"}}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
         f"image_urls[0]: {several}{remedy}",
-        "image_urls[2]: size is unknown, so the limit of 30 MB is not checked; pass the size with `media`",
+        "image_urls[2]: size is unknown, so the limit (30 MB) is not checked; pass the size with `media`",
     ]
     quoted = quote(payload, media={"b": known}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [

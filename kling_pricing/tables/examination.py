@@ -257,11 +257,9 @@ def _media_notes(limit: MediaLimit, request: VideoRequest) -> Iterator[Note]:
 
 def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
     words = joined_with_and([_MEDIA_WORDS[name] for name in names])
-    limits = joined_with_and([_media_range(name, limit.limits[name]) for name in names])
+    limits = "; ".join(_media_range(name, limit.limits[name]) for name in names)
     noun, verb = ("limits", "are") if len(names) > 1 else ("limit", "is")
-    return (
-        f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} with `media`"
-    )
+    return f"{words} {verb} unknown, so the {noun} ({limits}) {verb} not checked; pass the {words} with `media`"
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
