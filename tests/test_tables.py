@@ -719,7 +719,7 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
             "qingbo/2026-04-29",
             1,
             "extends",
-            "is a price table for qingbo; move this file to prices/qingbo/",
+            "if you have such a contract, move the file to prices/qingbo/; if acme bills you, write a table for acme",
         ),
         (
             "discount: 0.1",
@@ -1228,6 +1228,7 @@ def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:
         ("b.yaml", "rates.kling-v2-6.720p.silent"),
         ("b.yaml", "rates.kling-v2-6.1080p.silent"),
         ("contract.yaml", "discont"),
+        ("contract.yaml", "sources"),
     ]
     assert places(folder(prices)) == expected
     capabilities = {"capabilities/tasks.yaml": "wire_format: tasks\n"}
