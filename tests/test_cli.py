@@ -945,4 +945,4 @@ def test_a_new_table_may_give_its_currency(tmp_path: Path) -> None:
     (path,) = (tmp_path / "prices" / "acme").glob("*.yaml")
     assert "currency: EUR\n" in path.read_text()
     bad = run("tables", "new", "Acme Inc", "--wire-format", "tasks", "--out", tmp_path)
-    assert (bad.returncode, "provider must be lower-case letters" in bad.stderr) == (2, True)
+    assert (bad.returncode, "provider must be made of lower-case letters" in bad.stderr) == (2, True)

@@ -719,7 +719,7 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
             "qingbo/2026-04-29",
             1,
             "extends",
-            "if you have such a contract, move the file to prices/qingbo/; if acme bills you, write a table for acme",
+            "move the file to prices/qingbo/; if acme bills you, write a table for acme",
         ),
         (
             "discount: 0.1",

@@ -214,8 +214,8 @@ def _candidates(
     _refuse_a_model_of_a_path(wire_format, description, matrix, elsewhere)
     if "duration_s" in description.settings and "duration_s" not in wire.FIELD_NAMES:
         raise WireFormatError(
-            f"requests for {shown(description.model)} are in wire format {wire_format}, which does not accept a "
-            "duration; leave out `duration`",
+            f"requests for {shown(description.model)} are in wire format {wire_format}, which does not accept "
+            "a duration; leave out `duration`",
             wire_format=wire_format,
         )
     kinds = [kind for kind, urls in description.files.items() if urls]
