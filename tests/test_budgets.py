@@ -205,7 +205,12 @@ def test_the_digest_of_a_revision_is_recognised_however_it_was_taken() -> None:
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
     ({"limits": "x"}, 5, "limits", "unknown key; use one of: name, match, cap,"),
-    ({"name": "Trailer"}, 2, "name", "must be lower-case letters, digits, dots, underscores and hyphens"),
+    (
+        {"name": "Trailer"},
+        2,
+        "name",
+        "must be made of lower-case letters, digits, dots, underscores and hyphens",
+    ),
     ({"name": None}, 2, "name", "this key is required; add it"),
     ({"cap": None}, 2, "cap", "this key is required; add it"),
     ({"cap": "1e3"}, 3, "cap", "'1e3' is not a plain decimal number"),
@@ -228,7 +233,7 @@ BAD_BUDGETS = [
         "must be text, a list of text values, any or *, got an object",
     ),
     ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is listed twice; keep one of them"),
-    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, which first appears on line 5; keep one of them"),
+    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key; the first one is on line 5; keep one of them"),
     ({"match": "[a]"}, 5, "match", "must be a map, got a list"),
     (
         {"window": "fortnight"},
@@ -250,7 +255,12 @@ BAD_BUDGETS = [
         "window",
         "start: must be a day such as 2026-04-29, got '2026-02-30'",
     ),
-    ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "set end to the day after the last day"),
+    (
+        {"window": "{start: 2026-02-01, end: 2026-02-01}"},
+        5,
+        "window",
+        "set end to the day after the window's last day",
+    ),
     (
         {"timezone": "Asia/Shangai"},
         5,
@@ -309,14 +319,14 @@ ONE = "budgets:\n  - {name: a, cap: 1, currency: USD}\n"
 RATES = "accounting_rates:\n  - {quote: CNY, budget: USD, rate: 0.14}\n"
 # the file, the line, the key path, and a part of the error
 BAD_FILES = [
-    ("", None, "", "the file is empty; it needs budgets"),
+    ("", None, "", "the file is empty; it needs these keys: budgets"),
     ("- a\n", 1, "", "must be a map of keys and values"),
     ("{", 1, "", "not YAML"),
     ("budgets: []\n", 1, "budgets", "must not be empty; add at least one"),
     ("budgets: 5\n", 1, "budgets", "must be a list, got 5"),
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
     ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not supported"),
-    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, which first appears on line 1"),
+    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key; the first one is on line 1"),
     (
         f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n",
         1,
@@ -340,7 +350,7 @@ BAD_FILES = [
     ),
     (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
-    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the replacement models"),
+    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list replacement models"),
     (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add model to sacrifice"),
     (
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
@@ -378,7 +388,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ("given", "key", "problem"),
     [
         ({"nam": "x"}, "nam", "budget all: unknown key; did you mean 'name'?"),
-        ({"name": None}, "name", "must be lower-case letters"),
+        ({"name": None}, "name", "must be made of lower-case letters"),
         ({"cap": 10.0}, "cap", "must be exact, but 10.0 is a float"),
         ({"cap": True}, "cap", "must be an amount"),
         ({"cap": Decimal("NaN")}, "cap", "is not a finite number"),
@@ -391,7 +401,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (
             {"window": {"start": "2026-01-02", "end": "2026-01-01"}},
             "window",
-            "set end to the day after the last day",
+            "set end to the day after the window's last day",
         ),
         (
             {"timezone": "Mars/Olympus"},
@@ -418,7 +428,7 @@ BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     (None, {}, "budgets must be a list of Budget objects, got NoneType"),
     ([1], {}, "must be a map of keys and values"),
     (ALL, {"unmatched": "permit"}, "must be 'refuse' or 'allow'"),
-    (ALL, {"capping": {"sacrifice": ("model",)}}, "list the replacement models"),
+    (ALL, {"capping": {"sacrifice": ("model",)}}, "list replacement models"),
     (ALL, {"limits": 1}, "unknown key"),
     (
         ALL,

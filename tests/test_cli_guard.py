@@ -62,7 +62,7 @@ def test_a_charge_without_a_value_is_shown_with_its_reason(run: Run) -> None:
     reservation = admitted(run, "shot-1")["reservation_id"]
     assert run("bind", reservation, "t-1").returncode == 0
     body = '{"task_id": "t-1", "status": "completed", "cost": "0.357"}'
-    reason = "cost is 0.357, which is not a whole number of units and may be money"
+    reason = "cost is 0.357, which is not a whole number of units and may be an amount of money"
     for repeated in (False, True):
         observed = run("observe", "--provider", "qingbo", "-", stdin=body)
         assert observed.returncode == 0, observed.stderr

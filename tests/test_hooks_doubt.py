@@ -297,7 +297,7 @@ def test_a_billed_path_without_a_price_is_refused_with_the_reason(
         guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"})
     assert str(caught.value) == (
         "POST /v1/videos/effects: this API bills for the request, but the price is unknown (each effect has "
-        "its own price, and the copies that we have do not include the list), so the request was not sent; "
+        "its own price, and kling-pricing has no copy of the list of effects), so the request was not sent; "
         "to send the request without counting its cost in any budget, set allow_paths=['/v1/videos/effects'] "
         "in the hook or allow_paths: [/v1/videos/effects] in your own price table"
     )

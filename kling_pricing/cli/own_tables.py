@@ -22,7 +22,7 @@ from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 _PATTERNS = {
-    "provider": (r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, dots, underscores and hyphens"),
+    "provider": (r"[a-z0-9][a-z0-9._-]*", "made of lower-case letters, digits, dots, underscores and hyphens"),
     "currency": (r"[A-Z]{3}", "three capital letters, such as USD"),
 }
 
