@@ -70,8 +70,8 @@ def open_budget(
         if not bucket_labels:
             raise BudgetError(f"budget {name} has a single bucket; omit the labels")
         raise BudgetError(
-            f"budget {name} has a bucket for each value of {', '.join(bucket_labels)}; "
-            "give exactly these labels"
+            f"budget {name} has separate buckets; specify a value for each of these labels, and no other "
+            f"labels: {', '.join(bucket_labels)}"
         )
     bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
     state.deliver(state.ledger.open_bucket(claim(budget, bucket, None), nanos_up(ledger_amount(spent))))

@@ -202,7 +202,7 @@ class Ledger(Protocol):
 
         Raises:
             IdempotencyError: the window already has an opening balance.
-            LedgerError: the budget has no open window.
+            LedgerError: the budget has no current window.
         """
 
     def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
@@ -323,7 +323,7 @@ def file_of(url: str) -> Path:
         return Path(rest[1:]).absolute()
     shown = repr(url) if _HARMLESS.fullmatch(url) else "this"  # a mistyped URL may have a password anywhere
     raise LedgerUnavailableError(
-        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
+        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in the current folder, "
         "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
     )
 

@@ -147,7 +147,7 @@ def _described(url: str) -> Info:
     return Info(
         {
             "ledger": url,
-            "server": "none (an SQLite file, for the processes of one machine)",
+            "server": "none (an SQLite file, for processes on one machine)",
             "schema": str(version),
             "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },

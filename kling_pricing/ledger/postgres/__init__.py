@@ -298,7 +298,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
         f"{format_decimal(Decimal(about['amount']))} is more than a ledger can store"
     ),
     "no_budgets": lambda _: LedgerError(
-        "the ledger has lost its budgets because its database was replaced; start the guard again"
+        "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
     "frozen": lambda about: ledger_errors.frozen(
         about["actor"], about["reason"], datetime.fromisoformat(about["frozen_at"])

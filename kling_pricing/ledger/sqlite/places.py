@@ -83,8 +83,8 @@ def links_problem(links: int) -> str:
 def _replaced(place: str, path: str) -> str:
     if place == path:
         return (
-            "its file was moved, removed or replaced while in use; stop every program that uses the ledger, "
-            "put the right file back, and start the programs again"
+            "the ledger's file was moved, removed or replaced while in use; stop every program that uses the "
+            "ledger, put the right file back, and start the programs again"
         )
     return (
         f"{Path(place).name} was removed or replaced while in use, so other programs may not see the changes "
