@@ -614,11 +614,15 @@ def test_a_sandbox_can_run_in_a_process() -> None:
     ("path", "body", "problem"),
     [
         ("/_clock", "{", "the body is not JSON"),
-        ("/_clock", '{"now": "2020-01-01"}', "the clock cannot go back"),
+        (
+            "/_clock",
+            '{"now": "2020-01-01"}',
+            "00:00+00:00 and cannot be set back",
+        ),
         ("/_clock", '{"speed": -1}', "invalid speed -1"),
-        ("/_clock", '{"hours": 1}', "a clock takes now, forward_s"),
+        ("/_clock", '{"hours": 1}', "the only settings of the clock are now, forward_s"),
         ("/kling/_faults", '{"faults": 500}', "faults must be a list"),
-        ("/kling/_tasks/1", "{}", "the task 1 is not known"),
+        ("/kling/_tasks/1", "{}", "unknown task 1"),
         ("/klong/_bill", "", "begin the path with one of /kling"),
     ],
 )
@@ -637,7 +641,7 @@ def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(
-            KlingPricingError, match=f"cannot listen at 127.0.0.1:{port}: address already in use"
+            KlingPricingError, match=f"cannot listen on 127.0.0.1:{port}: address already in use"
         ):
             Sandbox(port=port, book=book).start()
 

@@ -58,7 +58,7 @@ class RehearsalClock:
         target_ms = (shown_ms if now is None else to_ms(now)) + forward_s * 1000
         if target_ms < shown_ms:
             raise KlingPricingError(
-                f"the clock cannot go back from {from_ms(shown_ms).isoformat()}; give a later instant"
+                f"the clock shows {from_ms(shown_ms).isoformat()} and cannot be set back; give a later time"
             )
         self._shown_ms, self._read_ns, self._speed = target_ms, time.monotonic_ns(), new_speed
 
@@ -71,6 +71,7 @@ def checked_speed(speed: int) -> int:
     """
     if type(speed) is not int or not 0 <= speed <= MAX_SPEED:
         raise KlingPricingError(
-            f"invalid speed {speed!r}: give a whole number of seconds per second, from 0 to {MAX_SPEED}"
+            f"invalid speed {speed!r}; give a whole number from 0 to {MAX_SPEED}, the seconds that pass on the "
+            "sandbox's clock per real second"
         )
     return speed

@@ -30,7 +30,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    invalid(f"{name} is not JSON")
+    invalid(f"{name} is not valid JSON")
 
 
 def payload_of(body: bytes, headers: Mapping[str, str], *, forms: bool) -> dict[str, Any]:
@@ -65,5 +65,5 @@ def _place(payload: dict[str, Any], name: str, value: str) -> None:
     for step in path[:-1]:
         node = node.setdefault(step, {})
         if not isinstance(node, dict):
-            invalid(f"{name} is given twice")
+            invalid(f"the field {name} is given twice")
     node[path[-1]] = value

@@ -198,13 +198,15 @@ def _bill(plan: Plan, argument: str) -> None:
         elif part in _SPEC:
             facts |= _SPEC[part]
         else:
-            raise FaultError(f"cannot read the billing spec {shown(argument)}; write bill:1080p-ref-audio")
+            raise FaultError(
+                f"cannot read the billing spec {shown(argument)}; write it like bill:1080p-ref-audio"
+            )
     plan.facts |= facts
 
 
 def _seconds(plan: Plan, argument: str) -> None:
     if not argument.isdecimal():
-        raise FaultError("write seconds:10")
+        raise FaultError(f"cannot read the length {shown(argument)}; write it like seconds:10")
     plan.facts["duration_s"] = int(argument)
 
 
@@ -225,14 +227,17 @@ def _no_charge(plan: Plan, argument: str) -> None:
 def _pays(plan: Plan, argument: str) -> None:
     sources = tuple(argument.split("."))
     if not set(sources) <= set(SOURCES):
-        raise FaultError(f"write pays: and one of {', '.join(SOURCES)}, or several with dots between them")
+        raise FaultError(
+            f"unknown source in {shown(argument)}; use pack, cash or test_balance, or several of them separated "
+            "by dots, such as pays:pack.cash"
+        )
     plan.pays = sources
 
 
 def _statement(plan: Plan, argument: str) -> None:
     if argument not in STATEMENT_ERRORS:
         raise FaultError(
-            f"unknown error of a statement {shown(argument)}; {did_you_mean(argument, STATEMENT_ERRORS)}"
+            f"unknown statement error {shown(argument)}; {did_you_mean(argument, STATEMENT_ERRORS)}"
         )
     plan.statement = (*plan.statement, argument)
 
@@ -258,10 +263,10 @@ _FAULTS = {
 
 def _matching(argument: str, pattern: re.Pattern[str], example: str) -> str:
     if not pattern.fullmatch(argument):
-        raise FaultError(f"cannot read {shown(argument)}; write a fault such as {example}")
+        raise FaultError(f"cannot read the value {shown(argument)}; write the fault like {example}")
     return argument
 
 
 def _refuse_argument(name: str, argument: str) -> None:
     if argument:
-        raise FaultError(f"{name} takes nothing after a colon; write {name}")
+        raise FaultError(f"the fault {name} takes no value; leave out the colon and the text after it")

@@ -196,7 +196,7 @@ class RehearsedProvider:
                 if any(free.matches(segments_of(call.path)) for free in face.matrix.http.free):
                     return Reply(_OK, face.free(call))
         if found is None:
-            raise DeclinedError("not_found", f"{call.method} {call.path} is not known here")
+            raise DeclinedError("not_found", f"unknown endpoint: {call.method} {call.path}")
         wire_format, kind, task_id = found
         face = self.faces[wire_format]
         job = self.find(task_id)
@@ -215,7 +215,7 @@ class RehearsedProvider:
     def _cancelled(self, job: Job) -> Reply:
         face = self.face(job)
         if job.state != "queued":
-            return face.decline(DeclinedError("not_cancellable", "the task is not queued any more"))
+            return face.decline(DeclinedError("not_cancellable", "the task is no longer queued"))
         self.finish(job, self.now_ms, "cancelled")
         body: Any = getattr(face, "cancelled", face.task)(job, self)
         return Reply(_OK, body)
@@ -341,7 +341,9 @@ class RehearsedProvider:
             KlingPricingError: the job has ended already.
         """
         if job.is_final:
-            raise KlingPricingError(f"the task {job.id} has already ended as {job.state}; end another one")
+            raise KlingPricingError(
+                f"the task {job.id} has already ended ({job.state}); choose an unfinished one"
+            )
         job.state, job.updated_ms, job.end_ms = state, at_ms, at_ms
         details = job.details
         details["charged"] = self._is_charged(job)

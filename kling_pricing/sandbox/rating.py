@@ -103,7 +103,7 @@ def judge(
         ):
             invalid(rule.message or f"the request breaks the rule {rule.code}")
     if actions and facts.get("action") not in actions:
-        invalid(f"this path does not perform {facts.get('action')}")
+        invalid(f"this path does not support the action {facts.get('action')}")
     return facts
 
 

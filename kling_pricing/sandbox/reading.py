@@ -138,7 +138,7 @@ class PayloadFields:
             if given:
                 self._reading.inputs.add(given)
             return int(value)
-        invalid(f"{self._place}{name} must be a whole number of seconds")
+        invalid(f"{self._place}{name} must be a whole number of seconds{' as a string' if text_only else ''}")
 
     def objects(self, name: str, given: str = "") -> list[PayloadFields]:
         """Takes a list of objects."""
@@ -162,7 +162,7 @@ class PayloadFields:
         """Takes a list of text."""
         values = self.take(name, list, given) or []
         if not all(isinstance(value, str) and value for value in values):
-            invalid(f"{self._place}{name} must be a list of text")
+            invalid(f"{self._place}{name} must be a list of strings")
         return list(values)
 
     def rest(self) -> None:

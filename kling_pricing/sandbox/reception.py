@@ -80,7 +80,7 @@ class Reception:
 
 def planned_error(plan: Plan) -> DeclinedError:
     """Returns the error that a plan asks for."""
-    problem = "an error that the scenario asks for"
+    problem = "simulated error"
     return DeclinedError("internal", problem, status=plan.status, code=plan.code or None)
 
 

@@ -127,7 +127,7 @@ class Rehearsal:
             case "GET", "/_callbacks":
                 return Reply(_OK, [_sent(*each) for each in self._callbacks.sent])
         names = ", ".join(f"/{name}" for name in self.providers)
-        return Reply(_NOT_FOUND, {"error": f"{call.path} is not known; begin the path with one of {names}"})
+        return Reply(_NOT_FOUND, {"error": f"unknown path {call.path}; begin the path with one of {names}"})
 
     def _steered_at(self, provider: RehearsedProvider, call: Call) -> Reply:
         _, action, *rest = call.path.split("/")
@@ -147,7 +147,7 @@ class Rehearsal:
                 return self._ended(provider, task_id, json_object(call.body))
             case "POST", "_callback", [task_id]:
                 return self._called_back(provider, task_id, json_object(call.body))
-        return Reply(_NOT_FOUND, {"error": f"{call.method} {call.path} is not known"})
+        return Reply(_NOT_FOUND, {"error": f"unknown request: {call.method} {call.path}"})
 
     def _newest(self, provider: RehearsedProvider) -> Iterator[Job]:
         for place, job in enumerate(provider.newest(lambda _job: True)):
@@ -158,7 +158,7 @@ class Rehearsal:
     def _statement(self, provider: RehearsedProvider, query: Mapping[str, str]) -> Reply:
         form = query.get("as", "api")
         if form not in FORMS:
-            raise KlingPricingError(f"unknown form {shown(form)}; {did_you_mean(form, FORMS)}")
+            raise KlingPricingError(f"unknown form of a statement {shown(form)}; {did_you_mean(form, FORMS)}")
         face = next(iter(provider.faces.values()))
         lines = face.statement(provider.rows(*_period(query)), query.get("export", ""))
         return saved(lines, form, face.export_answer(lines), face.COLUMNS)
@@ -166,12 +166,12 @@ class Rehearsal:
     def _ended(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
         job = provider.find(task_id)
         if job is None:
-            return Reply(_NOT_FOUND, {"error": f"the task {shown(task_id)} is not known"})
+            return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         state, charge = wanted.get("state", "succeeded"), wanted.get("charge")
         if state not in FINAL:
-            raise KlingPricingError(f"state must be one of {', '.join(sorted(FINAL))}, got {shown(state)}")
+            raise KlingPricingError(f"state must be cancelled, failed or succeeded; got {shown(state)}")
         if job.is_final:
-            return Reply(_CONFLICT, {"error": f"the task has already ended as {job.state}"})
+            return Reply(_CONFLICT, {"error": f"the task has already ended ({job.state})"})
         amount = None if charge is None else str(exact_amount(charge))
         provider.finish(job, self.clock.now_ms(), state, amount)
         return Reply(_OK, _shown(job))
@@ -180,7 +180,7 @@ class Rehearsal:
         job = provider.find(task_id)
         url = wanted.get("url", "")
         if job is None or not isinstance(url, str):
-            return Reply(_NOT_FOUND, {"error": f"the task {shown(task_id)} is not known"})
+            return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         provider.announce(job, url, wanted.get("state"))
         return Reply(_OK, {})
 
@@ -191,7 +191,9 @@ class Rehearsal:
         unknown = set(wanted) - {"now", "forward_s", "speed"}
         forward_s = wanted.get("forward_s", 0)
         if unknown or type(forward_s) is not int:
-            raise KlingPricingError("a clock takes now, forward_s (a whole number of seconds) and speed")
+            raise KlingPricingError(
+                "the only settings of the clock are now, forward_s (a whole number of seconds) and speed"
+            )
         now = None if wanted.get("now") is None else _instant(wanted["now"])
         self.clock.set(now=now, forward_s=forward_s, speed=wanted.get("speed"))
         self.advance()
@@ -238,7 +240,10 @@ def _instant(text: Any) -> datetime:
     except (AttributeError, ValueError):
         at = None
     if at is None or at.tzinfo is None:
-        raise KlingPricingError(f"{shown(text)} is not an instant; write 2026-11-30 or 2026-11-30T12:00:00Z")
+        raise KlingPricingError(
+            f"{shown(text)} is not a date, or a time with a time zone; write it like 2026-11-30 or "
+            "2026-11-30T12:00:00Z"
+        )
     return at
 
 
@@ -263,12 +268,13 @@ def _planned_fault(entry: Any) -> PlannedFault:
     )
     if set(given) - {"words", "headers", "body_base64"} or not all(isinstance(text, str) for text in texts):
         raise KlingPricingError(
-            "a fault is a word, a list of words, or an object with words, headers and body_base64"
+            "each entry of faults must be a word, a list of words, or an object whose only keys are words, "
+            "headers and body_base64"
         )
     try:
         return PlannedFault(words, headers, None if body is None else b64decode(body, validate=True))
     except (TypeError, ValueError):
-        raise KlingPricingError("body_base64 is not base64; encode the bytes of the body") from None
+        raise KlingPricingError("body_base64 is not valid base64; encode the body as base64") from None
 
 
 def _received(name: str, call: Call) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Sandbox:
             while not started.wait(_PAUSE_S):
                 if not process.is_alive():
                     raise KlingPricingError(
-                        "the process of the sandbox has ended; see its output for the reason"
+                        "the sandbox's process ended before it was ready; see its output for the reason"
                     )
             yield
         finally:
@@ -250,7 +250,7 @@ class Sandbox:
                 return sent
             if time.monotonic() > until:
                 raise KlingPricingError(
-                    f"only {len(sent)} of {at_least} callbacks were sent; advance the clock"
+                    f"{len(sent)} of {at_least} expected callbacks were sent within a minute; advance the clock"
                 )
             time.sleep(_PAUSE_S)
 
@@ -380,7 +380,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise KlingPricingError(
-            f"cannot listen at {host}:{port}: {reason}; choose another port with --port, or 0 for a free one"
+            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0: any free port)"
         ) from None
     return listening
 

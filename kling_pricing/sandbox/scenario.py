@@ -83,7 +83,9 @@ class AccountEntry(FileModel):
     @model_validator(mode="after")
     def _issuer(self) -> AccountEntry:
         if self.secret_key is not None and self.api_key is None:
-            raise ValueError("secret_key signs tokens whose issuer is api_key; give api_key too")
+            raise ValueError(
+                "secret_key needs api_key, the issuer of the tokens that secret_key signs; give api_key too"
+            )
         return self
 
 

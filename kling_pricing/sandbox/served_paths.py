@@ -103,6 +103,6 @@ def priced_by(name: str, book: PriceBook) -> str:
         if any(main in table.priced_formats for table in tables):
             return other
     raise KlingPricingError(
-        f"no price table covers the API of {name}; name a provider with prices in the scenario, "
-        f"as providers.{name}.prices"
+        f"no price table covers the API of {name}; in the scenario, set providers.{name}.prices to a provider "
+        "whose price tables cover this API"
     )

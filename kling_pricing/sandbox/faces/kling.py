@@ -185,13 +185,13 @@ class KlingFace(Face):
         for entry in fields.objects("image_list", "images"):
             image = entry.take("image_url", str) or entry.take("image", str)
             if image is None:
-                invalid("image_list needs an image_url")
+                invalid("each entry of image_list needs an image_url")
             _refuse_data_uri(image)
             kinds.append(entry.take("type", str))
             entry.rest()
         videos, uses = [], set()
         for entry in fields.objects("video_list", "videos"):
-            videos.append(entry.take("video_url", str) or invalid("video_list needs a video_url"))
+            videos.append(entry.take("video_url", str) or invalid("each entry of video_list needs a video_url"))
             uses.add(entry.take("refer_type", str) or "base")
             entry.take("keep_original_sound", str)
             entry.rest()
@@ -221,7 +221,7 @@ class KlingFace(Face):
             index, text = entry.take("index", int), entry.take("prompt", str)
             seconds = entry.seconds("duration", "", text_only=True)
             if text is None or seconds is None:
-                invalid("multi_prompt needs prompt and duration")
+                invalid("each entry of multi_prompt needs a prompt and a duration")
             entry.rest()
             shots.append((index, text, seconds))
         if flag not in (True, "true"):
@@ -330,12 +330,12 @@ def _packs(desk: Desk) -> dict[str, Any]:
 
 def _refuse_data_uri(value: str | None) -> None:
     if value is not None and value.startswith("data:"):
-        invalid("base64 must not have the prefix data:")
+        invalid("base64 text must not begin with data:")
 
 
 def _within(text: str, maximum: int, name: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= maximum:
-        raise DeclinedError("invalid", f"{name} must be a number from 1 to {maximum}")
+        raise DeclinedError("invalid", f"{name} must be a whole number from 1 to {maximum}")
     return int(text)
 
 

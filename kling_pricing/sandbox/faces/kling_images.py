@@ -71,7 +71,7 @@ class KlingImagesFace(KlingFace):
         entries = fields.objects(name, given)
         for entry in entries:
             if entry.take(key, str) is None:
-                invalid(f"{name} needs {key}")
+                invalid(f"each entry of {name} needs the field {key}")
             entry.rest()
         return len(entries)
 

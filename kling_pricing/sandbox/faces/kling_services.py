@@ -46,7 +46,7 @@ class KlingServicesFace(KlingFace):
                 face.any(name)
             face.rest()
             if start is None or end is None or insert is None:
-                invalid("face_choose needs its times in milliseconds")
+                invalid(f"each entry of face_choose needs the times {', '.join(_FACE_TIMES)} in milliseconds")
             reading.facts["video_length_s"] = divide(Decimal(end - start), _MS_PER_S)
         read_options(fields, reading)
         fields.rest()

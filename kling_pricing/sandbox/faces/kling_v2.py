@@ -112,9 +112,9 @@ class KlingV2Face(Face):
             name = values[-1] if kind in {"element", "voice"} else entry.take("id", str)
             entry.rest()
             if values[0].startswith("data:"):
-                invalid("base64 must not have the prefix data:")
+                invalid("base64 text must not begin with data:")
             if (kind in seen and kind not in _COUNTED) or (name is not None and name in seen):
-                invalid("contents has an entry twice")
+                invalid("contents has a duplicate entry")
             seen |= {kind} | ({name} if name else set())
             if kind == "prompt":
                 prompt, facts["contents_prompt"] = values[0], True
@@ -179,7 +179,7 @@ class KlingV2Face(Face):
         wanted = json_object(call.body)
         limit = wanted.get("limit", _PAGE_MAX)
         if type(limit) is not int or not 1 <= limit <= _PAGE_MAX:
-            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+            invalid(f"limit must be a whole number from 1 to {_PAGE_MAX}")
         skipped = 0
         if cursor := wanted.get("cursor"):
             skipped, since, until = _cursor(cursor)
@@ -211,7 +211,7 @@ class KlingV2Face(Face):
         wanted = json_object(call.body)
         limit = wanted.get("limit", _PAGE_DEFAULT)
         if type(limit) is not int or not 1 <= limit <= _PAGE_MAX:
-            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+            invalid(f"limit must be a whole number from 1 to {_PAGE_MAX}")
         until = _instant(wanted.get("end_time"), desk.now_ms)
         since = _instant(wanted.get("start_time"), until - _MONTH_MS)
         before = None
@@ -220,7 +220,7 @@ class KlingV2Face(Face):
         allowed: dict[str, set[Any]] = {}
         for entry in wanted.get("filters") or ():
             if not isinstance(entry, Mapping) or entry.get("key") not in {"status", "product_type"}:
-                invalid("filters take status and product_type")
+                invalid("the key of a filter must be status or product_type")
             allowed.setdefault(entry["key"], set()).update(entry.get("values") or ())
 
         def fits(job: Job) -> bool:
@@ -286,7 +286,7 @@ def _instant(value: Any, default: int) -> int:
         return default
     if (type(value) is int and value >= 0) or (isinstance(value, str) and value.isdecimal()):
         return int(value)
-    raise DeclinedError("invalid", "start_time and end_time are instants in milliseconds")
+    raise DeclinedError("invalid", "start_time and end_time must be times in milliseconds since 1970")
 
 
 def _cursor(text: Any) -> tuple[int, int, int]:

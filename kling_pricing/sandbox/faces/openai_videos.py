@@ -81,7 +81,7 @@ class OpenaiVideosFace(Face):
         if size is not None:
             match = _SIZE.fullmatch(size)
             if match is None:
-                invalid("size must be width x height")
+                invalid("size must have the form WIDTHxHEIGHT")
             width, height = int(match[1]), int(match[2])
             facts["resolution"] = f"{min(width, height)}p"
             facts["aspect_ratio"] = f"{width // gcd(width, height)}:{height // gcd(width, height)}"
@@ -159,7 +159,7 @@ class OpenaiVideosFace(Face):
         if call.method == "GET" and part == "content":
             job = self._found(name, desk)
             if job.state != "succeeded" or not desk.has_result(job):
-                raise DeclinedError("not_found", "the video is not there")
+                raise DeclinedError("not_found", "the video is not available")
             return Reply(302, b"", {"location": f"{desk.base}/_files/{job.id}.mp4"})
         if call.method == "DELETE" and not part:
             job = self._found(name, desk)
@@ -190,7 +190,7 @@ class OpenaiVideosFace(Face):
     def _listed(self, call: Call, desk: Desk) -> Reply:
         limit, order = call.query.get("limit", str(_PAGE_DEFAULT)), call.query.get("order", "desc")
         if not limit.isdecimal() or not 1 <= int(limit) <= _PAGE_MAX:
-            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+            invalid(f"limit must be a whole number from 1 to {_PAGE_MAX}")
         if order not in _ORDERS:
             invalid("order must be asc or desc")
         after = call.query.get("after")

@@ -60,7 +60,7 @@ class TasksFace(Face):
         for entry in fields.objects("video_list", "videos"):
             video = entry.take("video_url", str)
             if video is None:
-                invalid("video_list needs a video_url")
+                invalid("each entry of video_list needs a video_url")
             videos.append(video)
             entry.take("refer_type", str)
             entry.take("keep_original_sound", str)

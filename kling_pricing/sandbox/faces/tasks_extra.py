@@ -74,7 +74,7 @@ def add_camera(fields: PayloadFields, reading: Reading, *, is_zero_kept: bool) -
         return
     config = camera.get("config") or {}
     if not isinstance(config, Mapping) or not all(type(value) in _NUMBERS for value in config.values()):
-        invalid("camera_control.config must hold numbers")
+        invalid("the values in camera_control.config must be numbers")
     settings = [Decimal(value) for value in config.values() if value is not None and (value or is_zero_kept)]
     reading.facts |= {
         "camera": camera.get("type") or "",

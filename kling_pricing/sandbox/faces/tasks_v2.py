@@ -72,7 +72,9 @@ class TasksV2Face(TasksFace):
         for entry in fields.objects("image_with_roles", "image_roles"):
             url, role = entry.take("url", str), entry.take("role", str)
             if url is None or role not in _ROLES:
-                invalid("image_with_roles needs a url and a role")
+                invalid(
+                    "each entry of image_with_roles needs a url and a valid role"
+                )
             entry.rest()
             roles.append(role)
         frames = ("first_frame", "last_frame")
@@ -97,7 +99,7 @@ class TasksV2Face(TasksFace):
                 entry.take("duration", int),
             )
             if index is None or text is None or seconds is None:
-                invalid("multi_prompt needs index, prompt and duration")
+                invalid("each entry of multi_prompt needs an index, a prompt and a duration")
             entry.rest()
             shots.append((index, text, seconds))
         add_shots(reading, shots)
