@@ -1,4 +1,4 @@
-"""A rehearsal: all providers with one clock, and the calls that steer it."""
+"""All simulated providers with their common clock, and the requests that control the sandbox."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _OK, _CREATED, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 201, 400, 404, 409
 
 
 class Rehearsal:
-    """Every provider of a price book, behind one address.
+    """Simulates every provider in a price book, all at one address.
 
     Args:
         book: the price book.
         scenario: the scenario.
-        url: the address.
+        url: the address, as a URL.
 
     Attributes:
-        received: the newest calls, each with the name of its provider.
-        resumed: how often held answers have been let go.
+        received: the newest requests, each with the name of its provider.
+        resumed: the number of times that held responses have been released.
 
     Raises:
-        ScenarioError: the scenario names a provider that the price book does not know.
+        ScenarioError: the scenario names a provider that is not in the price book.
     """
 
     def __init__(self, book: PriceBook, scenario: Scenario, url: str) -> None:
@@ -68,7 +68,7 @@ class Rehearsal:
         return {name: provider.base for name, provider in self.providers.items()}
 
     def bills(self) -> dict[str, str]:
-        """Returns provider -> what it has taken, as text, for the providers that took something."""
+        """Returns provider -> its charges so far, as text; providers without charges are left out."""
         self.advance()
         totals = {name: bill(self._records, name)["total"] for name in self.providers}
         return {
@@ -78,10 +78,10 @@ class Rehearsal:
         }
 
     def provider_of(self, path: str, host: str) -> tuple[RehearsedProvider | None, str]:
-        """Returns the provider of a call, and the path below its prefix.
+        """Returns the provider of a request, and the path without the provider's prefix.
 
-        The first segment of the path names the provider, or else the host does: that of the provider's API, or
-        its name followed by `.localhost`.
+        The first segment of the path is the name of the provider. Otherwise, the host is that of the provider's
+        real API, or the name of the provider followed by `.localhost`.
         """
         first, slash, rest = path.lstrip("/").partition("/")
         if first in self.providers:
@@ -91,14 +91,14 @@ class Rehearsal:
         return self.providers.get(named), path
 
     def advance(self) -> None:
-        """Makes every change of state that is due, in the order of their instants."""
+        """Makes every change of state that is due, in the order of their times."""
         now_ms = self.clock.now_ms()
         while due := self._records.due(now_ms, _BATCH):
             for job in due:
                 self.providers[job.provider].move_on(job)
 
     def handle(self, provider: RehearsedProvider | None, call: Call) -> Outcome:
-        """Answers a call to a provider, or one that steers the rehearsal."""
+        """Answers a request to a provider, or a request that controls the sandbox."""
         self.advance()
         try:
             if provider is None:
@@ -199,16 +199,16 @@ class Rehearsal:
         self.advance()
 
     def close(self) -> None:
-        """Ends the rehearsal; its records are gone."""
+        """Stops the callbacks and deletes all jobs, bills and statements."""
         self._callbacks.close()
         self._records.close()
 
 
 def check_providers(scenario: Scenario, names: list[str]) -> None:
-    """Checks that a scenario names known providers only.
+    """Checks that a scenario names only known providers.
 
     Raises:
-        ScenarioError: it does not.
+        ScenarioError: the scenario names an unknown provider.
     """
     named: list[tuple[tuple[str, ...], str]] = [(("providers", name), name) for name in scenario.providers]
     named += [
@@ -232,9 +232,9 @@ def _period(query: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _instant(text: Any) -> datetime:
-    """Reads a day, which means midnight UTC, or an instant with a time zone."""
+    """Reads a date, which means midnight UTC, or a time with a time zone."""
     try:
-        at = datetime.fromisoformat(text.replace(" ", "+"))  # as a plus arrives that is not encoded
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # an unencoded plus sign arrives as a space
         if len(text) == len("2026-11-30"):
             at = datetime.fromisoformat(f"{text}T00:00:00+00:00")
     except (AttributeError, ValueError):
@@ -248,7 +248,7 @@ def _instant(text: Any) -> datetime:
 
 
 def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
-    """Reads the faults of the next submissions: a word, a list of words, or an object with more."""
+    """Reads the faults of the next submissions: each is a word, a list of words, or an object."""
     faults = wanted.get("faults")
     if not isinstance(faults, list):
         raise KlingPricingError(
