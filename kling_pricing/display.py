@@ -117,15 +117,16 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], *, cutoff_percent: int = 60) -> str | None:
     """Returns the known word that is closest to a misspelled one, ignoring case; None if none is close.
 
-    Of known words that differ only in case, the function returns the first.
+    Of known words that differ only in case, the function returns the first. Words are close if `difflib` gives
+    them a ratio of at least `cutoff_percent` percent.
     """
     spelling: dict[str, str] = {}
     for name in known:
         spelling.setdefault(name.lower(), name)
-    close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1)
+    close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1, cutoff=cutoff_percent / 100)
     return spelling[close[0]] if close else None
 
 

@@ -690,6 +690,9 @@ MOTION = "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation im
             *("tasks_v2", "1.0206", "edit"),  # the API wants duration 0: 9 whole seconds x 0.1134
         ),
         ("--model kling-3.0-turbo --duration 5 --provider kling", "kling_v2", "0.56", "generate"),
+        ("--model kling-image-v3 --provider kling", "kling_images", "0.028", "generate"),
+        ("--model kling-image-v2-1 --image 1 --provider kling", "kling_images", "0.028", "image2image"),
+        ("--model kling-image-v2-1 --image 2 --provider kling", "kling_images", "0.056", "multi_image"),
         (
             "--model Kling-3.0-Turbo --duration 5 --first-frame --resolution 1080p --provider kling",
             *("kling_v2", "0.7", "image2video"),
@@ -722,10 +725,14 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v3 --provider octopusx", "octopusx publishes no prices"),
         ("--model kling-9 --provider kling", "kling has no model 'kling-9'; use one of: "),
         ("--model kling-9", "unknown model kling-9"),
+        (
+            "--model kling-v3-turbo --provider qingbo-ai",
+            "qingbo-ai has no model 'kling-v3-turbo'; use one of: kling-3.0-turbo, ",
+        ),
         ("--model kling-v4 --provider kling", "kling has no model 'kling-v4': Kling 4.0 has been announced"),
         (
             "--model kling-v3 --action motion_control --image 1 --video 1 --provider kling",
-            "motion control needs the orientation of the character; give image or video",
+            "motion control needs the orientation of the character; set --orientation to image or video",
         ),
         (
             "--model kling-3.0 --url https://api-singapore.klingai.com/omni-video/kling-o1",
@@ -744,7 +751,17 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
             "--model kling-v3 --orientation image",
             "tasks does not take an orientation; leave it out",
         ),
-        ("--model kling-v3 --wire-format kling_services", "kling_services do not name a model"),
+        (
+            "--model kling-v3 --orientation image --image 1 --video 1 --provider kling",
+            "wire format kling has no default resolution for this request; give one with --resolution",
+        ),
+        ("--model kling-image-v3 --duration 5 --provider kling", "takes no duration; leave out --duration"),
+        (
+            "--model kling-image-expand --image 1 --provider kling",
+            "write the request to a file, and pass the URL whose path is /v1/images/editing/expand with --url",
+        ),
+        ("--model kling-lip-sync --provider kling", "the URL whose path is /v1/videos/advanced-lip-sync"),
+        ("--model kling-v3 --wire-format kling_services", "pass the URL of its endpoint with --url"),
         (
             "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
             "no name of this model has these options",

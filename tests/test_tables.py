@@ -719,7 +719,7 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
             "qingbo/2026-04-29",
             1,
             "extends",
-            "is a price table for qingbo; move this file to prices/qingbo/",
+            "if you have one, move the file to prices/qingbo/; if acme bills you, write a table of its own",
         ),
         (
             "discount: 0.1",
@@ -1218,6 +1218,7 @@ def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:
         ("b.yaml", "rates.kling-v2-6.720p.silent"),
         ("b.yaml", "rates.kling-v2-6.1080p.silent"),
         ("contract.yaml", "discont"),
+        ("contract.yaml", "sources"),
     ]
     assert places(folder(prices)) == expected
     capabilities = {"capabilities/tasks.yaml": "wire_format: tasks\n"}

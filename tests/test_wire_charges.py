@@ -59,6 +59,7 @@ def read(task: dict[str, Any], *, succeeded: bool = True) -> Charge | None:
         ),
         ({"final_unit_deduction": "0", "final_balance_deduction": {"quota": "0"}}, charge(("0", "unit"))),
         ({"final_balance_deduction": {"quota": 0}}, charge(("0", "cash"))),
+        ({"final_balance_deduction": {"quota": "3", "currency": "CNY"}}, charge(("3", "CNY"))),
     ],
 )
 def test_the_deductions_of_an_older_task_are_read(task: dict[str, Any], expected: Charge | None) -> None:
@@ -134,8 +135,12 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ({"final_unit_deduction": "many"}, "final_unit_deduction is many, which is not an exact amount"),
         ({"final_balance_deduction": "0.5"}, "final_balance_deduction is not an object"),
         (
+            {"final_balance_deduction": {"quota": "3", "currency": "$"}},
+            "currency in final_balance_deduction is $, which is not a currency",
+        ),
+        (
             {"final_unit_deduction": "6", "final_balance_deduction": {"quota": []}},
-            "final_balance_deduction.quota is a list, which is not an exact amount",
+            "quota in final_balance_deduction is a list, which is not an exact amount",
         ),
     ],
 )

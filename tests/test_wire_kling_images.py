@@ -130,7 +130,18 @@ def test_a_job_refuses_what_its_page_excludes(
     ("payload", "message"),
     [
         ({**PROMPT, "n": "2"}, "n must be a whole number, got '2'"),
-        ({**PROMPT, "series_amount": "many"}, "series_amount must be a whole number or \"auto\", got 'many'"),
+        (
+            {**PROMPT, "series_amount": "many"},
+            "series_amount must be a whole number from 2 to 9 or \"auto\", got 'many'",
+        ),
+        (
+            {**PROMPT, "result_type": "series", "series_amount": 1},
+            'series_amount must be a whole number from 2 to 9 or "auto", got 1',
+        ),
+        (
+            {**PROMPT, "result_type": "series", "series_amount": 10},
+            'series_amount must be a whole number from 2 to 9 or "auto", got 10',
+        ),
         ({**PROMPT, "result_type": "all"}, "result_type must be single or series, got 'all'"),
         ({**PROMPT, "image_list": [{}]}, "image_list[0].image is required; add it"),
     ],

@@ -119,6 +119,27 @@ def test_a_face_that_cannot_be_read_is_an_error(book: PriceBook, faces: list[Any
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("path", "payload", "message"),
+    [
+        (
+            "videos/avatar/image2video",
+            {"image": "i", "sound_file": "s", "audio_id": "1"},
+            "sound_file and audio_id both give the sound; keep one of them",
+        ),
+        ("audio/text-to-audio", {"prompt": "a", "duration": 2.9}, "duration must be 3 to 10 seconds, got 2.9"),
+        ("audio/text-to-audio", {"prompt": "a", "duration": 11}, "duration must be 3 to 10 seconds, got 11"),
+    ],
+)
+def test_a_sound_that_the_api_refuses_is_an_error(
+    book: PriceBook, path: str, payload: dict[str, Any], message: str
+) -> None:
+    """A video has one sound, and a generated sound lasts 3 to 10 seconds."""
+    with pytest.raises(WireFormatError) as caught:
+        quote(payload, url=f"{OFFICIAL}/v1/{path}", at=AT, book=book)
+    assert str(caught.value) == message
+
+
 def test_a_service_is_known_by_its_path_only(book: PriceBook) -> None:
     """Without a URL no service is named, and no field of a service marks a payload."""
     remedy = "pass the URL of the request, which ends with one of: /v1/videos/avatar/image2video"

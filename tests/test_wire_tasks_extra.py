@@ -131,7 +131,7 @@ def test_a_multi_shot_video_is_as_long_as_its_shots() -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "field", "remedy"),
     [
-        ({"resolution": "720p"}, "unknown_field", "resolution", "use one of: model, action"),
+        ({"resolution": "720p"}, "unknown_field", "resolution", "did you mean 'extra.mode'?"),
         ({"last_frame_image": "b"}, "unknown_field", "last_frame_image", "did you mean 'last_frame'?"),
         ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),

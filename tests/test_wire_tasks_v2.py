@@ -363,6 +363,12 @@ def test_responses_are_read() -> None:
     assert (done.state, done.charge) == ("succeeded", charge(("189000", "quota")))
     assert read_task({"task_id": "t1", "status": "failed", "cost": 0}).charge == charge(("0", "quota"))
     assert read_task({"task_id": "t1", "status": "new"}).state is None
+    in_usd = {"task_id": "t1", "status": "completed", "cost_usd": Decimal("0.378")}
+    assert read_task(in_usd).charge == charge(("0.378", "USD"))
+    assert read_task({**in_usd, "cost": 189000}).charge == charge(("189000", "quota"))
+    assert read_task({**in_usd, "cost_usd": "much"}).charge == charge(
+        problem="cost_usd is much, which is not an exact amount"
+    )
     unreadable = read_task({"task_id": "t1", "cost": 0.5})
     assert unreadable.charge == charge(problem="cost is 0.5, which is not an exact amount")
 

@@ -100,13 +100,20 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
         )
     actions: dict[int, str] = {}
     problems: dict[int, int] = {}
+    without_resolution: set[int] = set()
     for number, (payload, url) in enumerate(candidates):
         try:
             request, matrix = intake.with_options(url=url).read(payload)
         except (CapabilityError, WireFormatError):
             continue
         actions[number] = str(request.facts["action"])
-        problems[number] = len(violations(matrix, request, intake.at))
+        broken = violations(matrix, request, intake.at)
+        problems[number] = len(broken)
+        if "resolution" not in description.settings and all(
+            violation.allowed == [True] and violation.field == request.field("resolution")
+            for violation in broken
+        ):
+            without_resolution |= {number} if broken else set()
     wanted = description.action
     fitting = [number for number in actions if wanted in (None, actions[number])]
     accepted = dict.fromkeys(actions[number] for number in actions if not problems[number])
@@ -117,7 +124,13 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
             "change the inputs or the action",
             wire_format=name,
         )
-    return name, *candidates[min(fitting or actions or [0], key=lambda number: problems.get(number, 0))]
+    best = min(fitting or actions or [0], key=lambda number: problems.get(number, 0))
+    if best in without_resolution:
+        raise WireFormatError(
+            f"wire format {name} has no default resolution for this request; give one with `resolution`",
+            wire_format=name,
+        )
+    return name, *candidates[best]
 
 
 def _format_of(model: str, intake: Intake) -> str:
@@ -198,10 +211,11 @@ def _candidates(
         WireFormatError: the wire format cannot express a setting, or takes no such files.
     """
     wire = wire_format_named(wire_format)
-    if "model" not in wire.FIELD_NAMES:
+    _refuse_a_model_of_a_path(wire_format, description, matrix, elsewhere)
+    if "duration_s" in description.settings and "duration_s" not in wire.FIELD_NAMES:
         raise WireFormatError(
-            f"requests in wire format {wire_format} do not name a model; write the request to a file, and "
-            "pass the URL of its endpoint",
+            f"wire format {wire_format}, in which {shown(description.model)} is requested, takes no duration; "
+            "leave out `duration`",
             wire_format=wire_format,
         )
     kinds = [kind for kind, urls in description.files.items() if urls]
@@ -219,6 +233,27 @@ def _candidates(
         for combination in product(*placements):
             if (complete := _with_files(payload, combination)) is not None:
                 yield complete
+
+
+def _refuse_a_model_of_a_path(
+    wire_format: str,
+    description: RequestDescription,
+    matrix: CapabilityMatrix,
+    elsewhere: Mapping[str, CapabilityMatrix],
+) -> None:
+    """Refuses a model that no field of a payload can name, because the path of the URL names it."""
+    names = {name for name, _ in _names(description.model, matrix, elsewhere)}
+    path = next((entry.path for entry in matrix.submissions if entry.model in names), None)
+    models = [matrix.models[matrix.names[name][0]] for name in names]
+    if "model" not in wire_format_named(wire_format).FIELD_NAMES or (
+        path is not None and all("model" not in model.fields for model in models)
+    ):
+        subject = "of its endpoint" if path is None else f"whose path is {path}"
+        raise WireFormatError(
+            f"in wire format {wire_format}, the path of the URL stands for the model; write the request to a "
+            f"file, and pass the URL {subject} with `url`",
+            wire_format=wire_format,
+        )
 
 
 def _with_contents(
@@ -284,8 +319,8 @@ def _without_files(
         )
     if description.action == "motion_control" and description.orientation is None and "orientation" in paths:
         raise WireFormatError(
-            f"in wire format {wire_format}, motion control needs the orientation of the character; give image "
-            "or video",
+            f"in wire format {wire_format}, motion control needs the orientation of the character; set "
+            "`orientation` to image or video",
             wire_format=wire_format,
             field=".".join(paths["orientation"]),
         )
@@ -330,7 +365,7 @@ def _values(field: Field, kind: str, urls: Sequence[str], *, is_own: bool) -> It
             yield [{"url": url, "role": kind} for url in urls]
         if is_own:
             yield list(urls)
-            for key in ("image_url", "image", "video_url"):
+            for key in ("image_url", "image", "video_url", "subject_image"):
                 yield [{key: url} for url in urls]
 
 

@@ -20,7 +20,7 @@ from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable, period
 from kling_pricing.tables.rates import Validity
 from kling_pricing.windows import instant
-from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.endpoints import Endpoint, provider_and_path
 from kling_pricing.wire.facts import Facts, counts_as_reference
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import UNKNOWN, MediaFacts, MediaLike, Medium, facts_of
@@ -102,6 +102,8 @@ class Intake:
         """
         book, name = self.book, self.wire_format
         endpoint = None if self.url is None else book.endpoint(self.url)
+        if endpoint is not None and not endpoint.submissions:
+            _refuse_path_without_price(str(self.url), endpoint, book)
         format_assumed = False
         if name is None:
             if endpoint is not None:
@@ -238,6 +240,23 @@ def _drop_ignored_model(parsed: ParsedPayload, matrix: CapabilityMatrix, endpoin
     if path in ignored:
         del parsed.facts["model"], parsed.fields["model"]
         parsed.facts["model_ignored"] = path
+
+
+def _refuse_path_without_price(url: str, endpoint: Endpoint, book: PriceBook) -> None:
+    """Refuses a URL whose path is listed as billed without a published price.
+
+    Raises:
+        PriceNotFoundError: the path is listed so, which holds whatever the payload looks like.
+    """
+    segments = tuple(provider_and_path(url, book.hosts)[1])
+    for name in book.formats.get(endpoint.provider or "", ()):
+        for paths in book.matrices[name].http.unpriced:
+            if paths.pattern.matches(segments):
+                raise PriceNotFoundError(
+                    f"{endpoint.provider} bills for requests to {paths.pattern.text}, but their price is "
+                    f"unknown: {paths.why}; ask the provider for the price",
+                    provider=endpoint.provider,
+                )
 
 
 def _possible(

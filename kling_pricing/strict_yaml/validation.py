@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from copy import deepcopy
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -14,6 +17,8 @@ from kling_pricing.strict_yaml.parsing import Path, YamlDocument, load
 from kling_pricing.strict_yaml.scalars import written
 
 _Model = TypeVar("_Model", bound="FileModel")
+
+_QUOTED = re.compile(r"did you mean '([^']*)'")
 
 _REQUIRED_TYPES = {
     "bool": "true or false",
@@ -66,12 +71,38 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
         raise TableError(f"the file is empty; it needs {', '.join(required)}", file=document.name)
-    try:
-        return model.model_validate(document.tree)
-    except ValidationError as error:
-        problems = [explained(details) for details in error.errors(include_url=False)]
-        errors = [document.error(path, problem) for path, problem in problems]
-        raise TableProblems(sorted(errors, key=lambda problem: problem.line or 0)).first() from None
+    tree, unknown = document.tree, dict[Path, str]()
+    while True:
+        try:
+            entry = model.model_validate(tree)
+            found: list[ErrorDetails] = []
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        keys = dict(explained(details) for details in found if details["type"] == "unknown_key")
+        if not keys or not unknown.keys().isdisjoint(keys):
+            break
+        unknown |= keys  # such a key hides the other problems of its map, so the file is checked without it
+        tree = _without(tree, keys)
+    if not found and not unknown:
+        return entry
+    misspelled = {(*path[:-1], key) for path, hint in unknown.items() for key in _QUOTED.findall(hint)}
+    problems = [explained(details) for details in found]
+    problems = [(path, problem) for path, problem in problems if path not in misspelled]
+    errors = [document.error(path, problem) for path, problem in problems]
+    errors.sort(key=lambda problem: problem.line or 0)
+    first = [document.error(path, problem) for path, problem in unknown.items()]
+    raise TableProblems([*first, *errors]).first()
+
+
+def _without(tree: Any, paths: Iterable[Path]) -> Any:
+    """Returns a copy of a tree without the keys at these paths."""
+    tree = deepcopy(tree)
+    for *parents, key in paths:
+        node: Any = tree
+        for part in parents:
+            node = node[part]
+        del node[key]
+    return tree
 
 
 def explained(details: ErrorDetails) -> tuple[Path, str]:

@@ -132,15 +132,20 @@ class PriceBook:
     def known_name(self, matrix: CapabilityMatrix, written: str) -> str | None:
         """Returns the explanation of a model name that the matrix does not take; None: no file lists the name.
 
-        The explanations of the other matrices count only for names that no API takes.
+        The explanations of the other matrices count only for names that no API takes, and not if this matrix
+        takes another name of the same explanation.
         """
         folded = written.lower()
         if folded in matrix.known_names or any(
             folded in other.folded_names for other in self.matrices.values()
         ):
             return matrix.known_names.get(folded)
-        explanations = (other.known_names.get(folded) for other in self.matrices.values())
-        return next((why for why in explanations if why is not None), None)
+        for other in self.matrices.values():
+            why = other.known_names.get(folded)
+            alike = {name for name, explanation in other.known_names.items() if explanation == why}
+            if why is not None and alike.isdisjoint(matrix.folded_names):
+                return why
+        return None
 
     def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
         """Returns all tables of a provider, the published ones first and the customer's contracts last.

@@ -88,6 +88,15 @@ def read_quota(value: Any, field: str) -> Charge | None:
     return None if amount is None else Charge((ChargePart(amount, _QUOTA),))
 
 
+def read_money(value: Any, field: str, currency: str) -> Charge | None:
+    """Returns a charge in a currency; None if the field is absent or empty."""
+    try:
+        amount = _amount(value, field)
+    except _UnreadableChargeError as error:
+        return Charge((), str(error))
+    return None if amount is None else Charge((ChargePart(amount, currency),))
+
+
 def read_charge(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     """Returns the charge that a task of Kling's official API names; None if it names none.
 
@@ -165,7 +174,8 @@ def _readable(value: Any, currency: Any) -> ChargePart | None:
 def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     """Reads `final_unit_deduction` and `final_balance_deduction`.
 
-    If a pack ran out, both are above 0. An account that pays in money has 0 units, or none.
+    If a pack ran out, both are above 0. An account that pays in money has 0 units, or none. The documentation
+    lists no currency in `final_balance_deduction`, but a currency that is there counts.
     """
     balance = task.get("final_balance_deduction")
     if balance in (None, ""):
@@ -173,9 +183,10 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     if not isinstance(balance, Mapping):
         raise _UnreadableChargeError("final_balance_deduction is not an object")
     units = _amount(task.get("final_unit_deduction"), "final_unit_deduction")
-    money = _amount(balance.get("quota"), "final_balance_deduction.quota")
+    money = _amount(balance.get("quota"), "quota in final_balance_deduction")
+    currency = _currency(balance.get("currency"), "currency in final_balance_deduction")
     if money is None and any(
-        value not in (None, "") for name, value in balance.items() if name != "list_price"
+        value not in (None, "") for name, value in balance.items() if name not in ("list_price", "currency")
     ):
         raise _UnreadableChargeError("final_balance_deduction has no quota, so it does not say what was paid")
     if units is not None and not units and money is None and succeeded:
@@ -186,8 +197,8 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     if units or (units is not None and not money):
         parts.append(ChargePart(units, _unit_of(task.get("task_result"))))
     if money or (money is not None and units is None):
-        parts.append(ChargePart(money, CASH))
-    list_price = _readable(balance.get("list_price"), None) if money else None
+        parts.append(ChargePart(money, currency))
+    list_price = _readable(balance.get("list_price"), balance.get("currency")) if money else None
     return Charge(tuple(parts), None, list_price) if parts else None
 
 

@@ -79,7 +79,11 @@ def _contract(
     if unpriced is not None and adopted:
         base = _adopted(base, unpriced, document)
     if base.provider != folder:
-        problem = f"is a price table for {base.provider}; move this file to prices/{base.provider}/"
+        problem = (
+            f"is a price table for {base.provider}, so this file is a contract with {base.provider}; "
+            f"if you have one, move the file to prices/{base.provider}/; if {folder} bills you, write a table "
+            f"of its own with `kling-pricing tables new {folder}`"
+        )
         raise document.error(("extends",), problem)
     problems = TableProblems()
     if entry.discount is not None and entry.discount >= 1:
