@@ -226,17 +226,7 @@ class Sandbox:
     def finish(
         self, provider: str, task_id: str, state: str = "succeeded", *, charge: Decimal | int | None = None
     ) -> None:
-        """Ends a task immediately.
-
-        Args:
-            provider: the provider.
-            task_id: the provider's id of the task.
-            state: `succeeded`, `failed` or `cancelled`.
-            charge: the amount to charge, in the API's own unit; None: as planned.
-
-        Raises:
-            KlingPricingError: the task is unknown or has already ended, or an argument is invalid.
-        """
+        """Ends a task immediately; `charge` replaces the planned charge, in the API's own unit."""
         wanted = {"state": state} | ({} if charge is None else {"charge": str(charge)})
         self.call("POST", f"/{provider}/_tasks/{quote(task_id)}", wanted)
 
