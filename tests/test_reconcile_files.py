@@ -308,7 +308,11 @@ def test_encodings(world: World, name: str, encoding: str, option: str | None) -
             None,
             "if it is UTF-16 without a byte order mark, add --encoding utf-16-le",
         ),
-        (b"a\n\xff\xff\n", "gb18030", r"a\.csv:2: is not gb18030; give its encoding with --encoding"),
+        (
+            b"a\n\xff\xff\n",
+            "gb18030",
+            r"a\.csv:2: is not valid text in gb18030; give its encoding with --encoding",
+        ),
         (b"a\n", "klingon", "unknown encoding 'klingon'; give a name such as gb18030"),
         (b"a\n", "base64", "unknown encoding 'base64'"),
     ],
