@@ -420,7 +420,7 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
             _written("a.pdf", b"x"),
             r"a\.pdf: cannot be read as a statement; convert it to a file with one of these extensions",
         ),
-        (_written("a.jsonl", b"\n"), "has no rows; leave it out"),
+        (_written("a.jsonl", b"\n"), "has no rows; leave the file out"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
         (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),
         (_written("a.parquet", b"x"), r"a\.parquet: is not a Parquet file"),

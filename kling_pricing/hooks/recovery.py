@@ -13,8 +13,9 @@ from kling_pricing.hooks.task_updates import observe_answer
 from kling_pricing.ledger.model import Reservation
 
 Fetch: TypeAlias = Callable[[str], tuple[int, bytes]]
-"""Sends a GET request with the caller's client and credentials; returns the status and the body, or raises an
-`OSError`.
+"""Sends a GET request with the caller's client and credentials; returns the status and the body.
+
+An `OSError` means that there was no response.
 """
 
 _UNAUTHORIZED = {401, 403}
