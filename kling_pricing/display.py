@@ -112,6 +112,12 @@ def joined_with_or(words: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def joined_with_and(words: Iterable[str]) -> str:
+    """Returns the words as a list in a sentence: `size, type and length`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def with_article(noun: str) -> str:
     """Returns a noun with its indefinite article: `an image2video`, `a reference`."""
     return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"

@@ -117,11 +117,11 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ),
         (
             {"billing": [CASH | {"cash_type": "voucher"}]},
-            "billing[0].cash_type is voucher, neither balance nor test_balance",
+            "billing[0].cash_type is voucher, which is neither balance nor test_balance",
         ),
         (
             {"final_balance_deduction": {"amount": "0.5", "list_price": "0.7"}},
-            "final_balance_deduction has no quota, so it does not say what was paid",
+            "final_balance_deduction has no quota, so the amount paid is unknown",
         ),
         (
             {"billing": [VIDEO, CASH | {"charge_type": "voucher"}]},
@@ -172,7 +172,7 @@ def test_quota_is_whole() -> None:
     assert read_quota(357000, "cost") == charge(("357000", "quota"))
     assert read_quota(None, "cost") is read_quota("", "cost") is None
     assert read_quota("0.5", "cost") == charge(
-        problem="cost is 0.5, which is not a whole number of units and may be money"
+        problem="cost is 0.5, which is not a whole number of units and may be an amount of money"
     )
     assert read_quota([], "cost") == charge(problem="cost is a list, which is not an exact amount")
 

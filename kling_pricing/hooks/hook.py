@@ -271,10 +271,10 @@ class Hook:
         try:
             self._guard.count_unpriced(path.provider, path.path)
         except KlingPricingError as error:  # the ledger cannot store such a path
-            _log.debug("did not count a request without a price: %s", error)
+            _log.debug("could not count a request without a price: %s", error)
         if is_first:
             _log.warning(
-                "requests to %s at %s are let through without a price, so no budget counts them",
+                "requests to %s at %s are let through without a price; no budget counts them",
                 path.path,
                 path.provider,
             )

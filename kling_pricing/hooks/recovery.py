@@ -13,7 +13,7 @@ from kling_pricing.hooks.task_updates import observe_answer
 from kling_pricing.ledger.model import Reservation
 
 Fetch: TypeAlias = Callable[[str], tuple[int, bytes]]
-"""Sends a GET request with the caller's client and credentials; returns the status and the body.
+"""Sends a GET request with the caller's client and credentials, and returns the status and the body.
 
 An `OSError` means that there was no response.
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from kling_pricing.display import joined_with_or, shown
+from kling_pricing.display import joined_with_or, shown, with_article
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.format_choice import choose_format
@@ -120,8 +120,8 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
     is_stated = "action" in wire_format_named(name).FIELD_NAMES  # then the API says what the action lacks
     if accepted and wanted not in (None, *accepted) and not (fitting and is_stated):
         raise WireFormatError(
-            f"wire format {name} reads this as a request for {joined_with_or(accepted)}, not for {wanted}; "
-            "change the inputs or the action",
+            f"wire format {name} reads this request as {joined_with_or(accepted)}, not as {wanted}; change the "
+            "inputs or the action",
             wire_format=name,
         )
     best = min(fitting or actions or [0], key=lambda number: problems.get(number, 0))
@@ -214,8 +214,8 @@ def _candidates(
     _refuse_a_model_of_a_path(wire_format, description, matrix, elsewhere)
     if "duration_s" in description.settings and "duration_s" not in wire.FIELD_NAMES:
         raise WireFormatError(
-            f"wire format {wire_format}, in which {shown(description.model)} is requested, takes no duration; "
-            "leave out `duration`",
+            f"requests for {shown(description.model)} are in wire format {wire_format}, which does not accept "
+            "a duration; leave out `duration`",
             wire_format=wire_format,
         )
     kinds = [kind for kind, urls in description.files.items() if urls]
@@ -223,9 +223,10 @@ def _candidates(
     for kind, places in zip(kinds, placements, strict=True):
         if not places:
             count = len(description.files[kind])
-            what = kind.replace("_", " ") if count == 1 else f"{count} {kind}"
+            noun = kind.replace("_", " ").removesuffix("s")
+            what = with_article(noun) if count == 1 else f"{count} {noun}s"
             raise WireFormatError(
-                f"wire format {wire_format} does not take {what}; leave the input out, or choose another "
+                f"wire format {wire_format} does not accept {what}; leave the input out, or choose another "
                 "wire format",
                 wire_format=wire_format,
             )
@@ -250,7 +251,7 @@ def _refuse_a_model_of_a_path(
     ):
         subject = "of its endpoint" if path is None else f"whose path is {path}"
         raise WireFormatError(
-            f"in wire format {wire_format}, the path of the URL stands for the model; write the request to a "
+            f"in wire format {wire_format}, the path of the URL names the model; write the request to a "
             f"file, and pass the URL {subject} with `url`",
             wire_format=wire_format,
         )
@@ -268,11 +269,11 @@ def _with_contents(
     if intake.url is not None:
         submission = intake.book.endpoint(intake.url).submission(wire_format)
         if submission is None or submission.model not in names:
-            named = "no model" if submission is None else submission.model
-            paths = ", ".join(entry.path for entry in matrix.submissions if entry.model in names)
+            named = "no model" if submission is None else f"{submission.model}, not {shown(description.model)}"
+            paths = " or ".join(entry.path for entry in matrix.submissions if entry.model in names)
+            remedy = f"use {paths}" if paths else "correct the URL or the model"
             raise WireFormatError(
-                f"the path of the URL names {named}, not {shown(description.model)}; "
-                f"{f'use {paths}' if paths else 'correct one of the two'}, or leave the URL out",
+                f"the path of the URL names {named}; {remedy}, or leave the URL out",
                 wire_format=wire_format,
             )
         urls = [intake.url]
@@ -307,15 +308,15 @@ def _without_files(
     ]
     if not fitting:
         raise WireFormatError(
-            f"in wire format {wire_format}, the model's name sets the options, and no name of this model has "
-            f"these options; use one of: {', '.join(name for name, _ in names)}",
+            f"in wire format {wire_format}, the model's name determines the options, and no name of this model "
+            f"has these options; use one of: {', '.join(name for name, _ in names)}",
             wire_format=wire_format,
             field=wire.FIELD_NAMES["model"],
         )
     paths = {field.name: path for path, field in leaf_fields(wire.FIELDS)}
     if description.orientation is not None and "orientation" not in paths:
         raise WireFormatError(
-            f"wire format {wire_format} does not take an orientation; leave it out", wire_format=wire_format
+            f"wire format {wire_format} does not accept an orientation; leave it out", wire_format=wire_format
         )
     if description.action == "motion_control" and description.orientation is None and "orientation" in paths:
         raise WireFormatError(

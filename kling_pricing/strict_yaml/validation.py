@@ -70,7 +70,7 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
-        raise TableError(f"the file is empty; it needs {', '.join(required)}", file=document.name)
+        raise TableError(f"the file is empty; it needs these keys: {', '.join(required)}", file=document.name)
     tree, unknown = document.tree, dict[Path, str]()
     while True:
         try:
@@ -120,7 +120,11 @@ def explained(details: ErrorDetails) -> tuple[Path, str]:
         return path, "must be a map of keys and values"
     required = _REQUIRED_TYPES.get(kind.removesuffix("_type"))
     if required is not None:
-        quotes = "; put it in quotes" if required == "text" and isinstance(value, bool | int | Decimal) else ""
+        quotes = (
+            "; put it in quotation marks"
+            if required == "text" and isinstance(value, bool | int | Decimal)
+            else ""
+        )
         return path, f"must be {required}, got {written(value)}{quotes}"
     message = details["msg"].removeprefix("Value error, ")
     return path, message.replace("Input should be", "must be").replace("String should", "must")

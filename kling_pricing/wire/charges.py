@@ -81,7 +81,9 @@ def read_quota(value: Any, field: str) -> Charge | None:
         amount = _amount(value, field)
         if amount is not None and amount % 1:
             return Charge(
-                (), f"{field} is {shown(value)}, which is not a whole number of units and may be money"
+                (),
+                f"{field} is {shown(value)}, which is not a whole number of units and may be an amount of "
+                "money",
             )
     except _UnreadableChargeError as error:
         return Charge((), str(error))
@@ -133,7 +135,9 @@ def _entry(entry: Mapping[str, Any], place: str) -> ChargePart:
         currency = _currency(entry.get("currency"), f"{place}.currency")
         source = entry.get("cash_type")
         if source not in (None, "", _REAL, _FREE):
-            raise _UnreadableChargeError(f"{place}.cash_type is {shown(source)}, neither {_REAL} nor {_FREE}")
+            raise _UnreadableChargeError(
+                f"{place}.cash_type is {shown(source)}, which is neither {_REAL} nor {_FREE}"
+            )
         return ChargePart(Decimal(0) if source == _FREE else amount, currency)
     if kind != "unit":
         raise _UnreadableChargeError(f"{place}.charge_type is {shown(kind)}, which is neither unit nor cash")
@@ -188,7 +192,7 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     if money is None and any(
         value not in (None, "") for name, value in balance.items() if name not in ("list_price", "currency")
     ):
-        raise _UnreadableChargeError("final_balance_deduction has no quota, so it does not say what was paid")
+        raise _UnreadableChargeError("final_balance_deduction has no quota, so the amount paid is unknown")
     if units is not None and not units and money is None and succeeded:
         return Charge(
             (), "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"

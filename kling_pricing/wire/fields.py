@@ -213,8 +213,8 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
     known = list(siblings.values())
     if close is None:  # it may belong inside an object
         inside = {path[-1]: (".".join(path), inner) for path, inner in leaf_fields(fields) if len(path) > 1}
-        inputs = {leaf: inner.name for leaf, (_, inner) in inside.items() if inner.published}
-        close = _field_meant(leaf, inputs)
+        inputs = tuple([(name, inner.name) for name, (_, inner) in inside.items() if inner.published])
+        close = _field_meant(leaf[:MAX_SHOWN_CHARS], inputs)
         siblings = {leaf: path for leaf, (path, _) in inside.items()}
     advice = f"use one of: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
     return Violation(

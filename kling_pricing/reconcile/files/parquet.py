@@ -27,7 +27,7 @@ class ParquetReader(FileReader):
         for name in exact:
             if types.get(name) in _ROUNDED:
                 problem = (
-                    f"has the type {types[name]}, which is not exact; export it as text, integers or decimals"
+                    f"has the type {types[name]}, which rounds values; export it as text, integers or decimals"
                 )
                 raise self.error(problem, column=name)
         names = list(types)

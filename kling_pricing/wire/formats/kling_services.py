@@ -52,7 +52,7 @@ _FACE = object_with(
 def _check_faces(faces: Sequence[Any], path: str, violations: Violations) -> None:
     """Checks the one face that the API takes."""
     if len(faces) != 1:
-        violations.append(wrong_value(path, "a list of one face", faces))
+        violations.append(wrong_value(path, "a list with exactly one face", faces))
     for index, face in enumerate(faces):
         if is_kind(face, dict):
             _FACE(face, f"{path}[{index}]", violations)
@@ -136,7 +136,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     """
     for name, value in changes.items():
         if name != "resolution" or value not in _MODES:
-            raise WireFormatError(f"this API has no field for {name} {value}", wire_format=_NAME, field=name)
+            raise WireFormatError(f"this API cannot express {name} {value}", wire_format=_NAME, field=name)
     return {**payload, "mode": _MODES[changes["resolution"]]} if changes else dict(payload)
 
 
