@@ -26,9 +26,9 @@ class PollResult(NamedTuple):
 
     Attributes:
         reservation: the reservation after polling.
-        outcome: `settled` or `released`; `running`: the job has not ended; `unclear`: it has ended, but its charge
-            cannot be converted to the reservation's currency; `unknown`: the provider does not know the task,
-            which does not prove that there is none; `unanswered`: there was no response, or it cannot be
+        outcome: `settled` or `released`; `running`: the job has not ended; `unclear`: it has ended, but its
+            charge cannot be converted to the reservation's currency; `unknown`: the provider does not know the
+            task, which does not prove that there is none; `unanswered`: there was no response, or it cannot be
             recorded; `unaskable`: the task's id is unknown, and the API cannot look up a task without it.
         detail: the reason as a sentence; may be empty.
     """
