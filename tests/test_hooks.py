@@ -197,7 +197,7 @@ def test_a_hook_needs_a_guard() -> None:
     """The URL of a ledger is refused in place of a guard."""
     with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), "sqlite:///spend.db")  # type: ignore[arg-type]
-    assert str(caught.value) == "a hook needs a BudgetGuard, got sqlite:///spend.db"
+    assert str(caught.value) == "a hook needs a BudgetGuard or an AsyncBudgetGuard, got sqlite:///spend.db"
 
 
 def test_the_spelling_of_a_host_makes_no_difference(book: PriceBook) -> None:
