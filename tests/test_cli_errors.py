@@ -80,7 +80,7 @@ BAD: dict[str, tuple[str, str]] = {
     "formats": ("pdf", "'pdf' is not one of"),
     "from": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "grace": ("soon", "'soon'"),
-    "host": ("203.0.113.1", "cannot listen at 203.0.113.1"),
+    "host": ("203.0.113.1", "cannot listen on 203.0.113.1"),
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),

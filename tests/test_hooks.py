@@ -197,7 +197,7 @@ def test_a_hook_needs_a_guard() -> None:
     """The URL of a ledger is refused in place of a guard."""
     with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), "sqlite:///spend.db")  # type: ignore[arg-type]
-    assert str(caught.value) == "a hook needs a BudgetGuard, got sqlite:///spend.db"
+    assert str(caught.value) == "a hook needs a BudgetGuard or an AsyncBudgetGuard, got sqlite:///spend.db"
 
 
 def test_the_spelling_of_a_host_makes_no_difference(book: PriceBook) -> None:
@@ -234,7 +234,7 @@ def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, gateway: Ga
         (json.dumps({**CLIP, "colour": "red"}).encode(), JSON),
         (json.dumps({**CLIP, "duration": 5.5}).encode(), JSON),
         (json.dumps({**CLIP, "extra": {}, "generate_audio": True}).encode(), JSON),
-        (gzip.compress(json.dumps(CLIP).encode()), {**JSON, "Content-Encoding": "gzip"}),
+        (gzip.compress(json.dumps(CLIP).encode(), mtime=0), {**JSON, "Content-Encoding": "gzip"}),
         (b"model=kling-v3&prompt=x", {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"--b\r\n\r\nx\r\n--b--", {"Content-Type": "multipart/form-data; boundary=b"}),
         (
@@ -254,7 +254,7 @@ def test_a_body_that_cannot_be_read_or_priced_is_refused(
 
 def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, gateway: Gateway) -> None:
     """The error names the encoding and the remedy instead of calling the body invalid JSON."""
-    body = gzip.compress(json.dumps(CLIP).encode())
+    body = gzip.compress(json.dumps(CLIP).encode(), mtime=0)
     with client(guard, gateway) as guarded, pytest.raises(WireFormatError) as caught:
         guarded.post("/v1/tasks", content=body, headers={**JSON, "Content-Encoding": "gzip"})
     assert str(caught.value) == (

@@ -277,7 +277,7 @@ def waiting(url: str) -> bool:
         ),
         (
             "postgresql://user@127.0.0.1:1/none?nonsense=1",
-            "unknown option after the `[?]`; use the options of libpq",
+            "unknown option after the question mark; use only options of libpq",
         ),
         ("postgresql://user@no.such.host.invalid/none?wait_s=1", "host"),
         ("mysql://user@host/none", "or postgresql://user@host/database"),

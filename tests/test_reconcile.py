@@ -319,7 +319,7 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
         ({"unknown": "stranger"}, "no such reservation"),
         (
             {bound: "stranger"},
-            "the reservation is bound, with task known; pair only a reservation that was sent and has no task",
+            "the reservation is bound, with task known; choose a reservation that was sent and has no task",
         ),
         ({hold: "known"}, "already has a reservation"),
         ({hold: "unheard"}, "is not on the statement"),
@@ -437,13 +437,16 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
             _written("a.pdf", b"x"),
             r"a\.pdf: cannot be read as a statement; convert it to a file of one of the types",
         ),
-        (_written("a.jsonl", b"\n"), "has no rows; leave it out"),
+        (_written("a.jsonl", b"\n"), "has no rows; leave the file out"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
         (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),
         (_written("a.parquet", b"x"), r"a\.parquet: is not a Parquet file"),
         (_written("a.xlsx", b"x"), r"a\.xlsx: cannot be read as XLSX"),
         (_empty_sheet, r"november\.xlsx: is empty"),
-        (_parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"), "column cost: has the type DOUBLE, which rounds"),
+        (
+            _parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"),
+            "column cost: has the type DOUBLE, which is not exact",
+        ),
         (_parquet(f"{_TASK}, [1] AS cost"), r"column cost: has the type INTEGER\[\]; export it as text"),
         (lambda folder: folder / "none.csv", r"none\.csv: cannot be read: No such file"),
         (

@@ -1,4 +1,4 @@
-"""Public clients, unmodified, against the sandbox."""
+"""Unmodified public clients use the sandbox."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ OUTCOMES = [
     "queued kling-2.5-1080p-noref-mute",
 ]
 ACCEPTED = 8
-"""The tasks that the calls create: two after the lost answer, because the SDK sends the job again."""
+"""The tasks that the script creates; the lost response causes two, because the SDK resends the job."""
 BILL = {"CNY": 6 * Decimal("1.5") + Decimal("2.5")}
-"""All of them but the one that failed."""
+"""The billed tasks: all except the failed one."""
 MAGIC = {"mp4": b"ftyp", "png": b"PNG", "mp3": b"ID3", "wav": b"WAVE"}
 
 
 @pytest.fixture
 def node_openai() -> Path:
-    """The folder in `NODE_VARIABLE`, in which `npm install openai` was run."""
+    """The folder, set by `NODE_VARIABLE`, in which `npm install openai` was run."""
     folder = os.environ.get(NODE_VARIABLE)
     if not folder or shutil.which("node") is None:
         assert not os.environ.get("CI"), f"{NODE_VARIABLE} must name a folder with Node's SDK"
@@ -70,9 +70,9 @@ def node_openai() -> Path:
 def test_the_openai_sdks_use_the_sandbox_as_they_use_the_api(
     sdk: str, version: str, book: PriceBook, request: pytest.FixtureRequest
 ) -> None:
-    """Every SDK sees the same outcomes: tasks, pages, files, deletions, refusals, retries and lost answers.
+    """Every SDK sees the same outcomes: tasks, pages, files, deletions, refusals, retries and lost responses.
 
-    A deleted video stays on the bill, and so does the task whose answer was lost.
+    A deleted video stays on the bill, and so does the task whose response was lost.
     """
     with Sandbox(SCENARIO, book=book) as sandbox:
         arguments, environment = [sandbox.url(), "octopusx"], dict(os.environ)
@@ -96,7 +96,7 @@ def test_the_openai_sdks_use_the_sandbox_as_they_use_the_api(
 
 @pytest.fixture
 def kling(book: PriceBook) -> Iterator[tuple[Sandbox, httpx.Client]]:
-    """A sandbox whose clock stands still, and a client of the official API in it."""
+    """A sandbox whose clock stands still, and a client of its official API."""
     account = {"packs": {"video": 60}}
     with (
         Sandbox({**SCENARIO, "providers": {"kling": account}}, book=book) as sandbox,
@@ -106,7 +106,7 @@ def kling(book: PriceBook) -> Iterator[tuple[Sandbox, httpx.Client]]:
 
 
 def test_a_task_is_found_by_the_callers_own_id_in_the_query(kling: tuple[Sandbox, httpx.Client]) -> None:
-    """Clients ask for `?external_task_id=` at the path of the submission; an unknown id is an error."""
+    """Clients can query `?external_task_id=` at the path of the submission; an unknown id is an error."""
     _, client = kling
     path = "/v1/videos/text2video"
     job = {"model_name": "kling-v3", "prompt": "a heron", "external_task_id": "mine"}
@@ -118,7 +118,7 @@ def test_a_task_is_found_by_the_callers_own_id_in_the_query(kling: tuple[Sandbox
 
 
 def test_the_packs_say_what_is_left_of_them(kling: tuple[Sandbox, httpx.Client]) -> None:
-    """Clients read the packs to see whether a key works and a job can be paid."""
+    """Clients can query the packs to check that a key works and that enough units remain."""
     _, client = kling
 
     def packs() -> list[tuple[str, int, str]]:
@@ -151,7 +151,7 @@ def test_the_packs_say_what_is_left_of_them(kling: tuple[Sandbox, httpx.Client])
 def test_each_service_gives_what_it_makes(
     kling: tuple[Sandbox, httpx.Client], path: str, payload: dict[str, object], names: list[str]
 ) -> None:
-    """Every file can be downloaded, and begins as a file of its kind begins; sounds have their lengths."""
+    """Every file can be downloaded and begins like a file of its type; audio results have their lengths."""
     sandbox, client = kling
     task = client.post(path, json=payload).json()["data"]["task_id"]
     sandbox.advance(seconds=60)
@@ -166,7 +166,7 @@ def test_each_service_gives_what_it_makes(
 
 
 def test_speech_comes_with_the_answer(kling: tuple[Sandbox, httpx.Client]) -> None:
-    """Text to speech has no status path, so its answer has the sound and the charge."""
+    """Text to speech has no status path, so the response contains the audio and the charge."""
     _, client = kling
     data = client.post("/v1/audio/tts", json={"text": "hello", "voice_id": "v"}).json()["data"]
     assert (data["task_status"], data["final_unit_deduction"]) == ("succeed", "0.05")
@@ -196,7 +196,7 @@ def token(secret: str, **claims: Any) -> str:
     ],
 )
 def test_tokens_that_clients_sign_are_checked(book: PriceBook, authorization: str, code: int | None) -> None:
-    """Each fault of a token has the documented code; a client that gets 1004 signs a new one."""
+    """Each defect of a token has the documented code; a client that gets code 1004 signs a new token."""
     account = {"api_key": "key-1", "secret_key": "secret-1"}
     with Sandbox({**SCENARIO, "providers": {"kling": account}}, book=book) as sandbox:
         job = {"model_name": "kling-v3", "prompt": "a heron"}
@@ -207,7 +207,7 @@ def test_tokens_that_clients_sign_are_checked(book: PriceBook, authorization: st
 
 
 def test_a_secret_without_an_issuer_is_refused() -> None:
-    """Else every call would be let in."""
+    """Without the key, every request would be accepted, so the scenario is refused."""
     with pytest.raises(ScenarioError, match="give api_key too"):
         Sandbox({"providers": {"kling": {"secret_key": "secret-1"}}})
 
@@ -218,7 +218,7 @@ def test_a_secret_without_an_issuer_is_refused() -> None:
 def test_a_message_may_wait_for_the_end_of_its_task(
     book: PriceBook, speed: int, wait_s: int, status: str
 ) -> None:
-    """The tool that submits answers when the task ends, or with the task as it is after `wait_seconds`."""
+    """The submitting tool responds when the task ends, or after `wait_seconds` with the current state."""
     job = {"prompt": "a heron", "duration": 5}
     arguments = {"model": "kling-v3", "input": job, "idempotency_key": "k", "wait_seconds": wait_s}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}

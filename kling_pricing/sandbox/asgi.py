@@ -32,8 +32,8 @@ class Application:
 
     Args:
         rehearsal: the providers.
-        drop: closes the connection of a client (host, port) without an answer.
-        har: the archive of all calls; None: none is kept.
+        drop: closes the connection of a client (host, port) without a response.
+        har: the archive in which to save all requests; None: they are not saved.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Application:
         self._ticking: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, or follows the start and the end of the server."""
+        """Answers one request, or handles the start and the end of the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
@@ -75,7 +75,7 @@ class Application:
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, outcome: Outcome
     ) -> tuple[int, dict[str, str], bytes]:
-        """Sends an answer, or none; returns what the client got, with status 0 for nothing."""
+        """Sends the response, if any, and returns it; the status is 0 if the client got no response."""
         is_gone = outcome.answer == "lost" or (outcome.answer == "held" and await self._held(receive))
         if is_gone:
             if outcome.answer == "lost":
@@ -92,7 +92,7 @@ class Application:
         return reply.status, headers, content
 
     async def _held(self, receive: Receive) -> bool:
-        """Waits until the client leaves or held answers are let go; returns whether the client has left."""
+        """Waits until the client disconnects or responses are released; returns whether it disconnected."""
         resumed = self._rehearsal.resumed
         gone = asyncio.ensure_future(receive())
         while not gone.done() and self._rehearsal.resumed == resumed:
@@ -104,7 +104,7 @@ class Application:
         return has_left
 
     async def _waited(self, provider: RehearsedProvider, call: Call, outcome: Outcome, job: Job) -> Outcome:
-        """Waits for the end of a task, if the API lets the call ask for that (`Prefer: wait=10`)."""
+        """Waits for the end of a task if the request asks for it (`Prefer: wait=10`) and the API allows it."""
         name, _, seconds = call.headers.get("prefer", "").partition("=")
         face = provider.face(job)
         if name.strip() != "wait" or not face.WAITS or outcome.answer != "sent" or outcome.reply.status >= 300:  # noqa: PLR2004
@@ -119,7 +119,7 @@ class Application:
         return outcome._replace(reply=Reply(outcome.reply.status, face.created(current or job, provider)))
 
     async def _polled(self, provider: RehearsedProvider, outcome: Outcome, poll: Poll) -> Outcome:
-        """Waits for the end of a task, if a message asks for that (`wait_seconds`)."""
+        """Waits for the end of a task if an MCP message asks for it (`wait_seconds`)."""
         until_ns = time.monotonic_ns() + poll.limit_s * 10**9
         while time.monotonic_ns() < until_ns:
             await asyncio.sleep(_TICK_S)
@@ -142,14 +142,14 @@ class Application:
                 return
 
     async def _tick(self) -> None:
-        """Lets tasks move on, and callbacks leave, while nobody calls."""
+        """Advances the tasks and sends their callbacks even while no requests arrive."""
         while True:
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Returns the body of a request; None: the client has left."""
+    """Returns the body of a request; None: the client has disconnected."""
     parts: list[bytes] = []
     size = 0
     while True:

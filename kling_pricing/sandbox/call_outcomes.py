@@ -1,4 +1,4 @@
-"""What becomes of calls."""
+"""The outcomes of requests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Poll(NamedTuple):
     """A wait for the end of a task.
 
     Attributes:
-        limit_s: the seconds after which the wait ends.
-        call: the call that asks for the task.
+        limit_s: the maximum length of the wait in seconds.
+        call: the request that returns the task.
     """
 
     limit_s: int
@@ -21,13 +21,13 @@ class Poll(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What becomes of a call.
+    """The outcome of a request.
 
     Attributes:
-        reply: the answer.
-        answer: whether the answer is `sent`, `lost` or `held`; see `Plan`.
-        job: the task that a submission created or named; None: another call, or none.
-        poll: the wait after which a message is answered; None: it is answered at once.
+        reply: the response.
+        answer: `sent`, `lost` or `held`: what happens to the response; see `Plan`.
+        job: the task in the response to a submission; None: there is no such task.
+        poll: the wait before an MCP message is answered; None: it is answered immediately.
     """
 
     reply: Reply

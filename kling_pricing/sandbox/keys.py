@@ -1,4 +1,4 @@
-"""Keys of calls: a key as it is, or a JSON Web Token (RFC 7519) that the caller signs with a secret."""
+"""Checks the credentials of requests: a plain key, or a JSON Web Token (RFC 7519) signed by the caller."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kling_pricing.sandbox.exchange import DeclinedError
 
 
 def check_key(key: str | None, secret: str | None, headers: Mapping[str, str]) -> None:
-    """Checks the key of a call.
+    """Checks the credentials of a request.
 
     Args:
-        key: the key, or the issuer of tokens; None: every call is let in.
-        secret: the secret that signs tokens, with HS256; None: calls have the key as it is.
+        key: the expected key, or the expected issuer of tokens; None: every request is accepted.
+        secret: the secret with which callers sign tokens (HS256); None: requests contain the key itself.
         headers: the headers, with names in lower case.
 
     Raises:
-        DeclinedError: the call has another key, or a token that does not hold at this moment.
+        DeclinedError: the key is missing or wrong, or the token is invalid or not valid at this time.
     """
     if key is None:
         return
@@ -33,7 +33,7 @@ def check_key(key: str | None, secret: str | None, headers: Mapping[str, str]) -
     if not given:
         raise _declined("1001", "Authorization is empty")
     claims = _claims(given, secret)
-    now_s = int(time.time())  # a token holds by the caller's clock, which is not that of the sandbox
+    now_s = int(time.time())  # callers sign tokens with real times, not those of the sandbox's clock
     if claims.get("iss") != key:
         raise _declined("1002", "access key not found")
     if not isinstance(claims.get("exp"), int) or claims["exp"] <= now_s:

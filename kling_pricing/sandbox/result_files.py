@@ -1,4 +1,4 @@
-"""The files that stand for results: the smallest ones that say what they are."""
+"""The placeholder files that the sandbox serves as results: the smallest files of each type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kling_pricing.sandbox.exchange import Reply
 from kling_pricing.sandbox.faces import Desk
 
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-"""A picture of one pixel."""
+"""An image of one pixel."""
 _WAV = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\0\0\0\0"
 
 _FILES = {
@@ -20,7 +20,7 @@ _FILES = {
 
 
 def served_file(name: str, desk: Desk) -> Reply:
-    """Returns a result of a task, whose id the name begins with; its ending says what it is."""
+    """Returns a result file; its name is the task's id followed by an extension that gives its type."""
     job = desk.find(name.partition(".")[0])
     if job is None or job.state != "succeeded" or not desk.has_result(job):
         return Reply(404, b"", {"content-type": "text/plain"})

@@ -1,7 +1,7 @@
 """Readers of statement files, one file format per module.
 
-A reader finds the columns of a file and gives their text to the database.
-It does not know the meaning of the columns.
+A reader finds the columns of a file and passes their text to the database.
+Readers do not know the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _READERS = {
 
 
 def reader(path: Path, workspace: Workspace, on_bytes: OnBytes, encoding: str | None = None) -> FileReader:
-    """Returns the reader of a file, by its extension.
+    """Returns the reader of a file, chosen by the file's extension.
 
     Raises:
-        StatementError: no reader has that extension.
+        StatementError: no reader supports the extension.
     """
     module, _, name = _READERS.get(path.suffix.lower(), "").partition(":")
     if not name:

@@ -1,4 +1,4 @@
-"""Face `kling_services`: services of the official API beside video; some answer at once, with their charge."""
+"""Face `kling_services`: further services of the official API, some of which return their result at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FACE_REST = ("face_id", "audio_id", "sound_file", "sound_volume", "original_aud
 
 
 class KlingServicesFace(KlingFace):
-    """The services."""
+    """The face of the services."""
 
     NAME = "kling_services"
 
@@ -46,7 +46,7 @@ class KlingServicesFace(KlingFace):
                 face.any(name)
             face.rest()
             if start is None or end is None or insert is None:
-                invalid("face_choose needs its times in milliseconds")
+                invalid(f"each entry of face_choose needs the times {', '.join(_FACE_TIMES)} in milliseconds")
             reading.facts["video_length_s"] = divide(Decimal(end - start), _MS_PER_S)
         read_options(fields, reading)
         fields.rest()
@@ -57,7 +57,7 @@ class KlingServicesFace(KlingFace):
         return reading
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission; a service without a status path gives its result."""
+        """Returns the body of the response to a submission; without a status path, it contains the result."""
         if not job.is_final or self._has_status(job):
             return super().created(job, desk)
         if job.details["action"] == "avatar_tts":
@@ -70,7 +70,7 @@ class KlingServicesFace(KlingFace):
         return any(entry.path == job.path and entry.status is not None for entry in self.matrix.submissions)
 
     def result(self, job: Job, desk: Desk) -> dict[str, Any]:
-        """Returns what was made."""
+        """Returns the result of a job; empty if it did not succeed or its result has been deleted."""
         if job.state != "succeeded" or not desk.has_result(job):
             return {}
         url, length = f"{desk.base}/_files/{job.id}", f"{job.details['made_s']}.041"
