@@ -532,7 +532,8 @@ def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str, clock:
         Budget(name="day", cap="0.1", currency="USD", window={"start": "2026-11-21", "end": "2026-11-22"}),
     ]
     BudgetGuard(ledger, budgets, clock=clock)
-    instants = [AT, AT - timedelta(seconds=1)]  # the last is used first; a server has its own clock, at AT
+    before = AT - timedelta(seconds=1)
+    instants = [AT, before, before]  # the last is used first, to open; a server has its own clock, at AT
     guard = BudgetGuard(ledger, clock=instants.pop)
     with pytest.raises(BudgetExceededError, match=r"budget day has 0\.1 USD left"):
         guard.admit(video(), project="a")

@@ -64,7 +64,7 @@ class Play:
 
     @property
     def journal(self) -> list[str]:
-        """The journal, one line per entry."""
+        """The journal, one line per entry; without deadlines and tasks."""
         numbers: dict[str, int] = {}
         lines = []
         for entry in self.guard.journal():
@@ -76,7 +76,8 @@ class Play:
                 for balance, amount in (("held", entry.held), ("spent", entry.spent))
                 if amount
             ]
-            detail = (entry.detail or "").replace(entry.reservation_id, "it")
+            has_reason = entry.kind not in {"reserve", "dispatch", "bind"}  # these have a deadline or a task
+            detail = (entry.detail or "").replace(entry.reservation_id, "it") if has_reason else ""
             lines.append(" ".join(filter(None, [str(number), entry.kind, *changes, detail])))
         return lines
 
