@@ -38,6 +38,7 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
+from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
@@ -81,7 +82,8 @@ class PostgresLedger:
 
     def freeze(self, actor: str, reason: str) -> None:
         """See `Ledger.freeze`."""
-        self._call("freeze_all", actor, reason)
+        with locks_explained(self.name):
+            self._call("freeze_all", actor, reason)
 
     def thaw(self, actor: str, reason: str) -> bool:
         """See `Ledger.thaw`."""

@@ -1,7 +1,8 @@
 -- Freezes and thaws all spending, for the administrator. The journal keeps who did so, and why.
 
 CREATE OR REPLACE FUNCTION freeze_all(p_actor text, p_reason text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC'
+SET lock_timeout = '5s' AS $$   -- every verb waits behind it meanwhile; see LOCK_WAIT_S
 DECLARE
   now timestamptz;
 BEGIN
