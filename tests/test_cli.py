@@ -769,7 +769,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v3 --wire-format kling_services", "pass the URL of its endpoint with --url"),
         (
             "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
-            "no name of this model has these options",
+            "none of this model's names has these options",
         ),
     ],
 )

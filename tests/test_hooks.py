@@ -348,7 +348,7 @@ def test_a_scope_with_a_key_is_one_job(guard: BudgetGuard, gateway: Gateway) -> 
         with pytest.raises(IdempotencyError):
             guarded.post("/v1/tasks", json={**CLIP, "duration": 6})
         with pytest.raises(
-            KlingPricingError, match=r"the header Idempotency-Key gives another key; give only one key$"
+            KlingPricingError, match=r"another key is in the header Idempotency-Key; give only one key$"
         ):
             guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-2"})
     (reservation,) = guard.history()

@@ -73,7 +73,7 @@ def quote_notes(
     notes = []
     if "model" not in stated and request.names_model:
         message = (
-            f"{request.field('model')} is not specified; the default of this path is assumed: {request.model}"
+            f"{request.field('model')} is not specified; the default for this path is assumed: {request.model}"
         )
         notes.append(Note("assumed_model", message))
     for fact in table.priced_facts:
@@ -99,7 +99,7 @@ def quote_notes(
     notes += table.lasting_notes
     if table.known_from is not None and at < table.known_from:
         message = (
-            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d}; "
+            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d} onward; "
             "earlier prices may have differed"
         )
         notes.append(Note("before_known_prices", message))
