@@ -351,7 +351,7 @@ BAD_FILES = [
     (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
     (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list replacement models"),
-    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add model to sacrifice"),
+    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add `model` to `sacrifice`"),
     (
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
         3,

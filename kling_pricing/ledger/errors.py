@@ -67,7 +67,7 @@ def key_taken(reservation: Reservation) -> IdempotencyError:
     """Returns the error for a key that already belongs to a different request."""
     return IdempotencyError(
         f"key {reservation.key!r} of project {reservation.project} belongs to a different request, reservation "
-        f"{reservation.id}; use another key for another job"
+        f"{reservation.id}; for a different job, use another key"
     )
 
 
@@ -77,7 +77,8 @@ def key_sent(reservation: Reservation) -> ReservationStateError:
     return wrong_state(
         reservation,
         "reserved again",
-        f"the job with key {reservation.key!r} was already sent, and {task}; use another key for another job",
+        f"the job with key {reservation.key!r} was already sent, and {task}; for a different job, use "
+        "another key",
     )
 
 

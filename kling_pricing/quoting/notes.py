@@ -134,8 +134,8 @@ def _other_readings(
             notes.append(
                 Note(
                     "other_reading",
-                    f"the request was read as wire format {request.wire_format}, but in {other}, the default "
-                    f"of {theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
+                    f"the request was read as wire format {request.wire_format}, but in {other}, {theirs} "
+                    f"defaults to {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
                 )
             )
     return notes
