@@ -460,7 +460,7 @@ def test_a_retry_without_a_known_first_attempt_is_refused(guard: BudgetGuard, ga
             retry.result()
     assert str(caught.value) == (
         "x-stainless-retry-count marks this request as a retry, but this thread or asyncio task has sent no "
-        "earlier attempt, so the job cannot be identified; give the call a key, in a header or by `with "
+        "earlier attempt, so the job cannot be identified; give the call a key, in a header or with `with "
         "spending(key=...)`"
     )
     assert (gateway.received, guard.history()) == ([], [])
