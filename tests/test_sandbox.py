@@ -22,7 +22,7 @@ from kling_pricing import KlingPricingError, PriceBook
 from kling_pricing.errors import ScenarioError
 from kling_pricing.sandbox import Sandbox, load_scenario
 from kling_pricing.sandbox.callbacks import signature
-from tests.gateway import Received, receiving
+from tests.receivers import Received, receiving
 
 START = "2026-11-21T00:00:00Z"
 STILL: dict[str, Any] = {"speed": 0, "start": START, "queue_s": 2, "run_s": 20}

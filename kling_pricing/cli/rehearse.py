@@ -88,7 +88,7 @@ def sandbox_command(
       POST /_clock                 {"forward_s": 60} or {"speed": 10}
     """
     try:
-        from kling_pricing.sandbox import running  # noqa: PLC0415 (needs an extra)
+        from kling_pricing.sandbox import serving  # noqa: PLC0415 (needs an extra)
     except ModuleNotFoundError as error:
         raise click.UsageError(not_installed("the sandbox", str(error.name), "server")) from None
     from kling_pricing.sandbox.scenario import read_scenario  # noqa: PLC0415 (as above)
@@ -97,8 +97,8 @@ def sandbox_command(
         changes = {"seed": seed, "speed": speed, "start": start}
         given = {name: value for name, value in changes.items() if value is not None}
         rehearsed = read_scenario(scenario).model_copy(update=given)
-        with running.listen(host, port) as listening:
-            served = running.ServedRehearsal(book, rehearsed, listening, record)
+        with serving.listen(host, port) as listening:
+            served = serving.ServedRehearsal(book, rehearsed, listening, record)
             click.echo(_opening(served.rehearsal.providers_by_url(), listening.getsockname()[1]))
             _show_bills(served.run())
 

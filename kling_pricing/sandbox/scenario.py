@@ -120,6 +120,8 @@ class Scenario(FileModel):
     """The seconds that a job waits."""
     run_s: Seconds = 20
     """The seconds that a job runs."""
+    at_root: Text | None = None
+    """The provider of calls whose path and host name none; None: such calls are not known."""
     providers: dict[Text, AccountEntry] = {}
     faults: list[FaultEntry] = []
     media: dict[Text, Price] = {}
