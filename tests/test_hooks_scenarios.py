@@ -165,7 +165,7 @@ def too_many_requests(play: Play) -> None:
 
 
 def server_error(play: Play) -> None:
-    """500 leaves the job in doubt even if the provider accepted nothing, because the caller cannot know that."""
+    """500 leaves the job in doubt even if nothing was accepted, because the caller cannot know that."""
     play.provider.fail_next("500:internal")
     assert play.submit().status == 500
     assert [reservation.reason for reservation in play.guard.in_doubt()] == ["HTTP 500 internal"]

@@ -50,7 +50,7 @@ class Part(NamedTuple):
         )
 
     def counted(self, amount: Decimal) -> Part:
-        """Returns the part with another amount, each unit of which is worth as much; that of nothing is nothing."""
+        """Returns the part with another amount, whose units are worth as much as those of the part."""
         if not self.amount:
             return self._replace(amount=amount)
         worth, list_price = (

@@ -149,7 +149,7 @@ class Application:
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Returns name in lower case -> value; the values of a name that comes several times have commas between."""
+    """Returns name in lower case -> value; commas separate the values of a name that comes several times."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in pairs:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
