@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard
         opened.verify()
 
 
-def client(guard: BudgetGuard, provider: Provider | Streams, **options: Any) -> httpx.Client:
+def client(guard: BudgetGuard, provider: "Provider | Streams", **options: Any) -> httpx.Client:
     """Creates a guarded client of httpx, for tests of behaviour that all clients share."""
     defaults: dict[str, Any] = {"project": "trailer", "hosts": {provider.host: PROVIDER}, "keeps_keys": True}
     transport = GuardedTransport(httpx.HTTPTransport(), guard, **defaults | options)
@@ -576,7 +577,7 @@ class Streams:
         return self.url.removeprefix("http://")
 
     def chunks(self) -> Iterator[bytes]:
-        """Yields a body whose second part follows only when the server has the first, so it cannot be buffered."""
+        """Yields a body that cannot be buffered: its second part follows when the server has the first."""
         yield b"x" * 70_000
         assert self.upload_started.wait(10)
         yield b"y" * 70_000
@@ -593,7 +594,7 @@ def streams() -> Iterator[Streams]:
     """A running server."""
     streams = Streams()
 
-    class Handler(QuietHandler):
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             size_bytes = 0
             while size := int(self.rfile.readline(), 16):
@@ -947,7 +948,7 @@ SOLD_BY = {"video_generations": "uniall"}
 def test_every_wire_format_works_from_submission_to_settlement(
     wire_format: str, tmp_path: Path, book: PriceBook, clock: Clock
 ) -> None:
-    """A job is submitted, bound, polled and settled, at the charge that the provider names or else the quote."""
+    """A job is submitted, bound, polled and settled, at the charge that the API names or else the quote."""
     name, path, currency, payload, price, basis = FORMATS[wire_format]
     budget = Budget(name="all", cap=10, currency=currency)
     with (
