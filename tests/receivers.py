@@ -54,6 +54,19 @@ class QuietHandler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    def read_chunks(self) -> Iterator[bytes]:
+        """Yields the chunks of a body as they arrive."""
+        while size_bytes := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size_bytes)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def read_body(self) -> bytes:
+        """Returns the body, whether its length is known or not."""
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            return b"".join(self.read_chunks())
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Prints nothing."""
 
@@ -64,9 +77,8 @@ def receiving(handle: Callable[[Received], int]) -> Iterator[str]:
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = httpx.Headers(list(self.headers.items()))
-            self.send_response(handle(Received("POST", self.path, headers, body)))
+            self.send_response(handle(Received("POST", self.path, headers, self.read_body())))
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -597,11 +597,9 @@ def streams() -> Iterator[Streams]:
     class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             size_bytes = 0
-            while size := int(self.rfile.readline(), 16):
-                size_bytes += len(self.rfile.read(size))
-                self.rfile.readline()
+            for chunk in self.read_chunks():
+                size_bytes += len(chunk)
                 streams.upload_started.set()
-            self.rfile.readline()
             body = json.dumps({"bytes": size_bytes}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
