@@ -96,6 +96,30 @@ class Provider(NamedTuple):
 
 
 @contextmanager
+def shared_sandbox(scenario: Mapping[str, Any], book: PriceBook | None = None) -> Iterator[Sandbox]:
+    """Runs a sandbox for the length of a block: one that an earlier test has left, or a new one.
+
+    Args:
+        scenario: its scenario.
+        book: the price book; None: the bundled one. With another one, the sandbox is not shared.
+    """
+    if book is not None and book is not bundled_book():
+        with Sandbox(scenario, book=book) as sandbox:
+            yield sandbox
+        return
+    if _idle:
+        sandbox = _idle.pop()
+        sandbox.reset(scenario)
+    else:
+        sandbox = Sandbox(scenario, book=bundled_book())
+        sandbox.start()
+    try:
+        yield sandbox
+    finally:
+        _idle.append(sandbox)
+
+
+@contextmanager
 def running(name: str, book: PriceBook | None = None, **account: Any) -> Iterator[Provider]:
     """Runs a provider for the length of a block.
 
@@ -105,20 +129,8 @@ def running(name: str, book: PriceBook | None = None, **account: Any) -> Iterato
         account: the keys of the account in the scenario.
     """
     scenario = SCENARIO | {"at_root": name, "providers": {name: account}}
-    if book is not None and book is not bundled_book():
-        with Sandbox(scenario, book=book) as sandbox:
-            yield Provider(sandbox, name)
-        return
-    if _idle:
-        sandbox = _idle.pop()
-        sandbox.reset(scenario)
-    else:
-        sandbox = Sandbox(scenario, book=bundled_book())
-        sandbox.start()
-    try:
+    with shared_sandbox(scenario, book) as sandbox:
         yield Provider(sandbox, name)
-    finally:
-        _idle.append(sandbox)
 
 
 def stop_all() -> None:

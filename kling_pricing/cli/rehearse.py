@@ -67,6 +67,7 @@ def sandbox_command(
       [200:1102]               a refusal with HTTP 200
       [500:accepted]           an error, and a task
       [lost-answer] [timeout]  a task, and no answer
+      [lost-request]           no task, and no answer
       [duplicate-id]           the answer names the task before
       [fail:moderation]        the task fails
       [slow:30]                it runs 30 seconds longer
