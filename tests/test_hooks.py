@@ -236,7 +236,7 @@ def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, provider: P
         (json.dumps({**CLIP, "colour": "red"}).encode(), JSON),
         (json.dumps({**CLIP, "duration": 5.5}).encode(), JSON),
         (json.dumps({**CLIP, "extra": {}, "generate_audio": True}).encode(), JSON),
-        (gzip.compress(json.dumps(CLIP).encode()), {**JSON, "Content-Encoding": "gzip"}),
+        (gzip.compress(json.dumps(CLIP).encode(), mtime=0), {**JSON, "Content-Encoding": "gzip"}),
         (b"model=kling-v3&prompt=x", {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"--b\r\n\r\nx\r\n--b--", {"Content-Type": "multipart/form-data; boundary=b"}),
         (
@@ -256,7 +256,7 @@ def test_a_body_that_cannot_be_read_or_priced_is_refused(
 
 def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, provider: Provider) -> None:
     """The error names the encoding and the remedy instead of calling the body invalid JSON."""
-    body = gzip.compress(json.dumps(CLIP).encode())
+    body = gzip.compress(json.dumps(CLIP).encode(), mtime=0)
     with client(guard, provider) as guarded, pytest.raises(WireFormatError) as caught:
         guarded.post("/v1/tasks", content=body, headers={**JSON, "Content-Encoding": "gzip"})
     assert str(caught.value) == (
