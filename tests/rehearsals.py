@@ -97,13 +97,17 @@ def rehearsing(
     book: PriceBook,
     scenario: dict[str, Any] | None = None,
     guard_book: PriceBook | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Rehearsed]:
     """Runs a sandbox, a guard with one large budget, and a guarded client."""
     currency = CURRENCY.get(provider, "USD")
     with shared_sandbox(SCENARIO | (scenario or {}), book) as sandbox:
         budget = Budget(name="all", cap=Decimal(10_000), currency=currency)
         with BudgetGuard(
-            f"sqlite:///{folder}/spend.db", [budget], book=guard_book or with_currency(book), clock=Clock(AT)
+            f"sqlite:///{folder}/spend.db",
+            [budget],
+            book=guard_book or with_currency(book),
+            clock=clock or Clock(AT),
         ) as guard:
             transport = GuardedTransport(
                 httpx.HTTPTransport(),
