@@ -135,7 +135,7 @@ class VideoGenerationsFace(Face):
         return Reply(200, {"code": "success", "message": "", "data": task})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
-        """Returns the rows of the usage log, with amounts in quota; a correction is one row with the difference."""
+        """Returns the rows of the usage log, in quota; a correction is one row with the difference."""
         lines: list[dict[str, Any]] = []
         taken: dict[str, int] = {}
         for (task_id, at_ms), group in groupby(rows, lambda row: (row.job.id, row.at_ms)):
