@@ -517,9 +517,7 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
         if held is None:
             with pytest.raises(BudgetExceededError, match="no budget in force"):
                 guard.admit(video(), project="a")
-            with pytest.raises(
-                BudgetError, match=("budget all has no current window: its period has not begun or is over")
-            ):
+            with pytest.raises(LedgerError, match="budget all has no current window: its period"):
                 guard.open_budget("all", 1)
             assert guard.status() == []
         else:
@@ -534,7 +532,8 @@ def test_a_window_that_opens_while_a_request_waits_counts_it(ledger: str, clock:
         Budget(name="day", cap="0.1", currency="USD", window={"start": "2026-11-21", "end": "2026-11-22"}),
     ]
     BudgetGuard(ledger, budgets, clock=clock)
-    instants = [AT, AT - timedelta(seconds=1)]  # the last is used first; a server has its own clock, at AT
+    before = AT - timedelta(seconds=1)
+    instants = [AT, before, before]  # the last is used first, to open; a server has its own clock, at AT
     guard = BudgetGuard(ledger, clock=instants.pop)
     with pytest.raises(BudgetExceededError, match=r"budget day has 0\.1 USD left"):
         guard.admit(video(), project="a")

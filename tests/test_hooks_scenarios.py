@@ -24,6 +24,7 @@ from kling_pricing import (
     PriceBook,
     ReservationStateError,
 )
+from kling_pricing.guard import freeze_all
 from kling_pricing.money import format_decimal
 from tests.conftest import Clock, video
 from tests.hook_clients import CLIENTS, FAILURES, Client, Failures, Reply
@@ -68,7 +69,7 @@ class Play:
 
     @property
     def journal(self) -> list[str]:
-        """The journal, one line per entry."""
+        """The journal, one line per entry; without deadlines and tasks."""
         numbers: dict[str, int] = {}
         lines = []
         for entry in self.guard.journal():
@@ -80,7 +81,8 @@ class Play:
                 for balance, amount in (("held", entry.held), ("spent", entry.spent))
                 if amount
             ]
-            detail = (entry.detail or "").replace(entry.reservation_id, "it")
+            has_reason = entry.kind not in {"reserve", "dispatch", "bind"}  # these have a deadline or a task
+            detail = (entry.detail or "").replace(entry.reservation_id, "it") if has_reason else ""
             lines.append(" ".join(filter(None, [str(number), entry.kind, *changes, detail])))
         return lines
 
@@ -388,6 +390,18 @@ def test_a_refusal_can_be_an_answer_in_the_apis_own_shape(client: str, tmp_path:
         ]
         assert len(play.provider.submissions) == 1
         assert play.journal == ["1 reserve +0.714 held", "1 dispatch", "1 doubt HTTP 500 error"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_freeze_is_an_answer_in_the_apis_own_shape(client: str, tmp_path: Path, book: PriceBook) -> None:
+    """While spending is frozen, the response is 402 with the reason, and nothing is sent."""
+    with playing(tmp_path, book, client, REJECT, refusals="respond") as play:
+        freeze_all(f"sqlite:///{tmp_path}/spend.db", actor="li", reason="the bill looks wrong")
+        reply = play.submit()
+        error = reply.json["error"]
+        assert (reply.status, reply.headers["x-kling-pricing-refused"]) == (402, "BudgetFrozenError")
+        assert (error["code"], "the bill looks wrong" in error["message"]) == ("budget_frozen", True)
+        assert play.gateway.submissions == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)

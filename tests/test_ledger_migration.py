@@ -25,7 +25,7 @@ from kling_pricing.ledger.postgres.server import VERSION as POSTGRES_VERSION
 from kling_pricing.ledger.sqlite import migration, schema
 from tests.commands import run
 from tests.conftest import Clock, driven_by
-from tests.golden.make import CLIP, END, HERE, reported, second_budgets
+from tests.golden.make import CLIP, END, HERE, golden_sql, reported, second_budgets
 from tests.servers import execute
 
 VERSIONS = range(1, schema.VERSION + 1)
@@ -58,7 +58,7 @@ def _with_charge(*, amount: str | None, amount_unit: str | None, **observation: 
 def golden_file(path: Path, version: int) -> str:
     """Creates the golden ledger of a version in a file; returns its URL."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((HERE / f"sqlite-{version}.sql").read_text(encoding="utf-8"))
+        connection.executescript(golden_sql("sqlite", version))
         connection.execute("PRAGMA journal_mode = WAL")
     return f"sqlite:///{path}"
 
@@ -67,7 +67,7 @@ def golden_database(url: str, version: int) -> str:
     """Creates the golden ledger of a version in a database; returns its URL."""
     execute(url, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute((HERE / f"postgres-{version}.sql").read_bytes())
+        connection.execute(golden_sql("postgres", version).encode())
     return url
 
 
@@ -387,7 +387,7 @@ def test_ctrl_c_while_migrating_leaves_the_old_ledger_or_the_new_one(tmp_path: P
     struck = True
     place = 0
     while struck:
-        place += 1
+        place += 1 + max(0, place - 30) // 2  # a migration calls a function for every window of the calendar
         folder = tmp_path / str(place)
         folder.mkdir()
         path = folder / "spend.db"

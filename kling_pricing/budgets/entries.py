@@ -191,6 +191,34 @@ class BudgetEntry(FileModel):
         parts = self.model_dump(mode="json", include={"match", "window", "timezone", "week_starts", "currency"})
         return _digest(parts)[:16]
 
+    @property
+    def recurs(self) -> bool:
+        """Whether a new window follows each window; false for a fixed window and for one that never ends."""
+        return not isinstance(self.window, FixedWindow) and self.window != "lifetime"
+
+    @property
+    def unit(self) -> Calendar:
+        """The calendar unit of windows that recur."""
+        assert not isinstance(self.window, FixedWindow) and self.window != "lifetime"  # noqa: S101, PT018
+        return self.window
+
+    @cached_property
+    def schedule(self) -> str:
+        """The rule for the windows, as text: calendar unit or days, first weekday, time zone.
+
+        Budgets with the same schedule have the same windows.
+        """
+        if self.window == "lifetime":
+            return "lifetime"
+        if isinstance(self.window, FixedWindow):
+            return f"{self.window.start} to {self.window.end} in {self.timezone}"
+        weekday = f" from {self.week_starts}" if self.window == "week" else ""
+        return f"{self.window}{weekday} in {self.timezone}"
+
+    def first_start(self, at: datetime) -> datetime:
+        """Returns the start of the window that contains an instant, for windows that recur."""
+        return calendar_period(self.unit, at, self.zone, self.week_starts).start
+
     def bucket_labels(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         """Returns the labels of a request's bucket; None if the budget does not match the request."""
         bucket = {}

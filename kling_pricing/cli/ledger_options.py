@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from getpass import getuser
 from typing import Any, TypeVar
 
 import click
@@ -37,6 +38,19 @@ ledger_option = click.option(
     help="Ledger URL, such as sqlite:///spend.db (a local file) or postgresql://user@host/database.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+reason_option = click.option(
+    "--reason", required=True, metavar="TEXT", help="The reason. The journal keeps it, with your user name."
+)
+
+
+def current_user() -> str:
+    """Returns the name of the system's user, or `unknown` if the system does not know it."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.errors import (
+    BudgetError,
+    BudgetFrozenError,
     IdempotencyError,
     LedgerError,
     LedgerUnavailableError,
@@ -187,6 +190,33 @@ def task_known(reservation: Reservation) -> IdempotencyError:
 def no_window(budget: str) -> LedgerError:
     """Returns the error for a budget whose only window has not begun or is over."""
     return LedgerError(f"budget {budget} has no current window: its period has not begun or is over")
+
+
+def frozen(actor: str, reason: str, frozen_at: datetime) -> BudgetFrozenError:
+    """Returns the error for a request while spending is frozen."""
+    return BudgetFrozenError(
+        f"{actor} froze all spending at {frozen_at.isoformat(timespec='seconds')} ({reason}); when it is safe "
+        "to spend again, an administrator runs `kling-pricing budget thaw --all`",
+        actor=actor,
+        reason=reason,
+        frozen_at=frozen_at,
+    )
+
+
+def no_rate(*, budget: str, currency: str, quote: str, **_about: str) -> BudgetError:
+    """Returns the error for a quote in another currency than a budget, without an accounting rate."""
+    return BudgetError(
+        f"budget {budget} is in {currency}, but the quote is in {quote}; "
+        f"add {{quote: {quote}, budget: {currency}, rate: ...}} to accounting_rates"
+    )
+
+
+def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
+    """Returns the error for an instant after the last window in the ledger's calendar."""
+    return LedgerUnavailableError(
+        f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; run "
+        "`kling-pricing budget apply FILE` with the budgets in force, which extends it"
+    )
 
 
 def opened(budget: str) -> IdempotencyError:

@@ -23,7 +23,15 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "aspect_ratio": ("ratio", "aspect"),
     "first_frame": ("start_image", "start_image_url", "start_frame", "first_frame_url"),
-    "last_frame": ("end_image", "end_image_url", "end_frame", "tail_image", "tail_image_url"),
+    "last_frame": (
+        "end_image",
+        "end_image_url",
+        "end_frame",
+        "last_image",
+        "last_image_url",
+        "tail_image",
+        "tail_image_url",
+    ),
     "videos": ("video", "reference_video"),
 }
 """Input -> names that sellers use for it whose APIs are not read here."""

@@ -49,6 +49,25 @@ def unavailable(path: Path, problem: str) -> LedgerUnavailableError:
     return LedgerUnavailableError(f"ledger {os.fspath(path)}: {problem}; nothing was changed")
 
 
+def incomplete(path: Path, newest: int, acknowledged: int) -> LedgerUnavailableError:
+    """Returns the error for a ledger that lacks journal entries.
+
+    Args:
+        path: the ledger's file.
+        newest: the number of the newest journal entry in the ledger.
+        acknowledged: the number of the newest journal entry that was acknowledged.
+    """
+    count = acknowledged - newest
+    entries = "journal entry is" if count == 1 else "journal entries are"
+    return unavailable(
+        path,
+        f"its last {count} {entries} missing: the ledger ends at entry {newest}, but entry {acknowledged} was "
+        "acknowledged. Its files were damaged, or an older copy was put in their place. Stop every program "
+        "that uses the ledger, keep a copy of its files, and run "
+        f"`kling-pricing ledger recover sqlite:///{path}`, which shows the loss",
+    )
+
+
 def missing(path: Path) -> LedgerUnavailableError:
     """Returns the error for a file that does not exist, or is empty."""
     problem = "the file is empty" if path.is_file() else "there is no such file"
