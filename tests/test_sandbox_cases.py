@@ -12,7 +12,7 @@ import pytest
 
 from kling_pricing import PriceBook
 from kling_pricing.hooks.webhooks import Webhooks
-from tests.gateway import Received, receiving
+from tests.receivers import Received, receiving
 from tests.rehearsals import JOBS, Rehearsed, rehearsing
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="  # noqa: S105 (published with a test vector)
