@@ -72,7 +72,7 @@ def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | Non
             text = text.decode().removeprefix("\ufeff")
         if text[:1] == "{":  # the usual case; `decode` would first search for white space
             value, end = decoder.raw_decode(text)
-            if not text[end:].strip(" \t\n\r"):
+            if end == len(text) or not text[end:].strip(" \t\n\r"):
                 return value
         return decoder.decode(text)
     except RecursionError:

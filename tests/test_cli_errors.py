@@ -93,7 +93,10 @@ BAD: dict[str, tuple[str, str]] = {
     "month": ("2026-13", "2026-13"),
     "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
     "out": ("request.json/below", "request.json/below"),
-    "new_provider": ("Acme Inc", "provider must be lower-case letters, digits, dots, underscores and hyphens"),
+    "new_provider": (
+        "Acme Inc",
+        "provider must be made of lower-case letters, digits, dots, underscores and hyphens",
+    ),
     "orientation": ("north", "'north' is not one of"),
     "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),

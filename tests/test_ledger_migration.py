@@ -180,8 +180,8 @@ def test_an_older_ledger_is_refused_with_the_command_to_run(
     url = old(1)
     place = url if store == "sqlite" else "URL"
     problem = (
-        f"this ledger has schema version 1 and this kling-pricing needs version {schema.VERSION}; stop the"
-        f" guards and run `kling-pricing ledger migrate {place}`"
+        "this ledger has schema version 1, but this release of kling-pricing needs version "
+        f"{schema.VERSION}; stop the guards and run `kling-pricing ledger migrate {place}`"
     )
     for budgets in (None, second_budgets()):
         with pytest.raises(LedgerUnavailableError) as refusal:
@@ -220,8 +220,8 @@ def test_a_newer_ledger_is_refused_and_says_to_upgrade(
     url = old(schema.VERSION)
     newer(url, store)
     problem = (
-        f"this ledger was written by a newer kling-pricing (schema version {schema.VERSION + 1}); upgrade"
-        " kling-pricing"
+        f"this ledger was written by a newer release of kling-pricing (schema version {schema.VERSION + 1}); "
+        "upgrade kling-pricing"
     )
     for refused in (
         lambda: BudgetGuard(url, book=book),
@@ -256,7 +256,9 @@ def test_a_guard_that_is_open_notices_a_migration(
             guard.verify,
             lambda: list(other.sent("qingbo", clock.now + timedelta(days=1))),
         ):
-            with pytest.raises(LedgerUnavailableError, match=r"newer kling-pricing .*; upgrade kling-pricing$"):
+            with pytest.raises(
+                LedgerUnavailableError, match=r"newer release of kling-pricing .*; upgrade kling-pricing$"
+            ):
                 verb()
         other.close()
 
@@ -312,7 +314,8 @@ def test_a_copy_never_replaces_another_file(tmp_path: Path) -> None:
     other = tmp_path / "spend.db.version-1.20261121T093000.000000Z"
     other.write_text("mine")
     with pytest.raises(
-        LedgerUnavailableError, match=r"the copy would replace spend\.db\.version-1\S+Z; move that file away"
+        LedgerUnavailableError,
+        match=(r"the copy would replace spend\.db\.version-1\S+Z; move that file elsewhere"),
     ):
         migration.migrate(path, END)
     assert (other.read_text(), migration.describe(path).version) == ("mine", 1)
@@ -350,7 +353,9 @@ def test_a_file_that_is_not_a_ledger_is_not_migrated(tmp_path: Path) -> None:
     assert "the file is empty" in run("ledger", "migrate", url).stderr
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE films (name TEXT)")
-    assert "it is not a ledger but another database" in " ".join(run("ledger", "migrate", url).stderr.split())
+    assert "the file is another kind of database, not a ledger" in " ".join(
+        run("ledger", "migrate", url).stderr.split()
+    )
     assert list(tmp_path.iterdir()) == [path]
 
 

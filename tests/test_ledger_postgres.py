@@ -205,7 +205,7 @@ def test_administration_of_a_ledger_in_a_file(tmp_path: Path) -> None:
     """A ledger in a file needs no init and has no roles."""
     url = f"sqlite:///{tmp_path}/spend.db"
     assert "ready; the first use creates the file" in " ".join(run("ledger", "init", url).stdout.split())
-    assert "there is no such file; check its name" in " ".join(run("ledger", "info", url).stderr.split())
+    assert "there is no such file; check the file's name" in " ".join(run("ledger", "info", url).stderr.split())
     assert list(tmp_path.iterdir()) == []
     BudgetGuard(url, [Budget(name="all", cap=Decimal(1), currency="USD")]).close()
     assert run("ledger", "init", url).stdout.endswith(f": up to date, schema {VERSION}\n")
@@ -220,7 +220,8 @@ def test_a_missing_ledger_says_how_to_create_it(postgres_database: str) -> None:
     """A guard creates no schema, and its error names the command that does."""
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     with pytest.raises(
-        LedgerUnavailableError, match="`kling-pricing ledger init URL`; until then, nothing can be spent"
+        LedgerUnavailableError,
+        match=("`kling-pricing ledger init URL`; nothing can be spent until this is resolved"),
     ):
         BudgetGuard(postgres_database, [TRAILER])
 
@@ -228,7 +229,10 @@ def test_a_missing_ledger_says_how_to_create_it(postgres_database: str) -> None:
 @pytest.mark.parametrize(
     ("version", "problem"),
     [
-        (VERSION + 1, rf"newer kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$"),
+        (
+            VERSION + 1,
+            rf"newer release of kling-pricing \(schema version {VERSION + 1}\); upgrade kling-pricing$",
+        ),
         (VERSION - 1, "stop the guards and run `kling-pricing ledger migrate URL`$"),
     ],
 )
@@ -283,7 +287,7 @@ def waiting(url: str) -> bool:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("postgresql://user@127.0.0.1:1/none?wait_s=1", "cannot be reached.*check that it is running"),
+        ("postgresql://user@127.0.0.1:1/none?wait_s=1", "cannot be reached.*check that the server is running"),
         (
             "postgresql://user@127.0.0.1:1/none?wait_s=0",
             "wait_s in the ledger's URL must be a whole number of at least 1, got '0'",
@@ -341,7 +345,7 @@ def test_a_clock_that_is_off_is_refused(postgres_ledger: str, book: PriceBook, c
         assert [bucket.held for bucket in guard.status(client_clock.now)] == [0]
         client_clock.pass_by(days=-1)
         with pytest.raises(
-            LedgerError, match="fall in different windows or price periods; set this machine's clock"
+            LedgerError, match="fall in different windows or price periods; correct this machine's clock"
         ):
             guard.admit(CLIP, project="a")
         assert len(guard.history()) == 1

@@ -34,7 +34,7 @@ EARLIER = "'2020-02-29T12:00:00.000000+00:00'"
 """An instant without any event."""
 
 EDITS = {
-    "budget_revision.revision": Edit("revision + 10", "cap is 50, but its budget has 40", "revision = 1"),
+    "budget_revision.revision": Edit("revision + 10", "cap is 50, but the budget has 40", "revision = 1"),
     "budget_revision.digest": Edit("'x'", "budget revision 1: its journal entry is missing", "revision = 1"),
     "budget_revision.document": Edit(
         """replace(document, '"400"', '"401"')""", "revision 2: its document does not match its digest"
@@ -66,7 +66,7 @@ EDITS = {
     ),
     "bucket.window_end": Edit(EARLIER, "but the window of its bucket starts at", "budget = 'trailer'"),
     "bucket.currency": Edit("'EUR'", "rate is missing, but the currencies give given", "id = 1"),
-    "bucket.cap": Edit("cap + 1", r"bucket all: cap is 400\.000000001, but its budget has 400", "id = 1"),
+    "bucket.cap": Edit("cap + 1", r"bucket all: cap is 400\.000000001, but the budget has 400", "id = 1"),
     "bucket.held": Edit("held + 1", r"bucket all .*: held is .*1, but the journal gives", "id = 1"),
     "bucket.spent": Edit("spent + 1", r"bucket all .*: spent is .*3, but the journal gives", "id = 1"),
     "bucket.alerts": Edit("""'["0.9"]'""", "bucket all: alerts is 0.9", "id = 1", postgres="'{0.9}'"),
@@ -105,7 +105,7 @@ EDITS = {
     "reservation_line.held": Edit("held + 1", "held is .*1, but the journal gives", "bucket = 1"),
     "reservation_line.spent": Edit("spent + 1", "spent is .*1, but the journal gives", "bucket = 1"),
     "reservation_line.rate": Edit(
-        "'7.5'", "rate is 7.5, but the budget revisions have 7.123456789", "rate > '0'", "7.5"
+        "'7.5'", "rate is 7.5, but the budgets installed in this ledger give 7.123456789", "rate > '0'", "7.5"
     ),
     "journal.at": Edit(EARLIER, "created_at is .*, but the journal gives 2020-02-29", "kind = 'reserve'"),
     "journal.kind": Edit("'other'", "kind is other, but it must be one of the known kinds", "kind = 'opening'"),

@@ -70,7 +70,7 @@ class FixedWindow(FileModel):
     @model_validator(mode="after")
     def _ordered(self) -> FixedWindow:
         if self.start >= self.end:
-            raise ValueError("end must be later than start; set end to the day after the last day")
+            raise ValueError("end must be later than start; set end to the day after the window's last day")
         return self
 
 
@@ -124,12 +124,13 @@ class BudgetEntry(FileModel):
     )
     on_exceed: Literal["reject", "cap"] = Field(
         "reject",
-        description="What happens to a request that does not fit: reject refuses the request, and cap makes "
-        "the request cheaper.",
+        description="What happens to a request that does not fit in the budget: reject refuses the request, "
+        "and cap makes the request cheaper.",
     )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
-        (), description="Fractions of the cap, such as 0.8. Each fraction triggers one alert per window."
+        (),
+        description="Fractions of the cap, such as 0.8. Reaching a fraction raises an alert, once per window.",
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="The shortest length, in seconds, to which capping may shorten a video."
@@ -266,8 +267,11 @@ class Capping(FileModel):
     def _consistent(self) -> Capping:
         if ("model" in self.sacrifice) != bool(self.models):
             raise ValueError(
-                "to let capping change the model, add model to sacrifice and list the "
-                "replacement models under models"
+                "models lists replacement models, but sacrifice does not contain model; add model to "
+                "sacrifice, or remove models"
+                if self.models
+                else "sacrifice contains model, but models is empty; list replacement models under models, or "
+                "remove model from sacrifice"
             )
         return self
 

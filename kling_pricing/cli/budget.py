@@ -84,8 +84,8 @@ def apply_command(file: str, ledger: str) -> None:
     """Install the budgets from FILE in a ledger.
 
     These budgets replace the ledger's current budgets. Balances do not change. You can always change caps,
-    request limits, alerts, and the minimum duration and resolution for capping. To change a budget's match,
-    window, time zone or currency, rename the budget or set carry_over: true.
+    limits per request, alerts, and the minimum duration and minimum resolution for capping. To change a
+    budget's match, window, time zone or currency, rename the budget or set carry_over: true.
 
     \b
     Example:
@@ -104,8 +104,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left. Below it stand the requests of the last 30 days that hooks let pass without
-    a price. No budget counts those.
+    settled yet, and the money left. Below the table, the command lists the requests of the last 30 days that
+    hooks let through without a price. No budget counts these requests.
 
     \b
     Example:
@@ -139,8 +139,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
         requests = counted(sum(row.requests for row in group), "request")
         echo(
-            f"{requests} to {path} at {provider} passed without a price in the last "
-            f"{counted(_UNPRICED_PERIOD.days, 'day')}; no budget counts them"
+            f"hooks let {requests} to {path} at {provider} through without a price in the last "
+            f"{counted(_UNPRICED_PERIOD.days, 'day')}; the cost is not counted in any budget"
         )
 
 

@@ -52,7 +52,7 @@ def init_command(url: str, grant: str | None) -> None:
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 def migrate_command(url: str) -> None:
-    """Upgrade the ledger at URL to this version of kling-pricing.
+    """Upgrade the ledger at URL for this kling-pricing version.
 
     Stop the guards first. If the ledger is a file, the command makes a copy before it changes the file. You can
     safely repeat the command.

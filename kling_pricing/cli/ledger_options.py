@@ -43,7 +43,7 @@ def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ..
     pairs = [value.partition("=") for value in values]
     names = [label for label, _, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise click.BadParameter(f"label {twice} appears twice; keep one of them")
+        raise click.BadParameter(f"label {twice} is given more than once; give each label only once")
     if wrong := next((label for label, equals, value in pairs if not (label and equals and value)), None):
         raise click.BadParameter(f"{wrong!r} is not a label with a value; write LABEL=VALUE, such as user=li")
     return {label: value for label, _, value in pairs}

@@ -54,9 +54,11 @@ class Texts:
 
     def __call__(self, quote: Quote) -> str:
         """Returns the text of a quote. The text may depend only on the parts of the cache key."""
-        request, table, *price, _ = quote
-        notes = quote.notes if self._notes else ()
-        key = table.id, table.digest, request.model, request.wire_format, request.facts["action"], notes, *price
+        request, table, rate, lines, minimum, maximum, list_total, lazy = quote
+        key = (
+            *(table.id, table.digest, request.model, request.wire_format, request.facts["action"]),
+            *(rate.cell, lines, minimum, maximum, list_total, lazy.notes if self._notes else ()),
+        )
         text = self._texts.get(key)
         if text is None:
             if len(self._texts) >= MAX_TEXTS:

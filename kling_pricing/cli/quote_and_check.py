@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -38,7 +39,7 @@ from kling_pricing.cli.wording import with_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add
 from kling_pricing.quoting.composing import quote_description
-from kling_pricing.quoting.engine import check, quote
+from kling_pricing.quoting.engine import check, quote_payload
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.strict_json import as_object, json_value
@@ -105,13 +106,15 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
     """
     description, media = pop_description(options, without_file=not files)
     options["media"] = {**media, **(options["media"] or {})} or None
+    new_intake = partial(Intake, **options)  # without `at`, each request has the prices of its own instant
+    intake: Callable[[], Intake] = new_intake if options["at"] is None else cache(new_intake)
     quick = Item("request", None, {}, alone=True) if description is not None else None
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
         if description is None:
-            result = quote(payload, **options)
+            result = quote_payload(payload, intake())
         else:
-            result = quote_description(description, Intake(**options))
+            result = quote_description(description, intake())
         tally.add(result)
         if as_json:
             return json_text(result) if alone else placed_json(json_text(result), item.place)
@@ -179,7 +182,8 @@ def _answer_all(
                 interruption.allowed(waiting=False)
                 if item is not None:
                     text = _text(item, answer, tally, as_json=as_json, alone=not many)
-                    answers += [] if text is None else [text]
+                    if text is not None:
+                        answers.append(text)
                 if item is None or len(answers) >= MAX_TOGETHER:
                     _print(answers)
                     interruption.allowed(waiting=True)
@@ -195,7 +199,7 @@ def _answer_all(
 
 def _print(answers: list[str]) -> None:
     """Prints a batch of results, and empties the batch."""
-    print_whole("".join(f"{answer}\n" for answer in answers))
+    print_whole("\n".join([*answers, ""]))
     answers.clear()
 
 

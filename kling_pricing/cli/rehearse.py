@@ -26,19 +26,19 @@ _DEFAULT_PORT = 8900
     type=click.IntRange(0, 65535),
     default=_DEFAULT_PORT,
     show_default=True,
-    help="Port to listen at; 0: a free one.",
+    help="Port to listen on; 0 chooses a free port.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--scenario", metavar="FILE", help="YAML file with accounts, times and faults.")
-@click.option("--seed", type=int, help="Seed of everything random; replaces the scenario's.")
+@click.option("--seed", type=int, help="Seed of all random choices; replaces the scenario's seed.")
 @click.option(
     "--speed",
     type=click.IntRange(0, 10**6),
     metavar="N",
-    help="Seconds on its clock per real second; 0: it stands still. Replaces the scenario's.",
+    help="Seconds on the sandbox's clock per real second; 0 stops the clock. Replaces the scenario's speed.",
 )
-@instant_option("--start", "Time that its clock shows first (ISO 8601). Default: now.")
-@click.option("--record", metavar="FILE", help="Keep all calls and answers in this file, as HAR.")
+@instant_option("--start", "Time at which the sandbox's clock starts (ISO 8601). Default: now.")
+@click.option("--record", metavar="FILE", help="Record all calls and answers in this file, in HAR format.")
 @tables_option
 def sandbox_command(
     port: int,
@@ -50,17 +50,18 @@ def sandbox_command(
     record: str | None,
     book: PriceBook,
 ) -> None:
-    """Run a provider to rehearse against. It answers as the real APIs do, and nothing costs money.
+    """Run a simulated provider on this machine.
 
-    Every API of the price tables is served below the name of its provider, such as /kling. Point a client at
-    the address that is printed, and submit jobs as usual. Ctrl-C ends the sandbox and prints its bill.
+    The sandbox answers as the real APIs do, but nothing costs money. It serves every API in the price tables
+    under the name of the API's provider, such as /kling. Point a client at the printed address, and submit jobs
+    as usual. Ctrl-C ends the sandbox and prints the bill.
 
     \b
       kling-pricing sandbox --speed 60
       curl -s localhost:8900/kling/v1/videos/text2video \\
           -d '{"model_name": "kling-v3", "prompt": "a heron lands"}'
 
-    Words in a prompt make things go wrong:
+    Words in a prompt cause faults:
 
     \b
       [500] [429:1303]         an error; no task is created
@@ -68,24 +69,24 @@ def sandbox_command(
       [500:accepted]           an error, and a task
       [lost-answer] [timeout]  a task, and no answer
       [lost-request]           no task, and no answer
-      [duplicate-id]           the answer names the task before
+      [duplicate-id]           the answer names the previous task
       [fail:moderation]        the task fails
-      [slow:30]                it runs 30 seconds longer
-      [charge:x2]              it is charged twice
-      [says:x2]                the answer names twice the charge
+      [slow:30]                the task takes 30 seconds longer
+      [charge:x2]              the task is charged twice
+      [says:x2]                the answer names double the charge
       [no-charge]              answers name no charge
-      [bill:1080p-ref-audio]   something else is made, and billed
-      [pays:cash]              it is paid from the balance
+      [bill:1080p-ref-audio]   a different job is made and billed
+      [pays:cash]              the task is paid from the balance
       [statement:twice]        an error on the statement
 
-    A scenario file has the same words with rates, and the accounts. See docs/sandbox.md.
+    A scenario file can set the accounts and when each of these faults occurs. See docs/sandbox.md.
 
     \b
-    Calls that steer it, with PROVIDER such as kling:
-      GET  /PROVIDER/_bill         what it has really taken
-      GET  /PROVIDER/_statement    its own format; ?from=2026-11-01&until=...
-      GET  /PROVIDER/_planted      the errors on that statement
-      POST /PROVIDER/_faults       {"faults": ["500"]}: for the next jobs
+    Calls that control the sandbox, where PROVIDER is a name such as kling:
+      GET  /PROVIDER/_bill         the real charges
+      GET  /PROVIDER/_statement    the statement; ?from=2026-11-01&until=...
+      GET  /PROVIDER/_planted      the errors on the statement
+      POST /PROVIDER/_faults       {"faults": ["500"]}, for the next jobs
       POST /_clock                 {"forward_s": 60} or {"speed": 10}
     """
     try:
@@ -112,7 +113,7 @@ def _opening(providers: dict[str, str], port: int) -> str:
         [
             "Point a client at one of these base URLs:",
             *lines,
-            f'Give a hook the provider that you choose: hosts={{"127.0.0.1:{port}": "{name}"}}.',
+            f'If you use a hook, give it the provider: hosts={{"127.0.0.1:{port}": "{name}"}}.',
             "Ctrl-C ends the sandbox.",
         ]
     )

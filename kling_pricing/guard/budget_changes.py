@@ -70,12 +70,12 @@ def open_budget(
         if not bucket_labels:
             raise BudgetError(f"budget {name} has a single bucket; omit the labels")
         raise BudgetError(
-            f"budget {name} has a bucket for each value of {', '.join(bucket_labels)}; "
-            "give exactly these labels"
+            f"budget {name} has separate buckets; specify a value for each of these labels, and no other "
+            f"labels: {', '.join(bucket_labels)}"
         )
     now = state.clock()
     if budget.period(now) is None:
-        raise BudgetError(f"budget {name} has no current window")
+        raise BudgetError(f"budget {name} has no current window: its period has not begun or is over")
     bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
     state.deliver(state.ledger.open_bucket(claim(budget, bucket, None, now), nanos_up(ledger_amount(spent))))
 

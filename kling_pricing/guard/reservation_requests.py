@@ -202,7 +202,8 @@ def exceeded(
     if not refused.shortfalls:
         labels = ", ".join(f"{name}={value}" for name, value in order.labels.items())
         return BudgetExceededError(
-            f"no budget is in force for {labels}, so nothing may be spent; add one, or set unmatched: allow",
+            f"no budget in force matches {labels}, so nothing may be spent; add a matching budget, or set "
+            "unmatched: allow",
             budget=None,
             requested=quote.maximum,
             available=Decimal(0),

@@ -142,7 +142,7 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
         revision = ledger.installed()
         if revision is None:
             raise BudgetError(
-                f"ledger {ledger.name} has no budgets yet; check that it is the right ledger, then open it "
+                f"ledger {ledger.name} has no budgets yet; check that this is the right ledger, then open it "
                 "with budgets, or run `kling-pricing budget apply FILE`"
             )
         return InForce.of(revision)
@@ -150,7 +150,7 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
     installed = InForce.of(ledger.install(given))
     if installed.budgets.digest != given.digest:
         raise BudgetError(
-            "the ledger's budgets differ from the given ones; open the ledger without budgets, "
-            "or ask an administrator to install yours with `kling-pricing budget apply`"
+            "the ledger's budgets differ from the given budgets; open the ledger without budgets, or ask an "
+            "administrator to install yours with `kling-pricing budget apply`"
         )
     return installed

@@ -41,9 +41,7 @@ def other_readings(
     """
     urls = {url: ""}
     if target is not None:
-        urls[target if "://" in target else urljoin(url, "/") + target.lstrip("/")] = (
-            "the target of the request"
-        )
+        urls[target if "://" in target else urljoin(url, "/") + target.lstrip("/")] = "the request target"
     for host in (headers.get("Host") or "").split(","):
         if host.strip() and not _names(url, host.strip()):
             urls |= {_at_host(host.strip(), each): "the Host header" for each in list(urls)}

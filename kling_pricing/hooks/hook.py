@@ -270,10 +270,12 @@ class Hook:
         try:
             self._guard.count_unpriced(path.provider, path.path)
         except KlingPricingError as error:  # the ledger cannot store such a path
-            _log.debug("did not count a request without a price: %s", error)
+            _log.debug("could not count a request without a price: %s", error)
         if is_first:
             _log.warning(
-                "requests to %s at %s pass without a price; no budget counts them", path.path, path.provider
+                "requests to %s at %s are let through without a price; no budget counts them",
+                path.path,
+                path.provider,
             )
 
     def _rules(self, wire_format: str) -> HttpRules:

@@ -111,7 +111,9 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
     urls = status_urls(guard, reservation, base_url)
     if not urls:
         return PollResult(
-            reservation, "unaskable", "the task is unknown, and this API cannot look up a task by reservation"
+            reservation,
+            "unaskable",
+            ("the task is unknown, and this API cannot look up a task by the reservation's id"),
         )
     detail, unusable = "", False
     for url in urls:

@@ -298,7 +298,7 @@ def file_of(url: str) -> Path:
         return Path(rest[1:]).absolute()
     shown = repr(url) if _HARMLESS.fullmatch(url) else "this"  # a mistyped URL may have a password anywhere
     raise LedgerUnavailableError(
-        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
+        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in the current folder, "
         "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
     )
 

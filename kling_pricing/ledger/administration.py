@@ -77,7 +77,7 @@ def info(url: str) -> Info:
     return Info(
         {
             "ledger": url,
-            "server": "none (an SQLite file, for the processes of one machine)",
+            "server": "none (an SQLite file, for processes on one machine)",
             "schema": str(version),
             "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },

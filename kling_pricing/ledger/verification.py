@@ -33,9 +33,9 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
     problems = [*map(_difference, facts["difference"]), *_by_budgets(facts), *damage]
     if problems:
         raise LedgerError(
-            f"ledger {ledger}: {len(problems)} differences between the journal and the other tables: "
-            f"{'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the {backup}, and restore a "
-            "backup"
+            f"ledger {ledger}: {len(problems)} difference{'s' * (len(problems) > 1)} between the journal "
+            f"and the other tables: {'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the "
+            f"{backup}, and restore a backup"
         )
 
 
@@ -117,7 +117,7 @@ def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
     )
     for what, kept, allowed in comparisons:
         if kept not in allowed:
-            yield f"{subject}: {what} is {kept}, but its budget has {allowed[-1]}"
+            yield f"{subject}: {what} is {kept}, but the budget has {allowed[-1]}"
 
 
 def _in_force(row: Row, newest: Sequence[_Revision]) -> Iterator[str]:
@@ -150,8 +150,11 @@ def _converted(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
         if (accounting_rate.quote, accounting_rate.budget) == (row["quote"], row["budget"])
     ]
     if rate not in rates:
-        known_rates = _listed([format_decimal(known_rate) for known_rate in rates])
-        yield f"{subject}: rate is {format_decimal(rate)}, but the budget revisions have {known_rates}"
+        known_rates = " or ".join(format_decimal(known_rate) for known_rate in rates) or "no such rate"
+        yield (
+            f"{subject}: the accounting rate is {format_decimal(rate)}, but the budgets installed in this "
+            f"ledger give {known_rates}"
+        )
         return
     held = _at_rate(row["reserved"], rate)
     if row["held"] not in {0, held}:  # recorded spend holds nothing

@@ -104,24 +104,35 @@ def compare(
         book.tables_of(own_provider)  # raises if the provider is unknown
     variations = Variations(payload, read, intake)
     itself = _candidate(variations.original, {}, intake, matrix)
+    names = dict.fromkeys((*book.tables, *([] if own_provider is None else [own_provider])))
+    offerings = {
+        name: _Provider(intake.with_options(provider=name), _models(book, name, intake.at)) for name in names
+    }
     options = []
     for candidate in (itself, *_candidates(variations, intake, matrix)):
         model = candidate.request.facts["model"]
-        for name in dict.fromkeys((*book.tables, *([] if own_provider is None else [own_provider]))):
+        # the note about an assumed wire format matters only at the own provider
+        elsewhere = candidate._replace(request=replace(candidate.request, format_assumed=False))
+        for name, offering in offerings.items():
             if name == own_provider:
-                options.append(_option(candidate, name, intake))
-            elif _knows(book, name, model, intake.at):
-                # the note about an assumed wire format matters only at the own provider
-                stated = replace(candidate.request, format_assumed=False)
-                options.append(_option(candidate._replace(request=stated), name, intake))
+                options.append(_option(candidate, name, offering.intake))
+            elif model in offering.models:
+                options.append(_option(elsewhere, name, offering.intake))
     return sorted(options, key=_order(intake, own_provider))
 
 
-def _knows(book: PriceBook, provider: str, model: str, at: datetime) -> bool:
-    """Returns whether a provider's tables in force price a model; without any, its other tables count."""
+class _Provider(NamedTuple):
+    """One provider of a comparison: the intake that prices by its tables, and the models that it offers."""
+
+    intake: Intake
+    models: frozenset[str]
+
+
+def _models(book: PriceBook, provider: str, at: datetime) -> frozenset[str]:
+    """Returns the models that a provider's tables in force price; without any, its other tables count."""
     tables = book.tables_of(provider)
     in_force = [table for table in tables if _is_in_force(table, at)]
-    return any(model in table.models for table in in_force or tables)
+    return frozenset[str]().union(*(table.models for table in in_force or tables))
 
 
 def _is_retired(book: PriceBook, model: str, at: datetime) -> bool:
@@ -139,7 +150,7 @@ def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
     quote = None
     if not why_not:
         try:
-            quote = quote_valid(payload, request, intake.with_options(provider=provider))
+            quote = quote_valid(payload, request, intake)
         except PriceNotFoundError as error:
             alternatives = f"; available prices: {', '.join(error.priced_instead)}"
             why_not = str(error).removesuffix(alternatives)  # the other rows show the available prices

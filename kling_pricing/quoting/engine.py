@@ -87,7 +87,7 @@ def quote_valid(payload: Mapping[str, Any], request: VideoRequest, intake: Intak
     """
     table = intake.table(request)
     readings = other_readings(payload, request, table, intake) if request.format_assumed else None
-    return price(table, request, LazyNotes(quote_notes, request, table, readings, intake))
+    return price(table, request, LazyNotes(quote_notes, (request, table, readings, intake)))
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:

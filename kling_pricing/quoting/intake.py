@@ -7,12 +7,11 @@ a payload the same way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from kling_pricing.display import nearest, reportable, shown
+from kling_pricing.display import joined_with_and, joined_with_or, nearest, reportable, shown
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
 from kling_pricing.quoting.format_choice import choose_format, format_at
@@ -21,10 +20,10 @@ from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable, period
 from kling_pricing.tables.rates import Validity
 from kling_pricing.windows import instant
-from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.endpoints import Endpoint, provider_and_path
 from kling_pricing.wire.facts import Facts, counts_as_reference
 from kling_pricing.wire.formats import wire_format as wire_format_named
-from kling_pricing.wire.media import MediaFacts, MediaLike, Medium, facts_of
+from kling_pricing.wire.media import UNKNOWN, MediaFacts, MediaLike, Medium, facts_of
 from kling_pricing.wire.request import ParsedPayload, VideoRequest
 
 _NO_VALUES: Mapping[str, tuple[Any, ...]] = {}
@@ -72,7 +71,9 @@ class Intake:
         if wire_format is not None and not isinstance(wire_format, str):
             raise WireFormatError(f"wire_format must be text, got {type(wire_format).__name__}")
         if media is not None and not isinstance(media, Mapping):
-            raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
+            raise KlingPricingError(
+                f"media must be a mapping from URLs to facts about the files, got {type(media).__name__}"
+            )
         self.book = book
         self.at = instant(at)
         self.provider = provider
@@ -83,7 +84,9 @@ class Intake:
 
     def with_options(self, **options: Any) -> Intake:
         """Returns a copy with some of its options replaced."""
-        changed = copy(self)
+        changed = Intake.__new__(Intake)
+        for name in self.__slots__:
+            setattr(changed, name, getattr(self, name))
         for name, value in options.items():
             setattr(changed, name, value)
         return changed
@@ -101,6 +104,8 @@ class Intake:
         """
         book, name = self.book, self.wire_format
         endpoint = None if self.url is None else book.endpoint(self.url)
+        if endpoint is not None and not endpoint.submissions:
+            _refuse_path_without_price(str(self.url), endpoint, book)
         format_assumed = False
         if name is None:
             if endpoint is not None:
@@ -121,7 +126,7 @@ class Intake:
         facts["duration_stated"], facts["resolution_stated"] = "duration_s" in fields, "resolution" in fields
         if facts["shots_length_s"]:
             facts["shots_excess_s"] = facts["shots_length_s"] - (facts["duration_s"] or 0)
-        known_media = _add_media(facts, parsed.media, self.media or {}) if parsed.media else ()
+        known_media = _add_media(facts, parsed.media, self.media) if parsed.media else ()
         if (known_media or facts["elements"]) and "reference" not in parsed.facts:
             facts["reference"] = counts_as_reference(facts)
         implied_by = None
@@ -160,20 +165,18 @@ class Intake:
         )
         return request, matrix
 
-    def table(self, request: VideoRequest) -> PriceTable:
-        """Returns the billing provider's price table that is in force.
+    def table(self, request: VideoRequest, provider: str | None = None) -> PriceTable:
+        """Returns a provider's price table that is in force; by default, the billing provider's.
 
         Raises:
             PriceNotFoundError: the provider cannot be determined or has no table in force, or the table does
                 not price the request's wire format or, at this instant, its model.
         """
-        provider = provider_of(request, self.book, self.provider)
+        provider = provider or self.provider
         if provider is None:
-            raise _no_provider(request, self.book)
-        return self.table_of(provider, request)
-
-    def table_of(self, provider: str, request: VideoRequest) -> PriceTable:
-        """Returns a provider's price table in force; raises as `table` does."""
+            provider = provider_of(request, self.book, None)
+            if provider is None:
+                raise _no_provider(request, self.book)
         model = request.facts["model"]
         table = self.book.table(provider, self.at, model)
         if request.wire_format not in table.priced_formats:
@@ -241,6 +244,23 @@ def _drop_ignored_model(parsed: ParsedPayload, matrix: CapabilityMatrix, endpoin
         parsed.facts["model_ignored"] = path
 
 
+def _refuse_path_without_price(url: str, endpoint: Endpoint, book: PriceBook) -> None:
+    """Refuses a URL whose path is listed as billed without a published price.
+
+    Raises:
+        PriceNotFoundError: the path is listed so, which holds whatever the payload looks like.
+    """
+    segments = tuple(provider_and_path(url, book.hosts)[1])
+    for name in book.formats.get(endpoint.provider or "", ()):
+        for paths in book.matrices[name].http.unpriced:
+            if paths.pattern.matches(segments):
+                raise PriceNotFoundError(
+                    f"{endpoint.provider} bills for requests to {paths.pattern.text}, but their price is "
+                    f"unknown: {paths.why}; ask the provider for the price",
+                    provider=endpoint.provider,
+                )
+
+
 def _possible(
     values_of: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]
 ) -> dict[str, tuple[Any, ...]]:
@@ -252,9 +272,11 @@ def _possible(
 
 
 def _add_media(
-    facts: Facts, media: Sequence[Medium], known: MediaLike
+    facts: Facts, media: Sequence[Medium], known: MediaLike | None
 ) -> tuple[tuple[Medium, MediaFacts], ...]:
     """Pairs each file with the caller's facts about it, and adds a video's length to the request's facts."""
+    if not known:
+        return tuple([(medium, UNKNOWN) for medium in media])
     pairs = tuple([(medium, facts_of(medium.url, known)) for medium in media])
     for medium, media_facts in pairs:
         if medium.kind == "video" and media_facts.length_s is not None:
@@ -268,9 +290,9 @@ def _unknown_model(
     known, close = list(matrix.names), None
     if written is None:
         paths = [submission.path for submission in matrix.submissions if submission.model is not None]
-        message = f"{field} is required; known models: {', '.join(known)}"
+        message = f"{field} is required; set it to one of: {', '.join(known)}"
         if paths and "model" in wire_format_named(matrix.wire_format).FIELD_NAMES:
-            message += "; or pass the URL of the request, because its path has a default model"
+            message += "; or pass the URL of the request, if its path has a default model"
         elif paths:
             message = (
                 "this API names the model in the path of the URL, and no URL with such a path is given; "
@@ -310,16 +332,16 @@ def _format_not_priced(table: PriceTable, request: VideoRequest, book: PriceBook
     tables = (other for other in book.tables_of(table.provider) if name in other.priced_formats)
     other = next(tables, None)
     if other is None:
-        known = ", ".join((*table.wire_formats, *table.also_prices))
+        known = joined_with_or((*table.wire_formats, *table.also_prices))
         problem = (
             f"{table.id} does not price requests in wire format {name}, because the table does not say how "
-            f"they are billed; it prices requests in {known}"
+            f"they are billed; it prices only requests in {known}"
         )
     else:
         problem = (
-            f"{table.id}, which is in force then, has no price for requests in wire format {name}; "
-            f"{other.id} has their prices, {period(other)}; choose a time in that period, or add your own "
-            "price table"
+            f"{table.id}, the table in force at that time, has no price for requests in wire format {name}; "
+            f"{other.id} has prices for them and is in force {period(other)}; choose a time in that period, or "
+            "add your own price table"
         )
     return PriceNotFoundError(problem, provider=table.provider, model=request.facts["model"])
 
@@ -336,11 +358,11 @@ def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
     if not speaking and len(unpriced) == 1:
         return book.without_prices(unpriced[0], model)
     if speaking:
-        problem = f"several providers use wire format {wire_format} ({', '.join(speaking)})"
+        problem = f"several providers use wire format {wire_format} ({joined_with_and(speaking)})"
     else:
         problem = f"no provider with known prices uses wire format {wire_format}"
     if pricing:
-        remedy = f"specify the provider whose prices apply ({model} is priced by {', '.join(pricing)})"
+        remedy = f"specify the provider whose prices apply ({model} is priced by {joined_with_and(pricing)})"
     else:
         remedy = f"no price table covers {model}; add your own table"
     return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,11 +13,10 @@ from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormat
 from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
-from kling_pricing.quoting.quote import shown_range
 from kling_pricing.strict_json import snapshot
 from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
-from kling_pricing.tables.price_table import PriceTable
+from kling_pricing.tables.price_table import MAX_BILLS, PriceTable
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -44,7 +42,10 @@ def other_readings(
     """Returns the other readings of a payload whose wire format is assumed; None if there are none."""
     differing = intake.book.other_defaults.get((table.provider, request.wire_format, request.model), ())
     stated, priced_facts = request.stated_fields, table.priced_facts
-    defaults = [entry for entry in differing if entry.fact not in stated and entry.fact in priced_facts]
+    defaults = []
+    for entry in differing:
+        if entry.fact not in stated and entry.fact in priced_facts:
+            defaults.append(entry)  # noqa: PERF401 (usually there are none)
     if not defaults:
         return None
     return OtherReadings(defaults, snapshot(payload), intake.media and snapshot(intake.media))
@@ -89,7 +90,7 @@ def quote_notes(
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
         action = with_article(str(request.facts["action"]))
-        notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
+        notes.append(Note("implied_action", f"because of {decisive}, this is {action} request"))
     notes += examination_notes(intake.book.matrices[request.wire_format], request, at)
     if readings is not None:
         notes += _other_readings(readings, request, table, intake)
@@ -98,7 +99,7 @@ def quote_notes(
     notes += table.lasting_notes
     if table.known_from is not None and at < table.known_from:
         message = (
-            f"the prices in {table.id} are known from {table.known_from:%Y-%m-%d}; "
+            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d}; "
             "earlier prices may have differed"
         )
         notes.append(Note("before_known_prices", message))
@@ -133,8 +134,8 @@ def _other_readings(
             notes.append(
                 Note(
                     "other_reading",
-                    f"the request was read as wire format {request.wire_format}, but in {other} the default of "
-                    f"{theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
+                    f"the request was read as wire format {request.wire_format}, but in {other}, the default "
+                    f"of {theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
                 )
             )
     return notes
@@ -146,24 +147,28 @@ def _newer_list(provider: str, request: VideoRequest, intake: Intake) -> list[No
         table = intake.book.table(provider, intake.at)
     except PriceNotFoundError:
         return []
+    if request.open_facts or table.model_periods:
+        return [_newer_list_note(table, request, intake)]
+    place = request.wire_format, table.deciding_facts(request.facts)
+    note = table.comparing_notes.get(place)
+    if note is None:
+        note = _newer_list_note(table, request, intake)
+        if len(table.comparing_notes) < MAX_BILLS:
+            table.comparing_notes[place] = note
+    return [note]
+
+
+def _newer_list_note(table: PriceTable, request: VideoRequest, intake: Intake) -> Note:
     try:
-        quoted = price(intake.table_of(provider, request), request)
+        quoted = price(intake.table(request, table.provider), request)
     except PriceNotFoundError:
-        return [_newer_list_note(provider, table.id, None)]
-    return [_newer_list_note(provider, table.id, (quoted.minimum, quoted.maximum, table.currency))]
-
-
-@lru_cache(maxsize=4096)  # the same amounts recur
-def _newer_list_note(provider: str, table: str, amount: tuple[Decimal, Decimal, str] | None) -> Note:
-    if amount is None:
         gives = "has no price"
     else:
-        minimum, maximum, currency = amount
-        gives = f"gives {shown_range(minimum, maximum)} {currency}"
+        gives = f"gives {quoted.shown_total()} {table.currency}"
     return Note(
         "newer_list_elsewhere",
-        f"the company that published these prices has a newer list, {provider}, which {gives} for this request "
-        f"({table})",
+        f"the company that published these prices has a newer price list, {table.provider}, which {gives} for "
+        f"this request ({table.id})",
     )
 
 
@@ -171,7 +176,7 @@ def _newer_list_note(provider: str, table: str, amount: tuple[Decimal, Decimal, 
 def _stale_note(table: str, checked: date, days: int) -> Note:
     return Note(
         "stale_table",
-        f"{table} is based on a copy dated {checked:%Y-%m-%d}, {days} days before the quoted time; "
+        f"{table} is based on a copy dated {checked:%Y-%m-%d}, {days} days before the date of this quote; "
         "check that its prices are still valid",
     )
 

@@ -27,7 +27,7 @@ class LazyNotes:
 
     __slots__ = ("_inputs", "_notes", "_write")
 
-    def __init__(self, write: Callable[..., tuple[Note, ...]], *inputs: Any) -> None:
+    def __init__(self, write: Callable[..., tuple[Note, ...]], inputs: tuple[Any, ...] = ()) -> None:
         self._write = write
         self._inputs = inputs
         self._notes: tuple[Note, ...] | None = None
@@ -49,7 +49,7 @@ class LazyNotes:
         return f"LazyNotes({list(self.notes)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LazyNotes, (tuple, self.notes)
+        return LazyNotes, (tuple, (self.notes,))
 
 
 class Quote(NamedTuple):

@@ -51,9 +51,9 @@ def nearest_valid(
     for change in _changes(capabilities, request):
         if (priced or unpriced) and len(change) > fewest:
             break
-        amended = _amended({**payload, **left_out}, request, change)
         if not (change or left_out):
             continue
+        amended = _amended({**payload, **left_out}, request, change)
         valid = _valid(amended, intake)
         if valid is None:
             continue

@@ -187,7 +187,7 @@ def _refuse_the_same_twice(workspace: Workspace) -> None:
     if same:
         ((one, other),) = same
         raise KlingPricingError(
-            f"ledgers {one + 1} and {other + 1} hold the same reservations; give each ledger once"
+            f"ledgers {one + 1} and {other + 1} hold the same reservations; give each ledger only once"
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cached_property
 from itertools import chain, product
 from typing import Any, NamedTuple
 
@@ -122,9 +123,6 @@ class ModelCapabilities:
         assumable: the defaults of inputs that the model accepts and that have more than one allowed value.
         open_facts: the facts without a default that are unknown unless the payload states them, each with the
             input it is derived from, or None if it is an input itself.
-        unsure: returns the rules that some facts may break, without the warnings.
-        unsure_warnings: returns the warnings that some facts may break.
-        imply_action: returns the actions that some facts may imply.
     """
 
     model: str
@@ -139,11 +137,6 @@ class ModelCapabilities:
     general_action: str | None = field(init=False, repr=False, compare=False)
     open_facts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, compare=False)
     assumable: Mapping[str, Any] = field(init=False, repr=False, compare=False)
-    unsure: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
-    unsure_warnings: Callable[[Mapping[str, Any]], list[Rule]] = field(init=False, repr=False, compare=False)
-    imply_action: Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]] = field(
-        init=False, repr=False, compare=False
-    )
     _unstated: dict[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -165,13 +158,24 @@ class ModelCapabilities:
         unknown = [fact for fact in tested if EMPTY_FACTS[fact] is None and fact not in self.defaults]
         object.__setattr__(self, "open_facts", tuple((fact, INPUT_OF.get(fact)) for fact in sorted(unknown)))
         object.__setattr__(self, "_unstated", {**EMPTY_FACTS, "reference": False, **self.defaults})
-        binding, warnings = [[rule for rule in self.rules if rule.warning is kind] for kind in (False, True)]
-        object.__setattr__(self, "unsure", compile_filter(binding))
-        object.__setattr__(self, "unsure_warnings", compile_filter(warnings))
-        object.__setattr__(self, "imply_action", compile_choice(self.implied_actions))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self) if field.init)
+
+    @cached_property
+    def unsure(self) -> Callable[[Mapping[str, Any]], list[Rule]]:
+        """Returns the rules that some facts may break, without the warnings; compiled when first used."""
+        return compile_filter([rule for rule in self.rules if not rule.warning])
+
+    @cached_property
+    def unsure_warnings(self) -> Callable[[Mapping[str, Any]], list[Rule]]:
+        """Returns the warnings that some facts may break; compiled when first used."""
+        return compile_filter([rule for rule in self.rules if rule.warning])
+
+    @cached_property
+    def imply_action(self) -> Callable[[Mapping[str, Any]], tuple[ImpliedAction, ...]]:
+        """Returns the actions that some facts may imply; compiled when first used."""
+        return compile_choice(self.implied_actions)
 
     def with_defaults(self, stated: dict[str, Any], implied: Mapping[str, Any]) -> Facts:
         """Returns a payload's facts: those that its model name implies, those it states, and else defaults."""
@@ -197,7 +201,7 @@ class ModelCapabilities:
         for fact, source in self.open_facts:
             if facts[fact] is None and fact in priced:
                 is_stated = source is None or source in stated
-                if is_stated or (media and source in [f"{medium.kind}s" for medium, _ in media]):
+                if is_stated or any(f"{medium.kind}s" == source for medium, _ in media):
                     unknown = (*unknown, fact)
         return unknown
 

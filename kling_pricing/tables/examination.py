@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from kling_pricing.display import reportable, shown
+from kling_pricing.display import joined_with_and, joined_with_or, reportable, shown
 from kling_pricing.findings import Note, Violation
 from kling_pricing.tables.capabilities import CapabilityMatrix, MediaLimit, ModelCapabilities, Rule
 from kling_pricing.tables.rules import Condition, hold
 from kling_pricing.windows import instant
 from kling_pricing.wire.endpoints import Endpoint, Submission
 from kling_pricing.wire.facts import INPUT_OF
-from kling_pricing.wire.media import MediaFacts, Medium
+from kling_pricing.wire.media import UNKNOWN, MediaFacts, Medium
 from kling_pricing.wire.request import VideoRequest
 
 _COUNTS = frozenset({"elements", "images", "masks", "references", "shots", "start_images", "videos", "voices"})
@@ -42,9 +42,9 @@ def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | N
             violation = _violation(rule, request)
             if violation is not None and violation.field not in blamed:
                 broken.append(violation)
-    if request.media:
+    if request.media and (known := [pair for pair in request.media if pair[1] is not UNKNOWN]):
         for limit in capabilities.media:
-            broken.extend(_media_violations(limit, request))
+            broken.extend(_media_violations(limit, known))
     if request.endpoint is not None:
         broken.extend(_wrong_endpoint(matrix, request, request.endpoint))
     return broken
@@ -59,8 +59,9 @@ def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datet
     capabilities = matrix.models[request.facts["model"]]
     facts = request.facts
     notes: list[Note] = []
-    if unsure := [*capabilities.unsure(facts), *capabilities.unsure_warnings(facts)]:
-        notes.extend(filter(None, (_note(rule, request) for rule in _in_force(unsure, at))))
+    unsure, warnings = capabilities.unsure(facts), capabilities.unsure_warnings(facts)
+    if unsure or warnings:
+        notes.extend(filter(None, (_note(rule, request) for rule in _in_force([*unsure, *warnings], at))))
     if request.media:
         for limit in capabilities.media:
             notes += _media_notes(limit, request)
@@ -79,15 +80,15 @@ def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
     if not submission.actions or action in submission.actions:
         yield from _wrong_model(matrix, request, submission)
         return
-    accepted = " or ".join(submission.actions)
-    paths = ", ".join(
+    accepted = joined_with_or(submission.actions)
+    paths = [
         other.path
         for other in matrix.submissions
         if action in other.actions and (request.names_model or other.model == submission.model)
-    )
-    subject = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
-    remedy = f"post it to {paths}, or change its inputs" if paths else "change its inputs"
-    message = f"{subject} {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
+    ]
+    because = "" if request.implied_by is None else f"because of {request.field(request.implied_by)}, "
+    remedy = f"post it to {joined_with_or(paths)}, or change its inputs" if paths else "change its inputs"
+    message = f"{because}this is {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
     yield Violation(
         "endpoint_action", "url", submission.path, list(submission.actions), message, submission.source
     )
@@ -103,10 +104,10 @@ def _wrong_model(
         return
     names = matrix.models[model].names
     others = [other.path for other in matrix.submissions if not set(other.models).isdisjoint(names)]
-    elsewhere = f"post it to {' or '.join(others)}, or " if others else ""
+    elsewhere = f"post the request to {joined_with_or(others)}, or " if others else ""
     message = (
         f"{submission.path} does not accept {request.model}; {elsewhere}"
-        f"use one of its models: {', '.join(submission.models)}"
+        f"use one of the models of this path: {', '.join(submission.models)}"
     )
     field = request.field("model")
     yield Violation("endpoint_model", field, request.model, list(submission.models), message, submission.source)
@@ -188,7 +189,7 @@ def _rule_violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping
     message += request.assumption
     if fact == "action" and request.implied_by is not None:
         wire_field = request.field(request.implied_by)
-        message = f"{wire_field} makes this {_a_request(value)}; {message}"
+        message = f"because of {wire_field}, this is {_a_request(value)}; {message}"
     return Violation(rule.code, wire_field, reportable(value), rule.need[fact].allowed(), message, rule.source)
 
 
@@ -230,8 +231,8 @@ def _entries(condition: Condition) -> str:
     return f"{number} {'entry' if number in {'1', 'at least 1', 'at most 1'} else 'entries'}"
 
 
-def _media_violations(limit: MediaLimit, request: VideoRequest) -> Iterator[Violation]:
-    for medium, facts in request.media:
+def _media_violations(limit: MediaLimit, media: Iterable[tuple[Medium, MediaFacts]]) -> Iterator[Violation]:
+    for medium, facts in media:
         if medium.kind == limit.kind:
             for name, condition in limit.limits.items():
                 value = getattr(facts, name)
@@ -255,12 +256,10 @@ def _media_notes(limit: MediaLimit, request: VideoRequest) -> Iterator[Note]:
 
 
 def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
-    words = _joined([_MEDIA_WORDS[name] for name in names])
-    limits = _joined([_media_range(name, limit.limits[name]) for name in names])
+    words = joined_with_and([_MEDIA_WORDS[name] for name in names])
+    limits = "; ".join(_media_range(name, limit.limits[name]) for name in names)
     noun, verb = ("limits", "are") if len(names) > 1 else ("limit", "is")
-    return (
-        f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} as media facts"
-    )
+    return f"{words} {verb} unknown, so the {noun} ({limits}) {verb} not checked; pass the {words} with `media`"
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
@@ -301,8 +300,3 @@ def _measured(name: str, value: Any) -> str:
     if name == "length_s":
         return f"{value} second" if value == 1 else f"{value} seconds"
     return str(value)
-
-
-def _joined(words: list[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,6 +60,7 @@ class PriceBook:
     priced_facts: frozenset[str] = field(init=False)
     other_defaults: Mapping[tuple[str, str, str], tuple[OtherDefault, ...]] = field(init=False)
     _by_precedence: dict[str, tuple[PriceTable, ...]] = field(init=False, repr=False, compare=False)
+    _bounds: dict[str, list[datetime]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         formats = {
@@ -89,7 +91,12 @@ class PriceBook:
         for name in ("tables", "matrices", "contracts", "unpriced"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         by_precedence = {provider: self.tables_of(provider)[::-1] for provider in self.tables}
+        bounds = {
+            provider: sorted({bound for table in tables for bound in table.bounds})
+            for provider, tables in by_precedence.items()
+        }
         object.__setattr__(self, "_by_precedence", by_precedence)
+        object.__setattr__(self, "_bounds", bounds)
         object.__setattr__(self, "formats", formats)
         object.__setattr__(self, "providers", providers)
         priced = (fact for tables in self.tables.values() for table in tables for fact in table.priced_facts)
@@ -125,15 +132,20 @@ class PriceBook:
     def known_name(self, matrix: CapabilityMatrix, written: str) -> str | None:
         """Returns the explanation of a model name that the matrix does not take; None: no file lists the name.
 
-        The explanations of the other matrices count only for names that no API takes.
+        The explanations of the other matrices count only for names that no API takes, and not if this matrix
+        takes another name of the same explanation.
         """
         folded = written.lower()
         if folded in matrix.known_names or any(
             folded in other.folded_names for other in self.matrices.values()
         ):
             return matrix.known_names.get(folded)
-        explanations = (other.known_names.get(folded) for other in self.matrices.values())
-        return next((why for why in explanations if why is not None), None)
+        for other in self.matrices.values():
+            why = other.known_names.get(folded)
+            alike = {name for name, explanation in other.known_names.items() if explanation == why}
+            if why is not None and alike.isdisjoint(matrix.folded_names):
+                return why
+        return None
 
     def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
         """Returns all tables of a provider, the published ones first and the customer's contracts last.
@@ -165,10 +177,9 @@ class PriceBook:
         ]
         elsewhere = f", or choose a provider with prices: {', '.join(pricing)}" if pricing else ""
         return PriceNotFoundError(
-            f"{name} publishes no prices ({provider.why}); add its prices as prices/{name}/<date>.yaml to "
-            "your own folder of tables, in full or with `extends` and another provider's table "
-            f"(`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` writes a file to "
-            f"fill in){elsewhere}",
+            f"{name} publishes no prices ({provider.why}); add its prices to your own folder of tables, in a "
+            f"full price file (`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` "
+            f"writes a file to fill in) or in a file that extends another provider's table{elsewhere}",
             provider=name,
             model=model,
             priced_instead=pricing,
@@ -184,8 +195,9 @@ class PriceBook:
 
     def next_change(self, provider: str, at: datetime) -> datetime | None:
         """Returns the first instant after `at` at which a price of the provider may change; None: unknown."""
-        tables = (*self.tables.get(provider, ()), *self.contracts.get(provider, ()))
-        return min((bound for table in tables for bound in table.bounds if bound > at), default=None)
+        bounds = self._bounds.get(provider, ())
+        place = bisect_right(bounds, at)
+        return bounds[place] if place < len(bounds) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(
@@ -223,8 +235,9 @@ class PriceBook:
         if provider in self.unpriced and provider not in self.tables:
             raise self.without_prices(self.unpriced[provider], model)
         tables = self.tables_of(provider)
-        periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
+        periods = "; ".join(f"{period(table)} ({table.id})" for table in tables)
         raise PriceNotFoundError(
-            f"no price table for {provider} is in force at {at.isoformat()}; its tables: {periods}",
+            f"no price table for {provider} is in force at {at.isoformat()}; choose a time in one of these "
+            f"periods: {periods}",
             provider=provider,
         )

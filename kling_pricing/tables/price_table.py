@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -74,7 +75,11 @@ class PriceTable:
         priced_facts: the facts that can change the price of a request.
         priced_formats: the wire formats whose requests the table prices.
         counting_facts: the facts that count the units of some requests.
-        bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity and the counted value.
+        deciding_facts: returns the facts that decide the price of a request without unknown facts.
+        bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity's `id` and the counted
+            value.
+        comparing_notes: the engine's cache of at most `MAX_BILLS` notes that state the price of a request which
+            another table bills, by the wire format and the deciding facts.
     """
 
     provider: str
@@ -117,7 +122,11 @@ class PriceTable:
     priced_facts: tuple[str, ...] = field(init=False)
     priced_formats: frozenset[str] = field(init=False, repr=False, compare=False)
     counting_facts: frozenset[str] = field(init=False, repr=False, compare=False)
-    bills: dict[tuple[str, str | None, str, Quantity, int], Bill] = field(init=False, repr=False, compare=False)
+    deciding_facts: Callable[[Mapping[str, Any]], tuple[Any, ...]] = field(
+        init=False, repr=False, compare=False
+    )
+    bills: dict[tuple[str, str | None, str, int, int], Bill] = field(init=False, repr=False, compare=False)
+    comparing_notes: dict[tuple[str, tuple[Any, ...]], Note] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tier_facts = {fact for choice in self.tiers for fact in choice.when}
@@ -139,7 +148,9 @@ class PriceTable:
         object.__setattr__(self, "priced_formats", frozenset((*self.wire_formats, *self.also_prices)))
         counting = frozenset(fact for choice in self.quantity for fact in choice.result.facts)
         object.__setattr__(self, "counting_facts", counting)
+        object.__setattr__(self, "deciding_facts", itemgetter("model", *self.priced_facts))
         object.__setattr__(self, "bills", {})
+        object.__setattr__(self, "comparing_notes", {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {field.name: getattr(self, field.name) for field in fields(self) if field.init}

@@ -128,7 +128,10 @@ def endpoint(
         KlingPricingError: the URL is not an http or https URL.
     """
     location = _location(url)
-    return endpoint_at(location.provider(hosts), location.parts, paths, formats, location.host)
+    provider, submissions = location.provider(hosts), paths.get(location.path)
+    if submissions is None:
+        return endpoint_at(provider, location.parts, paths, formats, location.host)
+    return _endpoint(provider, submissions, formats, location.host)
 
 
 def endpoint_at(
@@ -141,7 +144,15 @@ def endpoint_at(
     """Returns the endpoint of a provider at a path, which is split at its slashes; see `endpoint`."""
     # A gateway may serve the API below a prefix of its own, so the longest known end of the path counts.
     ends = ("/" + "/".join(parts[start:]) for start in range(len(parts)))
-    submissions = next((paths[end] for end in ends if end in paths), ())
+    return _endpoint(provider, next((paths[end] for end in ends if end in paths), ()), formats, host)
+
+
+def _endpoint(
+    provider: str | None,
+    submissions: tuple[Submission, ...],
+    formats: Mapping[str, tuple[str, ...]],
+    host: str,
+) -> Endpoint:
     provider_formats = formats.get(provider or "", ())
     own = tuple([entry for entry in submissions if entry.wire_format in provider_formats])
     return Endpoint(provider, own or submissions, host)

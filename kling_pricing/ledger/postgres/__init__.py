@@ -243,8 +243,8 @@ class PostgresLedger:
 
 def _clock_is_off(about: Mapping[str, Any], clock: datetime) -> LedgerError:
     return LedgerError(
-        f"this machine's clock ({clock.isoformat()}) and the ledger's clock ({about['now']}) are more than one "
-        f"window of budget {about['budget']} apart; set this machine's clock"
+        f"this machine's clock ({clock.isoformat()}) and the ledger's clock ({about['now']}) are more than "
+        f"one window of budget {about['budget']} apart; correct this machine's clock"
     )
 
 
@@ -278,10 +278,10 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingErr
         f"{format_decimal(Decimal(about['amount']))} is more than a ledger can store"
     ),
     "no_budgets": lambda _, __: LedgerError(
-        "the ledger has lost its budgets because its database was replaced; start the guard again"
+        "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
     "not_in_force": lambda about, _: BudgetError(
-        f"this guard's definition of budget {about['budget']} is not in force; start the guard again"
+        f"this guard's definition of budget {about['budget']} is not in force; restart the guard"
     ),
 }
 

@@ -32,7 +32,8 @@ def locks_explained(name: str) -> Iterator[None]:
         if not isinstance(error.__cause__, errors.LockNotAvailable):
             raise
         raise LedgerUnavailableError(
-            f"ledger {name}: another session has held a lock on the ledger for {LOCK_WAIT_S} s, probably in a "
-            "transaction that it does not end; nothing was changed, and guards can go on; look for an old "
-            "xact_start in the view pg_stat_activity, end that session's transaction, and repeat the command"
+            f"ledger {name}: another session has held a lock on the ledger for {LOCK_WAIT_S} s, probably "
+            "in a transaction that was never ended; nothing was changed, and guards can continue; look "
+            "for an old xact_start in the view pg_stat_activity, end that session's transaction, and "
+            "repeat the command"
         ) from error

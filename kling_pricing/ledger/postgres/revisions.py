@@ -61,9 +61,9 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise
         raise BudgetError(
-            f"ledger {server.name} has no budgets yet, and this role may not install any; ask its "
-            "administrator to run `kling-pricing ledger init URL` and then "
-            "`kling-pricing budget apply FILE --ledger URL`"
+            f"ledger {server.name} has no budgets yet, and this role may not install any; ask the ledger's "
+            "administrator to run `kling-pricing ledger init URL` and then `kling-pricing budget apply FILE "
+            "--ledger URL`"
         ) from error
 
 
@@ -95,8 +95,9 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
                     carrying_over.append(budget)
                 elif old != budget.definition:
                     raise BudgetError(
-                        f"budget {budget.name} now has a different match, window, zone or currency; give it "
-                        "another name, or set carry_over: true so that it counts earlier spend"
+                        f"budget {budget.name} now has a different match, window, time zone or currency; "
+                        "give the budget another name, or set carry_over: true so that the budget counts "
+                        "earlier spend"
                     )
         return _put(revising, call_id, budgets, carrying_over)
 
@@ -157,7 +158,8 @@ def _carry_over(revising: _Revising, budgets: BudgetsFile, budget: BudgetEntry) 
     if revising.call("has_opening", budget.name, budget.definition, revising.now):
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
-            "give the new budget another name, and open it with the whole balance"
+            "give the new budget another name, and record everything spent so far in its window with "
+            "`kling-pricing budget open`"
         )
 
 

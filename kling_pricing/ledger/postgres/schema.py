@@ -88,8 +88,8 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
                 raise other_version(server.name, before, VERSION)
             if not before and not create:
                 raise LedgerError(
-                    f"ledger {server.name}: it does not exist yet; create it with "
-                    "`kling-pricing ledger init URL`"
+                    f"ledger {server.name}: the ledger does not exist yet; create it with `kling-pricing "
+                    "ledger init URL`"
                 )
             _upgrade(connection, before)
             if grant is not None:

@@ -21,9 +21,11 @@ _REMEDIES = {
     sqlite3.SQLITE_BUSY: f"another program has locked it for {BUSY_TIMEOUT_S} s; close that program",
     sqlite3.SQLITE_LOCKED: "another program has locked it; close that program",
     sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or recover it with sqlite3's .recover",
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database or is damaged; restore a backup, or give another file",
-    sqlite3.SQLITE_IOERR: "it cannot be read or written, because of the disk or a limit on file sizes; free "
-    "some space, check the disk, and then check the ledger with verify",
+    sqlite3.SQLITE_NOTADB: (
+        "it is not an SQLite database, or it is damaged; restore a backup, or give another file"
+    ),
+    sqlite3.SQLITE_IOERR: "it cannot be read or written, because of a disk error or a limit on file sizes; "
+    "free some space, check the disk, and then check the ledger with verify",
 }
 
 ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)
@@ -37,7 +39,7 @@ def explained(path: Path, error: Exception) -> LedgerError:
             f"ledger {path}: the ledger cannot store an amount or a reference ({error}); nothing was changed"
         )
     if isinstance(error, OSError):
-        return unavailable(path, f"{error.strerror or error}; keep it on a local disk of this machine")
+        return unavailable(path, f"{error.strerror or error}; keep the ledger on a local disk of this machine")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return unavailable(path, _REMEDIES.get(code, str(error)))
 
@@ -51,5 +53,5 @@ def missing(path: Path) -> LedgerUnavailableError:
     """Returns the error for a file that does not exist, or is empty."""
     problem = "the file is empty" if path.is_file() else "there is no such file"
     return unavailable(
-        path, f"{problem}; check its name, or create the ledger with `kling-pricing budget apply FILE`"
+        path, f"{problem}; check the file's name, or create the ledger with `kling-pricing budget apply FILE`"
     )

@@ -265,8 +265,8 @@ class SQLiteFile:
             status = None
         if status is None or (status.st_dev, status.st_ino) != self._place:
             raise self._unavailable(
-                "its file was moved, removed or replaced while in use; stop every program that uses the "
-                "ledger, put the right file back, and start the programs again"
+                "the ledger's file was moved, removed or replaced while in use; stop every program that "
+                "uses the ledger, put the right file back, and start the programs again"
             )
 
     def _opened(self, asked: float) -> sqlite3.Connection:

@@ -119,7 +119,7 @@ def _copied(path: Path, version: int, now: datetime) -> Path:
     target = path.with_name(f"{path.name}.version-{version}.{now:%Y%m%dT%H%M%S.%fZ}")
     partial = path.with_name(f"{path.name}.copying")
     if target.exists():
-        raise unavailable(path, f"the copy would replace {target.name}; move that file away")
+        raise unavailable(path, f"the copy would replace {target.name}; move that file elsewhere")
     try:
         partial.unlink(missing_ok=True)  # left by a migration that was killed
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, path.stat().st_mode & 0o777))

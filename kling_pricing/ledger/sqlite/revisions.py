@@ -37,7 +37,7 @@ def in_force(db: sqlite3.Connection) -> Revision:
     """
     revision = current(db)
     if revision is None:
-        raise LedgerError("the ledger has lost its budgets: its file was replaced; start the guard again")
+        raise LedgerError("the ledger has lost its budgets because its file was replaced; restart the guard")
     return revision
 
 
@@ -78,8 +78,8 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
                 _carry_over(db, budgets, budget, now)
             elif old != budget.definition:
                 raise BudgetError(
-                    f"budget {budget.name} now has a different match, window, zone or currency; give it "
-                    "another name, or set carry_over: true so that it counts earlier spend"
+                    f"budget {budget.name} now has a different match, window, time zone or currency; give "
+                    "the budget another name, or set carry_over: true so that the budget counts earlier spend"
                 )
         changed = db.execute(
             "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?"
@@ -130,7 +130,8 @@ def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntr
     if openings:
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
-            "give the new budget another name, and open it with the whole balance"
+            "give the new budget another name, and record everything spent so far in its window with "
+            "`kling-pricing budget open`"
         )
 
 

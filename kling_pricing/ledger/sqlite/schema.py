@@ -215,11 +215,13 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         return int(version)
     if application == APPLICATION_ID:
         raise LedgerUnavailableError(
-            f"ledger {path}: its schema version is {version}, which no release writes; restore a backup"
+            f"ledger {path}: its schema version is {version}, which no release of kling-pricing has used; "
+            "restore a backup"
         )
     if tables or version or application:
         raise LedgerUnavailableError(
-            f"ledger {path}: it is not a ledger but another database; give a file that does not exist yet"
+            f"ledger {path}: the file is another kind of database, not a ledger; give a file that does not "
+            "exist yet"
         )
     return 0
 

@@ -33,7 +33,9 @@ def reader(path: Path, workspace: Workspace, on_bytes: OnBytes, encoding: str | 
     """
     module, _, name = _READERS.get(path.suffix.lower(), "").partition(":")
     if not name:
-        problem = f"cannot be read as a statement; convert it to a file that ends in {', '.join(_READERS)}"
+        problem = (
+            f"cannot be read as a statement; convert it to a file of one of the types {', '.join(_READERS)}"
+        )
         raise StatementError(problem, file=path.name)
     kind: type[FileReader] = getattr(import_module(f"{__name__}.{module}"), name)
     return kind(path, workspace, on_bytes, encoding)

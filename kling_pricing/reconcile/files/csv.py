@@ -180,11 +180,12 @@ class CsvReader(FileReader):
                     lines.record_ended()
             except csv.Error as error:
                 raise self.error(
-                    f"is not valid CSV from this row on ({error}); correct the quotes", row=line
+                    f"is not valid CSV from this row on ({error}); correct the quotation marks", row=line
                 ) from None
             except UnicodeDecodeError:
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding, such as gb18030",
+                    "is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding, such as "
+                    "gb18030",
                     row=self._undecodable(),
                 ) from None
 
@@ -213,7 +214,7 @@ class _Lines:
             self._size += len(line)
             if len(line) > MAX_LINE or self._size > _LONGEST_FIELD:
                 raise self._error(
-                    "has a row that is too long; correct its line breaks and quotes", row=self._row
+                    "has a row that is too long; correct the line breaks and quotation marks", row=self._row
                 )
             yield line
 

@@ -53,5 +53,5 @@ def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[...,
                 row += part.endswith("\n")
     except UnicodeDecodeError as problem:
         row += problem.object[: problem.start].count(b"\n")
-        raise error(f"is not {used}; give its encoding with --encoding", row=row) from None
+        raise error(f"is not {used} text; give its encoding with --encoding", row=row) from None
     return copy

@@ -125,7 +125,7 @@ class JsonReader(FileReader):
         except WireFormatError as error:
             if isinstance(error.__context__, UnicodeDecodeError):
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding", row=row
+                    "is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding", row=row
                 ) from None
             return str(error)
 

@@ -26,7 +26,9 @@ class ParquetReader(FileReader):
         types = self._types()
         for name in exact:
             if types.get(name) in _ROUNDED:
-                problem = f"has the type {types[name]}, which rounds; export it as text, integers or decimals"
+                problem = (
+                    f"has the type {types[name]}, which rounds values; export it as text, integers or decimals"
+                )
                 raise self.error(problem, column=name)
         names = list(types)
         texts = {

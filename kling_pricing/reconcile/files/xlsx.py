@@ -100,7 +100,10 @@ class XlsxReader(FileReader):
                     for name, (place, _) in cells.items()
                 }
                 lost = ", ".join(name for name, text in texts.items() if text is None)
-                fault = f"{lost}: a spreadsheet keeps only {_MAX_DIGITS} digits of a number; export it as text"
+                fault = (
+                    f"a spreadsheet keeps only {_MAX_DIGITS} digits of a number, so digits of {lost} are "
+                    "missing; export the column as text"
+                )
                 if not lost:
                     texts = {name: text_in(text or "", cells[name][1]) for name, text in texts.items()}
                     nested = next((name for name, text in texts.items() if text is None), "")
@@ -148,8 +151,8 @@ class XlsxReader(FileReader):
         stored = self.path.stat().st_size
         if expanded > _MAX_EXPANDED or expanded > max(_ALWAYS_EXPANDED, _MAX_RATIO * stored):
             raise self.error(
-                f"expands from {stored} to {expanded} bytes, which no statement does; export it again, or "
-                "save it as CSV"
+                f"expands from {stored} to {expanded} bytes, which is too much for a statement; export "
+                "the statement again, or save it as CSV"
             )
 
     @contextmanager

@@ -237,25 +237,26 @@ def _convert_material(
 ) -> tuple[Medium, ...]:
     """Replaces the URLs of images and videos with facts about them; returns the files."""
     media = [Medium("image", fields[name], facts[name]) for name in (*_FRAMES, "motion_image") if name in facts]
-    media += [
-        Medium("image", _image_field(image, index), image.get("image_url") or image["image"])
-        for index, image in enumerate(images)
-    ]
+    if images:
+        media += [
+            Medium("image", _image_field(image, index), image.get("image_url") or image["image"])
+            for index, image in enumerate(images)
+        ]
     if "motion_video" in facts:
         media.append(Medium("video", fields["motion_video"], facts["motion_video"]))
     videos = facts.pop("videos", ())
-    media += list_media("video", "video_list[{}].video_url", [video["video_url"] for video in videos])
     for name in _PRESENCES:
         if name in facts:
             facts[name] = True
-    roles = [image.get("type") or None for image in images]
-    if "first_frame" in roles:
-        facts["first_frame"] = True
-    if "end_frame" in roles:
-        facts["last_frame"] = True
     if images:
+        roles = [image.get("type") or None for image in images]
+        if "first_frame" in roles:
+            facts["first_frame"] = True
+        if "end_frame" in roles:
+            facts["last_frame"] = True
         facts["images"] = roles.count(None)
     if videos:
+        media += list_media("video", "video_list[{}].video_url", [video["video_url"] for video in videos])
         facts["videos"] = len(videos)
         facts["video_use"] = " ".join(sorted({video.get("refer_type") or "base" for video in videos}))
     if "elements" in facts:

@@ -7,10 +7,10 @@ The API refuses any parameter that its pages do not list.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 from kling_pricing.errors import WireFormatError
+from kling_pricing.strict_json import snapshot
 from kling_pricing.wire.facts import add_prompt_facts, add_shot_facts
 from kling_pricing.wire.fields import (
     AllowedWords,
@@ -132,9 +132,11 @@ def _convert_material(facts: dict[str, Any], fields: Mapping[str, str]) -> tuple
     media = list_media("image", "image_urls[{}]", facts.pop("images", ()))
     media += [Medium("image", fields[name], facts[name]) for name in _FRAMES if name in facts]
     images_with_roles = facts.pop("image_roles", ())
-    media += list_media("image", "image_with_roles[{}].url", [image["url"] for image in images_with_roles])
-    if not fields.keys().isdisjoint(_IMAGES):
+    roles: set[str] = set()
+    if images_with_roles:
+        media += list_media("image", "image_with_roles[{}].url", [image["url"] for image in images_with_roles])
         roles = {image["role"] for image in images_with_roles}
+    if not fields.keys().isdisjoint(_IMAGES):
         for name in _FRAMES:
             facts[name] = name in facts or name in roles
         facts["images"] = len(media)
@@ -150,7 +152,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     Raises:
         WireFormatError: a new duration for a payload with shots.
     """
-    amended = deepcopy(dict(payload))
+    amended = snapshot(payload)
     for name, value in changes.items():
         field = FIELD_NAMES[name]
         current = payload.get(field)
