@@ -401,7 +401,7 @@ def test_a_freeze_is_an_answer_in_the_apis_own_shape(client: str, tmp_path: Path
         error = reply.json["error"]
         assert (reply.status, reply.headers["x-kling-pricing-refused"]) == (402, "BudgetFrozenError")
         assert (error["code"], "the bill looks wrong" in error["message"]) == ("budget_frozen", True)
-        assert play.gateway.submissions == []
+        assert play.provider.submissions == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -25,8 +25,12 @@ FAULTS = (
     *("[slow:30]", "[charge:x2]", "[charge:3]", "[duplicate-id]", "[no-charge]", "[lost-request]"),
     *("[408]", "[409:accepted]", "[fail:refunded]", "[seconds:10]"),
 )
-DRAWN = ("fail:moderation", "500", "500:accepted", "lost-answer", "lost-request", "429", "slow:30")
-"""The faults that a scenario gives to a share of the jobs."""
+DRAWN = ("fail:moderation", "500", "lost-answer", "lost-request", "429", "slow:30")
+"""The faults that a scenario gives to a share of the jobs.
+
+Nothing can be said about a provider that answers `402` to a job that it has accepted, so `500:accepted`, whose
+acceptance would stay if the prompt asks for another status, is not among them.
+"""
 OFFICIAL_FAULTS = ("[200:1102]", "[pays:cash]", "[pays:test_balance]", "[fail:charged]", "[429:1303]")
 UNSTATED = {"octopusx", "tencent-vod", "uniall"}
 """The providers whose responses state no charge, so that only the video's settings can raise the bill."""
