@@ -46,8 +46,8 @@ from kling_pricing.strict_json import as_object, json_value
 
 _NOTHING = Decimal(0)
 
-MAX_TOGETHER = 500
-"""Maximum number of results in one batch of output."""
+MAX_TOGETHER = 64
+"""Maximum number of results in one batch of output; the system is slow to provide memory for larger batches."""
 
 
 @dataclass
