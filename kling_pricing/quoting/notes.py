@@ -13,6 +13,7 @@ from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
 from kling_pricing.strict_json import snapshot
+from kling_pricing.tables.capabilities import Rule
 from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
 from kling_pricing.tables.price_table import MAX_BILLS, STALE_AFTER, NotesOfPeriod, PriceTable
@@ -55,6 +56,7 @@ def quote_notes(
     table: PriceTable,
     readings: OtherReadings | None,
     intake: Intake,
+    unsure: list[Rule] | None,
 ) -> tuple[Note, ...]:
     """Returns the notes on a quote.
 
@@ -66,6 +68,7 @@ def quote_notes(
         table: its price table.
         readings: the other readings of its payload; None if there are none.
         intake: the intake that read it.
+        unsure: the rules that it may break; None: not known.
     """
     stated, defaults, counting = request.stated_fields, request.defaults, table.counting_facts
     notes = []
@@ -89,7 +92,7 @@ def quote_notes(
         decisive = request.field(request.implied_by)
         action = with_article(str(request.facts["action"]))
         notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
-    notes += examination_notes(intake.book.matrices[request.wire_format], request, intake.at)
+    notes += examination_notes(intake.book.matrices[request.wire_format], request, intake.at, unsure)
     if readings is not None:
         notes += _other_readings(readings, request, table, intake)
     if table.newer_list is not None:
