@@ -18,7 +18,7 @@ from kling_pricing.quoting.quote import LazyNotes, Quote
 from kling_pricing.quoting.suggestions import nearest_valid
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import Rule
-from kling_pricing.tables.examination import examine, violations
+from kling_pricing.tables.examination import examine
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -143,4 +143,4 @@ def check(
         if not error.violations:
             raise
         return list(error.violations)
-    return violations(matrix, read, intake.at)
+    return examine(matrix, read, intake.at)[0]  # `violations` would be one more call
