@@ -1,9 +1,9 @@
-"""Measures the sandbox: submissions per second of one core, and its memory over many jobs.
+"""Measures the sandbox: submissions per second of processor time, and memory use over many jobs.
 
     python benchmarks/sandbox.py [--jobs 100000]
 
-The sandbox runs in a process of its own, whose processor time is read, so other work does not count.
-Its clock runs fast, so jobs end, are charged and go onto the statement while others arrive.
+The sandbox runs in a separate process, and only this process's processor time is measured.
+The sandbox's clock runs fast, so that jobs end, are charged and appear on the statement while others arrive.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PAYLOADS = {
     "/kling/omni-video/kling-3.0-omni": {"contents": [{"type": "prompt", "text": "a paper boat"}]},
     "/octopusx/v1/videos": {"model": "Kling-3.0-Omni", "prompt": "a paper boat", "seconds": "5"},
 }
-"""Path -> the payload of a submission; they take turns."""
+"""Path -> the payload of a submission; the benchmark uses them in turn."""
 
 OK = 200
 PARTS = 10
-"""The number of times at which the memory is read."""
+"""The number of measurements of the memory use."""
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(process: int, port: int, jobs: int) -> None:
-    """Submits the jobs, and prints what they took."""
+    """Submits the jobs, and prints the speed and the memory use."""
     connection = connected(port)
     bodies = [(path, json.dumps(payload)) for path, payload in PAYLOADS.items()]
     for part in range(PARTS):
@@ -62,12 +62,12 @@ def measure(process: int, port: int, jobs: int) -> None:
         core_ms = (ticks(process) - began_ticks) * 1000 // os.sysconf("SC_CLK_TCK")
         print(
             f"{(part + 1) * count:>7} jobs: {count * 1000 // max(wall_ms, 1):>5} per second, "
-            f"{count * 1000 // max(core_ms, 1):>5} per second of a core, {memory_mb(process)} MB"
+            f"{count * 1000 // max(core_ms, 1):>5} per second of processor time, {memory_mb(process)} MB"
         )
 
 
 def connected(port: int) -> HTTPConnection:
-    """Returns a connection to the sandbox as soon as it listens."""
+    """Returns a connection to the sandbox as soon as the sandbox listens."""
     connection = HTTPConnection("127.0.0.1", port)
     until = time.monotonic() + 60
     while True:
@@ -82,13 +82,13 @@ def connected(port: int) -> HTTPConnection:
 
 
 def ticks(process: int) -> int:
-    """Returns the processor time of a process, in ticks of the system."""
+    """Returns the processor time of a process, in clock ticks."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def memory_mb(process: int) -> int:
-    """Returns the resident memory of a process."""
+    """Returns the resident memory of a process, in MB."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kling_pricing.errors import (
     BudgetError,
     BudgetExceededError,
+    BudgetFrozenError,
     CapabilityError,
     IdempotencyError,
     KlingPricingError,
@@ -47,6 +48,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "BudgetExceededError",
+    "BudgetFrozenError",
     "BudgetGuard",
     "Budgets",
     "CapabilityError",

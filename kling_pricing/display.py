@@ -114,20 +114,27 @@ def joined_with_or(words: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def joined_with_and(words: Iterable[str]) -> str:
+    """Returns the words as a list in a sentence: `size, type and length`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def with_article(noun: str) -> str:
     """Returns a noun with its indefinite article: `an image2video`, `a reference`."""
     return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], *, cutoff_percent: int = 60) -> str | None:
     """Returns the known word that is closest to a misspelled one, ignoring case; None if none is close.
 
-    Of known words that differ only in case, the function returns the first.
+    Of known words that differ only in case, the function returns the first. Words are close if `difflib` gives
+    them a ratio of at least `cutoff_percent` percent.
     """
     spelling: dict[str, str] = {}
     for name in known:
         spelling.setdefault(name.lower(), name)
-    close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1)
+    close = get_close_matches(word[:MAX_SHOWN_CHARS].lower(), spelling, n=1, cutoff=cutoff_percent / 100)
     return spelling[close[0]] if close else None
 
 

@@ -8,6 +8,7 @@
       CapabilityError         the API would refuse the request: violations (all of them), suggestions
       PriceNotFoundError      the request is valid but has no published price: provider, model, priced_instead
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
+      BudgetFrozenError       spending is frozen: actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
@@ -208,6 +209,22 @@ class BudgetExceededError(KlingPricingError):
         self.currency = currency
         self.window_end = window_end
         self.cheapest = cheapest
+
+
+class BudgetFrozenError(KlingPricingError):
+    """Spending is frozen; nothing was reserved and nothing may be sent.
+
+    Attributes:
+        actor: the person or program that froze it.
+        reason: the reason.
+        frozen_at: the UTC instant at which it was frozen.
+    """
+
+    def __init__(self, message: str, *, actor: str, reason: str, frozen_at: datetime | None) -> None:
+        super().__init__(message)
+        self.actor = actor
+        self.reason = reason
+        self.frozen_at = frozen_at
 
 
 class BudgetError(KlingPricingError):

@@ -1,4 +1,4 @@
-"""Temporary folders whose remains are removed by the next run if a process was killed."""
+"""Temporary folders; if a process is killed, the next one removes its folder."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tempfile import mkdtemp
 
 try:
     import fcntl
-except ImportError:  # Windows: the age of a folder decides alone
+except ImportError:  # Windows: only the age of a folder counts
     fcntl = None  # type: ignore[assignment]
 
 _RANDOM = "[a-z0-9_]{8}"
-"""The end of a name that `mkdtemp` makes."""
+"""A pattern for the random end of the names that `mkdtemp` makes."""
 
 _MARK = ".made-by-kling-pricing"
-"""A file beside the content of each folder, so that no folder of the user is taken for one of ours."""
+"""The name of a file in each folder that marks the folder as ours, so that no other folder is removed."""
 
 _ABANDONED_S = 24 * 60 * 60
-"""The age from which a folder counts as abandoned if the system cannot show whether a process uses it."""
+"""The age after which a folder counts as abandoned if the system cannot tell whether a process uses it."""
 
 
 @contextmanager
 def temporary_folder(prefix: str, parent: str | os.PathLike[str]) -> Iterator[Path]:
-    """Creates a folder in another one and removes it at the end.
+    """Creates a folder in `parent`, and removes it at the end.
 
-    A lock on the folder shows that a process uses it. The system releases the lock when the process ends, also
-    if it is killed. Folders with the same prefix that earlier processes of this user left are removed first.
+    A lock on the folder shows that a process uses it. The system releases the lock when the process ends, even
+    if it is killed. Folders with the same prefix that this user's earlier processes left are removed first.
 
     Args:
         prefix: the beginning of the folder's name.
@@ -57,7 +57,7 @@ def _created(prefix: str, parent: str | os.PathLike[str]) -> tuple[Path, int | N
     while True:
         folder = Path(mkdtemp(prefix=prefix, dir=parent))
         lock = _locked(folder)
-        with suppress(FileNotFoundError):  # another process took it for abandoned before it was locked
+        with suppress(FileNotFoundError):  # another process removed the folder before it was locked
             (folder / _MARK).touch()
             (folder / "content").mkdir()
             return folder, lock
@@ -82,7 +82,7 @@ def _is_own(entry: os.DirEntry[str]) -> bool:
 
 def _remove_if_unused(folder: Path) -> None:
     if not (folder / _MARK).exists() and any(folder.iterdir()):
-        return  # it is not ours
+        return  # the folder is not ours
     if fcntl is None:
         if time.time() - folder.stat().st_mtime > _ABANDONED_S:
             _remove(folder)
@@ -96,7 +96,7 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder, its mark last, so that the next run can finish an interrupted removal."""
+    """Removes a folder and its mark last, so that the next process can finish an interrupted removal."""
     with suppress(OSError):
         for entry in [*os.scandir(folder)]:
             if entry.is_dir(follow_symlinks=False):
@@ -107,7 +107,7 @@ def _remove(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """Locks a folder; returns the descriptor that holds the lock, or None where folders cannot be locked."""
+    """Locks a folder and returns the descriptor that holds the lock; None: the folder cannot be locked."""
     if fcntl is None:
         return None
     try:

@@ -10,7 +10,7 @@ Both ends of a window are computed in UTC; local times are never subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple, TypeAlias
@@ -45,6 +45,20 @@ def calendar_period(calendar: Calendar, at: datetime, zone: tzinfo, week_starts:
         if at < period.end:
             return period
         first = following  # the clock went back over midnight, and the next day had already begun
+
+
+def bounds_after(
+    calendar: Calendar, at: datetime, zone: tzinfo, week_starts: str = "monday"
+) -> Iterator[datetime]:
+    """Yields the instants after `at` at which a local day, week, month, quarter or year begins, in order."""
+    first = _first_date(calendar, at.astimezone(zone).date(), week_starts)
+    before = at
+    while True:
+        bound = start_of(first, zone)
+        if bound > before:  # a date that the place skipped has no hours
+            yield bound
+            before = bound
+        first = _next_first_date(calendar, first)
 
 
 @lru_cache(maxsize=4096)  # all requests need the same few days
@@ -109,7 +123,7 @@ def in_utc(at: datetime) -> datetime:
     aware = instant(at)
     if not _FIRST_YEAR <= aware.year <= _LAST_YEAR:
         raise KlingPricingError(
-            f"{aware.isoformat()} is out of range; give an instant in the years {_FIRST_YEAR} to {_LAST_YEAR}"
+            f"{aware.isoformat()} is out of range; give an instant from the years {_FIRST_YEAR} to {_LAST_YEAR}"
         )
     return aware.astimezone(UTC)
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -81,6 +83,25 @@ def bundled(*path: str) -> Path:
 def bundled_book() -> PriceBook:
     """Returns the bundled tables, which are loaded once per process."""
     return load_price_book()
+
+
+OPENAI2_VARIABLE = "KLING_PRICING_TEST_OPENAI2"
+
+
+@pytest.fixture(scope="session")
+def openai2(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with version 2 of the SDK: the folder in `OPENAI2_VARIABLE`, or one that is installed once."""
+    if given := os.environ.get(OPENAI2_VARIABLE):
+        return Path(given)
+    cache = getattr(pytestconfig, "cache", None)
+    folder = Path(cache.mkdir("openai2")) if cache else tmp_path_factory.mktemp("openai2")
+    if not (folder / "openai").is_dir():
+        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), "openai>=2,<3"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            assert not os.environ.get("CI"), f"version 2 of the SDK could not be installed: {result.stderr}"
+            pytest.skip("version 2 of the SDK cannot be installed here")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from kling_pricing import (
     ReservationStateError,
     load_price_book,
 )
+from kling_pricing.guard import freeze_all, thaw_all
 
 VIDEO = {"model": "kling-v3", "prompt": "a paper boat in the rain", "duration": 5, "resolution": "720p"}
 COST = Decimal("0.357")
@@ -391,6 +392,19 @@ def _applying(guard: BudgetGuard) -> Callable[[], object]:
     return lambda: guard.apply([BUDGETS[0].model_copy(update={"cap": Decimal(20)}), BUDGETS[1]])
 
 
+def _freezing(guard: BudgetGuard, ledger: str) -> Callable[[], object]:
+    _bound(guard)
+    return lambda: freeze_all(ledger, actor="li", reason="the bill looks wrong")
+
+
+def _thawing(guard: BudgetGuard, ledger: str) -> Callable[[], object]:
+    _freezing(guard, ledger)()
+    return lambda: thaw_all(ledger, actor="li", reason="the bill was corrected")
+
+
+ADMINISTRATION = {"freeze": _freezing, "thaw": _thawing}
+"""Prepares a ledger, and returns the command of an administrator to kill."""
+
 SCENES: dict[str, Scene] = {
     "admit": _admitting,
     "dispatch": _dispatching,
@@ -414,7 +428,7 @@ def crash(folder: str) -> None:
     sqlite3.connect = partial(sqlite3.connect, factory=Counting)  # type: ignore[assignment]
     book = load_price_book()
     points = {}
-    for verb in ["open", *SCENES]:
+    for verb in ["open", *SCENES, *ADMINISTRATION]:
         Path(folder, verb).mkdir()
         points[verb] = _crash_points(f"sqlite:///{folder}/{verb}", verb, book)
     report(points)
@@ -430,7 +444,9 @@ def _crash_points(folder: str, verb: str, book: PriceBook) -> int:
                     Steps.left = point
                     BudgetGuard(ledger, BUDGETS, book=book, clock=lambda: WHEN)
                 else:
-                    act = SCENES[verb](BudgetGuard(ledger, BUDGETS, book=book, clock=lambda: WHEN))
+                    guard = BudgetGuard(ledger, BUDGETS, book=book, clock=lambda: WHEN)
+                    is_scene = verb in SCENES
+                    act = SCENES[verb](guard) if is_scene else ADMINISTRATION[verb](guard, ledger)
                     Steps.left = point
                     act()
                 os._exit(0)

@@ -1,4 +1,4 @@
-"""A guarded client of a sandbox, and jobs for every API: for tests that compare a ledger with the bill."""
+"""A guarded client of a sandbox, and jobs for every API, for tests that compare a ledger with the bill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRICED_BY = {"octopusx": "tencent-vod", "uniall": "kling"}
 VIDEO = "https://media.example/clip.mp4"
 PATIENCE_S = 10
 RUN_S = 1000
-"""Longer than every job of a scenario takes."""
+"""A time in which every job of a scenario ends."""
 
 SCENARIO: dict[str, Any] = {"speed": 0, "start": "2026-11-21T00:00:00Z", "queue_s": 1, "run_s": 5}
 
@@ -37,13 +37,13 @@ class Rehearsed(NamedTuple):
     provider: str
 
     def submit(self, path: str, payload: dict[str, Any], **headers: str) -> httpx.Response | None:
-        """Submits a job; None: the client got no answer, or the guard refused the job."""
+        """Submits a job and returns the response; None: there was no response, or the guard refused the job."""
         with suppress(httpx.TransportError, KlingPricingError):
             return self.client.post(f"{self.sandbox.url(self.provider)}{path}", json=payload, headers=headers)
         return None
 
     def settle(self) -> None:
-        """Lets every job end, and asks about each that is not settled."""
+        """Advances the clock until every job ends, and sends a status request for each unsettled job."""
         self.sandbox.advance(seconds=RUN_S)
 
         def fetch(url: str) -> tuple[int, bytes]:
@@ -55,12 +55,12 @@ class Rehearsed(NamedTuple):
 
     @property
     def spent(self) -> Decimal:
-        """The sum of what the ledger has settled."""
+        """The sum of the settled amounts in the ledger."""
         return sum_of(entry.billed for entry in self.guard.history() if entry.billed is not None)
 
     @property
     def open(self) -> list[str]:
-        """The reservations that are visibly not at their end."""
+        """The reservations that are visibly unfinished."""
         failed = {
             task["id"] for task in self.sandbox.tasks(self.provider) if task["state"] in {"failed", "cancelled"}
         }
@@ -79,7 +79,7 @@ class Rehearsed(NamedTuple):
 
 
 def with_currency(book: PriceBook) -> PriceBook:
-    """Returns the price book of a customer who has said that his account at the sandbox is in USD."""
+    """Returns a price book in which the customer has set the currency of the sandbox account to USD."""
     tables = {
         name: tuple(
             replace(table, account_currencies={"": "USD"}) if table.units else table for table in provided
@@ -97,7 +97,7 @@ def rehearsing(
     scenario: dict[str, Any] | None = None,
     guard_book: PriceBook | None = None,
 ) -> Iterator[Rehearsed]:
-    """Runs a sandbox, a guard with one wide budget, and a guarded client."""
+    """Runs a sandbox, a guard with one large budget, and a guarded client."""
     currency = CURRENCY.get(provider, "USD")
     with Sandbox(SCENARIO | (scenario or {}), book=book) as sandbox:
         budget = Budget(name="all", cap=Decimal(10_000), currency=currency)
@@ -158,10 +158,10 @@ JOBS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "uniall": [("/v1/video/generations", {"model": "kling-v3-pro-audio", "prompt": "a", "duration": 4})],
 }
-"""Provider -> the path and the payload of jobs."""
+"""Provider -> the path and the payload of each job."""
 
 
 def with_words(payload: dict[str, Any], words: str) -> dict[str, Any]:
-    """Returns the payload with words in its prompt or text."""
+    """Returns the payload with fault words added to its prompt or text."""
     name = "text" if "text" in payload else "prompt"
     return {**payload, name: f"{payload[name]} {words}".strip()}

@@ -205,7 +205,12 @@ def test_the_digest_of_a_revision_is_recognised_however_it_was_taken() -> None:
 BAD_BUDGETS = [
     ({"nam": "x"}, 5, "nam", "unknown key; did you mean 'name'?"),
     ({"limits": "x"}, 5, "limits", "unknown key; use one of: name, match, cap,"),
-    ({"name": "Trailer"}, 2, "name", "must be lower-case letters, digits, dots, underscores and hyphens"),
+    (
+        {"name": "Trailer"},
+        2,
+        "name",
+        "must be made of lower-case letters, digits, dots, underscores and hyphens",
+    ),
     ({"name": None}, 2, "name", "this key is required; add it"),
     ({"cap": None}, 2, "cap", "this key is required; add it"),
     ({"cap": "1e3"}, 3, "cap", "'1e3' is not a plain decimal number"),
@@ -228,7 +233,7 @@ BAD_BUDGETS = [
         "must be text, a list of text values, any or *, got an object",
     ),
     ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is listed twice; keep one of them"),
-    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key, which first appears on line 5; keep one of them"),
+    ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key; the first one is on line 5; keep one of them"),
     ({"match": "[a]"}, 5, "match", "must be a map, got a list"),
     (
         {"window": "fortnight"},
@@ -250,7 +255,12 @@ BAD_BUDGETS = [
         "window",
         "start: must be a day such as 2026-04-29, got '2026-02-30'",
     ),
-    ({"window": "{start: 2026-02-01, end: 2026-02-01}"}, 5, "window", "set end to the day after the last day"),
+    (
+        {"window": "{start: 2026-02-01, end: 2026-02-01}"},
+        5,
+        "window",
+        "set end to the day after the window's last day",
+    ),
     (
         {"timezone": "Asia/Shangai"},
         5,
@@ -309,14 +319,14 @@ ONE = "budgets:\n  - {name: a, cap: 1, currency: USD}\n"
 RATES = "accounting_rates:\n  - {quote: CNY, budget: USD, rate: 0.14}\n"
 # the file, the line, the key path, and a part of the error
 BAD_FILES = [
-    ("", None, "", "the file is empty; it needs budgets"),
+    ("", None, "", "the file is empty; it needs these keys: budgets"),
     ("- a\n", 1, "", "must be a map of keys and values"),
     ("{", 1, "", "not YAML"),
     ("budgets: []\n", 1, "budgets", "must not be empty; add at least one"),
     ("budgets: 5\n", 1, "budgets", "must be a list, got 5"),
     ("budgets:\n  - null\n", 2, "budgets[0]", "must be a map of keys and values"),
     ("budgets: &all\n  - a\n", 1, "budgets", "anchors (&name) are not supported"),
-    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key, which first appears on line 1"),
+    (f"{ONE}budgets: []\n", 3, "budgets", "duplicate key; the first one is on line 1"),
     (
         f"{ONE}  - {{name: a, cap: 2, currency: USD}}\n",
         1,
@@ -340,7 +350,7 @@ BAD_FILES = [
     ),
     (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
-    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list the replacement models"),
+    (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list replacement models"),
     (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add model to sacrifice"),
     (
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
@@ -378,7 +388,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ("given", "key", "problem"),
     [
         ({"nam": "x"}, "nam", "budget all: unknown key; did you mean 'name'?"),
-        ({"name": None}, "name", "must be lower-case letters"),
+        ({"name": None}, "name", "must be made of lower-case letters"),
         ({"cap": 10.0}, "cap", "must be exact, but 10.0 is a float"),
         ({"cap": True}, "cap", "must be an amount"),
         ({"cap": Decimal("NaN")}, "cap", "is not a finite number"),
@@ -391,7 +401,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         (
             {"window": {"start": "2026-01-02", "end": "2026-01-01"}},
             "window",
-            "set end to the day after the last day",
+            "set end to the day after the window's last day",
         ),
         (
             {"timezone": "Mars/Olympus"},
@@ -418,7 +428,7 @@ BAD_OBJECTS: list[tuple[Any, dict[str, Any], str]] = [
     (None, {}, "budgets must be a list of Budget objects, got NoneType"),
     ([1], {}, "must be a map of keys and values"),
     (ALL, {"unmatched": "permit"}, "must be 'refuse' or 'allow'"),
-    (ALL, {"capping": {"sacrifice": ("model",)}}, "list the replacement models"),
+    (ALL, {"capping": {"sacrifice": ("model",)}}, "list replacement models"),
     (ALL, {"limits": 1}, "unknown key"),
     (
         ALL,
@@ -480,7 +490,9 @@ def test_a_budget_matches_requests_by_their_labels(
     """A label must equal a value or one of a list, or may have any value, in one bucket or one per value."""
     guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
     if bucket is None:
-        with pytest.raises(BudgetExceededError, match=r"no budget is in force for .*; add one") as refused:
+        with pytest.raises(
+            BudgetExceededError, match=r"no budget in force matches .*; add a matching budget"
+        ) as refused:
             guard.admit(video(), project="a", labels=labels)
         assert (refused.value.budget, refused.value.available) == (None, Decimal(0))
     else:
@@ -503,9 +515,9 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
     for hours, held in ((-1, None), (0, "0.357"), (23, "0.714"), (24, None)):
         clock.now = AT + timedelta(hours=hours)
         if held is None:
-            with pytest.raises(BudgetExceededError, match="no budget is in force"):
+            with pytest.raises(BudgetExceededError, match="no budget in force"):
                 guard.admit(video(), project="a")
-            with pytest.raises(BudgetError, match="budget all has no current window"):
+            with pytest.raises(LedgerError, match="budget all has no current window: its period"):
                 guard.open_budget("all", 1)
             assert guard.status() == []
         else:
@@ -601,11 +613,11 @@ def test_a_reservation_keeps_its_accounting_rate(ledger: str, clock: Clock) -> N
 
 def test_a_later_guard_needs_the_same_budgets_or_none(ledger: str, clock: Clock) -> None:
     """Other budgets are refused, and an empty ledger needs budgets."""
-    with pytest.raises(BudgetError, match="has no budgets yet; check that it is the right ledger"):
+    with pytest.raises(BudgetError, match="has no budgets yet; check that this is the right ledger"):
         BudgetGuard(ledger, clock=clock)
     BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     BudgetGuard(ledger, [Budget(name="all", cap=Decimal("10.000"), currency="USD")], clock=clock)
-    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given budgets"):
         BudgetGuard(ledger, [Budget(**{**BUDGET, "cap": 11})], clock=clock)
     assert [row.cap for row in BudgetGuard(ledger, clock=clock).status()] == [10]
 
@@ -663,7 +675,7 @@ def test_a_budget_with_another_definition_carries_over_or_is_renamed(
     guard.admit(video(), project="b")
     before = guard.status(), guard.journal()
     rates = [{"quote": "USD", "budget": "CNY", "rate": "7"}]
-    with pytest.raises(BudgetError, match="give it another name, or set carry_over: true"):
+    with pytest.raises(BudgetError, match="give the budget another name, or set carry_over: true"):
         guard.apply(Budgets([Budget(**{**DAILY, **change})], accounting_rates=rates))
     assert (guard.status(), guard.journal()) == before
     guard.apply(Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates))
@@ -744,7 +756,14 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
     [
         ("none", {}, "unknown budget none; the ledger's budgets are all, users"),
         ("all", {"user": "li"}, "budget all has a single bucket; omit the labels"),
-        ("users", {}, "budget users has a bucket for each value of user; give exactly these labels"),
+        (
+            "users",
+            {},
+            (
+                "budget users has separate buckets; specify a value for each of these labels, and no other "
+                "labels: user"
+            ),
+        ),
         ("users", {"user": ""}, "label user must be text of 1 to 200 printable characters"),
     ],
 )

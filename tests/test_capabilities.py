@@ -156,7 +156,7 @@ def test_a_violation_of_an_implied_action_names_the_input_that_implied_it() -> N
     """The caller never wrote `reference`, so the message names the input that implies it."""
     (violation,) = check(video("kling-v3", image_urls=["a", "b"]), at=AT)
     assert violation.message == (
-        "image_urls makes this a reference request; "
+        "because of image_urls, this is a reference request; "
         "action must be generate, image2video or first_last_frame for kling-v3, not reference"
     )
 
@@ -238,8 +238,8 @@ def test_unknown_facts_about_a_file_become_one_note() -> None:
     quoted = quote(video("kling-v3-omni", video_list=VIDEO), media={URL: {"type": "mp4"}}, at=AT)
     (note,) = [note for note in quoted.notes if note.code == "video_not_checked"]
     assert note.message == (
-        "video_list[0].video_url: size and length are unknown, so the limits of 100 MB and 2 to 30 seconds are "
-        "not checked; pass the size and length as media facts"
+        "video_list[0].video_url: size and length are unknown, so the limits (100 MB; 2 to 30 seconds) are "
+        "not checked; pass the size and length with `media`"
     )
 
 
@@ -247,12 +247,12 @@ def test_files_with_the_same_unknown_facts_share_a_note() -> None:
     """The note lists every such file once."""
     payload = video("kling-v3-omni", image_urls=["a", "b", "c"])
     known = {"size_bytes": 1, "type": "png"}
-    several = "size and type are unknown, so the limits of 30 MB and jpeg, png or webp are not checked; "
-    remedy = "pass the size and type as media facts"
+    several = "size and type are unknown, so the limits (30 MB; jpeg, png or webp) are not checked; "
+    remedy = "pass the size and type with `media`"
     quoted = quote(payload, media={"b": known, "c": {"type": "png"}}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [
         f"image_urls[0]: {several}{remedy}",
-        "image_urls[2]: size is unknown, so the limit of 30 MB is not checked; pass the size as media facts",
+        "image_urls[2]: size is unknown, so the limit (30 MB) is not checked; pass the size with `media`",
     ]
     quoted = quote(payload, media={"b": known}, at=AT)
     assert [note.message for note in quoted.notes if note.code == "image_not_checked"] == [

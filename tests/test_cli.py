@@ -266,7 +266,7 @@ def test_tables_are_listed_and_shown_for_people() -> None:
     assert "qingbo/2026-04-29" in run("tables", "list").stdout
     shown = run("tables", "show", "qingbo/2026-04-29").stdout
     assert "video_reference" in shown
-    assert "the page prices this model's audio at 720p and 1080p only" in shown
+    assert "for this model, QingBo's Kling series page lists prices with audio only at 720p and 1080p" in shown
     missing = run("tables", "show", "qingbo/2020-01-01")
     assert "unknown price table 'qingbo/2020-01-01'; did you mean 'qingbo/2026-04-29'?" in missing.stderr
     assert missing.returncode == 2
@@ -554,7 +554,9 @@ def test_tables_diff_shows_changed_rates_in_percent() -> None:
     }
     assert [rate["change_percent"] for rate in answer["rates"][1:-5]] == ["-10.40", "-10.40", "-1.98", "-2.01"]
     periods = run("tables", "diff", "qingbo-ai/2026-06-19", "qingbo-ai/2026-09-04", "--json")
-    assert json.loads(periods.stdout)["other"] == ["the periods of individual models differ; compare the files"]
+    assert json.loads(periods.stdout)["other"] == [
+        ("the validity periods of individual models differ; compare the files")
+    ]
     shown = run("tables", "diff", "qingbo-ai/2026-09-24", "qingbo-ai/2026-09-07")
     assert ("+9.52%" in shown.stdout, "removed" in shown.stdout, shown.returncode) == (True, True, 1)
     assert "added" in run("tables", "diff", "qingbo-ai/2026-09-07", "qingbo-ai/2026-09-24").stdout
@@ -565,7 +567,7 @@ def test_tables_diff_never_compares_two_currencies() -> None:
     result = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026", "--json")
     answer = json.loads(result.stdout)
     assert {rate["change_percent"] for rate in answer["rates"]} == {None}
-    assert answer["other"][0] == ("the currencies differ (USD and CNY), so the changes have no percentages")
+    assert answer["other"][0] == ("the currencies differ (USD and CNY), so no percentages are shown")
     shown = run("tables", "diff", "qingbo/2026-04-29", "tencent-vod/2026")
     assert "not compared" in shown.stdout
     assert result.returncode == shown.returncode == 1
@@ -623,7 +625,7 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
         "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}
     }
     differs = run("tables", "diff", "acme/a", "acme/b", "--tables", tmp_path)
-    assert "the periods of individual models differ" in differs.stdout
+    assert "the validity periods of individual models differ" in differs.stdout
     assert differs.returncode == 1
 
 
@@ -690,6 +692,9 @@ MOTION = "--model kling-v3 --image 1 --video 1 --video-length 5 --orientation im
             *("tasks_v2", "1.0206", "edit"),  # the API wants duration 0: 9 whole seconds x 0.1134
         ),
         ("--model kling-3.0-turbo --duration 5 --provider kling", "kling_v2", "0.56", "generate"),
+        ("--model kling-image-v3 --provider kling", "kling_images", "0.028", "generate"),
+        ("--model kling-image-v2-1 --image 1 --provider kling", "kling_images", "0.028", "image2image"),
+        ("--model kling-image-v2-1 --image 2 --provider kling", "kling_images", "0.056", "multi_image"),
         (
             "--model Kling-3.0-Turbo --duration 5 --first-frame --resolution 1080p --provider kling",
             *("kling_v2", "0.7", "image2video"),
@@ -722,29 +727,46 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v3 --provider octopusx", "octopusx publishes no prices"),
         ("--model kling-9 --provider kling", "kling has no model 'kling-9'; use one of: "),
         ("--model kling-9", "unknown model kling-9"),
+        (
+            "--model kling-v3-turbo --provider qingbo-ai",
+            "qingbo-ai has no model 'kling-v3-turbo'; use one of: kling-3.0-turbo, ",
+        ),
         ("--model kling-v4 --provider kling", "kling has no model 'kling-v4': Kling 4.0 has been announced"),
         (
             "--model kling-v3 --action motion_control --image 1 --video 1 --provider kling",
-            "motion control needs the orientation of the character; give image or video",
+            "motion control needs the orientation of the character; set --orientation to image or video",
         ),
         (
             "--model kling-3.0 --url https://api-singapore.klingai.com/omni-video/kling-o1",
-            "the path of the URL names kling-o1, not kling-3.0; use /text-to-video/kling-3.0, ",
+            "the path of the URL names kling-o1, not kling-3.0; use /text-to-video/kling-3.0 or ",
         ),
         (
             "--model kling-v3 --action generate --image 1 --provider kling",
-            "a request for image2video, not for",
+            "reads this request as image2video, not as",
         ),
-        ("--model kling-v3 --action image2video", "image2video accepts exactly one image"),
+        ("--model kling-v3 --action image2video", "image2video needs exactly one image"),
         (
             "--model kling-v3 --video 1 --wire-format video_generations",
-            "does not take videos",
+            "does not accept a video",
         ),
         (
             "--model kling-v3 --orientation image",
-            "tasks does not take an orientation; leave it out",
+            "tasks does not accept an orientation; leave it out",
         ),
-        ("--model kling-v3 --wire-format kling_services", "kling_services do not name a model"),
+        (
+            "--model kling-v3 --orientation image --image 1 --video 1 --provider kling",
+            "wire format kling has no default resolution for this request; give one with --resolution",
+        ),
+        (
+            "--model kling-image-v3 --duration 5 --provider kling",
+            "does not accept a duration; leave out --duration",
+        ),
+        (
+            "--model kling-image-expand --image 1 --provider kling",
+            "write the request to a file, and pass the URL whose path is /v1/images/editing/expand with --url",
+        ),
+        ("--model kling-lip-sync --provider kling", "the URL whose path is /v1/videos/advanced-lip-sync"),
+        ("--model kling-v3 --wire-format kling_services", "pass the URL of its endpoint with --url"),
         (
             "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
             "no name of this model has these options",
@@ -839,7 +861,7 @@ def test_a_new_table_has_every_combination_to_fill_in(tmp_path: Path, provider: 
     text = path.read_text()
     refused = run("tables", "check", tmp_path)
     (problem,) = refused.stderr.splitlines()
-    assert f"{text.count(': null')} values are not filled in yet" in problem
+    assert f"{text.count(': null')} values are not filled in yet (" in problem
     assert "currency, sources[0].ref, sources[0].checked, rates.kling-v" in problem
     again = run("tables", "new", provider, "--wire-format", wire_format, "--out", tmp_path)
     assert (again.returncode, "already exists" in again.stderr, path.read_text()) == (2, True, text)
@@ -925,4 +947,4 @@ def test_a_new_table_may_give_its_currency(tmp_path: Path) -> None:
     (path,) = (tmp_path / "prices" / "acme").glob("*.yaml")
     assert "currency: EUR\n" in path.read_text()
     bad = run("tables", "new", "Acme Inc", "--wire-format", "tasks", "--out", tmp_path)
-    assert (bad.returncode, "provider must be lower-case letters" in bad.stderr) == (2, True)
+    assert (bad.returncode, "provider must be made of lower-case letters" in bad.stderr) == (2, True)

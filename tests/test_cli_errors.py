@@ -54,6 +54,8 @@ REQUIRED: dict[str, list[str]] = {
     "out": ["--out", "tables"],
     "since": ["--from", "2026-11-01"],
     "until": ["--until", "2026-12-01"],
+    "everything": ["--all"],
+    "reason": ["--reason", "the bill looks wrong"],
 }
 """A good value of each required option."""
 
@@ -78,7 +80,7 @@ BAD: dict[str, tuple[str, str]] = {
     "formats": ("pdf", "'pdf' is not one of"),
     "from": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "grace": ("soon", "'soon'"),
-    "host": ("203.0.113.1", "cannot listen at 203.0.113.1"),
+    "host": ("203.0.113.1", "cannot listen on 203.0.113.1"),
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
@@ -93,7 +95,10 @@ BAD: dict[str, tuple[str, str]] = {
     "month": ("2026-13", "2026-13"),
     "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
     "out": ("request.json/below", "request.json/below"),
-    "new_provider": ("Acme Inc", "provider must be lower-case letters, digits, dots, underscores and hyphens"),
+    "new_provider": (
+        "Acme Inc",
+        "provider must be made of lower-case letters, digits, dots, underscores and hyphens",
+    ),
     "orientation": ("north", "'north' is not one of"),
     "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
@@ -127,6 +132,7 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
+    *("everything", "accept_loss"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
@@ -243,7 +249,8 @@ REFUSE_NOTHING = {
     ),
     "budget apply",  # budgets that the ledger does not take cannot be used
     "in-doubt",  # it asks the provider, and lists
-    *("ledger migrate", "ledger info"),  # refused on a server only
+    *("ledger migrate", "ledger info", "budget freeze", "budget thaw"),  # refused on a server only
+    "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 
 
@@ -335,7 +342,7 @@ def test_a_renamed_command_is_named() -> None:
         (["admit"], "No such command 'admit'; it is now 'pre-submit'"),
         (["quot"], "No such command 'quot'; did you mean 'quote'?"),
         (["budget", "staus"], "No such command 'staus'; did you mean 'status'?"),
-        (["ledger", "delete"], "No such command 'delete'; use one of: info, init, migrate"),
+        (["ledger", "delete"], "No such command 'delete'; use one of: info, init, migrate, recover"),
     ):
         done = run(*words)
         assert (done.returncode, done.stdout) == (UNREADABLE, "")

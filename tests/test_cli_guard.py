@@ -62,7 +62,7 @@ def test_a_charge_without_a_value_is_shown_with_its_reason(run: Run) -> None:
     reservation = admitted(run, "shot-1")["reservation_id"]
     assert run("bind", reservation, "t-1").returncode == 0
     body = '{"task_id": "t-1", "status": "completed", "cost": "0.357"}'
-    reason = "cost is 0.357, which is not a whole number of units and may be money"
+    reason = "cost is 0.357, which is not a whole number of units and may be an amount of money"
     for repeated in (False, True):
         observed = run("observe", "--provider", "qingbo", "-", stdin=body)
         assert observed.returncode == 0, observed.stderr
@@ -164,7 +164,9 @@ def test_references_are_ids_or_tasks(run: Run) -> None:
     assert corrected.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
     weaker = run("settle", "qingbo:t-1", "--amount", "0.9")
     assert weaker.stdout == f"{reservation}: settled, 0.5 USD, task t-1\n"
-    assert weaker.stderr == "not changed to 0.9, because the recorded amount has a stronger basis (operator)\n"
+    assert weaker.stderr == (
+        "the amount was not changed to 0.9, because the recorded amount has a stronger basis (operator)\n"
+    )
     for arguments in (("settle", "nothing"), ("release", reservation), ("bind", reservation, "t-2")):
         result = run(*arguments)
         assert (result.returncode, result.stdout) == (1, "")

@@ -64,11 +64,11 @@ EXCEPTIONS = """\
 statement rows: 3 read, 3 charges in the period
 exceptions:
   stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; matching requests without a known \
-task: 1. Ask the provider whether the task belongs to reservation ID; if so, pair them with \
-`--pair RESERVATION=stranger`.
-  ID: in doubt candidate, -0.714 USD: no response named a task for this request; matching charges of \
-unknown tasks: 1. Ask the provider whether the request became task stranger; if so, pair them with \
-`--pair ID=TASK`.
+task: 1. Ask the provider whether the task belongs to reservation ID; if so, assign \
+the task to the reservation with `--pair RESERVATION=stranger`.
+  ID: in doubt candidate, -0.714 USD: no response named a task for this request; matching charges for \
+unknown tasks: 1. Ask the provider whether the request became task stranger; if so, assign the task to the \
+reservation with `--pair ID=TASK`.
   t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip. \
 If the clip is as requested, dispute the extra 0.714 USD.
 the totals tie out; 3 exceptions, 2 of them still open
@@ -146,7 +146,10 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         ),
         (
             ("--statement", "HERE", "--tolerance", "0.1"),
-            "--tolerance limits each line, and --batch-tolerance limits their total; give both options",
+            (
+                "--tolerance limits the unexplained amount of each line, and --batch-tolerance limits the "
+                "total of these amounts; give both options"
+            ),
         ),
         (
             ("--statement", "HERE", "--format", "html"),
@@ -188,7 +191,7 @@ def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> No
     path.write_text(f"task_id,model,status,created_at,cost,备注\nx,kling-v3,completed,{at},1,中\n", "gb18030")
     refused = run("--statement", path)
     assert refused.returncode == 2
-    assert "a.csv:1: is not UTF-8; save it as UTF-8, or give its encoding with --encoding" in " ".join(
+    assert "a.csv:1: is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding" in " ".join(
         refused.stderr.split()
     )
     read = run("--statement", path, "--encoding", "gb18030", "--account-currency", "USD")
@@ -226,7 +229,7 @@ def test_only_ten_exceptions_are_listed(run: Run, tmp_path: Path) -> None:
     lines = run("--statement", path).stdout.splitlines()
     listed = lines[lines.index("exceptions:") + 1 : -2]
     assert len(listed) == 10
-    assert lines[-2] == "  and 12 more; write all exceptions to reports with --out FOLDER"
+    assert lines[-2] == "  and 12 more; to write reports with all exceptions, add --out FOLDER"
     answer = json.loads(run("--statement", path, "--json").stdout)
     assert len(answer["first_exceptions"]) == 10
     assert answer["exceptions"] == 22

@@ -127,7 +127,7 @@ def test_a_variant_without_a_published_price_says_so() -> None:
     ]
     assert unpriced.why_not == (
         "qingbo/2026-04-29 has no price for this request: "
-        "the page prices this model's audio at 720p and 1080p only"
+        "for this model, QingBo's Kling series page lists prices with audio only at 720p and 1080p"
     )
 
 

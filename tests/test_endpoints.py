@@ -201,8 +201,8 @@ def test_a_provider_without_prices_for_the_format_is_an_error(book: PriceBook) -
             {"image": "https://example.com/a.png"},
             "text2video",
             (
-                "image makes this an image2video request, but /v1/videos/text2video accepts only generate; "
-                "post it to /v1/videos/image2video, /v1/videos/omni-video, or change its inputs"
+                "because of image, this is an image2video request, but /v1/videos/text2video accepts only "
+                "generate; post it to /v1/videos/image2video or /v1/videos/omni-video, or change its inputs"
             ),
         ),
         (
@@ -211,7 +211,7 @@ def test_a_provider_without_prices_for_the_format_is_an_error(book: PriceBook) -
             (
                 "this is a generate request, but /v1/videos/image2video accepts only "
                 "image2video or first_last_frame; "
-                "post it to /v1/videos/text2video, /v1/videos/omni-video, or change its inputs"
+                "post it to /v1/videos/text2video or /v1/videos/omni-video, or change its inputs"
             ),
         ),
     ],
@@ -237,9 +237,9 @@ def test_a_model_of_another_path_is_refused_with_that_path(book: PriceBook) -> N
     (found,) = check(payload, url="https://api-singapore.klingai.com/v1/videos/text2video", at=AT, book=book)
     assert (found.code, found.field, found.value) == ("endpoint_model", "model_name", "kling-v3-omni")
     assert found.message == (
-        "/v1/videos/text2video does not accept kling-v3-omni; post it to /v1/videos/omni-video, or use one of "
-        "its models: kling-v1, kling-v1-6, kling-v2-master, kling-v2-1-master, kling-v2-5-turbo, kling-v2-6, "
-        "kling-v3"
+        "/v1/videos/text2video does not accept kling-v3-omni; post the request to /v1/videos/omni-video, or "
+        "use one of the models of this path: kling-v1, kling-v1-6, kling-v2-master, kling-v2-1-master, "
+        "kling-v2-5-turbo, kling-v2-6, kling-v3"
     )
 
 
@@ -275,7 +275,7 @@ def test_a_users_provider_is_found_by_its_host(folder: Callable[..., Path]) -> N
 def test_two_providers_cannot_list_the_same_host(folder: Callable[..., Path]) -> None:
     """A host identifies the provider, so it belongs to one only."""
     taken = PRICES.replace("currency:", "hosts: [qingbo.dev]\ncurrency:")
-    with pytest.raises(TableError, match=r"is also a host of .*; remove one of the two") as caught:
+    with pytest.raises(TableError, match=r"is also a host of .*; remove it from one of the two") as caught:
         load_price_book(folder({"prices/acme/2026.yaml": taken}))
     assert (Path(caught.value.file).parts[-2:], caught.value.key_path) == (("acme", "2026.yaml"), "hosts[0]")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, PriceBook, WebhookError, check, quote
+from kling_pricing import Budget, BudgetGuard, PriceBook, PriceNotFoundError, WebhookError, check, quote
 from kling_pricing.hooks.webhooks import Webhooks
 from kling_pricing.reconcile import Line
 from kling_pricing.wire.formats import wire_format
@@ -273,6 +273,13 @@ def test_paths_without_a_price(book: PriceBook, paths: list[str], kind: str) -> 
     patterns = http.free if kind == "free" else tuple(group.pattern for group in http.unpriced)
     for path in paths:
         assert any(pattern.matches(tuple(path.strip("/").split("/"))) for pattern in patterns), path
+
+
+@pytest.mark.parametrize("path", NO_PRICE)
+def test_a_path_without_a_price_is_not_quoted_as_another_job(path: str) -> None:
+    """A body that also fits text-to-video is not quoted at the rate of that path."""
+    with pytest.raises(PriceNotFoundError, match="their price is unknown: "):
+        quote({"model_name": "kling-v3", "prompt": "a"}, url=f"{OFFICIAL}{path}", at=AT)
 
 
 OMNI_MODELS = ["kling-video-o1", "kling-v3-omni"]

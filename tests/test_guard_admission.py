@@ -108,7 +108,7 @@ def test_a_refused_request_leaves_nothing_behind(open_guard: OpenGuard) -> None:
 def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> None:
     """A request that matches no budget is refused unless the budgets allow it."""
     guard = open_guard()
-    with pytest.raises(BudgetExceededError, match="no budget is in force for project=other") as caught:
+    with pytest.raises(BudgetExceededError, match="no budget in force matches project=other") as caught:
         guard.admit(CLIP, project="other")
     assert (caught.value.budget, caught.value.requested, caught.value.available) == (None, COST, ZERO)
 
@@ -194,7 +194,7 @@ def test_a_range_is_reserved_at_its_maximum(open_guard: OpenGuard) -> None:
         ({"project": "a", "labels": {"user": "x" * 201}}, "label user must be text"),
         (
             {"project": "a", "labels": {"project": "b"}},
-            "labels give the project b; give it only once",
+            "labels give the project b; give the project only once",
         ),
         (
             {"project": "a", "labels": {f"l{n}": "x" for n in range(16)}},

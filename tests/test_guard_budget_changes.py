@@ -162,7 +162,7 @@ def test_a_running_guard_takes_up_a_new_revision(open_guard: OpenGuard, ledger: 
         guard.admit(CLIP, project="trailer")
     admin.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
     assert guard.admit(CLIP, project="trailer").quote.total == COST
-    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given ones"):
+    with pytest.raises(BudgetError, match="the ledger's budgets differ from the given budgets"):
         open_guard(cap=Decimal("0.1"))
 
 

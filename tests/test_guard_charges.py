@@ -304,8 +304,8 @@ def test_a_list_price_is_only_checked(open_guard: OpenGuard, body: Any, listed: 
     assert settled is not None
     assert (settled.state, settled.basis) == ("settled", "response")
     expected = (
-        f"the list price in the response is {listed} USD, but the price of the job is 0.84; the account may be "
-        "in another currency, or a price has changed"
+        f"the list price in the response is {listed} USD, but the list price in the quote is 0.84 USD; the "
+        "account may be in another currency, or the price may have changed"
     )
     charges = [alert.detail for alert in alerts if alert.kind == "charge"]
     assert charges == ([] if listed is None else [expected])
@@ -408,19 +408,19 @@ def omni(**config: str) -> dict[str, Any]:
             "1080p-ref-audio",
             None,
             "7",
-            "1080p reference_audio, 5 second, 7 CNY; the quote was kling-v3-omni 720p silent, 5 second, 3 CNY",
+            "1080p reference_audio (5 seconds), which costs 7 CNY",
         ),
         (
             "720p-noref-mute",
             "10",
             "6",
-            "720p silent, 10 second, 6 CNY; the quote was kling-v3-omni 720p silent, 5 second, 3 CNY",
+            "720p silent (10 seconds), which costs 6 CNY",
         ),
         (
             "4k-noref-mute",
             None,
             "3",
-            "4k silent, 5 second, which has no price; the quote was kling-v3-omni 720p silent, 5 second, 3 CNY",
+            "4k silent (5 seconds), which has no price",
         ),
     ],
 )
@@ -437,7 +437,9 @@ def test_what_was_made_raises_what_is_spent(
         assert settled is not None
         assert (settled.state, settled.billed) == ("settled", Decimal(billed))
     details = [alert.detail for alert in alerts if alert.kind == "charge"]
-    assert details == ([] if remark is None else [f"the response says kling-v3-omni {remark}"])
+    quote = "the quote was 3 CNY for kling-v3-omni 720p silent (5 seconds)"
+    expected = f"the response describes kling-v3-omni {remark}; {quote}"
+    assert details == ([] if remark is None else [expected])
 
 
 def test_what_was_made_decides_within_a_range(open_guard: OpenGuard) -> None:
@@ -483,7 +485,7 @@ def test_what_was_made_counts_in_the_response_that_binds(
     )
     assert settled is not None
     assert (settled.billed, settled.basis) == (Decimal(7), "response")
-    assert "the quote was kling-v3-omni 720p silent, 5 second, 3 CNY" in caplog.text
+    assert "the quote was 3 CNY for kling-v3-omni 720p silent (5 seconds)" in caplog.text
 
 
 def test_the_length_of_a_file_never_counts(open_guard: OpenGuard) -> None:

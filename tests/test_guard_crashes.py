@@ -12,12 +12,14 @@ import pytest
 
 from kling_pricing import (
     BudgetError,
+    BudgetFrozenError,
     BudgetGuard,
     IdempotencyError,
     PriceBook,
     Reservation,
     ReservationStateError,
 )
+from kling_pricing.guard import freeze_all, thaw_all
 from tests.conftest import Clock, video
 from tests.guard_workers import BUDGETS, CHARGED, COST, DONE, PROVIDER, SCENES, VIDEO, WHEN, finished
 from tests.guards import VerifiedGuard
@@ -216,6 +218,37 @@ def test_applying_budgets_killed_after_any_step_is_done_or_not_begun(crashed: Cr
     assert caps[0] == {"everyone": 10, "each": 5}
     assert caps[-1] == {"everyone": 20, "each": 5}
     assert caps == sorted(caps, key=lambda by_budget: by_budget["everyone"])
+
+
+def is_frozen(guard: BudgetGuard) -> bool:
+    """Returns whether a guard refuses to admit a job because spending is frozen."""
+    try:
+        guard.release(guard.admit(OTHER, project="trailer"))
+    except BudgetFrozenError:
+        return True
+    return False
+
+
+@needs_fork
+@pytest.mark.parametrize("command", ["freeze", "thaw"])
+def test_a_freeze_and_a_thaw_killed_after_any_step_are_done_or_not_begun(
+    crashed: Crashed, book: PriceBook, command: str
+) -> None:
+    """After a crash, spending is frozen or not, the command can be repeated, and a sent job is settled."""
+    seen = []
+    for path in crashed(command):
+        wreck = Wreck(path, book)
+        assert wreck.money == HELD
+        seen.append(is_frozen(wreck.guard))
+        freeze_all(f"sqlite:///{path}", actor="wang", reason="again")
+        assert is_frozen(wreck.guard)
+        assert thaw_all(f"sqlite:///{path}", actor="wang", reason="repeated") is True
+        job = wreck.job
+        assert job is not None
+        assert wreck.guard.settle(job.id, CHARGED).billed == CHARGED
+        wreck.guard.close()
+    assert seen == sorted(seen, reverse=command == "thaw")
+    assert set(seen) == {False, True}
 
 
 def test_every_verb_that_writes_has_crash_points() -> None:

@@ -220,7 +220,7 @@ def test_only_a_sent_request_can_be_in_doubt(open_guard: OpenGuard) -> None:
     """A reservation that was never dispatched can be neither marked in doubt nor resolved."""
     guard = open_guard()
     admission = guard.admit(CLIP, project="trailer")
-    with pytest.raises(ReservationStateError, match="release it"):
+    with pytest.raises(ReservationStateError, match="release the reservation"):
         guard.mark_in_doubt(admission, "timeout")
     with pytest.raises(ReservationStateError):
         guard.resolve(admission, "not_charged")

@@ -91,6 +91,21 @@ def test_a_response_with_other_facts_is_another_observation(open_guard: OpenGuar
     assert guard.bind(reservation, "v-1").billed == 7
 
 
+def test_other_facts_do_not_mark_a_refused_response_as_applied(open_guard: OpenGuard) -> None:
+    """A response that was refused still counts later, after a response with other facts was applied."""
+    guard = open_guard(currency="CNY")
+    first = guard.bind(sent(guard, EXACT), "v-1")
+    second = guard.bind(sent(guard, EXACT), "v-2")
+    dearer, cheaper = made("1080p-ref-audio", task_id="v-2"), made("720p-noref-audio", task_id="v-2")
+    with pytest.raises(ReservationStateError, match="bound to task v-2"):
+        guard.observe(dearer, provider="tencent-vod", wire_format="openai_videos", reservation=first)
+    for body, billed in ((cheaper, 4), (dearer, 7), (dearer, 7)):
+        settled = guard.observe(body, provider="tencent-vod", wire_format="openai_videos")
+        assert settled is not None
+        assert (settled.id, settled.billed) == (second.id, Decimal(billed))
+    guard.verify()
+
+
 def test_an_early_list_price_raises_its_alert(open_guard: OpenGuard) -> None:
     """The list price of an early response is compared with the quote when the task is bound."""
     alerts: list[Alert] = []

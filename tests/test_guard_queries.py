@@ -7,6 +7,7 @@ import pytest
 
 from kling_pricing import Bucket, Budget, KlingPricingError
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.sqlite.codec import written
 from tests.conftest import Clock, OpenGuard
 from tests.guards import CLIP, COST, answer, bound
 
@@ -55,9 +56,9 @@ def test_the_journal_tells_the_whole_story(open_guard: OpenGuard) -> None:
     guard.observe(answer("completed", cost=350000), provider="qingbo")
     story = [(entry.kind, entry.held, entry.spent, entry.detail) for entry in guard.journal()]
     assert story[1:] == [
-        ("reserve", COST, 0, None),
-        ("dispatch", 0, 0, None),
-        ("bind", 0, 0, None),
+        ("reserve", COST, 0, written(found.created_at + timedelta(minutes=15))),
+        ("dispatch", 0, 0, written(found.created_at + timedelta(minutes=5))),
+        ("bind", 0, 0, "task-1"),
         ("settle", -COST, Decimal("0.7"), "response"),
     ]
     assert {entry.reservation_id for entry in guard.journal()[1:]} == {found.id}

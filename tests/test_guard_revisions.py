@@ -69,7 +69,7 @@ def test_a_new_budget_can_count_what_was_spent_before(guard: BudgetGuard) -> Non
 def test_a_budget_with_another_definition_carries_over_or_has_another_name(guard: BudgetGuard) -> None:
     """A new window under the same name needs carry_over, because it would otherwise forget earlier spend."""
     daily = {"window": "day", "timezone": "Asia/Shanghai"}
-    with pytest.raises(BudgetError, match="give it another name, or set carry_over: true"):
+    with pytest.raises(BudgetError, match="give the budget another name, or set carry_over: true"):
         guard.apply([trailer(**daily)])
     assert balances(guard) == {"trailer": (COST, Decimal("0.7"))}
     guard.apply([trailer(**daily, carry_over=True)])
@@ -81,7 +81,7 @@ def test_a_removed_budget_keeps_its_definition(guard: BudgetGuard) -> None:
     """A budget that is removed and added again must keep its definition, and still counts its earlier spend."""
     other = Budget(name="other", cap=Decimal(5), currency="USD")
     guard.apply([other])
-    with pytest.raises(BudgetError, match="give it another name"):
+    with pytest.raises(BudgetError, match="give the budget another name"):
         guard.apply([other, trailer(window="day")])
     guard.apply([other, trailer(cap=Decimal(20))])
     assert guard.status()[1].available == Decimal("18.586")

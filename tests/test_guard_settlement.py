@@ -100,7 +100,7 @@ def test_of_two_amounts_on_one_basis_the_dearer_holds(open_guard: OpenGuard) -> 
     guard.settle(found.id, "0.7")
     assert guard.settle(found.id, "0.7").billed == Decimal("0.7")
     assert guard.settle(found.id, "0.71").billed == Decimal("0.71")
-    with pytest.raises(ReservationStateError, match=r"settled at 0\.71 with the basis response"):
+    with pytest.raises(ReservationStateError, match=r"settled at 0\.71 USD with the basis response"):
         guard.settle(found.id, "0.7")
 
 

@@ -138,7 +138,7 @@ def test_method_host_and_path_classify_a_request(
 
 KNOWN = "use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall"
 NOT_A_HOST = (
-    "is not a host; write it as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
+    "is not a host; write a host such as gw.example.com or localhost:8080, put an IPv6 address in brackets, "
     "write an international name as xn--..., and list each host separately"
 )
 OPTIONS = (
@@ -167,14 +167,17 @@ OPTIONS = (
         ({"hosts": {"gw.example.com\t": "qingbo"}}, rf"hosts: 'gw.example.com\t' {NOT_A_HOST}"),
         ({"hosts": {"gw.example.com:": "qingbo"}}, f"hosts: 'gw.example.com:' {NOT_A_HOST}"),
         ({"hosts": {"::1": "qingbo"}}, f"hosts: '::1' {NOT_A_HOST}"),
-        ({"hosts": None}, "hosts must be a mapping of host to provider, got null"),
+        ({"hosts": None}, "hosts must be a mapping from hosts to providers, got null"),
         ({"refusals": "ignore"}, "refusals must be 'raise' or 'respond', got ignore"),
         ({"projekt": "trailer"}, f"unknown option 'projekt'; the options are {', '.join(OPTIONS)}"),
         ({"labels": 5}, "labels must be a mapping, or a function that returns one, got 5"),
         ({"project": 5}, "project must be text, got 5"),
         (
             {"media": 5},
-            "media must be a mapping of URL to facts, or a function that returns them, got 5",
+            (
+                "media must be a mapping from URLs to facts, or a function that returns the facts about a "
+                "URL, got 5"
+            ),
         ),
         ({"key_header": ""}, "key_header must be the name of a header, got ''"),
         ({"key_header": None}, "key_header must be the name of a header, got null"),
@@ -194,7 +197,7 @@ def test_a_hook_needs_a_guard() -> None:
     """The URL of a ledger is refused in place of a guard."""
     with pytest.raises(KlingPricingError) as caught:
         GuardedTransport(httpx.HTTPTransport(), "sqlite:///spend.db")  # type: ignore[arg-type]
-    assert str(caught.value) == "a hook needs a BudgetGuard, got sqlite:///spend.db"
+    assert str(caught.value) == "a hook needs a BudgetGuard or an AsyncBudgetGuard, got sqlite:///spend.db"
 
 
 def test_the_spelling_of_a_host_makes_no_difference(book: PriceBook) -> None:
@@ -213,9 +216,7 @@ def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, gateway: Ga
     """If it returns no labels, nothing is sent."""
     with (
         client(guard, gateway, labels=lambda _: None) as guarded,
-        pytest.raises(
-            KlingPricingError, match=r"^the function given as labels must return a mapping, got null$"
-        ),
+        pytest.raises(KlingPricingError, match=r"^the `labels` function must return a mapping, got null$"),
     ):
         guarded.post("/v1/tasks", json=CLIP)
     assert gateway.received == []
@@ -233,7 +234,7 @@ def test_a_labels_function_must_return_a_mapping(guard: BudgetGuard, gateway: Ga
         (json.dumps({**CLIP, "colour": "red"}).encode(), JSON),
         (json.dumps({**CLIP, "duration": 5.5}).encode(), JSON),
         (json.dumps({**CLIP, "extra": {}, "generate_audio": True}).encode(), JSON),
-        (gzip.compress(json.dumps(CLIP).encode()), {**JSON, "Content-Encoding": "gzip"}),
+        (gzip.compress(json.dumps(CLIP).encode(), mtime=0), {**JSON, "Content-Encoding": "gzip"}),
         (b"model=kling-v3&prompt=x", {"Content-Type": "application/x-www-form-urlencoded"}),
         (b"--b\r\n\r\nx\r\n--b--", {"Content-Type": "multipart/form-data; boundary=b"}),
         (
@@ -253,11 +254,12 @@ def test_a_body_that_cannot_be_read_or_priced_is_refused(
 
 def test_a_compressed_body_is_refused_by_name(guard: BudgetGuard, gateway: Gateway) -> None:
     """The error names the encoding and the remedy instead of calling the body invalid JSON."""
-    body = gzip.compress(json.dumps(CLIP).encode())
+    body = gzip.compress(json.dumps(CLIP).encode(), mtime=0)
     with client(guard, gateway) as guarded, pytest.raises(WireFormatError) as caught:
         guarded.post("/v1/tasks", content=body, headers={**JSON, "Content-Encoding": "gzip"})
     assert str(caught.value) == (
-        "the body is compressed (Content-Encoding: gzip), so it cannot be priced; send it uncompressed"
+        "the body is compressed (Content-Encoding: gzip), so the request cannot be priced; send the body "
+        "uncompressed"
     )
 
 
@@ -345,7 +347,9 @@ def test_a_scope_with_a_key_is_one_job(guard: BudgetGuard, gateway: Gateway) -> 
         assert first == second
         with pytest.raises(IdempotencyError):
             guarded.post("/v1/tasks", json={**CLIP, "duration": 6})
-        with pytest.raises(KlingPricingError, match=r"the header Idempotency-Key gives another; give one key$"):
+        with pytest.raises(
+            KlingPricingError, match=r"the header Idempotency-Key gives another key; give only one key$"
+        ):
             guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-2"})
     (reservation,) = guard.history()
     assert {request.headers["Idempotency-Key"] for request in gateway.submissions} == {reservation.id}
@@ -455,8 +459,9 @@ def test_a_retry_without_a_known_first_attempt_is_refused(guard: BudgetGuard, ga
         with pytest.raises(KlingPricingError) as caught:
             retry.result()
     assert str(caught.value) == (
-        "x-stainless-retry-count marks this request as a retry, but this task or thread sent no first attempt, "
-        "so the job cannot be identified; give the call a key, in a header or inside `with spending(key=...)`"
+        "x-stainless-retry-count marks this request as a retry, but this thread or asyncio task has sent no "
+        "earlier attempt, so the job cannot be identified; give the call a key, in a header or by `with "
+        "spending(key=...)`"
     )
     assert (gateway.received, guard.history()) == ([], [])
 
@@ -738,7 +743,7 @@ def test_a_ledger_failure_after_sending_loses_no_task(
         aside.rename(tmp_path / "spend.db")
         (reservation,) = guard.history()
         assert reservation.state == "dispatching"
-        assert f"(`kling-pricing bind {reservation.id} {task_id}`)" in caplog.text
+        assert f"(to bind it, run `kling-pricing bind {reservation.id} {task_id}`)" in caplog.text
         gateway.finish(task_id)
         guarded.get(f"/v1/tasks/{task_id}")
     (reservation,) = guard.history()

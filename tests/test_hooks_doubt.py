@@ -48,8 +48,8 @@ PLENTY = Budget(name="all", cap=1000, currency="USD")
 TIGHT = Budget(name="all", cap="0.25", currency="USD", on_exceed="cap")
 KEY = {"Idempotency-Key": "shot-1"}
 KEYS_NOT_ASSUMED = (
-    "Hosts listed in `hosts` are not assumed to honour idempotency keys; "
-    "set `keeps_keys=True` if they do and share one backend with the provider."
+    "Hosts listed in `hosts` are not assumed to honour idempotency keys; if these hosts honour the keys and "
+    "share a backend with the provider, set `keeps_keys=True`."
 )
 
 
@@ -238,10 +238,10 @@ def test_an_unlisted_path_is_refused(guard: BudgetGuard, official: Gateway, path
             with pytest.raises(KlingPricingError) as caught:
                 guarded.request(method, f"{official.url}{path}", json=JOB)
             assert str(caught.value) == (
-                f"{method.upper()} {path}: this API may bill for the request, but no capability file lists the "
-                "path, so the price is unknown and the request was not sent; correct the path; or, to send the "
-                f"request although no budget counts its cost, set allow_paths=['{path}'] in the hook or "
-                f"allow_paths: [{path}] in your own price table"
+                f"{method.upper()} {path}: this API may bill for the request, but no capability file lists "
+                "the path, so the price is unknown and the request was not sent; correct the path, or, to "
+                f"send the request without counting its cost in any budget, set allow_paths=['{path}'] in "
+                f"the hook or allow_paths: [{path}] in your own price table"
             )
         assert guarded.get(path).status_code == 404
     assert [request.method for request in official.received] == ["GET"]
@@ -297,9 +297,9 @@ def test_a_billed_path_without_a_price_is_refused_with_the_reason(
         guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"})
     assert str(caught.value) == (
         "POST /v1/videos/effects: this API bills for the request, but the price is unknown (each effect has "
-        "its own price, and the copies that we have do not include the list), so the request was not sent; "
-        "to send the request although no budget counts its cost, set allow_paths=['/v1/videos/effects'] in "
-        "the hook or allow_paths: [/v1/videos/effects] in your own price table"
+        "its own price, and kling-pricing has no copy of the list of effects), so the request was not sent; "
+        "to send the request without counting its cost in any budget, set allow_paths=['/v1/videos/effects'] "
+        "in the hook or allow_paths: [/v1/videos/effects] in your own price table"
     )
     with client(guard, official, allow_paths=["/v1/videos/effects"]) as guarded:
         assert guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"}).status_code == 200
@@ -330,9 +330,9 @@ def test_every_client_refuses_an_unlisted_path(name: str, guard: BudgetGuard, of
     [
         ("/v1/images", 'allow_paths must be a list of paths, such as ["/v1/images"], got /v1/images'),
         (None, 'allow_paths must be a list of paths, such as ["/v1/images"], got null'),
-        (["v1/images"], "allow_paths: v1/images is not a path; write it as /v1/images"),
+        (["v1/images"], "allow_paths: v1/images is not a path; write a path such as /v1/images"),
         (["/"], "allow_paths: / covers every path; list longer paths, such as /v1/images"),
-        ([7], "allow_paths: 7 is not a path; write it as /v1/images"),
+        ([7], "allow_paths: 7 is not a path; write a path such as /v1/images"),
     ],
 )
 def test_paths_that_cannot_be_allowed_are_errors(

@@ -127,7 +127,8 @@ def test_the_callers_key_names_the_job(guard: BudgetGuard) -> None:
     assert [part["params"]["arguments"]["idempotency_key"] for part in sent] == [reservation.id] * 2
     assert reservation.key == "shot-1"
     assert str(caught.value) == (
-        "the body gives the job key 'shot-1', and the header Idempotency-Key gives another; give one key"
+        "the body gives the job key 'shot-1', but the header Idempotency-Key gives another key; give only "
+        "one key"
     )
 
 
@@ -233,15 +234,21 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
     [
         (
             [call("list_models", {}), call("create_task", NESTED)],
-            "a batch of MCP messages cannot call create_task; send the call in a separate request",
+            "create_task cannot be called in a batch of MCP messages; send the call in a separate request",
         ),
         (
             call("upscale", NESTED),
-            f"the MCP tool 'upscale' is not listed, so its price is unknown; the listed tools are {KNOWN}",
+            (
+                "the MCP tool 'upscale' is not listed in the capability file, so its price is unknown; the "
+                f"listed tools are {KNOWN}"
+            ),
         ),
         (
             call("Create_Task", NESTED),
-            f"the MCP tool 'Create_Task' is not listed, so its price is unknown; the listed tools are {KNOWN}",
+            (
+                "the MCP tool 'Create_Task' is not listed in the capability file, so its price is unknown; "
+                f"the listed tools are {KNOWN}"
+            ),
         ),
         (
             {"id": 1, "method": "tools/call"},
@@ -249,7 +256,10 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
         ),
         (
             {"id": 1, "method": "sampling/createMessage"},
-            f"the MCP method 'sampling/createMessage' is not listed, so its price is unknown; {METHODS}",
+            (
+                "the MCP method 'sampling/createMessage' is not listed in the capability file, so its price "
+                f"is unknown; {METHODS}"
+            ),
         ),
         ({"id": 1}, f"the MCP message has no method; {METHODS}"),
         ("ping", "an MCP message must be a JSON object, got text"),
@@ -269,7 +279,7 @@ def test_a_free_message_passes_unchanged(guard: BudgetGuard, message: Any) -> No
         ),
         (
             call("create_task", {"model": "kling-v3-omni", "input": PAYLOAD}),
-            "two models are given, kling-v3-omni and kling-v3; give one",
+            "two models are given, kling-v3-omni and kling-v3; give only one",
         ),
     ],
 )

@@ -112,7 +112,10 @@ def test_the_header_is_not_sent(name: str, guard: BudgetGuard, official: Gateway
         (
             {"media": lambda _: 5},
             None,
-            f"media facts for {IMAGE}: must be a mapping with size_bytes, type, length_s, got a number",
+            (
+                f"media facts for {IMAGE}: must be a mapping with one or more of the keys size_bytes, type and "
+                "length_s; got a number"
+            ),
         ),
     ],
 )

@@ -17,28 +17,11 @@ from kling_pricing.wire.forms import form_fields
 from tests.gateway import Fault, running
 
 ROOT = Path(__file__).parent.parent
-FOLDER_VARIABLE = "KLING_PRICING_TEST_OPENAI2"
 BUDGETS = [
     Budget(name="trailer", match={"project": "trailer"}, cap=8, currency="CNY", on_exceed="cap"),
     Budget(name="lost", match={"project": "lost"}, cap=50, currency="CNY"),
     Budget(name="throttled", match={"project": "throttled"}, cap=50, currency="CNY"),
 ]
-
-
-@pytest.fixture(scope="session")
-def openai2(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with version 2 of the SDK: the folder in `FOLDER_VARIABLE`, or one that is installed once."""
-    if given := os.environ.get(FOLDER_VARIABLE):
-        return Path(given)
-    cache = getattr(pytestconfig, "cache", None)
-    folder = Path(cache.mkdir("openai2")) if cache else tmp_path_factory.mktemp("openai2")
-    if not (folder / "openai").is_dir():
-        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), "openai>=2,<3"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            assert not os.environ.get("CI"), f"version 2 of the SDK could not be installed: {result.stderr}"
-            pytest.skip("version 2 of the SDK cannot be installed here")
-    return folder
 
 
 OUTCOMES = [

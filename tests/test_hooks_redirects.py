@@ -206,12 +206,12 @@ def test_a_request_that_passes_is_not_redirected_to_a_submission(
 ) -> None:
     """The client would repeat the POST, with its body, where jobs are or may be submitted."""
     transport = Answering(guard, target)
-    with pytest.raises(KlingPricingError, match=r"where jobs may be submitted, .*not followed"):
+    with pytest.raises(KlingPricingError, match=r"to a URL that may accept jobs, .*not followed"):
         transport.send("POST", path)
     assert transport.send("GET", path).status_code == 307
     with requests.Session() as session:
         session.mount("https://", GuardedAdapter(Redirecting(target), guard, project="p"))
-        with pytest.raises(KlingPricingError, match="where jobs may be submitted"):
+        with pytest.raises(KlingPricingError, match="to a URL that may accept jobs"):
             session.post(f"https://www.qingbo.dev{path}", json=CLIP)
 
 
@@ -229,7 +229,7 @@ def test_async_clients_are_kept_from_redirects_too(guard: BudgetGuard) -> None:
         reply = httpx.MockTransport(lambda _: httpx.Response(307, headers={"Location": "/v1/tasks"}))
         transport = AsyncGuardedTransport(reply, guard, project="p", sends_once=True)
         async with httpx.AsyncClient(transport=transport, base_url="https://www.qingbo.dev") as client:
-            with pytest.raises(KlingPricingError, match="where jobs may be submitted"):
+            with pytest.raises(KlingPricingError, match="to a URL that may accept jobs"):
                 await client.post(PASSING[0], json=CLIP)
             with pytest.raises(KlingPricingError, match="more than 5 times"):
                 await client.post("/v1/tasks", json=CLIP)

@@ -23,6 +23,7 @@ from kling_pricing import (
     PriceBook,
     ReservationStateError,
 )
+from kling_pricing.guard import freeze_all
 from kling_pricing.money import format_decimal
 from tests.conftest import Clock, video
 from tests.gateway import PATIENCE_S, Fault, Gateway, Received, receiving, running
@@ -381,6 +382,18 @@ def test_a_refusal_can_be_an_answer_in_the_apis_own_shape(client: str, tmp_path:
         ]
         assert len(play.gateway.submissions) == 1
         assert play.journal == ["1 reserve +0.714 held", "1 dispatch", "1 doubt HTTP 500 error"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_freeze_is_an_answer_in_the_apis_own_shape(client: str, tmp_path: Path, book: PriceBook) -> None:
+    """While spending is frozen, the response is 402 with the reason, and nothing is sent."""
+    with playing(tmp_path, book, client, REJECT, refusals="respond") as play:
+        freeze_all(f"sqlite:///{tmp_path}/spend.db", actor="li", reason="the bill looks wrong")
+        reply = play.submit()
+        error = reply.json["error"]
+        assert (reply.status, reply.headers["x-kling-pricing-refused"]) == (402, "BudgetFrozenError")
+        assert (error["code"], "the bill looks wrong" in error["message"]) == ("budget_frozen", True)
+        assert play.gateway.submissions == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -191,8 +191,8 @@ CONTRADICTIONS = [
     ),
 ]
 TARGETS = [
-    Request("POST", "https://api.qingbo.ai/v1/chat/x", {}, b"/v1/tasks", "the target of the request"),
-    Request("POST", "https://example.com/", {}, b"https://api.qingbo.ai/v1/tasks", "the target of the request"),
+    Request("POST", "https://api.qingbo.ai/v1/chat/x", {}, b"/v1/tasks", "the request target"),
+    Request("POST", "https://example.com/", {}, b"https://api.qingbo.ai/v1/tasks", "the request target"),
     Request("POST", "https://example.com/", HOST, b"/v1/tasks", "the Host header"),
 ]
 

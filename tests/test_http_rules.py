@@ -141,7 +141,7 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
         (
             "{error: {message: '{message}', why: '{reason}'}}",
             "error",
-            "why: '{reason}' is not a placeholder; the placeholders are {code}, ",
+            "why: '{reason}' is not a placeholder; use one of: {code}, ",
         ),
         ("{error: {message: '{message}', list: [1]}}", "error", "list must be a map, text, a whole number"),
         ("{errors: {}}", "errors", "did you mean 'error'?"),

@@ -110,18 +110,18 @@ def test_a_combination_without_a_published_price_is_valid_and_not_quoted(switch:
     """Omni at 4k with audio or a video reference is never priced at the rate of another cell."""
     payload = video("kling-v3-omni", resolution="4k", **switch)
     assert check(payload, at=AT) == []
-    with pytest.raises(PriceNotFoundError, match=r"prices this model's .* at 720p and 1080p only") as caught:
+    with pytest.raises(PriceNotFoundError, match=r"lists prices with .* only at 720p and 1080p") as caught:
         quote(payload, at=AT)
     assert (caught.value.provider, caught.value.model) == ("qingbo", "kling-v3-omni")
     assert caught.value.priced_instead[0] == "kling-v3-omni 4k silent at 0.455345 USD per second"
 
 
 NEWER = (
-    "the company that published these prices has a newer list, qingbo-ai, "
+    "the company that published these prices has a newer price list, qingbo-ai, "
     "which gives 0.756 USD for this request (qingbo-ai/2026-09-24)"
 )
 STALE = (
-    "qingbo/2026-04-29 is based on a copy dated 2026-04-29, 206 days before the quoted time; "
+    "qingbo/2026-04-29 is based on a copy dated 2026-04-29, 206 days before the date of this quote; "
     "check that its prices are still valid"
 )
 
@@ -163,7 +163,7 @@ def test_a_quote_notes_what_the_newer_list_charges(
 ) -> None:
     """The note has the amount for this very request, by the list in force at the instant of the quote."""
     notes = [note.message for note in quote(payload, at=at).notes if note.code == "newer_list_elsewhere"]
-    newer = "the company that published these prices has a newer list, qingbo-ai, which"
+    newer = "the company that published these prices has a newer price list, qingbo-ai, which"
     assert notes == ([] if note is None else [f"{newer} {note}"])
 
 
@@ -212,7 +212,7 @@ def test_the_note_on_the_newer_list_belongs_to_its_request() -> None:
 def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
     """A quote from before that day has a note, and a model has no price before its launch."""
     known = datetime(2026, 4, 29, tzinfo=UTC)
-    note = "the prices in qingbo/2026-04-29 are known from 2026-04-29; earlier prices may have differed"
+    note = "the prices in qingbo/2026-04-29 are known only from 2026-04-29; earlier prices may have differed"
 
     def notes(at: datetime) -> list[str]:
         return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]
@@ -220,7 +220,7 @@ def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, laun
     assert notes(known) == []
     assert notes(known - timedelta(seconds=1)) == notes(launched) == [note]
     with pytest.raises(
-        PriceNotFoundError, match=f"prices it only from {launched:%Y-%m-%d}, because it was launched"
+        PriceNotFoundError, match=f"prices it only from {launched:%Y-%m-%d}, because the model was launched"
     ):
         quote(video(model), at=launched - timedelta(seconds=1))
 

@@ -124,10 +124,14 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
         assert list(result.statements) == ["november.csv"]
         assert result.exceptions == sum(bool(line.remedy) for line in lines) == 10
         assert result.rows == (13, 11, 0, 1, 1, 0)
-    late = "sent 2026-11-30 23:50 UTC, not on the statement; "
+    late = "the task was sent at 2026-11-30 23:50 UTC and is not on the statement; "
     shown = {(line.task_id, line.category): (line.expected, line.billed, line.cause) for line in lines}
     assert shown == {
-        (None, "invalid_row"): (None, None, "column cost has more digits than its unit allows: '12.5'"),
+        (None, "invalid_row"): (
+            None,
+            None,
+            "the value in column cost has more digits than its unit allows: '12.5'",
+        ),
         ("twice", "billed_twice"): (
             *(D("0.714"), D("1.428")),
             "the statement has 2 rows for this task and charges the same amount more than once",
@@ -136,17 +140,25 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
             *(D("0.714"), None),
             f"{late}the grace period of 1 day for late billing has not ended",
         ),
-        ("missing", "not_billed"): (D("0.714"), None, "sent 2026-11-05 12:00 UTC, not on the statement"),
+        ("missing", "not_billed"): (
+            D("0.714"),
+            None,
+            "the task was sent at 2026-11-05 12:00 UTC and is not on the statement",
+        ),
         ("stranger", "in_doubt_candidate"): (
             *(None, D("0.9996")),
             "the task is not in this ledger; matching requests without a known task: 1",
         ),
         (None, "in_doubt_candidate"): (
             *(D("0.9996"), None),
-            "no response named a task for this request; matching charges of unknown tasks: 1",
+            "no response named a task for this request; matching charges for unknown tasks: 1",
         ),
         ("alien", "not_in_ledger"): (None, D("0.155554"), "the task is not in this ledger"),
-        ("after", "timing"): (D("0.714"), None, "sent in the period, charged after it (2026-12-01 00:05 UTC)"),
+        ("after", "timing"): (
+            D("0.714"),
+            None,
+            "the task was sent in the period and charged after it (2026-12-01 00:05 UTC)",
+        ),
         ("longer", "explained"): (D("0.714"), D("1.428"), "billed 10 s for a 5 s request"),
         ("silent", "explained"): (D("0.714"), D("0.476"), "billed at the 1080p silent rate"),
         ("rounded", "explained"): (D("2.276725"), D("2.276726"), "quota rounded up"),
@@ -167,8 +179,8 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
     assert (first.rows, first.submitted_at) == (("november.csv:3",), NOON)
     pairs = next(line.remedy for line in lines if line.reservation_id == hold)
     assert pairs == (
-        "Ask the provider whether the request became task stranger; if so, pair them with "
-        f"`--pair {hold}=TASK`."
+        "Ask the provider whether the request became task stranger; if so, assign the task to the "
+        f"reservation with `--pair {hold}=TASK`."
     )
     assert by_project == {"": (0, D("1.155154")), "trailer": (D("9.488325"), D("8.250728"))}
     assert days == [("2026-11-05", 14), ("2026-11-30", 2)]
@@ -212,7 +224,7 @@ def test_a_late_charge_is_in_its_own_period(world: World, clock: Clock) -> None:
         lines = {line.task_id: line for line in result.lines()}
     assert {line.category for line in lines.values()} == {"timing"}
     assert all(line.expected is None for line in lines.values())
-    assert lines["well"].cause == "charged in the period, sent before it (2026-10-31 23:50 UTC)"
+    assert lines["well"].cause == "the task was charged in the period and sent before it (2026-10-31 23:50 UTC)"
     assert lines["longer"].cause.endswith("; 0.714 USD was expected: billed 10 s for a 5 s request")
     assert (lines["well"].remedy, bool(lines["longer"].remedy), bool(lines["odd"].remedy)) == ("", True, True)
 
@@ -307,7 +319,7 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
         ({"unknown": "stranger"}, "no such reservation"),
         (
             {bound: "stranger"},
-            "the reservation is bound, with task known; pair only a reservation that was sent and has no task",
+            "the reservation is bound, with task known; choose a reservation that was sent and has no task",
         ),
         ({hold: "known"}, "already has a reservation"),
         ({hold: "unheard"}, "is not on the statement"),
@@ -331,8 +343,8 @@ def test_a_candidate_fits_in_model_amount_and_time(world: World) -> None:
     assert [line.task_id for line in candidates] == ["same", None, None]
     first, other = sorted(line.reservation_id or "" for line in candidates[1:])
     assert candidates[0].remedy == (
-        f"Ask the provider whether the task belongs to reservation {first} or {other}; if so, pair "
-        "them with `--pair RESERVATION=same`."
+        f"Ask the provider whether the task belongs to reservation {first} or {other}; if so, assign the "
+        "task to the reservation with `--pair RESERVATION=same`."
     )
     assert unfit == {"dearer", "later", "earlier", "other"}
 
@@ -358,15 +370,20 @@ def test_an_unreadable_row_has_its_own_line(world: World) -> None:
         shown = {line.rows[0]: line.cause for line in result.lines("invalid_row")}
         assert (result.rows.read, result.rows.invalid, result.exceptions) == (12, 11, 11)
         assert [line.cause for line in result.lines("not_in_ledger")] == ["the task is not in this ledger"]
-    bad_id = "column task_id is not a task id: it has more than 200 characters, or an invisible character"
-    number = "column cost is not an amount in plain digits, such as 0.714: "
+    bad_id = (
+        "the value in column task_id is not a task id: it has more than 200 characters, or an invisible "
+        "character"
+    )
+    number = "the value in column cost is not an amount in plain digits, such as 0.714: "
     assert shown == {
-        "november.csv:2": "column cost has more digits than its unit allows: '12.5'",
+        "november.csv:2": "the value in column cost has more digits than its unit allows: '12.5'",
         "november.csv:3": f"{number}'1e5'",
         "november.csv:4": f"{number}text of 24 characters",
-        "november.csv:6": "column created_at is not a time in the mapping's format: text of 9 characters",
-        "november.csv:7": "column task_id is empty",
-        "november.csv:8": "column cost is empty",
+        "november.csv:6": (
+            "the value in column created_at is not a time in the mapping's format: text of 9 characters"
+        ),
+        "november.csv:7": "the value in column task_id is empty",
+        "november.csv:8": "the value in column cost is empty",
         "november.csv:9": "the row cannot be read: it has 4 columns, but the first row has 5",
         "november.csv:10": bad_id,
         "november.csv:12": bad_id,
@@ -409,21 +426,27 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
     ("make", "problem"),
     [
         (_written("a.csv", b""), r"a\.csv: is empty"),
-        (_written("a.csv", b"task_id,model,cost\n"), "no mapping for qingbo matches its columns"),
+        (_written("a.csv", b"task_id,model,cost\n"), "no mapping for qingbo matches the columns of the file"),
         (_written("a.csv", HEADER.encode() + b"t,kling-v3,\xff,1,1\n"), r"a\.csv:2: is not UTF-8"),
         (
             _written("a.csv", HEADER.encode() + b't,"kling-v3,x,1,1\n'),
             r"a\.csv:2: is not valid CSV from this row on",
         ),
         (_written("a.csv", b"task_id,task_id,model,created_at,cost\n"), "column task_id: appears twice"),
-        (_written("a.pdf", b"x"), r"a\.pdf: cannot be read as a statement; convert it to a file that ends in"),
-        (_written("a.jsonl", b"\n"), "has no rows; leave it out"),
+        (
+            _written("a.pdf", b"x"),
+            r"a\.pdf: cannot be read as a statement; convert it to a file of one of the types",
+        ),
+        (_written("a.jsonl", b"\n"), "has no rows; leave the file out"),
         (_written("a.json", b'{"task_id": '), "not JSON"),
         (_written("a.jsonl", b'{"task_id": "t\xff"}\n'), r"a\.jsonl:1: is not UTF-8"),
         (_written("a.parquet", b"x"), r"a\.parquet: is not a Parquet file"),
         (_written("a.xlsx", b"x"), r"a\.xlsx: cannot be read as XLSX"),
         (_empty_sheet, r"november\.xlsx: is empty"),
-        (_parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"), "column cost: has the type DOUBLE, which rounds"),
+        (
+            _parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"),
+            "column cost: has the type DOUBLE, which is not exact",
+        ),
         (_parquet(f"{_TASK}, [1] AS cost"), r"column cost: has the type INTEGER\[\]; export it as text"),
         (lambda folder: folder / "none.csv", r"none\.csv: cannot be read: No such file"),
         (
@@ -538,7 +561,10 @@ def test_numbers_of_json_and_spreadsheets_are_exact(world: World) -> None:
     assert billed["a"] == D("0.1")
     assert (lost.rows, lost.cause) == (
         ("a.xlsx:3",),
-        "the row cannot be read: amount: a spreadsheet keeps only 15 digits of a number; export it as text",
+        (
+            "the row cannot be read: a spreadsheet keeps only 15 digits of a number, so digits of amount are "
+            "missing; export the column as text"
+        ),
     )
 
 
@@ -576,7 +602,7 @@ OFFICIAL = (
         (
             "720p,5.04,false,native,false,6",
             "matched",
-            "the statement says 720p, but charges the quoted amount",
+            "the statement says 720p, but the charge is the quoted amount",
         ),
         (
             "720p,5.04,false,native,false,4.5",
@@ -635,8 +661,8 @@ discount: 0.1
     ("cost", "cause"),
     [
         ("0.45", ""),
-        ("0.5", "billed at the 720p silent rate from table acme/2026-11-01, without the contract's discount"),
-        ("0.405", "billed with the contract's discount deducted twice"),
+        ("0.5", "billed at the 720p silent rate from table acme/2026-11-01, without the contract discount"),
+        ("0.405", "billed with the contract discount deducted twice"),
         ("1.08", "billed 12 s for a 5 s request"),
     ],
 )
@@ -667,7 +693,10 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
     )
     line = world.line(path, mapping="openai-videos-answers")
     assert (line.category, line.billed) == ("not_billed", None)
-    assert line.cause == "sent 2026-11-05 12:00 UTC, on the statement as succeeded, without a charge"
+    assert (
+        line.cause
+        == "the task was sent at 2026-11-05 12:00 UTC and is on the statement as succeeded, without a charge"
+    )
 
 
 @pytest.mark.parametrize(

@@ -169,14 +169,19 @@ def test_an_export_saved_by_a_spreadsheet_program_charges_what_was_planted_or_is
     ids_are_lost = how in LOSES_IDS and name in {"kling", "billing specs"}
     for month, charged in planted.charged.items():
         if ids_are_lost and how != "xlsx":
-            with pytest.raises(StatementError, match=r"ids were rounded by a spreadsheet .*with text ids"):
+            with pytest.raises(
+                StatementError, match=r"a spreadsheet has rounded the ids .*with the ids as text"
+            ):
                 _lines(resaved, how, planted, name, month, ledger, prices)
             continue
         lines = _lines(resaved, how, planted, name, month, ledger, prices)
         billed = {line.task_id: line.billed for line in lines if line.billed is not None}
         causes = [line.cause for line in lines if line.category == "invalid_row"]
         if ids_are_lost:
-            lost = "task_id: a spreadsheet keeps only 15 digits of a number; export it as text"
+            lost = (
+                "a spreadsheet keeps only 15 digits of a number, so digits of task_id are missing; export "
+                "the column as text"
+            )
             rows = sum(len(listed) for listed in planted.files.values())
             assert (billed, causes) == ({}, [f"the row cannot be read: {lost}"] * rows)
             continue

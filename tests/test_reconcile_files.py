@@ -85,7 +85,8 @@ def test_an_id_that_may_have_lost_digits_is_refused(world: World) -> None:
         assert [line.task_id for line in result.lines("not_in_ledger")] == ["999999999999999"]
     assert [line.rows for line in refused] == [("november.xlsx:2",), ("november.xlsx:3",)]
     assert refused[0].cause == (
-        "the row cannot be read: task_id: a spreadsheet keeps only 15 digits of a number; export it as text"
+        "the row cannot be read: a spreadsheet keeps only 15 digits of a number, so digits of task_id "
+        "are missing; export the column as text"
     )
 
 
@@ -138,7 +139,8 @@ def test_an_id_with_an_invisible_character_is_refused(world: World, task_id: str
     line = world.line(world.statement(f"{HEADER}{task_id},kling-v3,completed,1793880000,5\n"))
     assert (line.category, line.task_id) == ("invalid_row", None)
     assert line.cause == (
-        "column task_id is not a task id: it has more than 200 characters, or an invisible character"
+        "the value in column task_id is not a task id: it has more than 200 characters, or an invisible "
+        "character"
     )
 
 
@@ -221,8 +223,11 @@ def billed(world: World, text: str | bytes, name: str = "november.csv", **more: 
         }
 
 
-NUMBER = "column deduction_amount is not an amount in plain digits, such as 0.714: "
-EITHER = "column deduction_amount has a separator that may be a decimal separator or a thousands separator: "
+NUMBER = "the value in column deduction_amount is not an amount in plain digits, such as 0.714: "
+EITHER = (
+    "the value in column deduction_amount has a separator that may be a decimal separator or a thousands "
+    "separator: "
+)
 
 
 @pytest.mark.parametrize(
@@ -301,14 +306,14 @@ def test_encodings(world: World, name: str, encoding: str, option: str | None) -
         (
             "函数\n".encode("gb18030"),
             None,
-            r"a\.csv:1: is not UTF-8; save it as UTF-8, or give its encoding with",
+            r"a\.csv:1: is not UTF-8 text; save it as UTF-8, or give its encoding with",
         ),
         (
             "a,b\n".encode("utf-16-le"),
             None,
             "if it is UTF-16 without a byte order mark, add --encoding utf-16-le",
         ),
-        (b"a\n\xff\xff\n", "gb18030", r"a\.csv:2: is not gb18030; give its encoding with --encoding"),
+        (b"a\n\xff\xff\n", "gb18030", r"a\.csv:2: is not gb18030 text; give its encoding with --encoding"),
         (b"a\n", "klingon", "unknown encoding 'klingon'; give a name such as gb18030"),
         (b"a\n", "base64", "unknown encoding 'base64'"),
     ],
@@ -341,8 +346,8 @@ def test_ids_that_a_spreadsheet_rounded_are_refused(world: World, ids: tuple[str
         billed(world, official("6", "3", "1", ids=quoted))
     rows = f"{len(ids)} row{'s' * (len(ids) > 1)}"
     assert str(caught.value) == (
-        f"november.csv:2: column task_id: '{ids[0]}': ids were rounded by a spreadsheet ({rows}); "
-        "export again with text ids"
+        f"november.csv:2: column task_id: '{ids[0]}': a spreadsheet has rounded the ids ({rows}); export the "
+        "statement again with the ids as text"
     )
 
 
@@ -352,11 +357,11 @@ def test_a_rounded_id_among_intact_ones_is_an_invalid_row(world: World) -> None:
     with world.reconcile(path, provider="kling") as result:
         assert [line.task_id for line in result.lines("not_in_ledger")] == [IDS[0]]
         shown = {line.cause: line.remedy for line in result.lines("invalid_row")}
-    why = "ids were rounded by a spreadsheet; export again with text ids"
-    remedy = "Export the statement again with text ids; the row's charge is not counted anywhere."
+    why = "a spreadsheet has rounded the ids"
+    remedy = "Export the statement again with the ids as text; the row's charge is not counted anywhere."
     assert shown == {
-        f"column task_id is '867284000000000000': {why}": remedy,
-        f"column task_id is '8.67E+17': {why}": remedy,
+        f"the value in column task_id is '867284000000000000': {why}": remedy,
+        f"the value in column task_id is '8.67E+17': {why}": remedy,
     }
 
 
@@ -372,7 +377,7 @@ def test_an_id_that_the_ledger_has_was_not_rounded(world: World) -> None:
 def test_a_total_is_not_a_task(world: World, word: str) -> None:
     """The row of a total is reported and not added."""
     text = official("6", "3") + f"{word},,,9,\n,,,,\n"
-    cause = f"column task_id is {word}, so the row is a total, not a task, and is not counted"
+    cause = f"the value in column task_id is {word}, so the row is a total and not a task, and is not counted"
     assert billed(world, text) == {"november.csv:4": cause, IDS[0]: D(6), IDS[1]: D(3)}
 
 
@@ -409,7 +414,9 @@ def test_a_time_that_a_spreadsheet_rounded_is_named(world: World) -> None:
     """The row says that its time was rounded, and the remedy is to keep the column as text."""
     text = f"task_id,model_name,deduction_time,deduction_amount\n{IDS[0]},kling-v3,1.79386E+12,6\n"
     assert billed(world, text) == {
-        "november.csv:2": "column deduction_time is '1.79386E+12', a time that was rounded by a spreadsheet"
+        "november.csv:2": (
+            "the value in column deduction_time is '1.79386E+12', a time that was rounded by a spreadsheet"
+        )
     }
 
 
@@ -449,5 +456,5 @@ def test_an_id_that_is_a_number_with_an_exponent_was_rounded(world: World) -> No
     """JSON may have an id as a floating-point number; its digits are not made up."""
     row = f'{{"task_id": 8.672837417591112e+17, "model_name": "kling-v3", "deduction_time": "{1793880000000}", '
     path = world.statement(f'{row}"deduction_amount": 6}}\n', "a.jsonl")
-    with pytest.raises(StatementError, match=r"'8\.672837417591112E\+17': ids were rounded by a spreadsheet"):
+    with pytest.raises(StatementError, match=r"'8\.672837417591112E\+17': a spreadsheet has rounded the ids"):
         world.reconcile(path, provider="kling")

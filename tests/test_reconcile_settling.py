@@ -59,7 +59,9 @@ def test_a_running_task_is_not_free_yet(world: World, status: str) -> None:
     for statement, more in ((table, {}), (dump, {"mapping": "tasks-answers"})):
         line = world.line(statement, **more)
         assert (line.category, line.billed) == ("not_billed", None)
-        assert line.cause == f"sent 2026-11-05 12:00 UTC, on the statement as {status}, without a charge"
+        assert line.cause == (
+            f"the task was sent at 2026-11-05 12:00 UTC and is on the statement as {status}, without a charge"
+        )
         assert settle(world, statement, **more) == (0, 0, {})
     assert booked(world, reservation) == ("bound", None, None)
     world.rows.clear()
@@ -96,7 +98,7 @@ def test_a_charge_across_two_periods_is_booked_whole(world: World, clock: Clock)
         ("timing", D("0.714"), D("0.714"), D("0.6"), ""),
         ("timing", D("0.714"), None, D("0.114"), ""),
     ]
-    assert october.cause == "partly charged outside the period; the whole charge is 0.714 USD"
+    assert october.cause == "the task was partly charged outside the period; the whole charge is 0.714 USD"
     assert settle(world) == (1, 0, {})
     assert booked(world, reservation) == ("settled", D("0.714"), "statement")
 
@@ -165,7 +167,7 @@ def test_an_operator_clears_tasks_that_cost_nothing(world: World, clock: Clock) 
     world.bill("t", 357000)
     with world.reconcile() as result:
         (line,) = result.lines("explained")
-    assert line.cause == "charged, although nothing is due for this task"
+    assert line.cause == "the task was charged, although nothing is due for it"
     assert f"`kling-pricing settle {task} --amount 0.714 --basis operator`" in line.remedy
     assert clock.now == NOON
 
@@ -189,7 +191,7 @@ def test_a_ledger_is_given_once(world: World, tmp_path: Path) -> None:
     """A ledger that is given twice is refused, because its tasks would be expected twice."""
     world.send("t")
     same = f"sqlite:///{tmp_path}/../{tmp_path.name}/spend.db"
-    with pytest.raises(KlingPricingError, match="ledgers 1 and 2 hold the same reservations"):
+    with pytest.raises(KlingPricingError, match="ledgers 1 and 2 contain the same reservations"):
         reconcile([world.ledger, same], world.statement(), provider="qingbo", since=SINCE, until=UNTIL)
 
 

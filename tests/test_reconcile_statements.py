@@ -80,7 +80,10 @@ def test_a_unit_without_a_known_value_is_never_valued_as_another(world: World, k
         assert [total.billed for total in result.totals("all")] == [0]
     assert (line.category, line.cause) == (
         "invalid_row",
-        f"column product_type is {kind}, and no price table of the provider gives the value of that unit",
+        (
+            f"the value in column product_type is {kind}, and no price table of the provider gives the value "
+            "of that unit"
+        ),
     )
     assert line.remedy == (
         "Ask the provider for the value, and add it to `units` in your own price table; until then, the "
@@ -93,8 +96,8 @@ def test_an_empty_or_unknown_kind_of_pack_is_refused(world: World) -> None:
     path = write(world, "a.json", package(6, product_type=""), package(6, "2", product_type="coupon"))
     with world.reconcile(path) as result:
         assert {line.cause for line in result.lines()} == {
-            "column product_type is empty",
-            "column product_type is neither a currency nor a known unit: text of 6 characters",
+            "the value in column product_type is empty",
+            "the value in column product_type is neither a currency nor a known unit: text of 6 characters",
         }
 
 
@@ -123,7 +126,7 @@ def test_an_unknown_kind_of_cash_is_refused(world: World) -> None:
     line = world.line(write(world, "balance.json", balance(0.84, cash_type="gift")))
     assert (line.category, line.cause) == (
         "invalid_row",
-        "column cash_type is not a known kind of charge: 'gift'",
+        "the value in column cash_type does not name a known kind of charge: 'gift'",
     )
 
 
@@ -132,7 +135,9 @@ def test_a_deduction_from_the_balance_is_never_read_as_units(world: World) -> No
     row = balance(0.84)
     del row["currency"]
     path = write(world, "balance.json", row)
-    with pytest.raises(StatementError, match="kling-deductions-money matches except for column currency"):
+    with pytest.raises(
+        StatementError, match="kling-deductions-money nearly matches, but column currency is missing"
+    ):
         world.reconcile(path)
     with pytest.raises(StatementError, match="column cash_type: does not occur in statements for mapping"):
         world.reconcile(path, mapping="kling-deductions-units")
@@ -196,7 +201,9 @@ def test_a_file_without_a_time_is_refused(world: World) -> None:
     """Without the time of a deduction, rows of every month would count in this one."""
     row = package(6)
     del row["deduction_time"]
-    with pytest.raises(StatementError, match="matches except for column deduction_time or created_at"):
+    with pytest.raises(
+        StatementError, match="nearly matches, but column deduction_time or created_at is missing"
+    ):
         world.reconcile(write(world, "a.json", row))
 
 
@@ -384,8 +391,8 @@ def test_first_rows_without_a_task_are_used_once(world: World) -> None:
         "c": (D("1.02"), ("log.json:6",)),
     }
     assert left.cause == (
-        "column other.task_id is empty, although the row charges '500000' for a model whose rows must have "
-        "a task id"
+        "the value in column other.task_id is empty, although the row charges '500000' for a model whose "
+        "rows must have a task id"
     )
 
 
@@ -451,9 +458,12 @@ def test_a_mapping_gives_units_signs_and_rows(world: World) -> None:
     ) == {
         "a": D(1),
         "b": D("0.25"),
-        "november.csv:6 column amount has more digits than its unit allows: '1.5'": None,
-        "november.csv:7 column kind is neither a currency nor a known unit: text of 5 characters": None,
-        f"november.csv:8 column at is not a time in the mapping's format: '{MS // 1000}'": None,
+        "november.csv:6 the value in column amount has more digits than its unit allows: '1.5'": None,
+        (
+            "november.csv:7 the value in column kind is neither a currency nor a known unit: text of 5 "
+            "characters"
+        ): None,
+        f"november.csv:8 the value in column at is not a time in the mapping's format: '{MS // 1000}'": None,
     }
 
 
@@ -524,13 +534,16 @@ def test_answers_of_another_month_are_left_out(world: World, name: str, nested: 
     [
         (
             log(6, 5, task_id=TASK, actual_quota="much", pre_consumed_quota=5),
-            "column other.actual_quota is not an amount in plain digits, such as 0.714: 'much'",
+            "the value in column other.actual_quota is not an amount in plain digits, such as 0.714: 'much'",
         ),
         (
             log(6, 5, task_id=TASK, actual_quota=5, pre_consumed=5.5),
-            "column other.pre_consumed_quota is not an amount in plain digits, such as 0.714: '5.5'",
+            (
+                "the value in column other.pre_consumed_quota is not an amount in plain digits, such as "
+                "0.714: '5.5'"
+            ),
         ),
-        (log(2, 5, task_id=TASK) | {"created_at": ""}, "column created_at is empty"),
+        (log(2, 5, task_id=TASK) | {"created_at": ""}, "the value in column created_at is empty"),
     ],
 )
 def test_a_row_of_a_log_that_cannot_be_read_is_reported(world: World, row: Any, cause: str) -> None:

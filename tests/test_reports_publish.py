@@ -37,7 +37,7 @@ def _in_the_way(folder: Path, name: str) -> str:
     """Returns a pattern for the error about one file that is in the way of a report."""
     return re.escape(
         f"{folder}: cannot replace files that were not written by an earlier report or have changed since: "
-        f"{name}; move it away, or choose another folder"
+        f"{name}; move this file elsewhere, or choose another folder"
     )
 
 

@@ -195,7 +195,7 @@ def test_reading_creates_no_ledger(tmp_path: Path) -> None:
         ({"timezone": "Asia/Atlantis"}, "unknown time zone Asia/Atlantis; did you mean "),
         (
             {"until": AT},
-            f"the period {_AT} to {_AT} is empty; end it after its start",
+            f"the period {_AT} to {_AT} is empty; choose an end that is after the start",
         ),
         ({"since": datetime(2026, 11, 1)}, "no time zone"),  # noqa: DTZ001 (that is the point)
     ],
@@ -241,7 +241,7 @@ def test_the_command_prints_json(run: Run) -> None:
     [
         (("--month", "2026-13"), "2026-13 is not a month; write it as YYYY-MM, such as 2026-11"),
         (("--month", "0000-01"), "0000-01 is not a month; write it as YYYY-MM, such as 2026-11"),
-        (("--month", "2000-01"), "is out of range; give an instant in the years 2001 to 2199"),
+        (("--month", "2000-01"), "is out of range; give an instant from the years 2001 to 2199"),
         (("--month", "9999-12"), "9999-12 is not a month; write it as YYYY-MM, such as 2026-11"),
         (
             ("--from", "2026-11-01"),

@@ -1,4 +1,4 @@
-"""The sandbox as a provider: accounts, tasks, refusals, faults, the clock, statements and callbacks."""
+"""The sandbox's simulated providers: accounts, tasks, refusals, faults, the clock, statements and callbacks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ START = "2026-11-21T00:00:00Z"
 STILL: dict[str, Any] = {"speed": 0, "start": START, "queue_s": 2, "run_s": 20}
 TEXT = "/v1/videos/text2video"
 PRO = {"model_name": "kling-v3", "prompt": "a heron", "duration": "5", "mode": "pro", "sound": "on"}
-"""A job of 6 units, 0.84 USD."""
+"""A job that costs 6 units or 0.84 USD."""
 CLIP = {"model": "kling-v3", "prompt": "a heron", "duration": 5, "resolution": "1080p", "audio": True}
-"""A job of 0.714 USD, a quota of 357000."""
+"""A job that costs 0.714 USD, which is 357000 in quota."""
 
 Play = Callable[..., "Stage"]
 
@@ -48,7 +48,7 @@ class Stage:
         return self.client.post(path, json=payload, headers=headers)
 
     def get(self, path: str) -> Any:
-        """Returns the JSON of a path."""
+        """Gets a path and returns the JSON of the response."""
         return self.client.get(path).json()
 
     def created(self, path: str = TEXT, payload: Any = PRO) -> str:
@@ -59,7 +59,7 @@ class Stage:
         return str(data.get("task_id") or data["id"])
 
     def ended(self, path: str = TEXT, payload: Any = PRO) -> Any:
-        """Submits a job, lets it end, and returns its status at the path of its submission."""
+        """Submits a job, advances the clock until it ends, and returns its status."""
         task = self.created(path, payload)
         self.sandbox.advance(seconds=100)
         answer = self.get(f"{path}/{task}")
@@ -67,7 +67,7 @@ class Stage:
 
     @property
     def bill(self) -> dict[str, Decimal]:
-        """The bill."""
+        """The charges of the provider: currency -> amount."""
         return self.sandbox.bill(self.provider)
 
 
@@ -90,7 +90,7 @@ def play(book: PriceBook) -> Iterator[Play]:
 
 
 def test_a_task_queues_runs_and_ends_as_the_clock_moves(play: Play) -> None:
-    """The words of the legacy API follow the clock, and the charge is named at the end only."""
+    """The states of a task follow the clock, and only its last status states the charge."""
     stage = play()
     task = stage.created()
     seen = []
@@ -181,7 +181,7 @@ def test_a_task_queues_runs_and_ends_as_the_clock_moves(play: Play) -> None:
 def test_charges_have_every_form_of_the_official_api(
     account: dict[str, Any], deduction: Any, billing: Any, bill: dict[str, Decimal], play: Play
 ) -> None:
-    """One job of 6 units is charged in every way, in both shapes, and the bill is exact."""
+    """One job of 6 units is charged in every way, through both official APIs, and the bill is exact."""
     stage = play(account=account)
     data = stage.ended()
     assert {name: value for name, value in data.items() if name.startswith("final_")} == deduction
@@ -190,7 +190,7 @@ def test_charges_have_every_form_of_the_official_api(
 
 
 def test_quota_is_a_whole_number_and_a_half_is_rounded_as_the_scenario_says(play: Play) -> None:
-    """5 s of 4k are 1138362.5 quota: up by default, and down if the scenario truncates."""
+    """5 seconds in 4k cost 1138362.5 in quota, which is rounded up by default, or truncated by the scenario."""
     clip = {"model": "kling-v3", "prompt": "a", "resolution": "4k"}
     nearest, truncated = play("qingbo"), play("qingbo", {"rounding": "truncate"})
     costs = [stage.ended("/v1/tasks", clip)["cost"] for stage in (nearest, truncated)]
@@ -198,7 +198,7 @@ def test_quota_is_a_whole_number_and_a_half_is_rounded_as_the_scenario_says(play
 
 
 def test_a_billing_spec_is_in_the_model_and_decides_the_bill(play: Play) -> None:
-    """The gateway names no charge; the model of its answer says what is billed, here more than asked for."""
+    """The gateway states no charge; `model` in its response shows the settings that are billed."""
     stage = play("octopusx")
     payload = {"model": "Kling-3.0-Omni", "prompt": "a [bill:1080p-ref-audio] [seconds:10]", "seconds": "5"}
     answer = stage.ended("/v1/videos", payload)
@@ -207,7 +207,7 @@ def test_a_billing_spec_is_in_the_model_and_decides_the_bill(play: Play) -> None
 
 
 def test_a_failed_task_is_refunded_or_charged_as_told(play: Play) -> None:
-    """The table, the scenario and the prompt decide about the charge of a failed task."""
+    """The table, the scenario and the prompt decide whether a failed task is charged."""
     stage = play()
     refunded = stage.ended(payload={**PRO, "prompt": "a [fail:moderation]"})
     charged = stage.ended(payload={**PRO, "prompt": "a [fail:charged]"})
@@ -240,7 +240,7 @@ def test_a_failed_task_is_refunded_or_charged_as_told(play: Play) -> None:
 def test_each_api_refuses_in_its_own_shape(
     provider: str, path: str, payload: Any, status: int, error: dict[str, Any], play: Play
 ) -> None:
-    """The status and the code are those of the API, and nothing is billed."""
+    """The refusal has the API's own status and code, and nothing is billed."""
     stage = play(provider)
     response = stage.post(path, payload)
     found = {}
@@ -255,7 +255,7 @@ def test_each_api_refuses_in_its_own_shape(
 
 
 def test_an_account_runs_out(play: Play) -> None:
-    """Without units and money, the API answers 1102; a refund makes room again."""
+    """If units and money are used up, the API returns code 1102; a refund makes the next job possible."""
     stage = play(account={"pays": ["pack", "cash"], "packs": {"video": "6"}, "balance": "0.5"})
     first = stage.created(payload={**PRO, "prompt": "a [fail:moderation]"})
     refused = stage.post(TEXT, PRO)
@@ -266,7 +266,7 @@ def test_an_account_runs_out(play: Play) -> None:
 
 
 def test_an_idempotency_key_replays_the_task_for_a_day(play: Play) -> None:
-    """The same key returns the same task, billed once; after 24 hours it is a new task."""
+    """The same key returns the same task, which is billed once; after 24 hours it creates a new task."""
     stage = play("qingbo")
     key = {"Idempotency-Key": "shot-1"}
     tasks = [stage.post("/v1/tasks", CLIP, **key).json()["task_id"] for _ in range(2)]
@@ -276,7 +276,7 @@ def test_an_idempotency_key_replays_the_task_for_a_day(play: Play) -> None:
 
 
 def test_an_external_id_finds_the_task_and_may_not_be_used_twice(play: Play) -> None:
-    """The caller's own id works in the path and in queries; a second use is refused with code 1201."""
+    """The caller's own id works in paths and queries; using it again is refused with code 1201."""
     stage = play()
     task = stage.created(payload={**PRO, "external_task_id": "mine"})
     assert stage.get(f"{TEXT}/mine")["data"]["task_id"] == task
@@ -286,14 +286,14 @@ def test_an_external_id_finds_the_task_and_may_not_be_used_twice(play: Play) -> 
 
 
 def test_queries_take_twenty_ids_and_leave_unknown_ones_out(play: Play) -> None:
-    """Twenty-one ids are refused; an unknown id gives an empty list and status 200."""
+    """A query for 21 ids is refused; a query for an unknown id returns an empty list with status 200."""
     stage = play()
     too_many = stage.client.get("/tasks", params={"task_ids": ",".join(map(str, range(21)))})
     assert (too_many.json()["code"], stage.get("/tasks?task_ids=1")["data"]) == (1201, [])
 
 
 def test_lists_have_cursors_and_pages(play: Play) -> None:
-    """The newer list follows a cursor, and the older one pages; both show every task once."""
+    """The newer list uses a cursor and the older one page numbers; both return every task once."""
     stage = play()
     made = [stage.created() for _ in range(5)]
     listed, cursor = [], ""
@@ -308,7 +308,7 @@ def test_lists_have_cursors_and_pages(play: Play) -> None:
 
 
 def test_only_a_queued_task_can_be_cancelled(play: Play) -> None:
-    """A cancelled task costs nothing; a running one answers 400 `task_not_cancellable`."""
+    """A cancelled task costs nothing; cancelling a running one returns 400 `task_not_cancellable`."""
     stage = play("qingbo")
     queued = stage.post("/v1/tasks", CLIP).json()["task_id"]
     reply = stage.post(f"/v1/tasks/{queued}/cancel", {})
@@ -326,7 +326,7 @@ def test_only_a_queued_task_can_be_cancelled(play: Play) -> None:
 
 
 def test_results_expire(play: Play) -> None:
-    """A result can be downloaded until its days are over; the task stays."""
+    """A result is deleted after the days in the scenario; the task stays."""
     stage = play(account={"results_days": 1})
     url = stage.ended()["task_result"]["videos"][0]["url"]
     task = stage.sandbox.tasks("kling")[0]["id"]
@@ -336,7 +336,7 @@ def test_results_expire(play: Play) -> None:
 
 
 def test_a_lost_answer_leaves_a_task(play: Play) -> None:
-    """The connection closes without an answer, and the task is billed all the same."""
+    """The connection is closed without a response, but the task is billed."""
     stage = play()
     with pytest.raises(httpx.RemoteProtocolError):
         stage.post(TEXT, {**PRO, "prompt": "a [lost-answer]"})
@@ -345,7 +345,7 @@ def test_a_lost_answer_leaves_a_task(play: Play) -> None:
 
 
 def test_a_held_answer_never_comes_but_the_task_is_there(play: Play) -> None:
-    """The client gives up, and the task is billed; a sandbox that ends lets go of the rest."""
+    """The client gives up, but the task is billed; a sandbox that stops releases the other responses."""
     stage = play()
     with pytest.raises(httpx.ReadTimeout):
         stage.client.post(TEXT, json={**PRO, "prompt": "a [timeout]"}, timeout=0.3)
@@ -354,7 +354,7 @@ def test_a_held_answer_never_comes_but_the_task_is_there(play: Play) -> None:
 
 
 def test_a_held_answer_is_sent_when_the_sandbox_is_told_to(play: Play) -> None:
-    """The client waits until `resume`, and then gets the usual answer."""
+    """The client waits until `resume` is called, and then gets the usual response."""
     stage = play()
     with ThreadPoolExecutor(1) as waiting:
         response = waiting.submit(stage.post, TEXT, {**PRO, "prompt": "a [timeout]"})
@@ -365,7 +365,7 @@ def test_a_held_answer_is_sent_when_the_sandbox_is_told_to(play: Play) -> None:
 
 
 def test_a_duplicate_id_names_the_task_before(play: Play) -> None:
-    """Two answers name one task, and the bill has both tasks."""
+    """Two responses contain the same task id, but the bill has both tasks."""
     stage = play()
     first = stage.created()
     second = stage.created(payload={**PRO, "prompt": "a [duplicate-id]"})
@@ -374,7 +374,7 @@ def test_a_duplicate_id_names_the_task_before(play: Play) -> None:
 
 
 def test_an_answer_may_name_a_wrong_charge(play: Play) -> None:
-    """Each shape names twice the charge, and the bill stays right."""
+    """The responses of each API state twice the charge, but the bill is correct."""
     official, tasks = play(), play("qingbo")
     said = official.ended(payload={**PRO, "prompt": "a [says:x2]"})
     (newer,) = official.get(f"/tasks?task_ids={said['task_id']}")["data"]
@@ -384,7 +384,7 @@ def test_an_answer_may_name_a_wrong_charge(play: Play) -> None:
 
 
 def test_free_calls_cost_nothing(play: Play) -> None:
-    """A quote names the price, and deletions and assets answer, without a task or a charge."""
+    """A quote states the price, and requests for deletions and assets succeed, without a task or a charge."""
     newer, official = play("qingbo-ai"), play()
     quoted = newer.post("/waveapi/quote", {"model": "kling-v3", "prompt": "a", "duration": 5})
     assert quoted.json()["data"]["total_usd"] == 0.378
@@ -394,7 +394,7 @@ def test_free_calls_cost_nothing(play: Play) -> None:
 
 
 def test_faults_can_be_given_for_the_next_submissions(play: Play) -> None:
-    """Each entry is for one submission; an unknown fault is refused with a suggestion."""
+    """Each fault applies to one submission; an unknown fault is refused with a suggestion."""
     stage = play()
     stage.sandbox.fail_next("kling", "500", ["500:accepted", "charge:x2"])
     assert [stage.post(TEXT, PRO).status_code for _ in range(3)] == [500, 500, 200]
@@ -405,7 +405,7 @@ def test_faults_can_be_given_for_the_next_submissions(play: Play) -> None:
 
 
 def test_an_answer_may_have_another_body_and_headers(play: Play) -> None:
-    """The task is created as usual, and only the answer differs."""
+    """The task is created as usual; only the response is different."""
     stage = play()
     stage.sandbox.fail_next("kling", [], headers={"retry-after": "7"}, body=b"<html>bad gateway</html>")
     response = stage.post(TEXT, PRO)
@@ -414,7 +414,7 @@ def test_an_answer_may_have_another_body_and_headers(play: Play) -> None:
 
 
 def test_the_same_seed_gives_the_same_answers(book: PriceBook) -> None:
-    """Ids, drawn faults and charges are the same with the same seed, and differ with another."""
+    """With the same seed, ids, random faults and charges are the same; with another seed, they differ."""
 
     def answers(seed: int) -> list[Any]:
         faults = [{"fault": "fail:moderation", "rate": "0.3"}, {"fault": "429", "rate": "0.2"}]
@@ -429,7 +429,7 @@ def test_the_same_seed_gives_the_same_answers(book: PriceBook) -> None:
 
 
 def test_a_fast_clock_ends_tasks_without_being_moved(book: PriceBook) -> None:
-    """At a million seconds per second, a task ends while its callback is awaited."""
+    """At the maximum speed, a task ends while the test waits for its callback."""
     with (
         receiving(lambda _request: 200) as url,
         Sandbox({"speed": 10**6}, book=book) as sandbox,
@@ -446,7 +446,7 @@ def test_a_fast_clock_ends_tasks_without_being_moved(book: PriceBook) -> None:
 
 
 def test_callbacks_come_at_every_change_and_are_signed(play: Play) -> None:
-    """Three callbacks come in order, in the legacy shape, signed with the account's secret."""
+    """Three callbacks arrive in order, in the shape of the legacy API, signed with the account's secret."""
     received: list[Received] = []
     secret = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="  # noqa: S105 (published with a test vector)
 
@@ -470,7 +470,7 @@ def test_callbacks_come_at_every_change_and_are_signed(play: Play) -> None:
 
 
 def test_the_signature_is_that_of_the_published_vector() -> None:
-    """The official page publishes a secret, an id, a time, a body and their signature."""
+    """The signature equals the one in the official documentation for the same secret, id, time and body."""
     body = (
         b'{"id":"1234567890","status":"succeeded","message":"",'
         b'"create_time":1781080778802,"update_time":1781080794151}'
@@ -500,7 +500,7 @@ def rows_of(text: bytes) -> list[dict[str, str]]:
 def test_statements_have_planted_errors_and_the_bill_does_not(
     error: str, november: list[str], december: list[str], play: Play
 ) -> None:
-    """Each error changes the statement and leaves the bill, and `_planted` names it."""
+    """Each error changes the statement but not the bill, and `_planted` lists it."""
     stage = play()
     stage.ended(payload={**PRO, "prompt": f"a [statement:{error}]"})
     months = [("2026-11-01", "2026-12-01"), ("2026-12-01", "2027-01-01")]
@@ -516,7 +516,7 @@ def test_statements_have_planted_errors_and_the_bill_does_not(
 
 
 def test_a_failed_task_may_be_on_the_statement(play: Play) -> None:
-    """A failed task that was refunded is charged on the statement and not on the bill."""
+    """A failed task that was refunded is charged on the statement, but not on the bill."""
     stage = play("qingbo")
     stage.ended("/v1/tasks", {**CLIP, "prompt": "a [fail:moderation] [statement:failed-but-charged]"})
     (row,) = rows_of(stage.sandbox.statement("qingbo"))
@@ -524,7 +524,7 @@ def test_a_failed_task_may_be_on_the_statement(play: Play) -> None:
 
 
 def test_the_official_export_is_the_answer_of_its_api(play: Play) -> None:
-    """The export has its rows in `data.result.detail`, with exact amounts, for packs and for money."""
+    """The exports of packs and of the balance have their rows in `data.result.detail`, with exact amounts."""
     stage = play(account={"pays": ["pack", "cash"], "packs": {"video": "2.5"}})
     stage.ended()
     exports = [
@@ -539,7 +539,7 @@ def test_the_official_export_is_the_answer_of_its_api(play: Play) -> None:
 
 @pytest.mark.parametrize("export", ["package", "balance"])
 def test_the_official_exports_are_paged_by_creation(export: str, play: Play) -> None:
-    """Every deduction is on one page, whose cursor stands beside the result."""
+    """Every deduction is on exactly one page, and the cursor is next to `result`."""
     stage = play(account={"pays": [{"package": "pack", "balance": "cash"}[export]]})
     made = [stage.ended()["task_id"] for _ in range(5)]
     seen: list[str] = []
@@ -562,7 +562,7 @@ def test_the_official_exports_are_paged_by_creation(export: str, play: Play) -> 
     ],
 )
 def test_a_statement_can_be_saved_as_a_spreadsheet_program_does(form: str, start: bytes, play: Play) -> None:
-    """The file begins as such programs write it."""
+    """The file begins exactly as a spreadsheet program would write it."""
     stage = play(account={"pays": ["cash"]})
     stage.ended()
     content = stage.client.get(f"/_statement?export=balance&as={form}").content
@@ -572,7 +572,7 @@ def test_a_statement_can_be_saved_as_a_spreadsheet_program_does(form: str, start
 
 
 def test_the_host_can_name_the_provider(play: Play) -> None:
-    """Without a prefix, the Host header of the API or of `<provider>.localhost` decides."""
+    """Without a prefix in the path, the Host header selects the provider, also as `<provider>.localhost`."""
     stage = play()
     url = stage.sandbox.url()
     for host in ("api.klingai.com", "kling.localhost:80"):
@@ -581,14 +581,14 @@ def test_the_host_can_name_the_provider(play: Play) -> None:
 
 
 def test_a_missing_key_is_refused(play: Play) -> None:
-    """If the scenario names a key, other calls are refused with 401."""
+    """If the scenario sets an API key, requests without it are refused with 401."""
     stage = play(account={"api_key": "key-1"})
     keys: list[dict[str, str]] = [{}, {"Authorization": "Bearer key-1"}]
     assert [stage.post(TEXT, PRO, **key).status_code for key in keys] == [401, 200]
 
 
 def test_recorded_calls_are_an_archive_without_keys(book: PriceBook, tmp_path: Path) -> None:
-    """The file is complete after every call, and the key is not in it."""
+    """The file is a complete archive after every request, and does not contain the API key."""
     path = tmp_path / "calls.har"
     with Sandbox(STILL, book=book, record=path) as sandbox:
         httpx.post(sandbox.url("kling") + TEXT, json=PRO, headers={"Authorization": "Bearer sk-secret-1"})
@@ -602,7 +602,7 @@ def test_recorded_calls_are_an_archive_without_keys(book: PriceBook, tmp_path: P
 
 
 def test_a_sandbox_can_run_in_a_process() -> None:
-    """It answers as in a thread, and is gone afterwards."""
+    """The sandbox works as in a thread, and its process is gone afterwards."""
     with Sandbox({"speed": 0}, process=True) as sandbox:
         assert httpx.post(sandbox.url("kling") + TEXT, json=PRO).json()["code"] == 0
         assert len(sandbox.tasks("kling")) == 1
@@ -614,16 +614,20 @@ def test_a_sandbox_can_run_in_a_process() -> None:
     ("path", "body", "problem"),
     [
         ("/_clock", "{", "the body is not JSON"),
-        ("/_clock", '{"now": "2020-01-01"}', "the clock cannot go back"),
+        (
+            "/_clock",
+            '{"now": "2020-01-01"}',
+            "00:00+00:00 and cannot be set back",
+        ),
         ("/_clock", '{"speed": -1}', "invalid speed -1"),
-        ("/_clock", '{"hours": 1}', "a clock takes now, forward_s"),
+        ("/_clock", '{"hours": 1}', "the only settings of the clock are now, forward_s"),
         ("/kling/_faults", '{"faults": 500}', "faults must be a list"),
-        ("/kling/_tasks/1", "{}", "the task 1 is not known"),
+        ("/kling/_tasks/1", "{}", "unknown task 1"),
         ("/klong/_bill", "", "begin the path with one of /kling"),
     ],
 )
 def test_a_steering_call_that_cannot_be_read_is_refused(path: str, body: str, problem: str, play: Play) -> None:
-    """The answer is an error in words, and nothing changes."""
+    """The response explains the error, and nothing changes."""
     stage = play()
     before = stage.sandbox.call("GET", "/_clock")
     response = httpx.post(stage.sandbox.url() + path, content=body)
@@ -633,11 +637,11 @@ def test_a_steering_call_that_cannot_be_read_is_refused(path: str, body: str, pr
 
 
 def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
-    """The message names the address and the remedy."""
+    """The message gives the address and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(
-            KlingPricingError, match=f"cannot listen at 127.0.0.1:{port}: address already in use"
+            KlingPricingError, match=f"cannot listen on 127.0.0.1:{port}: address already in use"
         ):
             Sandbox(port=port, book=book).start()
 
@@ -653,7 +657,7 @@ def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
     ],
 )
 def test_a_bad_scenario_is_refused_with_its_place(text: str, problem: str, tmp_path: Path) -> None:
-    """The error has the file, the line, the key and the remedy."""
+    """The error gives the file, the line, the key and the remedy."""
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ScenarioError) as caught:
@@ -662,13 +666,13 @@ def test_a_bad_scenario_is_refused_with_its_place(text: str, problem: str, tmp_p
 
 
 def test_a_scenario_with_an_unknown_provider_is_refused(book: PriceBook) -> None:
-    """The error suggests the provider that was meant."""
+    """The error suggests the provider with the most similar name."""
     with pytest.raises(ScenarioError, match="did you mean 'kling'"):
         Sandbox({"providers": {"klong": {}}}, book=book).start()
 
 
 def test_the_scenario_on_the_page_is_valid(tmp_path: Path, book: PriceBook) -> None:
-    """The example of a scenario file in the docs runs."""
+    """The scenario file in the docs is valid, and a sandbox runs with it."""
     page = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     path = tmp_path / "rehearsal.yaml"
@@ -696,7 +700,7 @@ def test_the_fixture(kling_sandbox):
 
 
 def test_the_pytest_plugin_offers_a_sandbox(tmp_path: Path) -> None:
-    """The fixture and its marker work, and nothing is imported before a test asks for the fixture."""
+    """The fixture and its marker work, and the sandbox is not imported until a test uses the fixture."""
     (tmp_path / "test_it.py").write_text(PLUGIN_TESTS)
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""Cases from public reports, said as scenarios of the sandbox: what the ledger of a hook makes of each."""
+"""Cases from public reports as scenarios of the sandbox, and what a hook records in the ledger for each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PRO: dict[str, Any] = JOBS["kling"][0][1]
 
 
 def account(**entry: Any) -> dict[str, Any]:
-    """Returns the scenario of an account at the official API."""
+    """Returns a scenario with an account at the official API."""
     return {"providers": {"kling": entry}}
 
 
 def asked(run: Rehearsed, path: str) -> Any:
-    """Asks the provider through the guarded client."""
+    """Sends a status request through the guarded client."""
     return run.client.get(f"{run.sandbox.url(run.provider)}{path}").json()
 
 
@@ -35,13 +35,13 @@ def asked(run: Rehearsed, path: str) -> Any:
     [
         ({"pays": ["cash"], "cash_discount": "0.3"}, "0.588"),  # units "0" and money
         ({"pays": ["pack", "cash"], "packs": {"video": "2.5"}}, "0.84"),  # the pack runs out half-way
-        ({"pays": ["test_balance"]}, "0"),  # free test money
+        ({"pays": ["test_balance"]}, "0"),  # the balance of free test credit
     ],
 )
 def test_an_account_that_pays_in_another_way_settles_at_what_was_taken(
     entry: dict[str, Any], spent: str, book: PriceBook, tmp_path: Path
 ) -> None:
-    """The status answer settles the job at exactly what the account paid."""
+    """The response to a status request settles the job at exactly the amount that the account paid."""
     with rehearsing("kling", tmp_path, book, account(**entry)) as run:
         run.submit(TEXT, PRO)
         run.settle()
@@ -49,7 +49,7 @@ def test_an_account_that_pays_in_another_way_settles_at_what_was_taken(
 
 
 def test_an_account_in_another_currency_is_visibly_open(book: PriceBook, tmp_path: Path) -> None:
-    """6 CNY for a job in USD is not booked at the quote in silence."""
+    """A charge of 6 CNY for a job quoted in USD does not silently settle at the quote."""
     with rehearsing("kling", tmp_path, book, account(pays=["cash"], currency="CNY", unit_value="1")) as run:
         run.submit("/text-to-video/kling-3.0", {"prompt": "a", "settings": {"resolution": "1080p"}})
         run.settle()
@@ -59,7 +59,7 @@ def test_an_account_in_another_currency_is_visibly_open(book: PriceBook, tmp_pat
 
 @pytest.mark.parametrize("path", ["/tasks?task_ids={}", TEXT + "?pageNum=1"])
 def test_a_list_of_tasks_settles_each(path: str, book: PriceBook, tmp_path: Path) -> None:
-    """One call about several tasks settles all of them, in both shapes of lists."""
+    """One response about several tasks settles all of them, in both shapes of lists."""
     with rehearsing("kling", tmp_path, book) as run:
         for _ in range(3):
             run.submit(TEXT, PRO)
@@ -76,7 +76,7 @@ def test_a_list_of_tasks_settles_each(path: str, book: PriceBook, tmp_path: Path
 def test_signed_callbacks_settle_in_both_shapes(
     path: str, payload: dict[str, Any], book: PriceBook, tmp_path: Path
 ) -> None:
-    """The callbacks of both shapes are verified and settle the job; each is sent twice, and counts once."""
+    """Callbacks of both official APIs are verified and settle the job; each is sent twice, but counts once."""
     with rehearsing("kling", tmp_path, book, account(webhook_secret=SECRET, callbacks_twice=True)) as run:
         hooks = Webhooks(run.guard, SECRET, provider="kling")
         received: list[Received] = []
@@ -97,7 +97,7 @@ def test_signed_callbacks_settle_in_both_shapes(
 
 
 def test_a_job_without_seconds_that_was_made_longer_is_booked_as_made(book: PriceBook, tmp_path: Path) -> None:
-    """The answer says 10 seconds and the tier; both decide within the quoted range."""
+    """The response states 10 seconds and the tier, which determine the price within the quoted range."""
     with rehearsing("octopusx", tmp_path, book) as run:
         run.submit("/v1/videos", {"model": "Kling-3.0-Omni", "prompt": "a [seconds:10]"})
         run.settle()
@@ -106,7 +106,7 @@ def test_a_job_without_seconds_that_was_made_longer_is_booked_as_made(book: Pric
 
 @pytest.mark.parametrize("path", ["/v1/videos/{}", "/v1/video/generations/{}"])
 def test_both_status_paths_of_a_gateway_settle(path: str, book: PriceBook, tmp_path: Path) -> None:
-    """The video object and the envelope of the gateway's software settle the job."""
+    """A status response settles the job, both as a video object and in the gateway's envelope."""
     with rehearsing("uniall", tmp_path, book) as run:
         run.submit(*JOBS["uniall"][0])
         (task,) = run.sandbox.tasks("uniall")
@@ -116,7 +116,7 @@ def test_both_status_paths_of_a_gateway_settle(path: str, book: PriceBook, tmp_p
 
 
 def test_a_refusal_with_status_200_releases_the_money(book: PriceBook, tmp_path: Path) -> None:
-    """Code 1102 in a 200 is a refusal, and `already exists` is none."""
+    """Code 1102 with HTTP status 200 is a refusal; the error `already exists` is not."""
     with rehearsing("kling", tmp_path, book) as run:
         run.submit(TEXT, {**PRO, "prompt": "a [200:1102]"})
         assert [entry.state for entry in run.guard.history()] == ["released"]
@@ -126,7 +126,7 @@ def test_a_refusal_with_status_200_releases_the_money(book: PriceBook, tmp_path:
 
 
 def test_the_older_host_of_the_official_api_is_served(book: PriceBook, tmp_path: Path) -> None:
-    """The same account answers under each of its hosts."""
+    """The provider can be reached under each of its hosts."""
     with rehearsing("kling", tmp_path, book) as run:
         body = json.dumps(PRO).encode()
         for host in ("api.klingai.com", "api-singapore.klingai.com"):

@@ -1,4 +1,4 @@
-"""The sandbox's bill and our ledger, through a hook: they agree to the last digit, and our faults show."""
+"""The sandbox's bill and a hook's ledger agree to the last digit, and defects of our own code are detected."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FAULTS = (
 )
 OFFICIAL_FAULTS = ("[200:1102]", "[pays:cash]", "[pays:test_balance]", "[fail:charged]", "[429:1303]")
 UNSTATED = {"octopusx", "uniall"}
-"""The providers whose answers name no charge, so that only what was made can raise a bill."""
+"""The providers whose responses state no charge, so that only the video's settings can raise the bill."""
 
 
 def scripts(provider: str) -> st.SearchStrategy[list[tuple[tuple[str, dict[str, Any]], str]]]:
-    """Returns scripts: jobs, each with a word for its fault."""
+    """Returns random sequences of jobs, each with a fault word."""
     words = FAULTS + (OFFICIAL_FAULTS if provider == "kling" else ())
     if provider in UNSTATED:
         words = tuple(word for word in words if not word.startswith("[charge") and word != "[no-charge]")
@@ -40,7 +40,7 @@ def scripts(provider: str) -> st.SearchStrategy[list[tuple[tuple[str, dict[str, 
 
 @pytest.mark.parametrize("provider", JOBS)
 def test_ledger_and_bill_agree_or_the_job_is_visibly_open(provider: str, book: PriceBook) -> None:
-    """Whatever goes wrong, what the ledger has settled is the bill, unless a reservation is visibly open."""
+    """With any faults, the settled amounts equal the bill, unless a reservation is visibly open."""
 
     @settings(max_examples=examples(5), suppress_health_check=[HealthCheck.too_slow])
     @given(script=scripts(provider), seed=st.integers(0, 99))
@@ -58,7 +58,7 @@ def test_ledger_and_bill_agree_or_the_job_is_visibly_open(provider: str, book: P
 
 @pytest.mark.parametrize("provider", JOBS)
 def test_without_faults_ledger_and_bill_are_equal(provider: str, book: PriceBook, tmp_path: Path) -> None:
-    """Every job of every API is billed exactly as the ledger expects, and nothing stays open."""
+    """Every job of every API is billed exactly as the ledger expects, and no reservation stays open."""
     with rehearsing(provider, tmp_path, book) as run:
         for path, payload in JOBS[provider]:
             response = run.submit(path, payload)
@@ -70,7 +70,7 @@ def test_without_faults_ledger_and_bill_are_equal(provider: str, book: PriceBook
 
 
 def test_jobs_through_an_mcp_endpoint_are_billed_alike(book: PriceBook, tmp_path: Path) -> None:
-    """A job that a tool submits is priced, bound, and settled by the tool that asks about it."""
+    """A job submitted by a tool is priced and bound, and the tool that queries it settles it."""
     with rehearsing("qingbo-ai", tmp_path, book) as run:
 
         def called(tool: str, **arguments: Any) -> Any:
@@ -92,7 +92,7 @@ ReadCharge = Callable[..., Charge | None]
 
 
 def as_image_units(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
-    """Reads a charge with a wrong unit: every unit counts as one of an image pack."""
+    """Reads a charge with the wrong unit: every unit counts as a unit of an image pack."""
     charge = charges.read_charge(task, succeeded=succeeded)
     if charge is None:
         return None
@@ -100,7 +100,7 @@ def as_image_units(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None
 
 
 def without_balance(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
-    """Reads a charge without the field that names the money."""
+    """Reads a charge without the field that states the amount of money."""
     known = {name: value for name, value in task.items() if name != "final_balance_deduction"}
     return charges.read_charge(known, succeeded=succeeded)
 
@@ -133,7 +133,7 @@ def test_a_fault_in_our_reader_makes_ledger_and_bill_differ_by_its_amount(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A wrong unit, an unread field and a doubled charge each show as a difference, to the last digit."""
+    """A wrong unit, an unread field and a doubled charge each cause exactly the expected difference."""
     monkeypatch.setattr(kling, "read_charge", reader)
     with rehearsing("kling", tmp_path, book, scenario) as run:
         run.submit(*JOBS["kling"][0])
@@ -145,7 +145,7 @@ def test_a_fault_in_our_reader_makes_ledger_and_bill_differ_by_its_amount(
 def test_a_wrong_table_of_ours_shows_as_a_difference(
     book: PriceBook, tmp_path: Path, folder: Callable[..., Path]
 ) -> None:
-    """With a unit of 0.15 USD in our own table, the ledger is above the bill by 6 x 0.01 USD."""
+    """If our table prices a unit at 0.15 USD, the ledger exceeds the bill by 6 x 0.01 USD."""
     wrong = load_price_book(
         folder(
             {
@@ -165,7 +165,7 @@ def test_a_wrong_table_of_ours_shows_as_a_difference(
 def test_an_unread_cost_leaves_the_quote_which_hides_nothing_from_the_bill(
     book: PriceBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If our reader misses the cost, a job that was charged twice stays at its quote, below the bill."""
+    """If our code does not read the cost, a job with a doubled charge settles at its quote, below the bill."""
     monkeypatch.setattr(tasks, "read_task", lambda body: read_quota_task({**body, "cost": None}, "tasks"))
     with rehearsing("qingbo", tmp_path, book) as run:
         path, payload = JOBS["qingbo"][0]

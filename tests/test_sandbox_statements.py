@@ -1,4 +1,4 @@
-"""Statements of the sandbox, reconciled with the ledger of a hook: they tie out, and errors are found."""
+"""Statements of the sandbox are reconciled with a hook's ledger: they tie out, or the errors are found."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.studio import SINCE, UNTIL
 EXPORTS = {"kling": ("package", "balance")}
 SUFFIX = {"kling": "json", "uniall": "json"}
 MATCHED = {provider: len(jobs) for provider, jobs in JOBS.items()} | {"octopusx": 0}
-"""The jobs whose price is known before; that of the others depends on the length, which the API decides."""
+"""The jobs whose price is known in advance; other prices depend on a length that the API decides."""
 FORMS = ("api", "csv", "spreadsheet", "unicode-text")
 
 
 def statements(run: Rehearsed, folder: Path, form: str = "api") -> list[Path]:
-    """Saves the statements of November that have rows."""
+    """Saves the statements for November, except empty ones."""
     paths = []
     for export in EXPORTS.get(run.provider, ("",)):
         options = {"as": form} | ({"export": export} if export else {})
@@ -83,7 +83,7 @@ def test_a_statement_ties_out(provider: str, form: str, book: PriceBook, tmp_pat
 def test_a_planted_error_is_a_line_with_its_amount(
     provider: str, error: str, category: str, share: str, book: PriceBook, tmp_path: Path
 ) -> None:
-    """The reconciliation of November finds each error; its variance is the planted share of the price."""
+    """The reconciliation of November finds each error, with the planted share of the price as its variance."""
     with rehearsing(provider, tmp_path, book) as run:
         path, payload = JOBS[provider][0]
         run.submit(path, with_words(payload, f"[statement:{error}]"))

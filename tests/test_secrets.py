@@ -129,7 +129,9 @@ def test_no_error_about_a_mistyped_ledger_url_repeats_its_password(
 )
 def test_a_url_that_cannot_be_split_is_an_ordinary_error(url: str) -> None:
     """It is no `ValueError` of a parser."""
-    with pytest.raises(LedgerUnavailableError, match="the ledger's URL is invalid; write postgresql://"):
+    with pytest.raises(
+        LedgerUnavailableError, match="the ledger's URL is invalid; write it like postgresql://"
+    ):
         connect(url, clock=Clock())
 
 

@@ -71,7 +71,7 @@ def test_a_value_in_quotes_is_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "key_path", "remedy"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key, which first appears on line 1"),
+        ("a: 1\nb: 2\na: 3", 3, "a", "duplicate key; the first one is on line 1"),
         ("top:\n  x: {k: 1, k: 2}", 2, "top.x.k", "duplicate key"),
         ("a: &one 1", 1, "a", "anchors (&name) are not supported; repeat the value where it is used"),
         ("a: 1\nb: *one", 2, "b", "aliases (*name) are not supported; write the value itself"),
@@ -144,7 +144,7 @@ def test_a_file_larger_than_its_limit_is_refused_unread() -> None:
         ("name: a\nwidth: 010", 2, "width", "must be a whole number, got '010'"),
         ("name: a\nwidth: true", 2, "width", "must be a whole number, got true"),
         ("name: a\nsound: no", 2, "sound", "must be true or false, got 'no'"),
-        ("name: 5", 1, "name", "must be text, got 5; put it in quotes"),
+        ("name: 5", 1, "name", "must be text, got 5; put it in quotation marks"),
         ("- a", 1, "", "must be a map of keys and values"),
         ("zzz: 1\nwidth: x", 1, "zzz", "unknown key"),
     ],

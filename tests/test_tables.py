@@ -178,7 +178,7 @@ RATE = "rates.kling-v2-6.720p.silent"
             "  - {tier: silent, when: {audio: false}}",
             9,
             "tiers[0]",
-            "the last entry must always match; remove its `when`, or add an entry without `when`",
+            "the last entry must always match; remove its `when`, or add a last entry without `when`",
         ),
         (
             "  - {tier: silent}",
@@ -569,9 +569,9 @@ def test_the_tables_of_a_provider_end_with_its_contracts(folder: Folder) -> None
 OMNI = {"model": "Kling-3.0-Omni", "prompt": "a boat", "seconds": "5"}
 NO_PRICES = (
     "octopusx publishes no prices (its docs list models and billing names, but no amounts); "
-    "add its prices as prices/octopusx/<date>.yaml to your own folder of tables, in full or "
-    "with `extends` and another provider's table (`kling-pricing tables new octopusx --wire-format "
-    "openai_videos --out FOLDER` writes a file to fill in)"
+    "add its prices to your own folder of tables, in a full price file (`kling-pricing tables new octopusx "
+    "--wire-format openai_videos --out FOLDER` writes a file to fill in) or in a file that extends another "
+    "provider's table"
 )
 
 
@@ -719,7 +719,7 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
             "qingbo/2026-04-29",
             1,
             "extends",
-            "is a price table for qingbo; move this file to prices/qingbo/",
+            "move the file to prices/qingbo/; if acme bills you, write a table for acme",
         ),
         (
             "discount: 0.1",
@@ -773,11 +773,11 @@ def test_a_books_tables_cannot_be_changed(book: PriceBook) -> None:
 # A table is closed when its provider has a later one. Its data never changes again; if the wording in its file
 # changes, put the new digest here.
 CLOSED = {
-    "kling/2026-07": "e79886eb5ee919a7f94823c485d746cba2189f700acad0d3a3b0341ad6890321",
-    "qingbo-ai/2026-06-19": "b5ef60efccef2c09d2f2014659fbdcb33884e5f23b654c58c704d6ff705cb68c",
-    "qingbo-ai/2026-09-04": "4f2e74a2995ebfd8450e526c16f98f54c4f51a11b8bbbee7da480bbfabbb95b2",
-    "qingbo-ai/2026-09-07": "3414c41567f334216e6d81844fbdef5bd221d05f1a70895390cfc7f2d9d609ec",
-    "qingbo-ai/2026-09-19": "f8078308aff614fac82903a30b6307e1acd57525f9d9b6dd78df0f9e41256047",
+    "kling/2026-07": "af97f6ba2d056905a21b0f7269ade62e5624625671dd62bbf2e3f9d18e5e9ca1",
+    "qingbo-ai/2026-06-19": "f7ecbf330820c4fff80425c99b7a0d80a6000eee752ed440241192df4609470c",
+    "qingbo-ai/2026-09-04": "52f68ffbfbc9c0bf2a9088adf77de1eca4edc78fe7a39825e03414f3a4fbb3ee",
+    "qingbo-ai/2026-09-07": "095e82f8f632f3a1de2252bb9f946b888e296a63a4dc8676ed08ae22ce133815",
+    "qingbo-ai/2026-09-19": "5392f25e00ff4d0d8d90cc0878c5a0157051d0044299bb93f65c8e5b4c41dede",
 }
 
 
@@ -820,7 +820,7 @@ def test_a_quantity_may_be_a_sum_with_a_floor(length_s: str, duration: int, seco
 def test_a_sum_of_an_unknown_length_is_not_quoted(folder: Folder) -> None:
     """Nothing limits the length in this format, so the error asks for it."""
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": SUMMED}))
-    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`"):
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video with `media`"):
         quote(video("kling-v3-omni", video_list=CLIP), provider="acme", book=book, at=AT)
 
 
@@ -833,7 +833,11 @@ def test_a_sum_of_an_unknown_length_is_not_quoted(folder: Folder) -> None:
             "quantity[0]",
             "must have either fact or sum; give one of the two",
         ),
-        ("{sum: [duration_s]}", "quantity[0].sum", "must list two or more different facts; use `fact` for one"),
+        (
+            "{sum: [duration_s]}",
+            "quantity[0].sum",
+            "must list two or more different facts; for a single fact, use `fact`",
+        ),
         ("{sum: [duration_s, duration_s]}", "quantity[0].sum", "must list two or more different facts"),
         ("{sum: [duration_s, shots]}", "quantity[0].sum[1]", "duration_s"),
         (
@@ -1049,7 +1053,7 @@ def test_a_table_gives_the_value_of_a_unit_by_the_kind_of_pack(folder: Folder) -
     ("old", "new", "key_path", "remedy"),
     [
         ("video: 0.5", "video: 0", "units.video", "must be greater than 0"),
-        ("video: 0.5", "unit: 0.4", "units.unit", "differs from the value of `unit`; make them the same"),
+        ("video: 0.5", "unit: 0.4", "units.unit", "differs from the value of `unit`; make the two"),
     ],
 )
 def test_the_value_of_a_unit_is_checked(folder: Folder, old: str, new: str, key_path: str, remedy: str) -> None:
@@ -1089,7 +1093,13 @@ def test_a_models_rates_may_be_in_the_units_of_another_pack(folder: Folder) -> N
     ("contract", "old", "new", "key_path", "remedy"),
     [
         ("", "pack_of: {kling-v3:", "pack_of: {kling-v4:", "pack_of.kling-v4", "'kling-v4' has no rates"),
-        ("", "image}", "audio}", "pack_of.kling-v3", "`units` has no value of a unit of kind 'audio'; add it"),
+        (
+            "",
+            "image}",
+            "audio}",
+            "pack_of.kling-v3",
+            "no value for units of kind 'audio'; add one",
+        ),
         ("", "0.0125", "0.000000001", "units.image", "0.1 image units at 0.000000001"),
         ("units: {video: 0.4}", "", "", "units.video", "give the price as unit_value"),
         ("units: {audio: 0.4}", "", "", "units.audio", "acme/a has no unit of this kind"),
@@ -1127,7 +1137,7 @@ def test_the_currency_of_an_unlisted_host_is_refused(folder: Folder) -> None:
     """A mistyped host would leave its charges without a value."""
     prices = PACKS.replace("rates:", "account_currency: {api.acme.example: EUR}\nrates:")
     error = refusal(folder({"prices/acme/a.yaml": prices}))
-    assert (error.key_path, "is not one of the hosts" in error.problem) == (
+    assert (error.key_path, "is not one of the table's hosts" in error.problem) == (
         "account_currency.api.acme.example",
         True,
     )
@@ -1218,6 +1228,7 @@ def test_one_check_finds_all_problems_of_a_folder(folder: Folder) -> None:
         ("b.yaml", "rates.kling-v2-6.720p.silent"),
         ("b.yaml", "rates.kling-v2-6.1080p.silent"),
         ("contract.yaml", "discont"),
+        ("contract.yaml", "sources"),
     ]
     assert places(folder(prices)) == expected
     capabilities = {"capabilities/tasks.yaml": "wire_format: tasks\n"}

@@ -59,6 +59,7 @@ def read(task: dict[str, Any], *, succeeded: bool = True) -> Charge | None:
         ),
         ({"final_unit_deduction": "0", "final_balance_deduction": {"quota": "0"}}, charge(("0", "unit"))),
         ({"final_balance_deduction": {"quota": 0}}, charge(("0", "cash"))),
+        ({"final_balance_deduction": {"quota": "3", "currency": "CNY"}}, charge(("3", "CNY"))),
     ],
 )
 def test_the_deductions_of_an_older_task_are_read(task: dict[str, Any], expected: Charge | None) -> None:
@@ -116,11 +117,11 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ),
         (
             {"billing": [CASH | {"cash_type": "voucher"}]},
-            "billing[0].cash_type is voucher, neither balance nor test_balance",
+            "billing[0].cash_type is voucher, which is neither balance nor test_balance",
         ),
         (
             {"final_balance_deduction": {"amount": "0.5", "list_price": "0.7"}},
-            "final_balance_deduction has no quota, so it does not say what was paid",
+            "final_balance_deduction has no quota, so the amount paid is unknown",
         ),
         (
             {"billing": [VIDEO, CASH | {"charge_type": "voucher"}]},
@@ -134,8 +135,12 @@ def test_the_billing_list_is_read(entries: list[dict[str, Any]], expected: Charg
         ({"final_unit_deduction": "many"}, "final_unit_deduction is many, which is not an exact amount"),
         ({"final_balance_deduction": "0.5"}, "final_balance_deduction is not an object"),
         (
+            {"final_balance_deduction": {"quota": "3", "currency": "$"}},
+            "currency in final_balance_deduction is $, which is not a currency",
+        ),
+        (
             {"final_unit_deduction": "6", "final_balance_deduction": {"quota": []}},
-            "final_balance_deduction.quota is a list, which is not an exact amount",
+            "quota in final_balance_deduction is a list, which is not an exact amount",
         ),
     ],
 )
@@ -167,7 +172,7 @@ def test_quota_is_whole() -> None:
     assert read_quota(357000, "cost") == charge(("357000", "quota"))
     assert read_quota(None, "cost") is read_quota("", "cost") is None
     assert read_quota("0.5", "cost") == charge(
-        problem="cost is 0.5, which is not a whole number of units and may be money"
+        problem="cost is 0.5, which is not a whole number of units and may be an amount of money"
     )
     assert read_quota([], "cost") == charge(problem="cost is a list, which is not an exact amount")
 

@@ -850,7 +850,7 @@ def test_a_model_before_its_launch_is_refused_with_the_day(payload: dict[str, An
         quote(payload, url=url, at=launch - timedelta(seconds=1))
     (note,) = [note for note in quote(payload, url=url, at=launch).notes if note.code == "before_known_prices"]
     assert note.message == (
-        "the prices in kling/2026-07 are known from 2026-06-17; earlier prices may have differed"
+        "the prices in kling/2026-07 are known only from 2026-06-17; earlier prices may have differed"
     )
     if payload.get("model_name") in {"kling-v2-6", "kling-v3"}:
         assert "before_known_prices" not in [note.code for note in quote(payload, url=url, at=JULY).notes]
@@ -1141,8 +1141,8 @@ def test_the_samples_of_the_reference_are_quoted(payload: dict[str, Any], total:
         ("kling-v4", "Kling 4.0 has been announced, but the pages of the official API do not mention it"),
         ("KLING-4.0-flash", "Kling 4.0 has been announced"),
         ("kling-3.0-turbo", "Kling 3.0 Turbo has no legacy endpoint"),
-        ("kling-video-o3", "in this API, its name is kling-v3-omni"),
-        ("kling-3.0", "in this API, the name of Kling 3.0 is kling-v3"),
+        ("kling-video-o3", "which this API calls kling-v3-omni; use that name"),
+        ("kling-3.0", "this API calls Kling 3.0 by the name kling-v3; use that name"),
     ],
 )
 def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: str) -> None:
@@ -1206,7 +1206,12 @@ def test_motion_control_is_billed_by_the_length_of_its_video(
     assert ranged == (
         []
         if length_s
-        else ["the price depends on video_url, which is unknown; the line items show the maximum"]
+        else [
+            (
+                "the price depends on the length of the video in video_url, which is unknown; "
+                "the line items show the maximum"
+            )
+        ]
     )
 
 

@@ -87,9 +87,9 @@ def test_a_job_before_the_first_known_prices_is_refused_with_their_day(book: Pri
     with pytest.raises(PriceNotFoundError) as caught:
         quote(PROMPT, url=f"{OFFICIAL}/v1/images/generations", at=datetime(2026, 9, 14, tzinfo=UTC), book=book)
     assert str(caught.value) == (
-        "kling/2026-07, which is in force then, has no price for requests in wire format kling_images; "
-        "kling/2026-09-20 has their prices, from 2026-09-15; choose a time in that period, or add your own "
-        "price table"
+        "kling/2026-07, the table in force at that time, has no price for requests in wire format "
+        "kling_images; kling/2026-09-20 has prices for them and is in force from 2026-09-15; choose a time in "
+        "that period, or add your own price table"
     )
 
 
@@ -130,7 +130,18 @@ def test_a_job_refuses_what_its_page_excludes(
     ("payload", "message"),
     [
         ({**PROMPT, "n": "2"}, "n must be a whole number, got '2'"),
-        ({**PROMPT, "series_amount": "many"}, "series_amount must be a whole number or \"auto\", got 'many'"),
+        (
+            {**PROMPT, "series_amount": "many"},
+            "series_amount must be a whole number from 2 to 9 or \"auto\", got 'many'",
+        ),
+        (
+            {**PROMPT, "result_type": "series", "series_amount": 1},
+            'series_amount must be a whole number from 2 to 9 or "auto", got 1',
+        ),
+        (
+            {**PROMPT, "result_type": "series", "series_amount": 10},
+            'series_amount must be a whole number from 2 to 9 or "auto", got 10',
+        ),
         ({**PROMPT, "result_type": "all"}, "result_type must be single or series, got 'all'"),
         ({**PROMPT, "image_list": [{}]}, "image_list[0].image is required; add it"),
     ],

@@ -104,8 +104,8 @@ def test_a_service_refuses_what_its_page_excludes(
 @pytest.mark.parametrize(
     ("faces", "message"),
     [
-        ([], "face_choose must be a list of one face, got a list"),
-        ([face(5000), face(5000)], "face_choose must be a list of one face, got a list"),
+        ([], "face_choose must be a list with exactly one face, got a list"),
+        ([face(5000), face(5000)], "face_choose must be a list with exactly one face, got a list"),
         ([7], "face_choose[0] must be an object, got 7"),
         ([face(5000, sound_end_time=5.5)], "face_choose[0].sound_end_time must be a whole number, got 5.5"),
         ([face(5000, sound_end_time=None)], "face_choose[0].sound_end_time is required; add it"),
@@ -116,6 +116,27 @@ def test_a_face_that_cannot_be_read_is_an_error(book: PriceBook, faces: list[Any
     payload = {"session_id": "s", "face_choose": faces}
     with pytest.raises(WireFormatError) as caught:
         quote(payload, url=f"{OFFICIAL}/v1/videos/advanced-lip-sync", at=AT, book=book)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("path", "payload", "message"),
+    [
+        (
+            "videos/avatar/image2video",
+            {"image": "i", "sound_file": "s", "audio_id": "1"},
+            "sound_file and audio_id both give the sound; keep one of them",
+        ),
+        ("audio/text-to-audio", {"prompt": "a", "duration": 2.9}, "duration must be 3 to 10 seconds, got 2.9"),
+        ("audio/text-to-audio", {"prompt": "a", "duration": 11}, "duration must be 3 to 10 seconds, got 11"),
+    ],
+)
+def test_a_sound_that_the_api_refuses_is_an_error(
+    book: PriceBook, path: str, payload: dict[str, Any], message: str
+) -> None:
+    """A video has one sound, and a generated sound lasts 3 to 10 seconds."""
+    with pytest.raises(WireFormatError) as caught:
+        quote(payload, url=f"{OFFICIAL}/v1/{path}", at=AT, book=book)
     assert str(caught.value) == message
 
 
@@ -133,7 +154,7 @@ def test_only_the_mode_of_an_avatar_can_be_changed() -> None:
     assert kling_services.amend(payload, {"resolution": "720p"}) == payload | {"mode": "std"}
     assert kling_services.amend(payload, {}) == payload
     for changes in ({"resolution": "4k"}, {"duration_s": 5}):
-        with pytest.raises(WireFormatError, match="this API has no field for"):
+        with pytest.raises(WireFormatError, match="this API cannot express"):
             kling_services.amend(payload, changes)
 
 
@@ -203,7 +224,7 @@ def test_a_hook_guards_each_service(
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("/v1/images/kolors-virtual-try-on", "no price for virtual try-on is published"),
+        ("/v1/images/kolors-virtual-try-on", "no price is published for virtual try-on"),
         ("/v1/videos/effects", "each effect has its own price"),
         (
             "/v1/videos/multi-elements/init-selection",

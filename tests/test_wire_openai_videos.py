@@ -620,11 +620,11 @@ def test_lip_sync_is_billed_in_blocks_of_five_seconds(seconds: int, billed: int)
         (job(V25, size="720x1280", meta={"scene_type": "motion_control"}), "not for kling-2.5"),
         (
             job(V26, size="720x1280", meta={"video_url": "v"}),
-            "only kling-3.0-omni and motion control have a price for a reference video",
+            "a price with a reference video is published only for kling-3.0-omni and for motion control",
         ),
         (
             job(V25, size="720x1280", meta={"video_url": "v"}),
-            "only kling-3.0-omni and motion control have a price for a reference video",
+            "a price with a reference video is published only for kling-3.0-omni and for motion control",
         ),
     ],
 )
@@ -642,7 +642,7 @@ def range_of(payload: dict[str, Any]) -> tuple[str, str, str]:
     with pytest.raises(PriceNotFoundError, match="the quote is a range") as caught:
         _ = quoted.total
     unknown, _, rest = note.removeprefix("the price depends on ").partition(", which ")
-    assert rest == f"{'are' if ', ' in unknown else 'is'} unknown; the line items show the maximum"
+    assert rest == f"{'are' if ' and ' in unknown else 'is'} unknown; the line items show the maximum"
     assert note == f"the price depends on {unknown}, which {rest}"
     assert unknown in str(caught.value)
     assert not [note for note in quoted.notes if note.code == "not_checked"]
@@ -657,8 +657,8 @@ RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
     [
         (job(OMNI, duration=5, output=MUTE), ("3.0", "4.0", RESOLUTION)),
         (job(OMNI, duration=5, size="720x1280"), ("3.0", "4.0", SOUND)),
-        (job(OMNI, duration=5), ("3.0", "5.0", f"{SOUND}, {RESOLUTION}")),
-        (job(V26, duration=5), ("1.5", "5.0", f"{SOUND}, {RESOLUTION}")),
+        (job(OMNI, duration=5), ("3.0", "5.0", f"{SOUND} and {RESOLUTION}")),
+        (job(V26, duration=5), ("1.5", "5.0", f"{SOUND} and {RESOLUTION}")),
         (job(V26, duration=5, size="1080x1920"), ("2.5", "5.0", SOUND)),
         (job(V25, duration=5), ("1.5", "2.5", RESOLUTION)),
         (job(OMNI, duration=5, size="720x1280", image="a", output=MUTE), ("3.0", "4.5", "reference")),
@@ -685,7 +685,7 @@ RESOLUTION, SOUND = FIELD_NAMES["resolution"], FIELD_NAMES["audio"]
         ),
         (job(OMNI, size="720x1280", output=MUTE), ("1.8", "9.0", "duration")),  # 3 to 15 s x 0.6
         (job(V25, size="720x1280"), ("1.5", "3.0", "duration")),  # 5 or 10 s x 0.3
-        (job(OMNI), ("1.8", "15.0", f"{SOUND}, duration, {RESOLUTION}")),  # 3 s x 0.6 to 15 s x 1.0
+        (job(OMNI), ("1.8", "15.0", f"{SOUND}, duration and {RESOLUTION}")),  # 3 s x 0.6 to 15 s x 1.0
     ],
 )
 def test_unknown_facts_make_a_range(payload: dict[str, Any], expected: tuple[str, str, str]) -> None:
@@ -708,7 +708,7 @@ def test_a_duration_in_the_output_config_alone_may_not_be_billed() -> None:
 @pytest.mark.parametrize("passed", [{"file_infos": "[]"}, {"ext_info": "{}"}])
 def test_passed_through_files_have_no_price_if_a_reference_has_none(model: str, passed: dict[str, Any]) -> None:
     """They may be a reference video; a scene type with a price of its own is quoted all the same."""
-    with pytest.raises(PriceNotFoundError, match="may contain a reference video, which has no price"):
+    with pytest.raises(PriceNotFoundError, match="which may contain a reference video, and no price"):
         priced(job(model, duration=5, size="720x1280", meta=passed, output=MUTE))
     scene = priced(job(model, duration=5, size="720x1280", meta={**passed, "scene_type": "avatar_i2v"}))
     assert scene.total == Decimal("2.0")
@@ -789,7 +789,7 @@ def test_the_examples_are_quoted(name: str, minimum: str, maximum: str, action: 
 def test_motion_control_is_priced_by_the_length_of_its_video() -> None:
     """The example has no price without that length, because the API does not bill the requested duration."""
     body = (EXAMPLES / "motion_control.json").read_text(encoding="utf-8")
-    with pytest.raises(PriceNotFoundError, match="pass the length of the video in `media`"):
+    with pytest.raises(PriceNotFoundError, match="pass the length of the video with `media`"):
         quote(body, provider="tencent-vod", at=AT)
     media = {"https://example.com/dance.mp4": {"length_s": 5}}
     quoted = quote(body, provider="tencent-vod", media=media, at=AT)

@@ -10,7 +10,7 @@ import pytest
 from kling_pricing import WireFormatError
 from kling_pricing.wire.fields import AllowedWords, Field, decimal, number, unknown_field
 from kling_pricing.wire.formats import NAMES, wire_format
-from kling_pricing.wire.meanings import meanings, related
+from kling_pricing.wire.meanings import leaf_fields, meanings, related
 from kling_pricing.wire.reader import MAX_SHAPES, PayloadReader
 
 FIELDS = {
@@ -133,13 +133,14 @@ def test_threads_read_more_shapes_than_the_reader_keeps() -> None:
 def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
     """The hint for a field of another API is a field that gives the same input."""
     fields = wire_format(name).FIELDS
+    inputs_given = {".".join(path): field.name for path, field in leaf_fields(fields)}
     hints = 0
     for word, inputs in meanings().items():
         if word in fields:
             continue
         _, _, hint = unknown_field(word, 1, fields).message.partition("did you mean '")
         if hint:
-            assert fields[hint.removesuffix("'?")].name in related(inputs), word
+            assert inputs_given[hint.removesuffix("'?")] in related(inputs), word
             hints += 1
     assert hints > 5
 
@@ -159,6 +160,14 @@ def test_a_hint_is_never_a_field_of_another_meaning(name: str) -> None:
         ("kling", "video", "did you mean 'video_list'?"),
         ("tasks_v2", "end_image_url", "did you mean 'last_frame_image'?"),
         ("kling_services", "model", "use one of: prompt, text, mode, "),
+        ("kling", "start_time", "use one of: model_name, "),
+        ("kling", "first_frame_url", "did you mean 'image'?"),
+        ("kling_v2", "duration", "did you mean 'settings.duration'?"),
+        ("kling_v2", "mode", "did you mean 'settings.resolution'?"),
+        ("kling_v2", "sound", "did you mean 'settings.audio'?"),
+        ("kling_v2", "callback_url", "did you mean 'options.callback_url'?"),
+        ("kling_v2", "cfg_scale", "use one of: prompt, contents, settings, options"),
+        ("tasks_extra", "enable_audio", "did you mean 'extra.enable_audio'?"),
     ],
 )
 def test_a_hint_follows_the_meaning_of_the_name(name: str, word: str, advice: str) -> None:

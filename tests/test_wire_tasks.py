@@ -185,5 +185,5 @@ def test_responses_are_read() -> None:
 @pytest.mark.parametrize("cost", [Decimal("0.3213"), "160650.5"])
 def test_a_fraction_of_a_quota_unit_is_not_counted(cost: object) -> None:
     """It may be an amount of money, which would count as almost nothing."""
-    problem = f"cost is {cost}, which is not a whole number of units and may be money"
+    problem = f"cost is {cost}, which is not a whole number of units and may be an amount of money"
     assert read_task({"task_id": "t1", "status": "completed", "cost": cost}).charge == charge(problem=problem)

@@ -131,7 +131,7 @@ def test_a_multi_shot_video_is_as_long_as_its_shots() -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "field", "remedy"),
     [
-        ({"resolution": "720p"}, "unknown_field", "resolution", "use one of: model, action"),
+        ({"resolution": "720p"}, "unknown_field", "resolution", "did you mean 'extra.mode'?"),
         ({"last_frame_image": "b"}, "unknown_field", "last_frame_image", "did you mean 'last_frame'?"),
         ({"duration": "5"}, "wrong_type", "duration", "must be a whole number, got '5'"),
         ({"duration": True}, "wrong_type", "duration", "must be a whole number, got true"),
@@ -498,7 +498,7 @@ def test_a_bare_payload_notes_another_possible_wire_format(
     """The note names the other price if nothing decides the format and another format has another default."""
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
-        "the request was read as wire format tasks, but in tasks_extra the default of extra.enable_audio is "
+        "the request was read as wire format tasks, but in tasks_extra, the default of extra.enable_audio is "
         f"true, and the price would be {amount} USD; specify the wire format, or set audio"
     )
     assert notes == ([] if amount is None else [message])

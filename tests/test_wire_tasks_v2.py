@@ -363,6 +363,12 @@ def test_responses_are_read() -> None:
     assert (done.state, done.charge) == ("succeeded", charge(("189000", "quota")))
     assert read_task({"task_id": "t1", "status": "failed", "cost": 0}).charge == charge(("0", "quota"))
     assert read_task({"task_id": "t1", "status": "new"}).state is None
+    in_usd = {"task_id": "t1", "status": "completed", "cost_usd": Decimal("0.378")}
+    assert read_task(in_usd).charge == charge(("0.378", "USD"))
+    assert read_task({**in_usd, "cost": 189000}).charge == charge(("189000", "quota"))
+    assert read_task({**in_usd, "cost_usd": "much"}).charge == charge(
+        problem="cost_usd is much, which is not an exact amount"
+    )
     unreadable = read_task({"task_id": "t1", "cost": 0.5})
     assert unreadable.charge == charge(problem="cost is 0.5, which is not an exact amount")
 
@@ -624,7 +630,7 @@ def test_4k_and_seven_images_are_accepted_from_their_day_on(
 
 def test_a_request_before_4k_gets_a_suggestion_that_is_valid_then() -> None:
     """The error says from which day on 4k is offered."""
-    with pytest.raises(CapabilityError, match="resolution 4k is available only from 2026-09-24") as caught:
+    with pytest.raises(CapabilityError, match="until 2026-09-24, resolution 4k was not available") as caught:
         quote(v2(resolution="4k"), provider="qingbo-ai", at=SEPTEMBER_24 - JUST_BEFORE)
     assert list(caught.value.suggestions) == [{"resolution": "1080p"}, {"resolution": "720p"}]
 
@@ -799,7 +805,7 @@ def test_a_model_has_no_price_before_its_launch() -> None:
         quote(v2("kling-3.0-turbo"), at=LAUNCH - JUST_BEFORE)
     assert str(caught.value) == (
         "no price for kling-3.0-turbo is in force at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
-        "prices it only from 2026-06-24 until 2026-09-04, because it was launched on that day; "
+        "prices it only from 2026-06-24 until 2026-09-04, because the model was launched on that day; "
         "choose a time in that period, or add your own price table"
     )
 
@@ -847,8 +853,8 @@ def test_without_the_length_of_the_video_the_quote_is_a_range(
     quoted = quote(payload, wire_format="tasks_v2", at=AT)
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
     (note,) = [note for note in quoted.notes if note.code == "range"]
-    assert note.message.startswith("the price depends on video_urls[0], which is unknown")
-    with pytest.raises(PriceNotFoundError, match=r"the price depends on video_urls\[0\], which is unknown"):
+    assert note.message.startswith("the price depends on the length of the video in video_urls[0], ")
+    with pytest.raises(PriceNotFoundError, match=r"the video in video_urls\[0\], which is unknown"):
         _ = quoted.total
 
 

@@ -163,7 +163,7 @@ def test_only_another_model_changes_resolution_and_audio(change: dict[str, Any])
     """The model's name decides both, and the wire format does not know any names."""
     with pytest.raises(
         WireFormatError,
-        match=r"^in this API, the model name sets (resolution|audio); change model instead$",
+        match=r"^in this API, the model name determines (resolution|audio); change model instead$",
     ) as caught:
         amend(video(), change)
     assert (caught.value.wire_format, caught.value.field) == ("video_generations", "model")
@@ -386,7 +386,7 @@ def test_one_of_several_providers_must_be_chosen(folder: Callable[..., Path]) ->
         folder({"prices/gate/2026-11-01.yaml": PRICES, "prices/port/2026-11-01.yaml": other})
     )
     with pytest.raises(
-        PriceNotFoundError, match=r"several providers use wire format video_generations \(gate, port\)"
+        PriceNotFoundError, match=r"several providers use wire format video_generations \(gate and port\)"
     ):
         quote(video(), book=book, at=AT)
     assert quote(video(), provider="port", book=book, at=AT).total == Decimal("0.05")

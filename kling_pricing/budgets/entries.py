@@ -70,7 +70,7 @@ class FixedWindow(FileModel):
     @model_validator(mode="after")
     def _ordered(self) -> FixedWindow:
         if self.start >= self.end:
-            raise ValueError("end must be later than start; set end to the day after the last day")
+            raise ValueError("end must be later than start; set end to the day after the window's last day")
         return self
 
 
@@ -124,12 +124,13 @@ class BudgetEntry(FileModel):
     )
     on_exceed: Literal["reject", "cap"] = Field(
         "reject",
-        description="What happens to a request that does not fit: reject refuses the request, and cap makes "
-        "the request cheaper.",
+        description="What happens to a request that does not fit in the budget: reject refuses the request, "
+        "and cap makes the request cheaper.",
     )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
-        (), description="Fractions of the cap, such as 0.8. Each fraction triggers one alert per window."
+        (),
+        description="Fractions of the cap, such as 0.8. Reaching a fraction raises an alert, once per window.",
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="The shortest length, in seconds, to which capping may shorten a video."
@@ -189,6 +190,34 @@ class BudgetEntry(FileModel):
         """The hash of match, window, zone and currency. Budgets with the same hash and name share buckets."""
         parts = self.model_dump(mode="json", include={"match", "window", "timezone", "week_starts", "currency"})
         return _digest(parts)[:16]
+
+    @property
+    def recurs(self) -> bool:
+        """Whether a new window follows each window; false for a fixed window and for one that never ends."""
+        return not isinstance(self.window, FixedWindow) and self.window != "lifetime"
+
+    @property
+    def unit(self) -> Calendar:
+        """The calendar unit of windows that recur."""
+        assert not isinstance(self.window, FixedWindow) and self.window != "lifetime"  # noqa: S101, PT018
+        return self.window
+
+    @cached_property
+    def schedule(self) -> str:
+        """The rule for the windows, as text: calendar unit or days, first weekday, time zone.
+
+        Budgets with the same schedule have the same windows.
+        """
+        if self.window == "lifetime":
+            return "lifetime"
+        if isinstance(self.window, FixedWindow):
+            return f"{self.window.start} to {self.window.end} in {self.timezone}"
+        weekday = f" from {self.week_starts}" if self.window == "week" else ""
+        return f"{self.window}{weekday} in {self.timezone}"
+
+    def first_start(self, at: datetime) -> datetime:
+        """Returns the start of the window that contains an instant, for windows that recur."""
+        return calendar_period(self.unit, at, self.zone, self.week_starts).start
 
     def bucket_labels(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         """Returns the labels of a request's bucket; None if the budget does not match the request."""
@@ -266,8 +295,11 @@ class Capping(FileModel):
     def _consistent(self) -> Capping:
         if ("model" in self.sacrifice) != bool(self.models):
             raise ValueError(
-                "to let capping change the model, add model to sacrifice and list the "
-                "replacement models under models"
+                "models lists replacement models, but sacrifice does not contain model; add model to "
+                "sacrifice, or remove models"
+                if self.models
+                else "sacrifice contains model, but models is empty; list replacement models under models, or "
+                "remove model from sacrifice"
             )
         return self
 

@@ -59,7 +59,8 @@ def budgets_from_document(document: str) -> BudgetsFile:
     except ValidationError as error:
         path, problem = explained(error.errors(include_url=False)[0])
         raise BudgetError(
-            f"this version or machine cannot use the ledger's budgets: {key_path(path)}: {problem}"
+            f"this version of kling-pricing or this machine cannot use the ledger's budgets: "
+            f"{key_path(path)}: {problem}"
         ) from None
 
 

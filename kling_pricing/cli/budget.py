@@ -19,16 +19,19 @@ from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import (
     LEDGER_EXIT_CODES,
     READING_EXIT_CODES,
+    current_user,
     json_option,
     labels_option,
     ledger_option,
     opened_guard,
     read_amount,
+    reason_option,
 )
 from kling_pricing.cli.options import at_option
 from kling_pricing.cli.output import counted, echo, print_table, to_json
 from kling_pricing.errors import BudgetError
-from kling_pricing.guard import apply_budgets
+from kling_pricing.guard import apply_budgets, calendar_changes, freeze_all, thaw_all
+from kling_pricing.ledger.calendars import CalendarChange
 from kling_pricing.ledger.journal import Bucket
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER
@@ -84,16 +87,57 @@ def apply_command(file: str, ledger: str) -> None:
     """Install the budgets from FILE in a ledger.
 
     These budgets replace the ledger's current budgets. Balances do not change. You can always change caps,
-    request limits, alerts, and the minimum duration and resolution for capping. To change a budget's match,
-    window, time zone or currency, rename the budget or set carry_over: true.
+    limits per request, alerts, and the minimum duration and minimum resolution for capping. To change a
+    budget's match, window, time zone or currency, rename the budget or set carry_over: true.
+
+    The command also extends the ledger's calendar, which has the windows of the budgets for at least ten years.
+    If this machine's time zone data has new rules, the command shows the bounds that move. An open window keeps
+    its start.
 
     \b
     Example:
       kling-pricing budget apply budgets.yaml --ledger sqlite:///spend.db
     """
     with errors_shown(as_json=False):
+        for change in calendar_changes(ledger, file):
+            _show_moved(change)
         installed = apply_budgets(ledger, file)
     echo(f"Installed {counted(len(installed.budgets), 'budget')}: {_names(installed)}")
+
+
+@budget.command("freeze", epilog=LEDGER_EXIT_CODES)
+@click.option("--all", "everything", is_flag=True, required=True, help="Freeze every budget.")
+@reason_option
+@ledger_option
+def freeze_command(everything: bool, reason: str, ledger: str) -> None:  # noqa: ARG001 (required)
+    """Stop all spending at once.
+
+    Until you run `budget thaw --all`, nothing is admitted, and reservations that are not sent yet are released
+    at their dispatch. Jobs that were sent are settled as usual.
+
+    \b
+    Example:
+      kling-pricing budget freeze --all --reason "the bill looks wrong"
+    """
+    with errors_shown(as_json=False):
+        freeze_all(ledger, actor=current_user(), reason=reason)
+    echo("All spending is frozen.")
+
+
+@budget.command("thaw", epilog=LEDGER_EXIT_CODES)
+@click.option("--all", "everything", is_flag=True, required=True, help="Thaw every budget.")
+@reason_option
+@ledger_option
+def thaw_command(everything: bool, reason: str, ledger: str) -> None:  # noqa: ARG001 (required)
+    """Allow spending again after a freeze.
+
+    \b
+    Example:
+      kling-pricing budget thaw --all --reason "the provider corrected the bill"
+    """
+    with errors_shown(as_json=False):
+        was_frozen = thaw_all(ledger, actor=current_user(), reason=reason)
+    echo("Spending is allowed again." if was_frozen else "Spending was not frozen.")
 
 
 @budget.command("status", epilog=READING_EXIT_CODES)
@@ -104,8 +148,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left. Below it stand the requests of the last 30 days that hooks let pass without
-    a price. No budget counts those.
+    settled yet, and the money left. Below the table, the command lists the requests of the last 30 days that
+    hooks let through without a price. No budget counts these requests.
 
     \b
     Example:
@@ -139,8 +183,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
         requests = counted(sum(row.requests for row in group), "request")
         echo(
-            f"{requests} to {path} at {provider} passed without a price in the last "
-            f"{counted(_UNPRICED_PERIOD.days, 'day')}; no budget counts them"
+            f"hooks let {requests} to {path} at {provider} through without a price in the last "
+            f"{counted(_UNPRICED_PERIOD.days, 'day')}; the cost is not counted in any budget"
         )
 
 
@@ -180,6 +224,17 @@ def schema_command() -> None:
       kling-pricing budget schema
     """
     echo(to_json(budgets_file_schema()))
+
+
+def _show_moved(change: CalendarChange) -> None:
+    """Prints the bounds of windows that move because of new time zone data."""
+    if change.moved:
+        before, after = (f"{bound:%Y-%m-%d %H:%M} UTC" for bound in change.moved[0])
+        number = counted(len(change.moved), "bound")
+        echo(
+            f"{change.schedule}: {number} of windows change; the first moves from {before} to {after} "
+            f"(time zone data {change.zone_data})"
+        )
 
 
 def _names(installed: BudgetsFile) -> str:

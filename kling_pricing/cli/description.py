@@ -44,7 +44,7 @@ _OPTIONS = [
         "images",
         multiple=True,
         metavar="COUNT|URL",
-        help="Number of reference or start images, or the URL of one (repeatable); requires --model.",
+        help="Number of reference or start images, or the URL of an image (repeatable); requires --model.",
     ),
     click.option(
         "--first-frame",
@@ -65,7 +65,7 @@ _OPTIONS = [
         "videos",
         multiple=True,
         metavar="COUNT|URL",
-        help="Number of reference videos, or the URL of one (repeatable); requires --model.",
+        help="Number of reference videos, or the URL of a video (repeatable); requires --model.",
     ),
     click.option(
         "--video-length",

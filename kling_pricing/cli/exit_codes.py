@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kling_pricing.errors import (
     BudgetExceededError,
+    BudgetFrozenError,
     CapabilityError,
     KlingPricingError,
     LedgerError,
@@ -28,6 +29,7 @@ _CODES: Mapping[type, int] = {
     CapabilityError: REFUSED,
     PriceNotFoundError: REFUSED,
     BudgetExceededError: REFUSED,
+    BudgetFrozenError: REFUSED,
     LedgerError: REFUSED,
     LedgerUnavailableError: UNREADABLE,
 }

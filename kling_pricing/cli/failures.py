@@ -36,7 +36,7 @@ def error_dict(error: KlingPricingError) -> dict[str, Any]:
 
 _MONEY_ATTRIBUTES = (
     *("budget", "requested", "available", "currency", "window_end", "cheapest"),
-    *("reservation_id", "state", "task_id"),
+    *("reservation_id", "state", "task_id", "actor", "reason", "frozen_at"),
 )
 """The attributes of guard errors that the JSON output includes."""
 

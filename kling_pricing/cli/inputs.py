@@ -176,7 +176,9 @@ def _items(source: RequestFile) -> Iterator[Item | None]:
         if lines:
             break
     else:
-        raise UnreadableInputError(f"{name}: the input is empty; give a JSON object, an array or JSON Lines")
+        raise UnreadableInputError(
+            f"{name}: the input is empty; give a JSON object, a JSON array or JSON Lines"
+        )
     first = lines[0]
     if name.endswith(_LINES) or _is_whole_object(first):
         yield from _json_lines(source, number, lines, blocks)

@@ -1,25 +1,32 @@
-"""`kling-pricing ledger`: creates, upgrades and inspects a ledger; for administrators."""
+"""`kling-pricing ledger`: creates, upgrades, inspects and recovers a ledger; for administrators."""
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option
-from kling_pricing.cli.output import echo, to_json
-from kling_pricing.ledger.administration import info, prepare
+from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, current_user, json_option
+from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.ledger.administration import info, prepare, recover
 
 _EXIT_CODES = exit_codes_help(
     refused="refused; nothing changed", unreadable="bad usage, or a ledger that cannot be used"
+)
+_RECOVER_EXIT_CODES = exit_codes_help(
+    done="nothing is missing, or the loss was accepted",
+    refused="journal entries are missing",
+    unreadable="bad usage, or a ledger that cannot be used",
 )
 _url_argument = click.argument("url", envvar=LEDGER_VARIABLE)
 
 
 @click.group("ledger", cls=Group)
 def ledger() -> None:
-    """Create, upgrade and inspect a ledger.
+    """Create, upgrade, inspect and recover a ledger.
 
     URL has the form sqlite:///spend.db or postgresql://user@host/database. Default: the environment variable
     KLING_PRICING_LEDGER.
@@ -52,7 +59,7 @@ def init_command(url: str, grant: str | None) -> None:
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 def migrate_command(url: str) -> None:
-    """Upgrade the ledger at URL to this version of kling-pricing.
+    """Upgrade the ledger at URL for this kling-pricing version.
 
     Stop the guards first. If the ledger is a file, the command makes a copy before it changes the file. You can
     safely repeat the command.
@@ -86,3 +93,40 @@ def info_command(url: str, as_json: bool) -> None:
         echo(f"{name}: {fact}")
     for warning in described.warnings:
         echo(f"warning: {warning}", err=True)
+
+
+@ledger.command("recover", epilog=_RECOVER_EXIT_CODES)
+@_url_argument
+@click.option("--accept-loss", is_flag=True, help="Open the ledger without the missing entries, frozen.")
+@click.option("--reason", metavar="TEXT", help="With --accept-loss: the reason. The journal keeps it.")
+def recover_command(url: str, accept_loss: bool, reason: str | None) -> None:
+    """Show the journal entries that the ledger at URL has lost.
+
+    A guard refuses a ledger whose newest journal entries are missing: its files were damaged, or an older copy
+    was put in their place. Jobs that were already sent may be among the missing entries, so their money would
+    be spent again. If you can, restore the missing files instead.
+
+    With --accept-loss, the command opens the ledger without these entries and freezes all spending. Add the
+    jobs that the provider has billed since the last entry with `record`, and then run `budget thaw --all`.
+
+    \b
+    Example:
+      kling-pricing ledger recover sqlite:///spend.db
+    """
+    if accept_loss != (reason is not None):
+        raise click.UsageError("--accept-loss and --reason belong together; give both or neither")
+    with errors_shown(as_json=False):
+        loss = recover(url, accept_loss=accept_loss, actor=current_user(), reason=reason or "")
+    at = "" if loss.newest_at is None else f", of {loss.newest_at:%Y-%m-%d %H:%M:%S} UTC"
+    echo(f"newest journal entry in the ledger: {loss.newest}{at}")
+    echo(f"newest journal entry acknowledged: {loss.acknowledged}")
+    for line in loss.damage:
+        echo(f"damage: {line}")
+    if not loss.missing:
+        echo("no journal entry is missing" + ("" if not accept_loss else "; nothing was changed"))
+    elif accept_loss:
+        echo(f"the ledger is open without {counted(loss.missing, 'journal entry', 'journal entries')}")
+        echo("all spending is frozen; add the lost jobs with `record`, then run `budget thaw --all`")
+    else:
+        echo(f"missing: {counted(loss.missing, 'journal entry', 'journal entries')}")
+        sys.exit(REFUSED)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from getpass import getuser
 from typing import Any, TypeVar
 
 import click
@@ -39,11 +40,24 @@ ledger_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+reason_option = click.option(
+    "--reason", required=True, metavar="TEXT", help="The reason. The journal keeps it, with your user name."
+)
+
+
+def current_user() -> str:
+    """Returns the name of the system's user, or `unknown` if the system does not know it."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
 def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     names = [label for label, _, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise click.BadParameter(f"label {twice} appears twice; keep one of them")
+        raise click.BadParameter(f"label {twice} is given more than once; give each label only once")
     if wrong := next((label for label, equals, value in pairs if not (label and equals and value)), None):
         raise click.BadParameter(f"{wrong!r} is not a label with a value; write LABEL=VALUE, such as user=li")
     return {label: value for label, _, value in pairs}

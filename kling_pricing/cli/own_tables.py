@@ -22,7 +22,7 @@ from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 _PATTERNS = {
-    "provider": (r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, dots, underscores and hyphens"),
+    "provider": (r"[a-z0-9][a-z0-9._-]*", "made of lower-case letters, digits, dots, underscores and hyphens"),
     "currency": (r"[A-Z]{3}", "three capital letters, such as USD"),
 }
 
@@ -114,13 +114,14 @@ def _named(kind: str) -> Callable[[click.Context, click.Parameter, str | None], 
     "own",
     type=click.Path(exists=True, file_okay=False),
     metavar="FOLDER",
-    help="Folder with your own capability files. Without it, those in the folder of --out are used.",
+    help="Folder with your own capability files. Default: the --out folder.",
 )
 def new_command(new_provider: str, wire_format: str, currency: str | None, out: str, own: str | None) -> None:
-    """Write a price table for PROVIDER to fill in.
+    """Write a price table template for PROVIDER.
 
-    The file lists every combination of model, resolution and tier that the API allows, by your own capability
-    file for the API if there is one. The command never overwrites a file.
+    The file lists every combination of model, resolution and tier that the API allows, for you to fill in the
+    rates. If you have your own capability file for the API, the combinations come from that file. The command
+    never overwrites a file.
 
     \b
     Example:
@@ -144,7 +145,7 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise click.UsageError(f"{path} already exists; fill it in, or move it away") from None
+        raise click.UsageError(f"{path} already exists; fill in that file, or move it elsewhere") from None
     except OSError as error:
         raise click.UsageError(f"{path}: cannot be written: {error.strerror}") from None
     echo(f"{path}: {counted(count, 'rate')} to fill in; then run kling-pricing tables check {out}")

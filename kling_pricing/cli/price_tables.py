@@ -73,7 +73,7 @@ def list_command(book: PriceBook, as_json: bool) -> None:
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
-    """Show the rates and sources of a price TABLE.
+    """Show the rates and sources of price table TABLE.
 
     \b
     Example:
@@ -111,7 +111,7 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     if table.contract is not None:
         console.print(f"{table.id} is a contract: {_contract_text(table, table.contract)}")
         if table.contract.discount:
-            console.print("the prices above do not include the discount")
+            console.print("the prices above do not include the contract discount")
     for model, validity in table.model_periods.items():
         console.print(f"{model} in force: {period(validity)}")
 
@@ -209,15 +209,14 @@ def _other_changes(before: PriceTable, after: PriceTable) -> list[str]:
     changes = []
     if before.currency != after.currency:
         changes.append(
-            f"the currencies differ ({before.currency} and {after.currency}), "
-            "so the changes have no percentages"
+            f"the currencies differ ({before.currency} and {after.currency}), so no percentages are shown"
         )
     if before.tiers != after.tiers:
         changes.append("the rules that choose the tier differ; compare the files")
     if before.quantity != after.quantity:
         changes.append("the rules that count the units differ; compare the files")
     if before.model_periods != after.model_periods:
-        changes.append("the periods of individual models differ; compare the files")
+        changes.append("the validity periods of individual models differ; compare the files")
     if _discount(before) != _discount(after):
         changes.append(f"the contract discount changes from {_discount(before)} to {_discount(after)}")
     return changes

@@ -70,7 +70,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     "reconcile",
     epilog=exit_codes_help(
         "the totals tie out, and no action is needed",
-        "there are exceptions, or the ledger refused to settle a task",
+        "there are exceptions, or the ledger refused to settle a reservation",
     ),
 )
 @click.option(
@@ -117,7 +117,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     "--account-currency",
     metavar="CODE",
     help="Currency of amounts that the statement gives without a currency. Default: the account currency in "
-    "the price table, or else the currency of its prices.",
+    "the price table, or else the currency of the table's prices.",
 )
 @click.option(
     "--grace",
@@ -131,8 +131,8 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     callback=_time,
     default="24h",
     show_default=True,
-    help="Maximum time between a request whose task is unknown and an unknown charge that may belong to the "
-    "request.",
+    help="Maximum time between a request without a known task and a charge for an unknown task that are "
+    "treated as a possible match.",
 )
 @click.option(
     "--tolerance",
@@ -154,7 +154,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     metavar="RESERVATION=TASK_ID",
     multiple=True,
     callback=_pairs,
-    help="Assign a task of the statement to a reservation without a task. Repeat the option for several pairs.",
+    help="Assign a task on the statement to a reservation without a task. Repeat the option for several pairs.",
 )
 @click.option(
     "--settle",
@@ -191,10 +191,10 @@ def reconcile_command(
 ) -> None:
     """Compare a provider's statement with the expected costs.
 
-    The command compares the two task by task and puts every line of the comparison into one category. It
-    explains each difference to the last digit or marks the difference as unexplained. The totals always tie
-    out: the expected amounts plus the variances equal the billed amounts exactly. The ledger changes only with
-    --settle.
+    The command compares the statement with the ledger, task by task, and puts every line of the comparison
+    into one category. Each difference is explained to the last digit or marked as unexplained. The totals
+    always tie out: the expected amounts plus the variances equal the billed amounts exactly. The ledger
+    changes only with --settle.
 
     \b
     Example:
@@ -206,7 +206,8 @@ def reconcile_command(
 
     if (tolerance == 0) != (batch_tolerance == 0):
         raise click.UsageError(
-            "--tolerance limits each line, and --batch-tolerance limits their total; give both options"
+            "--tolerance limits the unexplained amount of each line, and --batch-tolerance limits the total "
+            "of these amounts; give both options"
         )
     refuse_without_folder(out, format=formats)
     try:
@@ -357,7 +358,7 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield f"  {place}: {category}, {variance}: {message}"
     if answer["exceptions"] > _MAX_LISTED:
         yield f"  and {answer['exceptions'] - _MAX_LISTED} more" + (
-            "" if out else "; write all exceptions to reports with --out FOLDER"
+            "" if out else "; to write reports with all exceptions, add --out FOLDER"
         )
     if out is not None:
         yield f"reports: {len(answer['reports'])} files in {out}"

@@ -1,4 +1,4 @@
-"""`kling-pricing sandbox`: runs a provider to rehearse against."""
+"""`kling-pricing sandbox`: runs simulated providers for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULT_PORT = 8900
 @click.command(
     "sandbox",
     epilog=exit_codes_help(
-        done="ended with Ctrl-C", unreadable="bad usage, an invalid scenario, or a busy port"
+        done="stopped with Ctrl-C", unreadable="bad usage, an invalid scenario, or a port that is in use"
     ),
 )
 @click.option(
@@ -26,19 +26,22 @@ _DEFAULT_PORT = 8900
     type=click.IntRange(0, 65535),
     default=_DEFAULT_PORT,
     show_default=True,
-    help="Port to listen at; 0: a free one.",
+    help="Port to listen on; 0 chooses a free port.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--scenario", metavar="FILE", help="YAML file with accounts, times and faults.")
-@click.option("--seed", type=int, help="Seed of everything random; replaces the scenario's.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--scenario", metavar="FILE", help="YAML file that sets accounts, durations and faults.")
+@click.option("--seed", type=int, help="Seed for all random choices. Overrides the scenario's seed.")
 @click.option(
     "--speed",
     type=click.IntRange(0, 10**6),
     metavar="N",
-    help="Seconds on its clock per real second; 0: it stands still. Replaces the scenario's.",
+    help="Seconds that pass on the sandbox's clock per real second; 0 stops the clock. "
+    "Overrides the scenario's speed.",
 )
-@instant_option("--start", "Time that its clock shows first (ISO 8601). Default: now.")
-@click.option("--record", metavar="FILE", help="Keep all calls and answers in this file, as HAR.")
+@instant_option(
+    "--start", "Time at which the sandbox's clock starts (ISO 8601). Default: the scenario's start, or now."
+)
+@click.option("--record", metavar="FILE", help="Save all requests and responses in this file (HAR).")
 @tables_option
 def sandbox_command(
     port: int,
@@ -50,41 +53,43 @@ def sandbox_command(
     record: str | None,
     book: PriceBook,
 ) -> None:
-    """Run a provider to rehearse against. It answers as the real APIs do, and nothing costs money.
+    """Run simulated providers for tests. They respond like the real APIs, but no job costs money.
 
-    Every API of the price tables is served below the name of its provider, such as /kling. Point a client at
-    the address that is printed, and submit jobs as usual. Ctrl-C ends the sandbox and prints its bill.
+    The sandbox serves each provider in the price tables under its own path, such as /kling. Point a client at
+    one of the base URLs that the command prints, and submit jobs as usual. Press Ctrl-C to stop the sandbox; it
+    then prints the amount that each provider has billed.
 
     \b
       kling-pricing sandbox --speed 60
       curl -s localhost:8900/kling/v1/videos/text2video \\
           -d '{"model_name": "kling-v3", "prompt": "a heron lands"}'
 
-    Words in a prompt make things go wrong:
+    To simulate a fault, put one of these words, with its brackets, into the prompt:
 
     \b
       [500] [429:1303]         an error; no task is created
-      [200:1102]               a refusal with HTTP 200
-      [500:accepted]           an error, and a task
-      [lost-answer] [timeout]  a task, and no answer
-      [duplicate-id]           the answer names the task before
+      [200:1102]               a refusal with HTTP status 200
+      [500:accepted]           an error, although a task is created
+      [lost-answer] [timeout]  no response, although a task is created
+      [duplicate-id]           the response has the previous task's id
       [fail:moderation]        the task fails
-      [slow:30]                it runs 30 seconds longer
-      [charge:x2]              it is charged twice
-      [says:x2]                the answer names twice the charge
-      [no-charge]              answers name no charge
-      [bill:1080p-ref-audio]   something else is made, and billed
-      [pays:cash]              it is paid from the balance
-      [statement:twice]        an error on the statement
+      [slow:30]                the task runs 30 seconds longer
+      [charge:x2]              the charge is twice the price
+      [says:x2]                responses state twice the actual charge
+      [no-charge]              responses do not state the charge
+      [bill:1080p-ref-audio]   a different video is made and billed
+      [pays:cash]              the cash balance pays for the job
+      [statement:twice]        the statement lists the charge twice
 
-    A scenario file has the same words with rates, and the accounts. See docs/sandbox.md.
+    A scenario file sets up the accounts, and can apply the same faults to a share of the jobs. See
+    docs/sandbox.md.
 
     \b
-    Calls that steer it, with PROVIDER such as kling:
-      GET  /PROVIDER/_bill         what it has really taken
-      GET  /PROVIDER/_statement    its own format; ?from=2026-11-01&until=...
-      GET  /PROVIDER/_planted      the errors on that statement
-      POST /PROVIDER/_faults       {"faults": ["500"]}: for the next jobs
+    These requests control the sandbox (PROVIDER is a name such as kling):
+      GET  /PROVIDER/_bill         the actual charges
+      GET  /PROVIDER/_statement    the statement; add ?from=2026-11-01&until=...
+      GET  /PROVIDER/_planted      the errors in the statement
+      POST /PROVIDER/_faults       {"faults": ["500"]} for the next job
       POST /_clock                 {"forward_s": 60} or {"speed": 10}
     """
     try:
@@ -111,8 +116,8 @@ def _opening(providers: dict[str, str], port: int) -> str:
         [
             "Point a client at one of these base URLs:",
             *lines,
-            f'Give a hook the provider that you choose: hosts={{"127.0.0.1:{port}": "{name}"}}.',
-            "Ctrl-C ends the sandbox.",
+            f'If a hook guards the client, tell the hook the provider: hosts={{"127.0.0.1:{port}": "{name}"}}.',
+            "Press Ctrl-C to stop the sandbox.",
         ]
     )
 

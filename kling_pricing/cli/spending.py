@@ -173,7 +173,8 @@ def observe_command(
         if observed is not None:
             show_reservation(observed, as_json=as_json)
         else:
-            echo("null" if as_json else "stored for later; the task is not bound to a reservation yet")
+            later = "the response is stored for later, because its task is not bound to a reservation yet"
+            echo("null" if as_json else later)
 
 
 def _read_answer(file: str) -> Mapping[str, Any]:
@@ -211,8 +212,8 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
         show_reservation(settled, as_json=as_json)
     if amount is not None and amount != settled.billed:
         echo(
-            f"not changed to {format_decimal(amount)}, because the recorded amount has a stronger basis "
-            f"({settled.basis})",
+            f"the amount was not changed to {format_decimal(amount)}, because the recorded amount has a "
+            f"stronger basis ({settled.basis})",
             err=True,
         )
 
@@ -292,8 +293,8 @@ def record_command(
 ) -> None:
     """Record spend that did not go through this ledger.
 
-    AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every matching
-    budget, even if it exceeds the cap. Repeating the command changes nothing.
+    AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every
+    matching budget, even if a cap is then exceeded. Repeating the command changes nothing.
 
     \b
     Example:
@@ -310,7 +311,7 @@ def record_command(
 
 @click.command("history", epilog=READING_EXIT_CODES)
 @click.option("--project", help="List only this project. Default: all projects.")
-@click.option("--key", help="List only the attempts with this key. Default: all keys.")
+@click.option("--key", help="List only the reservations with this key. Default: all keys.")
 @instant_option("--since", "Start of the period, inclusive (ISO 8601).")
 @instant_option("--until", "End of the period, exclusive (ISO 8601).")
 @ledger_option
@@ -338,7 +339,7 @@ def history_command(
     "verify",
     epilog=exit_codes_help(
         "the balances match the journal",
-        "a balance or an entry differs; stop spending",
+        "a balance or an entry is wrong; stop spending",
         "bad usage, or a ledger that cannot be used",
     ),
 )
@@ -346,7 +347,7 @@ def history_command(
 def verify_command(ledger: str) -> None:
     """Verify that the balances match the journal.
 
-    The command recomputes every balance from the journal, which records every change of an amount.
+    The command recomputes every balance from the journal, which records every change to an amount.
 
     \b
     Example:

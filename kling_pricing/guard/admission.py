@@ -133,11 +133,14 @@ def admit(
             return _admission(answer, body, variants, intake)
         if isinstance(answer, Outdated):
             state.take_over(answer.revision)
-            reason = "the ledger's budgets kept changing while the request was being reserved; try again"
+            reason = (
+                "the ledger's budgets kept changing while money for the request was being reserved; try again"
+            )
         else:
             reason = (
-                f"this machine's clock ({now.isoformat()}) and the ledger's clock ({answer.now.isoformat()}) "
-                "fall in different windows or price periods; set this machine's clock"
+                f"the times on this machine's clock ({now.isoformat()}) and on the ledger's clock "
+                f"({answer.now.isoformat()}) fall in different windows or price periods; correct this "
+                "machine's clock"
             )
     raise LedgerUnavailableError(reason)
 

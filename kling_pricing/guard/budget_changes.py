@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 
@@ -12,9 +13,10 @@ from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailab
 from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.calendars import CalendarChange
 from kling_pricing.ledger.claims import claim, claims
 from kling_pricing.ledger.model import Outdated, Reservation
-from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
+from kling_pricing.ledger.redaction import checked_labels, currency_code, kept_reason, short_text
 from kling_pricing.money import ledger_amount, nanos_up
 from kling_pricing.windows import in_utc, utc_clock
 
@@ -37,9 +39,7 @@ def record(
     provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
     charge_currency = currency_code(currency or state.book.table(provider, when).currency)
     for _ in range(MAX_ROUNDS):
-        in_force, claimed = state.with_budgets(
-            lambda known: claims(known.budgets, all_labels, charge_currency, when)
-        )
+        in_force, claimed = state.with_budgets(lambda known: claims(known.budgets, all_labels, charge_currency))
         request, spent = booking(
             provider,
             task_id,
@@ -70,20 +70,56 @@ def open_budget(
         if not bucket_labels:
             raise BudgetError(f"budget {name} has a single bucket; omit the labels")
         raise BudgetError(
-            f"budget {name} has a bucket for each value of {', '.join(bucket_labels)}; "
-            "give exactly these labels"
+            f"budget {name} has separate buckets; specify a value for each of these labels, and no other "
+            f"labels: {', '.join(bucket_labels)}"
         )
-    now = state.clock()
-    if budget.period(now) is None:
-        raise BudgetError(f"budget {name} has no current window")
     bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
-    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None, now), nanos_up(ledger_amount(spent))))
+    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None), nanos_up(ledger_amount(spent))))
 
 
 def apply(state: GuardState, budgets: BudgetsLike) -> BudgetsFile:
     """Replaces the ledger's budgets; see `BudgetGuard.apply`."""
     state.deliver(state.ledger.apply(read_budgets(budgets)))
     return state.newest_budgets().budgets
+
+
+def calendar_changes(ledger: str, budgets: BudgetsLike) -> tuple[CalendarChange, ...]:
+    """Returns the windows that `apply_budgets` would move or add, and changes nothing.
+
+    Raises:
+        BudgetError: the budgets cannot be used.
+        LedgerError: the ledger cannot be used.
+    """
+    with closing(connect(ledger, clock=utc_clock(None))) as store:
+        return store.calendar_changes(read_budgets(budgets))
+
+
+def freeze_all(ledger: str, *, actor: str, reason: str) -> None:
+    """Stops all spending in a ledger at once, for every process. Jobs that were sent are settled as usual.
+
+    Until `thaw_all`, nothing is admitted. A reservation that is not dispatched yet is released at its dispatch.
+    If spending is frozen already, the first freeze stays.
+
+    Args:
+        ledger: the ledger's URL.
+        actor: the person or program that freezes spending.
+        reason: the reason.
+
+    Raises:
+        LedgerError: the ledger cannot be used, or this role may not freeze spending.
+    """
+    with closing(connect(ledger, clock=utc_clock(None))) as store:
+        store.freeze(kept_reason(actor), kept_reason(reason))
+
+
+def thaw_all(ledger: str, *, actor: str, reason: str) -> bool:
+    """Allows spending again, and returns whether it was frozen; the arguments are those of `freeze_all`.
+
+    Raises:
+        LedgerError: the ledger cannot be used, or this role may not thaw spending.
+    """
+    with closing(connect(ledger, clock=utc_clock(None))) as store:
+        return store.thaw(kept_reason(actor), kept_reason(reason))
 
 
 def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:

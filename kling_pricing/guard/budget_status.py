@@ -15,6 +15,7 @@ def status(state: GuardState, at: datetime | None) -> list[Bucket]:
     """Returns the balance of each budget; see `BudgetGuard.status`."""
     now = state.clock() if at is None else in_utc(at)
     used = state.ledger.buckets(now)
+    windows = {window.schedule: window.period for window in state.ledger.windows(now)}
     balances: list[Bucket] = []
     for budget in state.newest_budgets().budgets.budgets:
         buckets = [
@@ -22,7 +23,7 @@ def status(state: GuardState, at: datetime | None) -> list[Bucket]:
             for definition, bucket in used
             if (bucket.budget, definition) == (budget.name, budget.definition)
         ]
-        period = budget.period(now)
+        period = windows.get(budget.schedule)
         if not buckets and period is not None and EACH not in budget.match.values():
             zero = Decimal(0)
             buckets = [Bucket(budget.name, {}, budget.cap, zero, zero, budget.cap, budget.currency, *period)]

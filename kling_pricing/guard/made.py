@@ -74,12 +74,14 @@ def _compare_made(
     rate = _rate(table, reservation.model, resolution, tier)
     if rate is None:
         return Comparison(
-            remark=f"the response says {made}, which has no price; the quote was {asked}, {quoted}"
+            remark=f"the response describes {made}, which has no price; the quote was {quoted} for {asked}"
         )
     price, minimum = table.charge(rate, quantity), reservation.terms.minimum
     if price > reservation.expected:
         priced = f"{format_decimal(price)} {reservation.currency}"
-        return Comparison(price, f"the response says {made}, {priced}; the quote was {asked}, {quoted}")
+        return Comparison(
+            price, f"the response describes {made}, which costs {priced}; the quote was {quoted} for {asked}"
+        )
     return Comparison(None if minimum is None else max(price, minimum))
 
 
@@ -112,7 +114,9 @@ def _rate(table: PriceTable, model: str, resolution: str, tier: str) -> Rate | N
 
 
 def _shown(reservation: Reservation, resolution: str, tier: str, quantity: Decimal) -> str:
-    return f"{reservation.model} {resolution} {tier}, {format_decimal(quantity)} {reservation.unit}"
+    plural = "" if quantity == 1 or reservation.unit[0].isdigit() else "s"
+    units = f"{format_decimal(quantity)} {reservation.unit}{plural}"
+    return f"{reservation.model} {resolution} {tier} ({units})"
 
 
 def _list_price_remark(reservation: Reservation, charge: Charge, table: PriceTable) -> str | None:
@@ -133,8 +137,9 @@ def _list_price_remark(reservation: Reservation, charge: Charge, table: PriceTab
     if total == price:
         return None
     return (
-        f"the list price in the response is {format_decimal(total)} {terms.currency}, but the price of the "
-        f"job is {format_decimal(price)}; the account may be in another currency, or a price has changed"
+        f"the list price in the response is {format_decimal(total)} {terms.currency}, but the list price in "
+        f"the quote is {format_decimal(price)} {terms.currency}; the account may be in another currency, or "
+        "the price may have changed"
     )
 
 

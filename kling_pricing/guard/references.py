@@ -35,8 +35,8 @@ def ref_of(reference: Reference) -> Ref:
         provider, task_id = reference
     except (TypeError, ValueError):
         raise KlingPricingError(
-            "cannot identify a reservation by "
-            f"{type(reference).__name__}; pass its admission, the reservation, its id, or (provider, task id)"
+            f"a value of type {type(reference).__name__} does not identify a reservation; pass an admission, "
+            "a reservation, a reservation's id, or (provider, task id)"
         ) from None
     return short_text("provider", provider), short_text("task_id", task_id)
 

@@ -12,13 +12,13 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError
 from kling_pricing.guard.fingerprint import fingerprint
-from kling_pricing.ledger.claims import claims
+from kling_pricing.ledger.claims import claims, clocks_agree
 from kling_pricing.ledger.model import BucketClaim, PricedVariant, Refused, ReservationRequest, Shortfall
 from kling_pricing.ledger.terms import Terms
 from kling_pricing.money import NANOS, format_decimal, from_nanos, multiply, nanos_up
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import RESOLUTIONS, Limits
-from kling_pricing.windows import FOREVER, Period
+from kling_pricing.windows import FOREVER
 
 
 def reservation_request(
@@ -49,7 +49,7 @@ def reservation_request(
     Raises:
         BudgetError: the quote's currency differs from a budget's, and there is no accounting rate.
     """
-    claimed = claims(budgets, labels, quote.currency, at)
+    claimed = claims(budgets, labels, quote.currency)
     return ReservationRequest(
         project=project,
         key=key,
@@ -59,17 +59,8 @@ def reservation_request(
         labels=labels,
         claims=claimed,
         may_be_unmatched=budgets.unmatched == "allow",
-        holds=_holding(claimed, priced_until),
+        holds=clocks_agree(budgets, claimed, at, priced_until),
         budgets=revision,
-    )
-
-
-def _holding(claimed: Sequence[BucketClaim], priced_until: datetime | None) -> Period:
-    """Returns the period in which the price is valid and every claim with recurring windows has a window."""
-    recurring = [claim.periods for claim in claimed if len(claim.periods) > 1]
-    return Period(
-        max((periods[0].start for periods in recurring), default=FOREVER.start),
-        min([periods[-1].end for periods in recurring] + [priced_until or FOREVER.end]),
     )
 
 
@@ -202,7 +193,8 @@ def exceeded(
     if not refused.shortfalls:
         labels = ", ".join(f"{name}={value}" for name, value in order.labels.items())
         return BudgetExceededError(
-            f"no budget is in force for {labels}, so nothing may be spent; add one, or set unmatched: allow",
+            f"no budget in force matches {labels}, so nothing may be spent; add a matching budget, or set "
+            "unmatched: allow",
             budget=None,
             requested=quote.maximum,
             available=Decimal(0),

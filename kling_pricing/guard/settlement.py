@@ -59,7 +59,7 @@ def settle(
 ) -> Reservation:
     """Records the cost of a job as spent; see `BudgetGuard.settle`."""
     if basis is not None and basis not in BASES:
-        raise KlingPricingError(f"basis must be one of {', '.join(BASES)}, got {shown(basis)}")
+        raise KlingPricingError(f"basis must be one of {', '.join(BASES)}; got {shown(basis)}")
     charged = None if amount is None else ledger_amount(amount)
     amount_basis: Basis = basis or ("quote" if charged is None else "response")
     return state.reservation_after(state.ledger.settle(ref_of(reference), charged, amount_basis))
@@ -160,8 +160,8 @@ def observe_task(
         task_id = state.ledger.reservation(ref).task_id
     if task_id is None:
         raise WireFormatError(
-            "the response names no task; release the reservation as refused if the provider definitely refused "
-            "the request, otherwise leave the reservation in doubt"
+            "the response names no task; release the reservation as refused if the provider definitely "
+            "refused the request; otherwise, leave the reservation in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())
     known = reference.reservation if isinstance(reference, Admission) else reference

@@ -12,6 +12,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.guard.unpriced_counter import UnpricedCounter
 from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.calendars import ends_soon
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.tables.price_book import PriceBook
@@ -84,6 +85,8 @@ class GuardState:
         self.ledger: Ledger = connect(ledger, clock=self.clock)
         self.in_force = _install(self.ledger, budgets)
         self.unpriced = UnpricedCounter(self.ledger, self.clock)
+        for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
+            _log.warning("ledger %s: %s", self.ledger.name, warning)
 
     def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
         """Calls a function with the budgets that this guard knows.
@@ -142,7 +145,7 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
         revision = ledger.installed()
         if revision is None:
             raise BudgetError(
-                f"ledger {ledger.name} has no budgets yet; check that it is the right ledger, then open it "
+                f"ledger {ledger.name} has no budgets yet; check that this is the right ledger, then open it "
                 "with budgets, or run `kling-pricing budget apply FILE`"
             )
         return InForce.of(revision)
@@ -150,7 +153,7 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
     installed = InForce.of(ledger.install(given))
     if installed.budgets.digest != given.digest:
         raise BudgetError(
-            "the ledger's budgets differ from the given ones; open the ledger without budgets, "
-            "or ask an administrator to install yours with `kling-pricing budget apply`"
+            "the ledger's budgets differ from the given budgets; open the ledger without budgets, or ask an "
+            "administrator to install yours with `kling-pricing budget apply`"
         )
     return installed

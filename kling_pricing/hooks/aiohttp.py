@@ -38,7 +38,7 @@ from kling_pricing.hooks.http_messages import (
 from kling_pricing.hooks.route import UnpricedPath
 
 _LARGE_BYTES = 1 << 20
-"""aiohttp wants larger bodies as files, so that sending them does not block the event loop."""
+"""Larger bodies are passed to aiohttp as files, so that sending them does not block the event loop."""
 
 _NEVER_CONNECTED = (
     aiohttp.ClientConnectorError,
@@ -56,8 +56,8 @@ class GuardMiddleware:
     Args:
         guard: the guard whose budgets apply.
         options: see `Options`. If other middlewares follow this one, refusals and failed connections do not
-            release the money, because those middlewares may have sent the request before; see the option
-            `sends_once`.
+            release the reservation, because the other middlewares may already have sent the request; see the
+            option `sends_once`.
     """
 
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
@@ -66,17 +66,17 @@ class GuardMiddleware:
 
     @property
     def unpriced(self) -> Mapping[UnpricedPath, int]:
-        """The number of requests that passed without a price, by provider and listed path."""
+        """The number of requests that were let through without a price, by provider and listed path."""
         return self._hook.unpriced
 
     def _sends_once(self, handler: aiohttp.ClientHandlerType) -> bool:
-        """Returns whether the handler is aiohttp's own; another middleware might resend the request."""
+        """Returns whether requests are sent once: if the handler is aiohttp's own, not another middleware."""
         return self._hook.sends_once(default=handler.__module__ == aiohttp.client.__name__)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Sends a request, or refuses it."""
+        """Sends or refuses a request."""
         route = self._hook.route(request.method, str(request.url), request.headers)
         if route is None:
             return await handler(request)
@@ -101,12 +101,14 @@ class GuardMiddleware:
             await self._threads.finish(partial(failed, decision.pending, error))
             raise
         answered = partial(self._hook.answered, decision.pending, answer)
-        # a session passes every redirected request through its middlewares again
+        # a session passes each redirected request through its middlewares again
         refusal = await self._threads.finish(partial(answered, sent_once=sent_once, redirects=None))
         if isinstance(refusal, ErrorResponse):
             return await _client_response(request, refusal)
         if decision.body is not None and response.status in METHOD_PRESERVING_REDIRECTS:
-            await request.update_body(_payload(request, outgoing.body))  # the redirected request gets this body
+            await request.update_body(
+                _payload(request, outgoing.body)
+            )  # aiohttp sends this body to the new URL
         _restore_stream(request, response, answer.body)
         return response
 
@@ -131,7 +133,7 @@ async def _outgoing(request: aiohttp.ClientRequest) -> OutgoingRequest:
 
 
 async def _apply(request: aiohttp.ClientRequest, decision: ApprovedSubmission) -> None:
-    """Changes a request into the approved one; aiohttp can send a payload that was read before."""
+    """Changes a request into the approved one."""
     request.headers.pop(MEDIA_HEADER, None)
     request.headers.update(decision.headers)
     if decision.body is not None:
@@ -142,7 +144,7 @@ async def _apply(request: aiohttp.ClientRequest, decision: ApprovedSubmission) -
 
 
 def _payload(request: aiohttp.ClientRequest, body: bytes) -> aiohttp.Payload:
-    """Returns a body with the request's Content-Type."""
+    """Returns a body as a payload with the request's Content-Type."""
     content_type = request.headers.get("Content-Type", "application/octet-stream")
     if len(body) > _LARGE_BYTES:
         return aiohttp.BytesIOPayload(BytesIO(body), content_type=content_type)
@@ -156,7 +158,7 @@ async def _provider_response(response: aiohttp.ClientResponse) -> ProviderRespon
 
 
 def _restore_stream(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse, body: bytes) -> None:
-    """Restores the stream of a response that was read."""
+    """Restores the stream of a response whose body was read."""
     response.content = _stream(request, body)
 
 
@@ -168,7 +170,7 @@ def _stream(request: aiohttp.ClientRequest, body: bytes) -> aiohttp.StreamReader
 
 
 async def _client_response(request: aiohttp.ClientRequest, response: ErrorResponse) -> aiohttp.ClientResponse:
-    """Returns an aiohttp response; aiohttp can only read one from a connection, so this reads a canned one."""
+    """Returns an aiohttp response, which aiohttp can only read from a connection (`_CannedConnection`)."""
     connection = _CannedConnection(request, response)
     arguments: dict[str, Any] = {
         "writer": None,
@@ -178,7 +180,7 @@ async def _client_response(request: aiohttp.ClientRequest, response: ErrorRespon
         "traces": [],
         "loop": request.loop,
         "session": request.session,
-        "stream_writer": connection,  # newer versions read from it how much was sent
+        "stream_writer": connection,  # newer versions read the number of sent bytes from it
     }
     parameters = inspect.signature(request.response_class).parameters
     client_response = request.response_class(
@@ -188,7 +190,7 @@ async def _client_response(request: aiohttp.ClientRequest, response: ErrorRespon
 
 
 class _CannedConnection:
-    """A connection, and its protocol, that delivers one response and never sent anything."""
+    """A connection and its protocol, without a socket, that delivers one given response."""
 
     output_size = 0
     upgraded = False

@@ -84,8 +84,8 @@ def _named_encoding(headers: Mapping[str, str]) -> Iterator[None]:
     except WireFormatError:
         if encoding := headers.get("content-encoding"):
             raise WireFormatError(
-                f"the body is compressed (Content-Encoding: {shown(encoding)}), so it cannot be priced; "
-                "send it uncompressed"
+                f"the body is compressed (Content-Encoding: {shown(encoding)}), so the request cannot be "
+                "priced; send the body uncompressed"
             ) from None
         raise
 

@@ -1,7 +1,7 @@
-"""Requests whose headers or target name another host, path or method than their URL.
+"""Detects requests in which a header or the request target contradicts the URL or the method.
 
-A client connects to the host of the URL. A proxy or a server may go by the Host header (`:authority` in HTTP/2)
-or by the target of the request instead.
+A client connects to the host in the URL, but a proxy or server may act on the Host header (`:authority` in
+HTTP/2), the request target or a method override instead.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import NamedTuple
 from urllib.parse import urljoin
 
 _METHOD_HEADERS = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
-"""Headers by which some servers replace the method of a request."""
+"""Headers whose values some servers use instead of the method of a request."""
 
 
 class OtherReading(NamedTuple):
-    """Another way in which a server may read a request.
+    """Another method and URL that a server may read from a request.
 
     Attributes:
-        method: in capitals.
-        url: with scheme and host.
-        due_to: the part of the request that causes this reading, in words.
+        method: the method, in upper case.
+        url: the URL, with scheme and host.
+        due_to: the part of the request that causes this reading, such as "the Host header".
     """
 
     method: str
@@ -31,19 +31,17 @@ class OtherReading(NamedTuple):
 def other_readings(
     method: str, url: str, headers: Mapping[str, str], target: str | None
 ) -> Iterator[OtherReading]:
-    """Yields every way in which a server may read a request besides its method and URL.
+    """Yields every other method and URL that a server may read from a request.
 
     Args:
-        method: in capitals.
+        method: the method, in upper case.
         url: the URL.
-        headers: the headers; their names have no case.
-        target: the target of the request, if the caller replaced it; None: it is the URL's path.
+        headers: the headers; their names are not case-sensitive.
+        target: the request target, if the caller set one; None: the path and query of the URL.
     """
     urls = {url: ""}
     if target is not None:
-        urls[target if "://" in target else urljoin(url, "/") + target.lstrip("/")] = (
-            "the target of the request"
-        )
+        urls[target if "://" in target else urljoin(url, "/") + target.lstrip("/")] = "the request target"
     for host in (headers.get("Host") or "").split(","):
         if host.strip() and not _names(url, host.strip()):
             urls |= {_at_host(host.strip(), each): "the Host header" for each in list(urls)}
@@ -57,7 +55,7 @@ def other_readings(
 
 
 def _names(url: str, host: str) -> bool:
-    """Returns whether a URL names a host in the usual spelling."""
+    """Returns whether a URL contains exactly this host and port."""
     return url.partition("://")[2].partition("/")[0] == host
 
 

@@ -7,6 +7,7 @@ import re
 
 from kling_pricing.errors import (
     BudgetExceededError,
+    BudgetFrozenError,
     IdempotencyError,
     KlingPricingError,
     LedgerError,
@@ -21,6 +22,7 @@ REFUSED_BY = "x-kling-pricing-refused"
 
 _STATUSES: tuple[tuple[type[KlingPricingError], int], ...] = (
     (BudgetExceededError, 402),
+    (BudgetFrozenError, 402),
     (ReservationStateError, 409),
     (IdempotencyError, 409),
     (LedgerError, 503),

@@ -67,5 +67,6 @@ def check_media_option(option: Any) -> None:
     """
     if option is not None and not isinstance(option, Mapping) and not callable(option):
         raise KlingPricingError(
-            f"media must be a mapping of URL to facts, or a function that returns them, got {shown(option)}"
+            "media must be a mapping from URLs to facts, or a function that returns the facts about a URL, "
+            f"got {shown(option)}"
         )

@@ -1,7 +1,8 @@
-"""The core of every hook: decides whether a request passes, is sent or is refused, and records the response.
+"""The core of every hook: lets requests through, guards or refuses submissions, and records responses.
 
-It depends on no HTTP client: requests and responses are plain data, and the module of each client translates
-them. A submission takes two steps, one before it is sent and one after; either step may run in any thread.
+The core depends on no HTTP client: requests and responses are plain data, to and from which a module for each
+client translates. A submission takes two steps, one before it is sent and one after; either step may run in any
+thread.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ from kling_pricing.wire.endpoints import Endpoint, origin
 _log = logging.getLogger("kling_pricing.hooks")
 
 METHOD_PRESERVING_REDIRECTS = {307, 308}
-"""Redirects after which a client sends the same request to another URL."""
+"""The HTTP statuses of redirects after which a client sends the same request to another URL."""
 
 _MAX_REDIRECTS = 5
-"""The maximum number of redirects of one submission that a hook follows."""
+"""The maximum number of redirects that a hook follows for one submission."""
 
 
 class Hook:
@@ -59,7 +60,7 @@ class Hook:
     def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
         self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
         if not isinstance(self._guard, BudgetGuard):
-            raise KlingPricingError(f"a hook needs a BudgetGuard, got {shown(guard)}")
+            raise KlingPricingError(f"a hook needs a BudgetGuard or an AsyncBudgetGuard, got {shown(guard)}")
         check_options(options)
         self._options = options
         self._key_header = options.get("key_header", KEY_HEADER)
@@ -71,31 +72,31 @@ class Hook:
 
     @property
     def max_concurrency(self) -> int:
-        """The number of steps that the ledger carries out at the same time; further steps wait."""
+        """The maximum number of steps that the ledger executes at the same time; further steps wait."""
         return self._guard.max_concurrency
 
     @property
     def unpriced(self) -> Mapping[UnpricedPath, int]:
-        """The number of requests that passed without a price, by provider and listed path."""
+        """The number of requests that were let through without a price, by provider and listed path."""
         with self._counting:
             return dict(self._unpriced)
 
     def sends_once(self, *, default: bool) -> bool:
-        """Returns whether the inner sender never resends a request: the option `sends_once`, or the default."""
+        """Returns whether the inner sender never resends a request: the option `sends_once`, or `default`."""
         return self._options.get("sends_once", default)
 
     def route(
         self, method: str, url: str, headers: Mapping[str, str], target: str | None = None
     ) -> Endpoint | McpEndpoint | UnlistedPath | TaskEndpoint | None:
-        """Classifies a request; None: it passes untouched and unread.
+        """Classifies a request; None: the request is let through unchanged and unread.
 
-        A request that passes without a price is counted.
+        A request that is let through without a price is counted.
 
         Args:
             method: the method.
             url: the URL, with scheme and host.
-            headers: the headers; their names have no case.
-            target: the target of the request, if the caller replaced it; None: it is the URL's path.
+            headers: the headers; their names are not case-sensitive.
+            target: the request target, if the caller set one; None: the path and query of the URL.
         """
         route = self._routes.find(method.upper(), url)
         for reading in other_readings(method.upper(), url, headers, target):
@@ -147,20 +148,20 @@ class Hook:
         sent_once: bool = True,
         redirects: int | None = 0,
     ) -> ErrorResponse | Redirect | None:
-        """Takes the step after a submission got a response.
+        """Takes the step after a submission: records the provider's response, and checks its redirect.
 
-        Failures of the ledger are logged and not raised, because the caller needs the provider's response.
+        Failures of the ledger are logged instead of raised, because the caller needs the provider's response.
 
         Args:
             pending: the submission.
             response: the provider's response.
             sent_once: whether the client is known to have sent the request at most once.
             redirects: the number of redirects that led to this submission; None: every request of the client
-                comes through this hook, so the client itself may follow redirects to guarded URLs.
+                passes through this hook, so the client itself may follow redirects to guarded URLs.
 
         Returns:
-            A response for the caller in place of the provider's; or the URL to which the hook must send the
-            caller's request again; None: the caller gets the provider's response.
+            A response that the caller gets instead of the provider's; or the redirect with the URL to which the
+            client's hook must resend the caller's request; None: the caller gets the provider's response.
 
         Raises:
             KlingPricingError: the response redirects the client to a URL that may not be guarded, and
@@ -173,11 +174,11 @@ class Hook:
             return None
         target = _target(pending.url, response.headers["location"])
         if target is None and self._routes.find("POST", response.headers["location"]) is None:
-            return None  # no client can follow it
+            return None  # no client can follow this redirect
         if target is None or not isinstance(self._routes.find("POST", target), Endpoint | McpEndpoint):
             return self._unfollowed(
                 "to a host or path that is not guarded",
-                "list the host in `hosts`, or submit to the target URL yourself",
+                "add the target host to the option `hosts`, or submit the job to the target URL yourself",
                 rules,
             )
         if redirects is None:
@@ -185,20 +186,20 @@ class Hook:
         if origin(target) != origin(pending.url):
             return self._unfollowed(
                 "to another scheme, host or port, where this client may not be guarded",
-                "submit to the target URL yourself",
+                "submit the job to the target URL yourself",
                 rules,
             )
         if redirects >= _MAX_REDIRECTS:
             return self._unfollowed(
-                f"more than {_MAX_REDIRECTS} times", "submit to the last target URL yourself", rules
+                f"more than {_MAX_REDIRECTS} times", "submit the job to the last target URL yourself", rules
             )
         return Redirect(target)
 
     def passed(self, method: str, url: str, response: ProviderResponse) -> ErrorResponse | None:
-        """Takes the step after a request that is no submission got a response.
+        """Takes the step after a request that is not a submission: checks the redirect in its response.
 
-        After some redirects, the client would send the request again, perhaps past this hook and to a URL that
-        takes submissions.
+        After such a redirect, the client might bypass this hook and resend the request to a URL that accepts
+        submissions.
 
         Args:
             method: the method of the request.
@@ -206,11 +207,11 @@ class Hook:
             response: the status and the headers of the response; its body is not read.
 
         Returns:
-            A response for the caller in place of this one; None: the caller gets this one.
+            A response that the caller gets instead of this one; None: the caller gets this one.
 
         Raises:
-            KlingPricingError: the response redirects the client to a URL that takes submissions or that is
-                refused, and `refusals` is `raise`.
+            KlingPricingError: the response redirects the client to a URL that accepts submissions or at which
+                the hook refuses requests, and `refusals` is `raise`.
         """
         location = response.headers.get("location")
         if response.status not in METHOD_PRESERVING_REDIRECTS or not location:
@@ -220,8 +221,8 @@ class Hook:
             return None
         wire_format = route.wire_formats[0] if isinstance(route, Endpoint) else route.wire_format
         return self._unfollowed(
-            "to a URL where jobs may be submitted",
-            "send it to the target URL yourself",
+            "to a URL that may accept jobs",
+            "send the request to the target URL yourself",
             self._rules(wire_format),
             "request",
         )
@@ -242,7 +243,7 @@ class Hook:
         connected: bool = True,
         sent_once: bool = True,
     ) -> None:
-        """Takes the step after a submission got no response: it is in doubt unless it had no connection.
+        """Takes the step after a submission got no response: it is in doubt, unless it was certainly not sent.
 
         Args:
             pending: the submission.
@@ -258,7 +259,7 @@ class Hook:
             self._recorder.record_unsent(decision.pending)
 
     def on_task_answer(self, endpoint: TaskEndpoint, response: ProviderResponse) -> None:
-        """Records the provider's answer about a task, if the task is in the ledger; never raises."""
+        """Records the provider's response about a task, if the task is in the ledger; never raises an error."""
         if endpoint.reply is not None:
             response = plain_response(response, endpoint.reply, HttpRules())
         self._recorder.record_task_answer(endpoint, response)
@@ -270,10 +271,12 @@ class Hook:
         try:
             self._guard.count_unpriced(path.provider, path.path)
         except KlingPricingError as error:  # the ledger cannot store such a path
-            _log.debug("did not count a request without a price: %s", error)
+            _log.debug("could not count a request without a price: %s", error)
         if is_first:
             _log.warning(
-                "requests to %s at %s pass without a price; no budget counts them", path.path, path.provider
+                "requests to %s at %s are let through without a price; no budget counts them",
+                path.path,
+                path.provider,
             )
 
     def _rules(self, wire_format: str) -> HttpRules:
@@ -290,7 +293,7 @@ def _target(url: str, location: str) -> str | None:
 
 
 def _task(endpoint: Endpoint, message: FreeMessage) -> TaskEndpoint | None:
-    """Returns the task that the answer to a free message describes; None: it describes none."""
+    """Returns the task that the response to a free message describes; None: it describes no task."""
     if message.task_id is None:
         return None
     return TaskEndpoint(endpoint.provider or "", message.task_id, message.reply)

@@ -36,33 +36,33 @@ if TYPE_CHECKING:
     import httpx2
 
     class _Transport(httpx.BaseTransport, httpx2.BaseTransport):  # type: ignore[misc]
-        """The transport type of both libraries' clients."""
+        """The type of transport that the clients of both libraries accept."""
 
     class _AsyncTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # type: ignore[misc]
-        """The transport type of both libraries' async clients."""
+        """The type of transport that the async clients of both libraries accept."""
 
 else:
-    _Transport = _AsyncTransport = object  # either library may be missing, and neither checks the type
+    _Transport = _AsyncTransport = object  # a library may be missing, and no client checks the type
 
 
 class GuardedTransport(_Transport):
     """Guards the requests that a client sends through another transport.
 
-    A submission is priced, checked, reserved, made cheaper if a budget requires it, sent, and bound to its
-    task. When the client requests the task's status, the response settles the reservation. Every other request
-    passes unchanged.
+    A submission is checked, priced, made cheaper if a budget requires it, reserved, sent, and bound to its
+    task. When the client requests the task's status, the response settles the reservation. Any other request
+    is refused if it might create a job, and is otherwise let through unchanged.
 
     Args:
-        inner: the transport that sends, such as `httpx.HTTPTransport()`. With a transport of another library or
-            your own, refusals and failed connections do not release the money, because that transport may have
-            sent the request before; see the option `sends_once`.
+        inner: the transport that sends requests, such as `httpx.HTTPTransport()`. With your own transport or
+            one of another library, refusals and failed connections do not release the reservation, because
+            the transport may already have sent the request; see the option `sends_once`.
         guard: the guard whose budgets apply.
         options: see `Options`.
 
-    Raises, when a client sends a request:
+    Raises (when a client sends a request):
         BudgetExceededError, CapabilityError, ...: any error of `BudgetGuard.admit`, unless
             `refusals="respond"`. Nothing was sent.
-        ReservationStateError: the job was already sent and may be running. Nothing was sent now.
+        ReservationStateError: the job was sent earlier and may be running. It was not sent again.
     """
 
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
@@ -72,7 +72,7 @@ class GuardedTransport(_Transport):
 
     @property
     def unpriced(self) -> Mapping[UnpricedPath, int]:
-        """The number of requests that passed without a price, by provider and listed path."""
+        """The number of requests that were let through without a price, by provider and listed path."""
         return self._hook.unpriced
 
     def __enter__(self) -> Self:
@@ -92,11 +92,11 @@ class GuardedTransport(_Transport):
         self._inner.close()
 
     def handle_request(self, request: Any) -> Any:
-        """Sends a request, or refuses it."""
+        """Sends or refuses a request."""
         return self._handle(request, 0)
 
     def _handle(self, request: Any, redirects: int) -> Any:
-        """Sends a request to which this many redirects led, or refuses it."""
+        """Sends or refuses a request, to which `redirects` redirects have led."""
         route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
             return self._passed(request)
@@ -124,7 +124,7 @@ class GuardedTransport(_Transport):
         return _with_body(library, response, raw) if instead is None else _client_response(library, instead)
 
     def _passed(self, request: Any) -> Any:
-        """Sends a request that is no submission, and keeps the client from a redirect past this hook."""
+        """Sends a request that is not a submission, and refuses a redirect that might bypass this hook."""
         response = self._inner.handle_request(request)
         if response.status_code not in METHOD_PRESERVING_REDIRECTS:
             return response
@@ -146,10 +146,10 @@ class GuardedTransport(_Transport):
 
 
 class AsyncGuardedTransport(_AsyncTransport):
-    """A `GuardedTransport` for async clients under asyncio; the guard works in threads.
+    """A `GuardedTransport` for async clients that use asyncio; the guard runs in threads.
 
-    If a call is cancelled before the request was sent, its reservation is released. If it is cancelled later,
-    its reservation is in doubt.
+    If a call is cancelled before its request is sent, the reservation is released. If the call is cancelled
+    later, the reservation is in doubt.
     """
 
     def __init__(self, inner: Any, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
@@ -160,7 +160,7 @@ class AsyncGuardedTransport(_AsyncTransport):
 
     @property
     def unpriced(self) -> Mapping[UnpricedPath, int]:
-        """The number of requests that passed without a price, by provider and listed path."""
+        """The number of requests that were let through without a price, by provider and listed path."""
         return self._hook.unpriced
 
     async def __aenter__(self) -> Self:
@@ -180,11 +180,11 @@ class AsyncGuardedTransport(_AsyncTransport):
         await self._inner.aclose()
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Sends a request, or refuses it."""
+        """Sends or refuses a request."""
         return await self._handle(request, 0)
 
     async def _handle(self, request: Any, redirects: int) -> Any:
-        """Sends a request to which this many redirects led, or refuses it."""
+        """Sends or refuses a request, to which `redirects` redirects have led."""
         route = self._hook.route(request.method, str(request.url), request.headers, _target(request))
         if route is None:
             return await self._passed(request)
@@ -215,7 +215,7 @@ class AsyncGuardedTransport(_AsyncTransport):
         return _with_body(library, response, raw) if instead is None else _client_response(library, instead)
 
     async def _passed(self, request: Any) -> Any:
-        """Sends a request that is no submission, and keeps the client from a redirect past this hook."""
+        """Sends a request that is not a submission, and refuses a redirect that might bypass this hook."""
         response = await self._inner.handle_async_request(request)
         if response.status_code not in METHOD_PRESERVING_REDIRECTS:
             return response
@@ -238,19 +238,19 @@ class AsyncGuardedTransport(_AsyncTransport):
 
 
 def _library(request: Any) -> Any:
-    """Returns the library whose client created a request; the response must have its class."""
+    """Returns the library whose client created a request; the response must be of the same library."""
     modules = (base.__module__.partition(".")[0] for base in type(request).__mro__)
     return sys.modules[next(name for name in modules if name.startswith("httpx"))]
 
 
 def _target(request: Any) -> str | None:
-    """Returns the target that the caller set in place of the URL's path; None: it set none."""
+    """Returns the request target that the caller set in place of the URL's path; None: there is none."""
     target = request.extensions.get("target")
     return target.decode("latin-1") if isinstance(target, bytes) else target
 
 
 def _is_library_transport(transport: Any) -> bool:
-    """Returns whether a transport's class is one of the libraries' own, which send each request once."""
+    """Returns whether a transport's class is httpx's or httpx2's own, which sends each request once."""
     return type(transport).__module__.partition(".")[0] in {"httpx", "httpx2"}
 
 
@@ -259,7 +259,7 @@ def _outgoing(request: Any, body: bytes) -> OutgoingRequest:
 
 
 def _approved_request(library: Any, request: Any, decision: ApprovedSubmission) -> Any:
-    """Returns the request to send, with the approved body and its length, and the approved headers."""
+    """Returns the request to send, with the approved body and headers."""
     headers = library.Headers(request.headers)
     for name in ("content-length", "transfer-encoding", MEDIA_HEADER):
         headers.pop(name, None)
@@ -271,7 +271,7 @@ def _approved_request(library: Any, request: Any, decision: ApprovedSubmission) 
 
 
 def _redirected_request(library: Any, request: Any, redirect: Redirect) -> Any:
-    """Returns the caller's own request, for the URL to which it was redirected."""
+    """Returns the caller's original request with the URL to which it was redirected."""
     headers = library.Headers(request.headers)
     for name in ("content-length", "transfer-encoding"):
         headers.pop(name, None)
@@ -281,7 +281,7 @@ def _redirected_request(library: Any, request: Any, redirect: Redirect) -> Any:
 
 
 def _read(response: Any) -> bytes:
-    """Reads a response's body as it was transferred, before decompression."""
+    """Reads the body of a response without decompressing it."""
     try:
         return b"".join(response.stream)
     finally:
@@ -305,7 +305,7 @@ def _provider_response(library: Any, response: Any, raw: bytes) -> ProviderRespo
 
 
 def _with_body(library: Any, response: Any, raw: bytes) -> Any:
-    """Returns a response whose body was read as one that has not been read."""
+    """Returns a copy of a response with a body that can be read again."""
     return library.Response(
         response.status_code,
         headers=response.headers,

@@ -71,9 +71,7 @@ def identity(
     if callable(labels):
         returned = labels(request)
         if not isinstance(returned, Mapping):
-            raise KlingPricingError(
-                f"the function given as labels must return a mapping, got {shown(returned)}"
-            )
+            raise KlingPricingError(f"the `labels` function must return a mapping, got {shown(returned)}")
         values |= returned
     if PROJECT not in values:
         raise KlingPricingError(
@@ -84,14 +82,15 @@ def identity(
     header_key = request.headers.get(key_header.lower())
     if header_key and key_in_body and header_key != key_in_body:
         raise KlingPricingError(
-            f"the body gives the job key {key_in_body!r}, and the header {key_header} gives another; "
-            "give one key"
+            f"the body gives the job key {key_in_body!r}, but the header {key_header} gives another key; "
+            "give only one key"
         )
     header_key = header_key or key_in_body
     if scope_key and header_key and scope_key != header_key:
         place = "the body" if key_in_body else f"the header {key_header}"
         raise KlingPricingError(
-            f"`with spending(...)` gives the job key {scope_key!r}, and {place} gives another; give one key"
+            f"`with spending(...)` gives the job key {scope_key!r}, but {place} gives another key; give only "
+            "one key"
         )
     return Identity(values.pop(PROJECT), scope_key or header_key or _default_key(request), values)
 
@@ -106,7 +105,8 @@ def _default_key(request: OutgoingRequest) -> str:
     last_key = _LAST_KEY.get()
     if last_key is None:
         raise KlingPricingError(
-            f"{_RETRY_COUNT} marks this request as a retry, but this task or thread sent no first attempt, so "
-            "the job cannot be identified; give the call a key, in a header or inside `with spending(key=...)`"
+            f"{_RETRY_COUNT} marks this request as a retry, but this thread or asyncio task has sent no "
+            "earlier attempt, so the job cannot be identified; give the call a key, in a header or by `with "
+            "spending(key=...)`"
         )
     return last_key

@@ -94,7 +94,8 @@ def read_message(request: OutgoingRequest, rules: McpRules) -> Message:
     for part in value:
         if not isinstance(_read_one(part, rules), FreeMessage):
             raise WireFormatError(
-                f"a batch of MCP messages cannot call {rules.create}; send the call in a separate request"
+                f"{rules.create} cannot be called in a batch of MCP messages; send the call in a separate "
+                "request"
             )
     return FreeMessage()
 
@@ -145,7 +146,7 @@ def _read_call(message: Mapping[str, Any], rules: McpRules) -> Message:
 def _unknown(whole: str, part: str, name: Any) -> str:
     if name is None:
         return f"the {whole} has no {part}"
-    return f"the MCP {part} {shown(name)!r} is not listed, so its price is unknown"
+    return f"the MCP {part} {shown(name)!r} is not listed in the capability file, so its price is unknown"
 
 
 def _payload(arguments: Mapping[str, Any], rules: McpRules) -> Mapping[str, Any]:
@@ -165,7 +166,8 @@ def _payload(arguments: Mapping[str, Any], rules: McpRules) -> Mapping[str, Any]
             )
         if nested.get("model", value) != value:
             raise WireFormatError(
-                f"two models are given, {shown(value)} and {shown(nested['model'])}; give one", field="model"
+                f"two models are given, {shown(value)} and {shown(nested['model'])}; give only one",
+                field="model",
             )
     return {**fields, **nested}
 

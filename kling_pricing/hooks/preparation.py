@@ -138,8 +138,8 @@ class Preparation:
         if provider in self._routes.extra_providers and not self._options.get("keeps_keys", False):
             if idempotency is not None:
                 error.add_note(
-                    "Hosts listed in `hosts` are not assumed to honour idempotency keys; "
-                    "set `keeps_keys=True` if they do and share one backend with the provider."
+                    "Hosts listed in `hosts` are not assumed to honour idempotency keys; if these hosts "
+                    "honour the keys and share a backend with the provider, set `keeps_keys=True`."
                 )
             idempotency = None
         return resend(self._guard, error, payload, idempotency)

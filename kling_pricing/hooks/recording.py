@@ -150,7 +150,7 @@ class Recorder:
         try:
             self._guard.release_refused(pending.reservation_id, reason)
         except ReservationStateError as error:
-            _log.info("%s, but the amount stays held: %s", reason, error)
+            _log.info("the submission ended (%s), but the amount stays held: %s", reason, error)
 
     def _bind(self, pending: PendingSubmission, body: bytes, code: str) -> None:
         """Binds the task that a successful response names; a response without one leaves the job in doubt."""
@@ -186,4 +186,8 @@ def _task_id(pending: PendingSubmission, body: bytes) -> str | None:
 def _bind_command(pending: PendingSubmission, body: bytes) -> str:
     """Returns the command that binds a response's task by hand; empty: the response names no task."""
     task_id = _task_id(pending, body)
-    return f" (`kling-pricing bind {pending.reservation_id} {shlex.quote(task_id)}`)" if task_id else ""
+    return (
+        (f" (to bind it, run `kling-pricing bind {pending.reservation_id} {shlex.quote(task_id)}`)")
+        if task_id
+        else ""
+    )

@@ -1,4 +1,4 @@
-"""Polling the provider about jobs that were sent and are not settled, for example after a crash."""
+"""Polls the provider for the status of jobs that were sent but not settled, for example after a crash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from kling_pricing.hooks.task_updates import observe_answer
 from kling_pricing.ledger.model import Reservation
 
 Fetch: TypeAlias = Callable[[str], tuple[int, bytes]]
-"""GETs a URL with the caller's client and credentials; returns status and body, and may raise OSError."""
+"""Sends a GET request with the caller's client and credentials, and returns the status and the body.
+
+An `OSError` means that there was no response.
+"""
 
 _UNAUTHORIZED = {401, 403}
 
@@ -23,11 +26,11 @@ class PollResult(NamedTuple):
 
     Attributes:
         reservation: the reservation after polling.
-        outcome: `settled` or `released`; still `running`; `unclear`: finished, with a charge that cannot be
-            converted to the reservation's currency; `unknown` to the provider, which proves nothing;
-            `unanswered`, which includes an answer about a task that cannot be recorded; or `unaskable`: the API
-            cannot be asked, because the task's id is unknown.
-        detail: the reason in words; may be empty.
+        outcome: `settled` or `released`; `running`: the job has not ended; `unclear`: it has ended, but its
+            charge cannot be converted to the reservation's currency; `unknown`: the provider does not know the
+            task, which does not prove that there is none; `unanswered`: there was no response, or it cannot be
+            recorded; `unaskable`: the task's id is unknown, and the API cannot look up a task without it.
+        detail: the reason as a sentence; may be empty.
     """
 
     reservation: Reservation
@@ -42,8 +45,8 @@ def unsettled(
 
     Args:
         guard: the guard whose ledger is read.
-        provider: only reservations of this provider; None: of all providers.
-        since: only reservations made at or after this instant.
+        provider: returns only reservations for this provider; None: for all providers.
+        since: returns only reservations made at or after this instant; None: all.
     """
     return [
         reservation
@@ -59,20 +62,20 @@ def poll(
     base_url: str | None = None,
     reservations: Iterable[Reservation] | None = None,
 ) -> Iterator[PollResult]:
-    """Asks the provider about jobs, one after another, and settles or releases the jobs that have ended.
+    """Requests the status of jobs, one after another, and settles or releases the jobs that have ended.
 
-    Polling again counts no charge twice. Each response is recorded before the next request, so you can stop at
-    any time. An answer that cannot be read or recorded is a result like any other and does not end the polling.
+    Repeated polling counts no charge twice. Each response is recorded before the next request is sent, so you
+    can stop at any time. A response that cannot be read or recorded does not end the polling.
 
     Args:
         guard: the guard that records the responses.
-        fetch: sends the requests; see `Fetch`. It is called only with URLs below `base_url`.
-        base_url: the address of the provider's API, such as `https://gw.example.com/api`; the default is the
-            first host of its price table.
-        reservations: the reservations to ask about; the default is all `unsettled` ones.
+        fetch: sends a request; see `Fetch`. It is called only with URLs below `base_url`.
+        base_url: the base URL of the provider's API, such as `https://gw.example.com/api`; None: the first host
+            in the provider's price table.
+        reservations: the reservations to poll; None: all `unsettled` ones.
 
     Raises:
-        KlingPricingError: the provider rejects the credentials (401, 403), or its address is not known.
+        KlingPricingError: the provider rejects the credentials (401 or 403), or no host of it is known.
         LedgerUnavailableError: the ledger cannot be used.
     """
     for reservation in unsettled(guard) if reservations is None else reservations:
@@ -80,7 +83,7 @@ def poll(
 
 
 def status_urls(guard: BudgetGuard, reservation: Reservation, base_url: str | None = None) -> list[str]:
-    """Returns the URLs at which a reservation's task may be found; some APIs have one for each kind of task.
+    """Returns the URLs that may return a reservation's task; some APIs have one URL for each kind of task.
 
     The list is empty if the task's id is unknown and the API cannot look up a task by the reservation's id.
 
@@ -111,7 +114,9 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
     urls = status_urls(guard, reservation, base_url)
     if not urls:
         return PollResult(
-            reservation, "unaskable", "the task is unknown, and this API cannot look up a task by reservation"
+            reservation,
+            "unaskable",
+            "the task's id is unknown, and this API cannot look up a task by the reservation's id",
         )
     detail, unusable = "", False
     for url in urls:
@@ -123,7 +128,7 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
             raise KlingPricingError(
                 f"{reservation.provider} returned HTTP {status} for a status request; check the credentials"
             )
-        if status != 200:  # noqa: PLR2004 (the only status that describes a task)
+        if status != 200:  # noqa: PLR2004 (only a response with this status describes a task)
             detail = f"HTTP {status}"
             if status >= 500 or status == 429:  # noqa: PLR2004 (a temporary failure says nothing about the task)
                 return PollResult(reservation, "unanswered", detail)
@@ -132,7 +137,7 @@ def _poll_one(guard: BudgetGuard, fetch: Fetch, reservation: Reservation, base_u
             updated = observe_answer(guard, reservation, body)
         except LedgerUnavailableError:
             raise
-        except KlingPricingError as error:  # about this answer only, so the other jobs are still asked about
+        except KlingPricingError as error:  # only this response is affected, so polling goes on
             detail = str(error)
             unusable = unusable or not isinstance(error, WireFormatError)
             continue

@@ -1,4 +1,4 @@
-"""A guarded adapter for requests.
+"""A guarded adapter for the library `requests`.
 
 ::
 
@@ -40,9 +40,9 @@ class GuardedAdapter(BaseAdapter):
     """Guards the requests of a session like `kling_pricing.hooks.httpx.GuardedTransport`.
 
     Args:
-        inner: the adapter that sends, such as `HTTPAdapter()`. Its `max_retries` does not apply to submissions.
-            With any other adapter, refusals and failed connections release no money, because it may have sent
-            the request before; see the option `sends_once`.
+        inner: the adapter that sends requests, such as `HTTPAdapter()`, whose `max_retries` does not apply to
+            submissions. With any other adapter, refusals and failed connections do not release the reservation,
+            because the adapter may already have sent the request; see the option `sends_once`.
         guard: the guard whose budgets apply.
         options: see `Options`.
     """
@@ -57,7 +57,7 @@ class GuardedAdapter(BaseAdapter):
 
     @property
     def unpriced(self) -> Mapping[UnpricedPath, int]:
-        """The number of requests that passed without a price, by provider and listed path."""
+        """The number of requests that were let through without a price, by provider and listed path."""
         return self._hook.unpriced
 
     def close(self) -> None:
@@ -65,13 +65,13 @@ class GuardedAdapter(BaseAdapter):
         self._inner.close()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Sends a request, or refuses it."""
+        """Sends or refuses a request."""
         return self._send(request, 0, *args, **kwargs)
 
     def _send(
         self, request: requests.PreparedRequest, redirects: int, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        """Sends a request to which this many redirects led, or refuses it."""
+        """Sends or refuses a request, to which `redirects` redirects have led."""
         route = self._hook.route(request.method or "", request.url or "", _headers(request))
         if route is None:
             return self._passed(request, *args, **kwargs)
@@ -102,7 +102,7 @@ class GuardedAdapter(BaseAdapter):
         return response if instead is None else _client_response(request, instead)
 
     def _passed(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Sends a request that is no submission, and keeps the client from a redirect past this hook."""
+        """Sends a request that is not a submission, and refuses a redirect that might bypass this hook."""
         response = self._inner.send(request, *args, **kwargs)
         if response.status_code not in METHOD_PRESERVING_REDIRECTS:
             return response
@@ -113,7 +113,7 @@ class GuardedAdapter(BaseAdapter):
     def _observed(
         self, request: requests.PreparedRequest, task: TaskEndpoint, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        """Sends a request whose answer describes a task, and records the answer."""
+        """Sends a request whose response describes a task, and records the response."""
         response = self._passed(request, *args, **kwargs)
         content_type = response.headers.get("content-type", "")
         if may_describe_task(content_type, streams=task.reply is not None):
@@ -122,13 +122,13 @@ class GuardedAdapter(BaseAdapter):
 
 
 def _without_retries(adapter: BaseAdapter) -> BaseAdapter:
-    """Returns the same adapter with the same connections, but without retries.
+    """Returns a copy of an adapter that uses the same connections, but does not retry.
 
-    urllib3 repeats a POST after any proxy error, although the first one may have been accepted.
+    urllib3 repeats a POST request after any proxy error, although the first request may have been accepted.
     """
     if not isinstance(adapter, HTTPAdapter):
         return adapter
-    single = object.__new__(type(adapter))  # `copy` would not copy its connections
+    single = object.__new__(type(adapter))  # `copy` would not keep its connections
     vars(single).update(vars(adapter), max_retries=Retry(0, read=False))
     return single
 
@@ -143,7 +143,7 @@ def _headers(request: requests.PreparedRequest) -> Mapping[str, str]:
 
 
 def _body(body: Any) -> bytes:
-    """Returns the whole body; reads it if it is a stream."""
+    """Returns the whole body, which is read if it is a stream."""
     if body is None:
         return b""
     if isinstance(body, str):
@@ -157,7 +157,7 @@ def _body(body: Any) -> bytes:
 def _request_to_send(
     request: requests.PreparedRequest, body: bytes, headers: Mapping[str, str]
 ) -> requests.PreparedRequest:
-    """Returns a request with a body that was read, its length, and further headers."""
+    """Returns a copy of a request with this body and additional headers."""
     copy = request.copy()
     for name in ("Content-Length", "Transfer-Encoding", MEDIA_HEADER):
         copy.headers.pop(name, None)
@@ -169,7 +169,7 @@ def _request_to_send(
 def _redirected_request(
     request: requests.PreparedRequest, body: bytes, redirect: Redirect
 ) -> requests.PreparedRequest:
-    """Returns the caller's own request, for the URL to which it was redirected."""
+    """Returns the caller's original request with the URL to which it was redirected."""
     copy = request.copy()
     for name in ("Content-Length", "Transfer-Encoding"):
         copy.headers.pop(name, None)
@@ -206,6 +206,8 @@ def _never_connected(error: BaseException) -> bool:
         return True
     cause = error.args[0] if isinstance(error, requests.exceptions.ConnectionError) and error.args else None
     reason = cause.reason if isinstance(cause, MaxRetryError) else None
-    if isinstance(reason, ProxyError):  # by itself it proves nothing: the proxy may have sent the request
+    if isinstance(
+        reason, ProxyError
+    ):  # a proxy error alone proves nothing: the proxy may have sent the request
         reason = reason.original_error
     return isinstance(reason, NewConnectionError | ConnectTimeoutError)

@@ -52,7 +52,7 @@ class UnlistedPath(NamedTuple):
         if self.contradiction:
             return KlingPricingError(
                 f"{request}: {self.contradiction} contradicts the URL or the method, so servers may read the "
-                f"request in different ways, and it was not sent; remove {self.contradiction}"
+                f"request in different ways, and the request was not sent; remove {self.contradiction}"
             )
         if not self.is_clear:
             return KlingPricingError(
@@ -80,9 +80,9 @@ class UnlistedPath(NamedTuple):
                 "this API may bill for the request, but no capability file lists the path, so the price is "
                 "unknown and the request was not sent"
             )
-            remedy = "correct the path; or, to"
+            remedy = "correct the path, or, to"
         return KlingPricingError(
-            f"{request}: {cause}; {remedy} send the request although no budget counts its cost, set "
+            f"{request}: {cause}; {remedy} send the request without counting its cost in any budget, set "
             f"allow_paths=[{path!r}] in the hook or allow_paths: [{path}] in your own price table"
         )
 

@@ -302,7 +302,9 @@ def _checked_paths(paths: Any) -> Sequence[str]:
         )
     for path in paths:
         if not isinstance(path, str) or not path.startswith("/"):
-            raise KlingPricingError(f"allow_paths: {shown(path)} is not a path; write it as /v1/images")
+            raise KlingPricingError(
+                f"allow_paths: {shown(path)} is not a path; write a path such as /v1/images"
+            )
         if not lenient_segments(path):
             raise KlingPricingError(
                 f"allow_paths: {shown(path)} covers every path; list longer paths, such as /v1/images"
@@ -313,15 +315,15 @@ def _checked_paths(paths: Any) -> Sequence[str]:
 def _normalized_hosts(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
     """Yields the caller's hosts in the spelling in which hosts are looked up, each with its provider."""
     if not isinstance(hosts, Mapping):
-        raise KlingPricingError(f"hosts must be a mapping of host to provider, got {shown(hosts)}")
+        raise KlingPricingError(f"hosts must be a mapping from hosts to providers, got {shown(hosts)}")
     for host, provider in hosts.items():
         if not book.knows(provider):
             raise KlingPricingError(f"hosts: {shown(host)}: {book.unknown_provider(provider)}")
         match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
         if match is None:
             raise KlingPricingError(
-                f"hosts: {reportable(host)!a} is not a host; write it as gw.example.com or localhost:8080, "
-                "put an IPv6 address in brackets, write an international name as xn--..., and list each host "
-                "separately"
+                f"hosts: {reportable(host)!a} is not a host; write a host such as gw.example.com or "
+                "localhost:8080, put an IPv6 address in brackets, write an international name as xn--..., "
+                "and list each host separately"
             )
         yield match[1] + (f":{int(match[2])}" if match[2] else ""), provider

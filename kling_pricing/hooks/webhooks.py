@@ -33,8 +33,8 @@ try:
     from standardwebhooks import Webhook
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "signed callbacks need standardwebhooks, which is not installed; run pip install "
-        "'kling-pricing[webhooks]'",
+        "signed callbacks need standardwebhooks, which is not installed; run `pip install "
+        "'kling-pricing[webhooks]'`",
         name=missing.name,
     ) from missing
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
     Alert,
@@ -71,6 +72,15 @@ class Ledger(Protocol):
                 currency, and does not carry over the earlier spend.
         """
 
+    def freeze(self, actor: str, reason: str) -> None:
+        """Stops all spending: nothing is admitted or dispatched until `thaw`. Jobs that were sent go on.
+
+        Has no effect if spending is frozen already.
+        """
+
+    def thaw(self, actor: str, reason: str) -> bool:
+        """Allows spending again. Returns whether it was frozen."""
+
     def reserve(
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
@@ -89,6 +99,7 @@ class Ledger(Protocol):
         Raises:
             IdempotencyError: the key belongs to a different request.
             ReservationStateError: the key's job was already sent.
+            BudgetFrozenError: spending is frozen.
         """
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
@@ -100,6 +111,7 @@ class Ledger(Protocol):
 
         Raises:
             ReservationStateError: the reservation was already dispatched or released, or has expired.
+            BudgetFrozenError: spending is frozen. The reservation is released.
         """
 
     def bind(
@@ -190,7 +202,7 @@ class Ledger(Protocol):
 
         Raises:
             IdempotencyError: the window already has an opening balance.
-            LedgerError: the budget has no open window.
+            LedgerError: the budget has no current window.
         """
 
     def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
@@ -234,6 +246,19 @@ class Ledger(Protocol):
 
     def unclaimed(self) -> list[Observation]:
         """Returns the observations of tasks that belong to no reservation."""
+
+    def windows(self, at: datetime) -> list[ScheduledWindow]:
+        """Returns the windows in the ledger's calendar that contain an instant."""
+
+    def calendar_ends(self) -> list[ScheduledWindow]:
+        """Returns the last window of each schedule in the ledger's calendar."""
+
+    def calendar_changes(self, budgets: BudgetsFile) -> tuple[CalendarChange, ...]:
+        """Returns the effect that `apply` would have on the calendar, and changes nothing.
+
+        `apply` extends the calendar, and adopts this machine's time zone data. A window that has begun keeps
+        its start, and the next window begins where it ends.
+        """
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """Returns every bucket whose window contains an instant, each with its budget's definition.
@@ -298,7 +323,7 @@ def file_of(url: str) -> Path:
         return Path(rest[1:]).absolute()
     shown = repr(url) if _HARMLESS.fullmatch(url) else "this"  # a mistyped URL may have a password anywhere
     raise LedgerUnavailableError(
-        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in this folder, "
+        f"{shown} is not the URL of a ledger; write sqlite:///spend.db for a file in the current folder, "
         "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
     )
 

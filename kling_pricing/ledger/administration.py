@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from kling_pricing.budgets import budgets_from_document
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import file_of, is_on_a_server, store
+from kling_pricing.ledger import connect, file_of, is_on_a_server, store
+from kling_pricing.ledger.calendars import ends_soon
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.redaction import kept_reason
 
 
 class Info(NamedTuple):
@@ -21,6 +24,54 @@ class Info(NamedTuple):
 
     facts: Mapping[str, str]
     warnings: tuple[str, ...]
+
+
+class Loss(NamedTuple):
+    """The journal entries that a ledger in a file has lost.
+
+    Attributes:
+        newest: the number of the newest journal entry in the ledger.
+        newest_at: the instant of that entry; None: the journal is empty.
+        acknowledged: the number of the newest journal entry that was acknowledged.
+        damage: damage of the file that SQLite reports.
+    """
+
+    newest: int
+    newest_at: datetime | None
+    acknowledged: int
+    damage: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """The number of journal entries that are missing."""
+        return self.acknowledged - self.newest
+
+
+def recover(url: str, *, accept_loss: bool = False, actor: str = "", reason: str = "") -> Loss:
+    """Reports the journal entries that a ledger in a file has lost, and can open it again without them.
+
+    Args:
+        url: the ledger's URL.
+        accept_loss: whether to open the ledger again. All spending is then frozen until `thaw`.
+        actor: the person who accepts the loss.
+        reason: the reason for accepting it.
+
+    Raises:
+        LedgerError: the ledger is on a server.
+        LedgerUnavailableError: the ledger cannot be used.
+    """
+    if is_on_a_server(url):
+        raise LedgerError(
+            "only a ledger in a file can be recovered with this command; after a failover that lost data, see "
+            "`Failures and data loss` in the guide to guarding"
+        )
+    recovering = store("sqlite", "recover")
+    loss: Loss = (
+        recovering.accept_loss(file_of(url), kept_reason(actor), kept_reason(reason), datetime.now(UTC))
+        if accept_loss
+        else recovering.loss_of(file_of(url))
+    )
+    return loss
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
@@ -67,6 +118,25 @@ def info(url: str) -> Info:
     Raises:
         LedgerUnavailableError: the ledger cannot be used.
     """
+    described = _described(url)
+    if described.warnings:
+        return described
+    return described._replace(warnings=_calendar_warnings(url))
+
+
+def _calendar_warnings(url: str) -> tuple[str, ...]:
+    now = datetime.now(UTC)
+    ledger = connect(url, clock=lambda: now)
+    try:
+        revision = ledger.installed()
+        if revision is None:
+            return ()
+        return tuple(ends_soon(ledger.calendar_ends(), budgets_from_document(revision.document), now))
+    finally:
+        ledger.close()
+
+
+def _described(url: str) -> Info:
     if is_on_a_server(url):
         on_server: Info = store("postgres", "schema").info(url)
         return on_server
@@ -77,7 +147,7 @@ def info(url: str) -> Info:
     return Info(
         {
             "ledger": url,
-            "server": "none (an SQLite file, for the processes of one machine)",
+            "server": "none (an SQLite file, for processes on one machine)",
             "schema": str(version),
             "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },

@@ -7,78 +7,12 @@ stored value differs. The queries read each table once, no matter how many of it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Check(NamedTuple):
-    """One column, and the value that other records require it to have.
-
-    Attributes:
-        column: the name of the column in messages.
-        kept: the stored value, as SQL.
-        derived: the required value, as SQL.
-        source: the source of the required value, as the subject and verb of a sentence.
-        when: the rows to which the check applies, as SQL.
-        is_amount: whether the value is an amount in nanos.
-    """
-
-    column: str
-    kept: str
-    derived: str
-    source: str = "the journal gives"
-    when: str = "TRUE"
-    is_amount: bool = False
-
-
-class Dialect(NamedTuple):
-    """SQL expressions that differ between the stores, and checks for columns that only one store has.
-
-    Attributes:
-        is_not: the operator that compares two values, either of which may be null.
-        project_label: the label `project` of a reservation.
-        labels_differ: whether a reservation lacks any of a bucket's labels.
-        extra_reservation_checks: checks for the store's additional reservation columns.
-        extra_bucket_checks: checks for the store's additional bucket columns.
-    """
-
-    is_not: str
-    project_label: str
-    labels_differ: str
-    extra_reservation_checks: tuple[Check, ...] = ()
-    extra_bucket_checks: tuple[Check, ...] = ()
-
-
-SQLITE = Dialect(
-    is_not="IS NOT",
-    project_label="json_extract(reservation.labels, '$.project')",
-    labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS required WHERE NOT EXISTS (SELECT 1"
-    " FROM json_each(reservation.labels) AS label"
-    " WHERE label.key = required.key AND label.value = required.value))",
-)
-POSTGRES = Dialect(
-    is_not="IS DISTINCT FROM",
-    project_label="reservation.labels->>'project'",
-    labels_differ="NOT reservation.labels @> CAST(bucket.labels AS jsonb)",
-    extra_reservation_checks=(
-        Check(
-            "dispatch_token",
-            "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
-            "CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END",
-        ),
-    ),
-    extra_bucket_checks=(
-        Check(
-            "opening_token",
-            "CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END",
-            "CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END",
-        ),
-    ),
-)
+from kling_pricing.ledger.dialects import Check, Dialect
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert"),
+    *("carry_over", "alert", "calendar", "freeze", "thaw"),
 )
 
 RESERVATION_CHECKS = (
@@ -123,6 +57,13 @@ RESERVATION_CHECKS = (
     Check("project", "project", "{project_label}", source="the labels give"),
     Check(
         "reserved", "reserved", "expected", source="the quote is", when="reserved < expected", is_amount=True
+    ),
+    Check("task_id", "task_id", "events.task", when="events.task IS NOT NULL AND task_id IS NOT NULL"),
+    Check(
+        "deadline",
+        "{deadline}",
+        "coalesce(events.doubtful_from, events.expires_at)",
+        when="coalesce(events.doubtful_from, events.expires_at) IS NOT NULL",
     ),
 )
 LINE_CHECKS = (
@@ -180,6 +121,9 @@ _JOURNAL = """
       max(CASE WHEN kind = 'record' THEN seq END) AS recorded,
       min(CASE WHEN kind = 'reserve' THEN at END) AS reserved_at,
       max(CASE WHEN kind = 'dispatch' THEN at END) AS sent_at,
+      max(CASE WHEN kind = 'reserve' THEN detail END) AS expires_at,
+      max(CASE WHEN kind = 'dispatch' THEN detail END) AS doubtful_from,
+      max(CASE WHEN kind IN ('bind', 'record') THEN detail END) AS task,
       max(CASE WHEN kind = 'bind' THEN seq END) AS bound,
       max(CASE WHEN kind = 'doubt' THEN seq END) AS doubted,
       max(CASE WHEN kind IN ('settle', 'record') THEN seq END) AS settled,
@@ -188,7 +132,8 @@ _JOURNAL = """
     FROM journal GROUP BY reservation, bucket
   ), by_reservation AS MATERIALIZED (
     SELECT reservation, min(begun) AS begun, max(recorded) AS recorded, min(reserved_at) AS reserved_at,
-      max(sent_at) AS sent_at,
+      max(sent_at) AS sent_at, max(expires_at) AS expires_at, max(doubtful_from) AS doubtful_from,
+      max(task) AS task,
       max(bound) AS bound, max(doubted) AS doubted, max(settled) AS settled, max(released) AS released
     FROM by_line WHERE reservation IS NOT NULL GROUP BY reservation
   ), revised AS MATERIALIZED (
@@ -295,6 +240,21 @@ _FURTHER_CHECKS = (
     WHERE bucket.labels <> '{{}}' GROUP BY bucket.labels, reservation.labels
     HAVING {labels_differ}
     """,
+    """
+    SELECT 'observation ' || id || ' of task ' || task_id, 'applied_to', applied_to, 'another reservation',
+      'the task belongs to', 0
+    FROM observation WHERE applied_to IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM reservation WHERE reservation.id = applied_to
+        AND reservation.provider = observation.provider AND reservation.task_id = observation.task_id
+    )
+    """,
+    """
+    SELECT 'the freeze', 'actor, reason and instant', kept, derived, 'the journal gives', 0 FROM (
+      SELECT (SELECT {freeze_at} || ' ' || actor || ': ' || reason FROM frozen) AS kept,
+        (SELECT CASE kind WHEN 'freeze' THEN {journal_at} || ' ' || detail END FROM journal
+          WHERE kind IN ('freeze', 'thaw') ORDER BY seq DESC LIMIT 1) AS derived
+    ) AS freezes WHERE kept {is_not} derived
+    """,
 )
 """Queries for problems that no `Check` can express; each selects the columns of `differences`."""
 
@@ -307,7 +267,7 @@ def differences(dialect: Dialect) -> str:
     """
     nothing = "CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', 0"
     branches = [_select(f"missing.*, {nothing}", f"({query}) AS missing") for query in _MISSING]
-    branches += _FURTHER_CHECKS
+    branches += _FURTHER_CHECKS + dialect.extra_queries
     parts = [_JOURNAL]
     extra = {"reservations": dialect.extra_reservation_checks, "buckets": dialect.extra_bucket_checks}
     for name, subject, tables, common in _SCOPES:
@@ -330,11 +290,18 @@ def _select(columns: str, tables: str) -> str:
     return f"SELECT {columns} FROM {tables}"  # noqa: S608 (constants only)
 
 
-FACTS = {
+_FACTS = {
     "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
     "bucket": """
         SELECT budget, definition, currency, cap, alerts, max(window_end) AS window_end FROM bucket
         GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
+    """,
+    "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
+    "window": """
+        SELECT used.*, calendar.schedule FROM (
+          SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
+          WHERE window_end > (SELECT begun_at FROM calendar_digest)
+        ) AS used LEFT JOIN calendar USING (window_start, window_end)
     """,
     "rounding": """
         SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation WHERE reserved > expected
@@ -349,4 +316,11 @@ FACTS = {
         GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
     """,
 }
-"""Queries for the facts that `verification` checks. They group equal rows, so they return few."""
+
+
+def facts(dialect: Dialect) -> dict[str, str]:
+    """Returns the queries for the facts that `verification` checks.
+
+    The queries group equal rows, so they return few.
+    """
+    return {name: query.format(**dialect._asdict()) for name, query in _FACTS.items()}

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile
 from kling_pricing.ledger.model import BucketClaim
 from kling_pricing.money import nanos_up
-from kling_pricing.windows import FOREVER, Period
+from kling_pricing.windows import FOREVER, Period, bounds_after
 
 _INSTANT = timedelta(microseconds=1)
 
 
-def claims(
-    budgets: BudgetsFile, labels: Mapping[str, str], currency: str, at: datetime
-) -> tuple[BucketClaim, ...]:
+def claims(budgets: BudgetsFile, labels: Mapping[str, str], currency: str) -> tuple[BucketClaim, ...]:
     """Returns the claims of a request on every budget that matches it.
 
     Args:
         budgets: the budgets in force.
         labels: the labels of the request, including its project.
         currency: the currency of its quote.
-        at: the current instant on the caller's clock. The ledger's clock may be in the previous or next window.
 
     Raises:
         BudgetError: a budget counts in another currency, and the budgets give no accounting rate for it.
@@ -32,17 +29,18 @@ def claims(
     for budget in budgets.budgets:
         bucket_labels = budget.bucket_labels(labels)
         if bucket_labels is not None:
-            matching.append(claim(budget, bucket_labels, budgets.rate(currency, budget), at))
+            matching.append(claim(budget, bucket_labels, budgets.rate(currency, budget)))
     return tuple(matching)
 
 
-def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, at: datetime) -> BucketClaim:
+def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None) -> BucketClaim:
     """Returns the claim on the bucket of a budget that has these labels."""
     return BucketClaim(
         budget.name,
         budget.definition,
         labels,
-        _periods(budget, at),
+        budget.schedule,
+        budget.recurs,
         nanos_up(budget.cap),
         budget.currency,
         rate,
@@ -52,14 +50,21 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None, 
     )
 
 
-def _periods(budget: BudgetEntry, at: datetime) -> tuple[Period, ...]:
-    """Returns the window that contains an instant, and the windows before and after it.
+def clocks_agree(
+    budgets: BudgetsFile, claimed: Sequence[BucketClaim], at: datetime, priced_until: datetime | None
+) -> Period:
+    """Returns the period in which the ledger's instant must be for a request that was priced at an instant.
 
-    The ledger picks one of them by its own clock, which may differ from the caller's. For a budget with only
-    one window, returns that window, whether it is open or not.
+    The two clocks may differ by one window of every budget with recurring windows, and no new price may be in
+    force. Which window counts is decided by the ledger's calendar alone.
     """
-    current = budget.only_period or budget.period(at)
-    if current is None or current in {FOREVER, budget.only_period}:
-        return () if current is None else (current,)
-    before, after = budget.period(current.start - _INSTANT), budget.period(current.end)
-    return tuple(period for period in (before, current, after) if period is not None)
+    names = {claim.budget for claim in claimed if claim.recurs}
+    first, last = FOREVER.start, priced_until or FOREVER.end
+    for budget in budgets.budgets:
+        if budget.name in names:
+            start = budget.first_start(at)
+            following = bounds_after(budget.unit, start, budget.zone, budget.week_starts)
+            next(following)
+            first = max(first, budget.first_start(start - _INSTANT))
+            last = min(last, next(following))
+    return Period(first, last)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.errors import (
+    BudgetError,
+    BudgetFrozenError,
     IdempotencyError,
     LedgerError,
     LedgerUnavailableError,
@@ -26,12 +29,12 @@ def other_version(ledger: str, version: int, needed: int, *, migrate: str = "URL
     """
     if version > needed:
         return LedgerUnavailableError(
-            f"ledger {ledger}: this ledger was written by a newer kling-pricing (schema version {version}); "
-            "upgrade kling-pricing"
+            f"ledger {ledger}: this ledger was written by a newer release of kling-pricing (schema version "
+            f"{version}); upgrade kling-pricing"
         )
     return LedgerUnavailableError(
-        f"ledger {ledger}: this ledger has schema version {version} and this kling-pricing needs version "
-        f"{needed}; stop the guards and run `kling-pricing ledger migrate {migrate}`"
+        f"ledger {ledger}: this ledger has schema version {version}, but this release of kling-pricing needs "
+        f"version {needed}; stop the guards and run `kling-pricing ledger migrate {migrate}`"
     )
 
 
@@ -55,7 +58,9 @@ def wrong_state(reservation: Reservation, verb: str, why: str) -> ReservationSta
 def unknown(ref: Ref) -> ReservationNotFoundError:
     """Returns the error for a reference that matches no reservation."""
     subject = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of provider {ref[0]}"
-    return ReservationNotFoundError(f"{subject} is not in this ledger; list its reservations with history")
+    return ReservationNotFoundError(
+        f"{subject} is not in this ledger; list the ledger's reservations with history"
+    )
 
 
 def key_taken(reservation: Reservation) -> IdempotencyError:
@@ -97,22 +102,27 @@ def bound_unsent(reservation: Reservation, task_id: str) -> ReservationStateErro
 
 def task_of_another(reservation: Reservation, task_id: str, other: str) -> ReservationStateError:
     """Returns the error for a task that already belongs to another reservation."""
-    return wrong_state(reservation, f"bound to task {task_id}", f"that task belongs to reservation {other}")
+    return wrong_state(reservation, f"bound to task {task_id}", f"the task belongs to reservation {other}")
 
 
 def not_doubtful(reservation: Reservation) -> ReservationStateError:
     """Returns the error for marking a reservation in doubt that was never sent."""
-    return wrong_state(reservation, "marked in doubt", "it was never sent; release it")
+    return wrong_state(reservation, "marked in doubt", "the job was never sent; release the reservation")
 
 
 def not_released(reservation: Reservation) -> ReservationStateError:
     """Returns the error for releasing a reservation that is settled or whose job may be running."""
+    if reservation.state == "reserved":
+        return wrong_state(
+            reservation,
+            "released as refused or as not charged",
+            "the job was never sent; use release instead",
+        )
     causes = {
-        "reserved": "it was never sent; use release instead",
-        "dispatching": "it was sent and the job may be running; if the provider refused it, report the "
-        "refusal; otherwise, resolve it",
-        "bound": "the provider accepted it and may charge for it; observe the provider's responses, or resolve "
-        "it",
+        "dispatching": "the job was sent and may be running; if the provider refused the job, release the "
+        "reservation as refused; otherwise, resolve the reservation",
+        "bound": "the provider accepted the job and may charge for it; observe the provider's responses, or "
+        "resolve the reservation",
         "settled": "the job has been paid for; if the provider did not charge for the job after all, settle "
         "the reservation at 0 with the basis operator",
     }
@@ -127,7 +137,7 @@ def doubted(reservation: Reservation) -> ReservationStateError:
     return wrong_state(
         reservation,
         "released",
-        "the provider may have accepted it; look up the task at the provider, then bind or resolve the "
+        "the provider may have accepted the job; look up the task at the provider, then bind or resolve the "
         "reservation",
     )
 
@@ -138,8 +148,8 @@ def settled_otherwise(reservation: Reservation, amount: Decimal) -> ReservationS
     return wrong_state(
         reservation,
         f"settled at {format_decimal(amount)} {reservation.currency}",
-        f"it is already settled at {format_decimal(billed)} with the basis {reservation.basis}; use a "
-        "stronger basis",
+        f"it is already settled at {format_decimal(billed)} {reservation.currency} with the basis "
+        f"{reservation.basis}; use a stronger basis",
     )
 
 
@@ -149,21 +159,23 @@ def settled_already(reservation: Reservation, amount: Decimal) -> ReservationSta
     return wrong_state(
         reservation,
         f"resolved as charged {format_decimal(amount)} {reservation.currency}",
-        f"it is already settled at {format_decimal(billed)} with the basis {reservation.basis}; to correct "
-        "the amount, settle the reservation with the basis operator",
+        f"it is already settled at {format_decimal(billed)} {reservation.currency} with the basis "
+        f"{reservation.basis}; to correct the amount, settle the reservation with the basis operator",
     )
 
 
 def settled_unsent(reservation: Reservation) -> ReservationStateError:
     """Returns the error for settling a reservation that was never sent, so the provider cannot bill it."""
-    return wrong_state(reservation, "settled", "it was never dispatched, so the provider cannot bill it")
+    return wrong_state(
+        reservation, "settled", ("the job was never dispatched, so the provider cannot charge for it")
+    )
 
 
 def other_provider(reservation: Reservation, provider: str) -> LedgerError:
     """Returns the error for a response from a provider other than the reservation's."""
     return LedgerError(
-        f"reservation {reservation.id} belongs to provider {reservation.provider}, but the response came from "
-        f"{provider}; give the provider that responded"
+        f"reservation {reservation.id} belongs to provider {reservation.provider}, but {provider} is given "
+        "as the provider of the response; give the provider that sent the response"
     )
 
 
@@ -177,7 +189,34 @@ def task_known(reservation: Reservation) -> IdempotencyError:
 
 def no_window(budget: str) -> LedgerError:
     """Returns the error for a budget whose only window has not begun or is over."""
-    return LedgerError(f"budget {budget} has no open window: its period has not begun or is over")
+    return LedgerError(f"budget {budget} has no current window: its period has not begun or is over")
+
+
+def frozen(actor: str, reason: str, frozen_at: datetime) -> BudgetFrozenError:
+    """Returns the error for a request while spending is frozen."""
+    return BudgetFrozenError(
+        f"{actor} froze all spending at {frozen_at.isoformat(timespec='seconds')} ({reason}); when it is safe "
+        "to spend again, an administrator runs `kling-pricing budget thaw --all`",
+        actor=actor,
+        reason=reason,
+        frozen_at=frozen_at,
+    )
+
+
+def no_rate(*, budget: str, currency: str, quote: str, **_about: str) -> BudgetError:
+    """Returns the error for a quote in another currency than a budget, without an accounting rate."""
+    return BudgetError(
+        f"budget {budget} is in {currency}, but the quote is in {quote}; "
+        f"add {{quote: {quote}, budget: {currency}, rate: ...}} to accounting_rates"
+    )
+
+
+def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
+    """Returns the error for an instant after the last window in the ledger's calendar."""
+    return LedgerUnavailableError(
+        f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; run "
+        "`kling-pricing budget apply FILE` with the budgets in force, which extends it"
+    )
 
 
 def opened(budget: str) -> IdempotencyError:

@@ -43,14 +43,15 @@ class Entry(NamedTuple):
         seq: the number of the entry; later entries have higher numbers.
         at: the instant of the event, UTC.
         kind: the event: `reserve`, `dispatch`, `bind`, `doubt`, `settle`, `release`, `expire`, `record`,
-            `opening`, `carry_over`, `alert` or `revision`.
+            `opening`, `carry_over`, `alert`, `revision`, `calendar`, `freeze` or `thaw`.
         reservation_id: the reservation that the event concerns; None: it concerns no reservation.
         budget: the budget of the bucket that the event changed; None: it changed no bucket.
         labels: the labels of that bucket.
         held: the change of the held amount, in the budget's currency.
         spent: the change of the spent amount, in the budget's currency.
         currency: the budget's currency; None: the event changed no bucket.
-        detail: the reason, the basis, the alert or the digest of the budgets, depending on the kind.
+        detail: the reason, the basis, the alert, the deadline, the task, or the digest of the budgets or the
+            calendar, depending on the kind.
     """
 
     seq: int

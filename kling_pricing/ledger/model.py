@@ -32,12 +32,11 @@ class BucketClaim(NamedTuple):
         definition: digest of the budget's match, window, zone and currency. Two budgets with the same name and
             definition share their buckets.
         labels: the labels of the bucket.
-        periods: the windows that may be current, in order. The ledger uses the window that contains its own
-            instant. If no window contains that instant, the claim does not apply.
+        schedule: the schedule of the budget's windows in the ledger's calendar.
+        recurs: whether a new window follows each window.
         cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
         currency: the budget's currency.
-        rate: the value of one unit of the quote's currency in the budget's currency; None: the currencies are
-            the same.
+        rate: the accounting rate from the quote's currency; None: the currencies are the same.
         may_cap: whether a cheaper variant may be reserved if the request does not fit.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
@@ -46,7 +45,8 @@ class BucketClaim(NamedTuple):
     budget: str
     definition: str
     labels: Mapping[str, str]
-    periods: tuple[Period, ...]
+    schedule: str
+    recurs: bool
     cap: int
     currency: str
     rate: Decimal | None
@@ -83,8 +83,8 @@ class ReservationRequest(NamedTuple):
         labels: the labels that budgets may match, including the project.
         claims: one claim for each budget that matches.
         may_be_unmatched: whether the request is allowed if no budget is in force for it.
-        holds: the period in which the request may be reserved. Outside it, the windows or the price may differ.
-        budgets: digest of the budgets that the claims come from.
+        holds: the period in which the request may be reserved.
+        budgets: digest of the budgets in force.
     """
 
     project: str

@@ -53,8 +53,8 @@ def checked_labels(project: str, labels: Mapping[str, str] | None) -> dict[str, 
     checked = {**(labels or {}), "project": project}
     if labels and labels.get("project", project) != project:
         raise KlingPricingError(
-            f"project is {shown(project)}, but labels give the project {shown(labels['project'])}; give it "
-            "only once"
+            f"project is {shown(project)}, but labels give the project {shown(labels['project'])}; give the "
+            "project only once"
         )
     if len(checked) > MAX_LABELS:
         raise KlingPricingError(

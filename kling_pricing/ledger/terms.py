@@ -53,6 +53,18 @@ class Terms(NamedTuple):
     failed_tasks: str
 
 
+SEALED_COLUMNS = (
+    *("id", "project", "key", "attempt", "provider", "wire_format"),
+    *Terms._fields,
+    *("reserved", "labels", "changes", "fingerprint", "created_at"),
+)
+"""The columns of a reservation that never change. Its column `seal` holds their digest."""
+
+SEALED_OBSERVATION_COLUMNS = (
+    *("provider", "task_id", "state", "charge", "duration_s", "model", "facts", "seen_at"),
+)
+"""The columns of an observation that never change. Its column `seal` holds their digest."""
+
 _QUANTITY, _EXPECTED, _MINIMUM, _LIST_TOTAL, _UNIT_VALUE, _PACK_UNITS = (
     Terms._fields.index(name)
     for name in ("quantity", "expected", "minimum", "list_total", "unit_value", "pack_units")

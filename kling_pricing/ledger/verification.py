@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
+from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
@@ -22,8 +22,8 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
 
     Args:
         ledger: the name of the ledger.
-        facts: the rows of `checks.differences` under `difference`, and the rows of each query in
-            `checks.FACTS` under its name. A server's ledger also has `in_force`, the rows of `budget`.
+        facts: the rows of `checks.differences` under `difference`, and the rows of each query of
+            `checks.facts` under its name. A server's ledger also has `in_force`, the rows of `budget`.
         backup: the thing to keep a copy of, `file` or `database`.
         damage: problems that the store itself reports.
 
@@ -33,9 +33,9 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
     problems = [*map(_difference, facts["difference"]), *_by_budgets(facts), *damage]
     if problems:
         raise LedgerError(
-            f"ledger {ledger}: {len(problems)} differences between the journal and the other tables: "
-            f"{'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the {backup}, and restore a "
-            "backup"
+            f"ledger {ledger}: {len(problems)} difference{'s' * (len(problems) > 1)} between the journal "
+            f"and the other tables: {'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the "
+            f"{backup}, and restore a backup"
         )
 
 
@@ -70,6 +70,10 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
             yield f"budget revision {row['revision']}: its document does not match its digest"
     for row in facts["bucket"]:
         yield from _bucket(row, revisions)
+    definitions = {
+        (entry.name, entry.definition): entry for revision in revisions for entry in revision.budgets.budgets
+    }
+    yield from _buckets(facts, definitions)
     for row in facts["rounding"]:
         step = 0 if row["unit_value"] is None else nanos_up(Decimal(row["unit_value"]))
         if row["reserved"] - row["expected"] >= max(step, 1):
@@ -117,7 +121,27 @@ def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
     )
     for what, kept, allowed in comparisons:
         if kept not in allowed:
-            yield f"{subject}: {what} is {kept}, but its budget has {allowed[-1]}"
+            yield f"{subject}: {what} is {kept}, but the budget has {allowed[-1]}"
+
+
+def _buckets(
+    facts: Mapping[str, Iterable[Row]], definitions: Mapping[tuple[str, str], BudgetEntry]
+) -> Iterator[str]:
+    """Compares the labels and the windows of buckets with the definitions of their budgets."""
+    for row in facts["label_names"]:
+        entry = definitions.get((row["budget"], row["definition"]))
+        split = sorted(label for label, value in entry.match.items() if value == EACH) if entry else []
+        if entry is not None and (row["names"] or "") != ", ".join(split):
+            names = row["names"] or "none"
+            yield f"bucket {row['budget']}: labels are {names}, but its budget has {_listed(split)}"
+    schedules: dict[tuple[str, str, str, str], set[str]] = {}
+    for row in facts["window"]:
+        window = (row["budget"], row["definition"], row["window_start"], row["window_end"])
+        schedules.setdefault(window, set()).add(row["schedule"])
+    for (budget, definition, start, end), known in schedules.items():
+        entry = definitions.get((budget, definition))
+        if entry is not None and entry.schedule not in known:
+            yield f"bucket {budget}: its window from {start} to {end} is not in the calendar"
 
 
 def _in_force(row: Row, newest: Sequence[_Revision]) -> Iterator[str]:
@@ -125,19 +149,38 @@ def _in_force(row: Row, newest: Sequence[_Revision]) -> Iterator[str]:
     entries = [entry for revision in newest for entry in revision.budgets.budgets if entry.name == row["name"]]
     if not entries:
         yield f"budget {row['name']}: it is in force, but the newest revision does not contain it"
-    for entry in entries:
-        max_request = None if entry.max_request is None else nanos_up(entry.max_request)
-        values = {
-            "definition": entry.definition,
-            "currency": entry.currency,
-            "cap": nanos_up(entry.cap),
-            "max_request": max_request,
-            "may_cap": entry.on_exceed == "cap",
-            "alerts": _alerts(entry),
-        }
-        for what, value in values.items():
+    for place, entry in enumerate(newest[-1].budgets.budgets if newest else ()):
+        for what, value in row_in_force(entry, place).items() if entry.name == row["name"] else ():
             if row[what] != value:
                 yield f"budget {entry.name}: {what} is {row[what]}, but the newest revision has {value}"
+
+
+def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
+    """Returns a server's row for a budget in force.
+
+    Args:
+        budget: the budget.
+        place: its position in the budgets file.
+    """
+    patterns = budget.match.items()
+    return {
+        "name": budget.name,
+        "definition": budget.definition,
+        "currency": budget.currency,
+        "cap": nanos_up(budget.cap),
+        "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
+        "may_cap": budget.on_exceed == "cap",
+        "alerts": _alerts(budget),
+        "file_order": place,
+        "fixed_labels": {
+            label: value for label, value in patterns if isinstance(value, str) and value not in {ANY, EACH}
+        },
+        "needed_labels": sorted(budget.match),
+        "listed_labels": {label: value for label, value in patterns if isinstance(value, list)},
+        "split_labels": sorted(label for label, value in patterns if value == EACH),
+        "schedule": budget.schedule,
+        "recurs": budget.recurs,
+    }
 
 
 def _converted(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
@@ -150,8 +193,11 @@ def _converted(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
         if (accounting_rate.quote, accounting_rate.budget) == (row["quote"], row["budget"])
     ]
     if rate not in rates:
-        known_rates = _listed([format_decimal(known_rate) for known_rate in rates])
-        yield f"{subject}: rate is {format_decimal(rate)}, but the budget revisions have {known_rates}"
+        known_rates = " or ".join(format_decimal(known_rate) for known_rate in rates) or "no such rate"
+        yield (
+            f"{subject}: the accounting rate is {format_decimal(rate)}, but the budgets installed in this "
+            f"ledger give {known_rates}"
+        )
         return
     held = _at_rate(row["reserved"], rate)
     if row["held"] not in {0, held}:  # recorded spend holds nothing

@@ -1,4 +1,4 @@
-"""The instant at which a verb was asked for, from which its limit for waiting counts."""
+"""The instant at which a caller requested a verb, from which the maximum wait of the verb is counted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _asked: ContextVar[float | None] = ContextVar("asked", default=None)
 
 
 def asked_at() -> float:
-    """Returns the instant, on the monotonic clock, at which the running verb was asked for; now by default."""
+    """Returns the time, on the monotonic clock, at which the running verb was requested; by default, now."""
     asked = _asked.get()
     return monotonic() if asked is None else asked
 
 
 def asked_now(work: Callable[[], _Result]) -> Callable[[], _Result]:
-    """Returns a function that will run later, whose verbs count as asked for now."""
+    """Returns a function to run later, whose verbs count as requested now."""
     context = Context()
     context.run(_asked.set, monotonic())
     return partial(context.run, work)

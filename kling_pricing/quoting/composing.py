@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from kling_pricing.display import joined_with_or, shown
+from kling_pricing.display import joined_with_or, shown, with_article
 from kling_pricing.errors import CapabilityError, PriceNotFoundError, WireFormatError
 from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.format_choice import choose_format
@@ -100,24 +100,37 @@ def compose(description: RequestDescription, intake: Intake) -> tuple[str, dict[
         )
     actions: dict[int, str] = {}
     problems: dict[int, int] = {}
+    without_resolution: set[int] = set()
     for number, (payload, url) in enumerate(candidates):
         try:
             request, matrix = intake.with_options(url=url).read(payload)
         except (CapabilityError, WireFormatError):
             continue
         actions[number] = str(request.facts["action"])
-        problems[number] = len(violations(matrix, request, intake.at))
+        broken = violations(matrix, request, intake.at)
+        problems[number] = len(broken)
+        if "resolution" not in description.settings and all(
+            violation.allowed == [True] and violation.field == request.field("resolution")
+            for violation in broken
+        ):
+            without_resolution |= {number} if broken else set()
     wanted = description.action
     fitting = [number for number in actions if wanted in (None, actions[number])]
     accepted = dict.fromkeys(actions[number] for number in actions if not problems[number])
     is_stated = "action" in wire_format_named(name).FIELD_NAMES  # then the API says what the action lacks
     if accepted and wanted not in (None, *accepted) and not (fitting and is_stated):
         raise WireFormatError(
-            f"wire format {name} reads this as a request for {joined_with_or(accepted)}, not for {wanted}; "
-            "change the inputs or the action",
+            f"wire format {name} reads this request as {joined_with_or(accepted)}, not as {wanted}; change the "
+            "inputs or the action",
             wire_format=name,
         )
-    return name, *candidates[min(fitting or actions or [0], key=lambda number: problems.get(number, 0))]
+    best = min(fitting or actions or [0], key=lambda number: problems.get(number, 0))
+    if best in without_resolution:
+        raise WireFormatError(
+            f"wire format {name} has no default resolution for this request; give one with `resolution`",
+            wire_format=name,
+        )
+    return name, *candidates[best]
 
 
 def _format_of(model: str, intake: Intake) -> str:
@@ -198,10 +211,11 @@ def _candidates(
         WireFormatError: the wire format cannot express a setting, or takes no such files.
     """
     wire = wire_format_named(wire_format)
-    if "model" not in wire.FIELD_NAMES:
+    _refuse_a_model_of_a_path(wire_format, description, matrix, elsewhere)
+    if "duration_s" in description.settings and "duration_s" not in wire.FIELD_NAMES:
         raise WireFormatError(
-            f"requests in wire format {wire_format} do not name a model; write the request to a file, and "
-            "pass the URL of its endpoint",
+            f"requests for {shown(description.model)} are in wire format {wire_format}, which does not accept "
+            "a duration; leave out `duration`",
             wire_format=wire_format,
         )
     kinds = [kind for kind, urls in description.files.items() if urls]
@@ -209,9 +223,10 @@ def _candidates(
     for kind, places in zip(kinds, placements, strict=True):
         if not places:
             count = len(description.files[kind])
-            what = kind.replace("_", " ") if count == 1 else f"{count} {kind}"
+            noun = kind.replace("_", " ").removesuffix("s")
+            what = with_article(noun) if count == 1 else f"{count} {noun}s"
             raise WireFormatError(
-                f"wire format {wire_format} does not take {what}; leave the input out, or choose another "
+                f"wire format {wire_format} does not accept {what}; leave the input out, or choose another "
                 "wire format",
                 wire_format=wire_format,
             )
@@ -219,6 +234,27 @@ def _candidates(
         for combination in product(*placements):
             if (complete := _with_files(payload, combination)) is not None:
                 yield complete
+
+
+def _refuse_a_model_of_a_path(
+    wire_format: str,
+    description: RequestDescription,
+    matrix: CapabilityMatrix,
+    elsewhere: Mapping[str, CapabilityMatrix],
+) -> None:
+    """Refuses a model that no field of a payload can name, because the path of the URL names it."""
+    names = {name for name, _ in _names(description.model, matrix, elsewhere)}
+    path = next((entry.path for entry in matrix.submissions if entry.model in names), None)
+    models = [matrix.models[matrix.names[name][0]] for name in names]
+    if "model" not in wire_format_named(wire_format).FIELD_NAMES or (
+        path is not None and all("model" not in model.fields for model in models)
+    ):
+        subject = "of its endpoint" if path is None else f"whose path is {path}"
+        raise WireFormatError(
+            f"in wire format {wire_format}, the path of the URL names the model; write the request to a "
+            f"file, and pass the URL {subject} with `url`",
+            wire_format=wire_format,
+        )
 
 
 def _with_contents(
@@ -233,11 +269,11 @@ def _with_contents(
     if intake.url is not None:
         submission = intake.book.endpoint(intake.url).submission(wire_format)
         if submission is None or submission.model not in names:
-            named = "no model" if submission is None else submission.model
-            paths = ", ".join(entry.path for entry in matrix.submissions if entry.model in names)
+            named = "no model" if submission is None else f"{submission.model}, not {shown(description.model)}"
+            paths = " or ".join(entry.path for entry in matrix.submissions if entry.model in names)
+            remedy = f"use {paths}" if paths else "correct the URL or the model"
             raise WireFormatError(
-                f"the path of the URL names {named}, not {shown(description.model)}; "
-                f"{f'use {paths}' if paths else 'correct one of the two'}, or leave the URL out",
+                f"the path of the URL names {named}; {remedy}, or leave the URL out",
                 wire_format=wire_format,
             )
         urls = [intake.url]
@@ -272,20 +308,20 @@ def _without_files(
     ]
     if not fitting:
         raise WireFormatError(
-            f"in wire format {wire_format}, the model's name sets the options, and no name of this model has "
-            f"these options; use one of: {', '.join(name for name, _ in names)}",
+            f"in wire format {wire_format}, the model's name determines the options, and no name of this model "
+            f"has these options; use one of: {', '.join(name for name, _ in names)}",
             wire_format=wire_format,
             field=wire.FIELD_NAMES["model"],
         )
     paths = {field.name: path for path, field in leaf_fields(wire.FIELDS)}
     if description.orientation is not None and "orientation" not in paths:
         raise WireFormatError(
-            f"wire format {wire_format} does not take an orientation; leave it out", wire_format=wire_format
+            f"wire format {wire_format} does not accept an orientation; leave it out", wire_format=wire_format
         )
     if description.action == "motion_control" and description.orientation is None and "orientation" in paths:
         raise WireFormatError(
-            f"in wire format {wire_format}, motion control needs the orientation of the character; give image "
-            "or video",
+            f"in wire format {wire_format}, motion control needs the orientation of the character; set "
+            "`orientation` to image or video",
             wire_format=wire_format,
             field=".".join(paths["orientation"]),
         )
@@ -330,7 +366,7 @@ def _values(field: Field, kind: str, urls: Sequence[str], *, is_own: bool) -> It
             yield [{"url": url, "role": kind} for url in urls]
         if is_own:
             yield list(urls)
-            for key in ("image_url", "image", "video_url"):
+            for key in ("image_url", "image", "video_url", "subject_image"):
                 yield [{key: url} for url in urls]
 
 

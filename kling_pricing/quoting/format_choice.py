@@ -43,7 +43,7 @@ def choose_format(payload: Mapping[str, Any], book: PriceBook, provider: str | N
             (one, field), (other, other_field), *_ = marks.items()
             raise WireFormatError(
                 f"{_mark(field, payload)} belongs to wire format {one}, but {_mark(other_field, payload)} "
-                f"belongs to {other}; write the request for one of them, or specify the wire format"
+                f"belongs to {other}; use fields and names of only one of the two, or specify the wire format"
             )
         (name,) = marks
         return name, False

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from kling_pricing.display import nearest, reportable, shown
+from kling_pricing.display import joined_with_and, joined_with_or, nearest, reportable, shown
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError, WireFormatError
 from kling_pricing.findings import Violation
 from kling_pricing.quoting.format_choice import choose_format, format_at
@@ -20,7 +20,7 @@ from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable, period
 from kling_pricing.tables.rates import Validity
 from kling_pricing.windows import instant
-from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.endpoints import Endpoint, provider_and_path
 from kling_pricing.wire.facts import Facts, counts_as_reference
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import UNKNOWN, MediaFacts, MediaLike, Medium, facts_of
@@ -71,7 +71,9 @@ class Intake:
         if wire_format is not None and not isinstance(wire_format, str):
             raise WireFormatError(f"wire_format must be text, got {type(wire_format).__name__}")
         if media is not None and not isinstance(media, Mapping):
-            raise KlingPricingError(f"media must be a mapping of URL to facts, got {type(media).__name__}")
+            raise KlingPricingError(
+                f"media must be a mapping from URLs to facts about the files, got {type(media).__name__}"
+            )
         self.book = book
         self.at = instant(at)
         self.provider = provider
@@ -102,6 +104,8 @@ class Intake:
         """
         book, name = self.book, self.wire_format
         endpoint = None if self.url is None else book.endpoint(self.url)
+        if endpoint is not None and not endpoint.submissions:
+            _refuse_path_without_price(str(self.url), endpoint, book)
         format_assumed = False
         if name is None:
             if endpoint is not None:
@@ -240,6 +244,23 @@ def _drop_ignored_model(parsed: ParsedPayload, matrix: CapabilityMatrix, endpoin
         parsed.facts["model_ignored"] = path
 
 
+def _refuse_path_without_price(url: str, endpoint: Endpoint, book: PriceBook) -> None:
+    """Refuses a URL whose path is listed as billed without a published price.
+
+    Raises:
+        PriceNotFoundError: the path is listed so, which holds whatever the payload looks like.
+    """
+    segments = tuple(provider_and_path(url, book.hosts)[1])
+    for name in book.formats.get(endpoint.provider or "", ()):
+        for paths in book.matrices[name].http.unpriced:
+            if paths.pattern.matches(segments):
+                raise PriceNotFoundError(
+                    f"{endpoint.provider} bills for requests to {paths.pattern.text}, but their price is "
+                    f"unknown: {paths.why}; ask the provider for the price",
+                    provider=endpoint.provider,
+                )
+
+
 def _possible(
     values_of: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]
 ) -> dict[str, tuple[Any, ...]]:
@@ -269,9 +290,9 @@ def _unknown_model(
     known, close = list(matrix.names), None
     if written is None:
         paths = [submission.path for submission in matrix.submissions if submission.model is not None]
-        message = f"{field} is required; known models: {', '.join(known)}"
+        message = f"{field} is required; set it to one of: {', '.join(known)}"
         if paths and "model" in wire_format_named(matrix.wire_format).FIELD_NAMES:
-            message += "; or pass the URL of the request, because its path has a default model"
+            message += "; or pass the URL of the request, if its path has a default model"
         elif paths:
             message = (
                 "this API names the model in the path of the URL, and no URL with such a path is given; "
@@ -311,16 +332,16 @@ def _format_not_priced(table: PriceTable, request: VideoRequest, book: PriceBook
     tables = (other for other in book.tables_of(table.provider) if name in other.priced_formats)
     other = next(tables, None)
     if other is None:
-        known = ", ".join((*table.wire_formats, *table.also_prices))
+        known = joined_with_or((*table.wire_formats, *table.also_prices))
         problem = (
             f"{table.id} does not price requests in wire format {name}, because the table does not say how "
-            f"they are billed; it prices requests in {known}"
+            f"they are billed; it prices only requests in {known}"
         )
     else:
         problem = (
-            f"{table.id}, which is in force then, has no price for requests in wire format {name}; "
-            f"{other.id} has their prices, {period(other)}; choose a time in that period, or add your own "
-            "price table"
+            f"{table.id}, the table in force at that time, has no price for requests in wire format {name}; "
+            f"{other.id} has prices for them and is in force {period(other)}; choose a time in that period, or "
+            "add your own price table"
         )
     return PriceNotFoundError(problem, provider=table.provider, model=request.facts["model"])
 
@@ -337,11 +358,11 @@ def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
     if not speaking and len(unpriced) == 1:
         return book.without_prices(unpriced[0], model)
     if speaking:
-        problem = f"several providers use wire format {wire_format} ({', '.join(speaking)})"
+        problem = f"several providers use wire format {wire_format} ({joined_with_and(speaking)})"
     else:
         problem = f"no provider with known prices uses wire format {wire_format}"
     if pricing:
-        remedy = f"specify the provider whose prices apply ({model} is priced by {', '.join(pricing)})"
+        remedy = f"specify the provider whose prices apply ({model} is priced by {joined_with_and(pricing)})"
     else:
         remedy = f"no price table covers {model}; add your own table"
     return PriceNotFoundError(f"{problem}; {remedy}", model=model, priced_instead=pricing)

@@ -91,7 +91,7 @@ def quote_notes(
     if request.implied_by is not None:
         decisive = request.field(request.implied_by)
         action = with_article(str(request.facts["action"]))
-        notes.append(Note("implied_action", f"{decisive} makes this {action} request"))
+        notes.append(Note("implied_action", f"because of {decisive}, this is {action} request"))
     notes += examination_notes(intake.book.matrices[request.wire_format], request, intake.at, unsure)
     if readings is not None:
         notes += _other_readings(readings, request, table, intake)
@@ -123,8 +123,8 @@ def _other_readings(
             notes.append(
                 Note(
                     "other_reading",
-                    f"the request was read as wire format {request.wire_format}, but in {other} the default of "
-                    f"{theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
+                    f"the request was read as wire format {request.wire_format}, but in {other}, the default "
+                    f"of {theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
                 )
             )
     return notes
@@ -156,8 +156,8 @@ def _newer_list_note(table: PriceTable, request: VideoRequest, intake: Intake) -
         gives = f"gives {quoted.shown_total()} {table.currency}"
     return Note(
         "newer_list_elsewhere",
-        f"the company that published these prices has a newer list, {table.provider}, which {gives} for this "
-        f"request ({table.id})",
+        f"the company that published these prices has a newer price list, {table.provider}, which {gives} for "
+        f"this request ({table.id})",
     )
 
 
@@ -186,7 +186,7 @@ def _new_table_notes(table: PriceTable, at: datetime) -> Iterator[Note]:
     if table.known_from is not None and at < table.known_from:
         yield Note(
             "before_known_prices",
-            f"the prices in {table.id} are known from {table.known_from:%Y-%m-%d}; "
+            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d}; "
             "earlier prices may have differed",
         )
     for since, note in table.dated_notes:
@@ -196,7 +196,7 @@ def _new_table_notes(table: PriceTable, at: datetime) -> Iterator[Note]:
         yield Note(
             "stale_table",
             f"{table.id} is based on a copy dated {table.checked:%Y-%m-%d}, {(at - table.checked).days} days "
-            "before the quoted time; check that its prices are still valid",
+            "before the date of this quote; check that its prices are still valid",
         )
 
 

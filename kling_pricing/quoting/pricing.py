@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.display import shown
+from kling_pricing.display import joined_with_and, shown
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import add, format_decimal, multiply
@@ -46,7 +46,7 @@ def _range(table: PriceTable, request: VideoRequest, notes: LazyNotes) -> Quote:
     if not bills:
         verb = "is" if len(request.open_facts) == 1 else "are"
         raise _not_priced(
-            table, request, f"{', '.join(request.open_facts)} {verb} unknown{_remedy(request.open_facts)}"
+            table, request, f"{joined_with_and(request.open_facts)} {verb} unknown{_remedy(request.open_facts)}"
         )
     rate, lines, highest, list_total = max(bills, key=lambda bill: bill.total)
     lowest = min(bill.total for bill in bills)
@@ -59,13 +59,14 @@ def _with_range_note(lazy: LazyNotes, table: PriceTable, request: VideoRequest) 
     unknown = _deciding_fields(table, request)
     verb = "is" if len(unknown) == 1 else "are"
     message = (
-        f"the price depends on {', '.join(unknown)}, which {verb} unknown; the line items show the maximum"
+        f"the price depends on {joined_with_and(unknown)}, which {verb} unknown; "
+        "the line items show the maximum"
     )
     return (*lazy.notes, Note("range", message))
 
 
 def _remedy(unknown_facts: Iterable[str]) -> str:
-    return "; pass the length of the video in `media`" if "video_length_s" in unknown_facts else ""
+    return "; pass the length of the video with `media`" if "video_length_s" in unknown_facts else ""
 
 
 def _completions(request: VideoRequest) -> tuple[Mapping[str, Any], ...]:
@@ -92,14 +93,19 @@ def _deciding_fields(table: PriceTable, request: VideoRequest) -> list[str]:
             deciding.append(fact)
     if not deciding:
         tiers = dict.fromkeys(tier for facts, _ in amounts for tier in table.choose_tier(facts))
-        return [*map(request.field, request.open_facts)] or [f"the tier ({' or '.join(tiers)})"]
+        return [_named(request, fact) for fact in request.open_facts] or [f"the tier ({' or '.join(tiers)})"]
     return [_open_field(request, fact) for fact in deciding]
 
 
 def _open_field(request: VideoRequest, fact: str) -> str:
     values = dict.fromkeys(reading[fact] for reading in request.readings)
     readings = " or ".join(shown(value) for value in values)
-    return f"{request.field(fact)} (read as {readings})" if len(values) > 1 else request.field(fact)
+    return f"{request.field(fact)} (read as {readings})" if len(values) > 1 else _named(request, fact)
+
+
+def _named(request: VideoRequest, fact: str) -> str:
+    field = request.field(fact)
+    return f"the length of the video in {field}" if fact == "video_length_s" else field
 
 
 def _bill(table: PriceTable, request: VideoRequest, facts: Mapping[str, Any], tier: str) -> Bill:
@@ -130,9 +136,7 @@ def _new_bill(
         cell = Cell(facts["model"], facts["resolution"] or ANY, tier)
         raise _not_priced(table, request, table.why_unpriced(cell) or f"it lists no rate for {cell}")
     if unknown := [fact for fact in quantity.facts if facts[fact] is None]:
-        field = request.field(unknown[0])
-        what = f"the length of the video in {field}" if unknown[0] == "video_length_s" else field
-        raise _not_priced(table, request, f"{what} is unknown{_remedy(unknown[:1])}")
+        raise _not_priced(table, request, f"{_named(request, unknown[0])} is unknown{_remedy(unknown[:1])}")
     units = quantity.of(facts)
     if not _NO_UNITS < units <= MAX_UNITS:
         raise _not_priced(table, request, f"cannot bill {counted(units, quantity.unit)}")

@@ -88,7 +88,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
     "not_billed": CategoryRule("Not billed", "Expected, overdue, and not on the statement.", "open", _ALWAYS),
     "in_doubt_candidate": CategoryRule(
         "In doubt",
-        "A request whose task is unknown, and a charge of an unknown task that matches the request.",
+        "A request whose task is unknown, and a charge for an unknown task that matches the request.",
         "open",
         _ALWAYS,
     ),

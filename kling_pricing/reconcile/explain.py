@@ -168,7 +168,7 @@ def note_contradictions(
         stated_tier = stated.tier(tables[price_table], model) if price_table in tables else None
         difference = _differences(stated, Cell(model, resolution, tier), stated_tier)
         if difference:
-            cause = f"the statement says {difference}, but charges the quoted amount"
+            cause = f"the statement says {difference}, but the charge is the quoted amount"
             rows.append((number, cause, "", "matched"))
     workspace.insert("explanation", rows)
     workspace.run(

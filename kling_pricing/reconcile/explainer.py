@@ -115,7 +115,7 @@ class Explainer:
         if variance.charged < 0:
             return None
         if variance.written_off:
-            return Explanation("charged, although nothing is due for this task", "written_off")
+            return Explanation("the task was charged, although nothing is due for it", "written_off")
         models = dict.fromkeys(filter(None, (variance.cell.model, variance.stated.model)))
         fits = self._repricer.fits(
             models,
@@ -259,9 +259,9 @@ def _differences(variance: Variance, way: _Way, tables: Sequence[PriceTable]) ->
         rate = f"at the {_rate(variance, fit)}"
         if fit.table.id != variance.table:
             is_list = _is_list_of(fit.table, variance, tables)
-            rate += f" from table {fit.table.id}" + (", without the contract's discount" if is_list else "")
+            rate += f" from table {fit.table.id}" + (", without the contract discount" if is_list else "")
     if fit.discounted_twice:
-        rate = f"{rate or 'billed'} with the contract's discount deducted twice".strip()
+        rate = f"{rate or 'billed'} with the contract discount deducted twice".strip()
     if fit.times > 1:
         return f"billed at {'twice' if fit.times == 2 else f'{fit.times} times'} the price"  # noqa: PLR2004
     if length and rate:

@@ -1,17 +1,17 @@
-"""Ledgers in: the reservations of a provider that were sent, from one or several ledgers, to the database.
+"""Loads the sent reservations for one provider from one or several ledgers into the database.
 
-A reservation is a row of the table `reserved`: the fields of `model.SENT`, of which `terms` is the row of the
-table `terms` that has the fields of `terms.TERMS`; amounts are in nanos; and
+Each reservation is a row of the table `reserved`. The row has the fields of `model.SENT`, of which `terms` is
+the id of a row in the table `terms` with the fields of `terms.TERMS`. Amounts are in nanos. The row also has:
 
-| column | what it is |
+| column | meaning |
 |---|---|
-| ledger | which one, from 0 |
-| inside | whether it was sent in the period |
-| written_off | whether an operator said that it costs nothing |
-| due | what should be charged, in nanos: the quote, or nothing for what is refunded or written off |
-| copies | how many reservations of all ledgers have its task |
-| spare | whether another of those stands for it |
-| paired | whether its task is by a person's decision, and the ledger does not know it yet |
+| ledger | the number of the ledger, counted from 0 |
+| inside | whether the reservation was sent in the period |
+| written_off | whether an operator settled the reservation at 0 |
+| due | the amount that should be charged: the quote, or 0 if it was released, written off or refunded |
+| copies | the number of reservations, in all ledgers, that have the same task |
+| spare | whether another reservation with the same task represents this one |
+| paired | whether a person assigned the task to the reservation, and the ledger does not have the task yet |
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace
 
 _BLOCK_BYTES = 32 << 20
-"""Written at a time: while the database loads one file of this size, the next is written."""
+"""The size of a file of reservations; while the database loads one file, the next one is written."""
 
 _TYPES = dict.fromkeys(SENT, "VARCHAR") | {"billed": "BIGINT", "dispatched_at": "TIMESTAMP"}
 _TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT", "list_total": "BIGINT"}
@@ -49,7 +49,7 @@ _TERMS = f"""
 _PARTS = ", ".join(
     f"CAST(nullif(parts[{place}], '') AS {kind})" for place, kind in enumerate(_TERMS_TYPES.values(), start=1)
 )
-"""Of terms as they are written, the fields."""
+"""The SQL of the fields in the text of a ledger's terms."""
 
 
 def read_ledgers(
@@ -64,18 +64,18 @@ def read_ledgers(
     first: Future[Any],
     on_reservations: Callable[[int], None],
 ) -> None:
-    """Reads what was sent before an instant into the table `reserved`.
+    """Loads the reservations that were sent before an instant into the table `reserved`.
 
     Args:
-        workspace: where that is.
-        ledgers: where the reservations are.
-        provider: whose they are.
-        since: where the period begins.
-        until: where it ends.
-        before: what was sent from then on is not looked at.
-        loader: has a thread in which the database loads one file while the next is written here.
-        first: what that thread does before.
-        on_reservations: told how many are read so far.
+        workspace: the database with the table.
+        ledgers: the ledgers to read.
+        provider: the provider to which the reservations were sent.
+        since: the start of the period.
+        until: the end of the period, which is not part of it.
+        before: reservations sent at or after this instant are not loaded.
+        loader: the executor in whose thread the database loads one file while the next one is written.
+        first: the work that this thread does first.
+        on_reservations: called with the number of reservations read so far.
 
     Raises:
         LedgerUnavailableError: a ledger cannot be read.
@@ -93,7 +93,7 @@ def read_ledgers(
     for place, ledger in enumerate(ledgers):
         for path, lines in _files(ledger.sent(provider, before), workspace.folder / f"ledger-{place}"):
             loads.append(loader.submit(_load, workspace, path, place, period))
-            loads[-2].result()  # so that no more than two files are kept
+            loads[-2].result()  # so that at most two files exist
             read += lines
             on_reservations(read)
     loads[-1].result()
@@ -106,24 +106,26 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
     """Assigns tasks to reservations that have no task.
 
     Args:
-        workspace: where the reservations are.
+        workspace: the database with the reservations.
         pairs: reservation -> task.
 
     Raises:
-        KlingPricingError: a reservation has a task or was not sent, or a task has another reservation or is not
-            on the statement.
+        KlingPricingError: a reservation already has a task or was not sent, or a task already has a reservation
+            or is not on the statement.
     """
     for reservation, task_id in pairs.items():
         rows = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
         if not rows:
-            raise KlingPricingError(f"pair {reservation}: no such reservation was sent to this provider")
+            raise KlingPricingError(
+                f"pair {reservation}: the ledgers have no such reservation that was sent to this provider"
+            )
         ((state, known),) = rows
         if known == task_id:
-            continue  # paired before, and settled since
+            continue  # paired earlier, and settled since then
         if known is not None or state not in {"dispatching", "settled"}:
             has = f", with task {known}" if known else ""
             raise KlingPricingError(
-                f"pair {reservation}: the reservation is {state}{has}; pair only a "
+                f"pair {reservation}: the reservation is {state}{has}; choose a "
                 "reservation that was sent and has no task"
             )
         if workspace.one("SELECT count(*) FROM reserved WHERE task_id = ?", [task_id]):
@@ -134,7 +136,7 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
 
 
 def _files(blocks: Iterator[bytes], stem: Path) -> Iterator[tuple[Path, int]]:
-    """The lines in files of some size, each with how many it has."""
+    """Writes the lines to files of limited size, and yields each file with its number of lines."""
     number, more = 0, True
     while more:
         path = stem.with_name(f"{stem.name}-{number}")
@@ -180,21 +182,22 @@ def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, da
 
 
 def _refuse_the_same_twice(workspace: Workspace) -> None:
-    """Every ledger names its reservations by ids that no other has."""
+    """Refuses a ledger that was given twice, because the ids of reservations are unique."""
     same = workspace.all(
         "SELECT min(ledger), max(ledger) FROM reserved GROUP BY id HAVING min(ledger) < max(ledger) LIMIT 1"
     )
     if same:
         ((one, other),) = same
         raise KlingPricingError(
-            f"ledgers {one + 1} and {other + 1} hold the same reservations; give each ledger once"
+            f"ledgers {one + 1} and {other + 1} hold the same reservations; give each ledger only once"
         )
 
 
 def _mark_copies(workspace: Workspace) -> None:
-    """Of reservations with the same task, the one that was sent first stands for all of them.
+    """Marks reservations with the same task: the one that was sent first represents all of them.
 
-    One that an operator wrote off is no copy, and stands for the task only if all of them are.
+    A reservation that an operator wrote off does not count as a copy, and represents the task only if all
+    reservations with this task were written off.
     """
     workspace.run(
         """

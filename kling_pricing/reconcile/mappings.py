@@ -48,7 +48,8 @@ def load_mappings(
             mapping = _checked(file_bytes(file, name), name, book)
             if mapping.statement != file.name.removesuffix(".yaml"):
                 problem = (
-                    f"statement is {mapping.statement!r}, but the file has another name; make the two the same"
+                    f"statement is {mapping.statement!r}, but the file has another name; use the same name "
+                    "for both"
                 )
                 raise TableError(problem, file=name)
             mappings[mapping.statement] = mapping
@@ -113,8 +114,9 @@ def choose_mapping(
     header, nearest = _nearest(file, own)
     names = ", ".join(sorted(known))
     raise file.error(
-        f"no mapping for {provider} matches its columns ({_listed(sorted(set(header))) or 'none'}){nearest}; "
-        f"choose one with --mapping: {names}, or give your own YAML file"
+        f"no mapping for {provider} matches the columns of the file "
+        f"({_listed(sorted(set(header))) or 'none'}){nearest}; choose a mapping with --mapping "
+        f"({names}), or give your own YAML file"
     )
 
 
@@ -135,7 +137,9 @@ def lay_out(file: FileReader, mapping: StatementFile) -> None:
         problem = f"is missing, and the mapping {mapping.statement} needs it; the file has: {present}"
         raise file.error(problem, row=row, column=" or ".join(lacking))
     other = next(column for column in mapping.without if column in header)
-    problem = f"does not occur in statements for mapping {mapping.statement}; choose another with --mapping"
+    problem = (
+        f"does not occur in statements for mapping {mapping.statement}; choose another mapping with --mapping"
+    )
     raise file.error(problem, row=row, column=other)
 
 
@@ -199,7 +203,9 @@ def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Seq
             likeliest, _ = _likeliest_header(file, mapping)
             lacking = [n for n in mapping.needed if not any(has_column(likeliest, name) for name in n)]
             if len(lacking) == 1 and len(mapping.needed) > 2:  # noqa: PLR2004 (most columns are there)
-                return likeliest, f"; {mapping.statement} matches except for column {' or '.join(lacking[0])}"
+                return likeliest, (
+                    f"; {mapping.statement} nearly matches, but column {' or '.join(lacking[0])} is missing"
+                )
             header = max(header, likeliest, key=len)
     return header, ""
 

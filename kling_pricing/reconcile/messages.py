@@ -93,7 +93,7 @@ def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
     problem = details.problem or {"column": "", "kind": "row", "text": ""}
     kind, column = PROBLEMS[problem["kind"]], problem["column"]
     cause = kind.cause.format(text=problem["text"] if kind.shows else shown_text(problem["text"]))
-    return f"column {column} {cause}" if column else cause, kind.remedy
+    return f"the value in column {column} {cause}" if column else cause, kind.remedy
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -107,20 +107,20 @@ def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
 def _reserved_twice(_line: Line, details: LineDetails) -> _CauseAndRemedy:
     ids = ", ".join(details.reservations or ())
     remedy = (
-        f"Find out which of the reservations {ids} the task belongs to, and settle the other reservations at "
-        "zero, each in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
+        f"Find out which of these reservations the task belongs to ({ids}), and settle the other "
+        "reservations at zero, each in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
     )
     return f"{details.copies} reservations have this task", remedy
 
 
 def _currency_mismatch(line: Line, _details: LineDetails) -> _CauseAndRemedy:
     if line.billed is None:
-        cause = f"expected in {line.currency}, charged in another currency"
+        cause = f"the task was expected to be charged in {line.currency}, but was charged in another currency"
     else:
-        cause = f"charged in {line.currency}, expected in another currency"
+        cause = f"the task was charged in {line.currency}, but was expected to be charged in another currency"
     return (
         cause,
-        "Ask the provider in which currency the task is billed, and correct the statement or the price tables.",
+        "Ask the provider in which currency it bills the task, and correct the statement or the price tables.",
     )
 
 
@@ -142,14 +142,16 @@ def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
 
 def _absence(line: Line, details: LineDetails) -> str:
     """Returns how an expected charge is missing from the statement."""
-    sent = "" if line.submitted_at is None else f"sent {_instant(line.submitted_at)}, "
+    sent = "" if line.submitted_at is None else f"was sent at {_instant(line.submitted_at)}"
     if line.task_id is None:
-        return f"{sent}no response named a task for this request, and no charge matches the request"
+        cause = "no response named a task for this request, and no charge matches the request"
+        return f"the request {sent}; {cause}" if sent else cause
+    subject = f"the task {sent} and" if sent else "the task"
     if not line.rows:
-        return f"{sent}not on the statement"
+        return f"{subject} is not on the statement"
     if details.stated_state:
-        return f"{sent}on the statement as {details.stated_state}, without a charge"
-    return f"{sent}on the statement without a state and without a charge"
+        return f"{subject} is on the statement as {details.stated_state}, without a charge"
+    return f"{subject} is on the statement without a state and without a charge"
 
 
 def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -157,14 +159,16 @@ def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
     more = (details.fits or 0) - len(names)
     nearest = " or ".join(names) + (f" or one of {more} more" if more > 0 else "")
     if line.billed is None:
-        cause = f"no response named a task for this request; matching charges of unknown tasks: {details.fits}"
+        cause = f"no response named a task for this request; matching charges for unknown tasks: {details.fits}"
         question = f"the request became task {nearest}"
         pair = f"{line.reservation_id}=TASK"
     else:
         cause = f"the task is not in this ledger; matching requests without a known task: {details.fits}"
         question = f"the task belongs to reservation {nearest}"
         pair = f"RESERVATION={quote(line.task_id or '')}"
-    return cause, f"Ask the provider whether {question}; if so, pair them with `--pair {pair}`."
+    return cause, (
+        f"Ask the provider whether {question}; if so, assign the task to the reservation with `--pair {pair}`."
+    )
 
 
 def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
@@ -183,12 +187,12 @@ def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
 
 def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if line.billed is None:
-        return f"sent in the period, charged {_side(line.billed_at, details)}", ""
+        return f"the task was sent in the period and charged {_side(line.billed_at, details)}", ""
     if line.expected is not None:
         whole = _money(details.whole or Decimal(0), line)
-        cause = f"partly charged outside the period; the whole charge is {whole}"
+        cause = f"the task was partly charged outside the period; the whole charge is {whole}"
     else:
-        cause = f"charged in the period, sent {_side(line.submitted_at, details)}"
+        cause = f"the task was charged in the period and sent {_side(line.submitted_at, details)}"
     if line.due is None or details.whole is None or details.whole == line.due:
         return cause, ""
     explanation = details.explanation or _NO_EXPLANATION
@@ -249,7 +253,9 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     compared = f"{extra} {'more' if difference > 0 else 'less'} than expected"
     if details.kind == "failed_charged":
         charge = _money(details.whole or Decimal(0), line)
-        return f"Dispute the charge of {charge}, because failed tasks are refunded."
+        return (
+            f"Dispute the charge of {charge}: according to the price table, the provider refunds failed tasks."
+        )
     if details.kind == "written_off":
         return (
             f"Dispute the charge, or correct the operator's entry with `kling-pricing settle "
@@ -264,7 +270,10 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     if details.kind == "not_charged":
         return "No payment is due; reconcile with `--settle` to return the money to its budgets."
     if details.kind == "misrounding":
-        return f"The charge is {compared}. Ask why the provider does not round as the price table says."
+        return (
+            f"The charge is {compared}. Ask the provider why the charge is not rounded as the price table "
+            "specifies."
+        )
     if difference < 0:
         return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
     if details.kind == "table":

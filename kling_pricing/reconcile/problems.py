@@ -30,7 +30,7 @@ class Problem(NamedTuple):
     shows: bool = False
 
 
-_EXPORT_AGAIN = "Export the statement again with text ids; the row's charge is not counted anywhere."
+_EXPORT_AGAIN = "Export the statement again with the ids as text; the row's charge is not counted anywhere."
 
 PROBLEMS: Mapping[str, Problem] = {
     "row": Problem("the row cannot be read: {text}", shows=True),
@@ -40,20 +40,19 @@ PROBLEMS: Mapping[str, Problem] = {
         "Find the task at the provider by its time and amount; the row's charge is not counted anywhere.",
     ),
     "total": Problem(
-        "is {text}, so the row is a total, not a task, and is not counted",
+        "is {text}, so the row is a total and not a task, and is not counted",
         "Compare the total with the sum of the charges, and remove the row from the file.",
         shows=True,
     ),
-    "rounded": Problem(
-        "is {text}: ids were rounded by a spreadsheet; export again with text ids", _EXPORT_AGAIN
-    ),
+    "rounded": Problem("is {text}: a spreadsheet has rounded the ids", _EXPORT_AGAIN),
     "long": Problem(
         f"is not a task id: it has more than {MAX_LABEL_CHARS} characters, or an invisible character"
     ),
     "number": Problem("is not an amount in plain digits, such as 0.714: {text}"),
     "separator": Problem(
         "has a separator that may be a decimal separator or a thousands separator: {text}",
-        "Set `decimal` in your own mapping to say which it is; the row's charge is not counted anywhere.",
+        "Set `decimal` in your own mapping to the decimal separator of the statement; the row's charge is "
+        "not counted anywhere.",
     ),
     "digits": Problem("has more digits than its unit allows: {text}"),
     "unit": Problem("is neither a currency nor a known unit: {text}"),
@@ -64,7 +63,7 @@ PROBLEMS: Mapping[str, Problem] = {
         shows=True,
     ),
     "sign": Problem(
-        "is not a known kind of charge: {text}",
+        "does not name a known kind of charge: {text}",
         "Ask the provider what the text means, and list it under `sign` in your own mapping; until then, the "
         "row's charge is not counted anywhere.",
     ),

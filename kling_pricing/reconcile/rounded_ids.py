@@ -82,8 +82,8 @@ def _refuse_files(workspace: Workspace, statements: Sequence[Statement]) -> None
     for file, row, place, text, rows in refused:
         statement = statements[file]
         raise StatementError(
-            f"{text!r}: ids were rounded by a spreadsheet ({rows} row{'s' * (rows > 1)}); export again with "
-            "text ids",
+            f"{text!r}: a spreadsheet has rounded the ids ({rows} row{'s' * (rows > 1)}); export the "
+            "statement again with the ids as text",
             file=statement.name,
             row=place - statement.first + statement.first_row if row is None else row,
             column=statement.task_column,

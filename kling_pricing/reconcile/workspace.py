@@ -60,7 +60,8 @@ class Workspace:
         if _PATTERN.search(str(self.folder)):
             self._kept.close()
             raise KlingPricingError(
-                f"{parent}: cannot keep temporary files in a path with one of * ? [ \\; give another folder"
+                f"{parent}: cannot keep temporary files in a path that contains any of * ? [ \\; give another "
+                "folder"
             )
         settings: dict[str, Any] = {
             "temp_directory": str(self.folder / "spilled"),

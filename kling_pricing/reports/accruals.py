@@ -56,8 +56,8 @@ def section(reconciled: Reconciled) -> Section:
     return Section(
         "accruals",
         "Accruals",
-        f"The expense of the period, credited to {LIABILITY.lower()}. Book the invoice against the accrued "
-        "liabilities. The remainder is usage that is not billed yet.",
+        f"The expense for the period, credited to {LIABILITY.lower()}. Book the invoice against the accrued "
+        "liabilities. The remaining liabilities are usage that is not billed yet.",
         (
             Column("entry", "Entry", "count"),
             Column("day", "Day"),

@@ -38,8 +38,9 @@ def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
     if in_the_way:
         files = ", ".join(map(shown, sorted(in_the_way)))
         raise KlingPricingError(
-            f"{folder}: cannot replace files that were not written by an earlier report or have changed since: "
-            f"{files}; move {'it' if len(in_the_way) == 1 else 'them'} away, or choose another folder"
+            f"{folder}: cannot replace files that were not written by an earlier report or have changed "
+            f"since: {files}; move {'this file' if len(in_the_way) == 1 else 'these files'} elsewhere, or "
+            "choose another folder"
         )
 
 

@@ -64,7 +64,8 @@ def read_spend(
     place, start, end = zone(timezone), in_utc(since), in_utc(until)
     if start >= end:
         raise KlingPricingError(
-            f"the period {start.isoformat()} to {end.isoformat()} is empty; end it after its start"
+            f"the period {start.isoformat()} to {end.isoformat()} is empty; choose an end that is after the "
+            "start"
         )
     clock = utc_clock(None)
     store = connect(ledger, clock=clock)
@@ -146,7 +147,7 @@ JOB_STATUSES = {
     "final": JobStatus("Final", "Settled at the actual charge.", "good"),
     "provisional": JobStatus("Provisional", "Settled at the quote; the charge is not known yet.", "wait"),
     "under way": JobStatus("In progress", "Accepted by the provider; the amount is held.", "calm"),
-    "sent": JobStatus("Sent", "Sent to the provider, task unknown; the amount is held.", "bad"),
+    "sent": JobStatus("Sent", "Sent to the provider, but the task is unknown; the amount is held.", "bad"),
     "reserved": JobStatus("Reserved", "Not sent yet; the amount is held.", "second"),
     "released": JobStatus("Released", "Not sent, rejected or refunded; no cost.", "second"),
 }

@@ -1,7 +1,7 @@
-"""A provider to rehearse against: it answers as the real APIs do, bills for jobs, and fails on demand.
+"""A simulated provider for tests: it responds like the real APIs, bills for jobs, and fails on demand.
 
-It reads payloads and prices jobs with code of its own, so that it can contradict the rest of the library.
-Of the library it uses only the tables, exact amounts, instants, YAML and errors.
+The sandbox has its own code to read payloads and price jobs, so that its bill is an independent check of the
+rest of the library, of which it uses only the tables, amounts, times, YAML reader and errors.
 """
 
 from __future__ import annotations

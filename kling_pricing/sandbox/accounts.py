@@ -1,4 +1,4 @@
-"""Accounts: the packs, the money and the quota that pay for jobs."""
+"""Accounts: the packs, balances and quota that pay for jobs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _WIDE = Context(prec=60)
 
 
 class Part(NamedTuple):
-    """A part of what a provider takes for a job.
+    """One part of the charge for a job.
 
     Attributes:
         source: `pack`, `cash`, `test_balance` or `quota`.
-        unit: the kind of the pack, the currency, or the name of the quota.
-        amount: the amount, in that unit.
-        worth: the money that the part costs the customer.
-        currency: the currency of that money.
-        list_price: the price of a part in cash before the discount.
+        unit: the kind of pack, the currency, or the name of the quota.
+        amount: the amount, in this unit.
+        worth: the amount of money that the part costs the customer.
+        currency: the currency of `worth`.
+        list_price: the price before the discount, if the part is paid in cash.
     """
 
     source: str
@@ -37,12 +37,12 @@ class Part(NamedTuple):
     list_price: Decimal = _ZERO
 
     def written(self) -> list[str]:
-        """Returns the part as a list of text; see `part_from`."""
+        """Returns the part as a list of strings, which `part_from` reads."""
         return [self.source, self.unit, *map(format_decimal, (self.amount, self.worth)), self.currency,
                 format_decimal(self.list_price)]  # fmt: skip
 
     def times(self, factor: Decimal) -> Part:
-        """Returns the part with a multiple of its amounts."""
+        """Returns the part with its amounts multiplied by a factor."""
         return self._replace(
             amount=multiply(self.amount, factor),
             worth=multiply(self.worth, factor),
@@ -51,7 +51,7 @@ class Part(NamedTuple):
 
 
 def part_from(texts: Sequence[str]) -> Part:
-    """Returns the part that `Part.written` wrote."""
+    """Returns the part in a list of strings that `Part.written` returned."""
     source, unit, amount, worth, currency, list_price = texts
     return Part(source, unit, Decimal(amount), Decimal(worth), currency, Decimal(list_price))
 
@@ -60,7 +60,7 @@ class Account:
     """One account at one provider.
 
     Args:
-        entry: the scenario's entry.
+        entry: the account's entry in the scenario.
     """
 
     def __init__(self, entry: AccountEntry) -> None:
@@ -69,15 +69,15 @@ class Account:
         self._money = {"cash": entry.balance, "test_balance": entry.test_balance}
 
     def take(self, rated: Rated, kind: str, plan: Plan) -> list[Part]:
-        """Takes the price of a job from the account, and returns the parts.
+        """Charges the account for a job, and returns the parts of the charge.
 
         Args:
             rated: the price.
-            kind: the kind of the pack that pays for the job.
-            plan: the plan of the job, which may change the price.
+            kind: the kind of pack that pays for the job.
+            plan: the plan of the job, which may change the charge.
 
         Raises:
-            DeclinedError: the account does not have enough; nothing is taken.
+            DeclinedError: the account does not have enough; it is not charged.
         """
         table = rated.table
         if (unit := table.billing.statement_unit) is not None:
@@ -94,12 +94,12 @@ class Account:
         return parts
 
     def _from_sources(self, rated: Rated, kind: str, plan: Plan) -> list[Part]:
-        """Splits a price in units over the sources that pay."""
+        """Splits a price in units among the sources that pay."""
         own_units, table = rated.rate.own_units or _ZERO, rated.table
         counted_in = table.counted_in(rated.rate)
         value = divide(rated.rate.unit_price, own_units) if counted_in is None else counted_in[1]
         units = multiply(multiply(own_units, rated.quantity), plan.factor)
-        if kind in table.units and kind != "video":  # its units are worth less than those of the list
+        if kind in table.units and kind != "video":  # its units are worth less than those in the price list
             units = divide(multiply(units, value), table.units[kind])
             value = table.units[kind]
         left = units if plan.amount is None else plan.amount
@@ -139,7 +139,7 @@ class Account:
         self._move(parts, -_ONE)
 
     def give_back(self, parts: Sequence[Part]) -> None:
-        """Gives the parts of a refunded job back."""
+        """Refunds the parts of a charge."""
         self._move(parts, _ONE)
 
     def _move(self, parts: Sequence[Part], sign: Decimal) -> None:
@@ -155,6 +155,6 @@ class Account:
                 self._money[source] = add(have, multiply(moved, sign))
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns what is left, for people; a source that never runs out is not among it."""
+        """Returns the remaining amount of every source that can run out."""
         left = {**self._packs, **{name: amount for name, amount in self._money.items() if amount is not None}}
         return {name: format_decimal(amount) for name, amount in left.items()}

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from kling_pricing.sandbox.call_outcomes import Outcome, Poll
 from kling_pricing.sandbox.exchange import JSON, Call, Reply
 from kling_pricing.sandbox.har import HarFile
 from kling_pricing.sandbox.jobs import Job
-from kling_pricing.sandbox.provider import Outcome, RehearsedProvider
+from kling_pricing.sandbox.provider import RehearsedProvider
 from kling_pricing.sandbox.rehearsal import Rehearsal
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -31,8 +32,8 @@ class Application:
 
     Args:
         rehearsal: the providers.
-        drop: closes the connection of a client (host, port) without an answer.
-        har: the archive of all calls; None: none is kept.
+        drop: closes the connection of a client (host, port) without a response.
+        har: the archive in which to save all requests; None: they are not saved.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Application:
         self._ticking: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, or follows the start and the end of the server."""
+        """Answers one request, or handles the start and the end of the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
@@ -62,6 +63,8 @@ class Application:
         outcome = self._rehearsal.handle(provider, call)
         if outcome.job is not None and provider is not None:
             outcome = await self._waited(provider, call, outcome, outcome.job)
+        if outcome.poll is not None and provider is not None:
+            outcome = await self._polled(provider, outcome, outcome.poll)
         sent = await self._answer(scope, receive, send, outcome)
         if self._har is not None:
             took_ms = (time.monotonic_ns() - started_ns) // _NS_PER_MS
@@ -72,7 +75,7 @@ class Application:
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, outcome: Outcome
     ) -> tuple[int, dict[str, str], bytes]:
-        """Sends an answer, or none; returns what the client got, with status 0 for nothing."""
+        """Sends the response, if any, and returns it; the status is 0 if the client got no response."""
         is_gone = outcome.answer == "lost" or (outcome.answer == "held" and await self._held(receive))
         if is_gone:
             if outcome.answer == "lost":
@@ -89,7 +92,7 @@ class Application:
         return reply.status, headers, content
 
     async def _held(self, receive: Receive) -> bool:
-        """Waits until the client leaves or held answers are let go; returns whether the client has left."""
+        """Waits until the client disconnects or responses are released; returns whether it disconnected."""
         resumed = self._rehearsal.resumed
         gone = asyncio.ensure_future(receive())
         while not gone.done() and self._rehearsal.resumed == resumed:
@@ -101,7 +104,7 @@ class Application:
         return has_left
 
     async def _waited(self, provider: RehearsedProvider, call: Call, outcome: Outcome, job: Job) -> Outcome:
-        """Waits for the end of a task, if the API lets the call ask for that (`Prefer: wait=10`)."""
+        """Waits for the end of a task if the request asks for it (`Prefer: wait=10`) and the API allows it."""
         name, _, seconds = call.headers.get("prefer", "").partition("=")
         face = provider.face(job)
         if name.strip() != "wait" or not face.WAITS or outcome.answer != "sent" or outcome.reply.status >= 300:  # noqa: PLR2004
@@ -114,6 +117,17 @@ class Application:
             self._rehearsal.advance()
             current = provider.find(job.id)
         return outcome._replace(reply=Reply(outcome.reply.status, face.created(current or job, provider)))
+
+    async def _polled(self, provider: RehearsedProvider, outcome: Outcome, poll: Poll) -> Outcome:
+        """Waits for the end of a task if an MCP message asks for it (`wait_seconds`)."""
+        until_ns = time.monotonic_ns() + poll.limit_s * 10**9
+        while time.monotonic_ns() < until_ns:
+            await asyncio.sleep(_TICK_S)
+            self._rehearsal.advance()
+            outcome = provider.handle(poll.call)
+            if b'"should_poll":true' not in outcome.reply.content:
+                break
+        return outcome
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -128,14 +142,14 @@ class Application:
                 return
 
     async def _tick(self) -> None:
-        """Lets tasks move on, and callbacks leave, while nobody calls."""
+        """Advances the tasks and sends their callbacks even while no requests arrive."""
         while True:
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Returns the body of a request; None: the client has left."""
+    """Returns the body of a request; None: the client has disconnected."""
     parts: list[bytes] = []
     size = 0
     while True:

@@ -1,4 +1,4 @@
-"""The sandbox's own bill, exact and apart from what it answers."""
+"""The sandbox's own bill: exact, and independent of the charges that responses state."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kling_pricing.sandbox.clock import from_ms
 from kling_pricing.sandbox.jobs import Records
 
 MAX_ENTRIES = 1000
-"""The most entries that one answer lists; the totals always count all."""
+"""The maximum number of entries in one response; the totals always include all entries."""
 
 END_OF_TIME_MS = 2**62
-"""An instant after all others."""
+"""A time after all others."""
 
 
 def bill(records: Records, provider: str, since_ms: int = 0, until_ms: int = END_OF_TIME_MS) -> dict[str, Any]:
-    """Returns what a provider has taken in a period.
+    """Returns the charges of a provider in a period.
 
     Returns:
-        `total`: currency -> what the customer owes; `units`: unit -> the amount taken; `tasks`: the number of
-        charged tasks; `entries`: the first `MAX_ENTRIES` entries, each with task, instant, kind and money;
-        `next`: the instant in milliseconds from which the next entries follow, None if there are none.
-        All amounts are text.
+        `total`: currency -> the amount of money charged; `units`: unit -> the amount charged; `tasks`: the
+        number of charged tasks; `entries`: the first `MAX_ENTRIES` entries, each with task, time, kind and
+        money; `next`: the time of the next entry in milliseconds since 1970, None if there are no more entries.
+        All amounts are strings.
     """
     total: dict[str, Decimal] = defaultdict(Decimal)
     units: dict[str, Decimal] = defaultdict(Decimal)

@@ -1,4 +1,4 @@
-"""Callbacks: sent one after another from a thread of their own, signed where the API signs."""
+"""Sends callbacks one after another in a separate thread, with a signature if the API signs callbacks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SentCallback(NamedTuple):
     """A callback that was sent.
 
     Attributes:
-        url: the address.
+        url: the URL of the receiver.
         body: the body.
-        status: the status of the response; 0: there was none.
+        status: the HTTP status of the response; 0: there was no response.
     """
 
     url: str
@@ -35,10 +35,10 @@ class SentCallback(NamedTuple):
 
 
 class Callbacks:
-    """Sends callbacks in the order in which they are given; none is sent again after a failure.
+    """Sends callbacks in the order in which they were queued, and never repeats one that failed.
 
     Attributes:
-        sent: the newest callbacks that were sent.
+        sent: the newest callbacks.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Callbacks:
         self._number = 0
 
     def send(self, url: str, body: bytes, secret: str | None, *, times: int = 1) -> None:
-        """Sends a callback soon; drops it if too many are waiting for a receiver that does not answer."""
+        """Queues a callback; drops it if too many callbacks are already queued."""
         self._number += 1
         headers = {"content-type": "application/json"}
         if secret is not None:
@@ -58,7 +58,7 @@ class Callbacks:
                 self._sender.submit(self._post, url, body, headers)
 
     def close(self) -> None:
-        """Sends nothing more."""
+        """Stops sending, and drops the callbacks that are still queued."""
         self._sender.shutdown(wait=False, cancel_futures=True)
 
     def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
@@ -83,7 +83,7 @@ class Callbacks:
 
 
 def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """Returns the headers that sign a body: an HMAC-SHA256 over the id, the time and the body."""
+    """Returns the signature headers of a body, with an HMAC-SHA256 of the id, the time and the body."""
     key = base64.b64decode(secret.removeprefix(_PREFIX))
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     digest = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

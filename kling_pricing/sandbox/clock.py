@@ -1,4 +1,4 @@
-"""The sandbox's clock, which can run fast, stand still, or be moved."""
+"""The sandbox's clock, which can run fast, stand still, or be set forward."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _MS = timedelta(milliseconds=1)
 _NS_PER_MS = 10**6
 
 MAX_SPEED = 10**6
-"""The highest speed: a year passes in half a minute."""
+"""The maximum speed, at which a year passes in half a minute."""
 
 
 def to_ms(at: datetime) -> int:
-    """Returns an instant in milliseconds since 1970, rounded down."""
+    """Converts an instant to milliseconds since 1970, rounded down."""
     return (at - _EPOCH) // _MS
 
 
 def from_ms(instant_ms: int) -> datetime:
-    """Returns the instant, in UTC, of a number of milliseconds since 1970."""
+    """Converts milliseconds since 1970 to an instant in UTC."""
     return _EPOCH + instant_ms * _MS
 
 
@@ -29,8 +29,8 @@ class RehearsalClock:
     """A clock in milliseconds since 1970.
 
     Args:
-        start: the instant that it shows first; None: the present.
-        speed: the seconds that pass on it per real second; 0: it stands still.
+        start: the time at which the clock starts; None: the present.
+        speed: the seconds that pass on the clock per real second; 0: the clock stands still.
     """
 
     def __init__(self, start: datetime | None = None, speed: int = 1) -> None:
@@ -44,33 +44,34 @@ class RehearsalClock:
         return self._speed
 
     def now_ms(self) -> int:
-        """Returns the instant that the clock shows."""
+        """Returns the time that the clock shows, in milliseconds since 1970."""
         return self._shown_ms + (time.monotonic_ns() - self._read_ns) * self._speed // _NS_PER_MS
 
     def set(self, *, now: datetime | None = None, forward_s: int = 0, speed: int | None = None) -> None:
-        """Moves the clock, changes its speed, or both.
+        """Sets the clock, changes its speed, or both.
 
         Raises:
-            KlingPricingError: the clock would go back, or the speed is not valid; the clock is unchanged.
+            KlingPricingError: the clock would go back, or the speed is invalid; the clock is unchanged.
         """
         new_speed = self._speed if speed is None else checked_speed(speed)
         shown_ms = self.now_ms()
         target_ms = (shown_ms if now is None else to_ms(now)) + forward_s * 1000
         if target_ms < shown_ms:
             raise KlingPricingError(
-                f"the clock cannot go back from {from_ms(shown_ms).isoformat()}; give a later instant"
+                f"the clock shows {from_ms(shown_ms).isoformat()} and cannot be set back; give a later time"
             )
         self._shown_ms, self._read_ns, self._speed = target_ms, time.monotonic_ns(), new_speed
 
 
 def checked_speed(speed: int) -> int:
-    """Returns a valid speed.
+    """Returns the speed if it is valid.
 
     Raises:
         KlingPricingError: the speed is not a whole number from 0 to `MAX_SPEED`.
     """
     if type(speed) is not int or not 0 <= speed <= MAX_SPEED:
         raise KlingPricingError(
-            f"invalid speed {speed!r}: give a whole number of seconds per second, from 0 to {MAX_SPEED}"
+            f"invalid speed {speed!r}; give a whole number from 0 to {MAX_SPEED}, the seconds that pass on the "
+            "sandbox's clock per real second"
         )
     return speed

@@ -1,4 +1,4 @@
-"""Calls, replies, and the reasons for which an API declines a call."""
+"""Requests, responses, and the error that makes an API refuse a request."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Call(NamedTuple):
     """A request to one provider.
 
     Attributes:
-        method: the HTTP method, in capitals.
-        path: the path below the provider's prefix, such as `/v1/tasks`, without a final slash.
-        query: name -> value, of the query.
+        method: the HTTP method, in upper case.
+        path: the path without the provider's prefix and without a final slash, such as `/v1/tasks`.
+        query: name -> value of each query parameter.
         headers: name in lower case -> value.
         body: the body, as sent.
-        base: the URL of the provider in this sandbox, for the links in replies.
+        base: the URL of the provider in this sandbox, for the links in responses.
     """
 
     method: str
@@ -40,8 +40,8 @@ class Reply(NamedTuple):
 
     Attributes:
         status: the HTTP status.
-        body: the body: bytes, text, or anything that JSON can write; a `Decimal` becomes an exact number.
-        headers: further headers; `content-type` is JSON unless given here.
+        body: bytes, a string, or a value to send as JSON, in which a `Decimal` becomes an exact number.
+        headers: additional headers; `content-type` is `application/json` unless it is given here.
     """
 
     status: int
@@ -57,12 +57,12 @@ class Reply(NamedTuple):
 
 
 class DeclinedError(Exception):
-    """An API declines a call.
+    """An API refuses a request.
 
     Attributes:
-        cause: the cause in words that do not depend on the API: `invalid`, `unpriced`, `no_balance`, ...
-        status: the HTTP status that is asked for; None: the API's own for this cause.
-        code: the API's code that is asked for; None: its own for this cause.
+        cause: the cause, under the same name for all APIs, such as `invalid`, `unpriced` or `no_balance`.
+        status: the HTTP status of the response; None: the status that the API uses for this cause.
+        code: the error code in the response; None: the code that the API uses for this cause.
     """
 
     def __init__(self, cause: str, message: str, *, status: int | None = None, code: str | None = None) -> None:
@@ -73,7 +73,7 @@ class DeclinedError(Exception):
 
 
 def to_json(value: Any) -> str:
-    """Writes JSON; a `Decimal` becomes a number with exactly its digits."""
+    """Returns a value as JSON; a `Decimal` becomes a number with exactly the same digits."""
     return _EXACT.sub(r"\1", json.dumps(value, default=_exact, ensure_ascii=False, separators=(",", ":")))
 
 

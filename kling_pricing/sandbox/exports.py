@@ -1,4 +1,4 @@
-"""Statements: the rows of each job with their planted errors, and the files in which they come."""
+"""Statements: the rows of each job with their planted errors, and the forms in which a statement is saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kling_pricing.sandbox.exchange import JSON, Reply
 from kling_pricing.sandbox.jobs import Job, Records
 
 FORMS = ("api", "csv", "spreadsheet", "unicode-text", "rounded-ids")
-"""How a statement is saved: as the API gives it, as CSV, and in three ways of a spreadsheet program."""
+"""The forms of a statement: the API's own form, CSV, and three forms in which spreadsheet programs save it."""
 
 _DAY_MS = 24 * 3600 * 1000
 _LATER_MS = 2 * _DAY_MS
@@ -33,7 +33,7 @@ class _PlannedRow(NamedTuple):
 
 
 def plant(records: Records, job: Job, at_ms: int) -> None:
-    """Adds the rows of a job that has ended to the statement, with the errors of its plan."""
+    """Adds the rows of a finished job to the statement, with the errors in the job's plan."""
     parts = [part_from(part) for part in job.details["parts"]]
     errors = job.details["statement"]
     is_charged = job.details["charged"] or (job.state == "failed" and "failed-but-charged" in errors)
@@ -48,7 +48,7 @@ def plant(records: Records, job: Job, at_ms: int) -> None:
 
 
 def _with_error(error: str, rows: list[_PlannedRow], job: Job) -> list[_PlannedRow]:
-    """Returns the rows with one more error."""
+    """Returns the rows with an additional error."""
     first, *others = rows
     if error == "twice":
         return [first, first, *others]
@@ -77,7 +77,7 @@ def _with_error(error: str, rows: list[_PlannedRow], job: Job) -> list[_PlannedR
 
 
 def _scaled(part: Part, factor: Decimal) -> Part:
-    """Returns a multiple of a part; a quota stays a whole number."""
+    """Returns a part multiplied by a factor; an amount of quota stays a whole number."""
     scaled = part.times(factor)
     if part.source != "quota" or not part.amount:
         return scaled
@@ -99,7 +99,7 @@ def _next_month(at_ms: int) -> int:
 
 
 def planted_errors(records: Records, provider: str, since_ms: int, until_ms: int) -> Iterator[dict[str, Any]]:
-    """Yields each row of a statement with a planted error: task, error, instant, and the money of the row."""
+    """Yields the task, error, time and money of each statement row that has a planted error."""
     for job, at_ms, planted, parts, _ in records.rows(provider, since_ms, until_ms):
         if planted:
             worth: dict[str, Decimal] = {}
@@ -110,13 +110,13 @@ def planted_errors(records: Records, provider: str, since_ms: int, until_ms: int
 
 
 def saved(lines: Any, form: str, whole: Any, columns: Sequence[str]) -> Reply:
-    """Returns a statement in a form of `FORMS`.
+    """Returns the response that contains a statement.
 
     Args:
         lines: the rows, as flat objects.
-        form: the form.
-        whole: the answer of the API around those rows; None: the API gives CSV.
-        columns: the names of the columns of a statement without rows.
+        form: one of `FORMS`.
+        whole: the API's own response with these rows; None: the API sends CSV.
+        columns: the names of the columns, for a statement without rows.
     """
     if form == "api" and whole is not None:
         return Reply(200, whole, {"content-type": JSON})
@@ -156,7 +156,7 @@ def _german(name: str, value: Any) -> str:
 
 
 def _rounded(name: str, value: Any) -> str:
-    """Writes long numbers as a spreadsheet does: `8.67284E+17`."""
+    """Writes a long number as spreadsheet programs do, such as `8.67284E+17`."""
     text = _plain(name, value)
     if not text.isdecimal() or len(text) <= 11:  # noqa: PLR2004 (a spreadsheet's widest whole number)
         return text

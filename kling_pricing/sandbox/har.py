@@ -1,4 +1,4 @@
-"""Records calls and answers as an HTTP archive (HAR 1.2)."""
+"""Saves requests and responses in an HTTP archive (HAR 1.2)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _END = "\n]}}\n"
 
 
 class HarFile:
-    """A file that is a complete archive after every entry; keys and cookies are not written into it.
+    """An archive file, which is complete after every entry and contains no API keys or cookies from headers.
 
     Args:
-        path: the file, which is replaced.
+        path: the path of the file; an existing file is replaced.
 
     Raises:
         KlingPricingError: the file cannot be written.
@@ -46,7 +46,7 @@ class HarFile:
     ) -> None:
         """Adds a request (method, URL, headers, body) and its response (status, headers, body).
 
-        A status of 0 means that the caller got no response.
+        The status is 0 if the caller got no response.
         """
         method, url, headers, body = request
         status, answered, content = response

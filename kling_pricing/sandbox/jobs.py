@@ -1,7 +1,7 @@
-"""Jobs, in a temporary database: a sandbox may have any number of them, and its memory stays the same.
+"""Jobs, stored in a temporary database, so that memory use does not grow with the number of jobs.
 
-The database is a file that disappears with the process.
-Nothing in it must survive a crash, so nothing is ever synchronized.
+The database is a file that disappears when the process ends.
+Its content need not survive a crash, so it is never synchronized to the disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
-"""The states in which a job stays."""
+"""The states of a job that has ended."""
 
 _CACHE_KIB = 8192
 
@@ -45,17 +45,17 @@ class Job:
     """A task that a provider has accepted.
 
     Attributes:
-        number: the number of the submission, counted from 1.
+        number: the number of the job's submission, counted from 1.
         provider: the provider.
         id: the provider's id of the task.
-        face: the wire format of its submission.
-        path: the path of its submission.
-        external_id: the caller's own id; empty: none.
-        key: the idempotency key; empty: none.
-        created_ms, start_ms, end_ms: when it was accepted, begins to run, and ends.
-        updated_ms: when its state last changed.
+        face: the wire format of the submission.
+        path: the path of the submission.
+        external_id: the caller's own id of the task; empty: the caller gave none.
+        key: the idempotency key; empty: the caller gave none.
+        created_ms, start_ms, end_ms: the times at which the task is created, starts to run, and ends.
+        updated_ms: the time of the last change of state.
         state: `queued`, `processing`, or one of `FINAL`.
-        details: everything else: the model, the parts of the charge, the plan, and so on.
+        details: all other properties, such as the model, the parts of the charge, and the planned faults.
     """
 
     number: int
@@ -79,7 +79,7 @@ class Job:
 
     @property
     def next_ms(self) -> int | None:
-        """The instant of the next change of state; None: there is none."""
+        """The time of the next change of state; None: the job has ended."""
         return self.start_ms if self.state == "queued" else self.end_ms if self.state == "processing" else None
 
 
@@ -102,7 +102,7 @@ class Records:
         self.submissions = 0
 
     def next_number(self) -> int:
-        """Returns the number of the submission that has just arrived."""
+        """Counts a new submission and returns its number."""
         self.submissions += 1
         return self.submissions
 
@@ -118,7 +118,7 @@ class Records:
         )
 
     def save(self, job: Job) -> None:
-        """Saves a job's state, times and details."""
+        """Saves the state, the times and the details of a job."""
         self._database.execute(
             "UPDATE job SET start_ms=?, end_ms=?, updated_ms=?, next_ms=?, state=?, details=? WHERE number=?",
             (
@@ -128,18 +128,18 @@ class Records:
         )
 
     def find(self, provider: str, name: str, *, by: str = "id") -> Job | None:
-        """Returns the newest job with an `id`, an `external_id` or a `key`; None: there is none."""
+        """Returns the newest job by `id`, `external_id` or `key`; None: there is none, or it is deleted."""
         jobs = self._jobs(
             f"WHERE provider=? AND {by}=? AND {by}<>'' ORDER BY number DESC LIMIT 1", provider, name
         )
-        return next(jobs, None)
+        return next((job for job in jobs if not job.details.get("deleted")), None)
 
     def due(self, now_ms: int, limit: int) -> list[Job]:
-        """Returns the jobs whose state changes at or before an instant, in the order of the changes."""
+        """Returns the jobs whose next change of state is due by `now_ms`, in the order of the changes."""
         return [*self._jobs("WHERE next_ms <= ? ORDER BY next_ms, number LIMIT ?", now_ms, limit)]
 
     def last_before(self, job: Job) -> Job | None:
-        """Returns the provider's job before this one."""
+        """Returns the provider's previous job; None: there is none."""
         where = "WHERE provider=? AND number<? ORDER BY number DESC LIMIT 1"
         return next(self._jobs(where, job.provider, job.number), None)
 
@@ -163,10 +163,10 @@ class Records:
 
         Args:
             provider: the provider.
-            keep: whether a job is to be among them.
-            before: only jobs with lower numbers.
-            since_ms: only jobs created at or after this instant.
-            until_ms: only jobs created at or before this instant.
+            keep: returns whether to include a job.
+            before: yields only jobs with lower numbers; None: all jobs.
+            since_ms: yields only jobs created at or after this time.
+            until_ms: yields only jobs created at or before this time.
         """
         where = "WHERE provider=? AND created_ms BETWEEN ? AND ? AND number<? ORDER BY number DESC LIMIT 1000"
         number = before or 2**62
@@ -179,14 +179,14 @@ class Records:
         return next(self._jobs("WHERE number=?", number))
 
     def book(self, job: Job, at_ms: int, kind: str) -> None:
-        """Adds an entry to the provider's bill: a job's parts, charged at an instant."""
+        """Adds the charge for a job to the provider's bill."""
         self._database.execute(
             "INSERT INTO bill_entry (provider, task, at_ms, kind, parts) VALUES (?,?,?,?,?)",
             (job.provider, job.id, at_ms, kind, json.dumps(job.details["parts"])),
         )
 
     def bill_entries(self, provider: str, since_ms: int, until_ms: int) -> Iterator[tuple[str, int, str, Any]]:
-        """Yields task, instant, kind and parts of the entries of a bill, in the order of their instants."""
+        """Yields the task, time, kind and parts of each entry of a bill, in the order of their times."""
         rows = self._database.execute(
             "SELECT task, at_ms, kind, parts FROM bill_entry WHERE provider=? AND at_ms>=? AND at_ms<?"
             " ORDER BY at_ms, number",
@@ -198,14 +198,14 @@ class Records:
     def add_row(
         self, job: Job, at_ms: int, planted: str, parts: Sequence[Sequence[str]], changes: Mapping[str, Any]
     ) -> None:
-        """Adds a row to the provider's statement; `changes` replace details of the job in that row."""
+        """Adds a row to the provider's statement; `changes` replace details of the job in this row only."""
         self._database.execute(
             "INSERT INTO statement_row (provider, job, at_ms, planted, parts, changes) VALUES (?,?,?,?,?,?)",
             (job.provider, job.number, at_ms, planted, json.dumps(parts), json.dumps(dict(changes))),
         )
 
     def rows(self, provider: str, since_ms: int, until_ms: int) -> Iterator[tuple[Job, int, str, Any, Any]]:
-        """Yields job, instant, planted error, parts and changes of a statement's rows, in their order."""
+        """Yields the job, time, planted errors, parts and changes of each statement row, ordered by time."""
         rows = self._database.execute(
             "SELECT job, at_ms, planted, parts, changes FROM statement_row"
             " WHERE provider=? AND at_ms>=? AND at_ms<? ORDER BY at_ms, number",

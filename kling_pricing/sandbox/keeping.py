@@ -1,4 +1,4 @@
-"""The details that a job keeps of its submission."""
+"""The details of a submission that are stored with its job."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kling_pricing.sandbox.served_paths import SubmissionPath
 def kept_of(
     facts: Mapping[str, Any], reading: Reading, rated: Rated, plan: Plan, face: Face, path: SubmissionPath
 ) -> dict[str, Any]:
-    """Returns what a job keeps of its submission; the prompt is not among it."""
+    """Returns the details of a submission that are stored with its job; the prompt is not stored."""
     written = reading.model or path.model or facts["model"]
-    made_s = facts.get("duration_s") or facts.get("video_length_s") or 0
+    made_s = facts.get("sound_length_s") or facts.get("duration_s") or facts.get("video_length_s") or 0
     return {
         "written": written,
         "model": facts["model"],

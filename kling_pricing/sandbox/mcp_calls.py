@@ -1,4 +1,4 @@
-"""The MCP endpoint of an API: JSON-RPC messages whose tools submit, query and cancel tasks."""
+"""The MCP endpoint of an API: JSON-RPC messages that call tools to submit, query and cancel tasks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kling_pricing.sandbox.call_outcomes import Poll
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply, to_json
 from kling_pricing.sandbox.payloads import json_object
 from kling_pricing.tables.http_rules import McpRules
 
 Handle = Callable[[Call], tuple[Reply, str]]
-"""Answers a call to the API; returns the answer and whether it is `sent`, `lost` or `held`."""
+"""Answers a request to the API; returns the response, and whether it is `sent`, `lost` or `held`."""
 
 _PROTOCOL = "2025-06-18"
 _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS = -32600, -32601, -32602
 _POLL_AFTER_S = 5
+_WAIT, _MAX_WAIT_S = "wait_seconds", 45
 _FINAL = {"completed", "failed", "cancelled"}
 _ERROR = 400
 
@@ -24,10 +26,10 @@ def answer_message(call: Call, rules: McpRules, paths: tuple[str, str], handle: 
     """Answers one message.
 
     Args:
-        call: the call that carries the message.
-        rules: the tools of the endpoint.
+        call: the request that contains the message.
+        rules: the rules of the endpoint, with the names of its tools.
         paths: the paths that return and cancel a task, with `{task_id}`.
-        handle: answers the call to the API that a tool stands for.
+        handle: answers the API request that corresponds to a tool call.
     """
     try:
         message = json_object(call.body)
@@ -84,8 +86,22 @@ def _tool(
     return _result(number, _content(task, is_error=is_error)), "sent"
 
 
+def poll_asked_for(call: Call, reply: Reply, rules: McpRules) -> Poll | None:
+    """Returns the wait that a message asks for; None: it asks for no wait, or its task has ended."""
+    if _WAIT not in rules.beside or _WAIT.encode() not in call.body or not isinstance(reply.body, Mapping):
+        return None
+    message, result = json_object(call.body), reply.body.get("result", {})
+    params, task = message.get("params", {}), result.get("structuredContent", {})
+    limit_s = params.get("arguments", {}).get(_WAIT)
+    if params.get("name") != rules.create or type(limit_s) is not int or not task.get("should_poll"):
+        return None
+    asked = {"name": rules.task_tools[0], "arguments": {"task_id": task["task_id"]}}
+    body = to_json(message | {"params": asked}).encode()
+    return Poll(min(limit_s, _MAX_WAIT_S), call._replace(body=body))
+
+
 def _payload(arguments: Mapping[str, Any], rules: McpRules) -> dict[str, Any]:
-    """Returns the payload in the arguments, whose parts may be nested or not."""
+    """Returns the payload in the arguments of a tool call, in which some fields may be nested."""
     own = {*rules.beside, rules.key, rules.nested}
     nested = arguments.get(rules.nested)
     inside = dict(nested) if isinstance(nested, Mapping) else {}

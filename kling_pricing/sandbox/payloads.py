@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON, and the forms that some clients send."""
+"""Reads the bodies of requests: JSON, and the multipart forms that some clients send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])+)")
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Returns the object that a body is; an empty body is an empty object.
+    """Returns a body as an object; an empty body is an empty object.
 
     Raises:
         DeclinedError: the body is not a JSON object.
@@ -30,7 +30,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    invalid(f"{name} is not JSON")
+    invalid(f"{name} is not valid JSON")
 
 
 def payload_of(body: bytes, headers: Mapping[str, str], *, forms: bool) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def payload_of(body: bytes, headers: Mapping[str, str], *, forms: bool) -> dict[
     Args:
         body: the body.
         headers: the headers of the request, with names in lower case.
-        forms: whether the API takes forms.
+        forms: whether the API accepts multipart forms.
 
     Raises:
         DeclinedError: the body cannot be read.
@@ -58,12 +58,12 @@ def payload_of(body: bytes, headers: Mapping[str, str], *, forms: bool) -> dict[
 
 
 def _place(payload: dict[str, Any], name: str, value: str) -> None:
-    """Puts the value of a form's field where the JSON payload has it."""
+    """Adds the value of a form field at its place in the payload."""
     match = _KEY.fullmatch(name)
     path = [match[1], *re.findall(r"\[([^\[\]]+)\]", match[2])] if match else [name]
     node = payload
     for step in path[:-1]:
         node = node.setdefault(step, {})
         if not isinstance(node, dict):
-            invalid(f"{name} is given twice")
+            invalid(f"the field {name} is given twice")
     node[path[-1]] = value

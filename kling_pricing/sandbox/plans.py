@@ -1,4 +1,4 @@
-"""Faults: words such as `[fail:moderation]`, and the plan for a job that they make."""
+"""Faults: words such as `[fail:moderation]`, and the plan that they add up to."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ STATEMENT_ERRORS = (
     *("twice", "dearer", "too-long", "failed-but-charged", "late"),
     *("refunded-later", "corrected-later", "split", "missing"),
 )
-"""The errors that a statement may have."""
+"""The errors that can be planted in a statement."""
 
 
 @dataclass
 class Plan:
-    """What happens to one submission; the default: it is accepted, answered, succeeds and is charged once.
+    """The outcome of one submission; by default, its task is created, succeeds and is charged once.
 
     Attributes:
-        status: the HTTP status of a refusal or error; None: the usual answer.
-        code: the code of that error; empty: the API's own.
-        accepts: whether the task is created although the answer is an error.
-        answer: `sent`, `lost` (the connection closes) or `held` (no answer until the client leaves).
+        status: the HTTP status of the error response; None: the usual response.
+        code: the code in the error response; empty: the code that the API uses for this status.
+        accepts: whether the task is created although the response is an error.
+        answer: `sent`, `lost` (the connection is closed) or `held` (not sent until `resume` is called).
         outcome: `succeeded`, `failed` or `cancelled`.
-        reason: why the task fails.
-        charged_failure: whether a failed task is charged; None: as the price table says.
-        delay_s: the seconds that the task takes longer.
-        factor: the multiple of the price that is charged.
-        amount: the amount that is charged, in the API's own unit; None: by the price.
-        stated_factor: the multiple of the charge that answers name.
-        facts: facts that the API decides, such as those of a billing spec.
-        length_s: the length of the reference video in seconds; None: by the scenario.
-        duplicate_id: whether the answer names the task before this one.
-        states_charge: whether answers name the charge; None: by the scenario.
-        pays: the sources that pay, in order; empty: by the scenario.
-        statement: the errors of the job's rows on the statement.
-        headers: further headers of the answer.
-        body: the body of the answer; None: the usual one.
+        reason: the reason for which the task fails.
+        charged_failure: whether a failed task is charged; None: as in the scenario or the price table.
+        delay_s: the seconds by which the task takes longer.
+        factor: the factor by which the price is multiplied.
+        amount: the amount to charge, in the API's own unit; None: the price.
+        stated_factor: the factor by which responses multiply the actual charge.
+        facts: facts about the video that override those of the request.
+        length_s: the length of the reference video in seconds; None: as in the scenario.
+        duplicate_id: whether the response contains the id of the previous task.
+        states_charge: whether responses state the charge; None: as in the scenario.
+        pays: the sources that pay, in order; empty: as in the scenario.
+        statement: the errors in the job's rows of the statement.
+        headers: additional headers of the response.
+        body: the body of the response; None: the usual body.
     """
 
     status: int | None = None
@@ -81,12 +81,12 @@ class Plan:
 
 
 class PlannedFault(NamedTuple):
-    """A fault of one of the next submissions.
+    """The faults of one future submission.
 
     Attributes:
-        words: the words of the fault, such as `500:accepted`.
-        headers: further headers of the answer.
-        body: the body of the answer; None: the usual one.
+        words: the fault words, such as `500:accepted`.
+        headers: additional headers of the response.
+        body: the body of the response; None: the usual body.
     """
 
     words: list[str]
@@ -95,11 +95,11 @@ class PlannedFault(NamedTuple):
 
 
 class FaultError(ValueError):
-    """A word is not a fault; the message says why."""
+    """A word is not a valid fault; the message gives the reason."""
 
 
 def words_in(value: Any) -> Iterator[str]:
-    """Yields every word in square brackets in the texts of a payload, without the brackets."""
+    """Yields every word in square brackets in the strings of a payload, without its brackets."""
     if isinstance(value, str):
         for match in _WORD.finditer(value):
             yield match[0][1:-1]
@@ -112,7 +112,7 @@ def words_in(value: Any) -> Iterator[str]:
 
 
 def apply_prompt_words(plan: Plan, payload: Any) -> None:
-    """Adds the faults that a payload asks for; other words in square brackets are text like any other."""
+    """Adds the faults in the strings of a payload; other words in square brackets have no effect."""
     for word in words_in(payload):
         try:
             apply_fault(plan, word)
@@ -130,7 +130,7 @@ def apply_fault(plan: Plan, word: str) -> None:
     """Adds one fault to a plan.
 
     Raises:
-        FaultError: the word is not a fault; the plan is unchanged.
+        FaultError: the word is not a valid fault; the plan is unchanged.
     """
     name, _, argument = word.partition(":")
     if _STATUS.fullmatch(name):
@@ -198,13 +198,15 @@ def _bill(plan: Plan, argument: str) -> None:
         elif part in _SPEC:
             facts |= _SPEC[part]
         else:
-            raise FaultError(f"cannot read the billing spec {shown(argument)}; write bill:1080p-ref-audio")
+            raise FaultError(
+                f"cannot read the billing spec {shown(argument)}; write it like bill:1080p-ref-audio"
+            )
     plan.facts |= facts
 
 
 def _seconds(plan: Plan, argument: str) -> None:
     if not argument.isdecimal():
-        raise FaultError("write seconds:10")
+        raise FaultError(f"cannot read the length {shown(argument)}; write it like seconds:10")
     plan.facts["duration_s"] = int(argument)
 
 
@@ -225,14 +227,17 @@ def _no_charge(plan: Plan, argument: str) -> None:
 def _pays(plan: Plan, argument: str) -> None:
     sources = tuple(argument.split("."))
     if not set(sources) <= set(SOURCES):
-        raise FaultError(f"write pays: and one of {', '.join(SOURCES)}, or several with dots between them")
+        raise FaultError(
+            f"unknown source in {shown(argument)}; use pack, cash or test_balance, or several separated by "
+            "dots, such as pays:pack.cash"
+        )
     plan.pays = sources
 
 
 def _statement(plan: Plan, argument: str) -> None:
     if argument not in STATEMENT_ERRORS:
         raise FaultError(
-            f"unknown error of a statement {shown(argument)}; {did_you_mean(argument, STATEMENT_ERRORS)}"
+            f"unknown statement error {shown(argument)}; {did_you_mean(argument, STATEMENT_ERRORS)}"
         )
     plan.statement = (*plan.statement, argument)
 
@@ -258,10 +263,10 @@ _FAULTS = {
 
 def _matching(argument: str, pattern: re.Pattern[str], example: str) -> str:
     if not pattern.fullmatch(argument):
-        raise FaultError(f"cannot read {shown(argument)}; write a fault such as {example}")
+        raise FaultError(f"cannot read the value {shown(argument)}; write the fault like {example}")
     return argument
 
 
 def _refuse_argument(name: str, argument: str) -> None:
     if argument:
-        raise FaultError(f"{name} takes nothing after a colon; write {name}")
+        raise FaultError(f"the fault {name} takes no value; leave out the colon and the text after it")

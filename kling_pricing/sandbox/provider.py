@@ -1,14 +1,15 @@
-"""One provider of the sandbox: its paths, its account, the life of its tasks, and its bill."""
+"""One simulated provider: its paths, its account, the lives of its tasks, and its bill."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.sandbox.accounts import Account, part_from
+from kling_pricing.sandbox.call_outcomes import Outcome
 from kling_pricing.sandbox.callbacks import Callbacks
 from kling_pricing.sandbox.clock import RehearsalClock, from_ms
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply, to_json
@@ -16,12 +17,14 @@ from kling_pricing.sandbox.exports import plant
 from kling_pricing.sandbox.faces import Face, StatementRow, new_face
 from kling_pricing.sandbox.jobs import Job, Records
 from kling_pricing.sandbox.keeping import kept_of
-from kling_pricing.sandbox.mcp_calls import answer_message
+from kling_pricing.sandbox.keys import check_key
+from kling_pricing.sandbox.mcp_calls import answer_message, poll_asked_for
 from kling_pricing.sandbox.payloads import payload_of
 from kling_pricing.sandbox.plans import Plan, PlannedFault, apply_faults
 from kling_pricing.sandbox.rating import Rated
 from kling_pricing.sandbox.reading import Reading
 from kling_pricing.sandbox.reception import Reception, planned_error
+from kling_pricing.sandbox.result_files import served_file
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.sandbox.served_paths import (
     SubmissionPath,
@@ -36,32 +39,16 @@ from kling_pricing.tables.price_book import PriceBook
 
 _HOUR_MS, _DAY_MS = 3600 * 1000, 24 * 3600 * 1000
 _OK = 200
-_FILE = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
-"""The first bytes of an MP4 file, which stand for every result."""
-
-
-class Outcome(NamedTuple):
-    """What becomes of a call.
-
-    Attributes:
-        reply: the answer.
-        answer: whether the answer is `sent`, `lost` or `held`; see `Plan`.
-        job: the task that a submission created or named; None: another call, or none.
-    """
-
-    reply: Reply
-    answer: str = "sent"
-    job: Job | None = None
 
 
 class RehearsedProvider:
-    """One provider.
+    """One simulated provider.
 
     Args:
-        name: its name in the price book.
+        name: the provider's name in the price book.
         book: the price book.
         scenario: the scenario.
-        records: the jobs and bills.
+        records: the jobs, bills and statements.
         clock: the sandbox's clock.
         callbacks: sends callbacks.
         base: the URL of the provider in the sandbox.
@@ -97,11 +84,11 @@ class RehearsedProvider:
         self._submissions = submission_paths(matrices)
         self._statuses = task_paths(matrices)
 
-    # the desk of the faces
+    # the methods of `Desk`, for the faces
 
     @property
     def now_ms(self) -> int:
-        """The instant of the sandbox's clock."""
+        """The time on the sandbox's clock, in milliseconds since 1970."""
         return self._clock.now_ms()
 
     def find(self, name: str, *, external: bool = False) -> Job | None:
@@ -116,11 +103,16 @@ class RehearsedProvider:
         since_ms: int = 0,
         until_ms: int = 2**62,
     ) -> Iterator[Job]:
-        """Yields the tasks, the newest first."""
+        """Yields the tasks, the newest first; see `Records.newest`."""
         return self._records.newest(self.name, keep, before=before, since_ms=since_ms, until_ms=until_ms)
 
+    def delete(self, job: Job) -> None:
+        """Hides a task from all further requests; its charge stays on the bill."""
+        job.details["deleted"] = True
+        self._records.save(job)
+
     def states_charge(self, job: Job) -> bool:
-        """Returns whether answers name the charge of a job."""
+        """Returns whether responses state the charge for a job."""
         stated = job.details["states_charge"]
         return self._entry.states_charge if stated is None else bool(stated)
 
@@ -133,7 +125,7 @@ class RehearsedProvider:
         return self.faces[job.face]
 
     def estimate(self, payload: Mapping[str, Any], wire_format: str) -> Rated:
-        """Returns the price of a payload, and creates nothing.
+        """Returns the price of a payload without creating a task.
 
         Raises:
             DeclinedError: the API refuses the payload.
@@ -145,19 +137,19 @@ class RehearsedProvider:
         return self._reception.rated(path, reading, Plan(), from_ms(self.now_ms))[0]
 
     def rows(self, since_ms: int, until_ms: int) -> Iterable[StatementRow]:
-        """Yields the rows of the statement of a period."""
+        """Yields the rows of the statement for a period."""
         for job, at_ms, _, parts, changes in self._records.rows(self.name, since_ms, until_ms):
             if parts:
                 job.details |= changes
                 yield StatementRow(job, at_ms, [part_from(part) for part in parts])
 
-    # calls
+    # requests
 
     def fail_next(self, faults: Iterable[PlannedFault]) -> None:
-        """Adds faults for the next submissions, one for each, to those of the scenario.
+        """Assigns one entry to each of the next submissions, in addition to the faults in the scenario.
 
         Raises:
-            FaultError: a word is not a fault; nothing is added.
+            FaultError: a word is not a valid fault; nothing is assigned.
         """
         planned = [*faults]
         for fault in planned:
@@ -165,11 +157,11 @@ class RehearsedProvider:
         self._faults += planned
 
     def handle(self, call: Call) -> Outcome:
-        """Answers a call."""
+        """Answers a request."""
         accepting = self._submissions.get(call.path, ()) if call.method == "POST" else ()
         face = self.faces[accepting[0].wire_format if accepting else next(iter(self.faces))]
         try:
-            self._check_key(call)
+            check_key(self._entry.api_key, self._entry.secret_key, call.headers)
             if (outcome := self._message(call)) is not None:
                 return outcome
             if accepting:
@@ -182,36 +174,29 @@ class RehearsedProvider:
             return Outcome(face.decline(error))
 
     def _message(self, call: Call) -> Outcome | None:
-        """Answers a message to an MCP endpoint; None: the call is none."""
+        """Answers a message to an MCP endpoint; None: the request is not such a message."""
         for face in self.faces.values():
             rules, (main, *_) = face.matrix.http.mcp, face.matrix.submissions
             if rules is not None and call.method == "POST" and rules.pattern.matches(segments_of(call.path)):
                 paths = (main.status or "", main.cancel or "")
-                return Outcome(*answer_message(call, rules, paths, self._answered))
+                reply, answer = answer_message(call, rules, paths, self._answered)
+                return Outcome(reply, answer, poll=poll_asked_for(call, reply, rules))
         return None
 
     def _answered(self, call: Call) -> tuple[Reply, str]:
         outcome = self.handle(call)
         return outcome.reply, outcome.answer
 
-    def _check_key(self, call: Call) -> None:
-        key = self._entry.api_key
-        if key is not None and call.headers.get("authorization", "").removeprefix("Bearer ") != key:
-            raise DeclinedError("no_key", "Authentication failed")
-
     def _about_a_task(self, call: Call) -> Reply:
         if call.path.startswith("/_files/") and call.method == "GET":
-            job = self.find(call.path.removeprefix("/_files/").partition(".")[0])
-            if job is None or job.state != "succeeded" or not self.has_result(job):
-                return Reply(404, b"", {"content-type": "text/plain"})
-            return Reply(_OK, _FILE, {"content-type": "video/mp4"})
+            return served_file(call.path.removeprefix("/_files/"), self)
         found = task_at(self._statuses, call.method, call.path)
         if found is None and call.method == "POST":
             for face in self.faces.values():
                 if any(free.matches(segments_of(call.path)) for free in face.matrix.http.free):
                     return Reply(_OK, face.free(call))
         if found is None:
-            raise DeclinedError("not_found", f"{call.method} {call.path} is not known here")
+            raise DeclinedError("not_found", f"unknown endpoint: {call.method} {call.path}")
         wire_format, kind, task_id = found
         face = self.faces[wire_format]
         job = self.find(task_id)
@@ -230,7 +215,7 @@ class RehearsedProvider:
     def _cancelled(self, job: Job) -> Reply:
         face = self.face(job)
         if job.state != "queued":
-            return face.decline(DeclinedError("not_cancellable", "the task is not queued any more"))
+            return face.decline(DeclinedError("not_cancellable", "the task is no longer queued"))
         self.finish(job, self.now_ms, "cancelled")
         body: Any = getattr(face, "cancelled", face.task)(job, self)
         return Reply(_OK, body)
@@ -283,7 +268,7 @@ class RehearsedProvider:
         return plan
 
     def _replayed(self, call: Call, wire_format: str) -> Job | None:
-        """Returns the task that the call's idempotency key created."""
+        """Returns the earlier task with the request's idempotency key; None: there is none."""
         rules = self._book.matrices[wire_format].http.idempotency
         key = call.headers.get(rules.header.lower(), "") if rules is not None else ""
         job = self._records.find(self.name, key, by="key") if key else None
@@ -295,7 +280,7 @@ class RehearsedProvider:
         """Creates the task of a submission.
 
         Raises:
-            DeclinedError: the API refuses it; nothing is created.
+            DeclinedError: the API refuses the submission; no task is created.
         """
         now_ms, matrix, face = self.now_ms, self._book.matrices[path.wire_format], self.faces[path.wire_format]
         rated, facts = self._reception.rated(path, reading, plan, from_ms(now_ms))
@@ -305,8 +290,7 @@ class RehearsedProvider:
         if limit is not None and self._records.unfinished(self.name) >= limit:
             raise DeclinedError("concurrency", "parallel task over resource pack limit")
         parts = self._account.take(rated, face.PACK, plan)
-        queue_s = self._scenario.queue_s if self._entry.queue_s is None else self._entry.queue_s
-        run_s = self._scenario.run_s if self._entry.run_s is None else self._entry.run_s
+        queue_s, run_s = self._scenario.times_s(self.name)
         start_ms = now_ms + queue_s * 1000
         idempotency = matrix.http.idempotency
         job = Job(
@@ -325,7 +309,7 @@ class RehearsedProvider:
         )
         job.details["parts"] = [part.written() for part in parts]
         job.details["callback_url"] = reading.callback_url or self._entry.callback_url or ""
-        if path.status is None:  # the service answers with its result
+        if path.status is None:  # the response contains the result
             job.end_ms = job.start_ms = now_ms
         self._records.add(job)
         self.announce(job)
@@ -333,10 +317,10 @@ class RehearsedProvider:
             self.move_on(job)
         return job
 
-    # the life of a task
+    # the lives of tasks
 
     def move_on(self, job: Job) -> None:
-        """Makes the next change of a job's state, at its instant."""
+        """Makes the next change of a job's state, at the time at which it is due."""
         if job.state == "queued":
             job.state, job.updated_ms = "processing", job.start_ms
             self._records.save(job)
@@ -345,19 +329,21 @@ class RehearsedProvider:
             self.finish(job, job.end_ms, job.details["outcome"])
 
     def finish(self, job: Job, at_ms: int, state: str, amount: str | None = None) -> None:
-        """Ends a job; charges for it or gives its price back.
+        """Ends a job, and adds its charge to the bill or refunds it.
 
         Args:
             job: the job.
-            at_ms: when it ends.
-            state: the state in which it ends.
-            amount: what is charged, in the unit of its first part; None: as the plan and the table say.
+            at_ms: the time at which the job ends.
+            state: the final state.
+            amount: the amount to charge, in the unit of the charge's first part; None: as planned.
 
         Raises:
-            KlingPricingError: the job has ended already.
+            KlingPricingError: the job has already ended.
         """
         if job.is_final:
-            raise KlingPricingError(f"the task {job.id} has already ended as {job.state}; end another one")
+            raise KlingPricingError(
+                f"the task {job.id} has already ended ({job.state}); choose an unfinished one"
+            )
         job.state, job.updated_ms, job.end_ms = state, at_ms, at_ms
         details = job.details
         details["charged"] = self._is_charged(job)
@@ -382,7 +368,10 @@ class RehearsedProvider:
         return (self._entry.failed_tasks or job.details["failed_tasks"]) == "charged"
 
     def announce(self, job: Job, url: str = "", state: str | None = None) -> None:
-        """Sends a callback about a job, if it has an address; `state` replaces the job's."""
+        """Sends a callback about a job to `url` or the job's own callback URL, if there is one.
+
+        The state in the callback is `state` if it is given, else that of the job.
+        """
         address = url or job.details["callback_url"]
         if not address:
             return
@@ -394,6 +383,6 @@ class RehearsedProvider:
         self._callbacks.send(address, body, secret, times=1 + self._entry.callbacks_twice)
 
     def as_dict(self) -> dict[str, Any]:
-        """Describes the provider for people."""
+        """Returns a description of the provider, with the remaining amounts of its account."""
         left = self._account.as_dict()
         return {"url": self.base, "wire_formats": [*self.faces], "prices": self.priced_by, "left": left}

@@ -1,4 +1,4 @@
-"""A pytest plugin: the fixture `kling_sandbox` is a running sandbox with a clock that stands still."""
+"""A pytest plugin with the fixture `kling_sandbox`: a running sandbox whose clock stands still."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def kling_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """Yields a sandbox; the marker `kling_scenario` of a test gives it a scenario: a mapping or a file."""
-    from kling_pricing.sandbox.running import Sandbox  # noqa: PLC0415 (nothing is imported until it is asked for)
+    """Yields a running sandbox.
+
+    To set the scenario, add the marker `kling_scenario` to the test, with a mapping or the path of a file.
+    """
+    from kling_pricing.sandbox.running import Sandbox  # noqa: PLC0415 (imported only by tests that use the fixture)
 
     marker = request.node.get_closest_marker("kling_scenario")
     scenario = marker.args[0] if marker is not None else {"speed": 0}
@@ -23,5 +26,5 @@ def kling_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker."""
+    """Registers the marker `kling_scenario`."""
     config.addinivalue_line("markers", "kling_scenario(scenario): the scenario of the fixture kling_sandbox")

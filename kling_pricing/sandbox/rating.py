@@ -1,4 +1,4 @@
-"""The sandbox's own reading of the tables: whether an API accepts a request, and what the request costs."""
+"""The sandbox's own evaluation of the tables: whether an API accepts a request, and the request's price."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Rated(NamedTuple):
     """The price of a job.
 
     Attributes:
-        table: the table that priced it.
+        table: the price table.
         rate: the rate.
         quantity: the number of billed units, such as seconds.
-        money: the price in the table's currency, after a contract's discount.
+        money: the price in the table's currency, after the discount of a contract.
     """
 
     table: PriceTable
@@ -51,7 +51,7 @@ def admits(condition: Condition, value: Any) -> bool | None:
 
 
 def meets(conditions: Mapping[str, Condition], facts: Mapping[str, Any]) -> bool | None:
-    """Returns whether all conditions hold; None: that depends on an unknown fact."""
+    """Returns whether all conditions are met; None: this depends on an unknown fact."""
     verdicts = [admits(condition, facts.get(fact)) for fact, condition in conditions.items()]
     return False if False in verdicts else None if None in verdicts else True
 
@@ -63,14 +63,14 @@ def judge(
     default_model: str | None,
     actions: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Returns all facts about a request that the API accepts, its defaults included.
+    """Checks a request, and returns all facts about it, including the API's defaults.
 
     Args:
         matrix: the API's capabilities.
         reading: the contents of the payload.
-        at: the instant of the request.
-        default_model: the model of the path, if the payload names none.
-        actions: the actions of the path; empty: any.
+        at: the time of the request.
+        default_model: the model to use if the payload names none; None: a model is required.
+        actions: the actions that the path supports; empty: all.
 
     Raises:
         DeclinedError: the API refuses the request.
@@ -103,12 +103,12 @@ def judge(
         ):
             invalid(rule.message or f"the request breaks the rule {rule.code}")
     if actions and facts.get("action") not in actions:
-        invalid(f"this path does not perform {facts.get('action')}")
+        invalid(f"this path does not support the action {facts.get('action')}")
     return facts
 
 
 def complete(facts: dict[str, Any], model: ModelCapabilities, hidden: Mapping[Any, Any]) -> dict[str, Any]:
-    """Returns the facts with those filled in that the API decides and does not publish."""
+    """Returns the facts, completed with assumed values where the API publishes no default."""
     resolutions = next(
         (
             rule.need["resolution"].allowed()
@@ -122,10 +122,10 @@ def complete(facts: dict[str, Any], model: ModelCapabilities, hidden: Mapping[An
 
 
 def price(book: PriceBook, provider: str, wire_format: str, facts: Mapping[str, Any], at: datetime) -> Rated:
-    """Returns the price of a request, exactly rate x quantity.
+    """Returns the exact price of a request.
 
     Raises:
-        DeclinedError: the tables have no price for it.
+        DeclinedError: the tables have no price for the request.
     """
     try:
         table = book.table(provider, at)
@@ -133,7 +133,7 @@ def price(book: PriceBook, provider: str, wire_format: str, facts: Mapping[str, 
         raise DeclinedError("unpriced", str(error)) from None
     period = table.model_periods.get(facts["model"])
     if wire_format not in table.priced_formats or (period is not None and not period.holds(at)):
-        raise DeclinedError("unpriced", "the model has no price")
+        raise DeclinedError("unpriced", f"the price tables have no price for this model on {at:%Y-%m-%d}")
     tier = next((choice.result for choice in table.tiers if meets(choice.when, facts)), None)
     quantity = next((choice.result for choice in table.quantity if meets(choice.when, facts)), None)
     rate = None
@@ -141,7 +141,7 @@ def price(book: PriceBook, provider: str, wire_format: str, facts: Mapping[str, 
         for resolution in (facts.get("resolution") or ANY, ANY):
             rate = rate or table.rates.get(Cell(facts["model"], resolution, tier))
     if rate is None or quantity is None:
-        raise DeclinedError("unpriced", "the model has no price for this combination")
+        raise DeclinedError("unpriced", f"the price tables have no price for this job on {at:%Y-%m-%d}")
     units = counted(quantity, facts)
     return Rated(table, rate, units, table.charge(rate, units))
 

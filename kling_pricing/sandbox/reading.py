@@ -1,4 +1,4 @@
-"""The sandbox's own reading of payloads, as the API behind each face reads them."""
+"""The sandbox's own code to read the fields of payloads, which the faces use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTHING_GIVEN: Mapping[str, Any] = {
     **dict.fromkeys(_WORDS, ""),
     "calls": 1,
 }
-"""The facts about an empty payload; a fact that is not here is unknown."""
+"""The facts about an empty payload; all other facts are unknown."""
 
 
 @dataclass
@@ -43,12 +43,12 @@ class Reading:
     """The contents of a payload.
 
     Attributes:
-        model: the model as written; None: the payload names none.
-        facts: fact -> value, in the words of the tables' rules.
-        inputs: the inputs that the payload gives, in the words of the tables.
-        callback_url: the address for callbacks; empty: none.
-        external_id: the caller's own id of the task; empty: none.
-        video_url: the address of the reference video or sound, whose length may be billed; empty: none.
+        model: the model, as written in the payload; None: the payload names no model.
+        facts: fact -> value; the capability files use the same names.
+        inputs: the inputs in the payload; the capability files use the same names.
+        callback_url: the URL for callbacks; empty: the payload has none.
+        external_id: the caller's own id of the task; empty: the payload has none.
+        video_url: the URL of the reference video or audio, whose length may be billed; empty: there is none.
     """
 
     model: str | None = None
@@ -60,18 +60,18 @@ class Reading:
 
 
 def invalid(message: str) -> NoReturn:
-    """Declines a call because of its parameters."""
+    """Refuses a request because of its parameters."""
     raise DeclinedError("invalid", message)
 
 
 class PayloadFields:
-    """Takes the fields of an object one by one, checks their types, and keeps count of the unknown ones.
+    """Takes the fields of an object one by one, checks their types, and tracks the fields not yet taken.
 
     Args:
         tree: the object.
-        reading: the reading that notes the inputs.
+        reading: the reading to which the inputs and facts are added.
         place: the path of the object in the payload, for messages.
-        empty_is_absent: whether the API takes empty text and an empty list for a field that is left out.
+        empty_is_absent: whether the API treats an empty string or list like a missing field.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PayloadFields:
         self._empty_is_absent = empty_is_absent
 
     def take(self, name: str, kind: type, given: str = "") -> Any:
-        """Takes a field of a JSON type; notes the input `given`. None: the payload leaves the field out."""
+        """Takes a field of a JSON type, and notes the input `given`; returns None if the field is missing."""
         value = self._left.pop(name, None)
         if value is None:
             return None
@@ -102,14 +102,14 @@ class PayloadFields:
         return self._left.pop(name, None)
 
     def fact(self, name: str, kind: type, fact: str, read: Callable[[Any], Any] | None = None) -> Any:
-        """Takes a field whose value, as `read` converts it, is a fact."""
+        """Takes a field and stores its value, converted by `read`, as a fact."""
         value = self.take(name, kind, fact)
         if value is not None:
             value = self._reading.facts[fact] = value if read is None else read(value)
         return value
 
     def word(self, name: str, fact: str, words: Mapping[str, Any]) -> Any:
-        """Takes a field that has one of some words; the word's meaning is a fact."""
+        """Takes a field whose value must be one of `words`, and stores the meaning of the word as a fact."""
         value = self.take(name, str, fact)
         if value is None:
             return None
@@ -119,7 +119,7 @@ class PayloadFields:
         return value
 
     def number(self, name: str, given: str = "") -> Decimal | None:
-        """Takes a number, exact."""
+        """Takes a number without rounding it."""
         value = self._left.pop(name, None)
         if value is None:
             return None
@@ -130,7 +130,7 @@ class PayloadFields:
         return Decimal(value)
 
     def seconds(self, name: str, given: str = "duration_s", *, text_only: bool = False) -> int | None:
-        """Takes a whole number of seconds, which is a number or text."""
+        """Takes a whole number of seconds, given as a string or, unless `text_only`, as a number."""
         value = self._left.pop(name, None)
         if value is None:
             return None
@@ -138,7 +138,7 @@ class PayloadFields:
             if given:
                 self._reading.inputs.add(given)
             return int(value)
-        invalid(f"{self._place}{name} must be a whole number of seconds")
+        invalid(f"{self._place}{name} must be a whole number of seconds{' as a string' if text_only else ''}")
 
     def objects(self, name: str, given: str = "") -> list[PayloadFields]:
         """Takes a list of objects."""
@@ -152,32 +152,32 @@ class PayloadFields:
         ]
 
     def inside(self, name: str, given: str = "") -> PayloadFields:
-        """Takes an object and returns its fields; an absent one has no fields."""
+        """Takes an object and returns its fields; a missing object has no fields."""
         value = self.take(name, dict, given)
         return PayloadFields(
             value or {}, self._reading, f"{self._place}{name}", empty_is_absent=self._empty_is_absent
         )
 
     def texts(self, name: str, given: str = "") -> list[str]:
-        """Takes a list of text."""
+        """Takes a list of strings."""
         values = self.take(name, list, given) or []
         if not all(isinstance(value, str) and value for value in values):
-            invalid(f"{self._place}{name} must be a list of text")
+            invalid(f"{self._place}{name} must be a list of strings")
         return list(values)
 
     def rest(self) -> None:
-        """Declines the call if a field is left that the API does not know."""
+        """Refuses the request if it has a field that was not taken, because the API does not know it."""
         if self._left:
             invalid(f"unknown parameter {self._place}{shown(next(iter(self._left)))}")
 
     @property
     def names_left(self) -> list[str]:
-        """The names of the fields that are not taken yet."""
+        """The names of the fields that have not been taken."""
         return [*self._left]
 
 
 def add_prompt(reading: Reading, prompt: str | None, images: int) -> None:
-    """Notes the facts about a prompt, whose markers can name this many images."""
+    """Adds the facts about a prompt, whose image markers may refer to `images` images."""
     if prompt is None:
         return
     reading.inputs.add("prompt")
@@ -189,7 +189,7 @@ def add_prompt(reading: Reading, prompt: str | None, images: int) -> None:
 
 
 def add_shots(reading: Reading, shots: list[tuple[int | None, str, int]]) -> None:
-    """Notes the facts about shots: each has a number or None, a text and its seconds."""
+    """Adds the facts about shots, each given as its number or None, its text, and its length in seconds."""
     if not shots:
         return
     reading.facts |= {
@@ -202,5 +202,5 @@ def add_shots(reading: Reading, shots: list[tuple[int | None, str, int]]) -> Non
 
 
 def cites_voice(prompt: str, voices: int) -> bool:
-    """Returns whether a prompt cites one of the listed voices."""
+    """Returns whether a prompt refers to one of the listed voices."""
     return any(1 <= int(number) <= voices for number in _VOICE_MARKER.findall(prompt))

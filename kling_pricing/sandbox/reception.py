@@ -1,4 +1,4 @@
-"""The reading, checking and pricing of submissions to one provider, before anything is created."""
+"""Reads, checks and prices the submissions to one provider, before a task is created."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Reception:
     Args:
         book: the price book.
         scenario: the scenario.
-        provider: the provider that is called.
+        provider: the provider to which jobs are submitted.
         priced_by: the provider whose tables price the jobs.
-        faces: wire format -> its face.
+        faces: wire format -> face.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Reception:
     def read(
         self, payload: Mapping[str, Any], accepting: tuple[SubmissionPath, ...]
     ) -> tuple[SubmissionPath, Reading]:
-        """Reads a payload in the first of the formats at its path that has all its fields and its model.
+        """Reads a payload in the first wire format at its path that supports all its fields and its model.
 
         Raises:
-            DeclinedError: no format has them; the error is that of the first format.
+            DeclinedError: no wire format supports the payload; the error is that of the first one.
         """
         first_error: DeclinedError | None = None
         for path in accepting:
@@ -62,10 +62,10 @@ class Reception:
     def rated(
         self, path: SubmissionPath, reading: Reading, plan: Plan, at: datetime
     ) -> tuple[Rated, dict[str, Any]]:
-        """Returns the price of a job and all its facts.
+        """Returns the price of a job and all facts about it.
 
         Raises:
-            DeclinedError: the API refuses the job, or it has no price.
+            DeclinedError: the API refuses the job, or the job has no price.
         """
         matrix = self._matrix(path)
         if reading.video_url and "video_length_s" not in reading.facts:
@@ -79,12 +79,12 @@ class Reception:
 
 
 def planned_error(plan: Plan) -> DeclinedError:
-    """Returns the error that a plan asks for."""
-    problem = "an error that the scenario asks for"
+    """Returns the error in a plan."""
+    problem = "simulated error"
     return DeclinedError("internal", problem, status=plan.status, code=plan.code or None)
 
 
 def changed_answer(reply: Reply, plan: Plan) -> Reply:
-    """Returns an answer with the body and the headers that a plan asks for."""
+    """Returns a response with the body and the additional headers in a plan."""
     body = reply.body if plan.body is None else plan.body
     return Reply(reply.status, body, {**reply.headers, **plan.headers})

@@ -1,4 +1,4 @@
-"""A rehearsal: all providers with one clock, and the calls that steer it."""
+"""All simulated providers with their common clock, and the requests that control the sandbox."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kling_pricing.display import did_you_mean, shown
 from kling_pricing.errors import KlingPricingError, ScenarioError
 from kling_pricing.money import exact_amount
 from kling_pricing.sandbox.bill import END_OF_TIME_MS, bill
+from kling_pricing.sandbox.call_outcomes import Outcome
 from kling_pricing.sandbox.callbacks import Callbacks
 from kling_pricing.sandbox.clock import RehearsalClock, from_ms, to_ms
 from kling_pricing.sandbox.exchange import Call, DeclinedError, Reply
@@ -19,7 +20,7 @@ from kling_pricing.sandbox.exports import FORMS, planted_errors, saved
 from kling_pricing.sandbox.jobs import FINAL, Job, Records
 from kling_pricing.sandbox.payloads import json_object
 from kling_pricing.sandbox.plans import FaultError, PlannedFault
-from kling_pricing.sandbox.provider import Outcome, RehearsedProvider
+from kling_pricing.sandbox.provider import RehearsedProvider
 from kling_pricing.sandbox.scenario import Scenario
 from kling_pricing.tables.price_book import PriceBook
 
@@ -30,19 +31,19 @@ _OK, _CREATED, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 201, 400, 404, 409
 
 
 class Rehearsal:
-    """Every provider of a price book, behind one address.
+    """Simulates every provider in a price book, all at one address.
 
     Args:
         book: the price book.
         scenario: the scenario.
-        url: the address.
+        url: the address, as a URL.
 
     Attributes:
-        received: the newest calls, each with the name of its provider.
-        resumed: how often held answers have been let go.
+        received: the newest requests, each with the name of its provider.
+        resumed: the number of times that held responses have been released.
 
     Raises:
-        ScenarioError: the scenario names a provider that the price book does not know.
+        ScenarioError: the scenario names a provider that is not in the price book.
     """
 
     def __init__(self, book: PriceBook, scenario: Scenario, url: str) -> None:
@@ -67,7 +68,7 @@ class Rehearsal:
         return {name: provider.base for name, provider in self.providers.items()}
 
     def bills(self) -> dict[str, str]:
-        """Returns provider -> what it has taken, as text, for the providers that took something."""
+        """Returns provider -> its charges so far, as text; providers without charges are left out."""
         self.advance()
         totals = {name: bill(self._records, name)["total"] for name in self.providers}
         return {
@@ -77,10 +78,10 @@ class Rehearsal:
         }
 
     def provider_of(self, path: str, host: str) -> tuple[RehearsedProvider | None, str]:
-        """Returns the provider of a call, and the path below its prefix.
+        """Returns the provider of a request, and the path without the provider's prefix.
 
-        The first segment of the path names the provider, or else the host does: that of the provider's API, or
-        its name followed by `.localhost`.
+        The first segment of the path is the name of the provider. Otherwise, the host is that of the provider's
+        real API, or the name of the provider followed by `.localhost`.
         """
         first, slash, rest = path.lstrip("/").partition("/")
         if first in self.providers:
@@ -90,14 +91,14 @@ class Rehearsal:
         return self.providers.get(named), path
 
     def advance(self) -> None:
-        """Makes every change of state that is due, in the order of their instants."""
+        """Makes every change of state that is due, in the order of their times."""
         now_ms = self.clock.now_ms()
         while due := self._records.due(now_ms, _BATCH):
             for job in due:
                 self.providers[job.provider].move_on(job)
 
     def handle(self, provider: RehearsedProvider | None, call: Call) -> Outcome:
-        """Answers a call to a provider, or one that steers the rehearsal."""
+        """Answers a request to a provider, or a request that controls the sandbox."""
         self.advance()
         try:
             if provider is None:
@@ -126,7 +127,7 @@ class Rehearsal:
             case "GET", "/_callbacks":
                 return Reply(_OK, [_sent(*each) for each in self._callbacks.sent])
         names = ", ".join(f"/{name}" for name in self.providers)
-        return Reply(_NOT_FOUND, {"error": f"{call.path} is not known; begin the path with one of {names}"})
+        return Reply(_NOT_FOUND, {"error": f"unknown path {call.path}; begin the path with one of {names}"})
 
     def _steered_at(self, provider: RehearsedProvider, call: Call) -> Reply:
         _, action, *rest = call.path.split("/")
@@ -146,7 +147,7 @@ class Rehearsal:
                 return self._ended(provider, task_id, json_object(call.body))
             case "POST", "_callback", [task_id]:
                 return self._called_back(provider, task_id, json_object(call.body))
-        return Reply(_NOT_FOUND, {"error": f"{call.method} {call.path} is not known"})
+        return Reply(_NOT_FOUND, {"error": f"unknown request: {call.method} {call.path}"})
 
     def _newest(self, provider: RehearsedProvider) -> Iterator[Job]:
         for place, job in enumerate(provider.newest(lambda _job: True)):
@@ -157,7 +158,7 @@ class Rehearsal:
     def _statement(self, provider: RehearsedProvider, query: Mapping[str, str]) -> Reply:
         form = query.get("as", "api")
         if form not in FORMS:
-            raise KlingPricingError(f"unknown form {shown(form)}; {did_you_mean(form, FORMS)}")
+            raise KlingPricingError(f"unknown form of a statement {shown(form)}; {did_you_mean(form, FORMS)}")
         face = next(iter(provider.faces.values()))
         lines = face.statement(provider.rows(*_period(query)), query.get("export", ""))
         return saved(lines, form, face.export_answer(lines), face.COLUMNS)
@@ -165,12 +166,12 @@ class Rehearsal:
     def _ended(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
         job = provider.find(task_id)
         if job is None:
-            return Reply(_NOT_FOUND, {"error": f"the task {shown(task_id)} is not known"})
+            return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         state, charge = wanted.get("state", "succeeded"), wanted.get("charge")
         if state not in FINAL:
-            raise KlingPricingError(f"state must be one of {', '.join(sorted(FINAL))}, got {shown(state)}")
+            raise KlingPricingError(f"state must be cancelled, failed or succeeded; got {shown(state)}")
         if job.is_final:
-            return Reply(_CONFLICT, {"error": f"the task has already ended as {job.state}"})
+            return Reply(_CONFLICT, {"error": f"the task has already ended ({job.state})"})
         amount = None if charge is None else str(exact_amount(charge))
         provider.finish(job, self.clock.now_ms(), state, amount)
         return Reply(_OK, _shown(job))
@@ -179,7 +180,7 @@ class Rehearsal:
         job = provider.find(task_id)
         url = wanted.get("url", "")
         if job is None or not isinstance(url, str):
-            return Reply(_NOT_FOUND, {"error": f"the task {shown(task_id)} is not known"})
+            return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         provider.announce(job, url, wanted.get("state"))
         return Reply(_OK, {})
 
@@ -190,22 +191,24 @@ class Rehearsal:
         unknown = set(wanted) - {"now", "forward_s", "speed"}
         forward_s = wanted.get("forward_s", 0)
         if unknown or type(forward_s) is not int:
-            raise KlingPricingError("a clock takes now, forward_s (a whole number of seconds) and speed")
+            raise KlingPricingError(
+                "the only settings of the clock are now, forward_s (a whole number of seconds) and speed"
+            )
         now = None if wanted.get("now") is None else _instant(wanted["now"])
         self.clock.set(now=now, forward_s=forward_s, speed=wanted.get("speed"))
         self.advance()
 
     def close(self) -> None:
-        """Ends the rehearsal; its records are gone."""
+        """Stops the callbacks and deletes all jobs, bills and statements."""
         self._callbacks.close()
         self._records.close()
 
 
 def check_providers(scenario: Scenario, names: list[str]) -> None:
-    """Checks that a scenario names known providers only.
+    """Checks that a scenario names only known providers.
 
     Raises:
-        ScenarioError: it does not.
+        ScenarioError: the scenario names an unknown provider.
     """
     named: list[tuple[tuple[str, ...], str]] = [(("providers", name), name) for name in scenario.providers]
     named += [
@@ -229,20 +232,23 @@ def _period(query: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _instant(text: Any) -> datetime:
-    """Reads a day, which means midnight UTC, or an instant with a time zone."""
+    """Reads a date, which means midnight UTC, or a time with a time zone."""
     try:
-        at = datetime.fromisoformat(text.replace(" ", "+"))  # as a plus arrives that is not encoded
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # an unencoded plus sign arrives as a space
         if len(text) == len("2026-11-30"):
             at = datetime.fromisoformat(f"{text}T00:00:00+00:00")
     except (AttributeError, ValueError):
         at = None
     if at is None or at.tzinfo is None:
-        raise KlingPricingError(f"{shown(text)} is not an instant; write 2026-11-30 or 2026-11-30T12:00:00Z")
+        raise KlingPricingError(
+            f"{shown(text)} is not a date, or a time with a time zone; write it like 2026-11-30 or "
+            "2026-11-30T12:00:00Z"
+        )
     return at
 
 
 def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
-    """Reads the faults of the next submissions: a word, a list of words, or an object with more."""
+    """Reads the faults of the next submissions: each is a word, a list of words, or an object."""
     faults = wanted.get("faults")
     if not isinstance(faults, list):
         raise KlingPricingError(
@@ -262,12 +268,13 @@ def _planned_fault(entry: Any) -> PlannedFault:
     )
     if set(given) - {"words", "headers", "body_base64"} or not all(isinstance(text, str) for text in texts):
         raise KlingPricingError(
-            "a fault is a word, a list of words, or an object with words, headers and body_base64"
+            "each entry of faults must be a word, a list of words, or an object whose only keys are words, "
+            "headers and body_base64"
         )
     try:
         return PlannedFault(words, headers, None if body is None else b64decode(body, validate=True))
     except (TypeError, ValueError):
-        raise KlingPricingError("body_base64 is not base64; encode the bytes of the body") from None
+        raise KlingPricingError("body_base64 is not valid base64; encode the body as base64") from None
 
 
 def _received(name: str, call: Call) -> dict[str, Any]:

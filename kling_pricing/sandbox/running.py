@@ -42,7 +42,7 @@ _PAUSE_S = 1 / 100
 
 
 class Sandbox:
-    """A running sandbox, as a context manager.
+    """A sandbox, as a context manager that starts and stops it.
 
     ::
 
@@ -53,16 +53,16 @@ class Sandbox:
             assert sandbox.bill("kling") == {"USD": Decimal("0.84")}
 
     Args:
-        scenario: a scenario, a mapping with the keys of a scenario file, or its path; None: an empty one.
-        book: the price book; None: the default one. A process always has the default one.
-        host: the address at which it listens.
-        port: the port; 0: a free one.
-        process: whether it runs in a process of its own, and not in a thread.
-        record: the HTTP archive that keeps every call; None: none.
+        scenario: a scenario, a mapping with the keys of a scenario file, or its path; None: the defaults.
+        book: the price book; None: the default one. With `process`, the default one is always used.
+        host: the address to listen on.
+        port: the port to listen on; 0: any free port.
+        process: whether the sandbox runs in a separate process instead of a thread.
+        record: the path of an HTTP archive in which to save all requests; None: they are not saved.
 
     Raises:
         ScenarioError: the scenario is invalid.
-        KlingPricingError: the port is taken, or the archive cannot be written.
+        KlingPricingError: the address cannot be used, or the archive cannot be written.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Sandbox:
         self.close()
 
     def start(self) -> None:
-        """Starts the sandbox and returns when it answers."""
+        """Starts the sandbox, and returns when it accepts requests."""
         listening = listen(*self._address)
         self._address = listening.getsockname()[:2]
         with ExitStack() as starting:
@@ -130,7 +130,7 @@ class Sandbox:
             while not started.wait(_PAUSE_S):
                 if not process.is_alive():
                     raise KlingPricingError(
-                        "the process of the sandbox has ended; see its output for the reason"
+                        "the sandbox's process ended before it was ready; see its output for the reason"
                     )
             yield
         finally:
@@ -139,19 +139,19 @@ class Sandbox:
 
     @property
     def host(self) -> str:
-        """The host and the port, as the options `hosts` of hooks take them."""
+        """The host and port, in the form that a hook's option `hosts` accepts."""
         host, port = self._address
         return f"{host}:{port}"
 
     def url(self, provider: str = "") -> str:
-        """Returns the base URL of a provider, or of the sandbox."""
+        """Returns the base URL of a provider, or of the whole sandbox."""
         return f"http://{self.host}/{provider}".rstrip("/")
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Sends one of the calls that steer a sandbox, such as `POST /_clock`, and returns its answer.
+        """Sends a request that controls the sandbox, such as `POST /_clock`, and returns the response's JSON.
 
         Raises:
-            KlingPricingError: the sandbox refuses the call.
+            KlingPricingError: the sandbox refuses the request.
         """
         return json.loads(self._sent(method, path, body), parse_float=Decimal)
 
@@ -170,7 +170,7 @@ class Sandbox:
         return answer
 
     def bill(self, provider: str) -> dict[str, Decimal]:
-        """Returns what a provider has taken so far: currency -> amount; empty: nothing."""
+        """Returns a provider's actual charges so far: currency -> amount; empty if there are none."""
         total = self.call("GET", f"/{provider}/_bill")["total"]
         return {currency: Decimal(amount) for currency, amount in total.items()}
 
@@ -181,9 +181,9 @@ class Sandbox:
 
         Args:
             provider: the provider.
-            since: the start of the period; None: the beginning.
-            until: the end of the period, which is not part of it; None: the present and later.
-            options: `export` (`package` or `balance`) and `as` (see the docs), as in the query of the call.
+            since: the start of the period; None: there is no start.
+            until: the end of the period, which is not part of it; None: there is no end.
+            options: the query parameters `export` (`package` or `balance`) and `as`; see docs/sandbox.md.
         """
         times = {"from": since, "until": until}
         query = {name: at.isoformat() for name, at in times.items() if at is not None} | options
@@ -191,12 +191,12 @@ class Sandbox:
         return self._sent("GET", f"/{provider}/_statement?{text}")
 
     def tasks(self, provider: str) -> list[dict[str, Any]]:
-        """Returns the newest tasks of a provider, each with id, state, parts and whether it is charged."""
+        """Returns the newest tasks of a provider, each with its id, its state and the parts of its charge."""
         tasks: list[dict[str, Any]] = self.call("GET", f"/{provider}/_tasks")
         return tasks
 
     def advance(self, *, seconds: int) -> None:
-        """Moves the clock forwards; every change that is then due has happened on return."""
+        """Moves the clock forward, and makes every change of state that is due by then."""
         self.call("POST", "/_clock", {"forward_s": seconds})
 
     def fail_next(
@@ -206,16 +206,16 @@ class Sandbox:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> None:
-        """Gives the next submissions one fault each.
+        """Assigns one fault, or one list of faults, to each of the next submissions.
 
         Args:
             provider: the provider.
-            faults: a word such as `lost-answer`, or a list of several, for each submission.
-            headers: further headers of these answers.
-            body: the body of these answers; None: the usual one.
+            faults: for each submission, a fault such as `lost-answer`, or a list of faults.
+            headers: additional headers of the responses.
+            body: the body of the responses; None: the usual body.
 
         Raises:
-            KlingPricingError: a word is not a fault.
+            KlingPricingError: a word is not a valid fault; nothing is assigned.
         """
         more: dict[str, Any] = {"headers": dict(headers or {})}
         if body is not None:
@@ -226,22 +226,22 @@ class Sandbox:
     def finish(
         self, provider: str, task_id: str, state: str = "succeeded", *, charge: Decimal | int | None = None
     ) -> None:
-        """Ends a task now; `charge` is what is taken, in the API's own unit, if it is not the price."""
+        """Ends a task immediately; `charge` replaces the planned charge, in the API's own unit."""
         wanted = {"state": state} | ({} if charge is None else {"charge": str(charge)})
         self.call("POST", f"/{provider}/_tasks/{quote(task_id)}", wanted)
 
     def resume(self) -> None:
-        """Lets go of every answer that is held."""
+        """Releases every response that is held back."""
         self.call("POST", "/_resume")
 
     def callbacks(self, *, at_least: int = 0) -> list[dict[str, Any]]:
-        """Returns the newest callbacks that were sent: URL, body and the status of the response.
+        """Returns the newest callbacks, each with its URL, its body and the HTTP status of the response.
 
         Args:
             at_least: the number of callbacks to wait for.
 
         Raises:
-            KlingPricingError: they are not sent within a minute.
+            KlingPricingError: fewer callbacks are sent within a minute.
         """
         until = time.monotonic() + _PATIENCE_S
         while True:
@@ -250,28 +250,28 @@ class Sandbox:
                 return sent
             if time.monotonic() > until:
                 raise KlingPricingError(
-                    f"only {len(sent)} of {at_least} callbacks were sent; advance the clock"
+                    f"{len(sent)} of {at_least} expected callbacks were sent within a minute; advance the clock"
                 )
             time.sleep(_PAUSE_S)
 
     @property
     def received(self) -> list[dict[str, Any]]:
-        """The newest calls that providers received: provider, method, path, headers and body."""
+        """The newest requests to providers, each with its provider, method, path, headers and body."""
         received: list[dict[str, Any]] = self.call("GET", "/_received")
         return received
 
 
 class ServedRehearsal:
-    """A rehearsal and the server that answers for it.
+    """The simulated providers and their HTTP server.
 
     Args:
         book: the price book.
         scenario: the scenario.
-        listening: the socket at which the server listens.
-        record: the HTTP archive; None: none.
+        listening: the socket on which the server listens.
+        record: the path of the HTTP archive; None: requests are not saved.
 
     Attributes:
-        started: set when the server answers.
+        started: set when the server accepts requests, or has failed to start.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ class ServedRehearsal:
         self._server = _SignalledServer(config, self.started)
 
     def run(self) -> dict[str, str]:
-        """Serves until `stop` is called or, in the main thread, a signal comes; returns the bills."""
+        """Serves until `stop` is called or, in the main thread, a signal arrives; then returns the bills."""
         try:
             self._server.run(sockets=[self._listening])
             return self.rehearsal.bills()
@@ -319,7 +319,7 @@ class ServedRehearsal:
 
 
 class _SignalledServer(uvicorn.Server):
-    """A server that ends quietly on Ctrl-C and SIGTERM."""
+    """A server that stops without an error on Ctrl-C and SIGTERM."""
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
@@ -347,7 +347,7 @@ class _SignalledServer(uvicorn.Server):
 
 
 def _tracking_protocol(transports: dict[tuple[str, int], asyncio.Transport]) -> type[H11Protocol]:
-    """Returns a protocol that notes the transport of each client, so that a connection can be cut."""
+    """Returns a protocol that records the transport of each client, so that its connection can be closed."""
 
     class Tracking(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -370,7 +370,7 @@ def listen(host: str, port: int) -> socket.socket:
         KlingPricingError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio answers without delay only on sockets whose protocol is named
+    # asyncio sets TCP_NODELAY only on sockets with an explicit protocol
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -380,7 +380,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise KlingPricingError(
-            f"cannot listen at {host}:{port}: {reason}; choose another port with --port, or 0 for a free one"
+            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0: any free port)"
         ) from None
     return listening
 

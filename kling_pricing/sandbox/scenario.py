@@ -1,4 +1,4 @@
-"""Scenarios: the YAML file that says how accounts pay, how long jobs take, and what goes wrong."""
+"""Scenarios: YAML files that set how accounts pay, how long jobs take, and which faults occur."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _known_fault(word: str) -> str:
 
 
 def _fault_text(value: Any) -> Any:
-    """Lets a number stand for a status: `500` is the fault "500"."""
+    """Converts a number such as 500 to the fault "500"."""
     return str(value) if type(value) is int else value
 
 
@@ -37,59 +37,72 @@ Source = Literal["pack", "cash", "test_balance"]
 
 
 class AccountEntry(FileModel):
-    """The account at one provider, and how the provider treats it."""
+    """The customer's account at one provider, and the settings of this provider."""
 
     prices: Text | None = None
-    """The provider whose tables price the jobs; None: its own, or the first that prices its API."""
+    """The provider whose price tables price the jobs; None: this one, or the first that prices its API."""
     pays: list[Source] = Field(["pack"], min_length=1)
-    """The sources that pay for a job, in order; the next one pays what the one before lacks."""
+    """The sources that pay for a job, in order; if one does not have enough, the next one pays the rest."""
     packs: dict[Text, Price] = {}
-    """Kind of a pack -> its units; a kind that is not named never runs out."""
+    """Kind of pack -> number of units; a kind that is not listed never runs out."""
     balance: Price | None = None
-    """The money of the account; None: it never runs out."""
+    """The cash balance; None: it never runs out."""
     test_balance: Price | None = None
-    """The free test money of the account; None: it never runs out."""
+    """The balance of free test credit; None: it never runs out."""
     currency: Currency | None = None
-    """The currency of the account; None: that of the price table."""
+    """The currency of the account; None: the currency of the price table."""
     unit_value: Price | None = None
-    """The price of a unit that cash pays, in the account's currency; None: that of the price table."""
+    """The price of one unit paid in cash, in the account's currency; None: the price in the price table."""
     cash_discount: Price = Decimal(0)
-    """The fraction that is taken off a payment in cash, such as 0.3."""
+    """The discount on payments in cash, as a fraction such as 0.3."""
     rounding: Literal["nearest", "truncate", "ceil"] = "nearest"
-    """How a fraction of a quota is rounded, where the price table does not know it."""
+    """How an amount of quota is rounded to a whole number if the price table does not specify it."""
     failed_tasks: Literal["refunded", "charged"] | None = None
-    """What happens to the charge of a failed task; None: as the price table says, else refunded."""
+    """What happens to the charge for a failed task; None: as in the price table, or else refunded."""
     states_charge: bool = True
-    """Whether answers name charges, where the API does."""
+    """Whether responses state charges, if the API does so."""
     api_key: Text | None = None
-    """The key that calls must have; None: any key or none."""
+    """The API key that requests must have; None: no key is required."""
+    secret_key: Text | None = None
+    """The secret with which callers sign tokens, issued by `api_key`; None: requests have the key itself."""
     concurrency: int | None = Field(None, ge=1)
-    """The most jobs that may be unfinished at a time; None: any number."""
+    """The maximum number of unfinished jobs; None: there is no limit."""
     webhook_secret: Text | None = None
-    """The secret that signs callbacks, where the API signs; None: unsigned."""
+    """The secret with which callbacks are signed, if the API signs callbacks; None: they are not signed."""
     callback_url: Text | None = None
-    """The address of callbacks for jobs that give none."""
+    """The callback URL for jobs that do not specify one; None: they have no callbacks."""
     callbacks_twice: bool = False
     """Whether every callback is sent twice."""
     queue_s: Seconds | None = None
+    """The seconds that a task waits before it runs; None: as in the scenario."""
     run_s: Seconds | None = None
+    """The seconds that a task runs; None: as in the scenario."""
     results_days: int = Field(30, ge=1)
-    """The days after which a result is deleted."""
+    """The number of days after which a result is deleted."""
     hidden: dict[Hidden, str | bool | int] = {}
-    """The values of settings that a payload leaves out and for which the API publishes no default."""
+    """The values of settings that are missing from a payload and have no published default."""
+
+    @model_validator(mode="after")
+    def _issuer(self) -> AccountEntry:
+        if self.secret_key is not None and self.api_key is None:
+            raise ValueError(
+                "secret_key needs api_key, the issuer of the tokens that secret_key signs; give api_key too"
+            )
+        return self
 
 
 class FaultEntry(FileModel):
-    """A fault and the jobs that have it."""
+    """A fault, and the jobs to which it applies."""
 
     fault: FaultWord
     provider: Text | None = None
+    """The provider whose jobs are affected; None: the jobs of all providers."""
     rate: Price | None = None
-    """The share of the jobs, drawn with the seed."""
+    """The share of jobs, chosen at random."""
     every: int | None = Field(None, ge=1)
-    """Every n-th job."""
+    """Applies the fault to every n-th job."""
     job: int | None = Field(None, ge=1)
-    """The job with this number, counted from 1."""
+    """Applies the fault to the job with this number, counted from 1 across all providers."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> FaultEntry:
@@ -101,30 +114,38 @@ class FaultEntry(FileModel):
 
 
 class Scenario(FileModel):
-    """A rehearsal: accounts, times, faults and the seed that decides everything random."""
+    """The settings of a sandbox: accounts, durations, faults, and the seed for all random choices."""
 
     seed: int = 0
     start: Instant | None = None
-    """The instant that the clock shows first; None: the present."""
+    """The time at which the clock starts; None: the present."""
     speed: int = Field(1, ge=0, le=10**6)
-    """The seconds that pass per real second; 0: the clock stands still until it is moved."""
+    """The seconds that pass on the clock per real second; 0: the clock moves only on request."""
     queue_s: Seconds = 2
-    """The seconds that a job waits."""
+    """The seconds that a task waits before it runs."""
     run_s: Seconds = 20
-    """The seconds that a job runs."""
+    """The seconds that a task runs."""
     providers: dict[Text, AccountEntry] = {}
     faults: list[FaultEntry] = []
     media: dict[Text, Price] = {}
-    """URL -> the length in seconds of the video or sound there."""
+    """URL of a video or audio file -> its length in seconds."""
     media_length_s: Price = Decimal(5)
-    """The length of every other video or sound."""
+    """The length of every other video or audio file, in seconds."""
 
     def account(self, provider: str) -> AccountEntry:
-        """Returns the account at a provider."""
+        """Returns the account at a provider, with defaults if the scenario does not list it."""
         return self.providers.get(provider) or AccountEntry()
 
+    def times_s(self, provider: str) -> tuple[int, int]:
+        """Returns the seconds that a provider's tasks wait, and the seconds that they then run."""
+        entry = self.account(provider)
+        return (
+            self.queue_s if entry.queue_s is None else entry.queue_s,
+            self.run_s if entry.run_s is None else entry.run_s,
+        )
+
     def plan(self, provider: str, number: int, payload: Any) -> Plan:
-        """Returns the plan for the submission with this number; the same seed gives the same plan."""
+        """Returns the plan for a submission by its number; the same seed always gives the same plan."""
         plan = Plan()
         for place, entry in enumerate(self.faults):
             if entry.provider in {None, provider} and self._applies(entry, place, number):
@@ -141,15 +162,15 @@ class Scenario(FileModel):
         return draw < (entry.rate or 0) * _DRAWS
 
     def length_s(self, url: str) -> Decimal:
-        """Returns the length of a video or sound in seconds."""
+        """Returns the length of a video or audio file in seconds."""
         return self.media.get(url, self.media_length_s)
 
 
 def load_scenario(path: str | Path) -> Scenario:
-    """Reads a scenario file, as strictly as a price table.
+    """Reads a scenario file, which is checked as strictly as a price table.
 
     Raises:
-        ScenarioError: the file cannot be read or is invalid; the error has the file, the line and the key.
+        ScenarioError: the file cannot be read or is invalid; the error names the file, the line and the key.
     """
     try:
         data = Path(path).read_bytes()
@@ -163,7 +184,7 @@ def load_scenario(path: str | Path) -> Scenario:
 
 
 def read_scenario(scenario: Scenario | Mapping[str, Any] | str | Path | None) -> Scenario:
-    """Returns a scenario from a file, from a mapping with the same keys, or the empty one.
+    """Returns a scenario from a file or a mapping with the same keys; None: the default scenario.
 
     Raises:
         ScenarioError: the scenario is invalid.

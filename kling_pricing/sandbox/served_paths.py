@@ -1,4 +1,4 @@
-"""The wire formats and the paths that a provider serves, as the tables list them."""
+"""The wire formats and the paths of a provider, as listed in the tables."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kling_pricing.tables.price_book import PriceBook
 
 
 class SubmissionPath(NamedTuple):
-    """A path that takes payloads of one wire format.
+    """A path that accepts submissions in one wire format.
 
     Attributes:
         path: the path.
         wire_format: the wire format.
-        actions: the actions that it performs; empty: the payload decides.
-        model: the model of payloads that name none; None: there is none.
-        status: the path that returns a task; None: the path answers with the result.
+        actions: the actions that the path supports; empty: all, as the payload decides.
+        model: the model to use if the payload names none; None: a model is required.
+        status: the path that returns a task; None: the response to the submission contains the result.
     """
 
     path: str
@@ -29,10 +29,10 @@ class SubmissionPath(NamedTuple):
 
 
 class TaskPath(NamedTuple):
-    """A path about one task.
+    """A path that returns or cancels one task.
 
     Attributes:
-        segments: the path, split at its slashes; a segment in braces is the task's id.
+        segments: the path, split at slashes; the segment in braces stands for the task's id.
         wire_format: the wire format.
         kind: `status` or `cancel`.
     """
@@ -43,12 +43,12 @@ class TaskPath(NamedTuple):
 
 
 def segments_of(path: str) -> tuple[str, ...]:
-    """Returns a path, split at its slashes."""
+    """Returns a path, split at slashes."""
     return tuple(path.strip("/").split("/"))
 
 
 def submission_paths(matrices: Iterable[CapabilityMatrix]) -> Mapping[str, tuple[SubmissionPath, ...]]:
-    """Returns path -> the submissions there, in the order of the wire formats."""
+    """Returns path -> the entries for submissions at this path, in the order of the wire formats."""
     paths: dict[str, tuple[SubmissionPath, ...]] = {}
     for matrix in matrices:
         for entry in matrix.submissions:
@@ -58,7 +58,7 @@ def submission_paths(matrices: Iterable[CapabilityMatrix]) -> Mapping[str, tuple
 
 
 def task_paths(matrices: Iterable[CapabilityMatrix]) -> tuple[TaskPath, ...]:
-    """Returns the paths that are about one task."""
+    """Returns the paths that return or cancel one task."""
     paths = []
     for matrix in matrices:
         for entry in matrix.submissions:
@@ -70,7 +70,7 @@ def task_paths(matrices: Iterable[CapabilityMatrix]) -> tuple[TaskPath, ...]:
 
 
 def task_at(paths: Iterable[TaskPath], method: str, path: str) -> tuple[str, str, str] | None:
-    """Returns the wire format, the kind and the task's id of a call about a task; None: it is another call."""
+    """Returns the wire format, kind and task id of a request about one task; None: it is another request."""
     segments = segments_of(path)
     for served in paths:
         fits = len(segments) == len(served.segments) and all(
@@ -84,7 +84,7 @@ def task_at(paths: Iterable[TaskPath], method: str, path: str) -> tuple[str, str
 
 
 def formats_of(name: str, book: PriceBook) -> tuple[str, ...]:
-    """Returns the wire formats of a provider's API, or else those whose requests its tables price."""
+    """Returns the wire formats of a provider's API; if it has none, those that its price tables also price."""
     if book.formats.get(name):
         return book.formats[name]
     return tuple(dict.fromkeys(known for table in book.tables[name] for known in table.also_prices))
@@ -94,7 +94,7 @@ def priced_by(name: str, book: PriceBook) -> str:
     """Returns the provider whose tables price a provider's jobs: itself, or the first that prices its API.
 
     Raises:
-        KlingPricingError: no table prices its API.
+        KlingPricingError: no price table covers its API.
     """
     if name in book.tables:
         return name
@@ -103,6 +103,6 @@ def priced_by(name: str, book: PriceBook) -> str:
         if any(main in table.priced_formats for table in tables):
             return other
     raise KlingPricingError(
-        f"no price table covers the API of {name}; name a provider with prices in the scenario, "
-        f"as providers.{name}.prices"
+        f"no price table covers the API of {name}; in the scenario, set providers.{name}.prices to a provider "
+        "whose price tables cover this API"
     )

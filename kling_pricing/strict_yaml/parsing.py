@@ -108,7 +108,7 @@ def _line_and_hint(text: str, mark: Any) -> tuple[int | None, str]:
     if "\t" in line[: mark.column + 1]:
         return number, "; indent with spaces instead of tabs"
     if any(f" {sign}" in line for sign in "*&@%`"):
-        return number, '; quote text that begins with a special character, as in "*"'
+        return number, '; put text that begins with a special character in quotation marks, as in "*"'
     return number, ""
 
 
@@ -169,7 +169,7 @@ class _Builder:
             if key in entries:
                 first = self._lines[here]
                 raise self._error(
-                    event, here, f"duplicate key, which first appears on line {first}; keep one of them"
+                    event, here, f"duplicate key; the first one is on line {first}; keep one of them"
                 )
             self._lines[here] = event.start_mark.line + 1
             entries[key] = self._node(next(self._events), here)
@@ -180,7 +180,9 @@ class _Builder:
         key = _scalar(event) if plain else None
         if not isinstance(key, str):
             raise self._error(
-                event, path, 'a key must be text without an anchor or tag; quote it, as in "720":'
+                event,
+                path,
+                'a key must be text without an anchor or tag; put it in quotation marks, as in "720":',
             )
         return key
 

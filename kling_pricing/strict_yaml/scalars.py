@@ -78,7 +78,8 @@ Name: TypeAlias = Annotated[
     str,
     BeforeValidator(
         matching_text(
-            r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, dots, underscores and hyphens, such as 720p"
+            r"[a-z0-9][a-z0-9._-]*",
+            "made of lower-case letters, digits, dots, underscores and hyphens, such as 720p",
         )
     ),
     WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]*$"}),
@@ -87,7 +88,7 @@ Name: TypeAlias = Annotated[
 Code: TypeAlias = Annotated[
     str,
     BeforeValidator(
-        matching_text(r"[a-z][a-z0-9_]*", "lower-case letters, digits and underscores, such as silent")
+        matching_text(r"[a-z][a-z0-9_]*", "made of lower-case letters, digits and underscores, such as silent")
     ),
     WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}),
 ]
@@ -111,7 +112,7 @@ Price: TypeAlias = Annotated[
         {
             "type": ["number", "string"],
             "minimum": 0,
-            "description": "Exact amount with at most 9 decimal places, with or without quotes.",
+            "description": "An exact amount with at most 9 decimal places, with or without quotation marks.",
         }
     ),
 ]
@@ -122,7 +123,7 @@ Instant: TypeAlias = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": "A day (which means midnight UTC), or a time with a time zone.",
+            "description": "A day such as 2026-04-29, which means midnight UTC, or a time with a time zone.",
         }
     ),
 ]

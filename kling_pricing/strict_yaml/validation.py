@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from copy import deepcopy
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -14,6 +17,8 @@ from kling_pricing.strict_yaml.parsing import Path, YamlDocument, load
 from kling_pricing.strict_yaml.scalars import written
 
 _Model = TypeVar("_Model", bound="FileModel")
+
+_QUOTED = re.compile(r"did you mean '([^']*)'")
 
 _REQUIRED_TYPES = {
     "bool": "true or false",
@@ -65,13 +70,39 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
-        raise TableError(f"the file is empty; it needs {', '.join(required)}", file=document.name)
-    try:
-        return model.model_validate(document.tree)
-    except ValidationError as error:
-        problems = [explained(details) for details in error.errors(include_url=False)]
-        errors = [document.error(path, problem) for path, problem in problems]
-        raise TableProblems(sorted(errors, key=lambda problem: problem.line or 0)).first() from None
+        raise TableError(f"the file is empty; it needs these keys: {', '.join(required)}", file=document.name)
+    tree, unknown = document.tree, dict[Path, str]()
+    while True:
+        try:
+            entry = model.model_validate(tree)
+            found: list[ErrorDetails] = []
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        keys = dict(explained(details) for details in found if details["type"] == "unknown_key")
+        if not keys or not unknown.keys().isdisjoint(keys):
+            break
+        unknown |= keys  # such a key hides the other problems of its map, so the file is checked without it
+        tree = _without(tree, keys)
+    if not found and not unknown:
+        return entry
+    misspelled = {(*path[:-1], key) for path, hint in unknown.items() for key in _QUOTED.findall(hint)}
+    problems = [explained(details) for details in found]
+    problems = [(path, problem) for path, problem in problems if path not in misspelled]
+    errors = [document.error(path, problem) for path, problem in problems]
+    errors.sort(key=lambda problem: problem.line or 0)
+    first = [document.error(path, problem) for path, problem in unknown.items()]
+    raise TableProblems([*first, *errors]).first()
+
+
+def _without(tree: Any, paths: Iterable[Path]) -> Any:
+    """Returns a copy of a tree without the keys at these paths."""
+    tree = deepcopy(tree)
+    for *parents, key in paths:
+        node: Any = tree
+        for part in parents:
+            node = node[part]
+        del node[key]
+    return tree
 
 
 def explained(details: ErrorDetails) -> tuple[Path, str]:
@@ -89,7 +120,11 @@ def explained(details: ErrorDetails) -> tuple[Path, str]:
         return path, "must be a map of keys and values"
     required = _REQUIRED_TYPES.get(kind.removesuffix("_type"))
     if required is not None:
-        quotes = "; put it in quotes" if required == "text" and isinstance(value, bool | int | Decimal) else ""
+        quotes = (
+            "; put it in quotation marks"
+            if required == "text" and isinstance(value, bool | int | Decimal)
+            else ""
+        )
         return path, f"must be {required}, got {written(value)}{quotes}"
     message = details["msg"].removeprefix("Value error, ")
     return path, message.replace("Input should be", "must be").replace("String should", "must")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from kling_pricing.display import reportable, shown
+from kling_pricing.display import joined_with_and, joined_with_or, reportable, shown
 from kling_pricing.findings import Note, Violation
 from kling_pricing.tables.capabilities import CapabilityMatrix, MediaLimit, ModelCapabilities, Rule
 from kling_pricing.tables.rules import Condition, hold
@@ -98,15 +98,15 @@ def _wrong_endpoint(matrix: CapabilityMatrix, request: VideoRequest, endpoint: E
     if not submission.actions or action in submission.actions:
         yield from _wrong_model(matrix, request, submission)
         return
-    accepted = " or ".join(submission.actions)
-    paths = ", ".join(
+    accepted = joined_with_or(submission.actions)
+    paths = [
         other.path
         for other in matrix.submissions
         if action in other.actions and (request.names_model or other.model == submission.model)
-    )
-    subject = "this is" if request.implied_by is None else f"{request.field(request.implied_by)} makes this"
-    remedy = f"post it to {paths}, or change its inputs" if paths else "change its inputs"
-    message = f"{subject} {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
+    ]
+    because = "" if request.implied_by is None else f"because of {request.field(request.implied_by)}, "
+    remedy = f"post it to {joined_with_or(paths)}, or change its inputs" if paths else "change its inputs"
+    message = f"{because}this is {_a_request(action)}, but {submission.path} accepts only {accepted}; {remedy}"
     yield Violation(
         "endpoint_action", "url", submission.path, list(submission.actions), message, submission.source
     )
@@ -122,10 +122,10 @@ def _wrong_model(
         return
     names = matrix.models[model].names
     others = [other.path for other in matrix.submissions if not set(other.models).isdisjoint(names)]
-    elsewhere = f"post it to {' or '.join(others)}, or " if others else ""
+    elsewhere = f"post the request to {joined_with_or(others)}, or " if others else ""
     message = (
         f"{submission.path} does not accept {request.model}; {elsewhere}"
-        f"use one of its models: {', '.join(submission.models)}"
+        f"use one of the models of this path: {', '.join(submission.models)}"
     )
     field = request.field("model")
     yield Violation("endpoint_model", field, request.model, list(submission.models), message, submission.source)
@@ -207,7 +207,7 @@ def _rule_violation(rule: Rule, request: VideoRequest, fact: str, facts: Mapping
     message += request.assumption
     if fact == "action" and request.implied_by is not None:
         wire_field = request.field(request.implied_by)
-        message = f"{wire_field} makes this {_a_request(value)}; {message}"
+        message = f"because of {wire_field}, this is {_a_request(value)}; {message}"
     return Violation(rule.code, wire_field, reportable(value), rule.need[fact].allowed(), message, rule.source)
 
 
@@ -274,12 +274,10 @@ def _media_notes(limit: MediaLimit, request: VideoRequest) -> Iterator[Note]:
 
 
 def _not_checked(limit: MediaLimit, names: tuple[str, ...]) -> str:
-    words = _joined([_MEDIA_WORDS[name] for name in names])
-    limits = _joined([_media_range(name, limit.limits[name]) for name in names])
+    words = joined_with_and([_MEDIA_WORDS[name] for name in names])
+    limits = "; ".join(_media_range(name, limit.limits[name]) for name in names)
     noun, verb = ("limits", "are") if len(names) > 1 else ("limit", "is")
-    return (
-        f"{words} {verb} unknown, so the {noun} of {limits} {verb} not checked; pass the {words} as media facts"
-    )
+    return f"{words} {verb} unknown, so the {noun} ({limits}) {verb} not checked; pass the {words} with `media`"
 
 
 def _media_violation(limit: MediaLimit, name: str, medium: Medium, facts: MediaFacts) -> Violation:
@@ -320,8 +318,3 @@ def _measured(name: str, value: Any) -> str:
     if name == "length_s":
         return f"{value} second" if value == 1 else f"{value} seconds"
     return str(value)
-
-
-def _joined(words: list[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last

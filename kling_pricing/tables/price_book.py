@@ -132,15 +132,20 @@ class PriceBook:
     def known_name(self, matrix: CapabilityMatrix, written: str) -> str | None:
         """Returns the explanation of a model name that the matrix does not take; None: no file lists the name.
 
-        The explanations of the other matrices count only for names that no API takes.
+        The explanations of the other matrices count only for names that no API takes, and not if this matrix
+        takes another name of the same explanation.
         """
         folded = written.lower()
         if folded in matrix.known_names or any(
             folded in other.folded_names for other in self.matrices.values()
         ):
             return matrix.known_names.get(folded)
-        explanations = (other.known_names.get(folded) for other in self.matrices.values())
-        return next((why for why in explanations if why is not None), None)
+        for other in self.matrices.values():
+            why = other.known_names.get(folded)
+            alike = {name for name, explanation in other.known_names.items() if explanation == why}
+            if why is not None and alike.isdisjoint(matrix.folded_names):
+                return why
+        return None
 
     def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
         """Returns all tables of a provider, the published ones first and the customer's contracts last.
@@ -172,10 +177,9 @@ class PriceBook:
         ]
         elsewhere = f", or choose a provider with prices: {', '.join(pricing)}" if pricing else ""
         return PriceNotFoundError(
-            f"{name} publishes no prices ({provider.why}); add its prices as prices/{name}/<date>.yaml to "
-            "your own folder of tables, in full or with `extends` and another provider's table "
-            f"(`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` writes a file to "
-            f"fill in){elsewhere}",
+            f"{name} publishes no prices ({provider.why}); add its prices to your own folder of tables, in a "
+            f"full price file (`kling-pricing tables new {name} --wire-format {wire_format} --out FOLDER` "
+            f"writes a file to fill in) or in a file that extends another provider's table{elsewhere}",
             provider=name,
             model=model,
             priced_instead=pricing,
@@ -231,8 +235,9 @@ class PriceBook:
         if provider in self.unpriced and provider not in self.tables:
             raise self.without_prices(self.unpriced[provider], model)
         tables = self.tables_of(provider)
-        periods = "; ".join(f"{table.id}: {period(table)}" for table in tables)
+        periods = "; ".join(f"{period(table)} ({table.id})" for table in tables)
         raise PriceNotFoundError(
-            f"no price table for {provider} is in force at {at.isoformat()}; its tables: {periods}",
+            f"no price table for {provider} is in force at {at.isoformat()}; choose a time in one of these "
+            f"periods: {periods}",
             provider=provider,
         )

@@ -81,11 +81,22 @@ def read_quota(value: Any, field: str) -> Charge | None:
         amount = _amount(value, field)
         if amount is not None and amount % 1:
             return Charge(
-                (), f"{field} is {shown(value)}, which is not a whole number of units and may be money"
+                (),
+                f"{field} is {shown(value)}, which is not a whole number of units and may be an amount of "
+                "money",
             )
     except _UnreadableChargeError as error:
         return Charge((), str(error))
     return None if amount is None else Charge((ChargePart(amount, _QUOTA),))
+
+
+def read_money(value: Any, field: str, currency: str) -> Charge | None:
+    """Returns a charge in a currency; None if the field is absent or empty."""
+    try:
+        amount = _amount(value, field)
+    except _UnreadableChargeError as error:
+        return Charge((), str(error))
+    return None if amount is None else Charge((ChargePart(amount, currency),))
 
 
 def read_charge(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
@@ -124,7 +135,9 @@ def _entry(entry: Mapping[str, Any], place: str) -> ChargePart:
         currency = _currency(entry.get("currency"), f"{place}.currency")
         source = entry.get("cash_type")
         if source not in (None, "", _REAL, _FREE):
-            raise _UnreadableChargeError(f"{place}.cash_type is {shown(source)}, neither {_REAL} nor {_FREE}")
+            raise _UnreadableChargeError(
+                f"{place}.cash_type is {shown(source)}, which is neither {_REAL} nor {_FREE}"
+            )
         return ChargePart(Decimal(0) if source == _FREE else amount, currency)
     if kind != "unit":
         raise _UnreadableChargeError(f"{place}.charge_type is {shown(kind)}, which is neither unit nor cash")
@@ -165,7 +178,8 @@ def _readable(value: Any, currency: Any) -> ChargePart | None:
 def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     """Reads `final_unit_deduction` and `final_balance_deduction`.
 
-    If a pack ran out, both are above 0. An account that pays in money has 0 units, or none.
+    If a pack ran out, both are above 0. An account that pays in money has 0 units, or none. The documentation
+    lists no currency in `final_balance_deduction`, but a currency that is there counts.
     """
     balance = task.get("final_balance_deduction")
     if balance in (None, ""):
@@ -173,11 +187,12 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     if not isinstance(balance, Mapping):
         raise _UnreadableChargeError("final_balance_deduction is not an object")
     units = _amount(task.get("final_unit_deduction"), "final_unit_deduction")
-    money = _amount(balance.get("quota"), "final_balance_deduction.quota")
+    money = _amount(balance.get("quota"), "quota in final_balance_deduction")
+    currency = _currency(balance.get("currency"), "currency in final_balance_deduction")
     if money is None and any(
-        value not in (None, "") for name, value in balance.items() if name != "list_price"
+        value not in (None, "") for name, value in balance.items() if name not in ("list_price", "currency")
     ):
-        raise _UnreadableChargeError("final_balance_deduction has no quota, so it does not say what was paid")
+        raise _UnreadableChargeError("final_balance_deduction has no quota, so the amount paid is unknown")
     if units is not None and not units and money is None and succeeded:
         return Charge(
             (), "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"
@@ -186,8 +201,8 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
     if units or (units is not None and not money):
         parts.append(ChargePart(units, _unit_of(task.get("task_result"))))
     if money or (money is not None and units is None):
-        parts.append(ChargePart(money, CASH))
-    list_price = _readable(balance.get("list_price"), None) if money else None
+        parts.append(ChargePart(money, currency))
+    list_price = _readable(balance.get("list_price"), balance.get("currency")) if money else None
     return Charge(tuple(parts), None, list_price) if parts else None
 
 

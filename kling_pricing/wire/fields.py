@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 from kling_pricing.display import MAX_SHOWN_CHARS, joined_with_or, json_kind, nearest, reportable, shown
 from kling_pricing.findings import Violation
-from kling_pricing.wire.meanings import meanings, related
+from kling_pricing.wire.meanings import leaf_fields, meanings, related
 
 
 class Violations(list[Violation]):
@@ -40,6 +40,8 @@ _KIND_NAMES = {
     dict: "an object",
 }
 _SOURCE = "the API's parameter list"
+_FOREIGN_CUTOFF_PERCENT = 88
+"""How alike an unknown name and a name of another API must be, so that `start_time` is not `start_image`."""
 
 
 class Field(NamedTuple):
@@ -209,6 +211,11 @@ def unknown_field(name: Any, value: Any, fields: Mapping[str, Field], path: str 
     inputs = tuple([(leaf, fields[known].name) for leaf, known in siblings.items()])
     close = _field_meant(leaf[:MAX_SHOWN_CHARS], inputs)
     known = list(siblings.values())
+    if close is None:  # it may belong inside an object
+        inside = {path[-1]: (".".join(path), inner) for path, inner in leaf_fields(fields) if len(path) > 1}
+        inputs = tuple([(name, inner.name) for name, (_, inner) in inside.items() if inner.published])
+        close = _field_meant(leaf[:MAX_SHOWN_CHARS], inputs)
+        siblings = {leaf: path for leaf, (path, _) in inside.items()}
     advice = f"use one of: {', '.join(known)}" if close is None else f"did you mean {siblings[close]!r}?"
     return Violation(
         "unknown_field", field, reportable(value), known, f"unknown field {field!r}; {advice}", _SOURCE
@@ -230,6 +237,8 @@ def _field_meant(word: str, inputs: tuple[tuple[str, str], ...]) -> str | None:
     close = nearest(word, [*fields, *documented])
     if close is None or close in fields:
         return close
+    if nearest(word, [close], cutoff_percent=_FOREIGN_CUTOFF_PERCENT) is None:
+        return None
     inputs_meant = documented[close]
     for meant in (inputs_meant, related(inputs_meant)):
         same = [name for name, given in inputs if given in meant]

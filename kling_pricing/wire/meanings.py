@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kling_pricing.wire.fields import Field
 
 PLACES: Mapping[str, tuple[str, ...]] = {
-    "images": ("images", "image", "image_list", "first_frame", "motion_image"),
+    "images": ("images", "image", "image_list", "first_frame", "motion_image", "subjects"),
     "first_frame": ("first_frame", "image", "image_list", "images"),
     "last_frame": ("last_frame", "last_frame_url"),
     "videos": ("videos", "video_list", "motion_video", "video_url"),
@@ -22,8 +22,16 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 
 _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "aspect_ratio": ("ratio", "aspect"),
-    "first_frame": ("start_image", "start_image_url", "start_frame"),
-    "last_frame": ("end_image", "end_image_url", "end_frame", "tail_image", "tail_image_url"),
+    "first_frame": ("start_image", "start_image_url", "start_frame", "first_frame_url"),
+    "last_frame": (
+        "end_image",
+        "end_image_url",
+        "end_frame",
+        "last_image",
+        "last_image_url",
+        "tail_image",
+        "tail_image_url",
+    ),
     "videos": ("video", "reference_video"),
 }
 """Input -> names that sellers use for it whose APIs are not read here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
 
-from kling_pricing.display import did_you_mean, json_kind, shown
+from kling_pricing.display import did_you_mean, joined_with_and, json_kind, shown
 from kling_pricing.errors import KlingPricingError
 
 _MAX_NUMBER = 10**15
@@ -76,7 +76,8 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
     place = f"media facts for {shown(_without_access(url))}"
     if not isinstance(facts, Mapping):
         raise KlingPricingError(
-            f"{place}: must be a mapping with {', '.join(_READERS)}, got {json_kind(facts)}"
+            f"{place}: must be a mapping with one or more of the keys {joined_with_and(_READERS)}; "
+            f"got {json_kind(facts)}"
         )
     for key in facts:
         if key not in _READERS:

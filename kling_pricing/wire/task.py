@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.display import shown
 from kling_pricing.errors import WireFormatError
-from kling_pricing.wire.charges import Charge, exact_number, read_quota
+from kling_pricing.wire.charges import Charge, exact_number, read_money, read_quota
 
 STATES = ("queued", "processing", "succeeded", "failed", "cancelled")
 
@@ -88,7 +88,7 @@ def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
     """Reads a response of the task system that `tasks`, `tasks_extra` and `tasks_v2` share.
 
     QingBo's Kling series page documents it: `cost` is a whole number of quota, and 0 for a failed or cancelled
-    task.
+    task. QingBo's MCP tools state `cost_usd` as well, which counts only without `cost`.
 
     Raises:
         WireFormatError: the task's id or model has another type.
@@ -97,7 +97,7 @@ def read_quota_task(body: Mapping[str, Any], wire_format: str) -> Task:
     return Task(
         task_id=read_text(body.get("task_id"), "task_id", wire_format),
         state=_QUOTA_STATES.get(status) if isinstance(status, str) else None,
-        charge=read_quota(body.get("cost"), "cost"),
+        charge=read_quota(body.get("cost"), "cost") or read_money(body.get("cost_usd"), "cost_usd", "USD"),
         model=read_text(body.get("model"), "model", wire_format),
     )
 

@@ -4,10 +4,11 @@ Give it the URL of an empty PostgreSQL database::
 
     python tests/golden/make.py postgresql://postgres@127.0.0.1:5432/empty
 
-It fills a ledger in each store with the same events. It writes each ledger as SQL (`sqlite-VERSION.sql`,
-`postgres-VERSION.sql`), and a report about it by the current code (`*.json`), to this folder.
+It fills a ledger in each store with the same events. It writes each ledger as SQL (`sqlite-VERSION.sql.gz`,
+`postgres-VERSION.sql.gz`), and a report about it by the current code (`*.json`), to this folder.
 """
 
+import gzip
 import json
 import sqlite3
 import sys
@@ -37,8 +38,11 @@ CLIP = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1
 SPEC = {"id": "stray", "status": "completed", "model": "kling-3.0-omni-720p-noref-audio", "seconds": "5"}
 TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
-    *("observation", "unpriced_requests"),
+    *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen"),
 )
+
+GENERATED = {"may_be_unmatched", "accounting_rates"}
+"""Columns that PostgreSQL derives from others."""
 
 
 def first_budgets() -> Budgets:
@@ -171,6 +175,14 @@ def fill_further(url: str, clock: Clock) -> None:
         guard.count_unpriced("qingbo-ai", "/v1/chat/*")
 
 
+def golden_sql(store: str, version: int) -> str:
+    """Returns the golden ledger of a version as SQL, which is compressed since ledgers have long calendars."""
+    path = HERE / f"{store}-{version}.sql"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    return gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()).decode()
+
+
 def plain(value: Any) -> Any:
     """Returns JSON data: named tuples as objects, amounts and instants as text."""
     if hasattr(value, "terms"):
@@ -234,12 +246,17 @@ def postgres_text(url: str) -> str:
         for name in TABLES:
             table = sql.Identifier("kling_pricing", name)
             cursor = connection.execute(sql.SQL("SELECT * FROM {} ORDER BY 1").format(table))
-            columns = [column.name for column in cursor.description or ()]
+            columns = [column.name for column in cursor.description or () if column.name not in GENERATED]
             types = {column.name: column.type_code for column in cursor.description or ()}
             for row in cursor.fetchall():
+                named = dict(zip(types, row, strict=True))
                 values = [
-                    sql.Literal(json.dumps(value) if types[column] == 3802 else value)  # jsonb
-                    for column, value in zip(columns, row, strict=True)
+                    sql.Literal(
+                        json.dumps(named[column])
+                        if types[column] == 3802 and named[column] is not None  # jsonb
+                        else named[column]
+                    )
+                    for column in columns
                 ]
                 lines.append(
                     sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({});")
@@ -275,7 +292,7 @@ def main(url: str) -> None:
             version = sqlite_schema.VERSION
             (HERE / f"{store}-{version}.json").write_text(report, encoding="utf-8")
             text = sqlite_text(path) if store == "sqlite" else postgres_text(url)
-            (HERE / f"{store}-{version}.sql").write_text(text, encoding="utf-8")
+            (HERE / f"{store}-{version}.sql.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
+from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
-from kling_pricing.ledger.checks import FACTS
+from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.checks import facts
+from kling_pricing.ledger.dialects import POSTGRES
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -76,6 +78,14 @@ class PostgresLedger:
     def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
         return revisions.replace(self._server, budgets)
+
+    def freeze(self, actor: str, reason: str) -> None:
+        """See `Ledger.freeze`."""
+        self._call("freeze_all", actor, reason)
+
+    def thaw(self, actor: str, reason: str) -> bool:
+        """See `Ledger.thaw`."""
+        return bool(self._call("thaw_all", actor, reason))
 
     # verbs
 
@@ -165,7 +175,9 @@ class PostgresLedger:
 
     def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return codec.alerts(self._call("open_bucket", _new_call(), codec.claim_text(claim), spent))
+        return codec.alerts(
+            self._call("open_bucket", _new_call(), claim.budget, codec.labels_text(claim.labels), spent)
+        )
 
     def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
         """See `Ledger.count_unpriced`."""
@@ -202,6 +214,19 @@ class PostgresLedger:
         """See `Ledger.unclaimed`."""
         return [codec.observation(row) for row in self._server.rows("unclaimed")]
 
+    def windows(self, at: datetime) -> list[ScheduledWindow]:
+        """See `Ledger.windows`."""
+        return [codec.window(row) for row in self._server.rows("windows", at)]
+
+    def calendar_ends(self) -> list[ScheduledWindow]:
+        """See `Ledger.calendar_ends`."""
+        return [codec.window(row) for row in self._server.rows("calendar_ends")]
+
+    def calendar_changes(self, budgets: BudgetsFile) -> tuple[CalendarChange, ...]:
+        """See `Ledger.calendar_changes`."""
+        now = datetime.fromisoformat(self._server.call("facts")["now"])
+        return revisions.calendar_changes_for(budgets, self._server.rows("windows", None), now)
+
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
         return [codec.bucket(row) for row in self._server.rows("buckets", at)]
@@ -216,10 +241,10 @@ class PostgresLedger:
 
     def verify(self) -> None:
         """See `Ledger.verify`."""
-        facts: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *FACTS)}
+        found: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *facts(POSTGRES))}
         for row in self._server.rows("verification"):
-            facts[row["query"]].append(row)
-        judge(self._server.name, facts, "database")
+            found[row["query"]].append(row)
+        judge(self._server.name, found, "database")
 
     # calls
 
@@ -238,14 +263,7 @@ class PostgresLedger:
         kind: str = about["kind"]
         if kind in _RESERVATION_ERRORS:
             return _RESERVATION_ERRORS[kind](codec.reservation(about["reservation"]), about)
-        return _OTHER_ERRORS[kind](about, self._clock())
-
-
-def _clock_is_off(about: Mapping[str, Any], clock: datetime) -> LedgerError:
-    return LedgerError(
-        f"this machine's clock ({clock.isoformat()}) and the ledger's clock ({about['now']}) are more than one "
-        f"window of budget {about['budget']} apart; set this machine's clock"
-    )
+        return _OTHER_ERRORS[kind](about)
 
 
 _RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
@@ -269,20 +287,23 @@ _RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingP
     "other_provider": lambda reservation, about: ledger_errors.other_provider(reservation, about["provider"]),
     "task_known": lambda reservation, _: ledger_errors.task_known(reservation),
 }
-_OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any], datetime], KlingPricingError]] = {
-    "unknown": lambda about, _: ledger_errors.unknown(_ref(about["ref"])),
-    "no_window": lambda about, _: ledger_errors.no_window(about["budget"]),
-    "opened": lambda about, _: ledger_errors.opened(about["budget"]),
-    "clock": _clock_is_off,
-    "too_large": lambda about, _: KlingPricingError(
+_OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
+    "unknown": lambda about: ledger_errors.unknown(_ref(about["ref"])),
+    "no_window": lambda about: ledger_errors.no_window(about["budget"]),
+    "opened": lambda about: ledger_errors.opened(about["budget"]),
+    "calendar_over": lambda about: ledger_errors.calendar_over(
+        about["budget"], datetime.fromisoformat(about["ended"])
+    ),
+    "too_large": lambda about: KlingPricingError(
         f"{format_decimal(Decimal(about['amount']))} is more than a ledger can store"
     ),
-    "no_budgets": lambda _, __: LedgerError(
-        "the ledger has lost its budgets because its database was replaced; start the guard again"
+    "no_budgets": lambda _: LedgerError(
+        "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
-    "not_in_force": lambda about, _: BudgetError(
-        f"this guard's definition of budget {about['budget']} is not in force; start the guard again"
+    "frozen": lambda about: ledger_errors.frozen(
+        about["actor"], about["reason"], datetime.fromisoformat(about["frozen_at"])
     ),
+    "no_rate": lambda about: ledger_errors.no_rate(**about),
 }
 
 

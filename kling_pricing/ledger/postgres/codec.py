@@ -8,11 +8,11 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.calendars import ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     Alert,
-    BucketClaim,
     Change,
     PricedVariant,
     Reservation,
@@ -22,10 +22,10 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.terms import read_terms, written_terms
 from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.windows import Period
 
 _decode = json.JSONDecoder(parse_float=Decimal).decode
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
-_sorted_dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def loads(data: str | bytes) -> Any:
@@ -34,7 +34,7 @@ def loads(data: str | bytes) -> Any:
 
 
 def order_text(order: ReservationRequest) -> str:
-    """Returns a request to reserve as JSON. Caps and limits are left out, because the ledger has them."""
+    """Returns a request to reserve as JSON. The server finds the budgets, caps and windows itself."""
     return _dumps(
         {
             "project": order.project,
@@ -43,17 +43,15 @@ def order_text(order: ReservationRequest) -> str:
             "provider": order.provider,
             "wire_format": order.wire_format,
             "labels": dict(order.labels),
-            "may_be_unmatched": order.may_be_unmatched,
             "budgets": order.budgets,
             "holds": [order.holds.start.isoformat(), order.holds.end.isoformat()],
-            "claims": [_claim(claim) for claim in order.claims],
         }
     )
 
 
-def claim_text(claim: BucketClaim) -> str:
-    """Returns a claim as JSON."""
-    return _dumps(_claim(claim))
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Returns labels as JSON."""
+    return _dumps(dict(labels))
 
 
 def candidates_text(candidates: Sequence[PricedVariant]) -> str:
@@ -66,28 +64,12 @@ def candidate_text(candidate: PricedVariant) -> str:
     return _dumps(_candidate(candidate))
 
 
-def text(number: Decimal | None) -> str | None:
-    """Returns a number as text, exactly. For numbers that are not whole nanos."""
-    return None if number is None else format_decimal(number)
-
-
-def _claim(claim: BucketClaim) -> dict[str, Any]:
-    return {
-        "budget": claim.budget,
-        "definition": claim.definition,
-        "labels": _sorted_dumps(dict(claim.labels)),
-        "periods": [[period.start.isoformat(), period.end.isoformat()] for period in claim.periods],
-        "rate": text(claim.rate),
-    }
-
-
 def _candidate(candidate: PricedVariant) -> dict[str, Any]:
     terms = candidate.terms
     return {
         "changes": dict(candidate.changes),
         "terms": dict(zip(terms._fields, written_terms(terms), strict=True)),
         "reserved": candidate.reserved,
-        "amounts": candidate.amounts,
     }
 
 
@@ -168,11 +150,12 @@ def comparisons_text(compared: Mapping[int, Comparison]) -> str:
 
 def facts_text(facts: Mapping[str, Any]) -> str | None:
     """Returns the facts of an observation as JSON; None: there are none."""
-    return _sorted_dumps(dict(facts)) if facts else None
+    return _dumps(dict(facts)) if facts else None
 
 
 def _comparison(compared: Comparison) -> list[str | None]:
-    return [text(compared.made), compared.remark]
+    made = None if compared.made is None else format_decimal(compared.made)
+    return [made, compared.remark]
 
 
 def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
@@ -233,6 +216,12 @@ def counts_text(counts: Sequence[UnpricedRequests]) -> str:
 def unpriced(row: Mapping[str, Any]) -> UnpricedRequests:
     """Returns a number of requests without a price in a row from the server."""
     return UnpricedRequests(row["provider"], row["path"], date.fromisoformat(row["day"]), row["requests"])
+
+
+def window(row: Sequence[str]) -> ScheduledWindow:
+    """Returns the window of the calendar in a row from the server."""
+    schedule, start, end, zone_data = row
+    return ScheduledWindow(schedule, Period(_instant(start), _instant(end)), zone_data)
 
 
 def history(row: Mapping[str, Any]) -> BucketHistory:

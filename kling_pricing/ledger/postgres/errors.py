@@ -54,8 +54,8 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return unavailable(
             name,
-            "it is read-only, because it is a standby or default_transaction_read_only is on; give the URL of "
-            "the primary, or list every host and add target_session_attrs=read-write",
+            "the database is read-only, because the server is a standby or default_transaction_read_only is "
+            "on; give the URL of the primary, or list every host and add target_session_attrs=read-write",
         )
     if isinstance(error, errors.DataError | errors.IntegrityError):
         return LedgerError(
@@ -78,15 +78,15 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
     if is_lost(error):
         return unavailable(
             name,
-            f"the server cannot be reached or the connection was lost ({message}); check that it is running, "
-            "and check the host and port in the URL",
+            f"the server cannot be reached or the connection was lost ({message}); check that the server is "
+            "running, and check the host and port in the URL",
         )
     return unavailable(name, message)
 
 
 def unavailable(name: str, problem: str) -> LedgerUnavailableError:
     """Returns the error for a ledger that cannot be used."""
-    return LedgerUnavailableError(f"ledger {name}: {problem}; until then, nothing can be spent")
+    return LedgerUnavailableError(f"ledger {name}: {problem}; nothing can be spent until this is resolved")
 
 
 def first_line(error: Exception) -> str:

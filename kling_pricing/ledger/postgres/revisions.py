@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -13,16 +12,16 @@ import psycopg
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerUnavailableError
-from kling_pricing.ledger.claims import claim
-from kling_pricing.ledger.model import Alert, Reservation, Revision
+from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes
+from kling_pricing.ledger.errors import no_rate
+from kling_pricing.ledger.model import Alert, Revision
 from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
-from kling_pricing.ledger.postgres.server import Server, rows_query
-from kling_pricing.money import format_decimal, multiply, nanos_up
-from kling_pricing.windows import FOREVER
+from kling_pricing.ledger.postgres.server import Refusal, Server, rows_query
+from kling_pricing.ledger.verification import row_in_force
+from kling_pricing.windows import FOREVER, Period
 
-_OPEN = ("reserved", "dispatching", "bound")
 _Answer = TypeVar("_Answer")
 
 
@@ -52,6 +51,7 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
     def work(revising: _Revising) -> Revision:
         if revising.revisions:
             return revising.revisions[-1]
+        put_calendar(revising, budgets)
         _put(revising, uuid4().hex, budgets)
         return Revision(budgets.digest, budgets.document)
 
@@ -61,9 +61,9 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise
         raise BudgetError(
-            f"ledger {server.name} has no budgets yet, and this role may not install any; ask its "
-            "administrator to run `kling-pricing ledger init URL` and then "
-            "`kling-pricing budget apply FILE --ledger URL`"
+            f"ledger {server.name} has no budgets yet, and this role may not install any; ask the ledger's "
+            "administrator to run `kling-pricing ledger init URL` and then `kling-pricing budget apply FILE "
+            "--ledger URL`"
         ) from error
 
 
@@ -81,6 +81,7 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
 
     def work(revising: _Revising) -> tuple[Alert, ...]:
         revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+        put_calendar(revising, budgets)
         # computes the digest again, because the stored digest may come from an older release
         if revisions and revisions[-1].digest == budgets.digest:
             # the budgets may be in force because of this very call, if its response was lost
@@ -95,8 +96,9 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
                     carrying_over.append(budget)
                 elif old != budget.definition:
                     raise BudgetError(
-                        f"budget {budget.name} now has a different match, window, zone or currency; give it "
-                        "another name, or set carry_over: true so that it counts earlier spend"
+                        f"budget {budget.name} now has a different match, window, time zone or currency; "
+                        "give the budget another name, or set carry_over: true so that the budget counts "
+                        "earlier spend"
                     )
         return _put(revising, call_id, budgets, carrying_over)
 
@@ -105,73 +107,112 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
 
 def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
     def transaction(connection: Connection) -> _Answer:
-        def rows(function: str, *arguments: Any) -> list[Any]:
-            query = rows_query(function, len(arguments)).encode()
-            return [row for (row,) in connection.execute(query, arguments)]
-
-        def call(function: str, *arguments: Any) -> Any:
-            return rows(function, *arguments)[0]
-
         with connection.transaction():
             limit_locks(connection)
-            ledger_state = call("revision_begin")
-            revisions = [Revision(**columns) for columns in ledger_state["revisions"]]
-            return work(_Revising(call, rows, revisions, datetime.fromisoformat(ledger_state["now"])))
+            return work(_begun(connection))
 
-    with locks_explained(server.name):
-        return server.transaction(transaction)
+    try:
+        with locks_explained(server.name):
+            return server.transaction(transaction)
+    except Refusal as refusal:
+        raise no_rate(**refusal.about) from None
+
+
+def _begun(connection: Connection) -> _Revising:
+    def rows(function: str, *arguments: Any) -> list[Any]:
+        query = rows_query(function, len(arguments)).encode()
+        return [row for (row,) in connection.execute(query, arguments)]
+
+    def call(function: str, *arguments: Any) -> Any:
+        return rows(function, *arguments)[0]
+
+    ledger_state = call("revision_begin")
+    revisions = [Revision(**columns) for columns in ledger_state["revisions"]]
+    return _Revising(call, rows, revisions, datetime.fromisoformat(ledger_state["now"]))
 
 
 def _put(
     revising: _Revising, call_id: str, budgets: BudgetsFile, carrying_over: Sequence[BudgetEntry] = ()
 ) -> tuple[Alert, ...]:
     """Writes a revision, and adds earlier reservations to the budgets that carry over."""
-    in_force = [
-        {
-            "name": budget.name,
-            "definition": budget.definition,
-            "currency": budget.currency,
-            "cap": nanos_up(budget.cap),
-            "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
-            "may_cap": budget.on_exceed == "cap",
-            "alerts": [format_decimal(part) for part in budget.alerts],
-        }
-        for budget in budgets.budgets
-    ]
-    revising.call("put_in_force", json.dumps(in_force), revising.now)
+    revising.call("put_in_force", in_force_text(budgets), revising.now)
     for budget in carrying_over:
         _carry_over(revising, budgets, budget)
     return codec.alerts(revising.call("revision_end", call_id, budgets.digest, budgets.document, revising.now))
 
 
+def in_force_text(budgets: BudgetsFile) -> str:
+    """Returns the rows of the budgets in force as JSON."""
+    return json.dumps([row_in_force(budget, place) for place, budget in enumerate(budgets.budgets)])
+
+
+def put_calendar(revising: _Revising, budgets: BudgetsFile, earlier: Uncalendared | None = None) -> None:
+    """Makes the calendar reach years ahead for budgets, by the time zone data of this machine."""
+    changes = calendar_changes_for(budgets, revising.rows("windows", None), revising.now, earlier)
+    if not changes:
+        return
+    revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+    schedules = {budget.definition: budget.schedule for revision in revisions for budget in revision.budgets}
+    texts = [
+        {
+            "schedule": change.schedule,
+            "zone_data": change.zone_data,
+            "windows": [[bound.isoformat() for bound in window] for window in change.past + change.after],
+        }
+        for change in changes
+    ]
+    is_replaced = not all(change.is_new for change in changes)
+    revising.call("put_calendar", json.dumps(texts), json.dumps(schedules), is_replaced, revising.now)
+
+
+def calendar_changes_for(
+    budgets: BudgetsFile, rows: Sequence[Any], now: datetime, earlier: Uncalendared | None = None
+) -> tuple[CalendarChange, ...]:
+    """Returns the changes that a calendar needs for budgets, see `calendar_changes`.
+
+    Args:
+        budgets: the budgets that will be in force.
+        rows: the rows of the calendar from the server.
+        now: the instant on the ledger's clock.
+        earlier: the windows of the buckets of a ledger that has no calendar yet.
+    """
+    kept: dict[str, list[Period]] = {}
+    for window in map(codec.window, rows):
+        kept.setdefault(window.schedule, []).append(window.period)
+    return calendar_changes(budgets, kept, now, earlier)
+
+
 def _carry_over(revising: _Revising, budgets: BudgetsFile, budget: BudgetEntry) -> None:
     """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
-    current = budget.period(revising.now)
-    since = None if current in {None, FOREVER} else current.start
-    for row in revising.rows("reservations", None, None, "false", since, None):
-        reservation = codec.reservation(row)
-        bucket_labels = budget.bucket_labels(reservation.labels)
-        period = budget.period(reservation.created_at)
-        if bucket_labels is not None and period is not None and period.end > revising.now:
-            _carry(revising, budget, bucket_labels, budgets.rate(reservation.currency, budget), reservation)
+    rates = json.dumps([rate.model_dump(mode="json") for rate in budgets.accounting_rates])
+    revising.call("carry_over", budget.name, rates, revising.now)
     if revising.call("has_opening", budget.name, budget.definition, revising.now):
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
-            "give the new budget another name, and open it with the whole balance"
+            "give the new budget another name, and record everything spent so far in its window with "
+            "`kling-pricing budget open`"
         )
 
 
-def _carry(
-    revising: _Revising,
-    budget: BudgetEntry,
-    labels: dict[str, str],
-    rate: Decimal | None,
-    reservation: Reservation,
-) -> None:
-    """Adds a reservation to a bucket, unless the bucket already counts it."""
-    held, spent = (
-        nanos_up(amount if rate is None else multiply(amount, rate))
-        for amount in (reservation.reserved, reservation.billed or Decimal(0))
-    )
-    bucket_claim = codec.claim_text(claim(budget, labels, rate, reservation.created_at))
-    revising.call("carry_over", reservation.id, bucket_claim, held, spent, revising.now)
+def make_calendar(connection: Connection) -> None:
+    """Makes the calendar of a ledger that has none yet, in the transaction of its migration.
+
+    Open buckets keep their windows.
+    """
+    revising = _begun(connection)
+    if not revising.revisions:
+        return
+    budgets = budgets_from_document(revising.revisions[-1].document)
+    entries = [
+        entry for revision in revising.revisions for entry in budgets_from_document(revision.document).budgets
+    ]
+    schedules = {entry.definition: entry.schedule for entry in entries}
+    opened, oldest = {}, revising.now
+    for definition, *bounds in sorted(revising.rows("windows_of_buckets"), reverse=True):
+        window = Period(*map(datetime.fromisoformat, bounds))
+        if window != FOREVER:
+            oldest = min(oldest, window.start)
+            if window.start <= revising.now < window.end:
+                opened[schedules.get(definition, definition)] = window
+    revising.call("put_in_force", in_force_text(budgets), revising.now)
+    put_calendar(revising, budgets, Uncalendared(opened, oldest))

@@ -10,20 +10,25 @@ import psycopg
 from psycopg import sql
 
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks
+from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.postgres import revisions
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import VERSION, Server
+from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
 
 _STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql"}
 """The scripts that create each version from the previous one. Version 1 starts from an empty schema."""
 
+_FIRST_WITH_CALENDAR = 3
+"""The first schema version whose ledgers keep the windows of their budgets."""
+
 _FUNCTIONS = (
     *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
     *("observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql"),
-    "grants.sql",
+    *("frozen.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 
@@ -50,16 +55,17 @@ def scripts(before: int) -> Iterator[str]:
     for step in range(before + 1, VERSION + 1):
         yield folder.joinpath(_STEPS[step]).read_text(encoding="utf-8")
     yield _REQUIRE_VERSION
-    yield _verification()
     for name in _FUNCTIONS:
         yield folder.joinpath(name).read_text(encoding="utf-8")
+        if name == "shared.sql":
+            yield _verification()
 
 
 def _verification() -> str:
     """Returns the script of the function that runs all queries of `verify` on one snapshot."""
     queries = {
-        "difference": checks.differences(checks.POSTGRES),
-        **checks.FACTS,
+        "difference": checks.differences(dialects.POSTGRES),
+        **checks.facts(dialects.POSTGRES),
         "in_force": "SELECT * FROM budget",
     }
     rows = " UNION ALL ".join(
@@ -88,8 +94,8 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
                 raise other_version(server.name, before, VERSION)
             if not before and not create:
                 raise LedgerError(
-                    f"ledger {server.name}: it does not exist yet; create it with "
-                    "`kling-pricing ledger init URL`"
+                    f"ledger {server.name}: the ledger does not exist yet; create it with `kling-pricing "
+                    "ledger init URL`"
                 )
             _upgrade(connection, before)
             if grant is not None:
@@ -188,6 +194,12 @@ def _upgrade(connection: Connection, before: int) -> None:
         connection.execute(script.encode())
     connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (%s)", [VERSION])
+    if 0 < before < _FIRST_WITH_CALENDAR:
+        connection.execute("SET LOCAL timezone = 'UTC'")
+        connection.execute("UPDATE reservation SET seal = sealed(reservation.*)")
+        columns = ", ".join(SEALED_OBSERVATION_COLUMNS)
+        connection.execute(f"UPDATE observation SET seal = observation_sealed({columns})".encode())  # noqa: S608
+        revisions.make_calendar(connection)
     for role in roles:
         _grant(connection, role)
 

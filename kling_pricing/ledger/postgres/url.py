@@ -1,6 +1,7 @@
-"""Reads the URL of a ledger on a server.
+"""Reads the URL of a ledger on a PostgreSQL server.
 
-No error repeats a part of the URL, because a mistyped URL may have its password anywhere.
+Error messages contain no part of the URL except known names and short values of limits, because a mistyped URL
+may contain its password anywhere.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _URL = re.compile(
 )
 _WHOLE = re.compile(r"[0-9A-Za-z_.+-]{0,10}")
 _INVALID = (
-    "the ledger's URL is invalid; write postgresql://user:password@host:5432/database, and encode special "
-    "characters in the user and the password (@ as %40, / as %2F, : as %3A, ? as %3F, # as %23, % as %25)"
+    "the ledger's URL is invalid; write it like postgresql://user:password@host:5432/database, and encode "
+    "special characters in the user name and the password (@ as %40, / as %2F, : as %3A, ? as %3F, # as %23, "
+    "% as %25)"
 )
 
 
@@ -45,11 +47,11 @@ class ServerUrl(NamedTuple):
 
 
 def read_url(url: str, limits: dict[str, int]) -> ServerUrl:
-    """Splits a URL into the options of libpq and our own.
+    """Splits a URL into the options of libpq and the limits, which are our own options.
 
     Args:
         url: the URL.
-        limits: our own options with their defaults.
+        limits: the names of the limits, with their defaults.
 
     Raises:
         LedgerUnavailableError: the URL is invalid, or an option in it is unknown or invalid.
@@ -68,8 +70,10 @@ def read_url(url: str, limits: dict[str, int]) -> ServerUrl:
     for name in options:
         if name not in known:
             close = nearest(name, known)
-            remedy = f"did you mean {close}?" if close else "use the options of libpq, such as sslmode"
-            raise LedgerUnavailableError(f"the ledger's URL has an unknown option after the `?`; {remedy}")
+            remedy = f"did you mean {close}?" if close else "use only options of libpq, such as sslmode"
+            raise LedgerUnavailableError(
+                f"the ledger's URL has an unknown option after the question mark; {remedy}"
+            )
     query = urlencode(options, quote_via=quote)
     try:
         parameters = conninfo_to_dict(url.partition("?")[0] + (f"?{query}" if query else ""))

@@ -8,10 +8,12 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks
+from kling_pricing.ledger import checks, dialects
+from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
@@ -30,7 +32,16 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.sqlite import export, queries, reservations, revisions, verbs
+from kling_pricing.ledger.sqlite import (
+    calendar_rows,
+    export,
+    freezes,
+    queries,
+    reservations,
+    revisions,
+    seals,
+    verbs,
+)
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.verification import judge
@@ -77,6 +88,14 @@ class SQLiteLedger:
     def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
         return self._file.transaction(verbs.apply, budgets)
+
+    def freeze(self, actor: str, reason: str) -> None:
+        """See `Ledger.freeze`."""
+        self._file.transaction(freezes.freeze, actor, reason)
+
+    def thaw(self, actor: str, reason: str) -> bool:
+        """See `Ledger.thaw`."""
+        return self._file.transaction(freezes.thaw, actor, reason)
 
     # verbs
 
@@ -200,6 +219,23 @@ class SQLiteLedger:
             for provider, task_id, state, charge, duration_s, model, facts, seen_at in rows
         ]
 
+    def windows(self, at: datetime) -> list[ScheduledWindow]:
+        """See `Ledger.windows`."""
+        with self._file.reading() as db:
+            return calendar_rows.windows_at(db, at)
+
+    def calendar_ends(self) -> list[ScheduledWindow]:
+        """See `Ledger.calendar_ends`."""
+        with self._file.reading() as db:
+            return calendar_rows.last_windows(db)
+
+    def calendar_changes(self, budgets: BudgetsFile) -> tuple[CalendarChange, ...]:
+        """See `Ledger.calendar_changes`."""
+        if not self._file.is_begun():
+            return ()
+        with self._file.reading() as db:
+            return calendar_rows.changes(db, budgets, self._clock())
+
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
         with self._file.reading() as db:
@@ -219,9 +255,12 @@ class SQLiteLedger:
         """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""
         with self._file.reading():
             pass  # raises if the file is missing or was replaced
-        queries = {"difference": checks.differences(checks.SQLITE), **checks.FACTS}
+        queries = {"difference": checks.differences(dialects.SQLITE), **checks.facts(dialects.SQLITE)}
         with self._file.reading_alone() as db:
             db.row_factory = sqlite3.Row
-            facts = {name: db.execute(query).fetchall() for name, query in queries.items()}
-            damage = [line for (line,) in db.execute("PRAGMA quick_check") if line != "ok"]
+            facts: dict[str, list[Any]] = {
+                name: db.execute(query).fetchall() for name, query in queries.items()
+            }
+            facts["difference"] += seals.differences(db)
+            damage = [line for (line,) in db.execute("PRAGMA integrity_check") if line != "ok"]
         judge(self.name, facts, "file", damage)

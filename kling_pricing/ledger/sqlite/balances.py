@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from kling_pricing.ledger import errors
 from kling_pricing.ledger.model import Alert, BucketClaim, PricedVariant, Shortfall
 from kling_pricing.ledger.sqlite.codec import alert_parts, alert_texts, instant, labels_text, object_of, written
 from kling_pricing.money import format_decimal, from_nanos, multiply
-from kling_pricing.windows import Period
 
 
 class BucketBalance(NamedTuple):
@@ -20,7 +20,8 @@ class BucketBalance(NamedTuple):
     Attributes:
         place: the index of the claim in its request.
         claim: the claim.
-        period: the window of the bucket.
+        opens: the start of the bucket's window, as text.
+        closes: the end of the window, as text.
         bucket: the id of the bucket's row; None: the bucket has no row yet, because it has never counted
             anything.
         cap: the bucket's cap in nanos.
@@ -31,7 +32,8 @@ class BucketBalance(NamedTuple):
 
     place: int
     claim: BucketClaim
-    period: Period
+    opens: str
+    closes: str
     bucket: int | None
     cap: int
     held: int
@@ -57,59 +59,68 @@ class Move(NamedTuple):
     spent: int
 
 
-Window: TypeAlias = tuple[int, BucketClaim, Period]
-"""The index of a claim in its request, the claim, and the claim's window that contains an instant."""
-
-ROOM = "wanted.column1, bucket.id, cap, held, spent, alerts <> '[]'"
+ROOM = "wanted.column1, calendar.window_start, calendar.window_end, bucket.id, cap, held, spent, alerts <> '[]'"
 """The columns that `rooms_of` reads. They are the last columns of each row."""
 
+_ROOM_COLUMNS = 8
 
-def wanted(claims: Iterable[BucketClaim], at: datetime) -> tuple[list[Window], list[Any]]:
-    """Returns the current windows of claims, and the parameters of the query from `buckets_wanted`.
 
-    A claim without a window that contains the instant is left out.
-    """
-    windows: list[Window] = []
+def wanted(claims: Sequence[BucketClaim], at: str) -> list[Any]:
+    """Returns the parameters of the query from `buckets_wanted` for the windows that contain an instant."""
     values: list[Any] = []
     for place, claim in enumerate(claims):
-        for period in claim.periods:
-            if period.start <= at < period.end:
-                labels = labels_text(claim.labels)
-                values += (len(windows), claim.budget, claim.definition, labels, written(period.start))
-                windows.append((place, claim, period))
-    return windows, values
+        values += (place, claim.budget, claim.definition, labels_text(claim.labels), claim.schedule, at)
+    return values
 
 
-def buckets_wanted(windows: int) -> str:
-    """Returns the FROM clause for `ROOM`: one row per window, with its bucket if there is one.
+def buckets_wanted(claims: int) -> str:
+    """Returns the FROM clause for `ROOM`: one row per claim, with its window, and its bucket if there is one.
 
-    Without windows the clause yields one row.
+    The window is the last one in the calendar that has begun. Without claims the clause yields one row.
     """
-    if not windows:
-        return "(VALUES (NULL)) AS wanted LEFT JOIN bucket ON bucket.id = wanted.column1"
+    if not claims:
+        return (
+            "(VALUES (NULL)) AS wanted LEFT JOIN calendar ON calendar.schedule = wanted.column1"
+            " LEFT JOIN bucket ON bucket.id = wanted.column1"
+        )
     return (
-        f"(VALUES {', '.join(['(?, ?, ?, ?, ?)'] * windows)}) AS wanted LEFT JOIN bucket ON"
-        " budget = column2 AND definition = column3 AND labels = column4 AND window_start = column5"
+        f"(VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * claims)}) AS wanted"  # noqa: S608 (constants only)
+        " LEFT JOIN calendar ON calendar.schedule = column5 AND calendar.window_start ="
+        " (SELECT max(begun.window_start) FROM calendar AS begun"
+        " WHERE begun.schedule = column5 AND begun.window_start <= column6)"
+        " LEFT JOIN bucket ON budget = column2 AND definition = column3 AND labels = column4"
+        " AND bucket.window_start = calendar.window_start"
     )
 
 
-def rooms_of(windows: Sequence[Window], rows: Iterable[Sequence[Any]]) -> list[BucketBalance]:
-    """Returns the balances in rows of `ROOM`."""
+def rooms_of(claims: Sequence[BucketClaim], at: str, rows: Iterable[Sequence[Any]]) -> list[BucketBalance]:
+    """Returns the balances in rows of `ROOM`.
+
+    A claim without a window that contains the instant is left out: its only window has not begun or is over, or
+    the instant is before the calendar.
+
+    Raises:
+        LedgerUnavailableError: the instant is after the calendar.
+    """
     balances = []
-    for row in rows if windows else ():
-        number, bucket, cap, held, spent, has_alerts = row[-6:]
-        place, claim, period = windows[number]
+    for row in rows if claims else ():
+        place, opens, closes, bucket, cap, held, spent, has_alerts = row[-_ROOM_COLUMNS:]
+        claim = claims[place]
+        if opens is None or closes <= at:
+            if claim.recurs and opens is not None:
+                raise errors.calendar_over(claim.budget, instant(closes))
+            continue
         if bucket is None:
             cap, held, spent, has_alerts = claim.cap, 0, 0, bool(claim.alerts)
-        balances.append(BucketBalance(place, claim, period, bucket, cap, held, spent, has_alerts))
+        balances.append(BucketBalance(place, claim, opens, closes, bucket, cap, held, spent, has_alerts))
     return balances
 
 
-def rooms(db: sqlite3.Connection, claims: Iterable[BucketClaim], at: datetime) -> list[BucketBalance]:
+def rooms(db: sqlite3.Connection, claims: Sequence[BucketClaim], at: datetime) -> list[BucketBalance]:
     """Returns the balances of the buckets that claims refer to at an instant."""
-    windows, values = wanted(claims, at)
-    rows = db.execute(f"SELECT {ROOM} FROM {buckets_wanted(len(windows))}", values)  # noqa: S608 (constants only)
-    return rooms_of(windows, rows)
+    instant_text = written(at)
+    query = f"SELECT {ROOM} FROM {buckets_wanted(len(claims))}"  # noqa: S608 (constants only)
+    return rooms_of(claims, instant_text, db.execute(query, wanted(claims, instant_text)))
 
 
 def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
@@ -125,8 +136,8 @@ def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
             claim.budget,
             claim.definition,
             labels_text(claim.labels),
-            written(room.period.start),
-            written(room.period.end),
+            room.opens,
+            room.closes,
             claim.currency,
             claim.cap,
             alert_texts(claim.alerts),
@@ -159,7 +170,7 @@ def shortfalls(rooms: Iterable[BucketBalance], candidate: PricedVariant) -> tupl
             room.available,
             room.claim.max_request,
             room.claim.currency,
-            room.period.end,
+            instant(room.closes),
             room.claim.may_cap,
         )
         for room in rooms

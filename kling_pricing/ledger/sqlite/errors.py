@@ -21,9 +21,11 @@ _REMEDIES = {
     sqlite3.SQLITE_BUSY: f"another program has locked it for {BUSY_TIMEOUT_S} s; close that program",
     sqlite3.SQLITE_LOCKED: "another program has locked it; close that program",
     sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or recover it with sqlite3's .recover",
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database or is damaged; restore a backup, or give another file",
-    sqlite3.SQLITE_IOERR: "it cannot be read or written, because of the disk or a limit on file sizes; free "
-    "some space, check the disk, and then check the ledger with verify",
+    sqlite3.SQLITE_NOTADB: (
+        "it is not an SQLite database, or it is damaged; restore a backup, or give another file"
+    ),
+    sqlite3.SQLITE_IOERR: "it cannot be read or written, because of a disk error or a limit on file sizes; "
+    "free some space, check the disk, and then check the ledger with verify",
 }
 
 ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)
@@ -37,7 +39,7 @@ def explained(path: Path, error: Exception) -> LedgerError:
             f"ledger {path}: the ledger cannot store an amount or a reference ({error}); nothing was changed"
         )
     if isinstance(error, OSError):
-        return unavailable(path, f"{error.strerror or error}; keep it on a local disk of this machine")
+        return unavailable(path, f"{error.strerror or error}; keep the ledger on a local disk of this machine")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return unavailable(path, _REMEDIES.get(code, str(error)))
 
@@ -47,9 +49,28 @@ def unavailable(path: Path, problem: str) -> LedgerUnavailableError:
     return LedgerUnavailableError(f"ledger {os.fspath(path)}: {problem}; nothing was changed")
 
 
+def incomplete(path: Path, newest: int, acknowledged: int) -> LedgerUnavailableError:
+    """Returns the error for a ledger that lacks journal entries.
+
+    Args:
+        path: the ledger's file.
+        newest: the number of the newest journal entry in the ledger.
+        acknowledged: the number of the newest journal entry that was acknowledged.
+    """
+    count = acknowledged - newest
+    entries = "journal entry is" if count == 1 else "journal entries are"
+    return unavailable(
+        path,
+        f"its last {count} {entries} missing: the ledger ends at entry {newest}, but entry {acknowledged} was "
+        "acknowledged. Its files were damaged, or an older copy was put in their place. Stop every program "
+        "that uses the ledger, keep a copy of its files, and run "
+        f"`kling-pricing ledger recover sqlite:///{path}`, which shows the loss",
+    )
+
+
 def missing(path: Path) -> LedgerUnavailableError:
     """Returns the error for a file that does not exist, or is empty."""
     problem = "the file is empty" if path.is_file() else "there is no such file"
     return unavailable(
-        path, f"{problem}; check its name, or create the ledger with `kling-pricing budget apply FILE`"
+        path, f"{problem}; check the file's name, or create the ledger with `kling-pricing budget apply FILE`"
     )

@@ -23,9 +23,11 @@ from kling_pricing.ledger.sqlite.errors import (
     CANNOT_OPEN,
     ERRORS,
     explained,
+    incomplete,
     missing,
     unavailable,
 )
+from kling_pricing.ledger.sqlite.places import Places, places, problem_of, problem_of_path
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 from kling_pricing.ledger.waiting import asked_at
 
@@ -38,6 +40,9 @@ _SHORT_WAIT_S = 1
 _LAST_TRY_MS = 100
 """How long a verb waits for another program if its limit has passed while it waited for its turn."""
 
+_NEWEST = "SELECT ifnull(max(seq), 0) FROM journal"
+"""The number of the newest journal entry."""
+
 _Answer = TypeVar("_Answer")
 _Arguments = TypeVarTuple("_Arguments")
 
@@ -48,13 +53,13 @@ class SQLiteFile:
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
         self.path = path
         self._clock = clock
-        self._name = os.fspath(path)
         self._mutex = RLock()
         self._connection: sqlite3.Connection | None = None
         self._apart: set[sqlite3.Connection] = set()
         self._queue = WritersQueue(path)
         self._in_use = False
-        self._place: tuple[int, int] | None = None
+        self._places = Places((), ())
+        self._known = 0
         forks.register(self)
 
     def __del__(self) -> None:
@@ -96,9 +101,16 @@ class SQLiteFile:
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
                     if version != schema.VERSION:  # the file was migrated while it was open
                         schema.ensure_current(version, self.path)
+                    acknowledged = self._queue.acknowledged()
+                    if acknowledged != self._known:  # another process wrote, or the files have changed
+                        self._ensure_complete(connection, acknowledged)
                     answer = work(connection, self._clock(), *arguments)
                     self._ensure_not_forked(connection)
+                    (newest,) = connection.execute(_NEWEST).fetchone()
                     connection.execute("COMMIT")
+                    if newest != acknowledged:
+                        self._queue.acknowledge(newest)
+                    self._known = newest
                 except BaseException:
                     if self._connection is connection:  # otherwise the parent process still uses it
                         self._roll_back(connection)
@@ -152,10 +164,12 @@ class SQLiteFile:
                 raise missing(self.path)
             connection = self._opened(asked)
             self._ensure_in_place()
+            acknowledged = self._queue.acknowledged()  # before the snapshot, which is then at least as new
             try:
                 connection.execute("BEGIN")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 schema.ensure_current(version, self.path)
+                self._ensure_complete(connection, acknowledged)
                 yield connection
             finally:
                 self._roll_back(connection)
@@ -258,16 +272,16 @@ class SQLiteFile:
         )
 
     def _ensure_in_place(self) -> None:
-        """Refuses to use a file that is no longer at its path. A file in its place would count from zero."""
-        try:
-            status: os.stat_result | None = os.stat(self._name)  # noqa: PTH116 (faster; every verb calls this)
-        except OSError:
-            status = None
-        if status is None or (status.st_dev, status.st_ino) != self._place:
-            raise self._unavailable(
-                "its file was moved, removed or replaced while in use; stop every program that uses the "
-                "ledger, put the right file back, and start the programs again"
-            )
+        """Refuses to use files that are no longer at their paths, because others would count separately."""
+        problem = problem_of(self._places)
+        if problem is not None:
+            raise self._unavailable(problem)
+
+    def _ensure_complete(self, connection: sqlite3.Connection, acknowledged: int) -> None:
+        """Refuses a ledger that lacks acknowledged journal entries. Their money would be spent again."""
+        (newest,) = connection.execute(_NEWEST).fetchone()
+        if newest < acknowledged:
+            raise incomplete(self.path, newest, acknowledged)
 
     def _opened(self, asked: float) -> sqlite3.Connection:
         if self._connection is None:
@@ -285,6 +299,9 @@ class SQLiteFile:
         if os.path.realpath(self.path) in forks.inherited:
             raise self._forked()
         self._refuse_emptied()
+        problem = problem_of_path(self.path)
+        if problem is not None:
+            raise self._unavailable(problem)
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -295,15 +312,16 @@ class SQLiteFile:
                 self._queue.take_turn()
                 _limit_wait(connection, asked)
                 self._prepare(connection)
+                self._ensure_complete(connection, self._queue.acknowledged())
+                opened = places(self.path)
             finally:
                 self._queue.end_turn()
                 _limit_wait(connection, monotonic())
-            opened = self.path.stat()
         except BaseException:
             connection.close()
             self._close()
             raise
-        self._place = opened.st_dev, opened.st_ino
+        self._places = opened
         self._connection = connection
 
     def _refuse_emptied(self) -> None:

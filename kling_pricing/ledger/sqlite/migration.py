@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.sqlite import schema
+from kling_pricing.ledger.sqlite import revisions, schema, seals
 from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing, unavailable
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
+
+_FIRST_WITH_CALENDAR = 3
+"""The first schema version whose ledgers keep the windows of their budgets, and seals."""
 
 
 class Migrated(NamedTuple):
@@ -42,7 +45,7 @@ def migrate(path: Path, now: datetime) -> Migrated:
         LedgerUnavailableError: there is no ledger, the ledger is newer than this release, or the disk has no
             room for the copy. Nothing was changed.
     """
-    with _opened(path) as connection:
+    with opened(path) as connection:
         version = schema.version_of(connection, path)
         if version == schema.VERSION:
             return Migrated(version, None)
@@ -61,6 +64,9 @@ def migrate(path: Path, now: datetime) -> Migrated:
                 for step in range(version + 1, schema.VERSION + 1):
                     for statement in schema.STEPS[step]:
                         connection.execute(statement)
+                if version < _FIRST_WITH_CALENDAR:
+                    seals.seal_all(connection)
+                    revisions.make_calendar(connection, now)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
         finally:
@@ -88,14 +94,14 @@ def describe(path: Path) -> Description:
     Raises:
         LedgerUnavailableError: there is no ledger.
     """
-    with _opened(path) as connection:
+    with opened(path) as connection:
         version = schema.version_of(connection, path)
         row = connection.execute("SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
         return Description(version, None if row is None else row[0])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Connects to a ledger's file. Closes the connection at the end, which rolls back uncommitted changes."""
     try:
         if not (path.is_file() and path.stat().st_size):
@@ -119,7 +125,7 @@ def _copied(path: Path, version: int, now: datetime) -> Path:
     target = path.with_name(f"{path.name}.version-{version}.{now:%Y%m%dT%H%M%S.%fZ}")
     partial = path.with_name(f"{path.name}.copying")
     if target.exists():
-        raise unavailable(path, f"the copy would replace {target.name}; move that file away")
+        raise unavailable(path, f"the copy would replace {target.name}; move that file elsewhere")
     try:
         partial.unlink(missing_ok=True)  # left by a migration that was killed
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, path.stat().st_mode & 0o777))

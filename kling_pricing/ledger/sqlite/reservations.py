@@ -26,7 +26,8 @@ from kling_pricing.ledger.sqlite.codec import (
     written,
 )
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
-from kling_pricing.ledger.terms import Terms, read_terms, written_terms
+from kling_pricing.ledger.sqlite.seals import seal
+from kling_pricing.ledger.terms import SEALED_COLUMNS, Terms, read_terms, written_terms
 from kling_pricing.money import from_nanos
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
@@ -37,21 +38,7 @@ _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
 _DOUBTABLE = ("dispatching", "bound", "settled")
 """The states in which a mark of doubt counts."""
 
-_INSERTED = (
-    *(
-        "id",
-        "project",
-        "key",
-        "attempt",
-        "state",
-        "provider",
-        "wire_format",
-        *Terms._fields,
-        "reserved",
-        "labels",
-    ),
-    *("changes", "fingerprint", "created_at", "deadline"),
-)
+_INSERTED = (*SEALED_COLUMNS, "seal", "state", "deadline")
 _INSERT = f"INSERT INTO reservation ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))})"  # noqa: S608
 _SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1"
 
@@ -127,34 +114,38 @@ class Look(NamedTuple):
 
     Attributes:
         budgets: digest of the budgets in force; None: the ledger has no budgets.
+        is_frozen: whether spending is frozen.
         is_late: whether an expired reservation has not been released yet.
         is_known: whether the request's key was used before.
         rooms: the balances of the buckets that the request claims.
     """
 
     budgets: str | None
+    is_frozen: bool
     is_late: bool
     is_known: bool
     rooms: list[BucketBalance]
 
 
 @lru_cache(maxsize=64)
-def _look(windows: int) -> str:
-    """Returns the query of `look` for a number of windows."""
+def _look(claims: int) -> str:
+    """Returns the query of `look` for a number of claims."""
     return (
         "SELECT (SELECT digest FROM budget_revision ORDER BY revision DESC LIMIT 1),"  # noqa: S608 (constants only)
+        " EXISTS (SELECT 1 FROM frozen),"
         " EXISTS (SELECT 1 FROM reservation WHERE state = 'reserved' AND deadline <= ?),"
         " EXISTS (SELECT 1 FROM reservation WHERE project = ? AND key = ?),"
-        f" {ROOM} FROM {buckets_wanted(windows)}"
+        f" {ROOM} FROM {buckets_wanted(claims)}"
     )
 
 
 def look(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Look:
     """Reads the state that a request checks first, in one statement, because every reservation needs it."""
-    windows, values = wanted(order.claims, now)
-    rows = db.execute(_look(len(windows)), (written(now), order.project, order.key, *values)).fetchall()
-    budgets, is_late, is_known = rows[0][:3]
-    return Look(budgets, is_late, is_known, rooms_of(windows, rows))
+    at = written(now)
+    values = (at, order.project, order.key, *wanted(order.claims, at))
+    rows = db.execute(_look(len(order.claims)), values).fetchall()
+    budgets, is_frozen, is_late, is_known = rows[0][:4]
+    return Look(budgets, is_frozen, is_late, is_known, rooms_of(order.claims, at, rows))
 
 
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
@@ -192,23 +183,19 @@ def insert(
     deadline: datetime,
 ) -> Reservation:
     """Writes the row of a new, unsent reservation. The caller writes its lines and its journal entries."""
-    db.execute(
-        _INSERT,
-        (
-            reservation,
-            order.project,
-            key,
-            attempt,
-            UNSENT,
-            order.provider,
-            order.wire_format,
-            *written_terms(candidate.terms),
-            candidate.reserved,
-            labels_text(order.labels),
-            object_text(candidate.changes),
-            order.fingerprint,
-            written(now),
-            written(deadline),
-        ),
+    sealed = (
+        reservation,
+        order.project,
+        key,
+        attempt,
+        order.provider,
+        order.wire_format,
+        *written_terms(candidate.terms),
+        candidate.reserved,
+        labels_text(order.labels),
+        object_text(candidate.changes),
+        order.fingerprint,
+        written(now),
     )
+    db.execute(_INSERT, (*sealed, seal(*sealed), UNSENT, written(deadline)))
     return unsent(order, candidate, reservation, key, attempt, now, deadline)

@@ -10,7 +10,7 @@ from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_documen
 from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.model import Alert, Reservation, Revision
-from kling_pricing.ledger.sqlite import balances, reservations, transitions
+from kling_pricing.ledger.sqlite import balances, calendar_rows, reservations, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.codec import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
@@ -37,12 +37,25 @@ def in_force(db: sqlite3.Connection) -> Revision:
     """
     revision = current(db)
     if revision is None:
-        raise LedgerError("the ledger has lost its budgets: its file was replaced; start the guard again")
+        raise LedgerError("the ledger has lost its budgets because its file was replaced; restart the guard")
     return revision
 
 
-def add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
-    """Writes a revision."""
+def install(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
+    """Writes the first revision, and its calendar."""
+    calendar_rows.update(db, budgets, {}, now)
+    return _add(db, budgets, now)
+
+
+def make_calendar(db: sqlite3.Connection, now: datetime) -> None:
+    """Makes the calendar of a ledger that has none yet. Open buckets keep their windows."""
+    revision = current(db)
+    if revision is not None:
+        budgets = budgets_from_document(revision.document)
+        calendar_rows.begin(db, budgets, {budget.definition: budget.schedule for budget in _known(db)}, now)
+
+
+def _add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
     db.execute(
         "INSERT INTO budget_revision (digest, document, installed_at) VALUES (?, ?, ?)",
         (budgets.digest, budgets.document, written(now)),
@@ -63,13 +76,15 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
     """
     before = current(db)
     if before is None:
-        add(db, budgets, now)
+        install(db, budgets, now)
         return ()
     installed = budgets_from_document(before.document)
+    known = _known(db)
+    calendar_rows.update(db, budgets, {budget.definition: budget.schedule for budget in known}, now)
     if installed.digest == budgets.digest:  # the stored digest may come from an older release
         return ()
     in_force = {budget.name for budget in installed.budgets}
-    definitions = _definitions(db)
+    definitions = {budget.name: budget.definition for budget in known}
     alerts: list[Alert] = []
     for budget in budgets.budgets:
         old = definitions.get(budget.name, budget.definition)
@@ -78,8 +93,8 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
                 _carry_over(db, budgets, budget, now)
             elif old != budget.definition:
                 raise BudgetError(
-                    f"budget {budget.name} now has a different match, window, zone or currency; give it "
-                    "another name, or set carry_over: true so that it counts earlier spend"
+                    f"budget {budget.name} now has a different match, window, time zone or currency; give "
+                    "the budget another name, or set carry_over: true so that the budget counts earlier spend"
                 )
         changed = db.execute(
             "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?"
@@ -93,32 +108,27 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
             ),
         ).fetchall()
         alerts += balances.threshold_alerts(db, [bucket for (bucket,) in changed], None, now)
-    add(db, budgets, now)
+    _add(db, budgets, now)
     return tuple(alerts)
 
 
-def _definitions(db: sqlite3.Connection) -> dict[str, str]:
-    """Returns the last definition of every budget that was ever in force, by name."""
+def _known(db: sqlite3.Connection) -> list[BudgetEntry]:
+    """Returns every budget that was ever in force, the oldest first."""
     documents = db.execute("SELECT document FROM budget_revision ORDER BY revision").fetchall()
-    return {
-        budget.name: budget.definition
-        for (document,) in documents
-        for budget in budgets_from_document(document).budgets
-    }
+    return [budget for (document,) in documents for budget in budgets_from_document(document).budgets]
 
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
     """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
-    current = budget.period(now)
+    current = calendar_rows.window_of(db, budget.schedule, now)
     rows = db.execute(
         f"{reservations.SELECT} WHERE created_at >= ? ORDER BY created_at, rowid",
-        (written(FOREVER.start if current is None else current.start),),
+        (written(FOREVER.end if current is None else current.start),),
     ).fetchall()
     for row in rows:
         reservation = reservations.from_row(row, now)
         bucket_labels = budget.bucket_labels(reservation.labels)
-        period = budget.period(reservation.created_at)
-        if bucket_labels is not None and period is not None and period.end > now:
+        if bucket_labels is not None:
             rate = budgets.rate(reservation.currency, budget)
             _carry(db, budget, bucket_labels, rate, reservation, now)
     openings = db.execute(
@@ -130,7 +140,8 @@ def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntr
     if openings:
         raise BudgetError(
             f"budget {budget.name} began its window with an opening balance, which cannot be carried over; "
-            "give the new budget another name, and open it with the whole balance"
+            "give the new budget another name, and record everything spent so far in its window with "
+            "`kling-pricing budget open`"
         )
 
 
@@ -143,7 +154,7 @@ def _carry(
     now: datetime,
 ) -> None:
     """Adds a reservation to a bucket, unless the bucket already counts it."""
-    bucket_claim = claim(budget, labels, rate, reservation.created_at)
+    bucket_claim = claim(budget, labels, rate)
     (room,) = balances.rooms(db, [bucket_claim], reservation.created_at)
     bucket = balances.opened(db, room)
     amounts = [

@@ -185,6 +185,39 @@ STEPS: dict[int, tuple[str, ...]] = {
           PRIMARY KEY (provider, path, day)
         ) STRICT, WITHOUT ROWID
         """,
+        """
+        CREATE TABLE calendar (
+          schedule TEXT NOT NULL,
+          window_start TEXT NOT NULL,
+          window_end TEXT NOT NULL,
+          zone_data TEXT NOT NULL,
+          PRIMARY KEY (schedule, window_start)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE TABLE calendar_digest (digest TEXT NOT NULL, begun_at TEXT NOT NULL) STRICT",
+        "ALTER TABLE reservation ADD COLUMN seal TEXT",
+        "ALTER TABLE observation ADD COLUMN seal TEXT",
+        "ALTER TABLE observation ADD COLUMN applied_to TEXT REFERENCES reservation (id)",
+        # Version 2 stored an observation that it refused, and then ignored an equal one for ever. Such a
+        # reservation is still bound, so the observation can be applied when it is made again.
+        """
+        UPDATE observation SET applied_to = (
+          SELECT reservation.id FROM reservation
+          WHERE reservation.provider = observation.provider AND reservation.task_id = observation.task_id
+            AND NOT (
+              reservation.state = 'bound' AND NOT reservation.doubted
+              AND ifnull(observation.state, '') IN ('succeeded', 'failed', 'cancelled')
+            )
+        )
+        """,
+        """
+        CREATE TABLE frozen (
+          scope TEXT NOT NULL PRIMARY KEY,
+          actor TEXT NOT NULL,
+          reason TEXT NOT NULL,
+          frozen_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
@@ -215,11 +248,13 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         return int(version)
     if application == APPLICATION_ID:
         raise LedgerUnavailableError(
-            f"ledger {path}: its schema version is {version}, which no release writes; restore a backup"
+            f"ledger {path}: its schema version is {version}, which no release of kling-pricing has used; "
+            "restore a backup"
         )
     if tables or version or application:
         raise LedgerUnavailableError(
-            f"ledger {path}: it is not a ledger but another database; give a file that does not exist yet"
+            f"ledger {path}: the file is another kind of database, not a ledger; give a file that does not "
+            "exist yet"
         )
     return 0
 

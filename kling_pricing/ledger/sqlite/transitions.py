@@ -64,10 +64,11 @@ _SPEND_LINE = "UPDATE reservation_line SET spent = ? WHERE reservation = ? AND b
 
 def dispatch(db: sqlite3.Connection, reservation: str, doubtful_after: timedelta, now: datetime) -> bool:
     """Moves a reservation from reserved to dispatching. Returns False if it is not reserved or has expired."""
-    updated = db.execute(_DISPATCH, (written(now), written(now + doubtful_after), reservation))
+    deadline = written(now + doubtful_after)
+    updated = db.execute(_DISPATCH, (written(now), deadline, reservation))
     if updated.rowcount == 0:
         return False
-    enter(db, now, "dispatch", reservation, (), None)
+    enter(db, now, "dispatch", reservation, (), deadline)
     return True
 
 
@@ -96,10 +97,16 @@ def bind(
     if not isinstance(ref, str) or db.execute(_BIND, (task_id, ref)).rowcount == 0:
         return _bound_already(db, ref, task_id, now)
     change = Change(get(db, ref, now))
-    enter(db, now, "bind", ref, (), None)
+    enter(db, now, "bind", ref, (), task_id)
+    if not observations:
+        return change
     for number, seen in observations:
         after = take_up(db, change.reservation, seen, now, compared.get(number, NOTHING))
         change = Change(after.reservation, change.alerts + after.alerts)
+    db.execute(
+        "UPDATE observation SET applied_to = ? WHERE provider = ? AND task_id = ?",
+        (ref, change.reservation.provider, task_id),
+    )
     return change
 
 

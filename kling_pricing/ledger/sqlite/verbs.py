@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetsFile
-from kling_pricing.errors import LedgerError, ReservationStateError
+from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.journal import Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
@@ -35,14 +35,26 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import balances, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import balances, freezes, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
+from kling_pricing.ledger.sqlite.seals import seal
+from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
+
+_OBSERVE = (
+    f"INSERT OR IGNORE INTO observation ({', '.join(SEALED_OBSERVATION_COLUMNS)}, seal)"  # noqa: S608
+    f" VALUES ({', '.join('?' * len(SEALED_OBSERVATION_COLUMNS))}, ?)"
+)
+_APPLY = (
+    "UPDATE observation SET applied_to = ? WHERE provider = ? AND task_id = ?"
+    " AND ifnull(state, '') = ifnull(?, '') AND ifnull(charge, '') = ifnull(?, '')"
+    " AND ifnull(duration_s, '') = ifnull(?, '') AND ifnull(facts, '') = ifnull(?, '') AND applied_to IS NULL"
+)
 
 
 def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
     """See `Ledger.install`."""
-    return revisions.current(db) or revisions.add(db, budgets, now)
+    return revisions.current(db) or revisions.install(db, budgets, now)
 
 
 def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> tuple[Alert, ...]:
@@ -65,6 +77,8 @@ def reserve(
         transitions.expire(db, now)
         look = reservations.look(db, order, now)
     before = reservations.last_attempt(db, order, now) if look.is_known else None
+    if look.is_frozen and (refusal := freezes.refusal(db)) is not None:
+        raise refusal
     if before is not None and before.state == UNSENT:
         return Reserved(before, replayed=True, alerts=())
     if not order.holds.start <= now < order.holds.end:
@@ -84,7 +98,7 @@ def reserve(
             "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
             (reservation, move.bucket, move.held, text(room.claim.rate)),
         )
-    balances.enter(db, now, "reserve", reservation, moves, None)
+    balances.enter(db, now, "reserve", reservation, moves, written(reserved.deadline))
     watched = grown(move for move, room in zip(moves, rooms, strict=True) if room.has_alerts)
     alerts = balances.threshold_alerts(db, watched, reservation, now)
     return Reserved(reserved, replayed=False, alerts=alerts)
@@ -92,8 +106,14 @@ def reserve(
 
 def dispatch(
     db: sqlite3.Connection, now: datetime, reservation: str, doubtful_after: timedelta
-) -> LedgerError | None:
-    """See `Ledger.dispatch`. Returns an error, so that the expiry of a late reservation is committed."""
+) -> KlingPricingError | None:
+    """See `Ledger.dispatch`. Returns an error, so that a release or an expiry is committed."""
+    refusal = freezes.refusal(db)
+    if refusal is not None:
+        unsent = reservations.get(db, reservation, now)
+        if unsent.state == UNSENT:
+            transitions.release(db, unsent, "spending is frozen", "release", now)
+            return refusal
     if transitions.dispatch(db, reservation, doubtful_after, now):
         return None
     current = reservations.get(db, reservation, now)
@@ -166,28 +186,18 @@ def observe(
         reservation = reservations.find(db, task, now)
         if reservation is not None and ref in {None, reservation.id, task}:
             return Uncompared(reservation, ((0, seen),))
-    added = db.execute(
-        "INSERT OR IGNORE INTO observation"
-        " (provider, task_id, state, charge, duration_s, model, facts, seen_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            seen.provider,
-            seen.task_id,
-            seen.state,
-            written_charge(seen.charge),
-            text(seen.duration_s),
-            seen.model,
-            object_text(seen.facts) if seen.facts else None,
-            written(now),
-        ),
-    )
+    facts = object_text(seen.facts) if seen.facts else None
+    response = (*task, seen.state, written_charge(seen.charge), text(seen.duration_s))
+    stored = (*response, seen.model, facts, written(now))
+    db.execute(_OBSERVE, (*stored, seal(*stored)))
     reservation = reservations.find(db, task, now) if ref is None else reservations.get(db, ref, now)
     if reservation is None:
         return None
     if reservation.provider != seen.provider:
         return errors.other_provider(reservation, seen.provider)
     if reservation.task_id == seen.task_id:
-        if not added.rowcount:
+        # an equal observation that was refused earlier was stored but not applied
+        if not db.execute(_APPLY, (reservation.id, *response, facts)).rowcount:
             return Change(reservation)
         return transitions.take_up(db, reservation, seen, now, compared or NOTHING)
     try:
@@ -230,7 +240,7 @@ def record(
             for move, room in zip(moves, rooms, strict=True)
         ],
     )
-    balances.enter(db, now, "record", reservation, moves, None)
+    balances.enter(db, now, "record", reservation, moves, task_id)
     alerts = balances.threshold_alerts(db, grown(moves), reservation, now)
     return Change(reservations.get(db, reservation, now), alerts)
 

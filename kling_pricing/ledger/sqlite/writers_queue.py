@@ -20,6 +20,7 @@ except ImportError:  # Windows: SQLite's own lock is as safe, only less fair
 
 __all__ = ["WritersQueue", "fcntl"]
 
+_NUMBER_CHARS = 20
 _MARK = b"The file with this name without .lock holds a ledger. Remove both files to begin a new ledger.\n"
 """The content of the lock file once the ledger exists."""
 
@@ -32,8 +33,8 @@ class WritersQueue:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock_path = path.with_name(f"{path.name}.lock")
+        self._path = Path(os.path.realpath(path))  # every name of a file has the same queue
+        self._lock_path = self._path.with_name(f"{self._path.name}.lock")
         self.lock: int | None = None
         self._queue: int | None = None
 
@@ -89,6 +90,21 @@ class WritersQueue:
             OSError: there is no lock file, so there never was a ledger.
         """
         return self._lock_path.stat().st_size > 0
+
+    def acknowledged(self) -> int:
+        """Returns the number of the newest journal entry that any process has acknowledged; 0: it is not known.
+
+        The number may lag behind the ledger, because it is written after the commit, and without a flush.
+        """
+        if self.lock is None:
+            return 0
+        digits = os.pread(self.lock, _NUMBER_CHARS, len(_MARK))
+        return int(digits) if digits.isdigit() else 0
+
+    def acknowledge(self, number: int) -> None:
+        """Records the number of the newest journal entry, after its commit and before the caller's answer."""
+        if self.lock is not None:
+            os.pwrite(self.lock, b"%020d\n" % number, len(_MARK))
 
     def _opened(self, path: Path) -> int | None:
         if fcntl is None:

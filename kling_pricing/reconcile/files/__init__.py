@@ -1,7 +1,7 @@
 """Readers of statement files, one file format per module.
 
-A reader finds the columns of a file and gives their text to the database.
-It does not know the meaning of the columns.
+A reader finds the columns of a file and passes their text to the database.
+Readers do not know the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ _READERS = {
 
 
 def reader(path: Path, workspace: Workspace, on_bytes: OnBytes, encoding: str | None = None) -> FileReader:
-    """Returns the reader of a file, by its extension.
+    """Returns the reader of a file, chosen by the file's extension.
 
     Raises:
-        StatementError: no reader has that extension.
+        StatementError: no reader supports the extension.
     """
     module, _, name = _READERS.get(path.suffix.lower(), "").partition(":")
     if not name:
-        problem = f"cannot be read as a statement; convert it to a file that ends in {', '.join(_READERS)}"
+        problem = (
+            f"cannot be read as a statement; convert it to a file of one of the types {', '.join(_READERS)}"
+        )
         raise StatementError(problem, file=path.name)
     kind: type[FileReader] = getattr(import_module(f"{__name__}.{module}"), name)
     return kind(path, workspace, on_bytes, encoding)

@@ -1,4 +1,4 @@
-"""Statements made of an API's answers about its tasks: saved status responses, lists of them, or callbacks."""
+"""Reads statements that consist of an API's responses about tasks, or of its callbacks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kling_pricing.wire.charges import CASH, UNIT, VIDEO, ChargePart
 from kling_pricing.wire.formats import wire_format
 
 COLUMNS = ("task_id", "amount", "unit", "submitted_at", "model", "duration_s", "state", "facts")
-"""The parts of an answer that are read; the facts are a JSON object."""
+"""The columns that are read from a response; `facts` is a JSON object."""
 
 
 def is_answer(item: Mapping[str, Any] | None, entry: AnswersEntry) -> bool:
-    """Returns whether an object is an answer in a wire format: it has a task, and a state or a charge."""
+    """Returns whether an object is a response in a wire format, with a task, and a state or a charge."""
     if item is None:
         return False
     try:
@@ -30,12 +30,14 @@ def is_answer(item: Mapping[str, Any] | None, entry: AnswersEntry) -> bool:
 def rows(
     items: Iterable[tuple[int, Mapping[str, Any] | str]], entry: AnswersEntry, currency: str
 ) -> Iterator[tuple[int, list[str], str]]:
-    """Yields the answers as rows of `COLUMNS`, one per part of a charge, each with its fault or an empty text.
+    """Yields the responses as rows of `COLUMNS`, one per part of a charge.
+
+    Each row comes with its number, and with its fault in words, which is empty if there is none.
 
     Args:
-        items: the row of each answer, and the answer or its fault.
-        entry: the mapping of the answers.
-        currency: the account's currency, if the mapping does not say it.
+        items: the row number of each response, and the response or its fault.
+        entry: the mapping for the responses.
+        currency: the account's currency, for a mapping that does not specify it.
     """
     for row, item in items:
         yield from _rows(row, item, entry, entry.currency or currency)
@@ -74,7 +76,7 @@ def _rows(
 
 
 def _amount(part: ChargePart | None, currency: str) -> tuple[str, str]:
-    """Returns the amount and the unit of a part; price tables call the units of a video pack `unit`."""
+    """Returns the amount and unit of a part; the unit of a video pack is `unit`, as in price tables."""
     if part is None:
         return "", ""
     return digits(part.amount), {CASH: currency, VIDEO: UNIT}.get(part.unit, part.unit)

@@ -1,4 +1,4 @@
-"""Statements as CSV: the database reads plain files; Python reads the others and names their faulty rows."""
+"""Reads statements in CSV: the database reads simple files; Python reads all others and reports faulty rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SEPARATED = "-?[0-9]+[.,][0-9.,]*"
 
 
 class CsvReader(FileReader):
-    """One text file with delimited columns, in UTF-8, UTF-16 with a byte order mark, or a named encoding."""
+    """A reader of one text file with delimited columns."""
 
     @property
     def read_path(self) -> Path:
@@ -40,7 +40,7 @@ class CsvReader(FileReader):
         """See `FileReader.header`."""
         row, header = self._header
         if not any(header):
-            raise self.error("is empty; the first row must hold the column names")
+            raise self.error("is empty; the first row must contain the column names")
         if len(header) > MAX_COLUMNS:
             raise self.error(TOO_MANY_COLUMNS, row=row)
         return header
@@ -63,8 +63,8 @@ class CsvReader(FileReader):
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`.
 
-        The database reads one row per line. If it finds fewer rows than lines, a line is blank or has another
-        number of columns, or a row spans several lines.
+        The database reads one row per line. If it finds fewer rows than lines, a line is blank or has a
+        different number of columns, or a row spans several lines.
         """
         header = self.header()
         cells = self.cells(header, columns)
@@ -94,7 +94,7 @@ class CsvReader(FileReader):
 
     @cached_property
     def _delimiters(self) -> Sequence[str]:
-        """The delimiters that the file may have, the likeliest first: its first lines have it most."""
+        """The possible delimiters, the likeliest first, judged by their number in the first lines."""
         if self.path.suffix.lower() == ".tsv":
             return ["\t"]
         with self.text_path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -106,7 +106,7 @@ class CsvReader(FileReader):
 
     @property
     def _header(self) -> tuple[int, list[str]]:
-        """The row of the header, and the columns."""
+        """The number of the header row, and the names of the columns."""
         records = self._records(self._delimiter)
         return next(
             ((row, record) for row, record in records if row >= self.layout.header_row and record), (1, [])
@@ -119,10 +119,10 @@ class CsvReader(FileReader):
         return list(islice(first, MAX_TITLE_ROWS)) or [(1, [])]
 
     def _with_decimal(self, source: RowSource) -> RowSource:
-        """Returns a source with the decimal separator of the file's numbers.
+        """Returns a source with the decimal separator of the numbers in the file.
 
-        Only a file whose columns are not delimited by commas may have decimal commas. A number such as 1.251 or
-        1,251 may have a separator of thousands instead, so it decides nothing.
+        A file may use decimal commas only if commas do not delimit its columns. A number such as 1.251 or 1,251
+        decides nothing, because its separator may be a thousands separator.
         """
         source = source._replace(has_blanks=True)
         if self.layout.decimal is not None or self._delimiter == ",":
@@ -168,7 +168,7 @@ class CsvReader(FileReader):
                 yield row, empty, fault if header_row > 1 else fault.replace("header", "first row")
 
     def _records(self, delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
-        """Yields the line on which each record begins, and its fields."""
+        """Yields the number of the line on which each record begins, and the fields of the record."""
         with _long_fields(), self.text_path.open(encoding="utf-8-sig", newline="") as file:
             lines = _Lines(file, self.error)
             records = csv.reader(lines, delimiter=delimiter, strict=strict)
@@ -180,25 +180,26 @@ class CsvReader(FileReader):
                     lines.record_ended()
             except csv.Error as error:
                 raise self.error(
-                    f"is not valid CSV from this row on ({error}); correct the quotes", row=line
+                    f"is not valid CSV from this row on ({error}); correct the quotation marks", row=line
                 ) from None
             except UnicodeDecodeError:
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding, such as gb18030",
+                    "is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding, such as "
+                    "gb18030",
                     row=self._undecodable(),
                 ) from None
 
     def _undecodable(self) -> int:
-        """Returns the first line that is not UTF-8."""
+        """Returns the number of the first line that is not UTF-8."""
         with self.text_path.open("rb") as file:
             return next(number for number, line in enumerate(file, start=1) if not _is_utf8(line))
 
 
 class _Lines:
-    """The lines of a file, with bounds on a line and on the lines of one record.
+    """Yields the lines of a file, and limits the length of each line and of each record.
 
     Raises:
-        StatementError: a line, or the lines of a record, are too long.
+        StatementError: a line or a record is too long.
     """
 
     def __init__(self, file: TextIO, error: Callable[..., Exception]) -> None:
@@ -213,17 +214,17 @@ class _Lines:
             self._size += len(line)
             if len(line) > MAX_LINE or self._size > _LONGEST_FIELD:
                 raise self._error(
-                    "has a row that is too long; correct its line breaks and quotes", row=self._row
+                    "has a row that is too long; correct the line breaks and quotation marks", row=self._row
                 )
             yield line
 
     def record_ended(self) -> None:
-        """Begins to count the lines of the next record."""
+        """Starts to measure the next record."""
         self._size = 0
 
 
 def _is_decimal(separator: str, other: str) -> str:
-    """Returns the condition that the last separator of a number is this one, and separates no thousands."""
+    """Returns the SQL condition that a number has this decimal separator and no other reading is possible."""
     return (
         f"regexp_full_match(number, '-?[0-9{other}]+[{separator}][0-9]*')"
         f" AND NOT regexp_full_match(number, '-?[1-9][0-9]{{0,2}}([{separator}][0-9]{{3}})+')"
@@ -232,7 +233,7 @@ def _is_decimal(separator: str, other: str) -> str:
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Raises Python's limit on the length of a field: a column that is not read may have a long prompt."""
+    """Raises Python's limit on the length of a field, because an unused column may contain long prompts."""
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         yield

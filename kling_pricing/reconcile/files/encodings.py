@@ -1,4 +1,4 @@
-"""The encodings of text files: UTF-8, UTF-16 with a byte order mark, or the one that the user names."""
+"""Decodes text files in UTF-8, in UTF-16 with a byte order mark, or in the encoding that the user gives."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 _BLOCK = 1 << 20
 _MARKS = {codecs.BOM_UTF8: None, codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-"""Byte order mark -> the encoding of the file; None: UTF-8."""
+"""Byte order mark -> encoding; None: UTF-8."""
 
 
 def known_encoding(name: str) -> bool:
-    """Returns whether a name is that of an encoding of text."""
+    """Returns whether a name is that of a text encoding."""
     try:
         "".encode(name)
         return b"".decode(name) == ""
@@ -22,13 +22,13 @@ def known_encoding(name: str) -> bool:
 
 
 def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[..., Exception]) -> Path:
-    """Returns the path of a file's text in UTF-8: the file itself, or a copy in a folder.
+    """Returns the path of a file in UTF-8: the file itself, or a converted copy.
 
     Args:
-        path: the file.
-        encoding: its encoding if it does not begin with a byte order mark; None: UTF-8.
-        folder: the folder for a copy.
-        error: makes the error about a problem in the file, and a row of it.
+        path: the path of the file.
+        encoding: the encoding of a file that does not begin with a byte order mark; None: UTF-8.
+        folder: the folder for the copy.
+        error: creates the error for a problem in a row of the file.
 
     Raises:
         StatementError: the file is not text in its encoding.
@@ -48,10 +48,10 @@ def in_utf8(path: Path, encoding: str | None, folder: Path, error: Callable[...,
     row = 1
     try:
         with path.open(encoding=used, newline="") as text, copy.open("w", encoding="utf-8", newline="") as file:
-            while part := text.readline(_BLOCK):  # a line may be longer than the memory
+            while part := text.readline(_BLOCK):  # a line may not fit into memory
                 file.write(part)
                 row += part.endswith("\n")
     except UnicodeDecodeError as problem:
         row += problem.object[: problem.start].count(b"\n")
-        raise error(f"is not {used}; give its encoding with --encoding", row=row) from None
+        raise error(f"is not {used} text; give its encoding with --encoding", row=row) from None
     return copy

@@ -1,4 +1,4 @@
-"""The base of all file readers, and the rows that they give to the database."""
+"""The base class of all file readers, and the rows that they pass to the database."""
 
 from __future__ import annotations
 
@@ -16,39 +16,37 @@ from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.strict_json import EXACT_JSON, json_value
 
 OnBytes: TypeAlias = Callable[[int], None]
-"""Called with the number of bytes of a file that are read so far."""
+"""A function that is called with the number of bytes read so far."""
 
 DATE_CELL = "@"
-"""Prefix of a text that was a date cell in its file: the text is ISO 8601, whatever the mapping's format is."""
-
+"""The prefix of a text from a date cell; the text is in ISO 8601, regardless of the format in the mapping."""
 
 _MAX_DIGITS = 300
 _SHORTEST_ROUNDED_ID = 15
 MAX_TITLE_ROWS = 20
-"""Rows among which the header of a table is looked for: titles may stand above it."""
-
+"""The number of first rows in which the header is searched for, because titles may precede it."""
 
 MAX_ROWS = 1 << 20
-"""Rows of a sheet, as in spreadsheet programs."""
+"""The maximum number of rows of a sheet, as in spreadsheet programs."""
 
 MAX_COLUMNS = 1 << 14
-"""Columns of a file, as in spreadsheet programs."""
+"""The maximum number of columns of a file, as in spreadsheet programs."""
 
 MAX_LINE = 1 << 24
-"""Characters of a line of a text file."""
+"""The maximum number of characters in a line of a text file."""
 
-TOO_MANY_COLUMNS = f"has more than {MAX_COLUMNS} columns; export only the columns of the charges"
+TOO_MANY_COLUMNS = f"has more than {MAX_COLUMNS} columns; export only the columns about the charges"
 
 
 class Layout(NamedTuple):
-    """The layout of a file, where its format leaves a choice.
+    """The properties of a file that its format leaves open.
 
     Attributes:
-        delimiter: the delimiter between columns of a text file; None: not known yet.
-        decimal: the decimal separator of a text file; None: not known yet.
-        sheet: the sheet of a workbook; None: the first.
-        rows: paths at which a JSON object may have the list of rows.
-        header_row: the row with the names of the columns.
+        delimiter: the delimiter between the columns of a text file; None: it is not known yet.
+        decimal: the decimal separator of a text file; None: it is not known yet.
+        sheet: the sheet of a workbook; None: the first sheet.
+        rows: the paths at which a JSON object may contain the list of rows.
+        header_row: the number of the row with the column names.
     """
 
     delimiter: str | None = None
@@ -64,12 +62,12 @@ class RowSource(NamedTuple):
     Attributes:
         relation: the SQL that reads the rows as a table.
         texts: column -> the SQL of its text.
-        row: the SQL of a row's number; empty: rows are numbered from `first_row` on, without gaps.
-        fault: the SQL of a fault of a whole row, in words.
+        row: the SQL of a row's number; empty: rows are numbered without gaps, starting with `first_row`.
+        fault: the SQL of the fault of a whole row, in words; NULL: the row has no fault.
         first_row: the number of the first row.
         rows: the number of rows that the database must find; None: any number.
-        decimal: the decimal separator of its numbers; None: the file does not show which one it is.
-        has_blanks: whether rows without any text are blank rows, as spreadsheets write them below a table.
+        decimal: the decimal separator of the numbers; None: the file does not show which separator it uses.
+        has_blanks: whether to skip rows without any text, as spreadsheet programs write them below a table.
     """
 
     relation: str
@@ -93,7 +91,7 @@ class FileReader(ABC):
         on_bytes: called with the number of bytes read so far.
         encoding: the encoding of a text file that does not state its own; None: UTF-8.
         layout: the layout of the file.
-        numbers: the columns whose numbers show the decimal separator of a text file.
+        numbers: the columns whose numbers determine the decimal separator of a text file.
     """
 
     def __init__(
@@ -108,17 +106,17 @@ class FileReader(ABC):
 
     @abstractmethod
     def header(self) -> Sequence[str]:
-        """Returns the columns; in JSON, those of every row, with paths for nested values."""
+        """Returns the names of the columns; in JSON, of all rows, with paths for nested values."""
 
     def layouts(
         self, prescribed: Layout, wanted: Sequence[Sequence[str]] | None = None
     ) -> Iterator[tuple[Layout, Sequence[str]]]:
-        """Yields the layouts that the file may have, the likeliest first, each with the columns in it.
+        """Yields the possible layouts of the file, the likeliest first, each with its columns.
 
         Args:
-            prescribed: the part of the layout that is known.
-            wanted: the names of each wanted column: a reader may stop looking for columns when it has these;
-                None: every column counts.
+            prescribed: the known part of the layout.
+            wanted: the possible names of each wanted column; a reader may stop its search for columns when it
+                has found all of them; None: all columns are wanted.
         """
         del wanted
         self.layout = prescribed
@@ -129,20 +127,20 @@ class FileReader(ABC):
         """Returns the rows.
 
         Args:
-            columns: the columns to read; columns that the file does not have are skipped.
-            exact: the columns that must not lose a digit.
+            columns: the columns to read; columns that are not in the file are skipped.
+            exact: the columns whose numbers must keep every digit.
         """
 
     def careful_source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
-        """Returns the rows, read one by one; used if `source` does not give all of them."""
+        """Returns the rows, read one by one; used if the database does not find all rows of `source`."""
         return self.source(columns, exact)
 
     def objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]] | None:
-        """Yields each row with its object, or with its fault; None: the rows are not objects."""
+        """Yields each row's number with its object or its fault; None: the rows are not objects."""
         return None
 
     def staged(self, columns: Sequence[str], rows: Iterable[tuple[int, Sequence[str], str]]) -> RowSource:
-        """Stages rows that Python has read: the row, the texts of its columns, and its fault."""
+        """Writes rows (number, texts of the columns, fault) to a file for the database."""
         with RowFile(self.workspace.folder / "statement.rows", columns) as file:
             for row, texts, fault in rows:
                 self.workspace.ensure_wanted()
@@ -151,7 +149,7 @@ class FileReader(ABC):
 
     @cached_property
     def text_path(self) -> Path:
-        """The path of the file's text in UTF-8: the file itself, or a copy of it."""
+        """The path of the file in UTF-8: the file itself, or a converted copy."""
         return in_utf8(self.path, self.encoding, self.workspace.folder, self.error)
 
     @property
@@ -161,21 +159,21 @@ class FileReader(ABC):
 
     @property
     def literal_path(self) -> str:
-        """The file's path as a literal in SQL.
+        """The path of an alias of the file, as an SQL literal.
 
-        It is an alias, because DuckDB might take the file's own name for a pattern or a URL.
+        An alias is used because DuckDB might interpret the file's own name as a pattern or a URL.
         """
         return literal(str(self.workspace.alias(self.read_path)))
 
     def places(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
-        """Returns the position of each of these columns that the header has."""
+        """Returns the position of each of these columns that is in the header."""
         if repeated := next((name for name in columns if header.count(name) > 1), None):
             problem = "appears twice in the header; rename or remove one of the two columns"
             raise self.error(problem, row=self.layout.header_row, column=repeated)
         return {name: header.index(name) for name in columns if name in header}
 
     def cells(self, header: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[int, str]]:
-        """Returns the position of each of these columns, and the path within the JSON text there."""
+        """Returns the position of each of these columns, and the path within the JSON text in its cells."""
         direct = self.places(header, columns)
         nested = {}
         for name in columns:
@@ -193,13 +191,13 @@ class FileReader(ABC):
 
 
 def has_column(header: Container[str], name: str) -> bool:
-    """Returns whether a header has a column, or a column whose JSON text may have it."""
+    """Returns whether a header has a column, or has a column whose JSON text may contain it."""
     steps = name.split(".")
     return any(".".join(steps[:length]) in header for length in range(len(steps), 0, -1))
 
 
 def text_in(cell: str, path: str) -> str | None:
-    """Returns the text at a path within JSON text; None: it is a list or an object, or no JSON is there."""
+    """Returns the text at a path within JSON text; None: the value is a list or object, or there is no JSON."""
     if not path or not cell:
         return cell
     whole = _object_in(cell)
@@ -207,9 +205,9 @@ def text_in(cell: str, path: str) -> str | None:
 
 
 def at_path(item: Mapping[str, Any], path: str) -> Any:
-    """Returns the value of a column by its name, or by its path; None: the object does not have it.
+    """Returns the value of a column by its name or path; None: the object does not have the column.
 
-    A path reaches through objects, and through objects that are written as text.
+    A path can lead through nested objects, including those that are written as text.
     """
     if path in item:
         return item[path]
@@ -229,7 +227,7 @@ def _object_in(text: str) -> Any:
 
 
 def text_of(value: Any) -> str | None:
-    """Returns the text of a value, with every digit of a number; None: it is a list or an object."""
+    """Returns the text of a value, with every digit of a number; None: the value is a list or an object."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -242,7 +240,7 @@ def text_of(value: Any) -> str | None:
 def digits(number: Decimal) -> str:
     """Returns a number in plain digits; a number with too many digits for an amount keeps its exponent.
 
-    So does a large number that was written with an exponent: it may be an id that lost its last digits.
+    A large number that was written with an exponent also keeps it, because it may be an id that lost digits.
     """
     exponent = number.as_tuple().exponent
     plain = isinstance(exponent, int) and max(abs(exponent), abs(number.adjusted())) <= _MAX_DIGITS

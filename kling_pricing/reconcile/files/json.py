@@ -1,4 +1,4 @@
-"""Statements as JSON: objects, lists of them, or answers that contain such lists; numbers keep every digit."""
+"""Reads statements in JSON: objects, arrays, or responses that contain arrays; numbers keep every digit."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from kling_pricing.strict_json import EXACT_JSON, json_value
 
 _LINES = (".jsonl", ".ndjson")
 _ROWS_PER_REPORT = 5000
-"""Rows between two reports of progress."""
+"""The number of rows between two reports of progress."""
 
 _MAX_WHOLE_BYTES = 1 << 28
-"""The size of a file that is read as a whole, because its objects are not on lines of their own."""
+"""The maximum size of a file that is read as a whole because it does not have one object per line."""
 
 Item: TypeAlias = Mapping[str, Any] | str
-"""An object, or the fault of a row that is not an object."""
+"""An object, or the fault of a row that is not an object, in words."""
 
 
 class JsonReader(FileReader):
-    """One file of JSON: one object per line, an array of objects, or one object.
+    """A reader of one JSON file: one object per line, an array of objects, or one object.
 
-    An object that has a list at one of the paths of `layout.rows` stands for the objects in that list.
+    An object with a list at one of the paths in `layout.rows` is replaced by the objects in the list.
     """
 
     def header(self) -> Sequence[str]:
@@ -69,10 +69,10 @@ class JsonReader(FileReader):
         return source._replace(texts=present)
 
     def _columns_with(self, wanted: Sequence[Sequence[str]] | None) -> list[str]:
-        """Returns the columns of the rows until each wanted column was seen under one of its names.
+        """Returns the columns of the first rows, up to the row in which the last wanted column is found.
 
         Args:
-            wanted: the names of each wanted column; None: every column of the file.
+            wanted: the possible names of each wanted column; None: the columns of all rows are returned.
         """
         names, items = self._seen.setdefault(self.layout.rows, ({}, self.objects()))
         while wanted is None or not all(any(has_column(names, name) for name in group) for group in wanted):
@@ -85,20 +85,20 @@ class JsonReader(FileReader):
                     raise self.error(TOO_MANY_COLUMNS)
         if not names and wanted != ():
             raise self.error(
-                "has no rows; leave it out, or write one JSON object per line or an array of objects"
+                "has no rows; leave the file out, or write one JSON object per line or an array of objects"
             )
         return list(names)
 
     @cached_property
     def _seen(self) -> dict[tuple[str, ...], tuple[dict[str, None], Iterator[tuple[int, Item]]]]:
-        """Paths to the rows -> the columns seen so far, and the rows that were not looked at yet."""
+        """Paths of the lists of rows -> the columns found so far, and the rows not yet searched."""
         return {}
 
     @cached_property
     def _whole(self) -> Any:
         if self.text_path.stat().st_size > _MAX_WHOLE_BYTES:
             raise self.error(
-                f"is larger than {_MAX_WHOLE_BYTES >> 20} MB; write one JSON object per line (.jsonl)"
+                f"is larger than {_MAX_WHOLE_BYTES >> 20} MB; write one JSON object per line into a .jsonl file"
             )
         try:
             return json_value(self.text_path.read_bytes(), decoder=EXACT_JSON)
@@ -125,7 +125,7 @@ class JsonReader(FileReader):
         except WireFormatError as error:
             if isinstance(error.__context__, UnicodeDecodeError):
                 raise self.error(
-                    "is not UTF-8; save it as UTF-8, or give its encoding with --encoding", row=row
+                    "is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding", row=row
                 ) from None
             return str(error)
 
@@ -141,7 +141,7 @@ class JsonReader(FileReader):
 
 
 def _object(value: Any) -> Item:
-    """Returns a value that is an object, or an object written as text; else its fault."""
+    """Returns the object that a value is or contains as text; if there is none, its fault in words."""
     if isinstance(value, str) and value[:1] == "{":
         try:
             value = json_value(value, decoder=EXACT_JSON)
@@ -151,7 +151,7 @@ def _object(value: Any) -> Item:
 
 
 def _row(row: int, item: Item, columns: Sequence[str], absent: set[str]) -> tuple[int, Sequence[str], str]:
-    """Returns the texts of a row, and its fault; removes the columns that it has from `absent`."""
+    """Returns a row's number, texts and fault, and removes the columns that it has from `absent`."""
     if isinstance(item, str):
         return row, [""] * len(columns), item
     values = [at_path(item, column) for column in columns]
@@ -166,7 +166,7 @@ def _row(row: int, item: Item, columns: Sequence[str], absent: set[str]) -> tupl
 
 
 def _paths(item: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """Yields the paths of the values in an object that are not objects themselves."""
+    """Yields the paths of all values in an object, including nested objects, that are not objects."""
     for name, value in item.items():
         if isinstance(value, Mapping):
             yield from _paths(value, f"{prefix}{name}.")

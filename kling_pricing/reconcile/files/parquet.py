@@ -1,4 +1,4 @@
-"""Statements as Parquet, read by the database; the type of an amount must be exact."""
+"""Reads statements in Parquet through the database; the column of an amount must have an exact type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROUNDED = {"FLOAT", "DOUBLE"}
 
 
 class ParquetReader(FileReader):
-    """One Parquet file."""
+    """A reader of one Parquet file."""
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
@@ -26,7 +26,9 @@ class ParquetReader(FileReader):
         types = self._types()
         for name in exact:
             if types.get(name) in _ROUNDED:
-                problem = f"has the type {types[name]}, which rounds; export it as text, integers or decimals"
+                problem = (
+                    f"has the type {types[name]}, which rounds values; export it as text, integers or decimals"
+                )
                 raise self.error(problem, column=name)
         names = list(types)
         texts = {
@@ -58,7 +60,7 @@ class ParquetReader(FileReader):
         return {name: kind for name, kind, *_ in columns}
 
     def _nested(self, name: str, kind: str, path: str) -> str:
-        """Returns the SQL of a text at a path within JSON text."""
+        """Returns the SQL of the text at a path within JSON text."""
         steps = "".join(f'."{step}"' for step in path.split("."))
         text = self._text(name, kind)
         return f"CASE WHEN json_valid({text}) THEN json_extract_string({text}, {literal(f'${steps}')}) END"

@@ -1,6 +1,6 @@
-"""Statements as XLSX: text stays text, and a number is the shortest decimal of the double in the file.
+"""Reads statements in XLSX; a number is read as the shortest decimal for the double in the file.
 
-A spreadsheet keeps 15 digits of a number, so a number with more may have lost digits.
+A spreadsheet program keeps 15 digits of a number, so a longer number may have lost digits.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from kling_pricing.reconcile.files.file_reader import (
 
 _MAX_DIGITS = 15
 _FIRST_LOST = 10**_MAX_DIGITS
-"""From this number on, the spreadsheet may have replaced the last digit with a zero."""
+"""The smallest number whose last digit a spreadsheet program may have replaced with a zero."""
 
 _MAX_RATIO = 100
-"""How many times its size on the disk a workbook may have when it is expanded; tables have 5 to 30 times."""
+"""The maximum ratio of a workbook's expanded size to its size on the disk; for tables, it is 5 to 30."""
 
 _ALWAYS_EXPANDED = 1 << 26
-"""Bytes to which any workbook may expand."""
+"""The expanded size in bytes up to which the ratio is not checked."""
 
 _MAX_EXPANDED = 1 << 32
-"""Bytes to which no workbook may expand."""
+"""The maximum expanded size in bytes of a workbook."""
 
 _MAX_REASON = 200
-"""Characters of an error of the reader of workbooks that are shown."""
+"""The maximum number of characters of an openpyxl error that are shown."""
 
 
 class XlsxReader(FileReader):
-    """One sheet of a workbook."""
+    """A reader of one sheet of a workbook."""
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
         row = self.layout.header_row
         names = next((names for number, names in self._head if number >= row), [])
         if not any(names):
-            raise self.error("is empty; the first row must hold the column names")
+            raise self.error("is empty; the first row must contain the column names")
         return names
 
     def layouts(
@@ -83,7 +83,7 @@ class XlsxReader(FileReader):
 
     @cached_property
     def _heads(self) -> dict[str | None, list[tuple[int, list[str]]]]:
-        """Sheet -> its first rows."""
+        """Sheet -> its first rows that are not blank."""
         return {}
 
     def _read_head(self) -> list[tuple[int, list[str]]]:
@@ -100,7 +100,10 @@ class XlsxReader(FileReader):
                     for name, (place, _) in cells.items()
                 }
                 lost = ", ".join(name for name, text in texts.items() if text is None)
-                fault = f"{lost}: a spreadsheet keeps only {_MAX_DIGITS} digits of a number; export it as text"
+                fault = (
+                    f"a spreadsheet keeps only {_MAX_DIGITS} digits of a number, so digits of {lost} are "
+                    "missing; export the column as text"
+                )
                 if not lost:
                     texts = {name: text_in(text or "", cells[name][1]) for name, text in texts.items()}
                     nested = next((name for name, text in texts.items() if text is None), "")
@@ -118,11 +121,11 @@ class XlsxReader(FileReader):
 
     def _records_in(self, file: BinaryIO, load: Callable[..., Any]) -> Iterator[tuple[int, Sequence[Any]]]:
         with warnings.catch_warnings(), self._damage_reported():
-            warnings.simplefilter("ignore")  # about styles and extensions, which are not read
+            warnings.simplefilter("ignore")  # the warnings are about styles and extensions, which are not read
             self._refuse_inflated(file)
             book = load(file, read_only=True, data_only=True)
             if not book.worksheets:
-                raise self.error("has no sheet with cells")
+                raise self.error("has no sheet with cells; export it again")
             names = [sheet.title for sheet in book.worksheets]
             sheet_name = self.layout.sheet or names[0]
             if sheet_name not in names:
@@ -136,27 +139,28 @@ class XlsxReader(FileReader):
             if record is None:
                 return
             if row > MAX_ROWS:
-                raise self.error(f"has more than {MAX_ROWS} rows; split it", row=row)
+                raise self.error(f"has more than {MAX_ROWS} rows; split it into several files", row=row)
             if len(record) > MAX_COLUMNS:
                 raise self.error(TOO_MANY_COLUMNS, row=row)
             yield row, record
 
     def _refuse_inflated(self, file: BinaryIO) -> None:
-        """Refuses a file that is much larger than its size on the disk, so that reading it would not end."""
+        """Refuses a file that expands to a multiple of its size, because reading it might never end."""
         with ZipFile(file) as archive:
             expanded = sum(member.file_size for member in archive.infolist())
         stored = self.path.stat().st_size
         if expanded > _MAX_EXPANDED or expanded > max(_ALWAYS_EXPANDED, _MAX_RATIO * stored):
             raise self.error(
-                f"expands from {stored} to {expanded} bytes, which no statement does; export it again, or "
-                "save it as CSV"
+                f"expands from {stored} to {expanded} bytes, which is too much for a statement; export "
+                "the statement again, or save it as CSV"
             )
 
     @contextmanager
     def _damage_reported(self) -> Iterator[None]:
-        """Turns every error of the reader of workbooks into a `StatementError`.
+        """Converts every error of openpyxl to a `StatementError`.
 
-        A damaged file makes it raise the errors of ZIP, XML and its own code; no list of them is complete.
+        With a damaged file, openpyxl raises errors of ZIP, of XML and of its own code, so no list of them is
+        complete.
         """
         try:
             yield
@@ -168,7 +172,7 @@ class XlsxReader(FileReader):
 
 
 def _text(cell: Any) -> str | None:
-    """Returns the text of a cell; None: it is a number that may have lost digits."""
+    """Returns the text of a cell; None: the cell is a number that may have lost digits."""
     if cell is None:
         return ""
     if isinstance(cell, bool):

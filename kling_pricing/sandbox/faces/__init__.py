@@ -1,7 +1,7 @@
-"""Faces: one file for the shapes, words and codes of each API, named as its wire format is.
+"""Faces: one module per API for its shapes, words and codes, named after the API's wire format.
 
-A face reads the payloads of its API and writes its answers.
-Paths, model names, limits and prices are not here but in `pricing_tables/`, as data.
+A face reads the payloads of its API and writes the responses.
+The paths, model names, limits and prices are data in `pricing_tables/`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class StatementRow(NamedTuple):
     """A row of a statement.
 
     Attributes:
-        job: the job, with the details as the row states them.
-        at_ms: the instant of the charge.
+        job: the job, with the details that the row states.
+        at_ms: the time of the charge, in milliseconds since 1970.
         parts: the parts of the charge; the amounts of a refund are negative.
     """
 
@@ -36,11 +36,11 @@ class StatementRow(NamedTuple):
 
 
 class Desk(Protocol):
-    """What a face may ask of the provider that it belongs to."""
+    """The methods of a provider that its faces may use."""
 
     @property
     def now_ms(self) -> int:
-        """The instant of the sandbox's clock."""
+        """The time on the sandbox's clock, in milliseconds since 1970."""
 
     @property
     def base(self) -> str:
@@ -57,22 +57,28 @@ class Desk(Protocol):
         since_ms: int = 0,
         until_ms: int = 2**62,
     ) -> Iterator[Job]:
-        """Yields the tasks, the newest first."""
+        """Yields the tasks, the newest first; see `Records.newest`."""
+
+    def delete(self, job: Job) -> None:
+        """Hides a task from all further requests; its charge stays on the bill."""
 
     def states_charge(self, job: Job) -> bool:
-        """Returns whether answers name the charge of a job."""
+        """Returns whether responses state the charge for a job."""
 
     def has_result(self, job: Job) -> bool:
         """Returns whether the result of a job can still be downloaded."""
 
     def rows(self, since_ms: int, until_ms: int) -> Iterable[StatementRow]:
-        """Yields the rows of the statement of a period."""
+        """Yields the rows of the statement for a period."""
 
     def face(self, job: Job) -> Face:
         """Returns the face of the API that a job was submitted to."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Returns a description of the provider; `left` has the amounts of its account that are limited."""
+
     def estimate(self, payload: Mapping[str, Any], wire_format: str) -> Rated:
-        """Returns the price of a payload, and creates nothing; raises as `Face.read` does."""
+        """Returns the price of a payload without creating a task; raises `DeclinedError` like `Face.read`."""
 
 
 class Face(ABC):
@@ -80,13 +86,13 @@ class Face(ABC):
 
     Attributes:
         NAME: the wire format.
-        PACK: the kind of the pack that pays for its jobs.
-        SIGNS: whether its callbacks are signed.
-        WAITS: whether a submission may wait for the end of its task.
+        PACK: the kind of pack that pays for the API's jobs.
+        SIGNS: whether callbacks are signed.
+        WAITS: whether the response to a submission can be delayed until the task has ended.
         CODES: cause -> the HTTP status and the code of a refusal.
-        CODE_OF_STATUS: HTTP status -> the code of an error with that status, where one is asked for.
-        WORDS: state -> the API's word for it, if they differ.
-        COLUMNS: the columns of a statement without rows.
+        CODE_OF_STATUS: HTTP status -> the error code, for faults that give only a status.
+        WORDS: state -> the API's own word for the state, if it is different.
+        COLUMNS: the names of the columns, for a statement without rows.
     """
 
     NAME: ClassVar[str]
@@ -112,11 +118,11 @@ class Face(ABC):
 
     @abstractmethod
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission."""
+        """Returns the body of the response to a submission."""
 
     @abstractmethod
     def task(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a status request."""
+        """Returns the body of the response to a status request."""
 
     @abstractmethod
     def error(self, status: int, code: str, message: str) -> Any:
@@ -124,15 +130,15 @@ class Face(ABC):
 
     @abstractmethod
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
-        """Returns an export: a list of objects for a table, or anything else for JSON.
+        """Returns the lines of an export of a statement: a list of flat objects.
 
         Args:
-            rows: the rows of the period.
-            export: the kind of the export, if the API has several; empty: the usual one.
+            rows: the rows of the statement.
+            export: the kind of export, if the API has several; empty: the default one.
         """
 
     def export_answer(self, lines: Any) -> Any:
-        """Returns the answer of the API that has these rows; None: the API gives a table."""
+        """Returns the API's own response with these lines; None: the API sends a table."""
         return None
 
     def callback(self, job: Job, desk: Desk) -> Any:
@@ -140,7 +146,7 @@ class Face(ABC):
         return self.task(job, desk)
 
     def new_id(self, number: int, seed: int) -> str:
-        """Returns the id of the task of a submission."""
+        """Returns the id of a new task, by the number of its submission."""
         return f"task_{sha256(f'{seed}/{number}'.encode()).hexdigest()[:16]}"
 
     def word(self, job: Job) -> str:
@@ -148,23 +154,23 @@ class Face(ABC):
         return self.WORDS.get(job.state, job.state)
 
     def decline(self, error: DeclinedError) -> Reply:
-        """Returns the answer that declines a call."""
+        """Returns the response that refuses a request."""
         status, code = self.CODES.get(error.cause, self.CODES["invalid"])
         if error.status is not None:
             status, code = error.status, self.CODE_OF_STATUS.get(error.status, code)
         return Reply(status, self.error(status, error.code or code, str(error)))
 
     def free(self, call: Call) -> Any:
-        """Returns the body of the answer to a call that costs nothing."""
+        """Returns the body of the response to a request that costs nothing."""
         return {}
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers a call that is neither a submission nor about one task in its path; None: not known."""
+        """Answers a request that is neither a submission nor about a task in its path; None: it is unknown."""
         return None
 
 
 def stated_parts(job: Job) -> list[Part]:
-    """Returns the parts of a charge as answers name them, which may be wrong; empty: nothing was charged."""
+    """Returns the parts of a charge that responses state, which may be wrong; empty: there is no charge."""
     if not job.details["charged"]:
         return []
     factor = Decimal(job.details["stated_factor"])
@@ -175,7 +181,7 @@ NAMES = (
     *("tasks", "tasks_extra", "tasks_v2", "kling", "kling_v2", "kling_services", "kling_images"),
     *("openai_videos", "video_generations"),
 )
-"""Every face, by the name of its file in this folder."""
+"""The names of all faces, which are the names of their modules in this package."""
 
 
 def new_face(name: str, matrix: CapabilityMatrix, provider: str) -> Face:

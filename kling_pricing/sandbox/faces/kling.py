@@ -1,4 +1,4 @@
-"""Face `kling`: the official API in its legacy shape, whose answers have a code and `data`."""
+"""Face `kling`: the official API in its legacy shape, whose responses contain `code` and `data`."""
 
 from __future__ import annotations
 
@@ -46,16 +46,21 @@ CODES_BY_STATUS = {
     504: "5002",
 }
 _CONCURRENCY = "1303"
+_COSTS_PATH = "/account/costs"
+_PACK_KINDS = ("video", "image")
+_ENDLESS = "100000"
+"""The remaining units that responses state for a pack that never runs out."""
+_YEAR_MS = 365 * 24 * 3600 * 1000
 
 
 def official_id(number: int, seed: int) -> str:
-    """Returns a task's id of 18 digits, which a spreadsheet would round."""
+    """Returns a task id of 18 digits, which a spreadsheet program would round."""
     step = int(sha256(f"{seed}/{number}".encode()).hexdigest()[:4], 16)
     return str(_FIRST_ID + number * 65537 + step)
 
 
 def official_error(code: str, message: str) -> Any:
-    """Returns the body of an error; one about concurrency has no `data`."""
+    """Returns the body of an error; an error about concurrency has no `data`."""
     body: dict[str, Any] = {"code": int(code) if code.isdecimal() else code, "message": message}
     body["request_id"] = sha256(message.encode()).hexdigest()[:16]
     if code != _CONCURRENCY:
@@ -64,7 +69,7 @@ def official_error(code: str, message: str) -> Any:
 
 
 def enveloped(data: Any, job: Job | None = None) -> dict[str, Any]:
-    """Returns the body of a success around its data."""
+    """Returns the body of a successful response with this data."""
     name = "list" if job is None else job.id
     return {
         "code": 0,
@@ -75,7 +80,7 @@ def enveloped(data: Any, job: Job | None = None) -> dict[str, Any]:
 
 
 def amounts_by_source(parts: Iterable[Part]) -> dict[str, Decimal]:
-    """Returns source -> the sum of the amounts that it paid."""
+    """Returns source -> the sum of the amounts paid from it."""
     sums: dict[str, Decimal] = {}
     for part in parts:
         sums[part.source] = add(sums.get(part.source, _ZERO), part.amount)
@@ -83,9 +88,9 @@ def amounts_by_source(parts: Iterable[Part]) -> dict[str, Decimal]:
 
 
 def deduction(job: Job) -> dict[str, Any]:
-    """Returns the fields of the legacy API that name the charge of a job.
+    """Returns the fields in which the legacy API states the charge for a job.
 
-    An account that pays in money has 0 units. Free test money is not taken, so the quota is then 0.
+    If the account pays in money, the units are 0. If the test balance pays, the quota is also 0.
     """
     parts = stated_parts(job)
     sums = amounts_by_source(parts)
@@ -102,7 +107,7 @@ def deduction(job: Job) -> dict[str, Any]:
 
 
 class KlingFace(Face):
-    """The legacy endpoints for videos."""
+    """The face of the legacy video endpoints."""
 
     NAME = "kling"
     SIGNS = True
@@ -112,7 +117,7 @@ class KlingFace(Face):
     CODE_OF_STATUS = CODES_BY_STATUS
 
     def new_id(self, number: int, seed: int) -> str:
-        """Returns the id of the task of a submission."""
+        """Returns the id of a new task, by the number of its submission."""
         return official_id(number, seed)
 
     def error(self, status: int, code: str, message: str) -> Any:
@@ -120,7 +125,7 @@ class KlingFace(Face):
         return official_error(code, message)
 
     def read(self, payload: Mapping[str, Any]) -> Reading:
-        """Reads a payload; the fields of all endpoints are taken, as the rules of the model decide."""
+        """Reads a payload with the fields of any endpoint; the rules of the model are checked later."""
         reading = Reading()
         fields = PayloadFields(payload, reading, empty_is_absent=True)
         self._read_model(fields, reading)
@@ -163,7 +168,7 @@ class KlingFace(Face):
             reading.inputs.add("model")
 
     def _read_material(self, fields: PayloadFields, reading: Reading) -> int:
-        """Reads images and videos; returns the number of images in the list."""
+        """Reads images and videos, and returns the number of entries in `image_list`."""
         facts = reading.facts
         for name, fact in (
             ("image", "first_frame"),
@@ -180,13 +185,13 @@ class KlingFace(Face):
         for entry in fields.objects("image_list", "images"):
             image = entry.take("image_url", str) or entry.take("image", str)
             if image is None:
-                invalid("image_list needs an image_url")
+                invalid("each entry of image_list needs an image_url")
             _refuse_data_uri(image)
             kinds.append(entry.take("type", str))
             entry.rest()
         videos, uses = [], set()
         for entry in fields.objects("video_list", "videos"):
-            videos.append(entry.take("video_url", str) or invalid("video_list needs a video_url"))
+            videos.append(entry.take("video_url", str) or invalid("each entry of video_list needs a video_url"))
             uses.add(entry.take("refer_type", str) or "base")
             entry.take("keep_original_sound", str)
             entry.rest()
@@ -206,7 +211,7 @@ class KlingFace(Face):
         return len(kinds)
 
     def _read_shots(self, fields: PayloadFields, reading: Reading) -> None:
-        """Reads the shots, which have no effect unless `multi_shot` is true, as text or not."""
+        """Reads the shots, which have no effect unless `multi_shot` is true or the string "true"."""
         flag = fields.any("multi_shot")
         if flag not in (None, True, False, "true", "false"):
             invalid("multi_shot must be true or false")
@@ -216,7 +221,7 @@ class KlingFace(Face):
             index, text = entry.take("index", int), entry.take("prompt", str)
             seconds = entry.seconds("duration", "", text_only=True)
             if text is None or seconds is None:
-                invalid("multi_prompt needs prompt and duration")
+                invalid("each entry of multi_prompt needs a prompt and a duration")
             entry.rest()
             shots.append((index, text, seconds))
         if flag not in (True, "true"):
@@ -231,15 +236,15 @@ class KlingFace(Face):
         add_shots(reading, shots)
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission, which names no charge."""
+        """Returns the body of the response to a submission, which does not state the charge."""
         return enveloped(self._head(job), job)
 
     def task(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a status request."""
+        """Returns the body of the response to a status request."""
         return enveloped(self._data(job, desk), job)
 
     def callback(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of a callback: the task, without anything around it."""
+        """Returns the body of a callback: the task without the envelope of a response."""
         return self._data(job, desk)
 
     def _head(self, job: Job) -> dict[str, Any]:
@@ -260,16 +265,22 @@ class KlingFace(Face):
         return data
 
     def result(self, job: Job, desk: Desk) -> dict[str, Any]:
-        """Returns what was made; a result is deleted after some days."""
+        """Returns the result of a job; empty if it did not succeed or its result has been deleted."""
         if job.state != "succeeded" or not desk.has_result(job):
             return {}
         video = {"id": f"v{job.id}", "url": f"{desk.base}/_files/{job.id}.mp4"}
         return {"videos": [video | {"duration": f"{job.details['made_s']}.041"}]}
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers lists of tasks: a GET of the path of a submission."""
+        """Answers queries for the packs, for one task by the caller's own id, or for all tasks of a path."""
+        if call.method == "GET" and call.path == _COSTS_PATH:
+            return Reply(200, enveloped(_packs(desk)))
         if call.method != "GET" or call.path not in {entry.path for entry in self.matrix.submissions}:
             return None
+        if external_id := call.query.get("external_task_id"):
+            if (found := desk.find(external_id, external=True)) is None:
+                raise DeclinedError("task_not_found", "Task not found")
+            return Reply(200, self.task(found, desk))
         page = _within(call.query.get("pageNum", "1"), _PAGES_MAX, "pageNum")
         size = _within(call.query.get("pageSize", str(_PAGE_DEFAULT)), _PAGE_MAX, "pageSize")
         data = []
@@ -281,7 +292,7 @@ class KlingFace(Face):
         return Reply(200, enveloped(data))
 
     def free(self, call: Call) -> Any:
-        """Returns the body of the answer to a call that costs nothing."""
+        """Returns the body of the response to a request that costs nothing."""
         return enveloped({})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
@@ -289,29 +300,47 @@ class KlingFace(Face):
         return official_export(rows, export)
 
     def export_answer(self, lines: Any) -> Any:
-        """Returns the answer of the official export that has these rows."""
+        """Returns the response of the official export with these lines."""
         return exported(lines, "", has_more=False)
 
 
 def exported(lines: Any, cursor: str, *, has_more: bool) -> Any:
-    """Returns the answer of an official export; the cursor is beside the list and not in it."""
+    """Returns the response of an official export; the cursor is next to `result`, not in it."""
     result = {"result": {"detail": lines, "count": len(lines)}}
     return enveloped(result | {"next_cursor": cursor, "has_more": has_more})
 
 
+def _packs(desk: Desk) -> dict[str, Any]:
+    """Returns the packs of the account, each with its remaining units."""
+    packs, left = [], desk.as_dict()["left"]
+    for kind in _PACK_KINDS:
+        units = Decimal(left.get(kind, _ENDLESS))
+        pack: dict[str, Any] = {
+            "resource_pack_name": f"{kind} units",
+            "resource_pack_id": f"p-{kind}",
+            "resource_pack_type": "decreasing_total",
+            "total_quantity": max(units, Decimal(_ENDLESS)),
+            "remaining_quantity": units,
+            "status": "online" if units else "runOut",
+        }
+        times = {"purchase_time": 0, "effective_time": 0, "invalid_time": _YEAR_MS}
+        packs.append(pack | {name: desk.now_ms + after_ms for name, after_ms in times.items()})
+    return {"code": 0, "msg": "SUCCESS", "resource_pack_subscribe_infos": packs}
+
+
 def _refuse_data_uri(value: str | None) -> None:
     if value is not None and value.startswith("data:"):
-        invalid("base64 must not have the prefix data:")
+        invalid("base64 text must not begin with data:")
 
 
 def _within(text: str, maximum: int, name: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= maximum:
-        raise DeclinedError("invalid", f"{name} must be a number from 1 to {maximum}")
+        raise DeclinedError("invalid", f"{name} must be a whole number from 1 to {maximum}")
     return int(text)
 
 
 def read_options(fields: PayloadFields, reading: Reading) -> None:
-    """Reads the options that every endpoint has: callback, the caller's own id, and the watermark."""
+    """Reads the options that every endpoint has: callback URL, the caller's own task id, and watermark."""
     reading.callback_url = fields.take("callback_url", str, "callback_url") or ""
     reading.external_id = fields.take("external_task_id", str, "external_task_id") or ""
     watermark = fields.inside("watermark_info")
@@ -320,7 +349,7 @@ def read_options(fields: PayloadFields, reading: Reading) -> None:
 
 
 def official_export(rows: Iterable[StatementRow], export: str) -> list[dict[str, Any]]:
-    """Returns the rows of the official export of `package` or `balance` deductions, one for each part."""
+    """Returns the lines of the official export of `package` or `balance` deductions, one per part."""
     sources = {"package": {"pack"}, "balance": {"cash", "test_balance"}}
     wanted = sources[export if export in sources else "package"]
     return [_export_row(row, part) for row in rows for part in row.parts if part.source in wanted]

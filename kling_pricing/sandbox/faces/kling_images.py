@@ -1,4 +1,4 @@
-"""Face `kling_images`: image jobs of the official API, which draw on packs of image units."""
+"""Face `kling_images`: image jobs of the official API, which are paid from packs of image units."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SINGLE = {
     "element_frontal_image": "element_frontal_image",
 }
 _SERIES_DEFAULT = 4
-"""The number of images of a series whose number the payload leaves out."""
+"""The number of images in a series if the payload does not specify it."""
 _SERIES_AUTO = 6
-"""The number of images of a series whose number the API decides."""
+"""The number of images in a series if the API chooses it."""
 
 
 class KlingImagesFace(KlingFace):
-    """The image jobs."""
+    """The face of the image endpoints."""
 
     NAME = "kling_images"
     PACK = "image"
@@ -71,12 +71,12 @@ class KlingImagesFace(KlingFace):
         entries = fields.objects(name, given)
         for entry in entries:
             if entry.take(key, str) is None:
-                invalid(f"{name} needs {key}")
+                invalid(f"each entry of {name} needs the field {key}")
             entry.rest()
         return len(entries)
 
     def result(self, job: Job, desk: Desk) -> dict[str, Any]:
-        """Returns what was made."""
+        """Returns the result of a job; empty if it did not succeed or its result has been deleted."""
         if job.state != "succeeded" or not desk.has_result(job):
             return {}
         urls = [f"{desk.base}/_files/{job.id}.{index}.png" for index in range(job.details["calls"])]

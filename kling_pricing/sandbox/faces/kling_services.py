@@ -1,4 +1,4 @@
-"""Face `kling_services`: services of the official API beside video; some answer at once, with their charge."""
+"""Face `kling_services`: further services of the official API, some of which return their result at once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _TEXTS = (
 )
 _NUMBERS = ("voice_speed",)
 _FACE_TIMES = ("sound_start_time", "sound_end_time", "sound_insert_time")
+_SOUNDS = ("text_to_audio", "video_to_audio")
 _FACE_REST = ("face_id", "audio_id", "sound_file", "sound_volume", "original_audio_volume")
 
 
 class KlingServicesFace(KlingFace):
-    """The services."""
+    """The face of the services."""
 
     NAME = "kling_services"
 
@@ -36,7 +37,8 @@ class KlingServicesFace(KlingFace):
         given = {name: fields.take(name, str, name) for name in _TEXTS}
         for name in _NUMBERS:
             fields.number(name, name)
-        fields.number("duration", "sound_length")
+        if (length := fields.number("duration", "sound_length")) is not None:
+            reading.facts["sound_length_s"] = length
         fields.take("asmr_mode", bool, "asmr_mode")
         for face in fields.objects("face_choose", "face_choose"):
             start, end, insert = (face.take(name, int) for name in _FACE_TIMES)
@@ -44,7 +46,7 @@ class KlingServicesFace(KlingFace):
                 face.any(name)
             face.rest()
             if start is None or end is None or insert is None:
-                invalid("face_choose needs its times in milliseconds")
+                invalid(f"each entry of face_choose needs the times {', '.join(_FACE_TIMES)} in milliseconds")
             reading.facts["video_length_s"] = divide(Decimal(end - start), _MS_PER_S)
         read_options(fields, reading)
         fields.rest()
@@ -55,9 +57,11 @@ class KlingServicesFace(KlingFace):
         return reading
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission; a service without a status path gives its result."""
+        """Returns the body of the response to a submission; without a status path, it contains the result."""
         if not job.is_final or self._has_status(job):
             return super().created(job, desk)
+        if job.details["action"] == "avatar_tts":
+            return self.task(job, desk)
         charge = deduction(job) if desk.states_charge(job) else {}
         body = enveloped({"session_id": job.id, **charge}, job)
         return body | {"request_id": job.id}
@@ -66,10 +70,20 @@ class KlingServicesFace(KlingFace):
         return any(entry.path == job.path and entry.status is not None for entry in self.matrix.submissions)
 
     def result(self, job: Job, desk: Desk) -> dict[str, Any]:
-        """Returns what was made."""
+        """Returns the result of a job; empty if it did not succeed or its result has been deleted."""
         if job.state != "succeeded" or not desk.has_result(job):
             return {}
-        return {"videos": [{"id": f"v{job.id}", "url": f"{desk.base}/_files/{job.id}.mp4"}]}
+        url, length = f"{desk.base}/_files/{job.id}", f"{job.details['made_s']}.041"
+        if job.details["action"] == "custom_voice":
+            return {"voices": [{"voice_id": job.id, "trial_url": f"{url}.mp3", "owned_by": "sandbox"}]}
+        video = {"id": f"v{job.id}", "url": f"{url}.mp4", "duration": length}
+        if job.details["action"] == "avatar_tts":
+            return {"audios": [{"id": f"a{job.id}", "url": f"{url}.mp3", "duration": length}]}
+        if job.details["action"] not in _SOUNDS:
+            return {"videos": [video]}
+        urls = {"url_mp3": f"{url}.mp3", "url_wav": f"{url}.wav"}
+        sound = {"id": f"a{job.id}", **urls, "duration_mp3": length, "duration_wav": length}
+        return {"audios": [sound]} | ({"videos": [video]} if job.details["action"] == "video_to_audio" else {})
 
 
 FACE = KlingServicesFace

@@ -1,4 +1,4 @@
-"""Face `kling_v2`: the official API in its newer shape, whose paths name models; its tasks have `billing`."""
+"""Face `kling_v2`: the official API in its newer shape, with models in the paths and `billing` in the tasks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _RESOLUTIONS = {"720p": "720p", "1080p": "1080p", "4k": "4k"}
 
 
 class KlingV2Face(Face):
-    """The newer endpoints for videos, and the queries of tasks."""
+    """The face of the newer video endpoints, and of the queries for tasks."""
 
     NAME = "kling_v2"
     SIGNS = True
@@ -59,7 +59,7 @@ class KlingV2Face(Face):
     CODE_OF_STATUS = CODES_BY_STATUS
 
     def new_id(self, number: int, seed: int) -> str:
-        """Returns the id of the task of a submission."""
+        """Returns the id of a new task, by the number of its submission."""
         return official_id(number, seed)
 
     def error(self, status: int, code: str, message: str) -> Any:
@@ -100,7 +100,7 @@ class KlingV2Face(Face):
         settings.rest()
 
     def _read_contents(self, fields: PayloadFields, reading: Reading) -> str | None:
-        """Reads the materials; returns the prompt among them."""
+        """Reads `contents`, and returns the prompt in it; None: it has no prompt."""
         prompt, facts, uses, voices, seen = None, reading.facts, set(), [], set()
         for entry in fields.objects("contents"):
             kind = entry.take("type", str)
@@ -112,9 +112,9 @@ class KlingV2Face(Face):
             name = values[-1] if kind in {"element", "voice"} else entry.take("id", str)
             entry.rest()
             if values[0].startswith("data:"):
-                invalid("base64 must not have the prefix data:")
+                invalid("base64 text must not begin with data:")
             if (kind in seen and kind not in _COUNTED) or (name is not None and name in seen):
-                invalid("contents has an entry twice")
+                invalid("contents has a duplicate entry")
             seen |= {kind} | ({name} if name else set())
             if kind == "prompt":
                 prompt, facts["contents_prompt"] = values[0], True
@@ -137,11 +137,11 @@ class KlingV2Face(Face):
         return prompt
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission."""
+        """Returns the body of the response to a submission."""
         return enveloped(self._head(job), job)
 
     def task(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a query of one task, which is a list."""
+        """Returns the body of the response to a query for one task: a list with the task."""
         return enveloped([self.callback(job, desk)], job)
 
     def callback(self, job: Job, desk: Desk) -> Any:
@@ -165,7 +165,7 @@ class KlingV2Face(Face):
         }
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers queries of tasks by ids, and lists of tasks."""
+        """Answers queries for tasks by their ids, requests for lists of tasks, and exports of deductions."""
         if call.method == "POST" and call.path in _EXPORTS:
             return self._exported(call, desk)
         if call.path != "/tasks":
@@ -175,11 +175,11 @@ class KlingV2Face(Face):
         return self._listed(call, desk) if call.method == "POST" else None
 
     def _exported(self, call: Call, desk: Desk) -> Reply:
-        """Answers with a page of deductions of the tasks that were created in a period."""
+        """Returns a page of deductions for the tasks that were created in a period."""
         wanted = json_object(call.body)
         limit = wanted.get("limit", _PAGE_MAX)
         if type(limit) is not int or not 1 <= limit <= _PAGE_MAX:
-            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+            invalid(f"limit must be a whole number from 1 to {_PAGE_MAX}")
         skipped = 0
         if cursor := wanted.get("cursor"):
             skipped, since, until = _cursor(cursor)
@@ -196,7 +196,7 @@ class KlingV2Face(Face):
         return Reply(200, exported(page, following, has_more=has_more))
 
     def _queried(self, call: Call, desk: Desk) -> Reply:
-        """Answers with the tasks that are known; unknown ids are left out."""
+        """Returns the tasks with these ids; unknown ids are left out."""
         names = [name for name in ("task_ids", "external_task_ids") if call.query.get(name)]
         if len(names) != 1 or set(call.query) - {"task_ids", "external_task_ids"}:
             invalid("give either task_ids or external_task_ids")
@@ -207,11 +207,11 @@ class KlingV2Face(Face):
         return Reply(200, enveloped([self.callback(job, desk) for job in found if job is not None]))
 
     def _listed(self, call: Call, desk: Desk) -> Reply:
-        """Answers with a page of tasks, the newest first."""
+        """Returns a page of tasks, the newest first."""
         wanted = json_object(call.body)
         limit = wanted.get("limit", _PAGE_DEFAULT)
         if type(limit) is not int or not 1 <= limit <= _PAGE_MAX:
-            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+            invalid(f"limit must be a whole number from 1 to {_PAGE_MAX}")
         until = _instant(wanted.get("end_time"), desk.now_ms)
         since = _instant(wanted.get("start_time"), until - _MONTH_MS)
         before = None
@@ -220,7 +220,7 @@ class KlingV2Face(Face):
         allowed: dict[str, set[Any]] = {}
         for entry in wanted.get("filters") or ():
             if not isinstance(entry, Mapping) or entry.get("key") not in {"status", "product_type"}:
-                invalid("filters take status and product_type")
+                invalid("the key of a filter must be status or product_type")
             allowed.setdefault(entry["key"], set()).update(entry.get("values") or ())
 
         def fits(job: Job) -> bool:
@@ -245,12 +245,12 @@ class KlingV2Face(Face):
         return official_export(rows, export)
 
     def export_answer(self, lines: Any) -> Any:
-        """Returns the answer of the official export that has these rows."""
+        """Returns the response of the official export with these lines."""
         return exported(lines, "", has_more=False)
 
 
 def billed(job: Job) -> list[dict[str, str]]:
-    """Returns the list `billing` of a job; a job that is not charged has one entry with nothing."""
+    """Returns the list `billing` of a job; if there is no charge, its only entry has the amount 0."""
     if not job.details["charged"]:
         return [{"charge_type": "unit", "package_type": job.details["pack"], "amount": "0"}]
     entries = []
@@ -269,7 +269,7 @@ def billed(job: Job) -> list[dict[str, str]]:
 
 
 def _written_shots(prompt: str) -> list[tuple[int | None, str, int]]:
-    """Returns the shots of a prompt all of which has the form `shot n, seconds, text;`."""
+    """Returns the shots of a prompt; empty if a part of it does not have the form `shot n, seconds, text;`."""
     shots: list[tuple[int | None, str, int]] = []
     place = 0
     while match := _SHOT.match(prompt, place):
@@ -281,12 +281,12 @@ def _written_shots(prompt: str) -> list[tuple[int | None, str, int]]:
 
 
 def _instant(value: Any, default: int) -> int:
-    """Reads an instant in milliseconds, which is a number or text."""
+    """Reads a time in milliseconds since 1970, which may be a number or a string."""
     if value in (None, ""):
         return default
     if (type(value) is int and value >= 0) or (isinstance(value, str) and value.isdecimal()):
         return int(value)
-    raise DeclinedError("invalid", "start_time and end_time are instants in milliseconds")
+    raise DeclinedError("invalid", "start_time and end_time must be times in milliseconds since 1970")
 
 
 def _cursor(text: Any) -> tuple[int, int, int]:

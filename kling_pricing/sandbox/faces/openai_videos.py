@@ -1,10 +1,12 @@
-"""Face `openai_videos`: OpenAI's video object; its `model` has the billing spec, and nothing names a charge."""
+"""Face `openai_videos`: OpenAI's video object, whose `model` has the billing spec; no field states a charge."""
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import islice
 from math import gcd
 from typing import Any
 
@@ -19,12 +21,13 @@ _SOUND = {"enabled": True, "disabled": False}
 _SCENES = ("motion_control", "avatar_i2v", "lip_sync", "template_effect")
 _MS_PER_S = 1000
 _PAGE_DEFAULT, _PAGE_MAX = 20, 100
+_ORDERS = ("asc", "desc")
 _VIDEO_PATH, _GENERATIONS_PATH = "/v1/videos/", "/v1/video/generations/"
 _FLAT_WORDS = {"succeeded": "succeeded", "cancelled": "failed"}
 
 
 class OpenaiVideosFace(Face):
-    """OpenAI's shape, with the settings of the model in `metadata`."""
+    """The face of the API in OpenAI's shape, with settings in `metadata`."""
 
     NAME = "openai_videos"
     WORDS = {"processing": "in_progress", "succeeded": "completed"}
@@ -44,11 +47,11 @@ class OpenaiVideosFace(Face):
     CODE_OF_STATUS = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded", 500: "server_error"}
 
     def new_id(self, number: int, seed: int) -> str:
-        """Returns the id of the task of a submission."""
+        """Returns the id of a new task, by the number of its submission."""
         return f"video_{sha256(f'{seed}/{number}'.encode()).hexdigest()[:24]}"
 
     def read(self, payload: Mapping[str, Any]) -> Reading:
-        """Reads a payload, as JSON or as the object that a form stands for."""
+        """Reads a payload, which may come from a multipart form."""
         reading = Reading()
         fields = PayloadFields(payload, reading)
         reading.model = fields.take("model", str, "model")
@@ -78,7 +81,7 @@ class OpenaiVideosFace(Face):
         if size is not None:
             match = _SIZE.fullmatch(size)
             if match is None:
-                invalid("size must be width x height")
+                invalid("size must have the form WIDTHxHEIGHT")
             width, height = int(match[1]), int(match[2])
             facts["resolution"] = f"{min(width, height)}p"
             facts["aspect_ratio"] = f"{width // gcd(width, height)}:{height // gcd(width, height)}"
@@ -113,7 +116,7 @@ class OpenaiVideosFace(Face):
         metadata.rest()
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission."""
+        """Returns the body of the response to a submission."""
         return self.task(job, desk)
 
     def task(self, job: Job, desk: Desk) -> Any:
@@ -145,7 +148,7 @@ class OpenaiVideosFace(Face):
         return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers lists, downloads, deletions, and the second status path."""
+        """Answers requests for lists, downloads and deletions, and requests to the second status path."""
         if call.method == "GET" and call.path == _VIDEO_PATH.rstrip("/"):
             return self._listed(call, desk)
         if call.method == "GET" and call.path.startswith(_GENERATIONS_PATH):
@@ -156,10 +159,13 @@ class OpenaiVideosFace(Face):
         if call.method == "GET" and part == "content":
             job = self._found(name, desk)
             if job.state != "succeeded" or not desk.has_result(job):
-                raise DeclinedError("not_found", "the video is not there")
+                raise DeclinedError("not_found", "the video is not available")
             return Reply(302, b"", {"location": f"{desk.base}/_files/{job.id}.mp4"})
         if call.method == "DELETE" and not part:
             job = self._found(name, desk)
+            if not job.is_final:
+                invalid("only a completed or failed video can be deleted")
+            desk.delete(job)
             return Reply(200, {"id": job.id, "object": "video.deleted", "deleted": True})
         return None
 
@@ -169,7 +175,7 @@ class OpenaiVideosFace(Face):
         return job
 
     def _flat(self, job: Job, desk: Desk) -> Reply:
-        """Returns the task inside the envelope of the second status path."""
+        """Returns the response of the second status path, in which the task is inside an envelope."""
         task: dict[str, Any] = {
             "task_id": job.id,
             "status": _FLAT_WORDS.get(job.state, job.state),
@@ -182,22 +188,25 @@ class OpenaiVideosFace(Face):
         return Reply(200, {"code": "success", "message": "", "data": task})
 
     def _listed(self, call: Call, desk: Desk) -> Reply:
-        limit = call.query.get("limit", str(_PAGE_DEFAULT))
+        limit, order = call.query.get("limit", str(_PAGE_DEFAULT)), call.query.get("order", "desc")
         if not limit.isdecimal() or not 1 <= int(limit) <= _PAGE_MAX:
-            invalid(f"limit must be a number from 1 to {_PAGE_MAX}")
+            invalid(f"limit must be a whole number from 1 to {_PAGE_MAX}")
+        if order not in _ORDERS:
+            invalid("order must be asc or desc")
         after = call.query.get("after")
-        before = self._found(after, desk).number if after else None
-        page = []
-        for job in desk.newest(lambda _job: True, before=before):
-            page.append(self.task(job, desk))
-            if len(page) > int(limit):
-                break
-        data = page[: int(limit)]
+        start = self._found(after, desk).number if after else 0
+        most = int(limit) + 1
+        if order == "desc":
+            jobs = [*islice(desk.newest(_is_kept, before=start or None), most)]
+        else:
+            newer = desk.newest(lambda job: _is_kept(job) and job.number > start)
+            jobs = [*reversed(deque(newer, maxlen=most))]
+        data = [self.task(job, desk) for job in jobs[: int(limit)]]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
-        return Reply(200, {"object": "list", "data": data, "has_more": len(page) > len(data), **ends})
+        return Reply(200, {"object": "list", "data": data, "has_more": len(jobs) > len(data), **ends})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
-        """Returns usage per task, with the billing spec in the model name."""
+        """Returns the usage for each task, with the billing spec in the model name."""
         return [
             {
                 "task_id": row.job.id,
@@ -212,8 +221,12 @@ class OpenaiVideosFace(Face):
         ]
 
 
+def _is_kept(job: Job) -> bool:
+    return not job.details.get("deleted")
+
+
 def billing_spec(job: Job) -> str:
-    """Returns the model of a job with what is billed: resolution, reference and sound."""
+    """Returns the model name of a job with the billed properties: resolution, reference video and sound."""
     details = job.details
     model = details["written"].lower()
     brand = model.partition("-")[0]

@@ -1,4 +1,4 @@
-"""Face `tasks`: a task system with `POST /v1/tasks`, whose charges are whole numbers of quota."""
+"""Face `tasks`: a task API with `POST /v1/tasks`, whose charges are whole amounts of quota."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MS_PER_S = 1000
 
 
 class TasksFace(Face):
-    """The task system, with every parameter at the top level of the payload."""
+    """The face of the task API, with every parameter at the top level of the payload."""
 
     NAME = "tasks"
     WAITS = True
@@ -60,7 +60,7 @@ class TasksFace(Face):
         for entry in fields.objects("video_list", "videos"):
             video = entry.take("video_url", str)
             if video is None:
-                invalid("video_list needs a video_url")
+                invalid("each entry of video_list needs a video_url")
             videos.append(video)
             entry.take("refer_type", str)
             entry.take("keep_original_sound", str)
@@ -79,7 +79,7 @@ class TasksFace(Face):
         return reading
 
     def read_common(self, fields: PayloadFields, reading: Reading) -> None:
-        """Reads the parameters that every version of the task system has."""
+        """Reads the parameters that every version of the task API has."""
         reading.model = fields.take("model", str, "model")
         fields.fact("action", str, "action")
         fields.take("prompt", str)
@@ -91,14 +91,14 @@ class TasksFace(Face):
         fields.texts("callback_events", "callback_events")
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission."""
-        if job.is_final:  # the caller has waited for the result
+        """Returns the body of the response to a submission."""
+        if job.is_final:  # the caller waited for the result
             return self.task(job, desk)
         body = self._head(job) | {"created_at": job.created_ms, "progress": 0}
         return body | ({"pre_consumed_cost": self._cost(job)} if desk.states_charge(job) else {})
 
     def task(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a status request; its times are in seconds."""
+        """Returns the body of the response to a status request; its times are in seconds since 1970."""
         body = self._head(job) | {"created_at": job.created_ms // _MS_PER_S, "progress": self._progress(job)}
         if not job.is_final:
             return body
@@ -113,7 +113,7 @@ class TasksFace(Face):
         return body
 
     def cancelled(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a cancellation."""
+        """Returns the body of the response to a cancellation."""
         return self.task(job, desk) | {"refunded_quota": self._cost(job)}
 
     def error(self, status: int, code: str, message: str) -> Any:
@@ -121,7 +121,7 @@ class TasksFace(Face):
         return {"error": {"message": message, "code": code}}
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
-        """Returns the rows as a table, in the fields of a task."""
+        """Returns the rows as a table whose columns are fields of a task."""
         return [
             {
                 "task_id": row.job.id,
@@ -134,7 +134,7 @@ class TasksFace(Face):
         ]
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers the free calls of the task system."""
+        """Answers the free requests of the task API."""
         if call.method == "GET" and call.path == "/v1/models":
             models = [{"id": name, "object": "model"} for name in self.matrix.names]
             return Reply(200, {"object": "list", "data": models})

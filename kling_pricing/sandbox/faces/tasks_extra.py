@@ -1,4 +1,4 @@
-"""Face `tasks_extra`: the task system of April 2026, with the parameters of the model in `extra`."""
+"""Face `tasks_extra`: the task API of April 2026, with model-specific parameters in `extra`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODES = {"std": "720p", "pro": "1080p"}
 
 
 class TasksExtraFace(TasksFace):
-    """The task system with `extra`."""
+    """The face of the task API with `extra`."""
 
     NAME = "tasks_extra"
 
@@ -68,13 +68,13 @@ class TasksExtraFace(TasksFace):
 
 
 def add_camera(fields: PayloadFields, reading: Reading, *, is_zero_kept: bool) -> None:
-    """Reads `camera_control`: its kind, and its settings."""
+    """Reads the type and the settings in `camera_control`."""
     camera = fields.take("camera_control", dict, "camera")
     if not camera:
         return
     config = camera.get("config") or {}
     if not isinstance(config, Mapping) or not all(type(value) in _NUMBERS for value in config.values()):
-        invalid("camera_control.config must hold numbers")
+        invalid("the values in camera_control.config must be numbers")
     settings = [Decimal(value) for value in config.values() if value is not None and (value or is_zero_kept)]
     reading.facts |= {
         "camera": camera.get("type") or "",
@@ -84,7 +84,7 @@ def add_camera(fields: PayloadFields, reading: Reading, *, is_zero_kept: bool) -
 
 
 def add_masks(fields: PayloadFields, reading: Reading, image: str) -> None:
-    """Reads `static_mask` and `dynamic_masks`, each of which has an image and a trajectory."""
+    """Reads `static_mask` and `dynamic_masks`; each dynamic mask has an image and trajectories."""
     if fields.take("static_mask", str, "static_mask") is not None:
         reading.facts["static_mask"] = True
     points = []

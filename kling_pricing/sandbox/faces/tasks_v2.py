@@ -1,4 +1,4 @@
-"""Face `tasks_v2`: the newer task system, which refuses every parameter that its pages do not list."""
+"""Face `tasks_v2`: the newer task API, which refuses every parameter that its documentation does not list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROLES = ("first_frame", "last_frame", "reference")
 
 
 class TasksV2Face(TasksFace):
-    """The newer task system."""
+    """The face of the newer task API."""
 
     NAME = "tasks_v2"
     CODES = {**TasksFace.CODES, "invalid": (400, "capability_violation")}
@@ -54,12 +54,12 @@ class TasksV2Face(TasksFace):
         return reading
 
     def task(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a status request."""
+        """Returns the body of the response to a status request."""
         body = super().task(job, desk)
         return body | {"billing_status": "settled"} if job.is_final else body
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers the quote of a job, which costs nothing."""
+        """Answers requests for the API's own quote of a job, which cost nothing."""
         if call.method != "POST" or call.path != _QUOTE_PATH:
             return super().route(call, desk)
         rated = desk.estimate(json_object(call.body), self.NAME)
@@ -72,7 +72,7 @@ class TasksV2Face(TasksFace):
         for entry in fields.objects("image_with_roles", "image_roles"):
             url, role = entry.take("url", str), entry.take("role", str)
             if url is None or role not in _ROLES:
-                invalid("image_with_roles needs a url and a role")
+                invalid("each entry of image_with_roles needs a url and a valid role")
             entry.rest()
             roles.append(role)
         frames = ("first_frame", "last_frame")
@@ -97,7 +97,7 @@ class TasksV2Face(TasksFace):
                 entry.take("duration", int),
             )
             if index is None or text is None or seconds is None:
-                invalid("multi_prompt needs index, prompt and duration")
+                invalid("each entry of multi_prompt needs an index, a prompt and a duration")
             entry.rest()
             shots.append((index, text, seconds))
         add_shots(reading, shots)

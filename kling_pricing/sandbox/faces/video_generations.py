@@ -1,4 +1,4 @@
-"""Face `video_generations`: a gateway whose model names decide resolution and sound; answers name no charge."""
+"""Face `video_generations`: a gateway whose model names set resolution and sound; it states no charges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONSUME, _REFUND = 2, 6
 
 
 class VideoGenerationsFace(Face):
-    """The gateway's shape, and the envelope of the software that such gateways are made from."""
+    """The face of the gateway, which also uses the response envelope of common gateway software."""
 
     NAME = "video_generations"
     WORDS = {"processing": "in_progress", "succeeded": "completed", "cancelled": "failed"}
@@ -88,7 +88,7 @@ class VideoGenerationsFace(Face):
         }
 
     def created(self, job: Job, desk: Desk) -> Any:
-        """Returns the body of the answer to a submission."""
+        """Returns the body of the response to a submission."""
         return self.task(job, desk)
 
     def task(self, job: Job, desk: Desk) -> Any:
@@ -116,7 +116,7 @@ class VideoGenerationsFace(Face):
         return {"error": {"message": message, "code": code}}
 
     def route(self, call: Call, desk: Desk) -> Reply | None:
-        """Answers the second status path, whose answer has an envelope."""
+        """Answers requests to the second status path, whose response has an envelope."""
         if call.method != "GET" or not call.path.startswith(_PATH):
             return None
         job = desk.find(call.path.removeprefix(_PATH))
@@ -134,7 +134,7 @@ class VideoGenerationsFace(Face):
         return Reply(200, {"code": "success", "message": "", "data": task})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
-        """Returns the rows of the usage log, in quota."""
+        """Returns the rows of the usage log, with amounts in quota."""
         return [self._log_row(number, row) for number, row in enumerate(rows, 1)]
 
     def _log_row(self, number: int, row: StatementRow) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class VideoGenerationsFace(Face):
         }
 
     def export_answer(self, lines: Any) -> Any:
-        """Returns the answer of the log's API that has these rows."""
+        """Returns the response of the usage log's API with these lines."""
         return {"success": True, "message": "", "data": {"items": lines, "total": len(lines)}}
 
 

@@ -201,14 +201,14 @@ def _units(entry: PriceFile, document: YamlDocument, problems: TableProblems) ->
     """Returns the values of the units of packs, none of which may contradict the unit of the rates."""
     unit = entry.unit
     if unit is not None and entry.units.get(unit.name, unit.value) != unit.value:
-        problem = "differs from the value of `unit`; make them the same"
+        problem = "differs from the value of `unit`; make the two values the same"
         problems.append(document.error(("units", unit.name), problem))
     for model, kind in entry.pack_of.items():
         if model not in entry.rates:
             problem = f"{model!r} has no rates; {did_you_mean(model, list(entry.rates))}"
             problems.append(document.error(("pack_of", model), problem))
         if kind not in entry.units:
-            problem = f"`units` has no value of a unit of kind {kind!r}; add it"
+            problem = f"`units` gives no value for units of kind {kind!r}; add one"
             problems.append(document.error(("pack_of", model), problem))
     return dict(entry.units)
 
@@ -221,7 +221,7 @@ def _account_currencies(entry: PriceFile, document: YamlDocument, problems: Tabl
     for host in given:
         if host not in entry.hosts:
             remedy = did_you_mean(host, entry.hosts)
-            problem = f"is not one of the hosts; {remedy}"
+            problem = f"is not one of the table's hosts; {remedy}"
             problems.append(document.error(("account_currency", host), problem))
     return given
 
@@ -263,7 +263,7 @@ def _problems_of_choices(entry: PriceFile, document: YamlDocument) -> Iterator[T
     ):
         always = [place for place, when in enumerate(whens) if not when]
         if not always:
-            problem = "the last entry must always match; remove its `when`, or add an entry without `when`"
+            problem = "the last entry must always match; remove its `when`, or add a last entry without `when`"
             yield document.error((key, len(whens) - 1), problem)
         elif always[0] != len(whens) - 1:
             problem = "cannot be reached, because the entry before it always matches; put that entry last"
@@ -273,7 +273,7 @@ def _problems_of_choices(entry: PriceFile, document: YamlDocument) -> Iterator[T
             problem = "must have either fact or sum; give one of the two"
             yield document.error(("quantity", place), problem)
         if choice.sum is not None and len(set(choice.sum)) != max(len(choice.sum), 2):
-            problem = "must list two or more different facts; use `fact` for one"
+            problem = "must list two or more different facts; for a single fact, use `fact`"
             yield document.error(("quantity", place, "sum"), problem)
     seen: set[tuple[str, str | None, str | None]] = set()
     for place, unpriced in enumerate(entry.unpriced):
@@ -335,7 +335,7 @@ def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable
             raise document.error(
                 ("valid_from",),
                 f"overlaps {earlier.id}, which is in force until {earlier.valid_until or 'further notice'}; "
-                "give the earlier table a valid_until",
+                "set its valid_until to no later than this table's valid_from",
             )
     return tuple(table for table, _ in ordered)
 
@@ -351,6 +351,6 @@ def _check_hosts(loaded: Iterable[Iterable[tuple[PriceTable | UnpricedProvider, 
     for entry, document in chain.from_iterable(loaded):
         for place, host in enumerate(entry.hosts):
             if owners.setdefault(host, entry.provider) != entry.provider:
-                problem = f"{host!r} is also a host of {owners[host]}; remove one of the two"
+                problem = f"{host!r} is also a host of {owners[host]}; remove it from one of the two"
                 problems.append(document.error(("hosts", place), problem))
     problems.raise_first()

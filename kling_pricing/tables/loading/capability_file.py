@@ -76,8 +76,8 @@ class EndpointEntry(FileModel):
     )
     model: Text | None = Field(
         None,
-        description="The model for payloads that do not name one, because the path contains the model or has "
-        "a default model.",
+        description="The model for payloads that do not name one: the model in the path, or the default model "
+        "of the path.",
     )
     models: list[Text] = Field(
         [], description="The names of the models that the path accepts. Empty means any model."
@@ -129,7 +129,8 @@ class ModelEntry(FileModel):
     ]
     limits: FactConditions
     required: list[Code] | None = Field(
-        None, description="Inputs that a payload must have. Null means the inputs under `required` in the file."
+        None,
+        description="Inputs that a payload must have. Null means the inputs listed in the file's `required`.",
     )
     defaults: FactValues = Field(
         {}, description="The defaults of this model, where they differ from the file's defaults."

@@ -84,7 +84,7 @@ def _error_shape(value: Any) -> dict[str, Any]:
             raise ValueError(f"{place} must be a map, text, a whole number, true, false or null")
         if isinstance(tree, str) and "{" in tree and tree not in placeholders:
             allowed = ", ".join(sorted(placeholders))
-            raise ValueError(f"{place}: {tree!r} is not a placeholder; the placeholders are {allowed}")
+            raise ValueError(f"{place}: {tree!r} is not a placeholder; use one of: {allowed}")
         return {tree} if isinstance(tree, str) else set()
 
     if not isinstance(value, dict) or MESSAGE not in texts(value, ""):

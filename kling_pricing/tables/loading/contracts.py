@@ -79,7 +79,11 @@ def _contract(
     if unpriced is not None and adopted:
         base = _adopted(base, unpriced, document)
     if base.provider != folder:
-        problem = f"is a price table for {base.provider}; move this file to prices/{base.provider}/"
+        problem = (
+            f"is a price table for {base.provider}, so this file is a contract with {base.provider}; "
+            f"if you have such a contract, move the file to prices/{base.provider}/; if {folder} bills you, "
+            f"write a table for {folder} with `kling-pricing tables new {folder}`"
+        )
         raise document.error(("extends",), problem)
     problems = TableProblems()
     if entry.discount is not None and entry.discount >= 1:
@@ -103,7 +107,9 @@ def _contract(
     if (base.valid_from and valid_from and valid_from < base.valid_from) or (
         base.valid_until and (valid_until is None or valid_until > base.valid_until)
     ):
-        problem = f"is outside the period of {base.id} ({period(base)}); add a contract for the other table"
+        problem = (
+            f"is outside the period of {base.id} ({period(base)}); write a separate contract for each table"
+        )
         problems.append(document.error(("valid_until" if entry.valid_until else "valid_from",), problem))
     units = _units(entry, base, document, problems)
     rates = _rates(entry, base, units, document, problems)

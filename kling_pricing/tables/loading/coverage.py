@@ -52,7 +52,7 @@ def check_coverage(table: PriceTable, document: YamlDocument, matrices: Mapping[
             problems.append(
                 document.error(
                     ("rates", *cell),
-                    f"no request can reach this rate, because {names} does not allow {cell}"
+                    f"no request can reach this rate, because no request in wire format {names} has {cell}"
                     f"{_misspelt(cell, reachable)}; remove the rate, or correct the tiers or the capabilities",
                 )
             )

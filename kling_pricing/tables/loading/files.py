@@ -130,7 +130,9 @@ class PeriodEntry(FileModel):
     valid_from: Instant | None = Field(None, description="Null means the table's valid_from.")
     valid_until: Instant | None = Field(None, description="Null means the table's valid_until.")
     why: Text | None = Field(
-        None, description="Why the model has its own period, as a clause such as 'it was launched on that day'."
+        None,
+        description="Why the model has its own period, as a clause such as 'the model was launched on that "
+        "day'.",
     )
 
 
@@ -172,7 +174,7 @@ class PriceFile(FileModel):
     free: bool = Field(
         default=False, description="Whether prices of 0 are intended. If not, a price of 0 is refused."
     )
-    unit: UnitEntry | None = Field(None, description="The unit of the rates, if it is not the currency.")
+    unit: UnitEntry | None = Field(None, description="The unit of the rates, if they are not in the currency.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
         {},
         description="The value of one pack unit in the table's currency, by kind of pack (video, "
@@ -180,8 +182,8 @@ class PriceFile(FileModel):
     )
     pack_of: dict[Name, Code] = Field(
         {},
-        description="Models whose rates are in the units of another kind of pack, one of `units`. All other "
-        "rates are in `unit`.",
+        description="Maps a model to the kind of pack in whose units its rates are; `units` must contain the "
+        "kind. All other rates are in `unit`.",
     )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
@@ -190,11 +192,13 @@ class PriceFile(FileModel):
         "known.",
     )
     model_periods: dict[Name, PeriodEntry] = Field(
-        {}, description="Models whose rates are in force for only a part of the table's period."
+        {}, description="Models whose rates are in force during only part of the table's period."
     )
     unpriced: list[UnpricedEntry] = []
     unpriced_rest: Text | None = Field(
-        None, description="Why all combinations without a rate have no price. Null rates then count as absent."
+        None,
+        description="Why all combinations without a rate have no price. If this key is given, null rates count "
+        "as absent.",
     )
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
@@ -215,8 +219,8 @@ class ContractFile(FileModel):
     unit_value: Price | None = Field(None, description="The customer's price for one of the provider's units.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
         {},
-        description="The customer's price for one pack unit, by kind of pack. It applies to kinds that have a "
-        "unit of their own, such as image.",
+        description="The customer's price for one pack unit, by kind of pack, for kinds of pack that have "
+        "units of their own, such as image.",
     )
     account_currency: Currency | None = Field(
         None,

@@ -33,8 +33,8 @@ class OwnIdEntry(FileModel):
     field: OwnIdField
     lookup: LookupPath | None = Field(
         None,
-        description="The path at which the API looks a task up by that id; by default, the status paths accept "
-        "the id in the place of the task's id.",
+        description="The path at which the API looks up a task by that id. By default, the status paths accept "
+        "that id in place of the task's id.",
     )
     source: Text
 
@@ -63,7 +63,7 @@ class PathsEntry(FileModel):
 
     paths: Annotated[list[ListedPath], Field(min_length=1)] = Field(
         description="The paths. A segment in braces matches any single segment, and a final /* matches every "
-        "path below."
+        "path below it."
     )
     source: Text
 
@@ -85,7 +85,7 @@ class McpEntry(FileModel):
         [], description="Arguments of the submitting tool that are not part of the payload."
     )
     key: Text = Field(description="The argument that holds the idempotency key.")
-    task_tools: list[Text] = Field([], description="Free tools that take a task_id and return that task.")
+    task_tools: list[Text] = Field([], description="Free tools that accept a task_id and return that task.")
     free: list[Text] = Field(
         [], description="The other free tools. Calls to tools that are not listed are refused."
     )
@@ -106,7 +106,7 @@ class TaskListEntry(FileModel):
 
 
 class BilledFactsEntry(FileModel):
-    """The facts in the response about a finished task that the charge is based on."""
+    """The facts that determine the charge, from the response about a finished task."""
 
     facts: Annotated[
         list[Literal["action", "resolution", "reference", "audio", "duration_s"]], Field(min_length=1)
@@ -135,7 +135,7 @@ class HttpEntry(FileModel):
     )
     allow_paths: list[UrlPath] = Field(
         [],
-        description="Path prefixes, only for your own files. Hooks pass on requests to these paths "
+        description="Path prefixes. Use this key only in your own files. Hooks pass on requests to these paths "
         "without a price, and no budget counts their cost.",
     )
     mcp: McpEntry | None = None
@@ -146,7 +146,8 @@ class HttpEntry(FileModel):
         [], description="Paths that return a list of tasks for a GET or POST request, such as /tasks."
     )
     billed_facts: BilledFactsEntry | None = Field(
-        None, description="The facts in the response about a finished task that the charge is based on."
+        None,
+        description="The facts that determine the charge, as the response about a finished task states them.",
     )
     error: ErrorShape = Field(
         {"error": {"message": MESSAGE, "code": CODE}},

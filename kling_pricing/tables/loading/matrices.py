@@ -164,7 +164,7 @@ def _model_capabilities(
     seen: set[str] = set(_RESERVED_CODES)
     for rule in rules:
         if rule.code in seen:
-            problem = f"the code {rule.code!r} is used twice for this model; rename one"
+            problem = f"the code {rule.code!r} is used twice for this model; rename one of the two"
             problems.append(document.error(("models", model), problem))
         seen.add(rule.code)
     rules = [

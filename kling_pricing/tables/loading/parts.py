@@ -117,11 +117,12 @@ def check_filled(document: YamlDocument) -> None:
         path for key in ("currency", "sources", "rates") if key in tree for path in _nulls(tree[key], (key,))
     ]
     if missing:
+        subject = "1 value is" if len(missing) == 1 else f"{len(missing)} values are"
         raise document.error(
             missing[0],
-            f"{len(missing)} values are not filled in yet; enter them, move combinations without a price to "
-            "`unpriced`, or give one reason for all rates that are null as `unpriced_rest`: "
-            f"{', '.join(key_path(path) for path in missing)}",
+            f"{subject} not filled in yet ({', '.join(key_path(path) for path in missing)}); enter each value, "
+            "move combinations without a price to `unpriced`, or give one reason for all null rates in "
+            "`unpriced_rest`",
         )
 
 

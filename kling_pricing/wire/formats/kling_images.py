@@ -33,12 +33,13 @@ from kling_pricing.wire.task import Task
 
 _NAME = __name__.rpartition(".")[2]
 _AUTO = "auto"
-_MAX_SERIES, _DEFAULT_SERIES = 9, 4
+_MIN_SERIES, _MAX_SERIES, _DEFAULT_SERIES = 2, 9, 4
 
 
 def _check_series(value: Any, path: str, violations: Violations) -> None:
-    if value != _AUTO and not is_kind(value, int):
-        violations.append(wrong_value(path, 'a whole number or "auto"', value))
+    if value != _AUTO and not (is_kind(value, int) and _MIN_SERIES <= value <= _MAX_SERIES):
+        expected = f'a whole number from {_MIN_SERIES} to {_MAX_SERIES} or "{_AUTO}"'
+        violations.append(wrong_value(path, expected, value))
 
 
 def _images(field: str) -> Check:

@@ -52,12 +52,18 @@ _FACE = object_with(
 def _check_faces(faces: Sequence[Any], path: str, violations: Violations) -> None:
     """Checks the one face that the API takes."""
     if len(faces) != 1:
-        violations.append(wrong_value(path, "a list of one face", faces))
+        violations.append(wrong_value(path, "a list with exactly one face", faces))
     for index, face in enumerate(faces):
         if is_kind(face, dict):
             _FACE(face, f"{path}[{index}]", violations)
         else:
             violations.append(wrong_kind(f"{path}[{index}]", dict, face))
+
+
+def _check_sound_length(value: Any, path: str, violations: Violations) -> None:
+    number(value, path, violations)
+    if not violations and not _MIN_SOUND_S <= value <= _MAX_SOUND_S:
+        violations.append(wrong_value(path, f"{_MIN_SOUND_S} to {_MAX_SOUND_S} seconds", value))
 
 
 FIELDS: Mapping[str, Field] = {
@@ -76,7 +82,7 @@ FIELDS: Mapping[str, Field] = {
     "voice_speed": Field("voice_speed", object, number),
     "voice_name": Field("voice_name", str),
     "voice_url": Field("voice_url", str),
-    "duration": Field("sound_length", object, number),
+    "duration": Field("sound_length", object, _check_sound_length),
     "sound_effect_prompt": Field("sound_effect_prompt", str),
     "bgm_prompt": Field("bgm_prompt", str),
     "asmr_mode": Field("asmr_mode", bool),
@@ -85,10 +91,15 @@ FIELDS: Mapping[str, Field] = {
     "external_task_id": Field("external_task_id", str),
 }
 
-FIELD_NAMES: Mapping[str, str] = {field.name: name for name, field in FIELDS.items()}
+FIELD_NAMES: Mapping[str, str] = {
+    **{field.name: name for name, field in FIELDS.items()},
+    "videos": "sound_file",  # the sound is as long as the video
+}
 
 _SOUNDS = ("sound_file", "audio_id")
 _MS = Decimal(1000)
+_MIN_SOUND_S, _MAX_SOUND_S = 3, 10
+"""The lengths of a generated sound, in seconds."""
 
 _read = PayloadReader(FIELDS, _NAME, special=FIELD_NAMES.keys() - {"resolution"}).read
 
@@ -106,6 +117,12 @@ def parse(payload: Mapping[str, Any], *, allow_unknown: bool = False) -> ParsedP
     if (enabled := inputs.get("watermark", {}).get("enabled")) is not None:
         facts["watermark"] = enabled
     sounds = [Medium("video", fields[name], inputs[name]) for name in _SOUNDS if name in inputs]
+    if len(sounds) > 1:
+        raise WireFormatError(
+            "sound_file and audio_id both give the sound; keep one of them",
+            wire_format=_NAME,
+            field="audio_id",
+        )
     for face in inputs.get("face_choose", ()):
         facts["video_length_s"] = (face["sound_end_time"] - face["sound_start_time"]) / _MS
     return ParsedPayload(facts, fields, tuple(sounds))
@@ -119,7 +136,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     """
     for name, value in changes.items():
         if name != "resolution" or value not in _MODES:
-            raise WireFormatError(f"this API has no field for {name} {value}", wire_format=_NAME, field=name)
+            raise WireFormatError(f"this API cannot express {name} {value}", wire_format=_NAME, field=name)
     return {**payload, "mode": _MODES[changes["resolution"]]} if changes else dict(payload)
 
 

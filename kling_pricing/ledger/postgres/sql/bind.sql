@@ -6,6 +6,7 @@ DECLARE
   now timestamptz := begin_verb();
   kept reservation := lookup(p_ref);
 BEGIN
+  PERFORM require_amount((comparison.value->>0)::numeric) FROM jsonb_each(p_compared) AS comparison;
   PERFORM lock_task(kept.provider, p_task_id);
   kept := locked(p_ref);
   RETURN bound(p_call, kept, p_task_id, p_compared, now);
@@ -40,12 +41,13 @@ BEGIN
   UPDATE reservation SET task_id = p_task_id, doubted = false,
     state = CASE state WHEN 'dispatching' THEN 'bound' ELSE state END
   WHERE id = p_kept.id;
-  PERFORM enter(p_now, 'bind', p_kept.id, NULL, NULL, NULL, NULL);
+  PERFORM enter(p_now, 'bind', p_kept.id, NULL, NULL, NULL, p_task_id);
   FOR seen IN
     SELECT * FROM observation WHERE provider = p_kept.provider AND task_id = p_task_id ORDER BY id
   LOOP
     PERFORM take_up(p_call, reread(p_kept.id), seen.state, seen.charge, p_compared->seen.id::text, p_now);
   END LOOP;
+  UPDATE observation SET applied_to = p_kept.id WHERE provider = p_kept.provider AND task_id = p_task_id;
   RETURN jsonb_build_object('reservation', shown(reread(p_kept.id), p_now), 'alerts', alerts_of(p_call));
 END $$;
 

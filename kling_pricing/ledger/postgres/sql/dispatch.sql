@@ -5,14 +5,18 @@ DECLARE
   now timestamptz := begin_verb();
   kept reservation := locked(ARRAY[p_id]);
 BEGIN
+  PERFORM require_interval(p_doubtful_after);
   IF kept.dispatch_token = p_token THEN
     RETURN shown(kept, now);
   END IF;
-  IF kept.state = 'reserved' AND kept.deadline > now THEN
+  IF kept.state = 'reserved' AND EXISTS (SELECT FROM frozen) THEN
+    PERFORM give_back(p_id, 'spending is frozen', 'release', now);
+    RETURN jsonb_build_object('refusal', frozen_refusal());   -- commits the release
+  ELSIF kept.state = 'reserved' AND kept.deadline > now THEN
     UPDATE reservation
     SET state = 'dispatching', dispatched_at = now, deadline = now + p_doubtful_after, dispatch_token = p_token
     WHERE id = p_id RETURNING * INTO kept;
-    PERFORM enter(now, 'dispatch', p_id, NULL, NULL, NULL, NULL);
+    PERFORM enter(now, 'dispatch', p_id, NULL, NULL, NULL, instant_text(now + p_doubtful_after));
     RETURN shown(kept, now);
   END IF;
   IF kept.state = 'reserved' THEN

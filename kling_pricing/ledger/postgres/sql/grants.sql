@@ -28,6 +28,8 @@ BEGIN
     'reservations(text, text, boolean, timestamptz, timestamptz)',
     'sent(text, timestamptz)',
     'unclaimed()',
+    'windows(timestamptz)',
+    'calendar_ends()',
     'buckets(timestamptz)',
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',

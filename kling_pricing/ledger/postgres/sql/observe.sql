@@ -8,9 +8,10 @@ DECLARE
   now timestamptz := begin_verb();
   task text[] := ARRAY[p_provider, p_task_id];
   kept reservation;
-  is_new boolean;
+  stored bigint;
   refusal text;
 BEGIN
+  PERFORM require_amount((p_compared->>0)::numeric);
   PERFORM lock_task(p_provider, p_task_id);   -- so that either `bind` sees the observation, or this call sees the binding
   IF p_compared IS NULL AND needs_comparison(p_state, p_charge, p_duration_s, p_facts) THEN
     kept := lookup(task);
@@ -18,10 +19,12 @@ BEGIN
       RETURN jsonb_build_object('reservation', shown(kept, now), 'uncompared', '[]'::jsonb);
     END IF;
   END IF;
-  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, facts, seen_at)
-  VALUES (p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, p_facts, now)
+  INSERT INTO observation (provider, task_id, state, charge, duration_s, model, facts, seen_at, seal)
+  VALUES (
+    p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, p_facts, now,
+    observation_sealed(p_provider, p_task_id, p_state, p_charge, p_duration_s, p_model, p_facts, now)
+  )
   ON CONFLICT DO NOTHING;
-  is_new := FOUND;
   IF p_ref IS NULL THEN
     kept := lookup(task);
     IF kept.id IS NULL THEN
@@ -35,7 +38,14 @@ BEGIN
     ));
   END IF;
   IF kept.task_id = p_task_id THEN
-    IF is_new THEN
+    -- An equal observation that was refused earlier was stored but not applied. The comparisons are those of the index
+    -- `observation_once`.
+    UPDATE observation SET applied_to = kept.id
+    WHERE provider = p_provider AND task_id = p_task_id AND state IS NOT DISTINCT FROM p_state
+      AND charge::text IS NOT DISTINCT FROM p_charge::text AND duration_s IS NOT DISTINCT FROM p_duration_s
+      AND facts::text IS NOT DISTINCT FROM p_facts::text AND applied_to IS NULL
+    RETURNING id INTO stored;
+    IF stored IS NOT NULL THEN
       PERFORM take_up(p_call, kept, p_state, p_charge, p_compared, now);
       kept := reread(kept.id);
     END IF;

@@ -1,13 +1,14 @@
 -- Sets the opening balance of a bucket's current window: spend from before the ledger began to count. Once per window.
-CREATE OR REPLACE FUNCTION open_bucket(p_call text, p_claim jsonb, p_spent bigint)
+CREATE OR REPLACE FUNCTION open_bucket(p_call text, p_budget text, p_labels jsonb, p_spent bigint)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  bucket_ids bigint[] := (buckets_of(jsonb_build_array(p_claim), now)).ids;
+  bucket_ids bigint[];
   counted bucket;
 BEGIN
+  bucket_ids := (buckets_of(ARRAY(SELECT budget FROM budget WHERE name = p_budget), p_labels, now)).ids;
   IF bucket_ids[1] IS NULL THEN
-    PERFORM refuse('no_window', jsonb_build_object('budget', p_claim->>'budget'));
+    PERFORM refuse('no_window', jsonb_build_object('budget', p_budget));
   END IF;
   SELECT * INTO counted FROM bucket WHERE id = bucket_ids[1] FOR UPDATE;
   IF counted.opening_token = p_call THEN

@@ -67,6 +67,19 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   ORDER BY id
 $$;
 
+-- Returns the windows in the calendar that contain an instant; all windows, if the instant is null.
+CREATE OR REPLACE FUNCTION windows(p_at timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT jsonb_build_array(schedule, window_start, window_end, zone_data) FROM calendar
+  WHERE p_at IS NULL OR (window_start <= p_at AND p_at < window_end) ORDER BY schedule, window_start
+$$;
+
+CREATE OR REPLACE FUNCTION calendar_ends() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT DISTINCT ON (schedule) jsonb_build_array(schedule, window_start, window_end, zone_data) FROM calendar
+  ORDER BY schedule, window_start DESC
+$$;
+
 -- Expired reservations do not count as held, even if they have not been released yet.
 CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$

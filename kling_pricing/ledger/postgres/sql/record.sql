@@ -5,12 +5,16 @@ DECLARE
   now timestamptz := begin_verb();
   outdated jsonb := outdated(p_order->>'budgets');
   kept reservation;
+  claimed budget[];
+  rates numeric[];
+  counted bigint[];
   bucket_ids bigint[];
   new_key text := p_order->>'key';
   buckets bigint[];
   amounts bigint[];
   nothing bigint[];
 BEGIN
+  PERFORM require_order(p_order);
   IF outdated IS NOT NULL THEN
     RETURN outdated;
   END IF;
@@ -22,7 +26,11 @@ BEGIN
     END IF;
     PERFORM refuse('task_known', jsonb_build_object('reservation', shown(kept, now)));
   END IF;
-  bucket_ids := (buckets_of(p_order->'claims', p_at)).ids;
+  claimed := matching(p_order->'labels');
+  SELECT rates_of(p_spent->'terms'->>'currency', claimed, accounting_rates) INTO rates
+  FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  counted := amounts_of((p_spent->'terms'->>'expected')::bigint, rates);
+  bucket_ids := (buckets_of(claimed, p_order->'labels', p_at)).ids;
   PERFORM lock_buckets(bucket_ids);
   IF EXISTS (SELECT 1 FROM reservation WHERE project = p_order->>'project' AND key = new_key) THEN
     new_key := new_key || ':' || p_id;   -- a job may have the same key
@@ -33,14 +41,12 @@ BEGIN
     closed_at = now
   WHERE id = p_id;
   INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
-  SELECT p_id, bucket_ids[place], 0, amount::bigint, (p_order->'claims'->(place::integer - 1)->>'rate')::numeric
-  FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE bucket_ids[place] IS NOT NULL;
-  SELECT array_agg(bucket_ids[place] ORDER BY place), array_agg(amount::bigint ORDER BY place), array_agg(0::bigint)
+  SELECT p_id, bucket, 0, amount, rate FROM unnest(bucket_ids, counted, rates) AS part (bucket, amount, rate)
+  WHERE bucket IS NOT NULL;
+  SELECT array_agg(bucket ORDER BY place), array_agg(amount ORDER BY place), array_agg(0::bigint)
   INTO buckets, amounts, nothing
-  FROM jsonb_array_elements_text(p_spent->'amounts') WITH ORDINALITY AS part (amount, place)
-  WHERE bucket_ids[place] IS NOT NULL;
-  PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, NULL);
+  FROM unnest(bucket_ids, counted) WITH ORDINALITY AS part (bucket, amount, place) WHERE bucket IS NOT NULL;
+  PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, p_task_id);
   PERFORM alert_thresholds(now, p_id, p_id, buckets, nothing, amounts);
   RETURN jsonb_build_object('reservation', shown(reread(p_id), now), 'alerts', alerts_of(p_id));
 END $$;

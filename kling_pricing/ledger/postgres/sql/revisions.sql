@@ -12,21 +12,37 @@ BEGIN
   ));
 END $$;
 
--- Adds a reservation to a bucket, unless the bucket already counts it.
-CREATE OR REPLACE FUNCTION carry_over(p_reservation text, p_claim jsonb, p_held bigint, p_spent bigint, p_now timestamptz)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+-- Adds existing reservations that a budget matches to its buckets, for windows that are not over.
+CREATE OR REPLACE FUNCTION carry_over(p_budget text, p_accounting_rates jsonb, p_now timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-  kept reservation := reread(p_reservation);
-  bucket_ids bigint[] := (buckets_of(jsonb_build_array(p_claim), kept.created_at)).ids;
+  counting budget;
+  since timestamptz;
+  kept reservation;
+  rates numeric[];
+  bucket_ids bigint[];
+  held bigint;
+  spent bigint;
 BEGIN
-  INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
-  VALUES (p_reservation, bucket_ids[1], p_held, p_spent, (p_claim->>'rate')::numeric) ON CONFLICT DO NOTHING;
-  IF FOUND THEN
-    PERFORM enter(
-      p_now, 'carry_over', p_reservation, bucket_ids,
-      ARRAY[CASE WHEN kept.state IN ('reserved', 'dispatching', 'bound') THEN p_held ELSE 0 END], ARRAY[p_spent], NULL
-    );
-  END IF;
+  SELECT * INTO counting FROM budget WHERE name = p_budget;
+  SELECT window_start INTO since FROM calendar
+  WHERE schedule = counting.schedule AND window_start <= p_now AND p_now < window_end;
+  FOR kept IN SELECT * FROM reservation WHERE created_at >= since ORDER BY created_at, seq LOOP
+    CONTINUE WHEN counting <> ALL (matching(kept.labels));
+    bucket_ids := (buckets_of(ARRAY[counting], kept.labels, kept.created_at)).ids;
+    CONTINUE WHEN bucket_ids[1] IS NULL;
+    rates := rates_of(kept.currency, ARRAY[counting], p_accounting_rates);
+    held := (amounts_of(kept.reserved, rates))[1];
+    spent := (amounts_of(coalesce(kept.billed, 0), rates))[1];
+    INSERT INTO reservation_line (reservation, bucket, held, spent, rate)
+    VALUES (kept.id, bucket_ids[1], held, spent, rates[1]) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+      PERFORM enter(
+        p_now, 'carry_over', kept.id, bucket_ids,
+        ARRAY[CASE WHEN kept.state IN ('reserved', 'dispatching', 'bound') THEN held ELSE 0 END], ARRAY[spent], NULL
+      );
+    END IF;
+  END LOOP;
 END $$;
 
 -- Returns whether an open window of an earlier definition of a budget has an opening balance.
@@ -36,6 +52,37 @@ LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
     SELECT 1 FROM journal JOIN bucket ON bucket.id = journal.bucket
     WHERE kind = 'opening' AND budget = p_budget AND definition <> p_definition AND window_end > p_now
   )
+$$;
+
+-- Replaces parts of the calendar, one schedule for each element of `p_changes`. Open buckets get the new end of their
+-- window. `p_schedules` maps the definition of every budget that ever was in force to its schedule.
+CREATE OR REPLACE FUNCTION put_calendar(p_changes jsonb, p_schedules jsonb, p_is_replaced boolean, p_now timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  change jsonb;
+BEGIN
+  FOR change IN SELECT * FROM jsonb_array_elements(p_changes) LOOP
+    DELETE FROM calendar WHERE schedule = change->>'schedule' AND window_end > p_now;
+    INSERT INTO calendar (schedule, window_start, window_end, zone_data)
+    SELECT change->>'schedule', (bounds->>0)::timestamptz, (bounds->>1)::timestamptz, change->>'zone_data'
+    FROM jsonb_array_elements(change->'windows') AS bounds;
+    UPDATE bucket SET window_end = calendar.window_end FROM calendar
+    WHERE calendar.schedule = change->>'schedule' AND p_schedules->>definition = calendar.schedule
+      AND bucket.window_start = calendar.window_start AND bucket.window_end > p_now AND calendar.window_start <= p_now
+      AND bucket.window_end <> calendar.window_end;
+  END LOOP;
+  UPDATE calendar_digest SET digest = calendar_digest();
+  IF NOT FOUND THEN
+    INSERT INTO calendar_digest (digest, begun_at) VALUES (calendar_digest(), p_now);
+  ELSIF p_is_replaced THEN
+    PERFORM enter(p_now, 'calendar', NULL, NULL, NULL, NULL, calendar_digest());
+  END IF;
+END $$;
+
+-- Returns the windows of the buckets of a ledger that has no calendar yet.
+CREATE OR REPLACE FUNCTION windows_of_buckets() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT DISTINCT jsonb_build_array(definition, window_start, window_end) FROM bucket
 $$;
 
 -- Puts budgets in force. Windows that are not over get the new caps and thresholds.

@@ -7,6 +7,7 @@ DECLARE
   kept reservation := locked(p_ref);
   billed numeric := coalesce(p_amount, from_nanos(kept.expected));
 BEGIN
+  PERFORM require_amount(billed);
   IF kept.state = 'settled' AND kept.basis = p_basis AND from_nanos(kept.billed) <> billed
     AND NOT replaces(kept, billed, p_basis)
   THEN

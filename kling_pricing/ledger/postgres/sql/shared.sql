@@ -23,14 +23,17 @@ BEGIN
   RETURN current_instant();
 END $$;
 
--- `lock_key` and `lock_task` wait until no other transaction works on the same key or task.
--- All verbs take locks in the same order: key or task, their reservation, expired reservations (skipping locked ones),
--- buckets by id. So no two verbs wait for each other.
+-- `lock_key`, `lock_task` and `lock_new_bucket` wait until no other transaction works on the same key, task or bucket.
+-- All verbs take locks in the same order: key or task, their reservation, new buckets in the order of the budgets file,
+-- expired reservations (skipping locked ones), buckets by id. So no two verbs wait for each other.
 CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
   SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
 $$;
 CREATE OR REPLACE FUNCTION lock_task(p_provider text, p_task_id text) RETURNS void LANGUAGE sql AS $$
   SELECT pg_advisory_xact_lock(1263555156, hashtext(p_provider || chr(31) || p_task_id))
+$$;
+CREATE OR REPLACE FUNCTION lock_new_bucket(p_budget text, p_labels text) RETURNS void LANGUAGE sql AS $$
+  SELECT pg_advisory_xact_lock(1263555138, hashtext(p_budget || chr(31) || p_labels))
 $$;
 CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -116,23 +119,33 @@ CREATE FUNCTION insert_reservation(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   terms jsonb := p_candidate->'terms';
+  kept reservation;
 BEGIN
-  IF terms IS NULL THEN   -- releases for schema version 1 sent no terms
-    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 2; upgrade kling-pricing on this machine';
-  END IF;
+  kept := jsonb_populate_record(NULL::reservation, terms - 'pack_units');
+  kept.pack_units := (terms->>'pack_units')::jsonb;
+  kept.id := p_id;
+  kept.project := p_order->>'project';
+  kept.key := p_key;
+  kept.attempt := p_attempt;
+  kept.provider := p_order->>'provider';
+  kept.wire_format := p_order->>'wire_format';
+  kept.reserved := (p_candidate->>'reserved')::bigint;
+  kept.labels := p_order->'labels';
+  kept.changes := p_candidate->'changes';
+  kept.fingerprint := p_order->>'fingerprint';
+  kept.created_at := p_at;
   INSERT INTO reservation (
     id, project, key, attempt, state, provider, wire_format,
     model, resolution, tier, quantity, unit, currency,
     expected, minimum, list_total, price_table, table_digest,
     statement_unit, unit_value, pack_units, account_currency, failed_tasks,
-    reserved, labels, changes, fingerprint, created_at, deadline
+    reserved, labels, changes, fingerprint, created_at, deadline, seal
   ) VALUES (
-    p_id, p_order->>'project', p_key, p_attempt, 'reserved', p_order->>'provider', p_order->>'wire_format',
-    terms->>'model', terms->>'resolution', terms->>'tier', (terms->>'quantity')::numeric, terms->>'unit', terms->>'currency',
-    (terms->>'expected')::bigint, (terms->>'minimum')::bigint, (terms->>'list_total')::bigint, terms->>'price_table', terms->>'table_digest',
-    terms->>'statement_unit', (terms->>'unit_value')::numeric, (terms->>'pack_units')::jsonb, terms->>'account_currency',
-    terms->>'failed_tasks',
-    (p_candidate->>'reserved')::bigint, p_order->'labels', p_candidate->'changes', p_order->>'fingerprint', p_at, p_deadline
+    kept.id, kept.project, kept.key, kept.attempt, 'reserved', kept.provider, kept.wire_format,
+    kept.model, kept.resolution, kept.tier, kept.quantity, kept.unit, kept.currency,
+    kept.expected, kept.minimum, kept.list_total, kept.price_table, kept.table_digest,
+    kept.statement_unit, kept.unit_value, kept.pack_units, kept.account_currency, kept.failed_tasks,
+    kept.reserved, kept.labels, kept.changes, kept.fingerprint, kept.created_at, p_deadline, sealed(kept)
   );
 END $$;
 
@@ -252,66 +265,175 @@ END $$;
 
 -- Buckets.
 
--- Returns the start of the window that contains an instant, or null if none of the windows contains it.
--- The caller also sends the windows before and after its current one, in case its clock is slightly off.
-CREATE OR REPLACE FUNCTION window_start(p_periods jsonb, p_at timestamptz) RETURNS timestamptz
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-  FOR place IN 0..jsonb_array_length(p_periods) - 1 LOOP
-    IF (p_periods->place->>0)::timestamptz <= p_at AND p_at < (p_periods->place->>1)::timestamptz THEN
-      RETURN (p_periods->place->>0)::timestamptz;
-    END IF;
-  END LOOP;
-  RETURN NULL;
-END $$;
+-- Returns the budgets in force that match labels, in the order of the budgets file.
+CREATE OR REPLACE FUNCTION matching(p_labels jsonb) RETURNS budget[] LANGUAGE sql STABLE AS $$
+  SELECT coalesce(array_agg(budget ORDER BY file_order), '{}') FROM budget
+  WHERE p_labels @> fixed_labels AND p_labels ?& needed_labels
+    AND (listed_labels = '{}' OR NOT EXISTS (
+      SELECT 1 FROM jsonb_each(listed_labels) AS listed
+      WHERE NOT listed.value @> jsonb_build_array(p_labels->listed.key)
+    ))
+$$;
 
-DROP FUNCTION IF EXISTS buckets_of(jsonb, timestamptz);
--- Returns the bucket of each claim, or null where the claim does not apply. Creates the buckets that do not exist yet,
--- and returns them in `created` too, so that the caller can delete them again if it counts nothing in them.
-CREATE FUNCTION buckets_of(p_claims jsonb, p_at timestamptz, OUT ids bigint[], OUT created bigint[])
+-- Returns the labels of a bucket: those of the request that split the budget.
+CREATE OR REPLACE FUNCTION bucket_labels(p_budget budget, p_labels jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE WHEN p_budget.split_labels = '{}' THEN '{}' ELSE (
+    SELECT jsonb_object_agg(label, p_labels->label)::text FROM unnest(p_budget.split_labels) AS label
+  ) END
+$$;
+
+-- Returns the rate from a currency to each budget's currency, or null where they are the same.
+CREATE OR REPLACE FUNCTION rates_of(p_quote text, p_budgets budget[], p_accounting_rates jsonb) RETURNS numeric[]
 LANGUAGE plpgsql AS $$
 DECLARE
-  claim jsonb;
-  opens timestamptz;
-  bucket_id bigint;
-  missing text;
+  claimed budget;
+  rate numeric;
+  rates numeric[] := '{}';
 BEGIN
-  FOR round IN 1..2 LOOP
-    ids := '{}';
-    missing := NULL;
-    FOR place IN 0..jsonb_array_length(p_claims) - 1 LOOP
-      claim := p_claims->place;
-      opens := window_start(claim->'periods', p_at);
-      bucket_id := NULL;
-      IF opens IS NOT NULL THEN
-        SELECT id INTO bucket_id FROM bucket
-        WHERE budget = claim->>'budget' AND definition = claim->>'definition' AND labels = claim->>'labels'
-          AND bucket.window_start = opens;
-        missing := CASE WHEN bucket_id IS NULL THEN coalesce(missing, claim->>'budget') ELSE missing END;
-      ELSIF jsonb_array_length(claim->'periods') > 1 THEN
-        PERFORM refuse('clock', jsonb_build_object('budget', claim->>'budget', 'now', p_at));
+  FOREACH claimed IN ARRAY p_budgets LOOP
+    rate := NULL;
+    IF claimed.currency IS DISTINCT FROM p_quote THEN
+      SELECT (entry->>'rate')::numeric INTO rate FROM jsonb_array_elements(p_accounting_rates) AS entry
+      WHERE entry->>'quote' = p_quote AND entry->>'budget' = claimed.currency;
+      IF rate IS NULL THEN
+        PERFORM refuse('no_rate', jsonb_build_object('budget', claimed.name, 'currency', claimed.currency, 'quote', p_quote));
       END IF;
-      ids := array_append(ids, bucket_id);
-    END LOOP;
-    IF missing IS NULL THEN
-      RETURN;
     END IF;
-    WITH new AS (
-      INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
-      SELECT budget.name, budget.definition, requested->>'labels', opening, (period->>1)::timestamptz,
-        budget.currency, budget.cap, budget.alerts
-      FROM jsonb_array_elements(p_claims) AS requested
-      JOIN budget ON budget.name = requested->>'budget' AND budget.definition = requested->>'definition'
-      CROSS JOIN LATERAL window_start(requested->'periods', p_at) AS opening
-      JOIN LATERAL jsonb_array_elements(requested->'periods') AS period ON (period->>0)::timestamptz = opening
-      ORDER BY budget.name, (requested->>'labels') COLLATE "C", opening
-      ON CONFLICT DO NOTHING
-      RETURNING id
-    )
-    SELECT array_agg(id) INTO created FROM new;
+    rates := array_append(rates, rate);
   END LOOP;
-  PERFORM refuse('not_in_force', jsonb_build_object('budget', missing));
+  RETURN rates;
 END $$;
+
+-- Returns the bucket of each budget at an instant, or null where the budget has no window then. Only the calendar decides
+-- about windows. Creates the buckets that do not exist yet, and returns them in `created` too, so that the caller can
+-- delete them again if it counts nothing in them. One transaction at a time creates a bucket for a budget and labels.
+CREATE OR REPLACE FUNCTION buckets_of(
+  p_budgets budget[], p_labels jsonb, p_at timestamptz, OUT ids bigint[], OUT created bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+  claimed budget;
+  found calendar;
+  text_labels text;
+  bucket_id bigint;
+BEGIN
+  ids := '{}';
+  created := '{}';
+  FOREACH claimed IN ARRAY p_budgets LOOP
+    bucket_id := NULL;
+    SELECT * INTO found FROM calendar
+    WHERE schedule = claimed.schedule AND window_start <= p_at ORDER BY window_start DESC LIMIT 1;
+    IF found.window_end <= p_at AND claimed.recurs THEN
+      PERFORM refuse('calendar_over', jsonb_build_object('budget', claimed.name, 'ended', found.window_end));
+    ELSIF found.window_end > p_at THEN
+      text_labels := bucket_labels(claimed, p_labels);
+      SELECT id INTO bucket_id FROM bucket
+      WHERE budget = claimed.name AND definition = claimed.definition AND labels = text_labels
+        AND window_start = found.window_start;
+      IF bucket_id IS NULL THEN
+        PERFORM lock_new_bucket(claimed.name, text_labels);
+        INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
+        VALUES (
+          claimed.name, claimed.definition, text_labels, found.window_start, found.window_end, claimed.currency,
+          claimed.cap, claimed.alerts
+        )
+        ON CONFLICT DO NOTHING RETURNING id INTO bucket_id;
+        IF bucket_id IS NULL THEN
+          SELECT id INTO bucket_id FROM bucket
+          WHERE budget = claimed.name AND definition = claimed.definition AND labels = text_labels
+            AND window_start = found.window_start;
+        ELSE
+          created := created || bucket_id;
+        END IF;
+      END IF;
+    END IF;
+    ids := array_append(ids, bucket_id);
+  END LOOP;
+END $$;
+
+-- Returns the amount in each budget's currency, rounded up.
+CREATE OR REPLACE FUNCTION amounts_of(p_nanos bigint, p_rates numeric[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+  amounts bigint[] := '{}';
+  rate numeric;
+BEGIN
+  IF p_rates = '{}' THEN
+    RETURN amounts;
+  END IF;
+  FOREACH rate IN ARRAY p_rates LOOP
+    amounts := amounts || CASE WHEN rate IS NULL THEN p_nanos ELSE nanos_up(from_nanos(p_nanos) * rate) END;
+  END LOOP;
+  RETURN amounts;
+END $$;
+
+-- Refuses a request from an earlier release, and one whose labels are not printable texts that include its project.
+CREATE OR REPLACE FUNCTION require_order(p_order jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_order ? 'claims' THEN   -- earlier releases chose the buckets themselves
+    RAISE EXCEPTION 'this guard is older than the ledger, which has schema version 3; upgrade kling-pricing on this machine';
+  END IF;
+  IF jsonb_typeof(p_order->'labels') IS DISTINCT FROM 'object'
+    OR p_order->'labels'->>'project' IS DISTINCT FROM p_order->>'project'
+    OR jsonb_path_exists(p_order->'labels', '$.* ? (@.type() != "string")')
+    OR EXISTS (
+      SELECT 1 FROM jsonb_each_text(p_order->'labels')
+      WHERE key || value ~ '[\u0001-\u001f\u007f-\u009f]' OR length(key) NOT BETWEEN 1 AND 200
+        OR length(value) NOT BETWEEN 1 AND 200
+    )
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation',
+      MESSAGE = 'labels must be an object of printable texts that contains the project';
+  END IF;
+END $$;
+
+-- Refuses an interval that is not between 0 and 10 years.
+CREATE OR REPLACE FUNCTION require_interval(p_interval interval) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT coalesce(p_interval > '0 s' AND p_interval <= '3660 days', false) THEN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'an interval must be greater than 0 and at most 10 years';
+  END IF;
+END $$;
+
+-- Refuses an amount that is negative, infinite or not a number.
+CREATE OR REPLACE FUNCTION require_amount(p_amount numeric) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT coalesce(p_amount BETWEEN 0 AND 1e30, true) THEN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'an amount must be a number that is not negative';
+  END IF;
+END $$;
+
+-- Instants and digests as the journal keeps them.
+
+CREATE OR REPLACE FUNCTION instant_text(p_at timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+$$;
+
+-- Returns the digest of the columns of a reservation that never change; see terms.SEALED_COLUMNS.
+CREATE OR REPLACE FUNCTION sealed(p_kept reservation) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT left(encode(sha256(convert_to(jsonb_build_array(
+    p_kept.id, p_kept.project, p_kept.key, p_kept.attempt, p_kept.provider, p_kept.wire_format, p_kept.model,
+    p_kept.resolution, p_kept.tier, p_kept.quantity::text, p_kept.unit, p_kept.currency, p_kept.expected, p_kept.minimum,
+    p_kept.list_total, p_kept.price_table, p_kept.table_digest, p_kept.statement_unit, p_kept.unit_value::text,
+    p_kept.pack_units, p_kept.account_currency, p_kept.failed_tasks, p_kept.reserved, p_kept.labels, p_kept.changes,
+    p_kept.fingerprint, instant_text(p_kept.created_at)
+  )::text, 'UTF8')), 'hex'), 32)
+$$;
+
+-- Returns the digest of the columns of an observation that never change; see terms.SEALED_OBSERVATION_COLUMNS.
+CREATE OR REPLACE FUNCTION observation_sealed(
+  p_provider text, p_task_id text, p_state text, p_charge jsonb, p_duration_s numeric, p_model text,
+  p_facts jsonb, p_seen_at timestamptz
+) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT left(encode(sha256(convert_to(jsonb_build_array(
+    p_provider, p_task_id, p_state, p_charge, p_duration_s::text, p_model, p_facts, instant_text(p_seen_at)
+  )::text, 'UTF8')), 'hex'), 32)
+$$;
+
+CREATE OR REPLACE FUNCTION calendar_digest() RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT left(encode(sha256(convert_to(coalesce(string_agg(
+    schedule || ' ' || extract(epoch FROM window_start) || ' ' || extract(epoch FROM window_end) || ' ' || zone_data, ', '
+    ORDER BY schedule, window_start
+  ), ''), 'UTF8')), 'hex'), 32) FROM calendar
+$$;
 
 -- Returns the result for a request whose budgets are no longer in force, or null if they are in force.
 CREATE OR REPLACE FUNCTION outdated(p_budgets text) RETURNS jsonb LANGUAGE plpgsql AS $$

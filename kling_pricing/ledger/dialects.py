@@ -1,0 +1,109 @@
+"""The parts of the consistency checks that differ between the two stores. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
+
+
+class Check(NamedTuple):
+    """One column, and the value that other records require it to have.
+
+    Attributes:
+        column: the name of the column in messages.
+        kept: the stored value, as SQL.
+        derived: the required value, as SQL.
+        source: the source of the required value, as the subject and verb of a sentence.
+        when: the rows to which the check applies, as SQL.
+        is_amount: whether the value is an amount in nanos.
+    """
+
+    column: str
+    kept: str
+    derived: str
+    source: str = "the journal gives"
+    when: str = "TRUE"
+    is_amount: bool = False
+
+
+class Dialect(NamedTuple):
+    """SQL expressions that differ between the stores, and checks for columns that only one store has.
+
+    Attributes:
+        is_not: the operator that compares two values, either of which may be null.
+        project_label: the label `project` of a reservation.
+        labels_differ: whether a reservation lacks any of a bucket's labels.
+        deadline: a reservation's deadline as the journal writes it.
+        freeze_at: the instant of a freeze, as text.
+        journal_at: the instant of a journal entry, as text.
+        label_names: the names of a bucket's labels, in order.
+        extra_reservation_checks: checks for the store's additional reservation columns.
+        extra_bucket_checks: checks for the store's additional bucket columns.
+        extra_queries: further queries for problems, each with the columns of `differences`.
+    """
+
+    is_not: str
+    project_label: str
+    labels_differ: str
+    deadline: str
+    freeze_at: str
+    journal_at: str
+    label_names: str
+    extra_reservation_checks: tuple[Check, ...] = ()
+    extra_bucket_checks: tuple[Check, ...] = ()
+    extra_queries: tuple[str, ...] = ()
+
+
+_OBSERVATION_SEALED = f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})"
+
+SQLITE = Dialect(
+    is_not="IS NOT",
+    project_label="json_extract(reservation.labels, '$.project')",
+    labels_differ="EXISTS (SELECT 1 FROM json_each(bucket.labels) AS required WHERE NOT EXISTS (SELECT 1"
+    " FROM json_each(reservation.labels) AS label"
+    " WHERE label.key = required.key AND label.value = required.value))",
+    deadline="deadline",
+    freeze_at="frozen_at",
+    journal_at="at",
+    label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
+)
+POSTGRES = Dialect(
+    is_not="IS DISTINCT FROM",
+    project_label="reservation.labels->>'project'",
+    labels_differ="NOT reservation.labels @> CAST(bucket.labels AS jsonb)",
+    deadline="instant_text(deadline)",
+    freeze_at="instant_text(frozen_at)",
+    journal_at="instant_text(at)",
+    label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
+    " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
+    extra_reservation_checks=(
+        Check(
+            "dispatch_token",
+            "CASE WHEN dispatch_token IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.sent_at IS NULL THEN 'missing' ELSE 'known' END",
+        ),
+        Check("seal", "reservation.seal", "sealed(reservation.*)", source="the columns that never change give"),
+    ),
+    extra_bucket_checks=(
+        Check(
+            "opening_token",
+            "CASE WHEN opening_token IS NULL THEN 'missing' ELSE 'known' END",
+            "CASE WHEN events.opened IS NULL THEN 'missing' ELSE 'known' END",
+        ),
+    ),
+    extra_queries=(
+        f"""
+        SELECT 'observation ' || id || ' of task ' || task_id, 'seal', coalesce(seal, ''),
+          {_OBSERVATION_SEALED}, 'the columns that never change give', 0
+        FROM observation WHERE seal IS DISTINCT FROM {_OBSERVATION_SEALED}
+        """,  # noqa: S608 (constants only)
+        """
+        SELECT 'the calendar', 'digest', coalesce(recorded, ''), computed, 'its rows give', 0 FROM (
+          SELECT calendar_digest() AS computed, (SELECT digest FROM calendar_digest) AS recorded
+        ) AS digests
+        WHERE computed IS DISTINCT FROM recorded
+          AND (recorded IS NOT NULL OR EXISTS (SELECT 1 FROM calendar))
+        """,
+    ),
+)

@@ -1,0 +1,76 @@
+"""Digests of rows that never change, with which `verify` finds an edit of any of their columns.
+
+Python computes them, and SQLite calls no function for it, because SQLite hides a Ctrl-C in such a function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS
+
+_text = json.JSONEncoder(separators=(",", ":")).encode
+
+_SEALED = (
+    ("reservation", "'reservation ' || id", SEALED_COLUMNS),
+    ("observation", "'observation ' || id || ' of task ' || task_id", SEALED_OBSERVATION_COLUMNS),
+)
+"""The tables with a column `seal`: name, SQL for the subject of a message, and the sealed columns."""
+
+
+def seal(*values: str | int | None) -> str:
+    """Returns the digest of values."""
+    return hashlib.sha256(_text(values).encode()).hexdigest()[:32]
+
+
+def calendar_digest(db: sqlite3.Connection) -> str:
+    """Returns the digest of the calendar, which the table `calendar_digest` keeps."""
+    digest = hashlib.sha256()
+    rows = db.execute(
+        "SELECT schedule || window_start || window_end || zone_data FROM calendar"
+        " ORDER BY schedule, window_start"
+    )
+    for (row,) in rows:
+        digest.update(row.encode())
+    return digest.hexdigest()[:32]
+
+
+def seal_all(db: sqlite3.Connection) -> None:
+    """Seals the rows of a ledger that was written before rows had seals."""
+    for table, _, columns in _SEALED:
+        rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {table}").fetchall()  # noqa: S608
+        db.executemany(
+            f"UPDATE {table} SET seal = ? WHERE rowid = ?",  # noqa: S608 (constants only)
+            [(seal(*values), rowid) for rowid, *values in rows],
+        )
+
+
+def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    """Yields the differences between seals and rows, with the columns of `checks.differences`."""
+    for table, subject, columns in _SEALED:
+        rows = db.execute(f"SELECT {subject}, seal, {', '.join(columns)} FROM {table}")  # noqa: S608
+        for name, kept, *values in rows:
+            derived = seal(*values)
+            if kept != derived:
+                yield _difference(name, "seal", kept, derived, "the columns that never change give")
+    recorded, is_empty = db.execute(
+        "SELECT (SELECT digest FROM calendar_digest), NOT EXISTS (SELECT 1 FROM calendar)"
+    ).fetchone()
+    computed = calendar_digest(db)
+    if computed != recorded and (recorded is not None or not is_empty):
+        yield _difference("the calendar", "digest", recorded, computed, "its rows give")
+
+
+def _difference(subject: str, what: str, kept: str | None, derived: str | None, source: str) -> dict[str, Any]:
+    return {
+        "subject": subject,
+        "what": what,
+        "kept": kept or "",
+        "derived": derived,
+        "source": source,
+        "is_amount": 0,
+    }
