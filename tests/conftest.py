@@ -190,9 +190,10 @@ def clock() -> Clock:
 def _sandboxes_of_a_module() -> Iterator[None]:
     """Stops the sandboxes that the tests of a module have shared."""
     yield
-    from tests.providers import stop_all  # noqa: PLC0415 (it needs this module)
+    if "tests.providers" in sys.modules:
+        from tests.providers import stop_all  # noqa: PLC0415 (it needs this module)
 
-    stop_all()
+        stop_all()
 
 
 @pytest.fixture(scope="session")
