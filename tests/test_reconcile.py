@@ -445,7 +445,7 @@ _TASK = "'t' AS task_id, 'kling-v3' AS model, '1793880000' AS created_at"
         (_empty_sheet, r"november\.xlsx: is empty"),
         (
             _parquet(f"{_TASK}, 357000.0::DOUBLE AS cost"),
-            "column cost: has the type DOUBLE, which is not exact",
+            "column cost: has the type DOUBLE, which rounds values",
         ),
         (_parquet(f"{_TASK}, [1] AS cost"), r"column cost: has the type INTEGER\[\]; export it as text"),
         (lambda folder: folder / "none.csv", r"none\.csv: cannot be read: No such file"),

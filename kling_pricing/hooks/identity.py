@@ -106,7 +106,7 @@ def _default_key(request: OutgoingRequest) -> str:
     if last_key is None:
         raise KlingPricingError(
             f"{_RETRY_COUNT} marks this request as a retry, but this thread or asyncio task has sent no "
-            "earlier attempt, so the job cannot be identified; give the call a key, in a header or with `with "
-            "spending(key=...)`"
+            "earlier attempt, so the job cannot be identified; give the call a key, in a header or through "
+            "`with spending(key=...)`"
         )
     return last_key
