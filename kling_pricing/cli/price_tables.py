@@ -36,7 +36,7 @@ def tables() -> None:
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per table or provider.")
 def list_command(book: PriceBook, as_json: bool) -> None:
-    """List price tables, contracts, and unpriced providers.
+    """List price tables, contracts, and providers without prices.
 
     \b
     Example:
