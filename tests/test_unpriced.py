@@ -66,7 +66,7 @@ def test_the_status_shows_them(open_guard: OpenGuard, ledger: str, clock: Clock)
     shown = run("budget", "status", "--ledger", ledger, "--at", at)
     assert shown.stdout.endswith(
         f"in the last 30 days, hooks let 4 requests to {CHAT} at qingbo-ai through without a price; "
-        "the cost is not counted in any budget\n"
+        "no budget counts the cost\n"
     )
     document = json.loads(run("budget", "status", "--ledger", ledger, "--at", at, "--json").stdout)
     assert [row["budget"] for row in document["budgets"]] == ["trailer"]

@@ -112,7 +112,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
     return Section(
         "burn_down",
         "Burn-down",
-        "Balance of each budget at the end of each day on which it changed.",
+        "Balance of each budget at the end of each day on which the balance changed.",
         (
             Column("budget", "Budget"),
             Column("labels", "Labels"),

@@ -250,7 +250,8 @@ class Sandbox:
                 return sent
             if time.monotonic() > until:
                 raise KlingPricingError(
-                    f"{len(sent)} of {at_least} expected callbacks were sent within a minute; advance the clock"
+                    f"only {len(sent)} of {at_least} expected callbacks were sent within a minute; advance the "
+                    "clock"
                 )
             time.sleep(_PAUSE_S)
 
@@ -380,7 +381,8 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise KlingPricingError(
-            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0: any free port)"
+            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 chooses a free "
+            "port)"
         ) from None
     return listening
 
