@@ -50,6 +50,8 @@ def printable(text: str) -> str:
 
     The text of a JSON document still means the same.
     """
+    if text.isprintable():  # the usual case
+        return text
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

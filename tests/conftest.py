@@ -186,6 +186,16 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _sandboxes_of_a_module() -> Iterator[None]:
+    """Stops the sandboxes that the tests of a module have shared."""
+    yield
+    if "tests.providers" in sys.modules:
+        from tests.providers import stop_all  # noqa: PLC0415 (it needs this module)
+
+        stop_all()
+
+
 @pytest.fixture(scope="session")
 def folder_of_servers() -> Iterator[Path]:
     """Yields the folder in which PostgreSQL servers are started."""

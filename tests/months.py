@@ -19,6 +19,7 @@ import xlsxwriter
 
 from kling_pricing import Budget, BudgetGuard, PriceBook, load_price_book, quote
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
+from kling_pricing.ledger.sqlite.seals import seal_all
 from tests.conftest import video
 
 SINCE, UNTIL = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -434,6 +435,7 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
         [(sent.task_id, sent.ended, sent.at.isoformat()) for sent in month.sent if sent.ended],
     )
     db.execute("UPDATE bucket SET held = ?, spent = ?", (held, spent))
+    seal_all(db)
     db.execute("COMMIT")
     db.close()
     return url

@@ -17,8 +17,9 @@ from kling_pricing.hooks.recovery import poll
 from kling_pricing.money import sum_of
 from kling_pricing.sandbox import Sandbox
 from tests.conftest import AT, Clock
+from tests.providers import shared_sandbox
 
-CURRENCY = {"octopusx": "CNY"}
+CURRENCY = {"octopusx": "CNY", "tencent-vod": "CNY"}
 PRICED_BY = {"octopusx": "tencent-vod", "uniall": "kling"}
 VIDEO = "https://media.example/clip.mp4"
 PATIENCE_S = 10
@@ -96,13 +97,17 @@ def rehearsing(
     book: PriceBook,
     scenario: dict[str, Any] | None = None,
     guard_book: PriceBook | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Rehearsed]:
     """Runs a sandbox, a guard with one large budget, and a guarded client."""
     currency = CURRENCY.get(provider, "USD")
-    with Sandbox(SCENARIO | (scenario or {}), book=book) as sandbox:
+    with shared_sandbox(SCENARIO | (scenario or {}), book) as sandbox:
         budget = Budget(name="all", cap=Decimal(10_000), currency=currency)
         with BudgetGuard(
-            f"sqlite:///{folder}/spend.db", [budget], book=guard_book or with_currency(book), clock=Clock(AT)
+            f"sqlite:///{folder}/spend.db",
+            [budget],
+            book=guard_book or with_currency(book),
+            clock=clock or Clock(AT),
         ) as guard:
             transport = GuardedTransport(
                 httpx.HTTPTransport(),
@@ -155,6 +160,10 @@ JOBS: dict[str, list[tuple[str, dict[str, Any]]]] = {
             {"model": "Kling-3.0-Omni", "prompt": "a", "seconds": "6", "metadata": {"video_url": VIDEO}},
         ),
         ("/v1/videos", {"model": "Kling-2.6", "prompt": "a"}),
+    ],
+    "tencent-vod": [
+        ("/v1/videos", {"model": "Kling-2.5", "prompt": "a", "seconds": "10", "size": "1920x1080"}),
+        ("/v1/videos", {"model": "Kling-2.6", "prompt": "a", "seconds": "5", "size": "1280x720"}),
     ],
     "uniall": [("/v1/video/generations", {"model": "kling-v3-pro-audio", "prompt": "a", "duration": 4})],
 }

@@ -15,8 +15,8 @@ from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
 from kling_pricing.hooks.routes import Routes
 from tests.conftest import Clock, bundled
-from tests.gateway import Received, receiving
 from tests.hook_clients import CLIENTS
+from tests.receivers import Received, receiving
 
 URL = "https://api.qingbo.ai/v1/mcp"
 PAYLOAD = {"model": "kling-v3", "prompt": "a paper boat", "duration": 5}

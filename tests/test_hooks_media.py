@@ -11,8 +11,8 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.wire.media import MediaFacts
 from tests.conftest import Clock
-from tests.gateway import Gateway, running
 from tests.hook_clients import CLIENTS
+from tests.providers import Provider, running
 
 HEADER = "X-Kling-Pricing-Media"
 IMAGE = "https://m.example/a.png"
@@ -32,9 +32,9 @@ NOT_JSON = "Expecting property name enclosed in double quotes: line 1 column 2 (
 
 
 @pytest.fixture
-def official(book: PriceBook) -> Iterator[Gateway]:
-    """A gateway that speaks the official API."""
-    with running("kling", book) as started:
+def official() -> Iterator[Provider]:
+    """The official API."""
+    with running("kling") as started:
         yield started
 
 
@@ -48,7 +48,7 @@ def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard
 
 
 def submit(
-    guard: BudgetGuard, official: Gateway, name: str = "httpx", header: str | None = None, **options: Any
+    guard: BudgetGuard, official: Provider, name: str = "httpx", header: str | None = None, **options: Any
 ) -> None:
     """Submits a motion control job through a guarded client."""
     client = CLIENTS[name](guard, project="p", hosts={official.host: "kling"}, **options)
@@ -75,7 +75,7 @@ def submit(
     ],
 )
 def test_the_length_of_a_video_decides_what_is_reserved(
-    guard: BudgetGuard, official: Gateway, options: dict[str, Any], header: str | None, reserved: Decimal
+    guard: BudgetGuard, official: Provider, options: dict[str, Any], header: str | None, reserved: Decimal
 ) -> None:
     """An option or a header gives the length; the header of a request overrides the option."""
     submit(guard, official, header=header, **options)
@@ -83,7 +83,7 @@ def test_the_length_of_a_video_decides_what_is_reserved(
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_the_header_is_not_sent(name: str, guard: BudgetGuard, official: Gateway) -> None:
+def test_the_header_is_not_sent(name: str, guard: BudgetGuard, official: Provider) -> None:
     """Only the hook reads it; three jobs of five seconds fit where one of unknown length would take half."""
     for _ in range(3):
         submit(guard, official, name, json.dumps({DANCE: {"length_s": 5}}))
@@ -120,7 +120,7 @@ def test_the_header_is_not_sent(name: str, guard: BudgetGuard, official: Gateway
     ],
 )
 def test_facts_that_cannot_be_read_refuse_the_request(
-    guard: BudgetGuard, official: Gateway, options: dict[str, Any], header: str | None, message: str
+    guard: BudgetGuard, official: Provider, options: dict[str, Any], header: str | None, message: str
 ) -> None:
     """The error names the header or the URL, and nothing is sent."""
     with pytest.raises(KlingPricingError) as caught:

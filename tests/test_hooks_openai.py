@@ -14,7 +14,7 @@ from openai import OpenAI
 from kling_pricing import Budget, BudgetExceededError, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.hooks.httpx import GuardedTransport
 from kling_pricing.wire.forms import form_fields
-from tests.gateway import Fault, running
+from tests.providers import running
 
 ROOT = Path(__file__).parent.parent
 BUDGETS = [
@@ -24,16 +24,20 @@ BUDGETS = [
 ]
 
 
-OUTCOMES = [
-    "task-tencent-vod-1 queued",
-    "task-tencent-vod-1 queued",
-    "BadRequestError 400 capability",
-    "task-tencent-vod-2 queued",
-    "APIStatusError 402 budget_exceeded",
-    "ConflictError 409 reservation_state",
-    "task-tencent-vod-4 queued",
-    "task-tencent-vod-5 queued",
-]
+def outcomes(first: str, second: str, _lost: str, fourth: str, fifth: str) -> list[str]:
+    """Returns the outcomes of the calls, given the ids of the tasks that the provider created."""
+    return [
+        f"{first} queued",
+        f"{first} queued",
+        "BadRequestError 400 capability",
+        f"{second} queued",
+        "APIStatusError 402 budget_exceeded",
+        "ConflictError 409 reservation_state",
+        f"{fourth} queued",
+        f"{fifth} queued",
+    ]
+
+
 JOB = {"model": "Kling-2.5", "prompt": "a paper boat", "seconds": "10", "size": "1920x1080"}
 SENT = [JOB, {**JOB, "seconds": "5"}, *[JOB] * 4, {**JOB, "input_reference": "a.png"}]
 RESERVATIONS = [
@@ -58,11 +62,11 @@ def test_the_sdk_creates_and_polls_through_a_guarded_client(
     folder = [str(request.getfixturevalue("openai2"))] if version == 2 else []
     ledgers = [f"sqlite:///{tmp_path}/{name}.db" for name in ("sync", "async")]
     guards = [BudgetGuard(ledger, BUDGETS, book=book) for ledger in ledgers]
-    with running("tencent-vod", book) as one, running("tencent-vod", book) as other:
+    with running("tencent-vod") as one, running("tencent-vod") as other:
         soon = {"Retry-After-Ms": "1"}
-        for gateway in (one, other):
-            gateway.inject(Fault(), Fault(), Fault(500, accepts=True, headers=soon))
-            gateway.inject(*[Fault(429, headers=soon)] * 2)
+        for provider in (one, other):
+            provider.fail_next([], [])
+            provider.fail_next("500:accepted", "429", "429", headers=soon)
         script = str(Path(__file__).parent / "openai_session.py")
         result = subprocess.run(
             [sys.executable, script, one.url, ledgers[0], other.url, ledgers[1]],
@@ -73,10 +77,13 @@ def test_the_sdk_creates_and_polls_through_a_guarded_client(
         )
         assert (result.returncode, result.stderr) == (0, "")
         session = json.loads(result.stdout)
-        assert (session["version"].split(".")[0], session["outcomes"]) == (str(version), [OUTCOMES, OUTCOMES])
-        for gateway, guard in zip((one, other), guards, strict=True):
+        assert (session["version"].split(".")[0], session["outcomes"]) == (
+            str(version),
+            [outcomes(*one.tasks), outcomes(*other.tasks)],
+        )
+        for provider, guard in zip((one, other), guards, strict=True):
             sent = [
-                form_fields(request.body, request.headers["Content-Type"]) for request in gateway.submissions
+                form_fields(request.body, request.headers["Content-Type"]) for request in provider.submissions
             ]
             assert sent == SENT
             reservations = [
@@ -93,12 +100,12 @@ def test_version_3_passes_a_raised_refusal_on_unchanged(tmp_path: Path, book: Pr
     guard = BudgetGuard(
         f"sqlite:///{tmp_path}/spend.db", [Budget(name="all", cap=1, currency="CNY")], book=book
     )
-    with running("tencent-vod", book) as gateway:
+    with running("tencent-vod") as provider:
         transport = GuardedTransport(
-            httpx2.HTTPTransport(), guard, project="trailer", hosts={gateway.host: "tencent-vod"}
+            httpx2.HTTPTransport(), guard, project="trailer", hosts={provider.host: "tencent-vod"}
         )
         client = OpenAI(
-            base_url=f"{gateway.url}/v1", api_key="x", http_client=httpx2.Client(transport=transport)
+            base_url=f"{provider.url}/v1", api_key="x", http_client=httpx2.Client(transport=transport)
         )
         job = {"model": "Kling-2.5", "prompt": "a boat", "seconds": "5", "size": "1280x720"}
         with client:
@@ -109,5 +116,5 @@ def test_version_3_passes_a_raised_refusal_on_unchanged(tmp_path: Path, book: Pr
                 match=r"^POST /v1/videos/v-1/remix: this API bills for the request, but the price is unknown",
             ):
                 client.post("/videos/v-1/remix", body={"prompt": "a ship"}, cast_to=object)
-        assert (caught.value.requested, gateway.received) == (Decimal("1.5"), [])
+        assert (caught.value.requested, provider.received) == (Decimal("1.5"), [])
     guard.close()

@@ -14,7 +14,7 @@ from kling_pricing.hooks.recovery import poll
 from kling_pricing.ledger.sqlite import SQLiteLedger
 from kling_pricing.wire.formats import NAMES, wire_format
 from tests.conftest import Clock, video
-from tests.gateway import Gateway, running
+from tests.providers import Provider, running
 
 OFFICIAL_JOB = {"model_name": "kling-v3", "prompt": "a boat"}
 
@@ -28,16 +28,16 @@ def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard
         opened.verify()
 
 
-def guarded_client(guard: BudgetGuard, gateway: Gateway) -> httpx.Client:
+def guarded_client(guard: BudgetGuard, provider: Provider) -> httpx.Client:
     """A guarded client of httpx that sends the reservation's id where the API takes one."""
     transport = GuardedTransport(
         httpx.HTTPTransport(),
         guard,
         project="trailer",
-        hosts={gateway.host: gateway.provider},
+        hosts={provider.host: provider.name},
         send_reservation_id=True,
     )
-    return httpx.Client(transport=transport, base_url=gateway.url)
+    return httpx.Client(transport=transport, base_url=provider.url)
 
 
 class Readings(NamedTuple):
@@ -97,55 +97,52 @@ def _count_tasks(module: Any, tasks: list[Mapping[str, Any]], monkeypatch: pytes
 
 
 def test_a_status_answer_is_parsed_once_and_its_reservation_read_once(
-    guard: BudgetGuard, book: PriceBook, readings: Readings
+    guard: BudgetGuard, readings: Readings
 ) -> None:
     """The answers about a running task and a finished task each cause one reading of each kind."""
-    with running("qingbo", book) as gateway, guarded_client(guard, gateway) as client:
+    with running("qingbo") as provider, guarded_client(guard, provider) as client:
         client.post("/v1/tasks", json=video(duration=5))
         (bound,) = guard.history()
         for state in ("bound", "settled"):
+            if state == "settled":
+                provider.finish(str(bound.task_id))
             readings.clear()
             body = client.get(f"/v1/tasks/{bound.task_id}").content
             assert readings.counts(body, bound) == (1, 1, 1)
             assert [reservation.state for reservation in guard.history()] == [state]
-            gateway.finish(str(bound.task_id))
 
 
-def test_a_status_answer_by_reservation_id_is_read_once(
-    guard: BudgetGuard, book: PriceBook, readings: Readings
-) -> None:
+def test_a_status_answer_by_reservation_id_is_read_once(guard: BudgetGuard, readings: Readings) -> None:
     """A request by the reservation's id causes one reading of each kind."""
-    with running("kling", book) as gateway, guarded_client(guard, gateway) as client:
+    with running("kling") as provider, guarded_client(guard, provider) as client:
         client.post("/v1/videos/text2video", json=OFFICIAL_JOB)
         (bound,) = guard.history()
-        gateway.finish(str(bound.task_id))
+        provider.finish(str(bound.task_id))
         readings.clear()
         body = client.get(f"/v1/videos/text2video/{bound.id}").content
         assert readings.counts(body, bound) == (1, 1, 1)
         assert [reservation.state for reservation in guard.history()] == ["settled"]
 
 
-def test_a_status_answer_by_the_callers_own_id_is_read_once(
-    guard: BudgetGuard, book: PriceBook, readings: Readings
-) -> None:
+def test_a_status_answer_by_the_callers_own_id_is_read_once(guard: BudgetGuard, readings: Readings) -> None:
     """An answer that has to be parsed before its reservation can be found is still parsed once."""
-    with running("kling", book) as gateway, guarded_client(guard, gateway) as client:
+    with running("kling") as provider, guarded_client(guard, provider) as client:
         client.post("/v1/videos/text2video", json={**OFFICIAL_JOB, "external_task_id": "mine"})
         (bound,) = guard.history()
-        gateway.finish(str(bound.task_id))
+        provider.finish(str(bound.task_id))
         readings.clear()
         body = client.get("/v1/videos/text2video/mine").content
         assert readings.counts(body, bound) == (1, 1, 1)
         assert [reservation.state for reservation in guard.history()] == ["settled"]
 
 
-def test_a_polled_answer_is_parsed_once(guard: BudgetGuard, book: PriceBook, readings: Readings) -> None:
+def test_a_polled_answer_is_parsed_once(guard: BudgetGuard, readings: Readings) -> None:
     """Polling already has the reservation, so it is not read again."""
-    with running("qingbo", book) as gateway, guarded_client(guard, gateway) as client:
+    with running("qingbo") as provider, guarded_client(guard, provider) as client:
         client.post("/v1/tasks", json=video(duration=5))
         (bound,) = guard.history()
-        gateway.finish(str(bound.task_id))
-        body = json.dumps(gateway.answer(gateway.jobs[str(bound.task_id)])).encode()
+        provider.finish(str(bound.task_id))
+        body = httpx.get(f"{provider.url}/v1/tasks/{bound.task_id}").content
         readings.clear()
-        (result,) = poll(guard, lambda _url: (200, body), base_url=gateway.url)
+        (result,) = poll(guard, lambda _url: (200, body), base_url=provider.url)
         assert (readings.counts(body, bound), result.outcome) == ((1, 1, 0), "settled")

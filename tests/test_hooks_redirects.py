@@ -25,7 +25,7 @@ from kling_pricing.hooks.route import UnlistedPath
 from kling_pricing.hooks.routes import Routes
 from kling_pricing.wire.endpoints import Endpoint
 from tests.conftest import examples, video
-from tests.gateway import Fault, Gateway, running
+from tests.providers import Provider, running
 
 BOOK = load_price_book()
 ROUTES = Routes(BOOK, {})
@@ -51,83 +51,85 @@ def kept_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BudgetGuard
 
 
 @pytest.fixture
-def gateway(book: PriceBook) -> Iterator[Gateway]:
-    """A gateway that redirects when a test says so."""
-    with running(PROVIDER, book) as started:
+def provider() -> Iterator[Provider]:
+    """A provider that redirects when a test says so."""
+    with running(PROVIDER) as started:
         yield started
 
 
 @pytest.fixture
-def elsewhere(book: PriceBook) -> Iterator[Gateway]:
-    """Another gateway of the same provider, which the clients' mounts do not guard."""
-    with running(PROVIDER, book) as started:
+def elsewhere() -> Iterator[Provider]:
+    """Another host of the same provider, which the clients' mounts do not guard."""
+    with running(PROVIDER) as started:
         yield started
 
 
-def mounted(library: str, guard: BudgetGuard, gateway: Gateway, *others: Gateway) -> Any:
-    """Returns a client that guards one gateway's URLs only, although the hook knows the hosts of the others."""
-    hosts = {place.host: PROVIDER for place in (gateway, *others)}
+def mounted(library: str, guard: BudgetGuard, provider: Provider, *others: Provider) -> Any:
+    """Returns a client that guards one host's URLs only, although the hook knows the hosts of the others."""
+    hosts = {place.host: PROVIDER for place in (provider, *others)}
     if library == "requests":
         session = requests.Session()
         session.trust_env = False
-        session.mount(f"{gateway.url}/v1/tasks", GuardedAdapter(HTTPAdapter(), guard, project="p", hosts=hosts))
+        session.mount(
+            f"{provider.url}/v1/tasks", GuardedAdapter(HTTPAdapter(), guard, project="p", hosts=hosts)
+        )
         return session
     transport = GuardedTransport(httpx.HTTPTransport(), guard, project="p", hosts=hosts)
-    return httpx.Client(mounts={f"http://{gateway.host}": transport}, follow_redirects=True, trust_env=False)
+    return httpx.Client(mounts={f"http://{provider.host}": transport}, follow_redirects=True, trust_env=False)
 
 
 @pytest.mark.parametrize("status", [307, 308])
 @pytest.mark.parametrize("library", ["httpx", "requests"])
 def test_a_redirect_past_the_clients_mount_is_not_followed(
-    library: str, status: int, guard: BudgetGuard, gateway: Gateway, elsewhere: Gateway
+    library: str, status: int, guard: BudgetGuard, provider: Provider, elsewhere: Provider
 ) -> None:
     """The other host is guarded by name, but the client would send the request there without the hook."""
-    with mounted(library, guard, gateway, elsewhere) as client:
+    with mounted(library, guard, provider, elsewhere) as client:
         for _ in range(5):
-            gateway.inject(Fault(status, headers={"Location": f"{elsewhere.url}/v1/tasks"}))
+            provider.fail_next(str(status), headers={"Location": f"{elsewhere.url}/v1/tasks"})
             with pytest.raises(KlingPricingError, match=r"another scheme, host or port.* target URL yourself$"):
-                client.post(f"{gateway.url}/v1/tasks", json=CLIP)
+                client.post(f"{provider.url}/v1/tasks", json=CLIP)
     assert elsewhere.received == []
     assert {reservation.state for reservation in guard.history()} == {"released"}
 
 
 @pytest.mark.parametrize("library", ["httpx", "requests"])
 def test_the_hook_itself_follows_a_redirect_on_the_same_host(
-    library: str, guard: BudgetGuard, gateway: Gateway
+    library: str, guard: BudgetGuard, provider: Provider
 ) -> None:
     """The redirected request is admitted like any other, so only as many jobs are made as fit."""
-    with mounted(library, guard, gateway) as client:
-        gateway.inject(Fault(307, headers={"Location": f"{gateway.url}/v1/tasks"}))
-        reply = client.post(f"{gateway.url}/v1/tasks", json=CLIP)
-        assert (reply.status_code, len(gateway.jobs)) == (200, 1)
-        gateway.inject(Fault(307, headers={"Location": "/v1/tasks"}))
+    with mounted(library, guard, provider) as client:
+        provider.fail_next("307", headers={"Location": f"{provider.url}/v1/tasks"})
+        reply = client.post(f"{provider.url}/v1/tasks", json=CLIP)
+        assert (reply.status_code, len(provider.tasks)) == (200, 1)
+        provider.fail_next("307", headers={"Location": "/v1/tasks"})
         with pytest.raises(KlingPricingError, match="budget all"):
-            client.post(f"{gateway.url}/v1/tasks", json=CLIP)
-    assert len(gateway.jobs) == 1
+            client.post(f"{provider.url}/v1/tasks", json=CLIP)
+    assert len(provider.tasks) == 1
     assert [reservation.state for reservation in guard.history()] == ["released", "bound"]
 
 
-def test_a_redirected_submission_keeps_its_body_and_its_headers(guard: BudgetGuard, gateway: Gateway) -> None:
+def test_a_redirected_submission_keeps_its_body_and_its_headers(guard: BudgetGuard, provider: Provider) -> None:
     """The body was a stream that can be read once, and its length was not known."""
-    with mounted("requests", guard, gateway) as client:
-        gateway.inject(Fault(307, headers={"Location": "/v1/tasks"}))
+    with mounted("requests", guard, provider) as client:
+        provider.fail_next("307", headers={"Location": "/v1/tasks"})
         body = iter([json.dumps(CLIP).encode()])
         headers = {"Content-Type": "application/json", "Authorization": "Bearer t"}
-        assert client.post(f"{gateway.url}/v1/tasks", data=body, headers=headers).status_code == 200
-    first, second = gateway.received
+        assert client.post(f"{provider.url}/v1/tasks", data=body, headers=headers).status_code == 200
+    first, second = provider.received
     assert first.json == second.json == CLIP
-    assert [sent.headers["Authorization"] for sent in gateway.received] == ["Bearer t"] * 2
+    assert [sent.headers["Authorization"] for sent in provider.received] == ["Bearer t"] * 2
     assert first.headers["Idempotency-Key"] != second.headers["Idempotency-Key"]
 
 
 @pytest.mark.parametrize("library", ["httpx", "requests"])
-def test_redirects_in_a_circle_end(library: str, guard: BudgetGuard, gateway: Gateway) -> None:
+def test_redirects_in_a_circle_end(library: str, guard: BudgetGuard, provider: Provider) -> None:
     """The first request and five redirected ones are sent, and no money stays reserved."""
-    with mounted(library, guard, gateway) as client:
-        gateway.inject(*[Fault(307, headers={"Location": "/v1/tasks"})] * 9)
+    with mounted(library, guard, provider) as client:
+        provider.fail_next(*["307"] * 9, headers={"Location": "/v1/tasks"})
         with pytest.raises(KlingPricingError, match="more than 5 times"):
-            client.post(f"{gateway.url}/v1/tasks", json=CLIP)
-    assert len(gateway.received) == 6
+            client.post(f"{provider.url}/v1/tasks", json=CLIP)
+    assert len(provider.received) == 6
     assert guard.status()[0].held == 0
 
 

@@ -260,9 +260,9 @@ def test_unpriced_requests_are_counted_and_logged_once(
         ("qingbo-ai", "/v1/images"): 1,
     }
     assert [record.getMessage() for record in caplog.records] == [
-        "requests to /v1/chat/* at qingbo-ai are let through without a price, so no budget counts them",
-        "requests to /v1/messages/* at qingbo-ai are let through without a price, so no budget counts them",
-        "requests to /v1/images at qingbo-ai are let through without a price, so no budget counts them",
+        "requests to /v1/chat/* at qingbo-ai are let through without a price; no budget counts them",
+        "requests to /v1/messages/* at qingbo-ai are let through without a price; no budget counts them",
+        "requests to /v1/images at qingbo-ai are let through without a price; no budget counts them",
     ]
     assert guard.history() == []
 

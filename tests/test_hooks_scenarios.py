@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kling_pricing import (
@@ -26,41 +27,45 @@ from kling_pricing import (
 from kling_pricing.guard import freeze_all
 from kling_pricing.money import format_decimal
 from tests.conftest import Clock, video
-from tests.gateway import PATIENCE_S, Fault, Gateway, Received, receiving, running
 from tests.hook_clients import CLIENTS, FAILURES, Client, Failures, Reply
+from tests.providers import Provider, closed_port, running
+from tests.receivers import Received, receiving
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
 COST = Decimal("0.714")
 JSON = {"Content-Type": "application/json"}
 PROVIDER = "qingbo"
 IMPATIENT_S = 0.01
-"""A read timeout. Any value is long enough, because the gateway answers only when the test resumes it."""
+"""A read timeout. Any value is long enough, because the provider does not answer before the client gives up."""
 
 
 @dataclass
 class Play:
-    """The participants of a scenario, and the exceptions that its client raises."""
+    """The participants of a scenario, the exceptions that its client raises, and a host that is not there."""
 
-    gateway: Gateway
+    provider: Provider
     guard: BudgetGuard
     client: Client
     failures: Failures
+    nowhere: str
 
     def submit(
         self,
         payload: dict[str, Any] = CLIP,
         key: str | None = None,
         headers: dict[str, str] | None = None,
+        host: str | None = None,
         **options: Any,
     ) -> Reply:
         """Submits a job, with a job key if one is given."""
+        url = f"http://{host or self.provider.host}/v1/tasks"
         headers = JSON | ({"Idempotency-Key": key} if key else {}) | (headers or {})
         body = json.dumps(payload).encode()
-        return self.client.send("POST", f"{self.gateway.url}/v1/tasks", body=body, headers=headers, **options)
+        return self.client.send("POST", url, body=body, headers=headers, **options)
 
     def ask(self, task_id: str) -> Reply:
         """Requests the status of a task."""
-        return self.client.send("GET", f"{self.gateway.url}/v1/tasks/{task_id}")
+        return self.client.send("GET", f"{self.provider.url}/v1/tasks/{task_id}")
 
     @property
     def journal(self) -> list[str]:
@@ -84,16 +89,19 @@ class Play:
 
 @contextmanager
 def playing(folder: Path, book: PriceBook, name: str, budget: Budget, **options: Any) -> Iterator[Play]:
-    """Runs a gateway, a guard with one budget, and a guarded client."""
-    with running(PROVIDER, book) as gateway:
+    """Runs a provider, a guard with one budget, and a guarded client."""
+    with running(PROVIDER) as provider, closed_port() as nowhere:
         guard = BudgetGuard(f"sqlite:///{folder}/spend.db", [budget], book=book, clock=Clock())
-        defaults = {"project": "trailer", "hosts": {gateway.host: PROVIDER}, "keeps_keys": True}
+        defaults = {
+            "project": "trailer",
+            "hosts": {provider.host: PROVIDER, nowhere: PROVIDER},
+            "keeps_keys": True,
+        }
         client = CLIENTS[name](guard, **defaults | options)
         try:
-            yield Play(gateway, guard, client, FAILURES[name])
+            yield Play(provider, guard, client, FAILURES[name], nowhere)
             guard.verify()
         finally:
-            gateway.resume()
             client.close()
             guard.close()
 
@@ -111,9 +119,10 @@ def accepted(play: Play) -> None:
     """The response binds the task, and the status with its cost settles it."""
     task_id = play.submit().json["task_id"]
     assert play.ask(task_id).json["status"] == "queued"
-    play.gateway.finish(task_id)
+    play.provider.finish(task_id)
     for _ in range(2):
-        assert play.ask(task_id).json == {**play.gateway.answer(play.gateway.jobs[task_id]), "cost": 357000}
+        answer = httpx.get(f"{play.provider.url}/v1/tasks/{task_id}").json()
+        assert play.ask(task_id).json == {**answer, "cost": 357000}
 
 
 def capped(play: Play) -> None:
@@ -121,118 +130,115 @@ def capped(play: Play) -> None:
     play.submit({**CLIP, "watermark": False})
     reply = play.submit({**CLIP, "watermark": False})
     assert reply.status == 200
-    assert play.gateway.submissions[1].json == {**CLIP, "watermark": False, "duration": 3, "audio": False}
-    length = play.gateway.submissions[1].headers["Content-Length"]
-    assert length == str(len(play.gateway.submissions[1].body))
+    _, sent = play.provider.submissions
+    assert sent.json == {**CLIP, "watermark": False, "duration": 3, "audio": False}
+    assert sent.headers["Content-Length"] == str(len(sent.body))
 
 
 def refused(play: Play) -> None:
-    """A job that does not fit the budget never reaches the gateway."""
+    """A job that does not fit the budget never reaches the provider."""
     play.submit()
     with pytest.raises(BudgetExceededError) as caught:
         play.submit()
     assert (caught.value.budget, caught.value.requested) == ("all", COST)
-    assert len(play.gateway.submissions) == 1
+    assert len(play.provider.submissions) == 1
 
 
 def unknown_model(play: Play) -> None:
-    """A job with an unknown model never reaches the gateway."""
+    """A job with an unknown model never reaches the provider."""
     with pytest.raises(CapabilityError):
         play.submit({**CLIP, "model": "kling-v9"})
-    assert play.gateway.received == []
+    assert play.provider.received == []
 
 
 def no_balance(play: Play) -> None:
     """402 (the account has no money at the provider) releases the reservation."""
-    play.gateway.inject(Fault(402, "insufficient_balance"))
+    play.provider.fail_next("402")
     reply = play.submit()
     assert (reply.status, reply.json["error"]["code"]) == (402, "insufficient_balance")
 
 
 def too_many_requests(play: Play) -> None:
     """429 releases the reservation, and the retry under the same key is a new attempt."""
-    play.gateway.inject(Fault(429, "rate_limited"))
+    play.provider.fail_next("429")
     assert play.submit(key="shot-1").status == 429
     assert play.submit(key="shot-1").status == 200
     assert [reservation.attempt for reservation in play.guard.history(key="shot-1")] == [1, 2]
 
 
 def server_error(play: Play) -> None:
-    """500 leaves the job in doubt even if the gateway accepted nothing, because the caller cannot know that."""
-    play.gateway.inject(Fault(500, "internal"))
+    """500 leaves the job in doubt even if nothing was accepted, because the caller cannot know that."""
+    play.provider.fail_next("500:internal")
     assert play.submit().status == 500
     assert [reservation.reason for reservation in play.guard.in_doubt()] == ["HTTP 500 internal"]
 
 
 def server_error_after_accepting(play: Play) -> None:
     """After a 500 for an accepted job, the retry under the same key finds the task; nothing is billed twice."""
-    play.gateway.inject(Fault(500, "internal", accepts=True))
+    play.provider.fail_next(["500:accepted", "500:internal"])
     assert play.submit(key="shot-1").status == 500
     task_id = play.submit(key="shot-1").json["task_id"]
-    assert [*play.gateway.jobs] == [task_id]
-    play.gateway.finish(task_id)
+    assert play.provider.tasks == [task_id]
+    play.provider.finish(task_id)
     play.ask(task_id)
 
 
 def no_price_configured(play: Play) -> None:
     """The provider documents one 500 after which nothing was accepted; it releases the reservation."""
-    play.gateway.inject(Fault(500, "price_not_configured"))
+    play.provider.fail_next("500:price_not_configured")
     assert play.submit().status == 500
 
 
 def conflict(play: Play) -> None:
     """409 and 408 leave the job in doubt, because it may have been accepted."""
-    play.gateway.inject(Fault(409, "conflict"), Fault(408, "timeout"))
+    play.provider.fail_next("409", "408")
     assert [play.submit(video()).status, play.submit(video()).status] == [409, 408]
     assert len(play.guard.in_doubt()) == 2
 
 
 def dropped(play: Play) -> None:
     """The connection breaks after the task was created; the retry finds the task."""
-    play.gateway.inject(Fault(drops=True, accepts=True))
+    play.provider.fail_next("lost-answer")
     with pytest.raises(play.failures.disconnected) as caught:
         play.submit(key="shot-1")
     assert caught.type is play.failures.disconnected
-    assert play.submit(key="shot-1").json["task_id"] == "task-qingbo-1"
-    assert len(play.gateway.jobs) == 1
-    keys = [request.headers["Idempotency-Key"] for request in play.gateway.submissions]
+    assert [play.submit(key="shot-1").json["task_id"]] == play.provider.tasks
+    keys = [request.headers["Idempotency-Key"] for request in play.provider.submissions]
     assert keys == [reservation.id for reservation in play.guard.history()] * 2
 
 
 def timed_out(play: Play) -> None:
     """The client times out, but the task is created; its callback settles it as soon as it is bound."""
-    play.gateway.inject(Fault(hangs=True, accepts=True))
+    play.provider.fail_next("timeout")
     with pytest.raises(play.failures.read_timeout) as caught:
         play.submit(read_timeout_s=IMPATIENT_S)
     assert caught.type is play.failures.read_timeout
-    assert play.gateway.accepted.wait(PATIENCE_S)
+    (task_id,) = play.provider.wait_for_tasks()
     (doubtful,) = play.guard.in_doubt()
-    (task_id,) = play.gateway.jobs
-    play.gateway.finish(task_id)
+    play.provider.finish(task_id)
     with receiving(lambda request: observe(play, request)) as url:
-        assert play.gateway.call_back(task_id, url) == [NO_RESERVATION]
+        assert play.provider.call_back(task_id, url) == [NO_RESERVATION]
     play.guard.bind(doubtful, task_id)
 
 
 def no_connection(play: Play) -> None:
     """Without a connection nothing was sent, so the reservation is released."""
-    play.gateway.close()
     with pytest.raises(play.failures.unreachable) as caught:
-        play.submit()
+        play.submit(host=play.nowhere)
     assert caught.type is play.failures.unreachable
 
 
 def failed(play: Play) -> None:
     """A failed task releases its reservation, because this provider refunds it."""
     task_id = play.submit().json["task_id"]
-    play.gateway.finish(task_id, "failed")
+    play.provider.finish(task_id, "failed")
     assert play.ask(task_id).json["cost"] == 0
 
 
 def cancelled(play: Play) -> None:
     """The response to the cancellation already releases the reservation."""
     task_id = play.submit().json["task_id"]
-    reply = play.client.send("POST", f"{play.gateway.url}/v1/tasks/{task_id}/cancel")
+    reply = play.client.send("POST", f"{play.provider.url}/v1/tasks/{task_id}/cancel")
     assert reply.json["refunded_quota"] == 357000
     assert play.ask(task_id).json["status"] == "cancelled"
 
@@ -240,25 +246,25 @@ def cancelled(play: Play) -> None:
 def called_back_twice(play: Play) -> None:
     """Callbacks arrive twice and in the wrong order; the money moves once."""
     task_id = play.submit().json["task_id"]
-    play.gateway.finish(task_id)
+    play.provider.finish(task_id)
     with receiving(lambda request: observe(play, request)) as url:
-        assert play.gateway.call_back(task_id, url, times=2) == [OBSERVED, OBSERVED]
-        assert play.gateway.call_back(task_id, url, state="processing") == [OBSERVED]
+        assert play.provider.call_back(task_id, url, times=2) == [OBSERVED, OBSERVED]
+        assert play.provider.call_back(task_id, url, state="processing") == [OBSERVED]
     play.ask(task_id)
 
 
 def overrun(play: Play) -> None:
     """The provider charges more than was reserved; the ledger records the actual charge."""
     task_id = play.submit().json["task_id"]
-    play.gateway.finish(task_id, cost=400000)
+    play.provider.finish(task_id, charge=400000)
     play.ask(task_id)
     (bucket,) = play.guard.status()
-    assert (bucket.spent, play.gateway.bill) == (Decimal("0.8"), Decimal(400000))
+    assert (bucket.spent, play.provider.bill) == (Decimal("0.8"), {"USD": Decimal("0.8")})
 
 
 def no_task(play: Play) -> None:
     """Success without a task's id leaves the job in doubt."""
-    play.gateway.inject(Fault(body=b'{"ok": true}'))
+    play.provider.fail_next([], body=b'{"ok": true}')
     assert play.submit().json == {"ok": True}
     (doubtful,) = play.guard.in_doubt()
     assert doubtful.reason == "response without a task"
@@ -267,7 +273,7 @@ def no_task(play: Play) -> None:
 def redirected(play: Play) -> None:
     """A 307 means that the job was not accepted; a redirect to an unguarded host is not followed."""
     with running(PROVIDER) as other:
-        play.gateway.inject(Fault(307, headers={"Location": f"{other.url}/v1/tasks"}))
+        play.provider.fail_next("307:error", headers={"Location": f"{other.url}/v1/tasks"})
         with pytest.raises(
             KlingPricingError,
             match=r"^the provider redirected the submission to a host or path that is not guarded",
@@ -278,6 +284,7 @@ def redirected(play: Play) -> None:
 
 def finished_at_once(play: Play) -> None:
     """With `Prefer: wait` the response may describe a finished task and settles it at once."""
+    play.provider.sandbox.call("POST", "/_clock", {"speed": 1000})
     assert play.submit(headers={"Prefer": "wait=60"}).json["status"] == "completed"
 
 
@@ -358,7 +365,7 @@ def test_a_scenario_leaves_the_same_journal_through_every_client(
 
 def refusals(play: Play) -> list[tuple[int, str, str]]:
     """Returns status, error name and code for a request that is not valid, a 500, a reused key and a budget."""
-    play.gateway.inject(Fault(500, accepts=True))
+    play.provider.fail_next(["500:accepted", "500:error"])
     replies = [
         play.submit({**CLIP, "model": "kling-v9"}),
         play.submit(video(duration=10), key="shot-1"),
@@ -381,7 +388,7 @@ def test_a_refusal_can_be_an_answer_in_the_apis_own_shape(client: str, tmp_path:
             (409, "IdempotencyError", "idempotency"),
             (402, "BudgetExceededError", "budget_exceeded"),
         ]
-        assert len(play.gateway.submissions) == 1
+        assert len(play.provider.submissions) == 1
         assert play.journal == ["1 reserve +0.714 held", "1 dispatch", "1 doubt HTTP 500 error"]
 
 
@@ -394,7 +401,7 @@ def test_a_freeze_is_an_answer_in_the_apis_own_shape(client: str, tmp_path: Path
         error = reply.json["error"]
         assert (reply.status, reply.headers["x-kling-pricing-refused"]) == (402, "BudgetFrozenError")
         assert (error["code"], "the bill looks wrong" in error["message"]) == ("budget_frozen", True)
-        assert play.gateway.submissions == []
+        assert play.provider.submissions == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -404,19 +411,18 @@ def test_a_job_in_doubt_is_not_resent_if_the_api_honours_no_keys(
     """The retry raises an error with the reservation, and the provider sees one request."""
     payload = {"model": "Kling-2.6", "prompt": "a boat", "duration": 5, "size": "1280x720"}
     payload["metadata"] = {"output_config": {"audio_generation": "Disabled"}}
-    with playing(tmp_path, book, client, Budget(name="all", cap=9, currency="CNY")) as play:
-        hosts = {play.gateway.host: "tencent-vod"}
-        play.gateway.provider = "tencent-vod"
-        guarded = CLIENTS[client](play.guard, project="trailer", hosts=hosts)
-        body, headers = json.dumps(payload).encode(), JSON | {"Idempotency-Key": "shot-1"}
-        play.gateway.inject(Fault(503, accepts=True))
+    budget = Budget(name="all", cap=9, currency="CNY")
+    with playing(tmp_path, book, client, budget) as play, running("tencent-vod") as provider:
+        guarded = CLIENTS[client](play.guard, project="trailer", hosts={provider.host: provider.name})
+        url, body = f"{provider.url}/v1/videos", json.dumps(payload).encode()
+        headers = JSON | {"Idempotency-Key": "shot-1"}
+        provider.fail_next("503:accepted")
         try:
-            reply = guarded.send("POST", f"{play.gateway.url}/v1/videos", body=body, headers=headers)
-            assert reply.status == 503
+            assert guarded.send("POST", url, body=body, headers=headers).status == 503
             with pytest.raises(ReservationStateError) as caught:
-                guarded.send("POST", f"{play.gateway.url}/v1/videos", body=body, headers=headers)
+                guarded.send("POST", url, body=body, headers=headers)
         finally:
             guarded.close()
         (doubtful,) = play.guard.in_doubt()
         assert (caught.value.reservation_id, caught.value.state) == (doubtful.id, "dispatching")
-        assert len(play.gateway.submissions) == 1
+        assert len(provider.submissions) == 1

@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from kling_pricing import (
     TableError,
     WireFormatError,
     check,
+    load_price_book,
     quote,
 )
 from kling_pricing.quoting.quote import LazyNotes
@@ -430,3 +432,18 @@ def test_a_message_is_one_printable_line(action: str) -> None:
         quote(video(action=action), at=AT)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
+
+
+def test_the_notes_of_a_table_do_not_depend_on_earlier_quotes() -> None:
+    """Around every instant at which a table's notes change, a quote has the notes of a first quote."""
+    payload = {"model": "kling-v3", "prompt": "A boat", "duration": 5, "resolution": "720p", "audio": False}
+    used = load_price_book()
+    (table, *_) = used.tables["qingbo"]
+    changes = [table.checked, table.fresh_until, *(since for since, _ in table.dated_notes)]
+    tick = timedelta.resolution
+    for at in [instant for change in changes for instant in (change - tick, change, change + tick)]:
+        fresh = replace(table)
+        unused = PriceBook({**used.tables, "qingbo": (fresh,)}, used.matrices)
+        expected = quote(payload, provider="qingbo", book=unused, at=at).notes
+        assert quote(payload, provider="qingbo", book=used, at=at).notes == expected
+        assert ("stale_table" in [note.code for note in expected]) == (at > table.fresh_until)

@@ -191,7 +191,7 @@ def test_a_ledger_is_given_once(world: World, tmp_path: Path) -> None:
     """A ledger that is given twice is refused, because its tasks would be expected twice."""
     world.send("t")
     same = f"sqlite:///{tmp_path}/../{tmp_path.name}/spend.db"
-    with pytest.raises(KlingPricingError, match="ledgers 1 and 2 contain the same reservations"):
+    with pytest.raises(KlingPricingError, match="ledgers 1 and 2 hold the same reservations"):
         reconcile([world.ledger, same], world.statement(), provider="qingbo", since=SINCE, until=UNTIL)
 
 

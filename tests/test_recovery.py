@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -26,7 +28,8 @@ from kling_pricing.hooks.recovery import PollResult, poll, status_urls, unsettle
 from tests import commands
 from tests.commands import INTERRUPTIBLE, Done
 from tests.conftest import Clock, examples, video
-from tests.gateway import Fault, Gateway, running
+from tests.providers import Provider, closed_port, running
+from tests.receivers import QuietHandler, serving
 
 BUDGET = Budget(name="all", cap=100, currency="USD")
 CLIP = video(duration=5)
@@ -36,7 +39,7 @@ JOB = {"model_name": "kling-v3", "prompt": "a boat"}
 def fetch(url: str) -> tuple[int, bytes]:
     """Fetches a URL with the caller's own client."""
     try:
-        with urlopen(url, timeout=10) as response:  # noqa: S310 (the tests' own gateway)
+        with urlopen(url, timeout=10) as response:  # noqa: S310 (a provider of the tests)
             return response.status, response.read()
     except HTTPError as error:
         return error.code, error.read()
@@ -50,13 +53,13 @@ def guard(tmp_path: Path, book: PriceBook, clock: Clock) -> Iterator[BudgetGuard
         opened.verify()
 
 
-def submit(guard: BudgetGuard, gateway: Gateway, path: str, *payloads: dict[str, Any]) -> None:
+def submit(guard: BudgetGuard, provider: Provider, path: str, *payloads: dict[str, Any]) -> None:
     """Submits requests through a hook and ignores the responses."""
-    hosts = {gateway.host: gateway.provider}
+    hosts = {provider.host: provider.name}
     transport = GuardedTransport(
         httpx.HTTPTransport(), guard, project="trailer", hosts=hosts, send_reservation_id=True
     )
-    with httpx.Client(transport=transport, base_url=gateway.url) as client:
+    with httpx.Client(transport=transport, base_url=provider.url) as client:
         for payload in payloads:
             client.post(path, json=payload)
 
@@ -66,17 +69,17 @@ def outcomes(results: Iterator[PollResult]) -> list[tuple[str, str]]:
     return [(result.outcome, result.reservation.state) for result in results]
 
 
-def test_polling_settles_ended_jobs_once(guard: BudgetGuard, book: PriceBook) -> None:
+def test_polling_settles_ended_jobs_once(guard: BudgetGuard) -> None:
     """Finished jobs are settled and failed ones released; polling again changes nothing."""
-    with running("qingbo", book) as gateway:
-        submit(guard, gateway, "/v1/tasks", *[CLIP] * 4)
-        tasks = list(gateway.jobs)
-        gateway.finish(tasks[0])
-        gateway.finish(tasks[1], "failed")
-        del gateway.jobs[tasks[3]]
-        gateway.inject(Fault(500, accepts=True))
-        submit(guard, gateway, "/v1/tasks", CLIP)
-        first = outcomes(poll(guard, fetch, base_url=gateway.url))
+    with running("qingbo") as provider:
+        provider.fail_next([], [], [])
+        provider.fail_next([], body=b'{"task_id": "t-4", "status": "queued"}')  # the provider does not know it
+        provider.fail_next("500:accepted")
+        submit(guard, provider, "/v1/tasks", *[CLIP] * 5)
+        tasks = provider.tasks
+        provider.finish(tasks[0])
+        provider.finish(tasks[1], "failed")
+        first = outcomes(poll(guard, fetch, base_url=provider.url))
         assert first == [
             ("settled", "settled"),
             ("released", "released"),
@@ -85,7 +88,7 @@ def test_polling_settles_ended_jobs_once(guard: BudgetGuard, book: PriceBook) ->
             ("unaskable", "dispatching"),
         ]
         journal = guard.journal()
-        assert outcomes(poll(guard, fetch, base_url=gateway.url)) == first[2:]
+        assert outcomes(poll(guard, fetch, base_url=provider.url)) == first[2:]
         assert guard.journal() == journal
         assert guard.status()[0].spent == Decimal("0.357")
 
@@ -94,23 +97,23 @@ ODD_IDS = ["x" * 201, "a\nb", "a\x00b", "\ud800", "\x1b[2J", "\u202e", " ", 7, [
 
 
 @pytest.mark.parametrize("odd", ODD_IDS)
-def test_an_odd_answer_does_not_end_the_polling(odd: Any, guard: BudgetGuard, book: PriceBook) -> None:
+def test_an_odd_answer_does_not_end_the_polling(odd: Any, guard: BudgetGuard) -> None:
     """The jobs after it are settled. The job itself is listed with the reason and stays as it was."""
-    with running("qingbo", book) as gateway:
-        submit(guard, gateway, "/v1/tasks", *[CLIP] * 3)
-        for task_id in gateway.jobs:
-            gateway.finish(task_id)
+    with running("qingbo") as provider:
+        submit(guard, provider, "/v1/tasks", *[CLIP] * 3)
+        for task_id in provider.tasks:
+            provider.finish(task_id)
         answers = [{"task_id": odd, "status": "completed", "cost": 1}]
 
         def answer(url: str) -> tuple[int, bytes]:
             return (200, json.dumps(answers.pop()).encode()) if answers else fetch(url)
 
-        first, *others = poll(guard, answer, base_url=gateway.url)
+        first, *others = poll(guard, answer, base_url=provider.url)
         outcome = "unanswered" if isinstance(odd, str) else "unknown"  # such as an error without a task
         assert (first.outcome, first.reservation.state) == (outcome, "bound")
         assert first.detail
         assert outcomes(iter(others)) == [("settled", "settled")] * 2
-        assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [("settled", "settled")]
+        assert outcomes(poll(guard, fetch, base_url=provider.url)) == [("settled", "settled")]
 
 
 _names = st.sampled_from(
@@ -156,19 +159,19 @@ def polled(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Iterato
         opened.verify()
 
 
-def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: PriceBook) -> None:
+def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard) -> None:
     """The hook sent the reservation's id as the caller's own id, so the API can look the task up by it."""
-    with running("kling", book) as gateway:
-        gateway.inject(Fault(drops=True, accepts=True), Fault(drops=True))
+    with running("kling") as provider:
+        provider.fail_next("lost-answer", "lost-request")
         picture = {**JOB, "image": "https://example.com/a.png"}
         for path, payload in (("image2video", picture), ("text2video", JOB)):
             with pytest.raises(httpx.RemoteProtocolError):
-                submit(guard, gateway, f"/v1/videos/{path}", payload)
-        (task_id,) = gateway.jobs
-        gateway.finish(task_id)
+                submit(guard, provider, f"/v1/videos/{path}", payload)
+        (task_id,) = provider.tasks
+        provider.finish(task_id)
         lost, never = guard.in_doubt()
-        assert status_urls(guard, lost, f"{gateway.url}/") == [
-            f"{gateway.url}/v1/videos/{kind}/{lost.id}"
+        assert status_urls(guard, lost, f"{provider.url}/") == [
+            f"{provider.url}/v1/videos/{kind}/{lost.id}"
             for kind in (
                 "text2video",
                 "image2video",
@@ -179,7 +182,7 @@ def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: P
                 "video-extend",
             )
         ]
-        assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [
+        assert outcomes(poll(guard, fetch, base_url=provider.url)) == [
             ("settled", "settled"),
             ("unknown", "dispatching"),
         ]
@@ -188,27 +191,26 @@ def test_a_lost_task_is_found_by_the_reservations_id(guard: BudgetGuard, book: P
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(503, "unanswered"), (429, "unanswered"), (404, "unknown")])
-def test_an_answer_without_a_task_changes_nothing(
-    guard: BudgetGuard, book: PriceBook, status: int, outcome: str
-) -> None:
+def test_an_answer_without_a_task_changes_nothing(guard: BudgetGuard, status: int, outcome: str) -> None:
     """A temporary failure, an unknown task and an unreadable answer leave the reservation bound."""
-    with running("qingbo", book) as gateway:
-        submit(guard, gateway, "/v1/tasks", CLIP)
+    with running("qingbo") as provider:
+        submit(guard, provider, "/v1/tasks", CLIP)
     for answer, expected in (((status, b"{}"), outcome), ((200, b"<html>"), "unknown")):
-        (result,) = poll(guard, lambda _url, answer=answer: answer, base_url=gateway.url)  # type: ignore[misc]
+        (result,) = poll(guard, lambda _url, answer=answer: answer, base_url=provider.url)  # type: ignore[misc]
         assert (result.reservation.state, result.outcome) == ("bound", expected)
     with pytest.raises(
         KlingPricingError, match=r"^qingbo returned HTTP 401 for a status request; check the credentials$"
     ):
-        list(poll(guard, lambda _url: (401, b""), base_url=gateway.url))
-    (result,) = poll(guard, fetch, base_url=gateway.url)  # the gateway has stopped
+        list(poll(guard, lambda _url: (401, b""), base_url=provider.url))
+    with closed_port() as gone:
+        (result,) = poll(guard, fetch, base_url=f"http://{gone}")
     assert (result.outcome, result.reservation.state) == ("unanswered", "bound")
 
 
-def test_the_providers_address_comes_from_its_price_table(guard: BudgetGuard, book: PriceBook) -> None:
+def test_the_providers_address_comes_from_its_price_table(guard: BudgetGuard) -> None:
     """The default is the first host of the newest table; a provider without hosts needs `base_url`."""
-    with running("qingbo", book) as gateway:
-        submit(guard, gateway, "/v1/tasks", CLIP)
+    with running("qingbo") as provider:
+        submit(guard, provider, "/v1/tasks", CLIP)
     (bound,) = unsettled(guard)
     assert status_urls(guard, bound) == [f"https://www.qingbo.dev/v1/tasks/{bound.task_id}"]
     assert status_urls(guard, bound._replace(task_id="a/b?c"))[0].endswith("/v1/tasks/a%2Fb%3Fc")
@@ -232,18 +234,16 @@ def run(tmp_path: Path) -> Run:
     return partial(commands.run, "in-doubt", ledger=f"sqlite:///{tmp_path}/spend.db")
 
 
-def test_in_doubt_polls_with_the_callers_headers(
-    guard: BudgetGuard, book: PriceBook, run: Run, tmp_path: Path
-) -> None:
+def test_in_doubt_polls_with_the_callers_headers(guard: BudgetGuard, run: Run, tmp_path: Path) -> None:
     """Headers come from options or a file; ended jobs are settled, and the others stay listed."""
     header_file = tmp_path / "headers.txt"
     header_file.write_text("Authorization: Bearer k\n\n")
-    with running("qingbo", book) as gateway:
-        gateway.inject(Fault(), Fault(), Fault(500, accepts=True))
-        submit(guard, gateway, "/v1/tasks", CLIP, CLIP, CLIP)
-        gateway.finish(next(iter(gateway.jobs)))
+    with running("qingbo") as provider:
+        provider.fail_next([], [], "500:accepted")
+        submit(guard, provider, "/v1/tasks", CLIP, CLIP, CLIP)
+        provider.finish(provider.tasks[0])
         settled, _, doubtful = guard.history()
-        arguments = ["--poll", "--base-url", gateway.url]
+        arguments = ["--poll", "--base-url", provider.url]
         arguments += ["--header", f"@{header_file}", "--header", "X-Team: video"]
         result = run(*arguments)
         assert (result.returncode, result.stderr.count("impossible to look up")) == (0, 1)
@@ -251,7 +251,7 @@ def test_in_doubt_polls_with_the_callers_headers(
         assert lines[0] == f"{settled.id}: settled, 0.357 USD, task {settled.task_id}"
         assert lines[1] == "asked about 3 of 3 jobs: 1 settled, 1 still running, 1 impossible to look up"
         assert f"│ {doubtful.id} │" in result.stdout
-        requests = [request for request in gateway.received if request.method == "GET"]
+        requests = [request for request in provider.received if request.method == "GET"]
         headers = [(request.headers["Authorization"], request.headers["X-Team"]) for request in requests]
         assert headers == [("Bearer k", "video")] * 2
         second = run(*arguments, "--json", "--provider", "qingbo")
@@ -263,11 +263,11 @@ def test_in_doubt_polls_with_the_callers_headers(
         ]
 
 
-def test_one_provider_is_polled_at_a_time(guard: BudgetGuard, book: PriceBook, run: Run) -> None:
+def test_one_provider_is_polled_at_a_time(guard: BudgetGuard, run: Run) -> None:
     """Each provider has its own credentials, which no other provider may see."""
-    for provider, path, payload in (("qingbo", "/v1/tasks", CLIP), ("kling", "/v1/videos/text2video", JOB)):
-        with running(provider, book) as gateway:
-            submit(guard, gateway, path, payload)
+    for name, path, payload in (("qingbo", "/v1/tasks", CLIP), ("kling", "/v1/videos/text2video", JOB)):
+        with running(name) as provider:
+            submit(guard, provider, path, payload)
     result = run("--poll", "--header", "Authorization: Bearer k")
     assert result.returncode == 2
     assert "several providers have unsettled jobs; choose one with --provider kling|qingbo" in result.stderr
@@ -286,38 +286,69 @@ def test_one_provider_is_polled_at_a_time(guard: BudgetGuard, book: PriceBook, r
     ],
 )
 def test_arguments_that_cannot_be_used_are_errors(
-    guard: BudgetGuard, book: PriceBook, run: Run, arguments: list[str], problem: str
+    guard: BudgetGuard, run: Run, arguments: list[str], problem: str
 ) -> None:
     """The error comes before any request and does not repeat a malformed header, which may be a secret."""
-    with running("qingbo", book) as gateway:
-        submit(guard, gateway, "/v1/tasks", CLIP)
+    with running("qingbo") as provider:
+        submit(guard, provider, "/v1/tasks", CLIP)
     result = run("--poll", *arguments)
     assert result.returncode != 0
     assert problem in result.stderr
     assert "Bearer k" not in result.stderr
 
 
-def test_credentials_do_not_follow_a_redirect(guard: BudgetGuard, book: PriceBook, run: Run) -> None:
+def test_credentials_do_not_follow_a_redirect(guard: BudgetGuard, run: Run) -> None:
     """The caller's headers are sent to the API only."""
-    with running("qingbo", book) as gateway, running("qingbo", book) as elsewhere:
-        submit(guard, gateway, "/v1/tasks", CLIP)
-        result = run("--poll", "--base-url", f"{gateway.url}/redirect-to/{elsewhere.host}")
+    with running("qingbo") as provider, running("qingbo") as elsewhere:
+        submit(guard, provider, "/v1/tasks", CLIP)
+
+        class Handler(QuietHandler, BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(302)
+                self.send_header("Location", f"{elsewhere.url}{self.path}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        with serving(Handler) as redirecting:
+            result = run("--poll", "--base-url", redirecting, "--header", "Authorization: Bearer k")
         assert "1 unknown" in result.stdout
         assert elsewhere.received == []
 
 
-def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
-    guard: BudgetGuard, book: PriceBook, tmp_path: Path
-) -> None:
+@contextmanager
+def answering_twice(provider: Provider) -> Iterator[tuple[str, threading.Event]]:
+    """Yields a URL that passes two requests on, and an event that is set when a third has to wait."""
+    asked: list[str] = []
+    asked_again, ended = threading.Event(), threading.Event()
+
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) > 2:
+                asked_again.set()
+                ended.wait(60)
+            status, body = fetch(f"{provider.url}{self.path}")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with serving(Handler) as url:
+        try:
+            yield url, asked_again
+        finally:
+            ended.set()
+
+
+def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(guard: BudgetGuard, tmp_path: Path) -> None:
     """Jobs that were answered before Ctrl-C are settled; polling again settles the rest."""
-    with running("qingbo", book) as gateway:
-        submit(guard, gateway, "/v1/tasks", *[CLIP] * 3)
-        for task_id in gateway.jobs:
-            gateway.finish(task_id)
-        gateway.hang_after(2)
+    with running("qingbo") as provider, answering_twice(provider) as (slow, asked_again):
+        submit(guard, provider, "/v1/tasks", *[CLIP] * 3)
+        for task_id in provider.tasks:
+            provider.finish(task_id)
         terminal, terminal_of_process = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTIBLE, "in-doubt", "--poll", "--base-url", gateway.url],
+            [sys.executable, "-c", INTERRUPTIBLE, "in-doubt", "--poll", "--base-url", slow],
             stdout=subprocess.PIPE,
             stderr=terminal_of_process,
             text=True,
@@ -335,7 +366,7 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
 
         reader = threading.Thread(target=read)
         reader.start()
-        assert gateway.hanging.wait(30)
+        assert asked_again.wait(30)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         reader.join()
@@ -343,6 +374,5 @@ def test_ctrl_c_loses_nothing_and_a_terminal_shows_the_progress(
         assert process.returncode == 130
         assert "asked about 2 of 3 jobs: 2 settled" in output
         assert b"Asking" in b"".join(screen)
-        gateway.resume()
         assert [reservation.state for reservation in guard.history()] == ["settled", "settled", "bound"]
-        assert outcomes(poll(guard, fetch, base_url=gateway.url)) == [("settled", "settled")]
+        assert outcomes(poll(guard, fetch, base_url=provider.url)) == [("settled", "settled")]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from kling_pricing import KlingPricingError, PriceBook
 from kling_pricing.errors import ScenarioError
 from kling_pricing.sandbox import Sandbox, load_scenario
 from kling_pricing.sandbox.callbacks import signature
-from tests.gateway import Received, receiving
+from tests.providers import shared_sandbox
+from tests.receivers import Received, receiving
 
 START = "2026-11-21T00:00:00Z"
 STILL: dict[str, Any] = {"speed": 0, "start": START, "queue_s": 2, "run_s": 20}
@@ -74,19 +76,16 @@ class Stage:
 @pytest.fixture
 def play(book: PriceBook) -> Iterator[Play]:
     """Returns a function that runs a sandbox with a scenario, and returns a client of one of its providers."""
-    stages: list[Stage] = []
 
     def start(provider: str = "kling", account: dict[str, Any] | None = None, **scenario: Any) -> Stage:
         accounts = {"providers": {provider: account}} if account else {}
-        sandbox = Sandbox({**STILL, **accounts, **scenario}, book=book)
-        sandbox.start()
-        stages.append(Stage(sandbox, provider))
-        return stages[-1]
+        sandbox = running.enter_context(shared_sandbox({**STILL, **accounts, **scenario}, book))
+        stage = Stage(sandbox, provider)
+        running.callback(stage.client.close)
+        return stage
 
-    yield start
-    for stage in stages:
-        stage.client.close()
-        stage.sandbox.close()
+    with ExitStack() as running:
+        yield start
 
 
 def test_a_task_queues_runs_and_ends_as_the_clock_moves(play: Play) -> None:

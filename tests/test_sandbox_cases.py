@@ -12,8 +12,8 @@ import pytest
 
 from kling_pricing import PriceBook
 from kling_pricing.hooks.webhooks import Webhooks
-from tests.gateway import Received, receiving
-from tests.rehearsals import JOBS, Rehearsed, rehearsing
+from tests.receivers import Received, receiving
+from tests.rehearsals import JOBS, VIDEO, Rehearsed, rehearsing
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="  # noqa: S105 (published with a test vector)
 TEXT = "/v1/videos/text2video"
@@ -133,3 +133,23 @@ def test_the_older_host_of_the_official_api_is_served(book: PriceBook, tmp_path:
             answer = httpx.post(run.sandbox.url() + TEXT, content=body, headers={"Host": host})
             assert answer.json()["code"] == 0
         assert len(run.sandbox.tasks("kling")) == 2
+
+
+@pytest.mark.parametrize(("length_s", "spent"), [("5", "2.52"), ("9.6", "5.04")])
+def test_the_reference_video_decides_what_motion_control_costs(
+    length_s: str, spent: str, book: PriceBook, tmp_path: Path
+) -> None:
+    """Three jobs are reserved for the stated length, and settle at the length that the API measures."""
+    payload = {
+        "model_name": "kling-v3",
+        "image_url": "https://media.example/i.png",
+        "video_url": VIDEO,
+        "character_orientation": "video",
+        "mode": "pro",
+    }
+    with rehearsing("kling", tmp_path, book, {"media_length_s": length_s}) as run:
+        for _ in range(3):
+            run.submit("/v1/videos/motion-control", payload)
+        assert [entry.reserved for entry in run.guard.history()] == [Decimal("0.84")] * 3
+        run.settle()
+        assert (run.spent, run.billed, run.open) == (Decimal(spent), Decimal(spent), [])

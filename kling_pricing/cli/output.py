@@ -53,7 +53,7 @@ class Texts:
         self._texts: dict[tuple[Any, ...], str] = {}
 
     def __call__(self, quote: Quote) -> str:
-        """Returns the text of a quote. The text may depend only on the parts of the cache key."""
+        """Returns the printable text of a quote. It may depend only on the parts of the cache key."""
         request, table, rate, lines, minimum, maximum, list_total, lazy = quote
         key = (
             *(table.id, table.digest, request.model, request.wire_format, request.facts["action"]),
@@ -63,7 +63,7 @@ class Texts:
         if text is None:
             if len(self._texts) >= MAX_TEXTS:
                 self._texts.clear()
-            text = self._texts[key] = self._make(quote)
+            text = self._texts[key] = printable(self._make(quote))
         return text
 
 
@@ -90,8 +90,8 @@ json_text = Texts(_json, notes=True)
 
 
 def placed_json(text: str, place: str) -> str:
-    """Adds the request's place in the input as the first key to the text of a JSON object."""
-    return f'{{"place":{encode_basestring(place)},{text[1:]}'
+    """Adds the request's place in the input as the first key to the printable text of a JSON object."""
+    return f'{{"place":{printable(encode_basestring(place))},{text[1:]}'
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -99,19 +99,14 @@ def echo(text: str, *, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
-_CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\n"})
-
-
 def print_whole(text: str) -> None:
-    """Prints text of any length in full; control characters in it are shown, not sent.
+    """Prints a text of any length in full.
 
     If standard output is unbuffered (`PYTHONUNBUFFERED`), a single `write` drops the bytes that a pipe does not
     accept at once.
     """
     out = sys.stdout
     out.flush()
-    if not text.isascii() or text.encode().translate(None, _CONTROLS) != text.encode():
-        text = printable(text)
     rest = memoryview(text.encode(out.encoding, out.errors or "strict"))
     while rest:
         rest = rest[out.buffer.write(rest) :]

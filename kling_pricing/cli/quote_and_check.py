@@ -36,6 +36,7 @@ from kling_pricing.cli.output import (
     totals_text,
 )
 from kling_pricing.cli.wording import with_options
+from kling_pricing.display import printable
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add
 from kling_pricing.quoting.composing import quote_description
@@ -46,8 +47,8 @@ from kling_pricing.strict_json import as_object, json_value
 
 _NOTHING = Decimal(0)
 
-MAX_TOGETHER = 500
-"""Maximum number of results in one batch of output."""
+MAX_TOGETHER = 64
+"""Maximum number of results in one batch of output; the system is slow to provide memory for larger batches."""
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Tally:
 
 
 Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
-"""Returns the result for one request. The last argument says whether it is the only request."""
+"""Returns the printable result for one request. The last argument says whether it is the only request."""
 
 
 @click.command("quote", epilog=exit_codes_help("every request is quoted", "at least one request is refused"))
@@ -118,7 +119,9 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
         tally.add(result)
         if as_json:
             return json_text(result) if alone else placed_json(json_text(result), item.place)
-        return with_options(result.explain()) if alone else f"{row_text(result)} {item.place}"
+        if alone:
+            return printable(with_options(result.explain()))
+        return f"{row_text(result)} {printable(item.place)}"
 
     _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
 
@@ -150,12 +153,12 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
                 "valid": not violations,
                 "violations": [violation_dict(violation) for violation in violations],
             }
-            return to_json(_placed(outcome, item, alone=alone))
+            return printable(to_json(_placed(outcome, item, alone=alone)))
         reasons = [
             f"  {with_options(violation.message)} [{violation.code}, {violation.source}]"
             for violation in violations
         ]
-        return "\n".join([f"{item.place}: {'refused' if violations else 'valid'}", *reasons])
+        return printable("\n".join([f"{item.place}: {'refused' if violations else 'valid'}", *reasons]))
 
     _answer_all(files, None, answer, as_json=as_json, headings="")
 
@@ -231,11 +234,11 @@ def _text(item: Item, answer: Answer, tally: Tally, *, as_json: bool, alone: boo
         code = exit_code(error) if is_read else UNREADABLE
         tally.failed(code)
         if as_json:
-            return to_json(_placed(error_dict(error), item, alone=alone))
+            return printable(to_json(_placed(error_dict(error), item, alone=alone)))
         if isinstance(error, UnreadableInputError):
             echo(str(error), err=True)
             return None
-        return error_text(error, item.place, code)
+        return printable(error_text(error, item.place, code))
 
 
 def _placed(outcome: dict[str, Any], item: Item, *, alone: bool) -> dict[str, Any]:

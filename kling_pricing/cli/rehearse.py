@@ -72,6 +72,7 @@ def sandbox_command(
       [200:1102]               a refusal with HTTP status 200
       [500:accepted]           an error, although a task is created
       [lost-answer] [timeout]  no response, although a task is created
+      [lost-request]           no response, and no task is created
       [duplicate-id]           the response has the previous task's id
       [fail:moderation]        the task fails
       [slow:30]                the task runs 30 seconds longer
@@ -94,7 +95,7 @@ def sandbox_command(
       POST /_clock                 {"forward_s": 60} or {"speed": 10}
     """
     try:
-        from kling_pricing.sandbox import running  # noqa: PLC0415 (needs an extra)
+        from kling_pricing.sandbox import serving  # noqa: PLC0415 (needs an extra)
     except ModuleNotFoundError as error:
         raise click.UsageError(not_installed("the sandbox", str(error.name), "server")) from None
     from kling_pricing.sandbox.scenario import read_scenario  # noqa: PLC0415 (as above)
@@ -103,8 +104,8 @@ def sandbox_command(
         changes = {"seed": seed, "speed": speed, "start": start}
         given = {name: value for name, value in changes.items() if value is not None}
         rehearsed = read_scenario(scenario).model_copy(update=given)
-        with running.listen(host, port) as listening:
-            served = running.ServedRehearsal(book, rehearsed, listening, record)
+        with serving.listen(host, port) as listening:
+            served = serving.ServedRehearsal(book, rehearsed, listening, record)
             click.echo(_opening(served.rehearsal.providers_by_url(), listening.getsockname()[1]))
             _show_bills(served.run())
 

@@ -17,7 +17,8 @@ from kling_pricing.quoting.pricing import price
 from kling_pricing.quoting.quote import LazyNotes, Quote
 from kling_pricing.quoting.suggestions import nearest_valid
 from kling_pricing.strict_json import RequestLike, read_payload
-from kling_pricing.tables.examination import violations
+from kling_pricing.tables.capabilities import Rule
+from kling_pricing.tables.examination import examine
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -64,30 +65,33 @@ def quote(
 def quote_payload(payload: Mapping[str, Any], intake: Intake) -> Quote:
     """Reads, checks and prices a payload; raises as `quote` does."""
     request, matrix = intake.read(payload)
-    broken = violations(matrix, request, intake.at)
+    broken, unsure = examine(matrix, request, intake.at)
     if broken:
         raise CapabilityError(
             "; ".join(violation.message for violation in broken),
             violations=broken,
             suggestions=nearest_valid(payload, request, intake, is_priced=_price_test(request, intake)),
         )
-    return quote_valid(payload, request, intake)
+    return quote_valid(payload, request, intake, unsure)
 
 
-def quote_valid(payload: Mapping[str, Any], request: VideoRequest, intake: Intake) -> Quote:
+def quote_valid(
+    payload: Mapping[str, Any], request: VideoRequest, intake: Intake, unsure: list[Rule] | None = None
+) -> Quote:
     """Prices a valid request.
 
     Args:
         payload: the payload.
         request: the request that the payload was read as.
         intake: the intake that read the request.
+        unsure: the rules that the request may break, from `examine`; None: not known.
 
     Raises:
         PriceNotFoundError: no price is published for it.
     """
     table = intake.table(request)
     readings = other_readings(payload, request, table, intake) if request.format_assumed else None
-    return price(table, request, LazyNotes(quote_notes, (request, table, readings, intake)))
+    return price(table, request, LazyNotes(quote_notes, (request, table, readings, intake, unsure)))
 
 
 def _price_test(request: VideoRequest, intake: Intake) -> Callable[[VideoRequest], bool] | None:
@@ -139,4 +143,4 @@ def check(
         if not error.violations:
             raise
         return list(error.violations)
-    return violations(matrix, read, intake.at)
+    return examine(matrix, read, intake.at)[0]  # `violations` would be one more call

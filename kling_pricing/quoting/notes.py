@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import date
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from kling_pricing.display import shown, with_article
@@ -14,9 +13,10 @@ from kling_pricing.findings import Note
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.pricing import price
 from kling_pricing.strict_json import snapshot
+from kling_pricing.tables.capabilities import Rule
 from kling_pricing.tables.examination import examination_notes
 from kling_pricing.tables.price_book import OtherDefault
-from kling_pricing.tables.price_table import MAX_BILLS, PriceTable
+from kling_pricing.tables.price_table import MAX_BILLS, STALE_AFTER, NotesOfPeriod, PriceTable
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
@@ -56,6 +56,7 @@ def quote_notes(
     table: PriceTable,
     readings: OtherReadings | None,
     intake: Intake,
+    unsure: list[Rule] | None,
 ) -> tuple[Note, ...]:
     """Returns the notes on a quote.
 
@@ -67,8 +68,8 @@ def quote_notes(
         table: its price table.
         readings: the other readings of its payload; None if there are none.
         intake: the intake that read it.
+        unsure: the rules that it may break; None: not known.
     """
-    at = intake.at
     stated, defaults, counting = request.stated_fields, request.defaults, table.counting_facts
     notes = []
     if "model" not in stated and request.names_model:
@@ -91,24 +92,12 @@ def quote_notes(
         decisive = request.field(request.implied_by)
         action = with_article(str(request.facts["action"]))
         notes.append(Note("implied_action", f"because of {decisive}, this is {action} request"))
-    notes += examination_notes(intake.book.matrices[request.wire_format], request, at)
+    notes += examination_notes(intake.book.matrices[request.wire_format], request, intake.at, unsure)
     if readings is not None:
         notes += _other_readings(readings, request, table, intake)
     if table.newer_list is not None:
         notes += _newer_list(table.newer_list, request, intake)
-    notes += table.lasting_notes
-    if table.known_from is not None and at < table.known_from:
-        message = (
-            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d}; "
-            "earlier prices may have differed"
-        )
-        notes.append(Note("before_known_prices", message))
-    for since, note in table.dated_notes:
-        if since <= at:
-            notes.append(note)
-    if at > table.fresh_until:
-        notes.append(_stale_note(table.id, table.checked, (at - table.checked).days))
-    return tuple(notes)
+    return (*notes, *_table_notes(table, intake.at))
 
 
 def _counts(fact: str, request: VideoRequest, table: PriceTable) -> bool:
@@ -172,13 +161,43 @@ def _newer_list_note(table: PriceTable, request: VideoRequest, intake: Intake) -
     )
 
 
-@lru_cache(maxsize=1024)
-def _stale_note(table: str, checked: date, days: int) -> Note:
-    return Note(
-        "stale_table",
-        f"{table} is based on a copy dated {checked:%Y-%m-%d}, {days} days before the date of this quote; "
-        "check that its prices are still valid",
-    )
+def _table_notes(table: PriceTable, at: datetime) -> tuple[Note, ...]:
+    """Returns the notes that every quote from a table has at an instant."""
+    age = at - table.checked
+    for since, until, notes in table.recent_notes:
+        if since <= age < until:
+            return notes
+    dates = [] if table.known_from is None else [table.known_from]
+    changes = [since - table.checked for since in (*dates, *(since for since, _ in table.dated_notes))]
+    changes += [STALE_AFTER + timedelta.resolution, timedelta(age.days), timedelta(age.days + 1)]
+    notes = tuple(_new_table_notes(table, at))
+    table.recent_notes[:] = [
+        NotesOfPeriod(
+            max(change for change in changes if change <= age),
+            min(change for change in changes if change > age),
+            notes,
+        )
+    ]
+    return notes
+
+
+def _new_table_notes(table: PriceTable, at: datetime) -> Iterator[Note]:
+    yield from table.lasting_notes
+    if table.known_from is not None and at < table.known_from:
+        yield Note(
+            "before_known_prices",
+            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d}; "
+            "earlier prices may have differed",
+        )
+    for since, note in table.dated_notes:
+        if since <= at:
+            yield note
+    if at > table.fresh_until:
+        yield Note(
+            "stale_table",
+            f"{table.id} is based on a copy dated {table.checked:%Y-%m-%d}, {(at - table.checked).days} days "
+            "before the date of this quote; check that its prices are still valid",
+        )
 
 
 def _amount(table: PriceTable, request: VideoRequest) -> str:

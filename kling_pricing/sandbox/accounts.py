@@ -49,6 +49,15 @@ class Part(NamedTuple):
             list_price=multiply(self.list_price, factor),
         )
 
+    def counted(self, amount: Decimal) -> Part:
+        """Returns the part with a different amount, at the same worth per unit."""
+        if not self.amount:
+            return self._replace(amount=amount)
+        worth, list_price = (
+            divide(multiply(money, amount), self.amount) for money in (self.worth, self.list_price)
+        )
+        return self._replace(amount=amount, worth=worth, list_price=list_price)
+
 
 def part_from(texts: Sequence[str]) -> Part:
     """Returns the part in a list of strings that `Part.written` returned."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -55,7 +55,7 @@ class Application:
         if body is None:
             return
         started, started_ns = datetime.now(UTC), time.monotonic_ns()
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope["headers"])
         provider, path = self._rehearsal.provider_of(scope["path"], headers.get("host", ""))
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         path = path.rstrip("/")
@@ -146,6 +146,15 @@ class Application:
         while True:
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Returns name in lower case -> value; the values of a repeated header are joined with commas."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 async def _body(receive: Receive) -> bytes | None:

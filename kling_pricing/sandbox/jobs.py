@@ -214,8 +214,14 @@ class Records:
         for number, at_ms, planted, parts, changes in rows:
             yield self.job(number), at_ms, planted, json.loads(parts), json.loads(changes)
 
+    def clear(self) -> None:
+        """Deletes all jobs, bills and statements, so that numbering starts at 1 again."""
+        for table in ("job", "bill_entry", "statement_row"):
+            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 (our own words)
+        self.submissions = 0
+
     def close(self) -> None:
-        """Deletes everything."""
+        """Closes and deletes the database."""
         self._database.close()
 
     def _jobs(self, where: str, *values: Any) -> Iterator[Job]:

@@ -42,6 +42,7 @@ class Plan:
         code: the code in the error response; empty: the code that the API uses for this status.
         accepts: whether the task is created although the response is an error.
         answer: `sent`, `lost` (the connection is closed) or `held` (not sent until `resume` is called).
+        arrives: whether the request reaches the API; if not, no task is created.
         outcome: `succeeded`, `failed` or `cancelled`.
         reason: the reason for which the task fails.
         charged_failure: whether a failed task is charged; None: as in the scenario or the price table.
@@ -63,6 +64,7 @@ class Plan:
     code: str = ""
     accepts: bool = False
     answer: str = "sent"
+    arrives: bool = True
     outcome: str = "succeeded"
     reason: str = "internal"
     charged_failure: bool | None = None
@@ -174,6 +176,16 @@ def _lose_answer(plan: Plan, argument: str) -> None:
     plan.answer, plan.accepts = "lost", True
 
 
+def _hold(plan: Plan, argument: str) -> None:
+    _refuse_argument("hold", argument)
+    plan.answer = "held"
+
+
+def _lose_request(plan: Plan, argument: str) -> None:
+    _refuse_argument("lost-request", argument)
+    plan.answer, plan.arrives = "lost", False
+
+
 def _slow(plan: Plan, argument: str) -> None:
     plan.delay_s = int(_matching(argument, _SECONDS, "slow:30").partition(".")[0])
 
@@ -246,7 +258,9 @@ _FAULTS = {
     "fail": _fail,
     "cancel": _cancel,
     "timeout": _timeout,
+    "hold": _hold,
     "lost-answer": _lose_answer,
+    "lost-request": _lose_request,
     "slow": _slow,
     "charge": _charge,
     "says": _say,

@@ -242,10 +242,12 @@ class RehearsedProvider:
         number: int,
     ) -> Outcome:
         first = accepting[0]
+        if not plan.arrives:
+            return Outcome(Reply(_OK, b""), plan.answer)
         if plan.status is not None and not plan.accepts:
-            return Outcome(self.faces[first.wire_format].decline(planned_error(plan)))
+            return Outcome(self.faces[first.wire_format].decline(planned_error(plan)), plan.answer)
         if (job := self._replayed(call, first.wire_format)) is not None:
-            return Outcome(Reply(_OK, self.face(job).created(job, self)), job=job)
+            return Outcome(Reply(_OK, self.face(job).created(job, self)), plan.answer, job)
         path, reading = self._reception.read(payload, accepting)
         face = self.faces[path.wire_format]
         try:
@@ -253,7 +255,7 @@ class RehearsedProvider:
         except DeclinedError as error:
             return Outcome(face.decline(error))
         if plan.status is not None:
-            return Outcome(face.decline(planned_error(plan)))
+            return Outcome(face.decline(planned_error(plan)), plan.answer)
         named = job
         if plan.duplicate_id:
             named = self._records.last_before(job) or job
@@ -348,9 +350,7 @@ class RehearsedProvider:
         details = job.details
         details["charged"] = self._is_charged(job)
         if amount is not None:
-            part = part_from(details["parts"][0])
-            factor = Decimal(amount) / part.amount if part.amount else Decimal(0)
-            details["parts"] = [part.times(factor)._replace(amount=Decimal(amount)).written()]
+            details["parts"] = [part_from(details["parts"][0]).counted(Decimal(amount)).written()]
             details["charged"] = bool(Decimal(amount))
         self._records.save(job)
         if details["charged"]:
@@ -367,10 +367,11 @@ class RehearsedProvider:
             return bool(job.details["charged_failure"])
         return (self._entry.failed_tasks or job.details["failed_tasks"]) == "charged"
 
-    def announce(self, job: Job, url: str = "", state: str | None = None) -> None:
+    def announce(self, job: Job, url: str = "", state: str | None = None, times: int | None = None) -> None:
         """Sends a callback about a job to `url` or the job's own callback URL, if there is one.
 
-        The state in the callback is `state` if it is given, else that of the job.
+        The state in the callback is `state` if it is given, else that of the job. The callback is sent `times`
+        times with the same id, or as often as the scenario says if `times` is None.
         """
         address = url or job.details["callback_url"]
         if not address:
@@ -380,7 +381,7 @@ class RehearsedProvider:
         body = to_json(face.callback(job, self)).encode()
         job.state = shown
         secret = self._entry.webhook_secret if face.SIGNS else None
-        self._callbacks.send(address, body, secret, times=1 + self._entry.callbacks_twice)
+        self._callbacks.send(address, body, secret, times=times or 1 + self._entry.callbacks_twice)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns a description of the provider, with the remaining amounts of its account."""

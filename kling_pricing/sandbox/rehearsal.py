@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ from kling_pricing.sandbox.jobs import FINAL, Job, Records
 from kling_pricing.sandbox.payloads import json_object
 from kling_pricing.sandbox.plans import FaultError, PlannedFault
 from kling_pricing.sandbox.provider import RehearsedProvider
-from kling_pricing.sandbox.scenario import Scenario
+from kling_pricing.sandbox.scenario import Scenario, read_scenario
 from kling_pricing.tables.price_book import PriceBook
 
 _BATCH = 500
@@ -47,21 +47,39 @@ class Rehearsal:
     """
 
     def __init__(self, book: PriceBook, scenario: Scenario, url: str) -> None:
-        self.clock = RehearsalClock(scenario.start, scenario.speed)
         self.received: deque[tuple[str, Call]] = deque(maxlen=_MAX_RECEIVED)
         self.resumed = 0
-        self._url = url
+        self._book, self._url = book, url
         self._records = Records()
         self._callbacks = Callbacks()
-        self._hosts = book.hosts
-        names = sorted({*book.tables, *book.unpriced})
+        self._begin(scenario)
+
+    def _begin(self, scenario: Scenario) -> None:
+        names = sorted({*self._book.tables, *self._book.unpriced})
         check_providers(scenario, names)
+        self._scenario = scenario
+        self.clock = RehearsalClock(scenario.start, scenario.speed)
         self.providers = {
             name: RehearsedProvider(
-                name, book, scenario, self._records, self.clock, self._callbacks, f"{url}/{name}"
+                *(name, self._book, scenario, self._records, self.clock),
+                *(self._callbacks, f"{self._url}/{name}"),
             )
             for name in names
         }
+
+    def reset(self, scenario: Scenario | None = None) -> None:
+        """Deletes everything, releases held responses, and starts again; None: with the same scenario.
+
+        Raises:
+            ScenarioError: the scenario names a provider that is not in the price book; nothing is changed.
+        """
+        check_providers(scenario or self._scenario, [*self.providers])
+        self.resumed += 1
+        self.received.clear()
+        self._records.clear()
+        self._callbacks.close()
+        self._callbacks = Callbacks()
+        self._begin(scenario or self._scenario)
 
     def providers_by_url(self) -> dict[str, str]:
         """Returns provider -> its base URL."""
@@ -81,14 +99,17 @@ class Rehearsal:
         """Returns the provider of a request, and the path without the provider's prefix.
 
         The first segment of the path is the name of the provider. Otherwise, the host is that of the provider's
-        real API, or the name of the provider followed by `.localhost`.
+        real API, or the name of the provider followed by `.localhost`;
+        for any other host, it is the scenario's `at_root`.
         """
         first, slash, rest = path.lstrip("/").partition("/")
         if first in self.providers:
             return self.providers[first], slash + rest
         name = host.lower().partition(":")[0]
-        named = self._hosts.get(name) or name.removesuffix(".localhost")
-        return self.providers.get(named), path
+        named = self.providers.get(self._book.hosts.get(name) or name.removesuffix(".localhost"))
+        if named is None and first and not first.startswith("_"):
+            named = self.providers.get(self._scenario.at_root or "")
+        return named, path
 
     def advance(self) -> None:
         """Makes every change of state that is due, in the order of their times."""
@@ -122,6 +143,9 @@ class Rehearsal:
             case "POST", "/_resume":
                 self.resumed += 1
                 return Reply(_OK, {"resumed": self.resumed})
+            case "POST", "/_reset":
+                self.reset(read_scenario(json_object(call.body)) if call.body else None)
+                return Reply(_OK, {})
             case "GET", "/_received":
                 return Reply(_OK, [_received(name, each) for name, each in self.received])
             case "GET", "/_callbacks":
@@ -178,10 +202,12 @@ class Rehearsal:
 
     def _called_back(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
         job = provider.find(task_id)
-        url = wanted.get("url", "")
+        url, times = wanted.get("url", ""), wanted.get("times")
         if job is None or not isinstance(url, str):
             return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
-        provider.announce(job, url, wanted.get("state"))
+        if times is not None and (type(times) is not int or times < 1):
+            raise KlingPricingError(f"times must be a whole number of at least 1, got {shown(times)}")
+        provider.announce(job, url, wanted.get("state"), times)
         return Reply(_OK, {})
 
     def _clock(self) -> dict[str, Any]:
@@ -211,6 +237,7 @@ def check_providers(scenario: Scenario, names: list[str]) -> None:
         ScenarioError: the scenario names an unknown provider.
     """
     named: list[tuple[tuple[str, ...], str]] = [(("providers", name), name) for name in scenario.providers]
+    named += [(("at_root",), scenario.at_root)] if scenario.at_root else []
     named += [
         (("providers", name, "prices"), entry.prices)
         for name, entry in scenario.providers.items()
@@ -284,6 +311,7 @@ def _received(name: str, call: Call) -> dict[str, Any]:
         "path": call.path,
         "headers": dict(call.headers),
         "body": call.body.decode(errors="replace"),
+        "body_base64": b64encode(call.body).decode(),
     }
 
 

@@ -1,12 +1,10 @@
-"""Runs a sandbox: in a thread, in a process, or in the foreground."""
+"""Runs a sandbox in a thread or a process, and controls it."""
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import multiprocessing
-import signal
 import socket
 import threading
 import time
@@ -20,24 +18,14 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from kling_pricing.display import not_installed
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.sandbox.asgi import Application
-from kling_pricing.sandbox.har import HarFile
-from kling_pricing.sandbox.rehearsal import Rehearsal, check_providers
+from kling_pricing.sandbox.rehearsal import check_providers
 from kling_pricing.sandbox.scenario import Scenario, read_scenario
+from kling_pricing.sandbox.serving import ServedRehearsal, listen, run_in_process
 from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.tables.price_book import PriceBook
 
-try:
-    import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(not_installed("the sandbox", "uvicorn", "server"), name=missing.name) from missing
-
 _PATIENCE_S = 60
-_BACKLOG = 2048
-_GRACE_S = 1
 _PAUSE_S = 1 / 100
 
 
@@ -124,7 +112,7 @@ class Sandbox:
         context = multiprocessing.get_context("spawn")
         started = context.Event()
         arguments = (self._scenario.model_dump_json(exclude_unset=True), listening, self._record, started)
-        process = context.Process(target=_run_in_process, args=arguments, daemon=True)
+        process = context.Process(target=run_in_process, args=arguments, daemon=True)
         process.start()
         try:
             while not started.wait(_PAUSE_S):
@@ -190,10 +178,17 @@ class Sandbox:
         text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
         return self._sent("GET", f"/{provider}/_statement?{text}")
 
-    def tasks(self, provider: str) -> list[dict[str, Any]]:
-        """Returns the newest tasks of a provider, each with its id, its state and the parts of its charge."""
-        tasks: list[dict[str, Any]] = self.call("GET", f"/{provider}/_tasks")
-        return tasks
+    def tasks(self, provider: str, *, at_least: int = 0) -> list[dict[str, Any]]:
+        """Returns the newest tasks of a provider, each with its id, its state and the parts of its charge.
+
+        Args:
+            provider: the provider.
+            at_least: the number of tasks to wait for.
+
+        Raises:
+            KlingPricingError: fewer tasks are created within a minute.
+        """
+        return self._listed(f"/{provider}/_tasks", at_least, "tasks were created; submit more jobs")
 
     def advance(self, *, seconds: int) -> None:
         """Moves the clock forward, and makes every change of state that is due by then."""
@@ -230,6 +225,42 @@ class Sandbox:
         wanted = {"state": state} | ({} if charge is None else {"charge": str(charge)})
         self.call("POST", f"/{provider}/_tasks/{quote(task_id)}", wanted)
 
+    def call_back(
+        self, provider: str, task_id: str, url: str, *, state: str | None = None, times: int = 1
+    ) -> list[int]:
+        """Sends a callback about a task, and returns the statuses of the responses; 0: there was no response.
+
+        Args:
+            provider: the provider.
+            task_id: the provider's id of the task.
+            url: the URL of the receiver.
+            state: the state in the callback; None: the state of the task.
+            times: the number of times that the callback is sent, each time with the same id.
+
+        Raises:
+            KlingPricingError: the task is unknown, or the callbacks are not sent within a minute.
+        """
+        before = len(self.callbacks())
+        wanted = {"url": url, "times": times} | ({} if state is None else {"state": state})
+        self.call("POST", f"/{provider}/_callback/{quote(task_id)}", wanted)
+        return [sent["status"] for sent in self.callbacks(at_least=before + times)[before:]]
+
+    def reset(self, scenario: Scenario | Mapping[str, Any] | str | Path | None = None) -> None:
+        """Deletes all tasks, requests and callbacks, and starts again; None: with the same scenario.
+
+        This allows many tests to share one sandbox.
+
+        Raises:
+            ScenarioError: the scenario is invalid.
+            KlingPricingError: the scenario names an unknown provider.
+        """
+        new = (
+            None
+            if scenario is None
+            else json.loads(read_scenario(scenario).model_dump_json(exclude_unset=True))
+        )
+        self.call("POST", "/_reset", new)
+
     def resume(self) -> None:
         """Releases every response that is held back."""
         self.call("POST", "/_resume")
@@ -243,151 +274,30 @@ class Sandbox:
         Raises:
             KlingPricingError: fewer callbacks are sent within a minute.
         """
-        until = time.monotonic() + _PATIENCE_S
-        while True:
-            sent: list[dict[str, Any]] = self.call("GET", "/_callbacks")
-            if len(sent) >= at_least:
-                return sent
-            if time.monotonic() > until:
-                raise KlingPricingError(
-                    f"only {len(sent)} of {at_least} expected callbacks were sent within a minute; advance the "
-                    "clock"
-                )
-            time.sleep(_PAUSE_S)
+        return self._listed("/_callbacks", at_least, "callbacks were sent; advance the clock")
 
     @property
     def received(self) -> list[dict[str, Any]]:
-        """The newest requests to providers, each with its provider, method, path, headers and body."""
-        received: list[dict[str, Any]] = self.call("GET", "/_received")
-        return received
+        """The newest requests to providers, each with its provider, method, path, headers and body.
 
+        The body is included as text (`body`) and as exact bytes in base64 (`body_base64`).
+        """
+        return self.calls()
 
-class ServedRehearsal:
-    """The simulated providers and their HTTP server.
+    def calls(self, *, at_least: int = 0) -> list[dict[str, Any]]:
+        """Returns `received` as soon as it has `at_least` requests, which may not have been answered yet.
 
-    Args:
-        book: the price book.
-        scenario: the scenario.
-        listening: the socket on which the server listens.
-        record: the path of the HTTP archive; None: requests are not saved.
+        Raises:
+            KlingPricingError: fewer requests arrive within a minute.
+        """
+        return self._listed("/_received", at_least, "requests arrived; send more requests")
 
-    Attributes:
-        started: set when the server accepts requests, or has failed to start.
-    """
-
-    def __init__(
-        self, book: PriceBook, scenario: Scenario, listening: socket.socket, record: str | Path | None
-    ) -> None:
-        host, port = listening.getsockname()[:2]
-        self.started = threading.Event()
-        self.rehearsal = Rehearsal(book, scenario, f"http://{host}:{port}")
-        self._har = HarFile(record) if record is not None else None
-        self._listening = listening
-        self._transports: dict[tuple[str, int], asyncio.Transport] = {}
-        config = uvicorn.Config(
-            Application(self.rehearsal, self._drop, self._har),
-            http=_tracking_protocol(self._transports),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-        self._server = _SignalledServer(config, self.started)
-
-    def run(self) -> dict[str, str]:
-        """Serves until `stop` is called or, in the main thread, a signal arrives; then returns the bills."""
-        try:
-            self._server.run(sockets=[self._listening])
-            return self.rehearsal.bills()
-        finally:
-            self.started.set()
-            self.rehearsal.close()
-            if self._har is not None:
-                self._har.close()
-
-    def stop(self) -> None:
-        """Makes `run` return."""
-        self.rehearsal.resumed += 1
-        self._server.should_exit = True
-
-    def _drop(self, client: tuple[str, int]) -> None:
-        if (transport := self._transports.get(client)) is not None:
-            transport.abort()
-
-
-class _SignalledServer(uvicorn.Server):
-    """A server that stops without an error on Ctrl-C and SIGTERM."""
-
-    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
-        super().__init__(config)
-        self._started = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._started.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(each, self._stop) for each in handled]
-        try:
-            yield
-        finally:
-            for each, handler in zip(handled, before, strict=True):
-                signal.signal(each, handler)
-
-    def _stop(self, *_: Any) -> None:
-        self.should_exit = True
-
-
-def _tracking_protocol(transports: dict[tuple[str, int], asyncio.Transport]) -> type[H11Protocol]:
-    """Returns a protocol that records the transport of each client, so that its connection can be closed."""
-
-    class Tracking(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if self.client is not None:
-                transports[self.client] = transport
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self.client is not None:
-                transports.pop(self.client, None)
-            super().connection_lost(exc)
-
-    return Tracking
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening socket.
-
-    Raises:
-        KlingPricingError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on sockets with an explicit protocol
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise KlingPricingError(
-            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 chooses a free "
-            "port)"
-        ) from None
-    return listening
-
-
-def _run_in_process(scenario: str, listening: socket.socket, record: str | Path | None, started: Any) -> None:
-    served = ServedRehearsal(default_price_book(), Scenario.model_validate_json(scenario), listening, record)
-    threading.Thread(target=lambda: (served.started.wait(), started.set()), daemon=True).start()
-    served.run()
+    def _listed(self, path: str, at_least: int, problem: str) -> list[dict[str, Any]]:
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            listed: list[dict[str, Any]] = self.call("GET", path)
+            if len(listed) >= at_least:
+                return listed
+            if time.monotonic() > until:
+                raise KlingPricingError(f"within a minute, only {len(listed)} of {at_least} {problem}")
+            time.sleep(_PAUSE_S)

@@ -125,6 +125,8 @@ class Scenario(FileModel):
     """The seconds that a task waits before it runs."""
     run_s: Seconds = 20
     """The seconds that a task runs."""
+    at_root: Text | None = None
+    """The provider of requests in which neither path nor host names one; None: such requests are refused."""
     providers: dict[Text, AccountEntry] = {}
     faults: list[FaultEntry] = []
     media: dict[Text, Price] = {}

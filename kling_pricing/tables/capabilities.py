@@ -9,6 +9,7 @@ The rules are compiled once, when the matrix is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
@@ -62,6 +63,10 @@ class Rule:
     def is_in_force(self, at: datetime) -> bool:
         """Returns whether the rule holds at an instant."""
         return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+    def is_broken(self, facts: Mapping[str, Any]) -> bool:
+        """Returns whether facts break the rule, whatever the values of the unknown ones are."""
+        return bool(hold(self.when, facts)) and hold(self.need, facts) is False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +229,18 @@ class ModelCapabilities:
 
     def allows(self, facts: Mapping[str, Any]) -> bool:
         """Returns whether no rule is certainly broken; rules that hold for a part of the time do not count."""
-        return not any(
-            hold(rule.when, facts) and hold(rule.need, facts) is False
-            for rule in self.unsure(facts)
-            if not rule.is_dated
-        )
+        return not any(rule.is_broken(facts) for rule in self.unsure(facts) if not rule.is_dated)
+
+    def breakable(self, known: AbstractSet[str]) -> list[Rule]:
+        """Returns the rules by which `allows` may refuse facts of which only these are known."""
+        return [
+            rule
+            for rule in self.rules
+            if not rule.warning
+            and not rule.is_dated
+            and known >= rule.when.keys()
+            and not known.isdisjoint(rule.need)
+        ]
 
     def limit(self, fact: str, facts: Mapping[str, Any] | None = None) -> Condition | None:
         """Returns the first condition that a fact must meet; None if no rule limits it.

@@ -28,6 +28,13 @@ _MB = 1 << 20
 
 def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | None = None) -> list[Violation]:
     """Returns every reason for which the API would refuse the request at an instant, by default now."""
+    return examine(matrix, request, at)[0]
+
+
+def examine(
+    matrix: CapabilityMatrix, request: VideoRequest, at: datetime | None = None
+) -> tuple[list[Violation], list[Rule]]:
+    """Returns the violations, and the rules that the request breaks or may break; see `violations`."""
     capabilities = matrix.models[request.facts["model"]]
     stated = request.stated_fields
     broken: list[Violation] = []
@@ -36,7 +43,8 @@ def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | N
             broken.append(_missing(capabilities, request, name))  # noqa: PERF401 (usually there are none)
     if not capabilities.fields.issuperset(stated):
         broken.extend(_not_taken(capabilities, request))
-    if unsure := capabilities.unsure(request.facts):
+    unsure = capabilities.unsure(request.facts)
+    if unsure:
         blamed = {violation.field for violation in broken}
         for rule in _in_force(unsure, instant(at)):
             violation = _violation(rule, request)
@@ -47,19 +55,29 @@ def violations(matrix: CapabilityMatrix, request: VideoRequest, at: datetime | N
             broken.extend(_media_violations(limit, known))
     if request.endpoint is not None:
         broken.extend(_wrong_endpoint(matrix, request, request.endpoint))
-    return broken
+    return broken, unsure
 
 
-def examination_notes(matrix: CapabilityMatrix, request: VideoRequest, at: datetime) -> list[Note]:
+def examination_notes(
+    matrix: CapabilityMatrix, request: VideoRequest, at: datetime, unsure: list[Rule] | None
+) -> list[Note]:
     """Returns the notes on a request without violations.
 
     They are warnings, and limits that cannot be checked because a fact is unknown, such as the length of a
     reference video.
+
+    Args:
+        matrix: the capability matrix.
+        request: the request.
+        at: the instant.
+        unsure: the rules that the request may break, from `examine`; None: not known.
     """
-    capabilities = matrix.models[request.facts["model"]]
     facts = request.facts
+    capabilities = matrix.models[facts["model"]]
     notes: list[Note] = []
-    unsure, warnings = capabilities.unsure(facts), capabilities.unsure_warnings(facts)
+    if unsure is None:
+        unsure = capabilities.unsure(facts)
+    warnings = capabilities.unsure_warnings(facts)
     if unsure or warnings:
         notes.extend(filter(None, (_note(rule, request) for rule in _in_force([*unsure, *warnings], at))))
     if request.media:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from kling_pricing.findings import Note
 from kling_pricing.money import divide, multiply
@@ -30,6 +30,20 @@ MAX_BILLS = 4096
 
 STALE_AFTER = timedelta(days=90)
 """A table is stale if the newest copy of its sources is older than this."""
+
+
+class NotesOfPeriod(NamedTuple):
+    """The notes that every quote from a table has in a half-open period.
+
+    Attributes:
+        since: the start of the period, as the age of the table's newest copy then.
+        until: the end of the period, likewise.
+        notes: the notes.
+    """
+
+    since: timedelta
+    until: timedelta
+    notes: tuple[Note, ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ class PriceTable:
         priced_facts: the facts that can change the price of a request.
         priced_formats: the wire formats whose requests the table prices.
         counting_facts: the facts that count the units of some requests.
+        recent_notes: the engine's cache of the notes that every quote in some period has; at most one entry.
         deciding_facts: returns the facts that decide the price of a request without unknown facts.
         bills: the engine's cache of at most `MAX_BILLS` bills, by the cell, the quantity's `id` and the counted
             value.
@@ -115,6 +130,7 @@ class PriceTable:
     )
     lasting_notes: tuple[Note, ...] = field(init=False, repr=False, compare=False)
     dated_notes: tuple[tuple[datetime, Note], ...] = field(init=False, repr=False, compare=False)
+    recent_notes: list[NotesOfPeriod] = field(init=False, repr=False, compare=False)
     rate_at: dict[tuple[str, str, str], Rate] = field(init=False, repr=False, compare=False)
     checked: datetime = field(init=False)
     fresh_until: datetime = field(init=False)
@@ -149,6 +165,7 @@ class PriceTable:
         counting = frozenset(fact for choice in self.quantity for fact in choice.result.facts)
         object.__setattr__(self, "counting_facts", counting)
         object.__setattr__(self, "deciding_facts", itemgetter("model", *self.priced_facts))
+        object.__setattr__(self, "recent_notes", [])
         object.__setattr__(self, "bills", {})
         object.__setattr__(self, "comparing_notes", {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import groupby
 from typing import Any
 
 from kling_pricing.money import multiply
@@ -134,27 +135,43 @@ class VideoGenerationsFace(Face):
         return Reply(200, {"code": "success", "message": "", "data": task})
 
     def statement(self, rows: Iterable[StatementRow], export: str) -> Any:
-        """Returns the rows of the usage log, with amounts in quota."""
-        return [self._log_row(number, row) for number, row in enumerate(rows, 1)]
-
-    def _log_row(self, number: int, row: StatementRow) -> dict[str, Any]:
-        worth = sum((part.worth for part in row.parts), Decimal(0))
-        quota = multiply(worth, _QUOTA_PER_CURRENCY_UNIT).quantize(Decimal(1), ROUND_HALF_UP)
-        other = {"task_id": row.job.id} | ({"reason": "refund"} if worth < 0 else {})
-        return {
-            "id": number,
-            "user_id": 1,
-            "created_at": row.at_ms // _MS_PER_S,
-            "type": _REFUND if worth < 0 else _CONSUME,
-            "content": "",
-            "model_name": row.job.details["written"],
-            "quota": int(abs(quota)),
-            "other": json.dumps(other),
-        }
+        """Returns the rows of the usage log, in quota; a correction is one row with the difference."""
+        lines: list[dict[str, Any]] = []
+        taken: dict[str, int] = {}
+        for (task_id, at_ms), group in groupby(rows, lambda row: (row.job.id, row.at_ms)):
+            charges = [*group]
+            amounts = [_quota(row) for row in charges]
+            if min(amounts) < 0 < max(amounts):
+                amounts = [sum(amounts)]
+            for amount in amounts:
+                before = taken.get(task_id, 0)
+                taken[task_id] = before + amount
+                other: dict[str, Any] = {"task_id": task_id}
+                if amount < 0 < taken[task_id]:
+                    other |= {"actual_quota": taken[task_id], "pre_consumed_quota": before}
+                elif amount < 0:
+                    other["reason"] = "refund"
+                line = {
+                    "id": len(lines) + 1,
+                    "user_id": 1,
+                    "created_at": at_ms // _MS_PER_S,
+                    "type": _REFUND if amount < 0 else _CONSUME,
+                    "content": "",
+                    "model_name": charges[0].job.details["written"],
+                    "quota": abs(amount),
+                    "other": json.dumps(other),
+                }
+                lines.append(line)
+        return lines
 
     def export_answer(self, lines: Any) -> Any:
         """Returns the response of the usage log's API with these lines."""
         return {"success": True, "message": "", "data": {"items": lines, "total": len(lines)}}
+
+
+def _quota(row: StatementRow) -> int:
+    worth = sum((part.worth for part in row.parts), Decimal(0))
+    return int(multiply(worth, _QUOTA_PER_CURRENCY_UNIT).quantize(Decimal(1), ROUND_HALF_UP))
 
 
 FACE = VideoGenerationsFace

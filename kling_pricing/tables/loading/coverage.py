@@ -98,13 +98,14 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
         domains = [_domain(fact, capabilities, tiers) for fact in tier_facts]
         actions = capabilities.limit("action")
         domains.append(list(actions.values) if isinstance(actions, OneOf) else [None])
+        rules = capabilities.breakable({*tier_facts, "model", "resolution", "action"})
         facts: dict[str, Any] = {**dict.fromkeys(FACT_TYPES), "model": capabilities.model}
         for resolution in _resolutions(capabilities):
             facts["resolution"] = None if resolution == ANY else resolution
             for values in product(*domains):
                 facts.update(zip((*tier_facts, "action"), values, strict=True))
                 new = [tier for tier in choose_tier(facts) if (resolution, tier) not in reached]
-                if new and capabilities.allows(facts):
+                if new and not any(rule.is_broken(facts) for rule in rules):
                     reached.update((resolution, tier) for tier in new)
                     yield from (Cell(capabilities.model, resolution, tier) for tier in new)
 
