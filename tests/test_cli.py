@@ -823,9 +823,9 @@ def test_contracts_are_listed_shown_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ("unit_value: 0.4\n", "another unit value"),
+        ("unit_value: 0.4\n", "a different unit value"),
         ("allow_paths: [/v1/chat]\n", "the published prices"),
-        ("unit_value: 0.4\nrates: {kling-v3: {720p: {silent: 2}}}\n", "another unit value, 1 own rate"),
+        ("unit_value: 0.4\nrates: {kling-v3: {720p: {silent: 2}}}\n", "a different unit value, 1 own rate"),
     ],
 )
 def test_a_contract_is_described_by_what_it_changes(tmp_path: Path, change: str, text: str) -> None:

@@ -227,7 +227,7 @@ def _contract_text(table: PriceTable, contract: Contract) -> str:
     parts = [f"{format_decimal(contract.percent)}% discount"] if contract.discount else []
     listed = [cell for cell in contract.list_rates if cell not in contract.own_cells]
     if any(contract.list_rates[cell] != table.rates[cell] for cell in listed):
-        parts.append("another unit value")
+        parts.append("a different unit value")
     if contract.own_cells:
         parts.append(counted(len(contract.own_cells), "own rate"))
     return ", ".join(parts) or "the published prices"

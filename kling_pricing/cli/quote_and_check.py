@@ -91,7 +91,7 @@ Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
 @description_options
 @request_options
 def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Quote a request, with the reason for every number.
+    """Quote a request, and explain every number.
 
     Each FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. The
     command explains the price of a single request. For several requests, the command prints a table with

@@ -116,7 +116,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 @click.option(
     "--account-currency",
     metavar="CODE",
-    help="Currency of amounts that the statement gives without a currency. Default: the account currency in "
+    help="Currency of amounts whose currency the statement does not state. Default: the account currency in "
     "the price table, or else the currency of the table's prices.",
 )
 @click.option(

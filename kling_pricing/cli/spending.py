@@ -147,7 +147,7 @@ def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
     help="Reservation that the response belongs to. Required until the reservation is bound to its task.",
 )
 @wire_format_option(
-    "API that sent the response. Default: the reservation's API. Without a reservation, the API is detected "
+    "API that sent the response. Default: the reservation's API. Without --reservation, the API is detected "
     "from the response."
 )
 @ledger_option

@@ -66,7 +66,7 @@ def _by_window(number: int, windows: Sequence[BucketHistory], zone: tzinfo) -> B
     return BarChart(
         f"budget_{number}",
         _title(bucket),
-        f"Amounts spent and held in each window compared with the cap, in {bucket.currency}.",
+        f"Amounts spent and held in each window, compared with the cap, in {bucket.currency}.",
         bucket.currency,
         upright=True,
         wide=False,

@@ -206,7 +206,7 @@ class Rehearsal:
         if job is None or not isinstance(url, str):
             return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         if times is not None and (type(times) is not int or times < 1):
-            raise KlingPricingError(f"times must be a whole number of at least 1, got {shown(times)}")
+            raise KlingPricingError(f"`times` must be a whole number of at least 1, got {shown(times)}")
         provider.announce(job, url, wanted.get("state"), times)
         return Reply(_OK, {})
 
