@@ -316,7 +316,7 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
         assert [line.category for line in result.lines()] == ["matched", "matched"]
     assert world.guard.reservation(hold).task_id is None
     for pairs, problem in (
-        ({"unknown": "stranger"}, "no such reservation"),
+        ({"unknown": "stranger"}, "do not contain a sent reservation"),
         (
             {bound: "stranger"},
             "the reservation is bound, with task known; choose a reservation that was sent and has no task",

@@ -71,8 +71,8 @@ def report_command(
     """Report a month's spend from the ledger.
 
     The report does not need a provider's statement. As in budgets, a job counts towards the month in which its
-    money was reserved. An amount is provisional if its job is settled provisionally, at the quoted price. An
-    amount is held if its job is not settled yet.
+    money was reserved. An amount is provisional if its job is settled at the quoted price because the charge
+    is not known yet. An amount is held if its job is not settled yet.
 
     With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. The
     command also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the
